@@ -1,0 +1,46 @@
+"""``unimos-pipe``: the command group. Heavy libraries are imported inside commands, so help answers at once."""
+
+import sys
+
+import click
+
+from unimos_pipe import __version__
+from unimos_pipe.cli.adapt import adapt
+from unimos_pipe.cli.demo import demo
+from unimos_pipe.cli.extract import extract
+from unimos_pipe.console import Output
+from unimos_pipe.errors import PipeError
+
+
+class _Group(click.Group):
+    """Turns the library's errors into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context):
+        try:
+            return super().invoke(ctx)
+        except PipeError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("Interrupted. Finished shards and runs are kept; the same command goes on from there.", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="unimos-pipe")
+@click.option("-q", "--quiet", is_flag=True, help="Only results and warnings.")
+@click.option("-v", "--verbose", is_flag=True, help="Also say where things come from and go.")
+@click.pass_context
+def main(ctx: click.Context, quiet: bool, verbose: bool) -> None:
+    """Adapt frozen CLIP to an unlabelled domain with UniMoS (CVPR 2024).
+
+    Stage one, extract, runs CLIP's encoders once and caches their features. Stage two, adapt, trains the light heads
+    on the cache in seconds per epoch. New here? Try: unimos-pipe demo
+    """
+    if quiet and verbose:
+        raise click.UsageError("-q and -v exclude each other")
+    ctx.obj = Output(-1 if quiet else int(verbose))
+
+
+for command in (extract, adapt, demo):
+    main.add_command(command)

@@ -1,0 +1,80 @@
+"""Options that several commands share, and what they mean as values."""
+
+import functools
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from unimos_pipe.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, PromptSpec, build
+from unimos_pipe.errors import UserError, listing
+from unimos_pipe.layout import default_cache, find_encoder_folder
+from unimos_pipe.manifest import DatasetSpec, load_spec
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data set, encoded by what, kept where."""
+
+    dataset: DatasetSpec
+    encoder: EncoderSpec
+    encoder_id: str | None
+    templates: tuple[str, ...]
+    cache: Path
+    extract_command: str
+
+    def encoder_folder(self) -> Path:
+        """The cache folder of these features, found without the weights."""
+        return find_encoder_folder(self.cache, self.dataset.name, self.encoder, self.encoder_id,
+                                   f"{self.extract_command} --all")
+
+
+def data_options(command: Callable) -> Callable:
+    """Add the options of :class:`DataOptions` to a command, which gets them as ``data``."""
+
+    @click.option("--dataset", default="office_home", show_default=True, metavar="NAME|FILE.toml",
+                  help="Data set: a known name, or a spec file of your own.")
+    @click.option("--encoder", metavar="NAME", help=f"Encoder preset: {', '.join(ENCODERS)}. Default: the data set's.")
+    @click.option("--model", metavar="NAME", help="open_clip model, instead of the preset's.")
+    @click.option("--pretrained", metavar="TAG|FILE", help="open_clip weights tag or a local file, instead of the preset's.")
+    @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True,
+                  help="Arithmetic of the encoder.")
+    @click.option("--template", "templates", multiple=True, metavar="TEXT",
+                  help=f"Prompt template, repeatable; several are averaged. Default: {DEFAULT_TEMPLATE!r}")
+    @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR",
+                  help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.")
+    @functools.wraps(command)
+    def wrapped(*args, dataset, encoder, model, pretrained, precision, templates, cache, encoder_id=None, **kwargs):
+        spec = load_spec(dataset)
+        encoder_spec = _encoder_spec(encoder or spec.encoder, model, pretrained, precision)
+        template_list = build(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
+        given = {"--encoder": encoder, "--model": model, "--pretrained": pretrained}
+        words = [word for name, value in given.items() if value for word in (name, value)]
+        extract = shlex.join(["unimos-pipe", "extract", "--dataset", dataset, *words])
+        data = DataOptions(spec, encoder_spec, encoder_id, template_list, cache or default_cache(), extract)
+        return command(*args, data=data, **kwargs)
+
+    return wrapped
+
+
+def _encoder_spec(preset: str, model: str | None, pretrained: str | None, precision: str) -> EncoderSpec:
+    if preset not in ENCODERS:
+        raise UserError(f"unknown encoder {preset!r}; known: {listing(ENCODERS, 20)}; others by --model and --pretrained")
+    if model and not pretrained:
+        raise UserError("--model needs --pretrained: which weights it is to load (a tag or a file)")
+    chosen = {"model": model, "pretrained": pretrained}
+    return replace(ENCODERS[preset], precision=precision, **{key: value for key, value in chosen.items() if value})
+
+
+def device_option(command: Callable) -> Callable:
+    """Add ``--device``."""
+    return click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+                        help="Where to compute; auto takes a CUDA GPU where there is one.")(command)
+
+
+def runs_option(command: Callable) -> Callable:
+    """Add ``--runs``."""
+    return click.option("--runs", "runs_folder", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
+                        metavar="DIR", help="Where run folders go.")(command)

@@ -1,0 +1,38 @@
+"""The kinds of failure a user meets, and the one form their messages take."""
+
+
+class PipeError(Exception):
+    """The message says what and where, expected, got, and what to do, in a line or two."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, expected: object = None, got: object = None, todo: str | None = None):
+        parts = [what.rstrip(".")]
+        if expected is not None:
+            parts.append(f"expected {expected}")
+        if got is not None:
+            parts.append(f"got {got}")
+        message = ", ".join(parts) if expected is None else f"{parts[0]}: {', '.join(parts[1:])}"
+        super().__init__(message + (f". {todo}" if todo else ""))
+
+
+class RunError(PipeError):
+    """The command was right but the work failed (exit code 1)."""
+
+
+class UserError(PipeError):
+    """The command line or an input file is at fault (exit code 2)."""
+
+    exit_code = 2
+
+
+class StaleCacheError(UserError):
+    """A cached file does not belong to what was asked for; it names the field, both values and the way out."""
+
+
+def listing(items, limit: int = 8) -> str:
+    """Join names for a message, cutting a long list: ``a, b, c and 12 more``."""
+    items = [str(item) for item in items]
+    if len(items) <= limit:
+        return ", ".join(items) if items else "none"
+    return f"{', '.join(items[:limit])} and {len(items) - limit} more"

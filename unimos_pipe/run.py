@@ -1,0 +1,189 @@
+"""A run's folder: what shaped it, what it measured each epoch, what it answered, and its weights.
+
+``result.json`` is written last; a folder without it is unfinished. No file but it holds times, so equal runs give
+equal bytes.
+"""
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from unimos_pipe.config import MethodSpec, fingerprint
+from unimos_pipe.errors import UserError
+from unimos_pipe.evaluate import Scores, score
+from unimos_pipe.files import replacing, write_text
+from unimos_pipe.heads import Heads
+from unimos_pipe.pseudo_labels import Assessment
+from unimos_pipe.task import AdaptationTask, HeldOutLabels, PairData
+from unimos_pipe.trainer import EpochRecord
+
+SAMPLE_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that shapes a run but the shards it reads."""
+
+    dataset: str
+    encoder_id: str
+    source: str
+    target: str
+    variant: str
+    seed: int
+    templates: tuple[str, ...]
+    method: MethodSpec
+
+    def folder(self, runs: Path) -> Path:
+        """Where the run lives below a runs folder."""
+        return runs / self.dataset / self.encoder_id / f"{self.source}-{self.target}" / self.variant / f"seed{self.seed}"
+
+
+@dataclass
+class RunRecorder:
+    """Writes one run's folder while it trains."""
+
+    folder: Path
+    spec: RunSpec
+    data: PairData
+    best: tuple[float, int] | None = None
+    zero_shot: Scores | None = None
+    last: dict[str, Scores | None] = field(default_factory=dict)
+
+    def start(self, extra: Mapping[str, Any]) -> None:
+        """Begin the folder afresh with its ``config.json``; ``extra`` records versions, device and company."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        config = {"identity": run_identity(self.spec, self.data.shard_digests), "spec": asdict(self.spec),
+                  "shards": self.data.shard_digests, **extra}
+        write_text(self.folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
+        self._metrics = (self.folder / "metrics.jsonl").open("w", encoding="utf-8")
+
+    def add(self, record: EpochRecord) -> None:
+        """Append an epoch's line to ``metrics.jsonl``, scored where the target has labels."""
+        found, held_out = record.assessment, self.data.held_out
+        scores = {"ensemble": score(found.predictions, held_out), "vac": score(found.vac_predictions, held_out),
+                  "lac": score(found.text_predictions, held_out)}
+        line = {"epoch": record.epoch, "losses": record.losses, "train_weight": record.train_weight,
+                "inference_weight": found.weight,
+                "accuracy": {name: value.accuracy if value else None for name, value in scores.items()},
+                "per_class_mean": {name: value.per_class_mean if value else None for name, value in scores.items()}}
+        self._metrics.write(json.dumps(line) + "\n")
+        self._metrics.flush()
+        if record.epoch < 0:
+            self.zero_shot = scores["lac"]
+            return
+        self.last = scores
+        if scores["ensemble"] and (self.best is None or scores["ensemble"].accuracy > self.best[0]):
+            self.best = scores["ensemble"].accuracy, record.epoch
+
+    def finish(self, final: Assessment, state: dict[str, torch.Tensor], sample: dict[str, torch.Tensor],
+               seconds: float) -> dict[str, Any]:
+        """Write predictions, weights, sample and, last, ``result.json``; returns the result."""
+        self._metrics.close()
+        self._write_predictions(final)
+        state = {**state, "text_features": self.data.task.text_features.cpu().clone()}
+        for name, tensors in (("heads.safetensors", state), ("sample.safetensors", sample)):
+            with replacing(self.folder / name) as part:
+                save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, part)
+        result = self._result(seconds)
+        write_text(self.folder / "result.json", json.dumps(result, indent=1) + "\n")
+        return result
+
+    def _write_predictions(self, final: Assessment) -> None:
+        held_out: HeldOutLabels = self.data.held_out
+        names = held_out.classes
+        top = final.probabilities.max(-1)
+        columns = [self.data.target_paths, [names[k] for k in top.indices.tolist()],
+                   [f"{p:.6f}" for p in top.values.tolist()], [names[k] for k in final.vac_predictions.tolist()],
+                   [names[k] for k in final.text_predictions.tolist()]]
+        head = ["path", "class", "probability", "vac", "lac"]
+        if held_out.labels is not None:
+            head.append("label")
+            columns.append([names[k] for k in held_out.labels.tolist()])
+        with replacing(self.folder / "predictions.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(head)
+            writer.writerows(zip(*columns, strict=True))
+
+    def _result(self, seconds: float) -> dict[str, Any]:
+        accuracy = None
+        if self.last["ensemble"]:
+            accuracy = {
+                "last": asdict(self.last["ensemble"]), "vac": asdict(self.last["vac"]), "lac": asdict(self.last["lac"]),
+                "zero_shot": asdict(self.zero_shot),
+                "oracle_best": {"accuracy": self.best[0], "epoch": self.best[1]},
+            }
+        task = self.data.task
+        return {
+            "protocol": "transductive", "source_rows": len(task.source.features),
+            "target_rows": len(task.target.features), "classes": len(self.data.held_out.classes),
+            "accuracy": accuracy, "seconds": round(seconds, 3),
+        }
+
+
+def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]]) -> str:
+    """Fingerprint of a run's spec and of the shards it reads: equal identity, equal run."""
+    return fingerprint([asdict(spec), dict(shard_digests)])
+
+
+def finished_result(folder: Path, identity: str | None = None) -> dict[str, Any] | None:
+    """A finished run's result, or None; with ``identity``, only if the run was made from exactly that."""
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result if identity in (None, config.get("identity")) else None
+
+
+def refuse_finished(folder: Path) -> None:
+    """Raise UserError if the folder holds a finished run, or files that no run wrote."""
+    if finished_result(folder) is not None:
+        raise UserError(f"{folder} holds a finished run; add --force to train it again, or choose another --out")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not empty and no run's folder; choose another --out")
+
+
+@torch.no_grad()
+def untrained_sample(task: AdaptationTask, heads: Heads) -> dict[str, torch.Tensor]:
+    """What :func:`sample_features` shows from before training: ``<side>_rows``, ``_image``, ``_bottleneck_before``.
+
+    At most 1,000 evenly spaced rows a domain; features are float16, the bottleneck is that of x itself.
+    """
+    sample: dict[str, torch.Tensor] = {}
+    for side, domain in (("source", task.source), ("target", task.target)):
+        count = len(domain.features)
+        rows = torch.from_numpy(np.linspace(0, count - 1, min(count, SAMPLE_ROWS)).round().astype(np.int64))
+        x = domain.features[rows.to(domain.features.device)]
+        sample[f"{side}_rows"] = rows
+        sample[f"{side}_image"] = _compact(x)
+        sample[f"{side}_bottleneck_before"] = _compact(heads.bottleneck(x.unsqueeze(0))[0])
+    return sample
+
+
+@torch.no_grad()
+def sample_features(task: AdaptationTask, before: dict[str, torch.Tensor], heads: Heads) -> dict[str, torch.Tensor]:
+    """The sample rows as every part of the trained method sees them, for figures.
+
+    Returns:
+        ``before`` with ``<side>_lac``, ``_vac`` (m, D) and ``_bottleneck_after`` (m, H), float16.
+    """
+    sample = dict(before)
+    for side, domain in (("source", task.source), ("target", task.target)):
+        x = domain.features[before[f"{side}_rows"].to(domain.features.device)].unsqueeze(0)
+        f_vac = heads.vac(x)
+        sample[f"{side}_vac"], sample[f"{side}_lac"] = _compact(f_vac[0]), _compact(heads.lac(x)[0])
+        sample[f"{side}_bottleneck_after"] = _compact(heads.bottleneck(f_vac)[0])
+    return sample
+
+
+def _compact(features: torch.Tensor) -> torch.Tensor:
+    return features.to("cpu", torch.float16)

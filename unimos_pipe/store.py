@@ -1,0 +1,122 @@
+"""Stage two's door to the cache: finds shards, checks that they belong together, loads a domain once."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from unimos_pipe.errors import StaleCacheError, UserError, listing
+from unimos_pipe.identity import EncoderIdentity, TextIdentity
+from unimos_pipe.layout import found_shards, text_path
+from unimos_pipe.manifest import NO_LABEL, DatasetSpec
+from unimos_pipe.prompts import write_prompts
+from unimos_pipe.shard import ImageHeader, ImageShard, differing_field, read_image_shard, read_text_shard
+
+
+@dataclass(frozen=True)
+class DomainFeatures:
+    """A whole domain as stage one wrote it: (n, D) float16 features, (n,) labels (-1 = none), n paths."""
+
+    name: str
+    features: torch.Tensor
+    labels: np.ndarray
+    paths: tuple[str, ...]
+    encoder: EncoderIdentity
+    digests: tuple[str, ...]
+
+
+class FeatureStore:
+    """The cached features of one data set by one encoder."""
+
+    def __init__(self, spec: DatasetSpec, encoder_folder: Path, extract: str):
+        """``extract`` is the command that makes missing shards, for messages."""
+        self.spec, self.folder, self.extract = spec, encoder_folder, extract
+
+    def domain(self, name: str) -> DomainFeatures:
+        """Load and verify every shard of a domain, rows in manifest order.
+
+        Raises:
+            UserError: unknown domain, or missing shards (names the extract command).
+            StaleCacheError: damaged shards, shards that do not belong together, or another class list.
+        """
+        self.spec.domain(name)
+        command = f"{self.extract} --domain {name}"
+        found = found_shards(self.folder / name)
+        counts = {count for _, count, _ in found}
+        if not found or (len(counts) == 1 and len(found) < max(counts)):
+            have = f"{len(found)} of {max(counts, default=0)}" if found else "none"
+            raise UserError(f"shards of {self.spec.name}/{name} are missing in {self.folder / name}",
+                            expected="all of them", got=have, todo=f"Run: {command}")
+        if len(counts) > 1:
+            raise StaleCacheError(f"{self.folder / name} holds shards of several sets", expected="one count",
+                                  got=listing(sorted(counts)), todo=f"Run: {command} --force")
+        shards = [read_image_shard(path) for _, _, path in found]
+        self._check_fit(name, shards, command)
+        return DomainFeatures(
+            name, torch.from_numpy(np.concatenate([shard.image_features for shard in shards])),
+            np.concatenate([shard.labels for shard in shards]), tuple(path for shard in shards for path in shard.paths),
+            _encoder_part(shards[0].header), tuple(shard.digest for shard in shards),
+        )
+
+    def _check_fit(self, name: str, shards: list[ImageShard], command: str) -> None:
+        first, row = shards[0].header, 0
+        for shard in shards:
+            header = shard.header
+            checks = [("dataset", header.dataset, self.spec.name), ("domain", header.domain, name),
+                      ("class_names", header.class_names, self.spec.classes), ("row_start", header.row_start, row)]
+            if difference := differing_field(header.identity(), first.identity()):
+                checks.append(difference)
+            for field, got, wanted in checks:
+                if got != wanted:
+                    raise StaleCacheError(f"stale shard in {self.folder / name}: {field}", expected=_brief(wanted, got),
+                                          got=_brief(got, wanted), todo=f"Run: {command} --force")
+            n = len(shard.paths)
+            labels_fit = np.all((shard.labels >= NO_LABEL) & (shard.labels < len(header.class_names)))
+            if not (len(shard.image_features) == len(shard.labels) == len(shard.rows) == n and labels_fit):
+                raise StaleCacheError(f"a shard in {self.folder / name} has rows that do not fit each other",
+                                      todo=f"Run: {command} --force")
+            row = header.row_stop
+        if row != first.row_total:
+            raise StaleCacheError(f"shards of {name}", expected=f"{first.row_total} rows", got=row,
+                                  todo=f"Run: {command} --force")
+
+    def text(self, domain: str, templates: tuple[str, ...], encoder: EncoderIdentity) -> tuple[torch.Tensor, str]:
+        """The (K, D) float32 prompt features of a domain's word, and the shard's digest.
+
+        Raises:
+            UserError: these prompts were never encoded by this encoder (names the extract command).
+            StaleCacheError: a damaged shard.
+        """
+        word = self.spec.domain(domain).word
+        prompts = tuple(tuple(row) for row in write_prompts(templates, word, self.spec.classes))
+        parts = [getattr(encoder, entry.name) for entry in fields(EncoderIdentity)]
+        identity = TextIdentity(*parts, class_names=self.spec.classes, prompts=prompts)
+        path = text_path(self.folder, word, identity)
+        if not path.is_file():
+            raise UserError(f"the prompts of {domain} ({prompts[0][0]!r}, ...) are not in {path.parent}",
+                            todo=f"Run: {self.extract} --domain {domain}, with --template where it is not the default")
+        shard = read_text_shard(path)
+        if difference := differing_field(shard.header, identity):
+            field, got, wanted = difference
+            raise StaleCacheError(f"stale prompts {path}: {field}", expected=_brief(wanted, got),
+                                  got=_brief(got, wanted), todo=f"Run: {self.extract} --domain {domain} --force")
+        return torch.from_numpy(shard.text_features), shard.digest
+
+
+def _encoder_part(header: ImageHeader) -> EncoderIdentity:
+    return EncoderIdentity(*(getattr(header, entry.name) for entry in fields(EncoderIdentity)))
+
+
+def _brief(value: object, other: object) -> str:
+    """A value for a message; of two long lists, only what one has and the other has not."""
+    if isinstance(value, tuple) and isinstance(other, tuple) and len(value) + len(other) > 8:
+        only = [item for item in value if item not in other]
+        return f"{len(value)} entries, of them only here {listing(only, 4)}" if only else f"{len(value)} entries"
+    return repr(value)
+
+
+def unit_rows(features: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """(n, D) stored features in the training dtype, normalised again (METHOD.md section 1)."""
+    return F.normalize(features.to(device=device, dtype=dtype), dim=-1)

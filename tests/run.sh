@@ -10,5 +10,6 @@ if [ "${1:-}" = "--slow" ]; then
     shift
     marks="slow or not slow"
 fi
-"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff check --quiet .
+"$PYTHON" -m ruff format --quiet --check .
 "$PYTHON" -m pytest -m "$marks" "$@"

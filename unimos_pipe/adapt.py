@@ -34,7 +34,10 @@ class PlannedRun:
 
 
 def adapt(
-    plans: Sequence[PlannedRun], loader: PairLoader, *, lockstep: int = 36,
+    plans: Sequence[PlannedRun],
+    loader: PairLoader,
+    *,
+    lockstep: int = 36,
     on_epoch: Callable[[int], None] = lambda runs: None,
 ) -> list[dict[str, Any]]:
     """Train planned runs, those of equal shapes in lockstep, and write their folders.
@@ -61,7 +64,10 @@ def adapt(
 
 
 def adapt_missing(
-    plans: Sequence[PlannedRun], loader: PairLoader, *, lockstep: int = 36,
+    plans: Sequence[PlannedRun],
+    loader: PairLoader,
+    *,
+    lockstep: int = 36,
     on_epoch: Callable[[int], None] = lambda runs: None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Like :func:`adapt`, but runs that are finished and were made from the same spec and shards are kept.
@@ -103,12 +109,24 @@ def _train_stack(runs: list[TrainingRun], recorders: list[RunRecorder], on_epoch
         if record.run == len(runs) - 1 and record.epoch >= 0:
             on_epoch(len(runs))
     seconds = (time.perf_counter() - started) / len(runs)
-    return [recorder.finish(final[index], trainer.state(index),
-                            sample_features(recorder.data.task, before[index], trainer.eval_heads(index)), seconds)
-            for index, recorder in enumerate(recorders)]
+    return [
+        recorder.finish(
+            final[index],
+            trainer.state(index),
+            sample_features(recorder.data.task, before[index], trainer.eval_heads(index)),
+            seconds,
+        )
+        for index, recorder in enumerate(recorders)
+    ]
 
 
 def _environment(device: torch.device) -> dict[str, str]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {"unimos-pipe": __version__, "torch": torch.__version__, "python": platform.python_version(),
-            "device": device.type, "hardware": name, "threads": str(torch.get_num_threads())}
+    return {
+        "unimos-pipe": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": device.type,
+        "hardware": name,
+        "threads": str(torch.get_num_threads()),
+    }

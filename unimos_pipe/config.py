@@ -86,7 +86,9 @@ class TrainSpec:
     batch_size: int = option(32, "rows per domain and step", low=2)
     max_steps: int = option(1500, "most steps in an epoch", low=1)
     prior_momentum: float = option(0.99, "momentum of the label prior q (eq. 9)", low=0.0, high=1.0)
-    reset_probability: float = option(0.5, "chance per epoch that a weight-generator tensor restarts", low=0.0, high=1.0)
+    reset_probability: float = option(
+        0.5, "chance per epoch that a weight-generator tensor restarts", low=0.0, high=1.0
+    )
     precision: str = option("fp32", "training arithmetic", choices=("fp32", "fp64"))
 
 
@@ -170,8 +172,11 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str, problems: list[str
             chosen[name] = value
             if fault:
                 problems.append(f"{prefix}{name}: {fault}")
-    missing = [f"{prefix}{name}" for name, entry in known.items()
-               if name not in values and entry.default is MISSING and entry.default_factory is MISSING]
+    missing = [
+        f"{prefix}{name}"
+        for name, entry in known.items()
+        if name not in values and entry.default is MISSING and entry.default_factory is MISSING
+    ]
     if missing:
         problems.append(f"missing {listing(missing)}")
         return None

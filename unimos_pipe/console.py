@@ -50,8 +50,14 @@ class Output:
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         """A bar with a rate; yields ``advance(n)``. Nothing is shown with -q or off a terminal."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-                   TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         quiet = self.verbosity < 0 or not self.err.is_terminal
         with Progress(*columns, console=self.err, disable=quiet, transient=True) as bar:
             task = bar.add_task(escape(label), total=total, rate="")

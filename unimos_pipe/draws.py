@@ -59,5 +59,8 @@ class RunDraws:
     def resets(self, params: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
         """Weight-generator tensors that restart at an epoch's beginning, by name. ``params`` gives their shapes."""
         chance = torch.rand(len(WEIGHT_GENERATOR), generator=self._reset).tolist()
-        return {name: reset_tensor(params[name], self._reset)
-                for name, drawn in zip(WEIGHT_GENERATOR, chance, strict=True) if drawn < probability}
+        return {
+            name: reset_tensor(params[name], self._reset)
+            for name, drawn in zip(WEIGHT_GENERATOR, chance, strict=True)
+            if drawn < probability
+        }

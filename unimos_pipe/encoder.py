@@ -61,9 +61,15 @@ class ClipEncoder:
                 # Weights come from the hashed file itself; a tag's own preprocessing is passed along with it.
                 tag = get_pretrained_cfg(spec.model, spec.pretrained)
                 model, _, self.preprocess = open_clip.create_model_and_transforms(
-                    spec.model, pretrained=str(weights), precision=spec.precision, device=device, weights_only=True,
-                    image_mean=tag.get("mean"), image_std=tag.get("std"),
-                    image_interpolation=tag.get("interpolation"), image_resize_mode=tag.get("resize_mode"),
+                    spec.model,
+                    pretrained=str(weights),
+                    precision=spec.precision,
+                    device=device,
+                    weights_only=True,
+                    image_mean=tag.get("mean"),
+                    image_std=tag.get("std"),
+                    image_interpolation=tag.get("interpolation"),
+                    image_resize_mode=tag.get("resize_mode"),
                 )
             except (RuntimeError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
                 reason = " ".join(str(error).split())[:300]
@@ -75,8 +81,9 @@ class ClipEncoder:
         self.device = device
         self.dtype = DTYPES[spec.precision]
         preprocessing = {**open_clip.get_model_preprocess_cfg(self.model), "decoder": DECODER}
-        self.identity = EncoderIdentity(sha256, spec.model, activation, json.dumps(preprocessing, sort_keys=True),
-                                        spec.precision)
+        self.identity = EncoderIdentity(
+            sha256, spec.model, activation, json.dumps(preprocessing, sort_keys=True), spec.precision
+        )
 
     @torch.inference_mode()
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -108,8 +115,10 @@ def find_weights(spec: EncoderSpec) -> Path:
     tag = get_pretrained_cfg(spec.model, spec.pretrained)
     if not tag:
         known = open_clip.list_pretrained_tags_by_model(spec.model)
-        raise UserError(f"{spec.model} has no weights tag {spec.pretrained!r}; known: {listing(known, 12)}; "
-                        "or pass --pretrained a local file")
+        raise UserError(
+            f"{spec.model} has no weights tag {spec.pretrained!r}; known: {listing(known, 12)}; "
+            "or pass --pretrained a local file"
+        )
     try:
         with _quiet_logging():
             return Path(download_pretrained(tag))
@@ -128,11 +137,12 @@ def file_sha256(path: Path) -> str:
 
 
 def _refuse_wrong_activation(spec: EncoderSpec, weights: Path, sha256: str, activation: str) -> None:
-    """OpenAI's weights in a GELU model give wrong text features without a warning (DESIGN.md section 4)."""
+    """OpenAI's weights in a GELU model give wrong text features without a warning."""
     openai = spec.pretrained == "openai" or "openai" in str(weights).lower() or sha256 in _openai_hashes()
     if openai and activation != "QuickGELU":
         raise UserError(
-            f"{weights.name} are OpenAI's weights and need QuickGELU", expected=f"--model {spec.model}-quickgelu",
+            f"{weights.name} are OpenAI's weights and need QuickGELU",
+            expected=f"--model {spec.model}-quickgelu",
             got=f"--model {spec.model}, which builds {activation} and would corrupt the text features",
         )
 

@@ -43,8 +43,15 @@ class ExtractReport:
 
 
 def extract_images(
-    manifest: Manifest, encoder: Encoder, encoder_folder: Path, *, batch_size: int = 64, workers: int = 2,
-    shard_size: int = 4096, skip_bad: bool = False, force: bool = False,
+    manifest: Manifest,
+    encoder: Encoder,
+    encoder_folder: Path,
+    *,
+    batch_size: int = 64,
+    workers: int = 2,
+    shard_size: int = 4096,
+    skip_bad: bool = False,
+    force: bool = False,
     on_rows: Callable[[int], None] = lambda rows: None,
 ) -> ExtractReport:
     """Encode a domain's images into shards, keeping those that are whole, verified and of the same identity.
@@ -75,19 +82,28 @@ def extract_images(
         missing = [index for index in range(len(bounds)) if index not in kept]
         writer = _ShardWriter(manifest, identity, folder, bounds, skip_bad)
         plan = [(index, rows) for index in missing for rows in _batches(*bounds[index], batch_size)]
-        stream = read_batches(manifest.root, manifest.paths, [rows for _, rows in plan], encoder.preprocess, workers,
-                              pin_memory=encoder.device.type == "cuda")
+        stream = read_batches(
+            manifest.root,
+            manifest.paths,
+            [rows for _, rows in plan],
+            encoder.preprocess,
+            workers,
+            pin_memory=encoder.device.type == "cuda",
+        )
         for (index, rows), (good, pixels, bad) in zip(plan, stream, strict=True):
             features = encoder.encode_images(pixels).numpy() if good else None
             writer.add(index, good, features, bad)
             on_rows(len(rows))
     if writer.bad and not skip_bad:
         names = listing((f"{path} ({reason})" for path, reason in writer.bad), 5)
-        raise RunError(f"{len(writer.bad)} unreadable image(s) in {manifest.root}: {names}. The other shards are kept; "
-                       "mend the files, or leave them out with --on-error skip")
+        raise RunError(
+            f"{len(writer.bad)} unreadable image(s) in {manifest.root}: {names}. The other shards are kept; "
+            "mend the files, or leave them out with --on-error skip"
+        )
     skipped = tuple(writer.bad) + tuple(pair for header in kept.values() for pair in header.skipped)
-    return ExtractReport(manifest.domain, len(manifest), writer.encoded, len(kept), len(missing), skipped,
-                         time.perf_counter() - started)
+    return ExtractReport(
+        manifest.domain, len(manifest), writer.encoded, len(kept), len(missing), skipped, time.perf_counter() - started
+    )
 
 
 def _batches(start: int, stop: int, size: int) -> list[list[int]]:
@@ -107,8 +123,12 @@ def _kept_shards(folder: Path, identity: ImageIdentity, bounds, manifest: Manife
             difference = "shard size", header.row_stop - header.row_start, bounds[0][1]
         if difference:
             name, found, wanted = difference
-            raise StaleCacheError(f"stale shard {path}: {name}", expected=_short(wanted), got=_short(found),
-                                  todo=f"Add --force to encode {manifest.domain} again")
+            raise StaleCacheError(
+                f"stale shard {path}: {name}",
+                expected=_short(wanted),
+                got=_short(found),
+                todo=f"Add --force to encode {manifest.domain} again",
+            )
         kept[index] = header
     return kept
 
@@ -150,27 +170,45 @@ class _ShardWriter:
         if not self.rows:
             raise RunError(f"no readable image in rows {start} to {stop - 1} of {self.manifest.root}")
         header = ImageHeader(
-            **asdict(self.identity), dataset=self.manifest.dataset, domain=self.manifest.domain,
-            class_names=self.manifest.classes, row_start=start, row_stop=stop, row_total=len(self.manifest),
-            skipped=tuple(self.bad_here), versions=library_versions(),
+            **asdict(self.identity),
+            dataset=self.manifest.dataset,
+            domain=self.manifest.domain,
+            class_names=self.manifest.classes,
+            row_start=start,
+            row_stop=stop,
+            row_total=len(self.manifest),
+            skipped=tuple(self.bad_here),
+            versions=library_versions(),
         )
-        write_image_shard(shard_path(self.folder, index, len(self.bounds)), header, np.concatenate(self.features),
-                          self.manifest.labels[self.rows], [self.manifest.paths[row] for row in self.rows],
-                          np.array(self.rows))
+        write_image_shard(
+            shard_path(self.folder, index, len(self.bounds)),
+            header,
+            np.concatenate(self.features),
+            self.manifest.labels[self.rows],
+            [self.manifest.paths[row] for row in self.rows],
+            np.array(self.rows),
+        )
         self.encoded += len(self.rows)
 
 
 def extract_text(
-    dataset: str, word: str, classes: tuple[str, ...], templates: Sequence[str], encoder: Encoder,
-    encoder_folder: Path, *, force: bool = False,
+    dataset: str,
+    word: str,
+    classes: tuple[str, ...],
+    templates: Sequence[str],
+    encoder: Encoder,
+    encoder_folder: Path,
+    *,
+    force: bool = False,
 ) -> bool:
     """Encode a domain word's prompts into a text shard; returns whether anything had to be encoded.
 
     The K class sentences of each template are encoded; several templates are averaged and normalised again.
     """
     prompts = write_prompts(templates, word, classes)
-    identity = TextIdentity(**asdict(encoder.identity), class_names=tuple(classes),
-                            prompts=tuple(tuple(row) for row in prompts))
+    identity = TextIdentity(
+        **asdict(encoder.identity), class_names=tuple(classes), prompts=tuple(tuple(row) for row in prompts)
+    )
     path = text_path(encoder_folder, word, identity)
     with only_one(path.parent):
         if not force and path.is_file():
@@ -181,8 +219,9 @@ def extract_text(
                 pass  # damaged: encode it again
         features = torch.stack([encoder.encode_texts(row) for row in prompts]).mean(0)
         features = torch.nn.functional.normalize(features, dim=-1)
-        header = TextHeader(**asdict(identity), dataset=dataset, word=word, templates=tuple(templates),
-                            versions=library_versions())
+        header = TextHeader(
+            **asdict(identity), dataset=dataset, word=word, templates=tuple(templates), versions=library_versions()
+        )
         write_text_shard(path, header, features.numpy())
     return True
 

@@ -100,8 +100,9 @@ class Heads:
     beta: float = 0.9
 
     @classmethod
-    def stack(cls, runs: Sequence[Mapping[str, Tensor]], spec: HeadSpec, dtype: torch.dtype, device: torch.device,
-              beta: float) -> "Heads":
+    def stack(
+        cls, runs: Sequence[Mapping[str, Tensor]], spec: HeadSpec, dtype: torch.dtype, device: torch.device, beta: float
+    ) -> "Heads":
         """Stack the starting weights of R runs for training; priors start uniform, momentum at zero."""
         params = {name: torch.stack([run[name] for run in runs]).to(device, dtype).requires_grad_() for name in runs[0]}
         count, classes, width = params["classifier.weight_v"].shape
@@ -115,15 +116,23 @@ class Heads:
         cut = slice(start, stop)
         params = {name: param.detach()[cut].requires_grad_(training) for name, param in self.params.items()}
         momentum = {name: buffer[cut] for name, buffer in self.momentum.items()} if training else None
-        return Heads(params, self.running_mean[cut], self.running_var[cut], self.label_prior[cut], self.spec, momentum,
-                     self.beta)
+        return Heads(
+            params, self.running_mean[cut], self.running_var[cut], self.label_prior[cut], self.spec, momentum, self.beta
+        )
 
     def _linear(self, name: str, x: Tensor, rows: int | None = None) -> Tensor:
         weight, bias = self.params[f"{name}.weight"], self.params[f"{name}.bias"]
         if self.momentum is None:
             return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-        return _MomentumLinear.apply(x, weight, bias, self.momentum[f"{name}.weight"], self.momentum[f"{name}.bias"],
-                                     self.beta, x.shape[1] if rows is None else rows)
+        return _MomentumLinear.apply(
+            x,
+            weight,
+            bias,
+            self.momentum[f"{name}.weight"],
+            self.momentum[f"{name}.bias"],
+            self.beta,
+            x.shape[1] if rows is None else rows,
+        )
 
     def vac(self, x: Tensor) -> Tensor:
         """Vision-associated component G_vis(x), not normalised."""
@@ -145,9 +154,14 @@ class Heads:
         count, rows, width = hidden.shape
         columns = hidden.transpose(0, 1).reshape(rows, count * width)  # each run's features are channels of their own
         columns = F.batch_norm(
-            columns, self.running_mean.view(-1), self.running_var.view(-1),
-            self.params["bottleneck_bn.weight"].reshape(-1), self.params["bottleneck_bn.bias"].reshape(-1),
-            training=self.momentum is not None, momentum=0.1, eps=1e-5,
+            columns,
+            self.running_mean.view(-1),
+            self.running_var.view(-1),
+            self.params["bottleneck_bn.weight"].reshape(-1),
+            self.params["bottleneck_bn.bias"].reshape(-1),
+            training=self.momentum is not None,
+            momentum=0.1,
+            eps=1e-5,
         )
         return columns.view(rows, count, width).transpose(0, 1)
 

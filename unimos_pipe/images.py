@@ -64,7 +64,11 @@ def _collate(rows):
 
 
 def read_batches(
-    root: Path, paths: Sequence[str], batches: Sequence[Sequence[int]], preprocess: Callable, workers: int,
+    root: Path,
+    paths: Sequence[str],
+    batches: Sequence[Sequence[int]],
+    preprocess: Callable,
+    workers: int,
     pin_memory: bool = False,
 ) -> Iterator[tuple[list[int], torch.Tensor | None, list[tuple[int, str]]]]:
     """Decode and preprocess batches of rows, in order, ahead of the consumer.
@@ -80,6 +84,10 @@ def read_batches(
         (good rows, (len(good), 3, H, W) pixels or None, [(bad row, reason)]) per batch.
     """
     yield from DataLoader(
-        _Rows(root, paths, preprocess), batch_sampler=batches, num_workers=workers, collate_fn=_collate,
-        pin_memory=pin_memory, prefetch_factor=2 if workers else None,
+        _Rows(root, paths, preprocess),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        prefetch_factor=2 if workers else None,
     )

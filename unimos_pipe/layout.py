@@ -54,6 +54,8 @@ def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, chosen: st
         name = chosen or readable_name(spec)
         raise UserError(f"no features of {dataset} by {name} in {cache}", todo=f"Make them first: {extract}")
     if len(matches) > 1:
-        raise UserError(f"{dataset} was encoded in several ways: {listing((path.name for path in matches), 20)}; "
-                        "choose one with --encoder-id")
+        raise UserError(
+            f"{dataset} was encoded in several ways: {listing((path.name for path in matches), 20)}; "
+            "choose one with --encoder-id"
+        )
     return matches[0]

@@ -119,8 +119,9 @@ def _check_spec(values: Mapping, where: str) -> DatasetSpec:
         except UserError as error:
             faults.append(str(error))
             continue
-        built[name] = DomainSpec(domain.folder or (name,), domain.word or name.replace("_", " "), domain.images,
-                                 domain.labels)
+        built[name] = DomainSpec(
+            domain.folder or (name,), domain.word or name.replace("_", " "), domain.images, domain.labels
+        )
         if name == "text" or not name.replace("_", "").replace("-", "").isalnum():
             faults.append(f"domain {name!r}: a name is letters, digits, '-' and '_', and not 'text'")
         if any(Path(folder).is_absolute() or ".." in Path(folder).parts for folder in built[name].folder):
@@ -149,8 +150,12 @@ def find_root(spec: DatasetSpec, root: Path | None, cache: Path) -> Path:
         return unpack_embedded(spec.embedded, cache)
     if root is None or not root.is_dir():
         found = "no --data-root" if root is None else f"no folder {root}"
-        raise UserError(f"the images of {spec.name} are missing", expected=_layout(spec), got=found,
-                        todo=f"Get them from {spec.source or 'their owner'} and pass --data-root")
+        raise UserError(
+            f"the images of {spec.name} are missing",
+            expected=_layout(spec),
+            got=found,
+            todo=f"Get them from {spec.source or 'their owner'} and pass --data-root",
+        )
     return root
 
 
@@ -197,8 +202,12 @@ def scan(spec: DatasetSpec, domain: str, root: Path) -> Manifest:
     folder = next((path for path in candidates if path.is_dir()), None)
     if folder is None:
         found = listing(sorted(child.name for child in root.iterdir() if child.is_dir()))
-        raise UserError(f"domain {domain} of {spec.name} is not in {root}", expected=_layout(spec),
-                        got=f"folders: {found}", todo="Pass the right --data-root")
+        raise UserError(
+            f"domain {domain} of {spec.name} is not in {root}",
+            expected=_layout(spec),
+            got=f"folders: {found}",
+            todo="Pass the right --data-root",
+        )
     if entry.labels == "none":
         paths = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if _is_image(path)]
         labels = [NO_LABEL] * len(paths)
@@ -212,8 +221,9 @@ def scan(spec: DatasetSpec, domain: str, root: Path) -> Manifest:
         bad = [os.fsencode(path) for path in paths if not path.isprintable()]
         raise UserError(f"{folder}: file names that are not UTF-8: {listing(bad, 3)}; rename them") from None
     sizes = [(folder / path).stat().st_size for path in paths]
-    return Manifest(spec.name, domain, spec.classes, folder, tuple(paths), np.array(labels, np.int64),
-                    np.array(sizes, np.int64))
+    return Manifest(
+        spec.name, domain, spec.classes, folder, tuple(paths), np.array(labels, np.int64), np.array(sizes, np.int64)
+    )
 
 
 def _is_image(path: Path) -> bool:
@@ -229,8 +239,12 @@ def _scan_classes(spec: DatasetSpec, folder: Path) -> tuple[list[str], list[int]
             f"the class folders in {folder} do not fit {spec.name}: unknown {listing(unknown)}; "
             f"without a folder: {listing(missing)}. Correct the folders or the spec's class list"
         )
-    rows = [(f"{name}/{path.name}", ids[name])
-            for name in found for path in sorted((folder / name).iterdir()) if _is_image(path)]
+    rows = [
+        (f"{name}/{path.name}", ids[name])
+        for name in found
+        for path in sorted((folder / name).iterdir())
+        if _is_image(path)
+    ]
     return [path for path, _ in rows], [label for _, label in rows]
 
 

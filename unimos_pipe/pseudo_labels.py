@@ -65,12 +65,23 @@ def assess(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) ->
             text_logits = text_logits - spec.debias_tau * heads.label_prior[0].log()
         probabilities = (weight * vac + (1 - weight) * text_logits).softmax(-1)
         parts.append((probabilities, vac.argmax(-1), text_logits.argmax(-1), bottleneck[0], teacher.argmax(-1)))
-    probabilities, vac, text_predictions, bottleneck, teacher = (torch.cat(column) for column in zip(*parts, strict=True))
+    probabilities, vac, text_predictions, bottleneck, teacher = (
+        torch.cat(column) for column in zip(*parts, strict=True)
+    )
     centroids = class_centroids(probabilities, bottleneck)
     clusters = nearest_centroid(bottleneck, centroids)
     answers = {"teacher": teacher, "cluster": clusters, "ensemble": probabilities.argmax(-1)}
-    return Assessment(epoch, weight, probabilities, vac, text_predictions, bottleneck, centroids, clusters,
-                      answers[pseudo_label_source(epoch, spec)])
+    return Assessment(
+        epoch,
+        weight,
+        probabilities,
+        vac,
+        text_predictions,
+        bottleneck,
+        centroids,
+        clusters,
+        answers[pseudo_label_source(epoch, spec)],
+    )
 
 
 def class_centroids(probabilities: Tensor, bottleneck: Tensor) -> Tensor:

@@ -40,10 +40,16 @@ class RunSpec:
     seed: int
     templates: tuple[str, ...]
     method: MethodSpec
+    changed: dict[str, Any] = field(default_factory=dict)  # options that set it apart from its variant's plain run
+
+    def label(self) -> str:
+        """``no-im`` or ``full,alpha=0.1,beta=1.0``: the run's part in a table, and its folder's name."""
+        return ",".join([self.variant, *(f"{key.rpartition('.')[2]}={value}" for key, value in self.changed.items())])
 
     def folder(self, runs: Path) -> Path:
         """Where the run lives below a runs folder."""
-        return runs / self.dataset / self.encoder_id / f"{self.source}-{self.target}" / self.variant / f"seed{self.seed}"
+        pair = f"{self.source}-{self.target}"
+        return runs / self.dataset / self.encoder_id / pair / self.label() / f"seed{self.seed}"
 
 
 @dataclass
@@ -61,20 +67,31 @@ class RunRecorder:
         """Begin the folder afresh with its ``config.json``; ``extra`` records versions, device and company."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        config = {"identity": run_identity(self.spec, self.data.shard_digests), "spec": asdict(self.spec),
-                  "shards": self.data.shard_digests, **extra}
+        config = {
+            "identity": run_identity(self.spec, self.data.shard_digests),
+            "spec": asdict(self.spec),
+            "shards": self.data.shard_digests,
+            **extra,
+        }
         write_text(self.folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
         self._metrics = (self.folder / "metrics.jsonl").open("w", encoding="utf-8")
 
     def add(self, record: EpochRecord) -> None:
         """Append an epoch's line to ``metrics.jsonl``, scored where the target has labels."""
         found, held_out = record.assessment, self.data.held_out
-        scores = {"ensemble": score(found.predictions, held_out), "vac": score(found.vac_predictions, held_out),
-                  "lac": score(found.text_predictions, held_out)}
-        line = {"epoch": record.epoch, "losses": record.losses, "train_weight": record.train_weight,
-                "inference_weight": found.weight,
-                "accuracy": {name: value.accuracy if value else None for name, value in scores.items()},
-                "per_class_mean": {name: value.per_class_mean if value else None for name, value in scores.items()}}
+        scores = {
+            "ensemble": score(found.predictions, held_out),
+            "vac": score(found.vac_predictions, held_out),
+            "lac": score(found.text_predictions, held_out),
+        }
+        line = {
+            "epoch": record.epoch,
+            "losses": record.losses,
+            "train_weight": record.train_weight,
+            "inference_weight": found.weight,
+            "accuracy": {name: value.accuracy if value else None for name, value in scores.items()},
+            "per_class_mean": {name: value.per_class_mean if value else None for name, value in scores.items()},
+        }
         self._metrics.write(json.dumps(line) + "\n")
         self._metrics.flush()
         if record.epoch < 0:
@@ -84,8 +101,9 @@ class RunRecorder:
         if scores["ensemble"] and (self.best is None or scores["ensemble"].accuracy > self.best[0]):
             self.best = scores["ensemble"].accuracy, record.epoch
 
-    def finish(self, final: Assessment, state: dict[str, torch.Tensor], sample: dict[str, torch.Tensor],
-               seconds: float) -> dict[str, Any]:
+    def finish(
+        self, final: Assessment, state: dict[str, torch.Tensor], sample: dict[str, torch.Tensor], seconds: float
+    ) -> dict[str, Any]:
         """Write predictions, weights, sample and, last, ``result.json``; returns the result."""
         self._metrics.close()
         self._write_predictions(final)
@@ -101,9 +119,13 @@ class RunRecorder:
         held_out: HeldOutLabels = self.data.held_out
         names = held_out.classes
         top = final.probabilities.max(-1)
-        columns = [self.data.target_paths, [names[k] for k in top.indices.tolist()],
-                   [f"{p:.6f}" for p in top.values.tolist()], [names[k] for k in final.vac_predictions.tolist()],
-                   [names[k] for k in final.text_predictions.tolist()]]
+        columns = [
+            self.data.target_paths,
+            [names[k] for k in top.indices.tolist()],
+            [f"{p:.6f}" for p in top.values.tolist()],
+            [names[k] for k in final.vac_predictions.tolist()],
+            [names[k] for k in final.text_predictions.tolist()],
+        ]
         head = ["path", "class", "probability", "vac", "lac"]
         if held_out.labels is not None:
             head.append("label")
@@ -117,15 +139,20 @@ class RunRecorder:
         accuracy = None
         if self.last["ensemble"]:
             accuracy = {
-                "last": asdict(self.last["ensemble"]), "vac": asdict(self.last["vac"]), "lac": asdict(self.last["lac"]),
+                "last": asdict(self.last["ensemble"]),
+                "vac": asdict(self.last["vac"]),
+                "lac": asdict(self.last["lac"]),
                 "zero_shot": asdict(self.zero_shot),
                 "oracle_best": {"accuracy": self.best[0], "epoch": self.best[1]},
             }
         task = self.data.task
         return {
-            "protocol": "transductive", "source_rows": len(task.source.features),
-            "target_rows": len(task.target.features), "classes": len(self.data.held_out.classes),
-            "accuracy": accuracy, "seconds": round(seconds, 3),
+            "protocol": "transductive",
+            "source_rows": len(task.source.features),
+            "target_rows": len(task.target.features),
+            "classes": len(self.data.held_out.classes),
+            "accuracy": accuracy,
+            "seconds": round(seconds, 3),
         }
 
 

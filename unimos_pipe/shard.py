@@ -87,13 +87,24 @@ def write_image_shard(
     norms = np.linalg.norm(features.astype(np.float32), axis=1)
     if not np.all(np.abs(norms - 1) < 1e-2):  # NaN fails this too
         row = int(np.argmax(~(np.abs(norms - 1) < 1e-2)))
-        raise RunError(f"{path.name}: the encoder's feature of {paths[row]}", expected="unit norm", got=norms[row],
-                       todo="Check the weights, or try --precision fp32")
+        raise RunError(
+            f"{path.name}: the encoder's feature of {paths[row]}",
+            expected="unit norm",
+            got=norms[row],
+            todo="Check the weights, or try --precision fp32",
+        )
     encoded = np.array([name.encode() for name in paths] or [b""])[: len(paths)]
-    _write(path, "image", header, {
-        "image_features": features, "labels": np.asarray(labels, np.int64), "paths": encoded,
-        "rows": np.asarray(rows, np.int64),
-    })
+    _write(
+        path,
+        "image",
+        header,
+        {
+            "image_features": features,
+            "labels": np.asarray(labels, np.int64),
+            "paths": encoded,
+            "rows": np.asarray(rows, np.int64),
+        },
+    )
 
 
 def write_text_shard(path: Path, header: TextHeader, features: np.ndarray) -> None:
@@ -102,8 +113,11 @@ def write_text_shard(path: Path, header: TextHeader, features: np.ndarray) -> No
 
 
 def _write(path: Path, kind: str, header, arrays: Mapping[str, np.ndarray]) -> None:
-    attributes = {"schema": SCHEMA, "kind": kind,
-                  **{name: json.dumps(value, ensure_ascii=False) for name, value in asdict(header).items()}}
+    attributes = {
+        "schema": SCHEMA,
+        "kind": kind,
+        **{name: json.dumps(value, ensure_ascii=False) for name, value in asdict(header).items()},
+    }
     digest = _digest(attributes, arrays)
     try:
         with replacing(path) as part, h5py.File(part, "w", locking=False) as file:
@@ -147,8 +161,9 @@ def read_text_shard(path: Path) -> TextShard:
 def _read(path: Path, kind: str, header_class: type):
     try:
         with h5py.File(path, "r", locking=False) as file:
-            attributes = {name: value.item() if isinstance(value, np.generic) else value
-                          for name, value in file.attrs.items()}
+            attributes = {
+                name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()
+            }
             if attributes.get("schema") != SCHEMA or attributes.get("kind") != kind:
                 got = f"schema {attributes.get('schema')}, kind {attributes.get('kind')}"
                 raise StaleCacheError(f"{path}", expected=f"schema {SCHEMA}, kind {kind}", got=got, todo=_REBUILD)

@@ -48,9 +48,20 @@ class Coefficients:
     @classmethod
     def of(cls, methods: Sequence[MethodSpec], dtype: torch.dtype, device: torch.device) -> "Coefficients":
         """Collect the coefficients of R runs."""
-        rows = [(m.loss.alpha, m.loss.beta, m.loss.distill, m.loss.im, m.loss.gamma * m.loss.ortho,
-                 m.loss.gamma * m.loss.discriminator, m.loss.ensemble_weight == "learned", m.eval.debias_tau,
-                 m.train.prior_momentum) for m in methods]
+        rows = [
+            (
+                m.loss.alpha,
+                m.loss.beta,
+                m.loss.distill,
+                m.loss.im,
+                m.loss.gamma * m.loss.ortho,
+                m.loss.gamma * m.loss.discriminator,
+                m.loss.ensemble_weight == "learned",
+                m.eval.debias_tau,
+                m.train.prior_momentum,
+            )
+            for m in methods
+        ]
         columns = [torch.tensor(column, dtype=dtype, device=device) for column in zip(*rows, strict=True)]
         columns[6] = columns[6].bool()
         return cls(*columns)
@@ -89,7 +100,9 @@ def loss_terms(heads: Heads, batch: Batch, coefficients: Coefficients, form: Los
     if form.ortho_form == "rows":
         ortho = row_orthogonality(f_lac, f_vac)
     else:
-        ortho = matrix_orthogonality(f_lac[:, :half], f_vac[:, :half]) + matrix_orthogonality(f_lac[:, half:], f_vac[:, half:])
+        ortho = matrix_orthogonality(f_lac[:, :half], f_vac[:, :half]) + matrix_orthogonality(
+            f_lac[:, half:], f_vac[:, half:]
+        )
     both = torch.cat([f_vac[:, :half], f_lac[:, :half], f_vac[:, half:], f_lac[:, half:]], 1)
     modality = heads.discriminate(both, batch.keep, trained_rows=2 * half)
 

@@ -47,40 +47,62 @@ class FeatureStore:
         counts = {count for _, count, _ in found}
         if not found or (len(counts) == 1 and len(found) < max(counts)):
             have = f"{len(found)} of {max(counts, default=0)}" if found else "none"
-            raise UserError(f"shards of {self.spec.name}/{name} are missing in {self.folder / name}",
-                            expected="all of them", got=have, todo=f"Run: {command}")
+            raise UserError(
+                f"shards of {self.spec.name}/{name} are missing in {self.folder / name}",
+                expected="all of them",
+                got=have,
+                todo=f"Run: {command}",
+            )
         if len(counts) > 1:
-            raise StaleCacheError(f"{self.folder / name} holds shards of several sets", expected="one count",
-                                  got=listing(sorted(counts)), todo=f"Run: {command} --force")
+            raise StaleCacheError(
+                f"{self.folder / name} holds shards of several sets",
+                expected="one count",
+                got=listing(sorted(counts)),
+                todo=f"Run: {command} --force",
+            )
         shards = [read_image_shard(path) for _, _, path in found]
         self._check_fit(name, shards, command)
         return DomainFeatures(
-            name, torch.from_numpy(np.concatenate([shard.image_features for shard in shards])),
-            np.concatenate([shard.labels for shard in shards]), tuple(path for shard in shards for path in shard.paths),
-            _encoder_part(shards[0].header), tuple(shard.digest for shard in shards),
+            name,
+            torch.from_numpy(np.concatenate([shard.image_features for shard in shards])),
+            np.concatenate([shard.labels for shard in shards]),
+            tuple(path for shard in shards for path in shard.paths),
+            _encoder_part(shards[0].header),
+            tuple(shard.digest for shard in shards),
         )
 
     def _check_fit(self, name: str, shards: list[ImageShard], command: str) -> None:
         first, row = shards[0].header, 0
         for shard in shards:
             header = shard.header
-            checks = [("dataset", header.dataset, self.spec.name), ("domain", header.domain, name),
-                      ("class_names", header.class_names, self.spec.classes), ("row_start", header.row_start, row)]
+            checks = [
+                ("dataset", header.dataset, self.spec.name),
+                ("domain", header.domain, name),
+                ("class_names", header.class_names, self.spec.classes),
+                ("row_start", header.row_start, row),
+            ]
             if difference := differing_field(header.identity(), first.identity()):
                 checks.append(difference)
             for field, got, wanted in checks:
                 if got != wanted:
-                    raise StaleCacheError(f"stale shard in {self.folder / name}: {field}", expected=_brief(wanted, got),
-                                          got=_brief(got, wanted), todo=f"Run: {command} --force")
+                    raise StaleCacheError(
+                        f"stale shard in {self.folder / name}: {field}",
+                        expected=_brief(wanted, got),
+                        got=_brief(got, wanted),
+                        todo=f"Run: {command} --force",
+                    )
             n = len(shard.paths)
             labels_fit = np.all((shard.labels >= NO_LABEL) & (shard.labels < len(header.class_names)))
             if not (len(shard.image_features) == len(shard.labels) == len(shard.rows) == n and labels_fit):
-                raise StaleCacheError(f"a shard in {self.folder / name} has rows that do not fit each other",
-                                      todo=f"Run: {command} --force")
+                raise StaleCacheError(
+                    f"a shard in {self.folder / name} has rows that do not fit each other",
+                    todo=f"Run: {command} --force",
+                )
             row = header.row_stop
         if row != first.row_total:
-            raise StaleCacheError(f"shards of {name}", expected=f"{first.row_total} rows", got=row,
-                                  todo=f"Run: {command} --force")
+            raise StaleCacheError(
+                f"shards of {name}", expected=f"{first.row_total} rows", got=row, todo=f"Run: {command} --force"
+            )
 
     def text(self, domain: str, templates: tuple[str, ...], encoder: EncoderIdentity) -> tuple[torch.Tensor, str]:
         """The (K, D) float32 prompt features of a domain's word, and the shard's digest.
@@ -95,13 +117,19 @@ class FeatureStore:
         identity = TextIdentity(*parts, class_names=self.spec.classes, prompts=prompts)
         path = text_path(self.folder, word, identity)
         if not path.is_file():
-            raise UserError(f"the prompts of {domain} ({prompts[0][0]!r}, ...) are not in {path.parent}",
-                            todo=f"Run: {self.extract} --domain {domain}, with --template where it is not the default")
+            raise UserError(
+                f"the prompts of {domain} ({prompts[0][0]!r}, ...) are not in {path.parent}",
+                todo=f"Run: {self.extract} --domain {domain}, with --template where it is not the default",
+            )
         shard = read_text_shard(path)
         if difference := differing_field(shard.header, identity):
             field, got, wanted = difference
-            raise StaleCacheError(f"stale prompts {path}: {field}", expected=_brief(wanted, got),
-                                  got=_brief(got, wanted), todo=f"Run: {self.extract} --domain {domain} --force")
+            raise StaleCacheError(
+                f"stale prompts {path}: {field}",
+                expected=_brief(wanted, got),
+                got=_brief(got, wanted),
+                todo=f"Run: {self.extract} --domain {domain} --force",
+            )
         return torch.from_numpy(shard.text_features), shard.digest
 
 

@@ -38,8 +38,9 @@ class AdaptationTask:
             if len(side.features) < 2:
                 raise UserError(f"the {name} domain is too small", expected="at least 2 rows", got=len(side.features))
         if len(self.source.features) != len(self.source.labels):
-            raise UserError("the source domain", expected=f"{len(self.source.features)} labels",
-                            got=len(self.source.labels))
+            raise UserError(
+                "the source domain", expected=f"{len(self.source.features)} labels", got=len(self.source.labels)
+            )
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,11 @@ class PairLoader:
         _same_encoder(source_domain, target_domain)
         text, text_digest = self.store.text(target, self.templates, target_domain.encoder)
         labels = torch.from_numpy(source_domain.labels).to(self.device)
-        task = AdaptationTask(LabelledFeatures(source_features, labels), UnlabelledFeatures(target_features),
-                              unit_rows(text, self.dtype, self.device))
+        task = AdaptationTask(
+            LabelledFeatures(source_features, labels),
+            UnlabelledFeatures(target_features),
+            unit_rows(text, self.dtype, self.device),
+        )
         labelled = not (target_domain.labels == NO_LABEL).any()
         held_out = HeldOutLabels(target_domain.labels if labelled else None, self.store.spec.classes)
         digests = {source: list(source_domain.digests), target: list(target_domain.digests), "text": [text_digest]}
@@ -99,5 +103,6 @@ class PairLoader:
 
 def _same_encoder(source: DomainFeatures, target: DomainFeatures) -> None:
     if source.encoder != target.encoder:
-        raise UserError(f"domains {source.name} and {target.name} were encoded differently; extract one of them again "
-                        "with --force")
+        raise UserError(
+            f"domains {source.name} and {target.name} were encoded differently; extract one of them again with --force"
+        )

@@ -57,8 +57,16 @@ def stack_key(run: TrainingRun) -> tuple:
     """Runs with equal keys can be trained as one stack."""
     method, (classes, dim) = run.method, run.task.text_features.shape
     form = method.loss.ortho_form, method.loss.weight_per, method.loss.train_ensemble
-    return (method.heads, form, method.train.epochs, method.train.momentum, method.train.precision, run.batch, classes,
-            dim)
+    return (
+        method.heads,
+        form,
+        method.train.epochs,
+        method.train.momentum,
+        method.train.precision,
+        run.batch,
+        classes,
+        dim,
+    )
 
 
 class Trainer:
@@ -142,8 +150,13 @@ class Trainer:
                     prefixes[active] = self.heads.runs(0, active), self.coefficients.runs(active)
                 heads, coefficients = prefixes[active]
                 half = rows.shape[1] // 2
-                batch = Batch(self.rows[rows[:active]], self.labels[rows[:active, :half]],
-                              self.pseudo_labels[pseudo_rows[:active]], self.text[:active], keep[:active])
+                batch = Batch(
+                    self.rows[rows[:active]],
+                    self.labels[rows[:active, :half]],
+                    self.pseudo_labels[pseudo_rows[:active]],
+                    self.text[:active],
+                    keep[:active],
+                )
                 sums[:active] += train_step(heads, batch, coefficients, self.form, lr[:active])
         return sums / steps.to(self.device).unsqueeze(-1)
 
@@ -168,8 +181,10 @@ class Trainer:
             rows[:own, index, batch:] = target + self.target_start[index]
             pseudo[:own, index] = target + self.pseudo_start[index]
             kept[:own, index] = run.draws.kept(own, 4 * batch, kept.shape[-1], self.spec.discriminator_dropout)
-            lr[:own, index] = torch.tensor([learning_rate(epoch * run.steps + start + step, run.method.train)
-                                            for step in range(own)], dtype=torch.float64)
+            lr[:own, index] = torch.tensor(
+                [learning_rate(epoch * run.steps + start + step, run.method.train) for step in range(own)],
+                dtype=torch.float64,
+            )
         rows, pseudo, kept = rows.to(self.device), pseudo.to(self.device), kept.to(self.device)
         lr = lr.to(self.dtype).to(self.device)
         scale = 1 / (1 - round(256 * self.spec.discriminator_dropout) / 256)
@@ -181,13 +196,16 @@ class Trainer:
         for index in range(len(self.runs)):
             position = self.order.index(index)
             run = self.runs[position]
-            found = assess(self.eval_heads(index), run.task.target.features, run.task.text_features, epoch,
-                           run.method.eval)
+            found = assess(
+                self.eval_heads(index), run.task.target.features, run.task.text_features, epoch, run.method.eval
+            )
             start = int(self.pseudo_start[position])
             self.pseudo_labels[start : start + len(found.pseudo_labels)] = found.pseudo_labels
             losses = {} if values is None else dict(zip(TERMS, values[position], strict=False))
             finite = bool(found.probabilities.isfinite().all()) and all(abs(v) < float("inf") for v in losses.values())
             if not finite:
-                raise RunError(f"training of run {index} diverged in epoch {epoch}: losses or probabilities are not "
-                               "finite. Lower --lr, or check the features with extract --force")
+                raise RunError(
+                    f"training of run {index} diverged in epoch {epoch}: losses or probabilities are not "
+                    "finite. Lower --lr, or check the features with extract --force"
+                )
             yield EpochRecord(index, epoch, losses, None if values is None else values[position][-1], found)

@@ -21,21 +21,43 @@ def _settings_help() -> str:
 @click.option("--tgt", "target", required=True, metavar="DOMAIN", help="Unlabelled target domain.")
 @data_options
 @click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
-@click.option("--variant", type=click.Choice(list(VARIANTS)), default="full", show_default=True,
-              help="An ablation of the paper's table 5.")
+@click.option(
+    "--variant",
+    type=click.Choice(list(VARIANTS)),
+    default="full",
+    show_default=True,
+    help="An ablation of the paper's table 5.",
+)
 @click.option("--epochs", type=click.IntRange(1), help="Epochs.  [default: 50]")
 @click.option("--lr", type=click.FloatRange(0), help="Initial learning rate.  [default: 0.003]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change any number of the method; see below.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change any number of the method; see below."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs with seeds from --seed on.")
 @device_option
 @runs_option
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="This run's folder, instead of one in --runs.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="This run's folder, instead of one in --runs."
+)
 @click.option("--force", is_flag=True, help="Train again even if the run is finished.")
 @click.pass_obj
-def adapt(output: Output, source: str, target: str, data: DataOptions, variant: str, epochs: int | None,
-          lr: float | None, settings: tuple[str, ...], seed: int, seeds: int, device: str, runs_folder: Path,
-          out: Path | None, force: bool) -> None:
+def adapt(
+    output: Output,
+    source: str,
+    target: str,
+    data: DataOptions,
+    variant: str,
+    epochs: int | None,
+    lr: float | None,
+    settings: tuple[str, ...],
+    seed: int,
+    seeds: int,
+    device: str,
+    runs_folder: Path,
+    out: Path | None,
+    force: bool,
+) -> None:
     """Stage two: adapt to a target domain from cached features alone.
 
     \b
@@ -63,13 +85,17 @@ def adapt(output: Output, source: str, target: str, data: DataOptions, variant: 
 
     plans = []
     for number in range(seed, seed + seeds):
-        run = RunSpec(spec.name, folder.name, source, target, variant, number, data.templates, method)
+        run = RunSpec(spec.name, folder.name, source, target, variant, number, data.templates, method, values)
         place = run.folder(runs_folder) if out is None else out if seeds == 1 else out / f"seed{number}"
         if not force:
             refuse_finished(place)
         plans.append(PlannedRun(run, place))
-    loader = PairLoader(FeatureStore(spec, folder, data.extract_command), data.templates,
-                        DTYPES[method.train.precision], pick_device(device))
+    loader = PairLoader(
+        FeatureStore(spec, folder, data.extract_command),
+        data.templates,
+        DTYPES[method.train.precision],
+        pick_device(device),
+    )
     loader.pair(source, target)  # every fault of the cache shows before a folder is touched
     for plan in plans:
         writable_folder(plan.folder, "--runs or --out")
@@ -85,7 +111,9 @@ def _summary(run, result) -> str:
     accuracy = result["accuracy"]
     if accuracy is None:
         return f"{head}: {result['target_rows']} rows without labels predicted in {result['seconds']:.1f} s"
-    return (f"{head}: UniMoS {percent(accuracy['last']['accuracy'])} (last epoch), zero-shot "
-            f"{percent(accuracy['zero_shot']['accuracy'])}, per-class mean {percent(accuracy['last']['per_class_mean'])}, "
-            f"oracle best {percent(accuracy['oracle_best']['accuracy'])} "
-            f"(epoch {accuracy['oracle_best']['epoch']}), {result['seconds']:.1f} s")
+    return (
+        f"{head}: UniMoS {percent(accuracy['last']['accuracy'])} (last epoch), zero-shot "
+        f"{percent(accuracy['zero_shot']['accuracy'])}, per-class mean {percent(accuracy['last']['per_class_mean'])}, "
+        f"oracle best {percent(accuracy['oracle_best']['accuracy'])} "
+        f"(epoch {accuracy['oracle_best']['epoch']}), {result['seconds']:.1f} s"
+    )

@@ -16,18 +16,38 @@ from unimos_pipe.manifest import count_warning, find_root, scan
 @click.option("--domain", "domains", multiple=True, metavar="NAME", help="Domain to encode; repeatable.")
 @click.option("--all", "every", is_flag=True, help="Encode every domain of the data set.")
 @data_options
-@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR",
-              help="Folder that holds the domains' folders. Not needed for embedded data.")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder that holds the domains' folders. Not needed for embedded data.",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images per encoder call.")
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that decode images.")
 @device_option
 @click.option("--shard-size", type=click.IntRange(1), default=4096, show_default=True, help="Most rows in a shard.")
-@click.option("--on-error", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
-              help="Unreadable images: fail after the good shards are written, or leave them out and list them.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="Unreadable images: fail after the good shards are written, or leave them out and list them.",
+)
 @click.option("--force", is_flag=True, help="Encode again even what is there.")
 @click.pass_obj
-def extract(output: Output, domains: tuple[str, ...], every: bool, data: DataOptions, data_root: Path | None,
-            batch_size: int, workers: int, device: str, shard_size: int, on_error: str, force: bool) -> None:
+def extract(
+    output: Output,
+    domains: tuple[str, ...],
+    every: bool,
+    data: DataOptions,
+    data_root: Path | None,
+    batch_size: int,
+    workers: int,
+    device: str,
+    shard_size: int,
+    on_error: str,
+    force: bool,
+) -> None:
     """Stage one: encode a domain's images and prompts into the cache.
 
     \b
@@ -43,12 +63,30 @@ def extract(output: Output, domains: tuple[str, ...], every: bool, data: DataOpt
     names = tuple(dict.fromkeys(domains)) or tuple(spec.domains)
     for name in names:
         spec.domain(name)
-    encode(output, data, names, data_root, device, batch_size=batch_size, workers=workers, shard_size=shard_size,
-           skip_bad=on_error == "skip", force=force)
+    encode(
+        output,
+        data,
+        names,
+        data_root,
+        device,
+        batch_size=batch_size,
+        workers=workers,
+        shard_size=shard_size,
+        skip_bad=on_error == "skip",
+        force=force,
+    )
 
 
-def encode(output: Output, data: DataOptions, names: Sequence[str], root: Path | None, device: str, *, force: bool = False,
-           **reading) -> Path:
+def encode(
+    output: Output,
+    data: DataOptions,
+    names: Sequence[str],
+    root: Path | None,
+    device: str,
+    *,
+    force: bool = False,
+    **reading,
+) -> Path:
     """Stage one for some domains, everything checked before the encoder is loaded; returns the encoder's folder.
 
     ``reading`` are the keyword options of :func:`unimos_pipe.extract.extract_images`.
@@ -68,17 +106,22 @@ def encode(output: Output, data: DataOptions, names: Sequence[str], root: Path |
 
     encoder = ClipEncoder(data.encoder, pick_device(device))
     folder = data.cache / spec.name / encoder_id(data.encoder, encoder.identity)
-    output.detail(f"encoder {encoder.identity.model}, weights sha256 {encoder.identity.weights_sha256}, "
-                  f"on {encoder.device}; cache {folder}")
+    output.detail(
+        f"encoder {encoder.identity.model}, weights sha256 {encoder.identity.weights_sha256}, "
+        f"on {encoder.device}; cache {folder}"
+    )
     for manifest in manifests:
-        extract_text(spec.name, spec.domain(manifest.domain).word, spec.classes, data.templates, encoder, folder,
-                     force=force)
+        extract_text(
+            spec.name, spec.domain(manifest.domain).word, spec.classes, data.templates, encoder, folder, force=force
+        )
         with output.progress(f"{spec.name}/{manifest.domain}", len(manifest), "images") as advance:
             report = extract_images(manifest, encoder, folder, force=force, on_rows=advance, **reading)
         for path, reason in report.skipped:
             output.warn(f"left out {manifest.domain}/{path}: {reason}")
         rate = f", {report.encoded / report.seconds:,.0f} images/s" if report.encoded else ""
-        output.note(f"{spec.name}/{report.domain}: {report.rows - len(report.skipped)} rows in "
-                    f"{report.shards_kept + report.shards_written} shard(s), {report.shards_written} new, "
-                    f"{report.seconds:.1f} s{rate}")
+        output.note(
+            f"{spec.name}/{report.domain}: {report.rows - len(report.skipped)} rows in "
+            f"{report.shards_kept + report.shards_written} shard(s), {report.shards_written} new, "
+            f"{report.seconds:.1f} s{rate}"
+        )
     return folder

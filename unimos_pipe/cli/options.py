@@ -27,24 +27,46 @@ class DataOptions:
 
     def encoder_folder(self) -> Path:
         """The cache folder of these features, found without the weights."""
-        return find_encoder_folder(self.cache, self.dataset.name, self.encoder, self.encoder_id,
-                                   f"{self.extract_command} --all")
+        return find_encoder_folder(
+            self.cache, self.dataset.name, self.encoder, self.encoder_id, f"{self.extract_command} --all"
+        )
 
 
 def data_options(command: Callable) -> Callable:
     """Add the options of :class:`DataOptions` to a command, which gets them as ``data``."""
 
-    @click.option("--dataset", default="office_home", show_default=True, metavar="NAME|FILE.toml",
-                  help="Data set: a known name, or a spec file of your own.")
+    @click.option(
+        "--dataset",
+        default="office_home",
+        show_default=True,
+        metavar="NAME|FILE.toml",
+        help="Data set: a known name, or a spec file of your own.",
+    )
     @click.option("--encoder", metavar="NAME", help=f"Encoder preset: {', '.join(ENCODERS)}. Default: the data set's.")
     @click.option("--model", metavar="NAME", help="open_clip model, instead of the preset's.")
-    @click.option("--pretrained", metavar="TAG|FILE", help="open_clip weights tag or a local file, instead of the preset's.")
-    @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True,
-                  help="Arithmetic of the encoder.")
-    @click.option("--template", "templates", multiple=True, metavar="TEXT",
-                  help=f"Prompt template, repeatable; several are averaged. Default: {DEFAULT_TEMPLATE!r}")
-    @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR",
-                  help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.")
+    @click.option(
+        "--pretrained", metavar="TAG|FILE", help="open_clip weights tag or a local file, instead of the preset's."
+    )
+    @click.option(
+        "--precision",
+        type=click.Choice(["fp32", "fp16", "bf16"]),
+        default="fp32",
+        show_default=True,
+        help="Arithmetic of the encoder.",
+    )
+    @click.option(
+        "--template",
+        "templates",
+        multiple=True,
+        metavar="TEXT",
+        help=f"Prompt template, repeatable; several are averaged. Default: {DEFAULT_TEMPLATE!r}",
+    )
+    @click.option(
+        "--cache",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.",
+    )
     @functools.wraps(command)
     def wrapped(*args, dataset, encoder, model, pretrained, precision, templates, cache, encoder_id=None, **kwargs):
         spec = load_spec(dataset)
@@ -61,7 +83,9 @@ def data_options(command: Callable) -> Callable:
 
 def _encoder_spec(preset: str, model: str | None, pretrained: str | None, precision: str) -> EncoderSpec:
     if preset not in ENCODERS:
-        raise UserError(f"unknown encoder {preset!r}; known: {listing(ENCODERS, 20)}; others by --model and --pretrained")
+        raise UserError(
+            f"unknown encoder {preset!r}; known: {listing(ENCODERS, 20)}; others by --model and --pretrained"
+        )
     if model and not pretrained:
         raise UserError("--model needs --pretrained: which weights it is to load (a tag or a file)")
     chosen = {"model": model, "pretrained": pretrained}
@@ -70,11 +94,23 @@ def _encoder_spec(preset: str, model: str | None, pretrained: str | None, precis
 
 def device_option(command: Callable) -> Callable:
     """Add ``--device``."""
-    return click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
-                        help="Where to compute; auto takes a CUDA GPU where there is one.")(command)
+    return click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+        default="auto",
+        show_default=True,
+        help="Where to compute; auto takes a CUDA GPU where there is one.",
+    )(command)
 
 
 def runs_option(command: Callable) -> Callable:
     """Add ``--runs``."""
-    return click.option("--runs", "runs_folder", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
-                        metavar="DIR", help="Where run folders go.")(command)
+    return click.option(
+        "--runs",
+        "runs_folder",
+        type=click.Path(path_type=Path),
+        default=Path("runs"),
+        show_default=True,
+        metavar="DIR",
+        help="Where run folders go.",
+    )(command)

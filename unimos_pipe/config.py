@@ -147,13 +147,14 @@ def build(cls: type, values: Mapping[str, Any], where: str):
         UserError: names every unknown key, wrong type and value out of bounds at once.
     """
     problems: list[str] = []
-    spec = _build(cls, values, "", problems)
+    spec = collect(cls, values, "", problems)
     if problems:
         raise UserError(f"{where}: " + "; ".join(problems))
     return spec
 
 
-def _build(cls: type, values: Mapping[str, Any], prefix: str, problems: list[str]):
+def collect(cls: type, values: Mapping[str, Any], prefix: str, problems: list[str]):
+    """As :func:`build`, but faults are added to ``problems`` with ``prefix``; None where a field is missing."""
     known = {entry.name: entry for entry in fields(cls)}
     unknown = [f"{prefix}{key}" for key in values if key not in known]
     if unknown:
@@ -164,7 +165,7 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str, problems: list[str
             continue
         if is_dataclass(entry.type):
             if isinstance(values[name], Mapping):
-                chosen[name] = _build(entry.type, values[name], f"{prefix}{name}.", problems)
+                chosen[name] = collect(entry.type, values[name], f"{prefix}{name}.", problems)
             else:
                 problems.append(f"{prefix}{name}: expected a table, got {values[name]!r}")
         else:
@@ -232,17 +233,25 @@ def method_spec(variant: str = "full", settings: Mapping[str, Any] | None = None
 
     Args:
         variant: a key of :data:`VARIANTS`.
-        settings: dotted names to values, applied before the variant's own changes.
+        settings: dotted names to values, beside the variant's own changes.
     Raises:
-        UserError: an unknown variant, option or value; all faults in one message.
+        UserError: an unknown variant, option or value, or an option that the variant itself sets.
     """
     if variant not in VARIANTS:
-        raise UserError(f"unknown variant {variant!r}; known: {listing(VARIANTS, 20)}")
-    nested: dict[str, Any] = {}
-    for name, value in {**(settings or {}), **VARIANTS[variant]}.items():
+        raise UserError(f"{where}: unknown variant {variant!r}; known: {listing(VARIANTS, 20)}")
+    settings = settings or {}
+    if clash := [name for name in settings if name in VARIANTS[variant]]:
+        raise UserError(f"{where}: variant {variant} is defined by {listing(clash)}; do not set it as well")
+    return build(MethodSpec, nested({**settings, **VARIANTS[variant]}), where)
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Dotted names to values as the tables they stand for: ``{"loss.alpha": 1}`` -> ``{"loss": {"alpha": 1}}``."""
+    tables: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
         section, _, key = name.partition(".")
-        nested.setdefault(section, {})[key] = value
-    return build(MethodSpec, nested, where)
+        tables.setdefault(section, {})[key] = value
+    return tables
 
 
 def fingerprint(spec) -> str:

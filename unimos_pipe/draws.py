@@ -64,3 +64,18 @@ class RunDraws:
             for name, drawn in zip(WEIGHT_GENERATOR, chance, strict=True)
             if drawn < probability
         }
+
+    def state(self) -> dict[str, Tensor]:
+        """Where every generator stands, and the rows already drawn but not used."""
+        state = {name: generator.get_state() for name, generator in self._generators().items()}
+        return state | {"source_left": self._source.left, "target_left": self._target.left}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave."""
+        for name, generator in self._generators().items():
+            generator.set_state(state[name])
+        self._source.left, self._target.left = state["source_left"], state["target_left"]
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        batches = {"source": self._source.generator, "target": self._target.generator}
+        return {"init": self._init, "dropout": self._dropout, "reset": self._reset, **batches}

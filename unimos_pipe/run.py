@@ -18,10 +18,12 @@ from safetensors.torch import save_file
 
 from unimos_pipe.config import MethodSpec, fingerprint
 from unimos_pipe.errors import UserError
-from unimos_pipe.evaluate import Scores, score
+from unimos_pipe.evaluate import score
 from unimos_pipe.files import replacing, write_text
 from unimos_pipe.heads import Heads
 from unimos_pipe.pseudo_labels import Assessment
+from unimos_pipe.schedules import BEFORE_TRAINING
+from unimos_pipe.selection import validators
 from unimos_pipe.task import AdaptationTask, HeldOutLabels, PairData
 from unimos_pipe.trainer import EpochRecord
 
@@ -59,59 +61,67 @@ class RunRecorder:
     folder: Path
     spec: RunSpec
     data: PairData
-    best: tuple[float, int] | None = None
-    zero_shot: Scores | None = None
-    last: dict[str, Scores | None] = field(default_factory=dict)
+    lines: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl
+    zero_shot: dict[str, Any] | None = None
 
-    def start(self, extra: Mapping[str, Any]) -> None:
-        """Begin the folder afresh with its ``config.json``; ``extra`` records versions, device and company."""
+    def start(self, about: Mapping[str, Any]) -> None:
+        """Begin the folder afresh: ``config.json``, and the epochs known so far. ``about`` joins the config."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         config = {
             "identity": run_identity(self.spec, self.data.shard_digests),
             "spec": asdict(self.spec),
             "shards": self.data.shard_digests,
-            **extra,
+            **about,
         }
         write_text(self.folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
-        self._metrics = (self.folder / "metrics.jsonl").open("w", encoding="utf-8")
+        self._append(*self.lines)
+
+    def memory(self) -> dict[str, Any]:
+        """What :meth:`restore` needs to go on from here, as plain values."""
+        return {"lines": self.lines, "zero_shot": self.zero_shot}
+
+    def restore(self, memory: Mapping[str, Any]) -> None:
+        """Take over the memory of an interrupted recorder; call it before :meth:`start`."""
+        self.lines, self.zero_shot = memory["lines"], memory["zero_shot"]
 
     def add(self, record: EpochRecord) -> None:
         """Append an epoch's line to ``metrics.jsonl``, scored where the target has labels."""
-        found, held_out = record.assessment, self.data.held_out
-        scores = {
-            "ensemble": score(found.predictions, held_out),
-            "vac": score(found.vac_predictions, held_out),
-            "lac": score(found.text_predictions, held_out),
-        }
+        found = record.assessment
+        scores = self._scores(found)
+        if record.epoch == BEFORE_TRAINING:
+            self.zero_shot = scores["lac"]
         line = {
             "epoch": record.epoch,
             "losses": record.losses,
             "train_weight": record.train_weight,
             "inference_weight": found.weight,
-            "accuracy": {name: value.accuracy if value else None for name, value in scores.items()},
-            "per_class_mean": {name: value.per_class_mean if value else None for name, value in scores.items()},
+            "accuracy": {name: value and value["accuracy"] for name, value in scores.items()},
+            "per_class_mean": {name: value and value["per_class_mean"] for name, value in scores.items()},
+            "validators": validators(found.probabilities, found.bottleneck),
         }
-        self._metrics.write(json.dumps(line) + "\n")
-        self._metrics.flush()
-        if record.epoch < 0:
-            self.zero_shot = scores["lac"]
-            return
-        self.last = scores
-        if scores["ensemble"] and (self.best is None or scores["ensemble"].accuracy > self.best[0]):
-            self.best = scores["ensemble"].accuracy, record.epoch
+        self.lines.append(line)
+        self._append(line)
+
+    def _append(self, *lines: dict[str, Any]) -> None:
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+
+    def _scores(self, found: Assessment) -> dict[str, dict[str, Any] | None]:
+        answers = {"ensemble": found.predictions, "vac": found.vac_predictions, "lac": found.text_predictions}
+        scores = {name: score(predictions, self.data.held_out) for name, predictions in answers.items()}
+        return {name: value and asdict(value) for name, value in scores.items()}
 
     def finish(
         self, final: Assessment, state: dict[str, torch.Tensor], sample: dict[str, torch.Tensor], seconds: float
     ) -> dict[str, Any]:
         """Write predictions, weights, sample and, last, ``result.json``; returns the result."""
-        self._metrics.close()
         self._write_predictions(final)
         state = {**state, "text_features": self.data.task.text_features.cpu().clone()}
         for name, tensors in (("heads.safetensors", state), ("sample.safetensors", sample)):
             with replacing(self.folder / name) as part:
                 save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, part)
-        result = self._result(seconds)
+        result = self._result(final, seconds)
         write_text(self.folder / "result.json", json.dumps(result, indent=1) + "\n")
         return result
 
@@ -135,16 +145,20 @@ class RunRecorder:
             writer.writerow(head)
             writer.writerows(zip(*columns, strict=True))
 
-    def _result(self, seconds: float) -> dict[str, Any]:
+    def _result(self, final: Assessment, seconds: float) -> dict[str, Any]:
+        scores = self._scores(final)
+        epochs = [line for line in self.lines if line["epoch"] > BEFORE_TRAINING]
         accuracy = None
-        if self.last["ensemble"]:
+        if scores["ensemble"]:
+            best = max(epochs, key=lambda line: line["accuracy"]["ensemble"])
             accuracy = {
-                "last": asdict(self.last["ensemble"]),
-                "vac": asdict(self.last["vac"]),
-                "lac": asdict(self.last["lac"]),
-                "zero_shot": asdict(self.zero_shot),
-                "oracle_best": {"accuracy": self.best[0], "epoch": self.best[1]},
+                "last": scores["ensemble"],
+                "vac": scores["vac"],
+                "lac": scores["lac"],
+                "zero_shot": self.zero_shot,
+                "oracle_best": {"accuracy": best["accuracy"]["ensemble"], "epoch": best["epoch"]},
             }
+        picks = {name: max(epochs, key=lambda line: line["validators"][name]) for name in epochs[0]["validators"]}
         task = self.data.task
         return {
             "protocol": "transductive",
@@ -152,6 +166,9 @@ class RunRecorder:
             "target_rows": len(task.target.features),
             "classes": len(self.data.held_out.classes),
             "accuracy": accuracy,
+            "selected": {
+                name: {"epoch": line["epoch"], "accuracy": line["accuracy"]["ensemble"]} for name, line in picks.items()
+            },
             "seconds": round(seconds, 3),
         }
 

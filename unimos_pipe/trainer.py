@@ -5,6 +5,7 @@ epoch. Epochs are aligned: the runs are ordered by steps per epoch, and a step p
 before it only, a view of the stack, so that an idle slot costs nothing.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from unimos_pipe.config import MethodSpec
 from unimos_pipe.draws import RunDraws
-from unimos_pipe.errors import RunError
 from unimos_pipe.heads import Heads
 from unimos_pipe.pseudo_labels import Assessment, assess
 from unimos_pipe.schedules import BEFORE_TRAINING, batch_rows, learning_rate, steps_per_epoch
@@ -87,6 +87,7 @@ class Trainer:
         self.heads = Heads.stack(starts, self.spec, self.dtype, self.device, first.method.train.momentum)
         self.coefficients = Coefficients.of([run.method for run in self.runs], self.dtype, self.device)
         self.text = torch.stack([run.task.text_features for run in self.runs])
+        self.failures: dict[int, str] = {}  # runs that diverged, by position in the sequence given
         self._build_tables()
 
     def _build_tables(self) -> None:
@@ -110,16 +111,47 @@ class Trainer:
         self.pseudo_start = torch.tensor([sum(sizes[:index]) for index in range(len(sizes))])
         self.pseudo_labels = torch.empty(sum(sizes), dtype=torch.int64, device=self.device)
 
-    def train(self) -> Iterator[EpochRecord]:
-        """Train all epochs; after each, one record per run. Assessments are made one at a time, to be let go of.
+    def train(self, after_epoch: int = BEFORE_TRAINING - 1) -> Iterator[tuple[int, Iterator[EpochRecord]]]:
+        """Train to the last epoch; yields (epoch, its records), one record per run.
 
-        Raises:
-            RunError: losses or predictions that are not finite.
+        The records must be consumed before the next epoch; they come one at a time, so that an assessment can be let
+        go of. A run whose losses or predictions stop being finite goes to ``failures`` and has no further records; the
+        others are not touched by it.
+
+        Args:
+            after_epoch: the last epoch already done, when going on from :meth:`load_state`.
         """
-        yield from self._assess(BEFORE_TRAINING, None)
-        for epoch in range(self.runs[0].method.train.epochs):
+        if after_epoch < BEFORE_TRAINING:
+            yield BEFORE_TRAINING, self._assess(BEFORE_TRAINING, None)
+        for epoch in range(max(0, after_epoch + 1), self.runs[0].method.train.epochs):
             self._reset_weight_generators()
-            yield from self._assess(epoch, self._train_epoch(epoch))
+            yield epoch, self._assess(epoch, self._train_epoch(epoch))
+
+    def full_state(self) -> dict[str, Tensor]:
+        """Everything that training changes, random generators included, as tensors on the CPU."""
+        state = {f"params.{name}": param.detach() for name, param in self.heads.params.items()}
+        state |= {f"momentum.{name}": buffer for name, buffer in self.heads.momentum.items()}
+        state |= {name: getattr(self.heads, name) for name in ("running_mean", "running_var", "label_prior")}
+        state["pseudo_labels"] = self.pseudo_labels
+        for index, run in enumerate(self.runs):
+            state |= {f"draws.{index}.{name}": tensor for name, tensor in run.draws.state().items()}
+        return {name: tensor.cpu() for name, tensor in state.items()}
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`full_state` gave for the same runs in the same order."""
+        for name, tensor in self.full_state().items():
+            if name not in state or (not name.startswith("draws.") and state[name].shape != tensor.shape):
+                raise ValueError(f"the checkpoint does not fit these runs: {name}")
+        for name, param in self.heads.params.items():
+            param.copy_(state[f"params.{name}"])
+            self.heads.momentum[name].copy_(state[f"momentum.{name}"])
+        for name in ("running_mean", "running_var", "label_prior"):
+            getattr(self.heads, name).copy_(state[name])
+        self.pseudo_labels.copy_(state["pseudo_labels"])
+        for index, run in enumerate(self.runs):
+            prefix = f"draws.{index}."
+            run.draws.load_state({k.removeprefix(prefix): v.cpu() for k, v in state.items() if k.startswith(prefix)})
 
     def state(self, run: int) -> dict[str, Tensor]:
         """Weights, statistics and label prior of a run, by its position in the sequence given."""
@@ -194,6 +226,8 @@ class Trainer:
         """Assess every run and take over its pseudo-labels, in the order in which the runs were given."""
         values = None if means is None else means.tolist()
         for index in range(len(self.runs)):
+            if index in self.failures:
+                continue
             position = self.order.index(index)
             run = self.runs[position]
             found = assess(
@@ -202,10 +236,9 @@ class Trainer:
             start = int(self.pseudo_start[position])
             self.pseudo_labels[start : start + len(found.pseudo_labels)] = found.pseudo_labels
             losses = {} if values is None else dict(zip(TERMS, values[position], strict=False))
-            finite = bool(found.probabilities.isfinite().all()) and all(abs(v) < float("inf") for v in losses.values())
-            if not finite:
-                raise RunError(
-                    f"training of run {index} diverged in epoch {epoch}: losses or probabilities are not "
-                    "finite. Lower --lr, or check the features with extract --force"
+            if not (found.probabilities.isfinite().all() and all(map(math.isfinite, losses.values()))):
+                self.failures[index] = (
+                    f"training diverged in epoch {epoch}: losses or probabilities are not finite; try a lower train.lr"
                 )
+                continue
             yield EpochRecord(index, epoch, losses, None if values is None else values[position][-1], found)

@@ -7,7 +7,7 @@ import click
 from unimos_pipe.cli.options import DataOptions, data_options, device_option, runs_option
 from unimos_pipe.config import VARIANTS, method_spec, option_fields, parse_setting
 from unimos_pipe.console import Output, percent
-from unimos_pipe.errors import UserError
+from unimos_pipe.errors import RunError, UserError
 from unimos_pipe.files import writable_folder
 
 
@@ -100,10 +100,13 @@ def adapt(
     for plan in plans:
         writable_folder(plan.folder, "--runs or --out")
     with output.progress(f"{source} -> {target}", seeds * method.train.epochs, "epochs") as advance:
-        results = train(plans, loader, on_epoch=advance)
-    for plan, result in zip(plans, results, strict=True):
-        output.result(_summary(plan.spec, result))
-        output.note(f"  written to {plan.folder}")
+        outcomes = train(plans, loader, on_epochs=advance)
+    for plan, outcome in zip(plans, outcomes, strict=True):
+        if outcome.result:
+            output.result(_summary(plan.spec, outcome.result))
+            output.note(f"  written to {plan.folder}")
+    if failures := [f"{plan.folder}: {o.error}" for plan, o in zip(plans, outcomes, strict=True) if o.error]:
+        raise RunError("; ".join(failures))
 
 
 def _summary(run, result) -> str:

@@ -114,3 +114,13 @@ def runs_option(command: Callable) -> Callable:
         metavar="DIR",
         help="Where run folders go.",
     )(command)
+
+
+def lockstep_option(command: Callable) -> Callable:
+    """Add ``--lockstep``."""
+    return click.option(
+        "--lockstep",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Runs trained together as one stack. Default: what memory allows, at most 36.",
+    )(command)

@@ -1,0 +1,142 @@
+"""``unimos-pipe sweep``: a whole recipe, and the table it was made for."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from unimos_pipe.cli.options import device_option, lockstep_option, runs_option
+from unimos_pipe.config import ENCODERS
+from unimos_pipe.console import Output
+from unimos_pipe.files import only_one, writable_folder
+from unimos_pipe.layout import default_cache, find_encoder_folder
+
+VALIDATORS = ("im", "entropy", "bnm", "snd")
+
+
+@click.command()
+@click.argument("recipe", metavar="RECIPE")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.",
+)
+@click.option("--pretrained", metavar="TAG|FILE", help="Weights the features were made with, if not the preset's.")
+@click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
+@click.option("--seeds", type=click.IntRange(1), help="Seeds per pair, instead of the recipe's.")
+@device_option
+@runs_option
+@lockstep_option
+@click.option(
+    "--picked-by",
+    type=click.Choice(VALIDATORS),
+    multiple=True,
+    help="Also show the epoch a label-free validator picks; repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take, then stop.")
+@click.pass_obj
+def sweep(
+    output: Output,
+    recipe: str,
+    cache: Path | None,
+    pretrained: str | None,
+    encoder_id: str | None,
+    seeds: int | None,
+    device: str,
+    runs_folder: Path,
+    lockstep: int | None,
+    picked_by: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Run every pair, seed and variant of a recipe from cached features.
+
+    \b
+    RECIPE is a name or a .toml file. Examples:
+      unimos-pipe sweep icons_ablation --dry-run
+      unimos-pipe sweep pipelines/icons_ablation.toml
+
+    Finished runs are skipped if they were made from the same options and features; an interrupted sweep goes on
+    from its last checkpoint.
+    """
+    from unimos_pipe.recipe import load_recipe
+
+    chosen, spec = load_recipe(recipe)
+    chosen = replace(chosen, seeds=seeds or chosen.seeds)
+    preset = chosen.encoder or spec.encoder
+    encoder = replace(ENCODERS[preset], pretrained=pretrained or ENCODERS[preset].pretrained)
+    extract = shlex.join(
+        ["unimos-pipe", "extract", "--dataset", chosen.dataset, "--encoder", preset]
+        + (["--pretrained", pretrained] if pretrained else [])
+    )
+    features = find_encoder_folder(cache or default_cache(), spec.name, encoder, encoder_id, f"{extract} --all")
+    folder = runs_folder / chosen.name
+
+    from unimos_pipe.device import pick_device
+    from unimos_pipe.store import FeatureStore
+    from unimos_pipe.sweep import estimate, plan_loader, plan_runs
+
+    plans = plan_runs(chosen, spec, features.name, folder)
+    loader = plan_loader(plans, FeatureStore(spec, features, extract), pick_device(device))
+    if dry_run:
+        plan = estimate(plans, loader, lockstep)
+        output.result(
+            f"{chosen.name}: {plan.runs} runs, {plan.finished} finished, {plan.stacks} stacks and {plan.steps:,} steps "
+            f"to train, about {plan.seconds / 60:.1f} minutes here"
+        )
+        return
+    writable_folder(folder, "--runs")
+    with only_one(folder):
+        failed = run_sweep(output, chosen.title or chosen.name, plans, loader, folder, lockstep, picked_by)
+    if failed:
+        sys.exit(1)
+
+
+def run_sweep(
+    output: Output, title: str, plans: Sequence, loader, folder: Path, lockstep: int | None, picked_by: Sequence[str]
+) -> bool:
+    """Train what is missing of a plan, print its table, and return whether any run failed."""
+    from unimos_pipe import baselines
+    from unimos_pipe.adapt import adapt
+    from unimos_pipe.summary import result_rows
+    from unimos_pipe.sweep import pair_data
+
+    data = pair_data(plans, loader)
+    total = sum(plan.spec.method.train.epochs for plan in plans)
+    with output.progress(f"{len(plans)} runs", total, "epochs") as advance:
+        outcomes = adapt(
+            plans, loader, lockstep=lockstep, keep_finished=True, checkpoints=folder / ".checkpoints", on_epochs=advance
+        )
+    figures = {}
+    if baselines.available():
+        figures = baselines.pair_baselines(data, folder / "baselines.json")
+    else:
+        output.note("source-only and probe rows need scikit-learn: pip install 'unimos-pipe[baselines]'")
+    rows = result_rows(plans, outcomes, figures, picked_by)
+    if rows:
+        print_rows(output, f"{title}: target accuracy in %, last epoch unless named otherwise", rows, list(data))
+    failures = [(plan, outcome.error) for plan, outcome in zip(plans, outcomes, strict=True) if outcome.error]
+    for plan, error in failures:
+        output.warn(f"{plan.folder}: {error}")
+    kept = sum(outcome.kept for outcome in outcomes)
+    output.note(f"{len(plans) - kept - len(failures)} run(s) trained, {kept} kept, {len(failures)} failed, in {folder}")
+    return bool(failures)
+
+
+def print_rows(output: Output, title: str, rows: Sequence, pairs: Sequence[str]) -> None:
+    """Pairs in columns, as many at a time as the terminal is wide, the average last."""
+    label_width = max(len(row.label) for row in rows)
+    cells = max(len(row.cell(pair)) for row in rows for pair in pairs)
+    column = max(cells, *(len(pair) for pair in pairs)) + 3
+    per_block = max(1, (output.out.width - label_width - 4) // column)
+    columns = [*pairs, "average"]
+    for start in range(0, len(columns), per_block):
+        block = columns[start : start + per_block]
+        body = [
+            [row.label, *(row.average(pairs) if name == "average" else row.cell(name) for name in block)]
+            for row in rows
+        ]
+        output.table(title if start == 0 else "", ["", *block], body)

@@ -1,0 +1,75 @@
+"""Results of many runs as the rows of one table: mean and spread over seeds, per pair and on average."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unimos_pipe.adapt import Outcome, PlannedRun
+
+Values = dict[str, list[float]]  # pair -> one accuracy per seed
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table; pairs without a figure are absent."""
+
+    label: str
+    values: Values
+
+    def cell(self, pair: str) -> str:
+        """``72.3 ± 0.4`` in percent, without the spread of a single value; ``-`` where there is none."""
+        return mean_spread(self.values.get(pair, []))
+
+    def average(self, pairs: Sequence[str]) -> str:
+        """Mean over pairs, with the spread of that mean over seeds; ``-`` unless every pair has a figure."""
+        if any(pair not in self.values for pair in pairs):
+            return "-"
+        columns = zip(*(self.values[pair] for pair in pairs), strict=False)
+        return mean_spread([statistics.mean(column) for column in columns])
+
+
+def mean_spread(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation of fractions, in percent with one decimal."""
+    if not values:
+        return "-"
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return mean if len(set(values)) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
+
+
+def result_rows(
+    plans: Sequence[PlannedRun],
+    outcomes: Sequence[Outcome],
+    baselines: Mapping[str, Mapping[str, Any]],
+    picked_by: Sequence[str] = (),
+) -> list[Row]:
+    """Zero-shot and baselines, then every label's last epoch, then what validators picked, then the oracles.
+
+    Args:
+        baselines: as :func:`unimos_pipe.baselines.pair_baselines` gives them; empty for none.
+        picked_by: validators whose choice of epoch is shown beside the last one.
+    """
+    results: dict[str, dict[str, list[dict]]] = {}
+    for plan, outcome in zip(plans, outcomes, strict=True):
+        if outcome.result and outcome.result["accuracy"]:
+            pair = f"{plan.spec.source}->{plan.spec.target}"
+            results.setdefault(plan.spec.label(), {}).setdefault(pair, []).append(outcome.result)
+
+    def rows(title: str, pick: Callable[[dict], float]) -> list[Row]:
+        return [
+            Row(title.format(label), {pair: [pick(result) for result in found] for pair, found in pairs.items()})
+            for label, pairs in results.items()
+        ]
+
+    table = rows("zero-shot", lambda result: result["accuracy"]["zero_shot"]["accuracy"])[:1]
+    table += _baseline_rows("source-only", "source_only", baselines)
+    table += rows("{}", lambda result: result["accuracy"]["last"]["accuracy"])
+    for name in picked_by:
+        table += rows(f"{{}}, picked by {name}", lambda result, name=name: result["selected"][name]["accuracy"])
+    table += rows("{}, oracle best", lambda result: result["accuracy"]["oracle_best"]["accuracy"])
+    return table + _baseline_rows("target probe, oracle", "target_probe_oracle", baselines)
+
+
+def _baseline_rows(label: str, key: str, baselines: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    values = {pair: [found[key]] for pair, found in baselines.items() if found[key] is not None}
+    return [Row(label, values)] if values else []

@@ -43,14 +43,15 @@ class Checkpoint:
         try:
             with safe_open(self.path, "pt") as file:
                 notes = json.loads(file.metadata()["unimos"])
-            if notes["key"] != self.key or any(r is not None and n is None for r, n in zip(recorders, notes["runs"])):  # noqa: B905
+            pairs = list(zip(recorders, notes["runs"], strict=True))
+            if notes["key"] != self.key or any(recorder and note is None for recorder, note in pairs):
                 return NOT_STARTED
             trainer.load_state(load_file(self.path, device=str(trainer.device)))
         except (SafetensorError, KeyError, ValueError, TypeError, OSError):
             return NOT_STARTED
         trainer.failures = {int(index): message for index, message in notes["failures"].items()}
-        for recorder, note in zip(recorders, notes["runs"], strict=True):
-            if recorder is not None:
+        for recorder, note in pairs:
+            if recorder:
                 recorder.restore(note)
         return notes["epoch"]
 

@@ -175,7 +175,9 @@ def record_small(path: Path) -> None:
             start = draws.params[epoch]
             arrays |= {f"epoch{epoch}/weight_generator_after_reset.{RESET_NAMES[n]}": start[n] for n in start}
     arrays |= {f"losses/{LOSS_NAMES[t]}": torch.stack(values)[:, 0, i] for i, t in enumerate(TERMS) if t in LOSS_NAMES}
-    arrays |= {f"{s}_batches": torch.cat([taken[i] for taken in draws.taken]) for i, s in enumerate(("source", "target"))}
+    arrays |= {
+        f"{s}_batches": torch.cat([taken[i] for taken in draws.taken]) for i, s in enumerate(("source", "target"))
+    }
     hyper = {
         "lr": 1e-3,
         "batch_size": 8,

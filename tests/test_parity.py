@@ -1,4 +1,4 @@
-"""The recorded behaviour of the authors' code, replayed through the step, evaluation and pseudo-labels that adapt uses."""
+"""The recorded behaviour of the authors' code, replayed through the very step and evaluation that adapt uses."""
 
 import os
 

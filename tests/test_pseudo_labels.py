@@ -41,7 +41,9 @@ def test_assessment_ensembles_debiased_text_with_vac():
     assert torch.allclose(found.probabilities, (0.6 * vac + 0.4 * lac).softmax(-1), rtol=1e-9)
     assert found.vac_predictions.equal(vac.argmax(-1)) and found.text_predictions.equal(lac.argmax(-1))
     assert found.pseudo_labels.equal(found.predictions)
-    assert assess(heads, x, text, 5, method.eval).pseudo_labels.equal(assess(heads, x, text, 5, method.eval).cluster_labels)
+    assert assess(heads, x, text, 5, method.eval).pseudo_labels.equal(
+        assess(heads, x, text, 5, method.eval).cluster_labels
+    )
 
 
 def test_first_assessments_use_the_teacher():

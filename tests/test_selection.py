@@ -33,7 +33,7 @@ def test_nuclear_norm_by_hand_and_by_svd():
 
 
 def test_soft_neighbourhood_density_by_hand():
-    """Four rows in two tight pairs at a right angle: each row's neighbours are its twin and, e^-20 apart, two others."""
+    """Four rows in two tight pairs at a right angle: a row's neighbours are its twin and, e^-20 apart, two others."""
     rows = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]], dtype=torch.float64)
     weights = [math.exp(20), 1, 1]
     shares = [weight / sum(weights) for weight in weights]

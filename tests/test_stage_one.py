@@ -140,7 +140,9 @@ def test_every_field_of_an_image_shard_is_checked_before_reuse(name, miniature, 
         changed = encoder
     else:
         changed = _Renamed(encoder, replace(encoder.identity, **{name: "changed"}))
-    with pytest.raises(StaleCacheError, match=rf"stale shard .*: {name}: expected .*, got .*. Add --force to encode light"):
+    with pytest.raises(
+        StaleCacheError, match=rf"stale shard .*: {name}: expected .*, got .*. Add --force to encode light"
+    ):
         extract_images(manifest, changed, tmp_path, workers=0)
     assert extract_images(manifest, changed, tmp_path, workers=0, force=True).shards_written == 1
 

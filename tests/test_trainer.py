@@ -78,7 +78,9 @@ def test_runs_draw_the_same_whatever_their_company():
         assert (ours[0][position, 8:] - shift[1]).equal(theirs[0][0, 8:] - lone.target_start[0])
         assert ours[2][position].equal(theirs[2][0])  # dropout
         assert ours[3][position].equal(theirs[3][0])  # learning rate
-    assert stack.heads.params["vision_separator.weight"][position].equal(lone.heads.params["vision_separator.weight"][0])
+    assert stack.heads.params["vision_separator.weight"][position].equal(
+        lone.heads.params["vision_separator.weight"][0]
+    )
 
 
 def test_resuming_from_a_state_repeats_the_rest_to_the_bit():

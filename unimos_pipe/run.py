@@ -6,7 +6,6 @@ equal bytes.
 
 import csv
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +27,14 @@ from unimos_pipe.task import AdaptationTask, HeldOutLabels, PairData
 from unimos_pipe.trainer import EpochRecord
 
 SAMPLE_ROWS = 1000
+FILES = (  # in the order of removal: without a result a folder is unfinished
+    "result.json",
+    "config.json",
+    "metrics.jsonl",
+    "predictions.csv",
+    "heads.safetensors",
+    "sample.safetensors",
+)
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,9 @@ class RunRecorder:
 
     def start(self, about: Mapping[str, Any]) -> None:
         """Begin the folder afresh: ``config.json``, and the epochs known so far. ``about`` joins the config."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            (self.folder / name).unlink(missing_ok=True)
         config = {
             "identity": run_identity(self.spec, self.data.shard_digests),
             "spec": asdict(self.spec),
@@ -188,12 +196,12 @@ def finished_result(folder: Path, identity: str | None = None) -> dict[str, Any]
     return result if identity in (None, config.get("identity")) else None
 
 
-def refuse_finished(folder: Path) -> None:
-    """Raise UserError if the folder holds a finished run, or files that no run wrote."""
-    if finished_result(folder) is not None:
-        raise UserError(f"{folder} holds a finished run; add --force to train it again, or choose another --out")
+def check_folder(folder: Path, force: bool) -> None:
+    """Raise UserError if the folder holds files that no run wrote or, without ``force``, a finished run."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not empty and no run's folder; choose another --out")
+    if not force and finished_result(folder) is not None:
+        raise UserError(f"{folder} holds a finished run; add --force to train it again, or choose another --out")
 
 
 @torch.no_grad()

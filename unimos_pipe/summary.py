@@ -7,6 +7,7 @@ from typing import Any
 
 from unimos_pipe.adapt import Outcome, PlannedRun
 
+ORACLE = "oracle"
 Values = dict[str, list[float]]  # pair -> one accuracy per seed
 
 
@@ -41,13 +42,14 @@ def result_rows(
     plans: Sequence[PlannedRun],
     outcomes: Sequence[Outcome],
     baselines: Mapping[str, Mapping[str, Any]],
-    picked_by: Sequence[str] = (),
+    also: Sequence[str] = (),
 ) -> list[Row]:
-    """Zero-shot and baselines, then every label's last epoch, then what validators picked, then the oracles.
+    """Zero-shot and baselines, then every label's last epoch, then what ``also`` names, then the oracle probe.
 
     Args:
         baselines: as :func:`unimos_pipe.baselines.pair_baselines` gives them; empty for none.
-        picked_by: validators whose choice of epoch is shown beside the last one.
+        also: validators whose choice of epoch is shown beside the last one, and "oracle" for the best epoch by target
+            labels, which comes last.
     """
     results: dict[str, dict[str, list[dict]]] = {}
     for plan, outcome in zip(plans, outcomes, strict=True):
@@ -64,9 +66,10 @@ def result_rows(
     table = rows("zero-shot", lambda result: result["accuracy"]["zero_shot"]["accuracy"])[:1]
     table += _baseline_rows("source-only", "source_only", baselines)
     table += rows("{}", lambda result: result["accuracy"]["last"]["accuracy"])
-    for name in picked_by:
+    for name in (name for name in also if name != ORACLE):
         table += rows(f"{{}}, picked by {name}", lambda result, name=name: result["selected"][name]["accuracy"])
-    table += rows("{}, oracle best", lambda result: result["accuracy"]["oracle_best"]["accuracy"])
+    if ORACLE in also:
+        table += rows("{}, oracle best", lambda result: result["accuracy"]["oracle_best"]["accuracy"])
     return table + _baseline_rows("target probe, oracle", "target_probe_oracle", baselines)
 
 

@@ -79,7 +79,7 @@ def adapt(
     from unimos_pipe.adapt import DTYPES, PlannedRun
     from unimos_pipe.adapt import adapt as train
     from unimos_pipe.device import pick_device
-    from unimos_pipe.run import RunSpec, refuse_finished
+    from unimos_pipe.run import RunSpec, check_folder
     from unimos_pipe.store import FeatureStore
     from unimos_pipe.task import PairLoader
 
@@ -87,8 +87,7 @@ def adapt(
     for number in range(seed, seed + seeds):
         run = RunSpec(spec.name, folder.name, source, target, variant, number, data.templates, method, values)
         place = run.folder(runs_folder) if out is None else out if seeds == 1 else out / f"seed{number}"
-        if not force:
-            refuse_finished(place)
+        check_folder(place, force)
         plans.append(PlannedRun(run, place))
     loader = PairLoader(
         FeatureStore(spec, folder, data.extract_command),
@@ -110,7 +109,7 @@ def adapt(
 
 
 def _summary(run, result) -> str:
-    head = f"{run.source} -> {run.target}, {run.variant}, seed {run.seed}"
+    head = f"{run.source} -> {run.target}, {run.label()}, seed {run.seed}"
     accuracy = result["accuracy"]
     if accuracy is None:
         return f"{head}: {result['target_rows']} rows without labels predicted in {result['seconds']:.1f} s"

@@ -49,7 +49,7 @@ def demo(output: Output, seeds: int, cache: Path | None, device: str, runs_folde
     from unimos_pipe.device import pick_device
     from unimos_pipe.recipe import Recipe
     from unimos_pipe.store import FeatureStore
-    from unimos_pipe.summary import result_rows
+    from unimos_pipe.summary import ORACLE, result_rows
     from unimos_pipe.sweep import plan_loader, plan_runs
 
     recipe = Recipe("demo", spec.name, seeds=seeds)
@@ -59,7 +59,7 @@ def demo(output: Output, seeds: int, cache: Path | None, device: str, runs_folde
     with output.progress("12 pairs", sum(plan.spec.method.train.epochs for plan in plans), "epochs") as advance:
         outcomes = adapt(plans, loader, keep_finished=True, on_epochs=advance)
     pairs = [f"{source}->{target}" for source, target in recipe.domain_pairs(spec)]
-    columns = result_rows(plans, outcomes, {})
+    columns = result_rows(plans, outcomes, {}, also=[ORACLE])
     output.table(
         f"icons, tiny CLIP: accuracy on the target in %, {seeds} seed(s)",
         ["pair", "zero-shot", "UniMoS (last epoch)", "oracle best"],

@@ -14,7 +14,7 @@ from unimos_pipe.console import Output
 from unimos_pipe.files import only_one, writable_folder
 from unimos_pipe.layout import default_cache, find_encoder_folder
 
-VALIDATORS = ("im", "entropy", "bnm", "snd")
+ALSO = ("im", "entropy", "bnm", "snd", "oracle")
 
 
 @click.command()
@@ -32,10 +32,10 @@ VALIDATORS = ("im", "entropy", "bnm", "snd")
 @runs_option
 @lockstep_option
 @click.option(
-    "--picked-by",
-    type=click.Choice(VALIDATORS),
+    "--also",
+    type=click.Choice(ALSO),
     multiple=True,
-    help="Also show the epoch a label-free validator picks; repeatable.",
+    help="Also show the epoch that a label-free validator picks, or the best one by target labels (oracle); repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take, then stop.")
 @click.pass_obj
@@ -49,7 +49,7 @@ def sweep(
     device: str,
     runs_folder: Path,
     lockstep: int | None,
-    picked_by: tuple[str, ...],
+    also: tuple[str, ...],
     dry_run: bool,
 ) -> None:
     """Run every pair, seed and variant of a recipe from cached features.
@@ -90,13 +90,13 @@ def sweep(
         return
     writable_folder(folder, "--runs")
     with only_one(folder):
-        failed = run_sweep(output, chosen.title or chosen.name, plans, loader, folder, lockstep, picked_by)
+        failed = run_sweep(output, chosen.title or chosen.name, plans, loader, folder, lockstep, also)
     if failed:
         sys.exit(1)
 
 
 def run_sweep(
-    output: Output, title: str, plans: Sequence, loader, folder: Path, lockstep: int | None, picked_by: Sequence[str]
+    output: Output, title: str, plans: Sequence, loader, folder: Path, lockstep: int | None, also: Sequence[str]
 ) -> bool:
     """Train what is missing of a plan, print its table, and return whether any run failed."""
     from unimos_pipe import baselines
@@ -115,7 +115,7 @@ def run_sweep(
         figures = baselines.pair_baselines(data, folder / "baselines.json")
     else:
         output.note("source-only and probe rows need scikit-learn: pip install 'unimos-pipe[baselines]'")
-    rows = result_rows(plans, outcomes, figures, picked_by)
+    rows = result_rows(plans, outcomes, figures, also)
     if rows:
         print_rows(output, f"{title}: target accuracy in %, last epoch unless named otherwise", rows, list(data))
     failures = [(plan, outcome.error) for plan, outcome in zip(plans, outcomes, strict=True) if outcome.error]

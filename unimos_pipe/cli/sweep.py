@@ -35,7 +35,7 @@ ALSO = ("im", "entropy", "bnm", "snd", "oracle")
     "--also",
     type=click.Choice(ALSO),
     multiple=True,
-    help="Also show the epoch that a label-free validator picks, or the best one by target labels (oracle); repeatable.",
+    help="Also show the epoch a label-free validator picks, or the best one by target labels (oracle); repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take, then stop.")
 @click.pass_obj
@@ -77,7 +77,7 @@ def sweep(
 
     from unimos_pipe.device import pick_device
     from unimos_pipe.store import FeatureStore
-    from unimos_pipe.sweep import estimate, plan_loader, plan_runs
+    from unimos_pipe.sweep import estimate, pair_data, plan_loader, plan_runs
 
     plans = plan_runs(chosen, spec, features.name, folder)
     loader = plan_loader(plans, FeatureStore(spec, features, extract), pick_device(device))
@@ -88,6 +88,7 @@ def sweep(
             f"to train, about {plan.seconds / 60:.1f} minutes here"
         )
         return
+    pair_data(plans, loader)  # every fault of the cache shows before a folder is touched
     writable_folder(folder, "--runs")
     with only_one(folder):
         failed = run_sweep(output, chosen.title or chosen.name, plans, loader, folder, lockstep, also)

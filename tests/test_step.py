@@ -5,7 +5,7 @@ import torch
 from made import made_batch, made_heads, made_task, small_method
 
 from unimos_pipe.config import VARIANTS
-from unimos_pipe.step import TERMS, Coefficients, loss_terms, train_step
+from unimos_pipe.step import TERMS, Coefficients, in_terms, loss_parts, train_step
 
 MODULES = {
     "G_vis": "vision_separator",
@@ -27,11 +27,16 @@ CPU = torch.device("cpu")
 TASK = made_task()
 
 
+def loss_terms(heads, batch, coefficients, form) -> dict[str, torch.Tensor]:
+    """The terms of METHOD.md by name, (R,) each."""
+    return dict(zip(TERMS, in_terms(loss_parts(heads, batch, coefficients, form)[0]), strict=True))
+
+
 def gradients(method, term: str | None = None) -> dict[str, torch.Tensor]:
     """Gradient of one term (or of all together) for every parameter of one fresh run, as the step computes it."""
     heads = made_heads(method)
     batch = made_batch(TASK, method)
-    terms, _, _ = loss_terms(heads, batch, Coefficients.of([method], torch.float64, CPU), method.loss)
+    terms = loss_terms(heads, batch, Coefficients.of([method], torch.float64, CPU), method.loss)
     chosen = sum(terms.values()) if term is None else terms[term]
     if chosen.requires_grad:
         chosen.sum().backward()
@@ -65,7 +70,7 @@ def test_gradients_equal_plain_autograd():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.functional, "batch_norm", training_bn)
-        terms, _, _ = loss_terms(heads, batch, c, method.loss)
+        terms = loss_terms(heads, batch, c, method.loss)
     others = sum(loss for name, loss in terms.items() if name != "bce_target")
     params = heads.params
     plain = dict(zip(params, torch.autograd.grad(others.sum(), list(params.values()), retain_graph=True), strict=True))
@@ -93,7 +98,7 @@ def test_a_variant_removes_exactly_its_term(variant, gone):
     full, method = small_method(), small_method(variant)
     batch = made_batch(TASK, full)
     values, changed = (
-        loss_terms(made_heads(m), batch, Coefficients.of([m], torch.float64, CPU), m.loss)[0] for m in (full, method)
+        loss_terms(made_heads(m), batch, Coefficients.of([m], torch.float64, CPU), m.loss) for m in (full, method)
     )
     for term in TERMS:
         if gone.get(term) == "all":
@@ -142,7 +147,7 @@ def test_label_prior_moves_by_its_momentum():
 def terms_of(method, heads=None) -> dict[str, float]:
     heads = heads or made_heads(method)
     c = Coefficients.of([method], torch.float64, CPU)
-    return {n: t.item() for n, t in loss_terms(heads, made_batch(TASK, method), c, method.loss)[0].items()}
+    return {n: t.item() for n, t in loss_terms(heads, made_batch(TASK, method), c, method.loss).items()}
 
 
 def test_paper_option_cosine_similarity():
@@ -157,7 +162,7 @@ def test_paper_option_one_weight_per_row():
     """With one row per domain the mean over rows is the row's own weight; with more it is not."""
     scalar, rows = small_method(), small_method(loss__weight_per="row")
     c = Coefficients.of([scalar], torch.float64, CPU)
-    one = [loss_terms(made_heads(m), made_batch(TASK, m, half=1), c, m.loss)[0]["im"].item() for m in (scalar, rows)]
+    one = [loss_terms(made_heads(m), made_batch(TASK, m, half=1), c, m.loss)["im"].item() for m in (scalar, rows)]
     assert one[0] == one[1]
     assert terms_of(scalar)["im"] != terms_of(rows)["im"]
 

@@ -78,7 +78,8 @@ class _MomentumLinear(torch.autograd.Function):
         weight_momentum, bias_momentum = ctx.buffers
         trained = grad[:, : ctx.rows]
         weight_momentum.baddbmm_(trained.mT, x[:, : ctx.rows], beta=ctx.beta)
-        bias_momentum.mul_(ctx.beta).add_(trained.sum(1))
+        ones = trained.new_ones(1, 1, 1).expand(len(trained), 1, ctx.rows)
+        bias_momentum.unsqueeze(1).baddbmm_(ones, trained, beta=ctx.beta)  # a sum over rows as a product
         grad_x = torch.bmm(grad, weight) if ctx.needs_input_grad[0] else None
         return grad_x, None, None, None, None, None, None
 
@@ -167,7 +168,8 @@ class Heads:
 
     def classify(self, bottleneck: Tensor) -> Tensor:
         """(R, n, K) logits of the weight-normalised classifier Phi_2."""
-        weight = self.params["classifier.weight_g"] * F.normalize(self.params["classifier.weight_v"], dim=-1, eps=0)
+        direction, norm = self.params["classifier.weight_v"], self.params["classifier.weight_g"]
+        weight = torch._weight_norm(direction.flatten(0, 1), norm.flatten(0, 1), 0).view(direction.shape)
         return torch.baddbmm(self.params["classifier.bias"].unsqueeze(1), bottleneck, weight.mT)
 
     def ensemble_weight(self, f_vac: Tensor) -> Tensor:
@@ -187,12 +189,15 @@ class Heads:
     @torch.no_grad()
     def update(self, lr: Tensor) -> None:
         """One SGD-momentum step. ``lr`` is (R,). Gradients autograd kept (not those of linear layers) join here."""
+        kept = [name for name, param in self.params.items() if param.grad is not None]
+        buffers = [self.momentum[name] for name in kept]
+        torch._foreach_mul_(buffers, self.beta)
+        torch._foreach_add_(buffers, [self.params[name].grad for name in kept])
+        for name in kept:
+            self.params[name].grad = None
+        falls = {ndim: -lr.view(-1, *[1] * (ndim - 1)) for ndim in (2, 3)}
         for name, param in self.params.items():
-            buffer = self.momentum[name]
-            if param.grad is not None:
-                buffer.mul_(self.beta).add_(param.grad)
-                param.grad = None
-            param.addcmul_(buffer, -lr.view(-1, *[1] * (param.ndim - 1)))
+            param.addcmul_(self.momentum[name], falls[param.ndim])
 
     def state(self, run: int) -> dict[str, Tensor]:
         """One run's weights, BatchNorm statistics and label prior, as files keep them."""

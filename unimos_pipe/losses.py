@@ -12,8 +12,7 @@ LOG_GUARD = 1e-5
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy (eqs. 7 and 15)."""
-    picked = logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1))
-    return -picked.squeeze(-1).mean(-1)
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(-1)
 
 
 def distillation(student: Tensor, teacher: Tensor) -> Tensor:
@@ -45,6 +44,7 @@ def matrix_orthogonality(f_lac: Tensor, f_vac: Tensor) -> Tensor:
 
 
 def modality_bce(logits: Tensor) -> Tensor:
-    """Binary cross-entropy of discriminator logits (R, 2B), the first B rows VAC (0), the others LAC (1)."""
-    half = logits.shape[-1] // 2
-    return (F.softplus(logits[..., :half]).mean(-1) + F.softplus(-logits[..., half:]).mean(-1)) / 2
+    """Binary cross-entropy of discriminator logits (..., 2B), the first B rows VAC (0), the others LAC (1)."""
+    sign = logits.new_ones(2, 1)
+    sign[1] = -1
+    return F.softplus(logits.unflatten(-1, (2, -1)) * sign).mean((-2, -1))

@@ -17,7 +17,8 @@ from unimos_pipe.losses import (
     row_orthogonality,
 )
 
-TERMS = ("lac", "vac", "im", "ortho", "bce_source", "bce_target")
+PARTS = ("source_lac", "distillation", "source_vac", "pseudo_label", "im", "ortho", "bce_source", "bce_target")
+TERMS = ("lac", "vac", "im", "ortho", "bce_source", "bce_target")  # as METHOD.md names them: two parts, two parts, ...
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Weights of the loss terms, (R,) each, so that runs of one stack may differ in them."""
+    """How much each part of the loss counts, (8, R) in the order of :data:`PARTS`, and other numbers per run, (R,).
 
-    alpha: Tensor
-    beta: Tensor
-    distill: Tensor
-    im: Tensor
-    ortho: Tensor
-    discriminator: Tensor
+    Runs of one stack may differ in them; a part that a variant leaves out has weight 0.
+    """
+
+    parts: Tensor
     learned_weight: Tensor  # bool; else w = 0.5
     debias_tau: Tensor
     prior_momentum: Tensor
@@ -48,75 +47,83 @@ class Coefficients:
     @classmethod
     def of(cls, methods: Sequence[MethodSpec], dtype: torch.dtype, device: torch.device) -> "Coefficients":
         """Collect the coefficients of R runs."""
-        rows = [
+        losses = [method.loss for method in methods]
+        parts = [
             (
-                m.loss.alpha,
-                m.loss.beta,
-                m.loss.distill,
-                m.loss.im,
-                m.loss.gamma * m.loss.ortho,
-                m.loss.gamma * m.loss.discriminator,
-                m.loss.ensemble_weight == "learned",
-                m.eval.debias_tau,
-                m.train.prior_momentum,
+                s.alpha,
+                s.distill,
+                s.beta,
+                1.0,
+                s.im,
+                s.gamma * s.ortho,
+                s.gamma * s.discriminator,
+                s.gamma * s.discriminator,
             )
-            for m in methods
+            for s in losses
         ]
-        columns = [torch.tensor(column, dtype=dtype, device=device) for column in zip(*rows, strict=True)]
-        columns[6] = columns[6].bool()
-        return cls(*columns)
+
+        def column(values: list) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device)
+
+        return cls(
+            column(parts).T.contiguous(),
+            column([s.ensemble_weight == "learned" for s in losses]).bool(),
+            column([method.eval.debias_tau for method in methods]),
+            column([method.train.prior_momentum for method in methods]),
+        )
 
     def runs(self, stop: int) -> "Coefficients":
         """Those of the first ``stop`` runs."""
-        return Coefficients(*(getattr(self, entry.name)[:stop] for entry in fields(self)))
+        return Coefficients(*(getattr(self, entry.name)[..., :stop] for entry in fields(self)))
 
 
-def loss_terms(heads: Heads, batch: Batch, coefficients: Coefficients, form: LossSpec) -> tuple[dict, Tensor, Tensor]:
-    """All loss terms of a step.
+def loss_parts(heads: Heads, batch: Batch, coefficients: Coefficients, form: LossSpec) -> tuple[Tensor, Tensor, Tensor]:
+    """All parts of a step's loss.
 
     Args:
         form: the structural choices (ortho_form, weight_per, train_ensemble), shared by the stack.
     Returns:
-        {term: (R,)} in the order of :data:`TERMS`, each with its weight; w (R,); target LAC logits (R, B, K).
+        (8, R) parts in the order of :data:`PARTS`, weighted; w (R,); target LAC logits (R, B, K).
     """
     c = coefficients
-    half = batch.x.shape[1] // 2
     f_vac, f_lac = heads.vac(batch.x), heads.lac(batch.x)
-    y_vac = heads.classify(heads.bottleneck(f_vac))
-    y_lac = heads.lac_logits(f_lac, batch.text)
-    y_lac_target = y_lac[:, half:]
+    (vac_source, vac_target), (lac_source, lac_target) = f_vac.chunk(2, 1), f_lac.chunk(2, 1)
+    y_vac_source, y_vac_target = heads.classify(heads.bottleneck(f_vac)).chunk(2, 1)
+    y_lac_source, y_lac_target = heads.lac_logits(f_lac, batch.text).chunk(2, 1)
     with torch.no_grad():
-        teacher = heads.spec.temperature_scale * torch.bmm(batch.x[:, half:], batch.text.mT)
+        teacher = heads.spec.temperature_scale * torch.bmm(batch.x.chunk(2, 1)[1], batch.text.mT)
 
-    weight = heads.ensemble_weight(f_vac[:, half:])
+    weight = heads.ensemble_weight(vac_target)
     if form.weight_per == "batch":
         weight = weight.mean(1, keepdim=True)
     weight = torch.where(c.learned_weight.view(-1, 1, 1), weight, 0.5)
     text_side = y_lac_target.detach()
     if form.train_ensemble == "debiased":
         text_side = text_side - (c.debias_tau.unsqueeze(-1) * heads.label_prior.log()).unsqueeze(1)
-    ensemble = weight * y_vac[:, half:] + (1 - weight) * text_side
+    ensemble = torch.lerp(text_side, y_vac_target, weight)
 
     if form.ortho_form == "rows":
         ortho = row_orthogonality(f_lac, f_vac)
     else:
-        ortho = matrix_orthogonality(f_lac[:, :half], f_vac[:, :half]) + matrix_orthogonality(
-            f_lac[:, half:], f_vac[:, half:]
-        )
-    both = torch.cat([f_vac[:, :half], f_lac[:, :half], f_vac[:, half:], f_lac[:, half:]], 1)
-    modality = heads.discriminate(both, batch.keep, trained_rows=2 * half)
+        ortho = matrix_orthogonality(lac_source, vac_source) + matrix_orthogonality(lac_target, vac_target)
+    both = torch.cat([vac_source, lac_source, vac_target, lac_target], 1)
+    modality = heads.discriminate(both, batch.keep, both.shape[1] // 2).unflatten(-1, (2, -1))  # source, target
 
-    terms = {
-        "lac": c.alpha * cross_entropy(y_lac[:, :half], batch.source_labels)
-        + c.distill * distillation(y_lac_target, teacher),
-        "vac": c.beta * cross_entropy(y_vac[:, :half], batch.source_labels)
-        + cross_entropy(ensemble, batch.pseudo_labels),
-        "im": c.im * information_maximisation(ensemble),
-        "ortho": c.ortho * ortho,
-        "bce_source": c.discriminator * modality_bce(modality[:, : 2 * half]),
-        "bce_target": c.discriminator * modality_bce(modality[:, 2 * half :]),
-    }
-    return terms, weight.detach().mean((1, 2)), y_lac_target.detach()
+    parts = (
+        cross_entropy(y_lac_source, batch.source_labels),
+        distillation(y_lac_target, teacher),
+        cross_entropy(y_vac_source, batch.source_labels),
+        cross_entropy(ensemble, batch.pseudo_labels),
+        information_maximisation(ensemble),
+        ortho,
+        *modality_bce(modality).unbind(-1),
+    )
+    return torch.stack(parts) * c.parts, weight.detach().mean((1, 2)), y_lac_target.detach()
+
+
+def in_terms(parts: Tensor) -> Tensor:
+    """(8, R) parts as the (6, R) terms of :data:`TERMS`: L_lac and L_vac have two parts each."""
+    return torch.cat([parts[:4].unflatten(0, (2, 2)).sum(1), parts[4:]])
 
 
 def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: LossSpec, lr: Tensor) -> Tensor:
@@ -127,10 +134,10 @@ def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: Los
     Returns:
         (R, 7): the loss terms in the order of :data:`TERMS`, then w.
     """
-    terms, weight, y_lac_target = loss_terms(heads, batch, coefficients, form)
-    torch.stack(tuple(terms.values())).sum().backward()
+    parts, weight, y_lac_target = loss_parts(heads, batch, coefficients, form)
+    parts.sum().backward()
     with torch.no_grad():
-        momentum = coefficients.prior_momentum.unsqueeze(-1)
-        heads.label_prior.mul_(momentum).add_((1 - momentum) * y_lac_target.softmax(-1).mean(1))
-    heads.update(lr)
-    return torch.stack([*(term.detach() for term in terms.values()), weight], -1)
+        fresh = y_lac_target.softmax(-1).mean(1)
+        heads.label_prior.lerp_(fresh, 1 - coefficients.prior_momentum.unsqueeze(-1))
+        heads.update(lr)
+        return torch.cat([in_terms(parts.detach()), weight.unsqueeze(0)]).T

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from unimos_pipe.config import MethodSpec
+from unimos_pipe.heads import Heads
 from unimos_pipe.pseudo_labels import assess
+from unimos_pipe.selection import validators
 from unimos_pipe.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
 from unimos_pipe.trainer import Trainer, seeded_run
 
@@ -96,9 +98,7 @@ def bench_adapt(
     _finish(lone._assess(-1, None))
     train = _median(lambda: lone._train_epoch(0), device, repeats)
     heads = lone.eval_heads(0)
-    evaluation = _median(
-        lambda: assess(heads, task.target.features, task.text_features, 1, method.eval), device, repeats
-    )
+    evaluation = _median(lambda: _evaluate(heads, task, method), device, repeats)
     stacked = {count: count / _run_seconds(task, method, count, device) for count in stacks}
     return StepTimes(
         max(rate, _matmul_rate(device, dtype)),
@@ -109,6 +109,32 @@ def bench_adapt(
         stacked,
         peak_memory(device),
     )
+
+
+def _evaluate(heads: Heads, task: AdaptationTask, method: MethodSpec) -> None:
+    """What a run does after each epoch but scoring: inference, clusters, pseudo-labels, validators."""
+    found = assess(heads, task.target.features, task.text_features, 1, method.eval)
+    validators(found.probabilities, found.bottleneck)
+
+
+def profile_step(size: Size, method: MethodSpec, device: torch.device, most: int = 8) -> list[tuple[str, float]]:
+    """Where an epoch of lone steps spends its time: the ``most`` largest operators and their share, then the rest."""
+    from torch.profiler import ProfilerActivity, profile
+
+    task = made_task(size, device, torch.float64 if method.train.precision == "fp64" else torch.float32)
+    trainer = Trainer([seeded_run(task, method, 0)])
+    _finish(trainer._assess(-1, None))
+    trainer._train_epoch(0)
+    cuda = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    with profile(activities=activities) as found:
+        trainer._train_epoch(1)
+    events = found.key_averages()
+    spent = {event.key: event.self_device_time_total if cuda else event.self_cpu_time_total for event in events}
+    total = sum(spent.values())
+    largest = sorted(spent.items(), key=lambda item: -item[1])[:most]
+    shares = [(name.removeprefix("aten::"), time / total) for name, time in largest]
+    return [*shares, ("everything else", 1 - sum(share for _, share in shares))]
 
 
 def _run_seconds(task: AdaptationTask, method: MethodSpec, count: int, device: torch.device) -> float:

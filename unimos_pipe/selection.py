@@ -40,8 +40,9 @@ def nuclear_norm(probabilities: Tensor) -> Tensor:
     The singular values come from the K x K Gram matrix in float64, which costs one product instead of an (n, K) SVD.
     """
     n, classes = probabilities.shape
-    p = probabilities.double()
-    squares = torch.linalg.eigvalsh(p.mT @ p if classes <= n else p @ p.mT)
+    tall = probabilities if classes <= n else probabilities.mT
+    gram = sum(part.mT @ part for part in (rows.double() for rows in tall.split(8192)))
+    squares = torch.linalg.eigvalsh(gram)
     return squares.clamp_min(0).sqrt().sum() / (n * min(n, classes)) ** 0.5
 
 

@@ -1,0 +1,57 @@
+"""``unimos-pipe bench adapt``: the speed of stage two on this machine."""
+
+import click
+
+from unimos_pipe.cli.options import device_option
+from unimos_pipe.config import method_spec, parse_setting
+from unimos_pipe.console import Output
+
+SIZES = ("office_home", "icons", "domainnet")
+
+
+@click.command("adapt")
+@click.option("--size", type=click.Choice(SIZES), default="office_home", show_default=True, help="Size of the task.")
+@click.option("--stack", "stacks", type=click.IntRange(1), multiple=True, help="Stack sizes to time; repeatable.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change an option of the method, as in adapt."
+)
+@click.option("--profile", "profiled", is_flag=True, help="Also say which operators a lone step spends its time in.")
+@device_option
+@click.pass_obj
+def bench_adapt(
+    output: Output, size: str, stacks: tuple[int, ...], settings: tuple[str, ...], profiled: bool, device: str
+) -> None:
+    """Time stage two on random features: a lone run's step and epoch, whole stacks, and memory.
+
+    The share of the matrix rate says how much of this machine's own speed at one large matrix product (measured in
+    the same run, same arithmetic) the counted products of a lone step reach.
+
+    \b
+    Example:
+      unimos-pipe bench adapt --size office_home --stack 1 --stack 12 --profile
+    """
+    method = method_spec("full", dict(parse_setting(text) for text in settings), "bench adapt")
+
+    from unimos_pipe import bench_adapt as measure
+    from unimos_pipe.device import pick_device
+
+    chosen, place = measure.SIZES[size], pick_device(device)
+    found = measure.bench_adapt(chosen, method, stacks, place)
+    output.table(
+        f"{size}: {chosen.source_rows:,} + {chosen.target_rows:,} rows, D = {chosen.dim}, K = {chosen.classes}, {place}",
+        ["measured", "value"],
+        [
+            ["matrix-product rate", f"{found.matmul_rate / 1e9:,.0f} GFLOP/s"],
+            ["lone step", f"{1e3 * found.step:.2f} ms"],
+            ["products counted in a step", f"{found.step_flops / 1e6:,.0f} MFLOP"],
+            ["share of the matrix rate", f"{100 * found.step_rate:.0f} %"],
+            ["epoch without evaluation", f"{found.epoch - found.evaluation:.2f} s"],
+            ["evaluation and centroids", f"{found.evaluation:.2f} s"],
+            ["epoch with evaluation", f"{found.epoch:.2f} s"],
+            *([f"stack of {count}", f"{1 / rate:.2f} s a run"] for count, rate in found.runs_per_second.items()),
+            ["peak memory", f"{found.peak_memory / 2**30:.2f} GiB"],
+        ],
+    )
+    if profiled:
+        rows = [[name, f"{100 * share:.1f} %"] for name, share in measure.profile_step(chosen, method, place)]
+        output.table("time of a lone step by operator", ["operator", "share"], rows)

@@ -27,7 +27,13 @@ def leaves(spec, make=lambda inner: inner):
                 yield f"{entry.name}.{name}", replace(spec, **{entry.name: inner})
         else:
             changed = (
-                (not value) if isinstance(value, bool) else (*value, "x") if isinstance(value, tuple) else value * 2
+                (not value)
+                if isinstance(value, bool)
+                else (*value, "x")
+                if isinstance(value, tuple)
+                else value + value
+                if value
+                else 0.25
             )
             yield entry.name, replace(spec, **{entry.name: changed})
 

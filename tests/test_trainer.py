@@ -133,3 +133,32 @@ def test_float32_runs_learn_something():
     after = float((found[0, 9].assessment.predictions == labels).double().mean())
     assert before < 0.85 and after > before + 0.05
     assert found[0, 9].losses["vac"] < found[0, 0].losses["vac"]
+
+
+def test_bf16_products_stay_close_to_float32_over_the_first_epoch():
+    task = made_task(160, 160, dim=16, dtype=torch.float32, seed=4)
+    found = {}
+    for precision in ("fp32", "bf16"):
+        method = small_method(train__epochs=1, train__batch_size=16, train__precision=precision)
+        found[precision] = train(Trainer([seeded_run(task, method, 0)]))[0, 0]
+    for term, value in found["fp32"].losses.items():
+        assert found["bf16"].losses[term] == pytest.approx(value, rel=0.1, abs=0.02), term
+        assert found["bf16"].losses[term] != value
+    agree = found["bf16"].assessment.predictions == found["fp32"].assessment.predictions
+    assert agree.double().mean() > 0.95
+
+
+def test_held_out_source_rows_are_not_trained_on_and_are_scored():
+    task = made_task(40, 56)
+    method = small_method(train__epochs=2, train__batch_size=8, train__source_holdout=0.25)
+    run = seeded_run(task, method, 3)
+    rows = {tuple(row) for row in task.source.features.tolist()}
+    held, kept = ({tuple(row) for row in part.features.tolist()} for part in (run.held_source, run.task.source))
+    assert (len(held), len(kept)) == (10, 30) and held | kept == rows and not held & kept
+    assert run.steps == 3 and seeded_run(task, method, 3).held_source.labels.equal(run.held_source.labels)
+    trainer = Trainer([run])
+    records = train(trainer)
+    text, heads = task.text_features, trainer.eval_heads(0)
+    last = trainer_module.assess(heads, run.held_source.features, text, 1, method.eval).predictions
+    assert records[0, 1].source_accuracy == (last == run.held_source.labels).double().mean()
+    assert train(Trainer([seeded_run(task, small_method(train__epochs=1), 3)]))[0, 0].source_accuracy is None

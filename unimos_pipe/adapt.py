@@ -17,7 +17,7 @@ from unimos_pipe.schedules import BEFORE_TRAINING
 from unimos_pipe.task import PairData, PairLoader
 from unimos_pipe.trainer import Trainer, TrainingRun, seeded_run, stack_key
 
-DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}  # of features and weights
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ class TrainSpec:
     reset_probability: float = option(
         0.5, "chance per epoch that a weight-generator tensor restarts", low=0.0, high=1.0
     )
-    precision: str = option("fp32", "training arithmetic", choices=("fp32", "fp64"))
+    precision: str = option("fp32", "arithmetic; bf16: of the layers' products", choices=("fp32", "fp64", "bf16"))
+    source_holdout: float = option(0.0, "share of source rows kept back for the source validator", low=0.0, high=0.5)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,11 @@ def _generator(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
+def holdout_order(seed: int, rows: int) -> Tensor:
+    """(rows,) source rows in the order in which they are held out, the run's own."""
+    return torch.randperm(rows, generator=_generator(seed, "holdout"))
+
+
 class _Batches:
     """Whole batches of a shuffled pass, redrawn when used up and going on across epochs (METHOD.md section 4)."""
 

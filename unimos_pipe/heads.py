@@ -67,21 +67,26 @@ class _MomentumLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, weight_momentum, bias_momentum, beta, rows):
+    def forward(ctx, x, weight, bias, weight_momentum, bias_momentum, beta, rows, products):
+        x, weight = x.to(products), weight.to(products)
         ctx.save_for_backward(x, weight)
         ctx.buffers, ctx.beta, ctx.rows = (weight_momentum, bias_momentum), beta, rows
-        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+        return torch.baddbmm(bias.to(products).unsqueeze(1), x, weight.mT).to(bias.dtype)
 
     @staticmethod
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         weight_momentum, bias_momentum = ctx.buffers
         trained = grad[:, : ctx.rows]
-        weight_momentum.baddbmm_(trained.mT, x[:, : ctx.rows], beta=ctx.beta)
+        grad = grad.to(x.dtype)
+        if grad.dtype == weight_momentum.dtype:
+            weight_momentum.baddbmm_(trained.mT, x[:, : ctx.rows], beta=ctx.beta)
+        else:  # a product in lower precision cannot accumulate into the buffer itself
+            weight_momentum.mul_(ctx.beta).add_(torch.bmm(grad[:, : ctx.rows].mT, x[:, : ctx.rows]))
         ones = trained.new_ones(1, 1, 1).expand(len(trained), 1, ctx.rows)
         bias_momentum.unsqueeze(1).baddbmm_(ones, trained, beta=ctx.beta)  # a sum over rows as a product
-        grad_x = torch.bmm(grad, weight) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, None, None, None, None
+        grad_x = torch.bmm(grad, weight).to(bias_momentum.dtype) if ctx.needs_input_grad[0] else None
+        return grad_x, None, None, None, None, None, None, None
 
 
 @dataclass
@@ -99,10 +104,17 @@ class Heads:
     spec: HeadSpec
     momentum: dict[str, Tensor] | None = None
     beta: float = 0.9
+    products: torch.dtype | None = None  # of linear layers' products in training, where it is not the weights' own
 
     @classmethod
     def stack(
-        cls, runs: Sequence[Mapping[str, Tensor]], spec: HeadSpec, dtype: torch.dtype, device: torch.device, beta: float
+        cls,
+        runs: Sequence[Mapping[str, Tensor]],
+        spec: HeadSpec,
+        dtype: torch.dtype,
+        device: torch.device,
+        beta: float,
+        products: torch.dtype | None = None,
     ) -> "Heads":
         """Stack the starting weights of R runs for training; priors start uniform, momentum at zero."""
         params = {name: torch.stack([run[name] for run in runs]).to(device, dtype).requires_grad_() for name in runs[0]}
@@ -110,7 +122,7 @@ class Heads:
         zeros = torch.zeros(count, width, dtype=dtype, device=device)
         prior = torch.full((count, classes), 1 / classes, dtype=dtype, device=device)
         momentum = {name: torch.zeros_like(param, requires_grad=False) for name, param in params.items()}
-        return cls(params, zeros, torch.ones_like(zeros), prior, spec, momentum, beta)
+        return cls(params, zeros, torch.ones_like(zeros), prior, spec, momentum, beta, products)
 
     def runs(self, start: int, stop: int, training: bool = True) -> "Heads":
         """The runs from ``start`` to ``stop`` as views into the same memory."""
@@ -118,7 +130,14 @@ class Heads:
         params = {name: param.detach()[cut].requires_grad_(training) for name, param in self.params.items()}
         momentum = {name: buffer[cut] for name, buffer in self.momentum.items()} if training else None
         return Heads(
-            params, self.running_mean[cut], self.running_var[cut], self.label_prior[cut], self.spec, momentum, self.beta
+            params,
+            self.running_mean[cut],
+            self.running_var[cut],
+            self.label_prior[cut],
+            self.spec,
+            momentum,
+            self.beta,
+            self.products,
         )
 
     def _linear(self, name: str, x: Tensor, rows: int | None = None) -> Tensor:
@@ -133,6 +152,7 @@ class Heads:
             self.momentum[f"{name}.bias"],
             self.beta,
             x.shape[1] if rows is None else rows,
+            self.products if self.products and weight.shape[1] > 1 else weight.dtype,
         )
 
     def vac(self, x: Tensor) -> Tensor:

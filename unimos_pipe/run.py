@@ -106,7 +106,8 @@ class RunRecorder:
             "inference_weight": found.weight,
             "accuracy": {name: value and value["accuracy"] for name, value in scores.items()},
             "per_class_mean": {name: value and value["per_class_mean"] for name, value in scores.items()},
-            "validators": validators(found.probabilities, found.bottleneck),
+            "validators": validators(found.probabilities, found.bottleneck)
+            | ({} if record.source_accuracy is None else {"source": record.source_accuracy}),
         }
         self.lines.append(line)
         self._append(line)

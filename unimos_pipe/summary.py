@@ -57,17 +57,18 @@ def result_rows(
             pair = f"{plan.spec.source}->{plan.spec.target}"
             results.setdefault(plan.spec.label(), {}).setdefault(pair, []).append(outcome.result)
 
-    def rows(title: str, pick: Callable[[dict], float]) -> list[Row]:
+    def rows(title: str, pick: Callable[[dict], float | None]) -> list[Row]:
         return [
             Row(title.format(label), {pair: [pick(result) for result in found] for pair, found in pairs.items()})
             for label, pairs in results.items()
+            if all(pick(result) is not None for found in pairs.values() for result in found)
         ]
 
     table = rows("zero-shot", lambda result: result["accuracy"]["zero_shot"]["accuracy"])[:1]
     table += _baseline_rows("source-only", "source_only", baselines)
     table += rows("{}", lambda result: result["accuracy"]["last"]["accuracy"])
     for name in (name for name in also if name != ORACLE):
-        table += rows(f"{{}}, picked by {name}", lambda result, name=name: result["selected"][name]["accuracy"])
+        table += rows(f"{{}}, picked by {name}", lambda r, name=name: r["selected"].get(name, {}).get("accuracy"))
     if ORACLE in also:
         table += rows("{}, oracle best", lambda result: result["accuracy"]["oracle_best"]["accuracy"])
     return table + _baseline_rows("target probe, oracle", "target_probe_oracle", baselines)

@@ -7,18 +7,18 @@ before it only, a view of the stack, so that an idle slot costs nothing.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from unimos_pipe.config import MethodSpec
-from unimos_pipe.draws import RunDraws
+from unimos_pipe.draws import RunDraws, holdout_order
 from unimos_pipe.heads import Heads
 from unimos_pipe.pseudo_labels import Assessment, assess
 from unimos_pipe.schedules import BEFORE_TRAINING, batch_rows, learning_rate, steps_per_epoch
 from unimos_pipe.step import TERMS, Batch, Coefficients, train_step
-from unimos_pipe.task import AdaptationTask
+from unimos_pipe.task import AdaptationTask, LabelledFeatures
 
 BLOCK = 16  # steps whose random draws are made and moved to the device together
 
@@ -32,14 +32,23 @@ class TrainingRun:
     draws: RunDraws
     batch: int
     steps: int  # per epoch
+    held_source: LabelledFeatures | None = None  # source rows that training does not see
 
 
 def seeded_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingRun:
     """A run whose every random choice follows from its seed."""
+    held = None
+    if rows := int(method.train.source_holdout * len(task.source.features)):
+        order = holdout_order(seed, len(task.source.features)).to(task.source.labels.device)
+        held, rest = (
+            LabelledFeatures(task.source.features[part], task.source.labels[part])
+            for part in (order[:rows], order[rows:])
+        )
+        task = replace(task, source=rest)
     sizes = len(task.source.features), len(task.target.features)
     batch = batch_rows(*sizes, method.train.batch_size)
     steps = steps_per_epoch(*sizes, batch, method.train.max_steps)
-    return TrainingRun(task, method, RunDraws(seed, *sizes, batch), batch, steps)
+    return TrainingRun(task, method, RunDraws(seed, *sizes, batch), batch, steps, held)
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class EpochRecord:
     losses: dict[str, float]  # mean over the epoch's steps, by term; empty before training
     train_weight: float | None  # mean learned w
     assessment: Assessment
+    source_accuracy: float | None = None  # on held-out source rows, where there are any
 
 
 def stack_key(run: TrainingRun) -> tuple:
@@ -84,7 +94,14 @@ class Trainer:
         self.spec, self.form = first.method.heads, first.method.loss
         classes, dim = text.shape
         starts = [run.draws.parameters(dim, classes, self.spec) for run in self.runs]
-        self.heads = Heads.stack(starts, self.spec, self.dtype, self.device, first.method.train.momentum)
+        self.heads = Heads.stack(
+            starts,
+            self.spec,
+            self.dtype,
+            self.device,
+            first.method.train.momentum,
+            torch.bfloat16 if first.method.train.precision == "bf16" else None,
+        )
         self.coefficients = Coefficients.of([run.method for run in self.runs], self.dtype, self.device)
         self.text = torch.stack([run.task.text_features for run in self.runs])
         self.failures: dict[int, str] = {}  # runs that diverged, by position in the sequence given
@@ -241,4 +258,13 @@ class Trainer:
                     f"training diverged in epoch {epoch}: losses or probabilities are not finite; try a lower train.lr"
                 )
                 continue
-            yield EpochRecord(index, epoch, losses, None if values is None else values[position][-1], found)
+            weight = None if values is None else values[position][-1]
+            yield EpochRecord(index, epoch, losses, weight, found, self._source_accuracy(index, run, epoch))
+
+    def _source_accuracy(self, index: int, run: TrainingRun, epoch: int) -> float | None:
+        """Accuracy of the ensemble on held-out source rows, by the rules of the target's evaluation."""
+        if run.held_source is None:
+            return None
+        held = run.held_source
+        found = assess(self.eval_heads(index), held.features, run.task.text_features, epoch, run.method.eval)
+        return float((found.predictions == held.labels).double().mean())

@@ -37,8 +37,9 @@ def bench_adapt(
 
     chosen, place = measure.SIZES[size], pick_device(device)
     found = measure.bench_adapt(chosen, method, stacks, place)
+    rows = f"{chosen.source_rows:,} + {chosen.target_rows:,} rows"
     output.table(
-        f"{size}: {chosen.source_rows:,} + {chosen.target_rows:,} rows, D = {chosen.dim}, K = {chosen.classes}, {place}",
+        f"{size}: {rows}, D = {chosen.dim}, K = {chosen.classes}, on {place}",
         ["measured", "value"],
         [
             ["matrix-product rate", f"{found.matmul_rate / 1e9:,.0f} GFLOP/s"],
@@ -53,5 +54,5 @@ def bench_adapt(
         ],
     )
     if profiled:
-        rows = [[name, f"{100 * share:.1f} %"] for name, share in measure.profile_step(chosen, method, place)]
-        output.table("time of a lone step by operator", ["operator", "share"], rows)
+        shares = [[name, f"{100 * share:.1f} %"] for name, share in measure.profile_step(chosen, method, place)]
+        output.table("time of a lone step by operator", ["operator", "share"], shares)

@@ -14,7 +14,7 @@ from unimos_pipe.console import Output
 from unimos_pipe.files import only_one, writable_folder
 from unimos_pipe.layout import default_cache, find_encoder_folder
 
-ALSO = ("im", "entropy", "bnm", "snd", "oracle")
+ALSO = ("im", "entropy", "bnm", "snd", "source", "oracle")
 
 
 @click.command()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from unimos_pipe.config import fingerprint
 from unimos_pipe.files import replacing
@@ -66,7 +66,7 @@ class Checkpoint:
             "runs": [recorder.memory() if recorder else None for recorder in recorders],
         }
         with replacing(self.path) as part:
-            save_file(trainer.full_state(), part, {"unimos": json.dumps(notes)})
+            part.write_bytes(save(trainer.full_state(), {"unimos": json.dumps(notes)}))
         self.saved_at = time.monotonic()
 
     def remove(self) -> None:

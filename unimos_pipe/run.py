@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from unimos_pipe.config import MethodSpec, fingerprint
 from unimos_pipe.errors import UserError
@@ -129,7 +129,7 @@ class RunRecorder:
         state = {**state, "text_features": self.data.task.text_features.cpu().clone()}
         for name, tensors in (("heads.safetensors", state), ("sample.safetensors", sample)):
             with replacing(self.folder / name) as part:
-                save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, part)
+                part.write_bytes(save({key: tensor.contiguous() for key, tensor in tensors.items()}))
         result = self._result(final, seconds)
         write_text(self.folder / "result.json", json.dumps(result, indent=1) + "\n")
         return result

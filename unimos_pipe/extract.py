@@ -195,6 +195,7 @@ def extract_text(
     dataset: str,
     word: str,
     classes: tuple[str, ...],
+    wording: Sequence[str],
     templates: Sequence[str],
     encoder: Encoder,
     encoder_folder: Path,
@@ -203,9 +204,10 @@ def extract_text(
 ) -> bool:
     """Encode a domain word's prompts into a text shard; returns whether anything had to be encoded.
 
-    The K class sentences of each template are encoded; several templates are averaged and normalised again.
+    ``wording`` is what the prompts call the K ``classes``. The K sentences of each template are encoded; several
+    templates are averaged and normalised again.
     """
-    prompts = write_prompts(templates, word, classes)
+    prompts = write_prompts(templates, word, wording)
     identity = TextIdentity(
         **asdict(encoder.identity), class_names=tuple(classes), prompts=tuple(tuple(row) for row in prompts)
     )

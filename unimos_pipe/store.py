@@ -112,7 +112,7 @@ class FeatureStore:
             StaleCacheError: a damaged shard.
         """
         word = self.spec.domain(domain).word
-        prompts = tuple(tuple(row) for row in write_prompts(templates, word, self.spec.classes))
+        prompts = tuple(tuple(row) for row in write_prompts(templates, word, self.spec.wording()))
         parts = [getattr(encoder, entry.name) for entry in fields(EncoderIdentity)]
         identity = TextIdentity(*parts, class_names=self.spec.classes, prompts=prompts)
         path = text_path(self.folder, word, identity)

@@ -62,14 +62,23 @@ def data_options(command: Callable) -> Callable:
         help=f"Prompt template, repeatable; several are averaged. Default: {DEFAULT_TEMPLATE!r}",
     )
     @click.option(
+        "--word",
+        "words",
+        multiple=True,
+        metavar="DOMAIN=WORD",
+        help="Another word for a domain in its prompts; repeatable.",
+    )
+    @click.option(
         "--cache",
         type=click.Path(path_type=Path),
         metavar="DIR",
         help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.",
     )
     @functools.wraps(command)
-    def wrapped(*args, dataset, encoder, model, pretrained, precision, templates, cache, encoder_id=None, **kwargs):
-        spec = load_spec(dataset)
+    def wrapped(
+        *args, dataset, encoder, model, pretrained, precision, templates, words, cache, encoder_id=None, **kwargs
+    ):
+        spec = load_spec(dataset).with_words(dict(_word(text) for text in words))
         encoder_spec = _encoder_spec(encoder or spec.encoder, model, pretrained, precision)
         template_list = build(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
         given = {"--encoder": encoder, "--model": model, "--pretrained": pretrained}
@@ -79,6 +88,28 @@ def data_options(command: Callable) -> Callable:
         return command(*args, data=data, **kwargs)
 
     return wrapped
+
+
+def _word(text: str) -> tuple[str, str]:
+    domain, equals, word = text.partition("=")
+    if not equals or not word.strip():
+        raise UserError(f"--word {text}", expected="DOMAIN=WORD, such as real='real world'", got=repr(text))
+    return domain, word
+
+
+def data_root_options(command: Callable) -> Callable:
+    """Add ``--data-root`` and ``--strict-counts``."""
+    command = click.option(
+        "--strict-counts", is_flag=True, help="Counts other than the published ones are an error, not a warning."
+    )(command)
+    return click.option(
+        "--data-root",
+        type=click.Path(path_type=Path),
+        envvar="UNIMOS_DATA_ROOT",
+        show_envvar=True,
+        metavar="DIR",
+        help="Folder that holds the domains' folders, or the data set's. Not needed for embedded data.",
+    )(command)
 
 
 def _encoder_spec(preset: str, model: str | None, pretrained: str | None, precision: str) -> EncoderSpec:

@@ -19,7 +19,7 @@ from unimos_pipe.config import (
     option_fields,
 )
 from unimos_pipe.errors import UserError, listing
-from unimos_pipe.manifest import DatasetSpec, load_spec
+from unimos_pipe.manifest import PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.run import RunSpec
 
 PACKAGE = Path(__file__).parent
@@ -38,6 +38,7 @@ class Recipe:
     seeds: int = option(3, "seeds 0, 1, ... per pair", low=1)
     variants: tuple[str, ...] = ("full",)
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
+    protocol: str = option("", "empty = the data set's own", choices=("", *PROTOCOLS))
     paper: str = ""  # where paper_results.toml has the published figures
     set: dict = field(default_factory=dict)
     grid: dict = field(default_factory=dict)
@@ -56,7 +57,8 @@ class Recipe:
         """Every run of the recipe: variant by variant, cell by cell, pair by pair, seed by seed."""
         base = {f"{section}.{key}": value for section, table in self.set.items() for key, value in table.items()}
         return [
-            RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, method, cell)
+            RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, method, cell, protocol)
+            for protocol in [spec.protocol(self.protocol or None)]
             for variant in self.variants
             for cell in self.cells()
             for method in [method_spec(variant, {**base, **cell}, f"recipe {self.name}")]
@@ -127,6 +129,11 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     faults += [
         f"variant {fixed[name]} is defined by {name}; do not set it as well" for name in changed if name in fixed
     ]
+    if spec is not None:
+        try:
+            spec.protocol(recipe.protocol or None)
+        except UserError as error:
+            faults.append(str(error))
     if spec is not None and recipe.pairs != ("all",):
         faults += _pair_faults(recipe, spec)
     return faults

@@ -64,13 +64,17 @@ def result_rows(
             if all(pick(result) is not None for found in pairs.values() for result in found)
         ]
 
-    table = rows("zero-shot", lambda result: result["accuracy"]["zero_shot"]["accuracy"])[:1]
+    metrics = {found["metric"] for pairs in results.values() for same in pairs.values() for found in same}
+    (metric,) = metrics or {"accuracy"}  # one data set, so one published figure
+    table = rows("zero-shot", lambda result: result["accuracy"]["zero_shot"][metric])[:1]
     table += _baseline_rows("source-only", "source_only", baselines)
-    table += rows("{}", lambda result: result["accuracy"]["last"]["accuracy"])
+    table += rows("{}", lambda result: result["accuracy"]["last"][metric])
+    if metric != "accuracy":
+        table += rows("{}, overall accuracy", lambda result: result["accuracy"]["last"]["accuracy"])
     for name in (name for name in also if name != ORACLE):
-        table += rows(f"{{}}, picked by {name}", lambda r, name=name: r["selected"].get(name, {}).get("accuracy"))
+        table += rows(f"{{}}, picked by {name}", lambda r, name=name: r["selected"].get(name, {}).get(metric))
     if ORACLE in also:
-        table += rows("{}, oracle best", lambda result: result["accuracy"]["oracle_best"]["accuracy"])
+        table += rows("{}, oracle best", lambda result: result["accuracy"]["oracle_best"][metric])
     return table + _baseline_rows("target probe, oracle", "target_probe_oracle", baselines)
 
 

@@ -47,8 +47,8 @@ def plan_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: torch.
 
 def pair_data(plans: Sequence[PlannedRun], loader: PairLoader) -> dict[str, PairData]:
     """The data of every pair of a plan, by ``source->target``. Raises what :meth:`PairLoader.pair` raises."""
-    pairs = dict.fromkeys((plan.spec.source, plan.spec.target) for plan in plans)
-    return {f"{source}->{target}": loader.pair(source, target) for source, target in pairs}
+    pairs = dict.fromkeys((plan.spec.source, plan.spec.target, plan.spec.protocol) for plan in plans)
+    return {f"{source}->{target}": loader.pair(source, target, protocol) for source, target, protocol in pairs}
 
 
 def estimate(plans: Sequence[PlannedRun], loader: PairLoader, lockstep: int | None) -> SweepPlan:

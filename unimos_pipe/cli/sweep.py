@@ -118,7 +118,10 @@ def run_sweep(
         output.note("source-only and probe rows need scikit-learn: pip install 'unimos-pipe[baselines]'")
     rows = result_rows(plans, outcomes, figures, also)
     if rows:
-        print_rows(output, f"{title}: target accuracy in %, last epoch unless named otherwise", rows, list(data))
+        kinds = {(o.result["metric"], o.result["protocol"]) for o in outcomes if o.result}
+        ((metric, protocol),) = kinds  # one data set and one recipe
+        figure = "target accuracy" if metric == "accuracy" else "mean of per-class target accuracies"
+        print_rows(output, f"{title}: {figure} in %, last epoch unless named otherwise, {protocol}", rows, list(data))
     failures = [(plan, outcome.error) for plan, outcome in zip(plans, outcomes, strict=True) if outcome.error]
     for plan, error in failures:
         output.warn(f"{plan.folder}: {error}")

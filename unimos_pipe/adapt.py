@@ -145,9 +145,9 @@ class _Stack:
         for epoch, records in trainer.train(after_epoch=resumed):
             for record in records:
                 if recorder := recorders[record.run]:
-                    answers = recorder.add(record)
+                    scored = recorder.add(record)
                     if epoch == last_epoch:
-                        final[record.run] = answers
+                        final[record.run] = scored
             if BEFORE_TRAINING < epoch < last_epoch:
                 checkpoint.save_if_due(epoch, trainer, recorders)
             on_epochs(len(self.runs) if epoch > BEFORE_TRAINING else 0)

@@ -15,29 +15,23 @@ CHUNK = 8192  # rows per product; fixed, so that results do not depend on memory
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a run says of n rows after an epoch; K classes."""
+class Assessment:
+    """One run's view of its whole target after an epoch; n rows, K classes, H bottleneck features."""
 
     epoch: int
     weight: float  # of VAC in the ensemble
     probabilities: Tensor  # (n, K) ensemble
     vac_predictions: Tensor  # (n,)
     text_predictions: Tensor  # (n,)
+    bottleneck: Tensor  # (n, H), before normalisation
+    centroids: Tensor  # (K, H)
+    cluster_labels: Tensor  # (n,)
+    pseudo_labels: Tensor  # (n,), for the next epoch
 
     @property
     def predictions(self) -> Tensor:
         """(n,) argmax of the ensemble: the method's answer."""
         return self.probabilities.argmax(-1)
-
-
-@dataclass(frozen=True)
-class Assessment(Answers):
-    """One run's view of its whole target after an epoch, and what it learns from it; H bottleneck features."""
-
-    bottleneck: Tensor  # (n, H), before normalisation
-    centroids: Tensor  # (K, H)
-    cluster_labels: Tensor  # (n,)
-    pseudo_labels: Tensor  # (n,), for the next epoch
 
 
 def teacher_logits(x: Tensor, text: Tensor, scale: float) -> Tensor:
@@ -46,6 +40,7 @@ def teacher_logits(x: Tensor, text: Tensor, scale: float) -> Tensor:
     return logits - logits.mean(-1, keepdim=True)
 
 
+@torch.no_grad()
 def assess(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) -> Assessment:
     """Evaluate one run (R = 1) on its whole target and choose the next pseudo-labels.
 
@@ -55,31 +50,6 @@ def assess(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) ->
         text: (K, D) prompt features, unit norm.
         epoch: -1 before training, then 0, 1, ...
     """
-    said, bottleneck, teacher = _infer(heads, x, text, epoch, spec)
-    centroids = class_centroids(said.probabilities, bottleneck)
-    clusters = nearest_centroid(bottleneck, centroids)
-    labels = {"teacher": teacher, "cluster": clusters, "ensemble": said.predictions}
-    return Assessment(
-        epoch,
-        said.weight,
-        said.probabilities,
-        said.vac_predictions,
-        said.text_predictions,
-        bottleneck,
-        centroids,
-        clusters,
-        labels[pseudo_label_source(epoch, spec)],
-    )
-
-
-def answer(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) -> Answers:
-    """Predict rows that nothing is learned from, such as a test split. Arguments as :func:`assess` takes them."""
-    return _infer(heads, x, text, epoch, spec)[0]
-
-
-@torch.no_grad()
-def _infer(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) -> tuple[Answers, Tensor, Tensor]:
-    """A run's answers, bottleneck features (n, H) and the teacher's answers (n,), in chunks of rows."""
     scale = heads.spec.temperature_scale
     weight = inference_weight(epoch, spec)
     parts = []
@@ -98,7 +68,20 @@ def _infer(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) ->
     probabilities, vac, text_predictions, bottleneck, teacher = (
         torch.cat(column) for column in zip(*parts, strict=True)
     )
-    return Answers(epoch, weight, probabilities, vac, text_predictions), bottleneck, teacher
+    centroids = class_centroids(probabilities, bottleneck)
+    clusters = nearest_centroid(bottleneck, centroids)
+    answers = {"teacher": teacher, "cluster": clusters, "ensemble": probabilities.argmax(-1)}
+    return Assessment(
+        epoch,
+        weight,
+        probabilities,
+        vac,
+        text_predictions,
+        bottleneck,
+        centroids,
+        clusters,
+        answers[pseudo_label_source(epoch, spec)],
+    )
 
 
 def class_centroids(probabilities: Tensor, bottleneck: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from unimos_pipe.errors import UserError
 from unimos_pipe.evaluate import score
 from unimos_pipe.files import replacing, write_text
 from unimos_pipe.heads import Heads
-from unimos_pipe.pseudo_labels import Answers, answer
+from unimos_pipe.pseudo_labels import Assessment, assess
 from unimos_pipe.schedules import BEFORE_TRAINING
 from unimos_pipe.selection import validators
 from unimos_pipe.task import AdaptationTask, HeldOutLabels, PairData
@@ -96,10 +96,10 @@ class RunRecorder:
         """Take over the memory of an interrupted recorder; call it before :meth:`start`."""
         self.lines, self.zero_shot = memory["lines"], memory["zero_shot"]
 
-    def add(self, record: EpochRecord) -> Answers:
-        """Append an epoch's line to ``metrics.jsonl``, scored where labels are known; returns the answers scored."""
-        found, said = record.assessment, self._answers(record)
-        scores = self._scores(said)
+    def add(self, record: EpochRecord) -> Assessment:
+        """Append an epoch's line to ``metrics.jsonl``, scored where labels are known; returns what was scored."""
+        found, scored = record.assessment, self._scored(record)
+        scores = self._scores(scored)
         if record.epoch == BEFORE_TRAINING:
             self.zero_shot = scores["lac"]
         line = {
@@ -114,26 +114,26 @@ class RunRecorder:
         }
         self.lines.append(line)
         self._append(line)
-        return said
+        return scored
 
-    def _answers(self, record: EpochRecord) -> Answers:
-        """The answers to score: the assessment itself, or predictions of the target's test rows."""
+    def _scored(self, record: EpochRecord) -> Assessment:
+        """The view to score: the trainer's own, or one of the target's test rows, from which nothing flows back."""
         test = self.data.held_out.features
         if test is None:
             return record.assessment
-        return answer(record.heads, test, self.data.task.text_features, record.epoch, self.spec.method.eval)
+        return assess(record.heads, test, self.data.task.text_features, record.epoch, self.spec.method.eval)
 
     def _append(self, *lines: dict[str, Any]) -> None:
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
 
-    def _scores(self, found: Answers) -> dict[str, dict[str, Any] | None]:
+    def _scores(self, found: Assessment) -> dict[str, dict[str, Any] | None]:
         answers = {"ensemble": found.predictions, "vac": found.vac_predictions, "lac": found.text_predictions}
         scores = {name: score(predictions, self.data.held_out) for name, predictions in answers.items()}
         return {name: value and asdict(value) for name, value in scores.items()}
 
     def finish(
-        self, final: Answers, state: dict[str, torch.Tensor], sample: dict[str, torch.Tensor], seconds: float
+        self, final: Assessment, state: dict[str, torch.Tensor], sample: dict[str, torch.Tensor], seconds: float
     ) -> dict[str, Any]:
         """Write predictions, weights, sample and, last, ``result.json``; returns the result."""
         self._write_predictions(final)
@@ -145,7 +145,7 @@ class RunRecorder:
         write_text(self.folder / "result.json", json.dumps(result, indent=1) + "\n")
         return result
 
-    def _write_predictions(self, final: Answers) -> None:
+    def _write_predictions(self, final: Assessment) -> None:
         held_out: HeldOutLabels = self.data.held_out
         names = held_out.classes
         top = final.probabilities.max(-1)
@@ -165,7 +165,7 @@ class RunRecorder:
             writer.writerow(head)
             writer.writerows(zip(*columns, strict=True))
 
-    def _result(self, final: Answers, seconds: float) -> dict[str, Any]:
+    def _result(self, final: Assessment, seconds: float) -> dict[str, Any]:
         scores, held_out = self._scores(final), self.data.held_out
         epochs = [line for line in self.lines if line["epoch"] > BEFORE_TRAINING]
         accuracy = None

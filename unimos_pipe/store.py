@@ -17,7 +17,7 @@ from unimos_pipe.shard import ImageHeader, ImageShard, differing_field, read_ima
 
 @dataclass(frozen=True)
 class DomainFeatures:
-    """A domain, or one split of it, as stage one wrote it: (n, D) float16 features, (n,) labels (-1 = none), n paths."""
+    """A domain or a split of it as stage one wrote it: (n, D) float16 features, (n,) labels (-1 = none), n paths."""
 
     name: str
     features: torch.Tensor

@@ -20,6 +20,8 @@ from unimos_pipe.config import (
 )
 from unimos_pipe.errors import UserError, listing
 from unimos_pipe.manifest import PROTOCOLS, DatasetSpec, load_spec
+from unimos_pipe.paper import published
+from unimos_pipe.prompts import write_prompts
 from unimos_pipe.run import RunSpec
 
 PACKAGE = Path(__file__).parent
@@ -48,6 +50,11 @@ class Recipe:
         if self.pairs == ("all",):
             return list(itertools.permutations(spec.domains, 2))
         return [tuple(part.strip() for part in pair.split("->")) for pair in self.pairs]
+
+    def domains(self, spec: DatasetSpec) -> list[str]:
+        """The domains that the pairs need, in the spec's order."""
+        used = {name for pair in self.domain_pairs(spec) for name in pair}
+        return [name for name in spec.domains if name in used]
 
     def cells(self) -> list[dict[str, Any]]:
         """The settings of each grid cell; one empty cell where there is no grid."""
@@ -130,12 +137,23 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
         f"variant {fixed[name]} is defined by {name}; do not set it as well" for name in changed if name in fixed
     ]
     if spec is not None:
-        try:
-            spec.protocol(recipe.protocol or None)
-        except UserError as error:
-            faults.append(str(error))
+        faults += _spec_faults(recipe, spec)
     if spec is not None and recipe.pairs != ("all",):
         faults += _pair_faults(recipe, spec)
+    return faults
+
+
+def _spec_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
+    faults = []
+    for check in (
+        lambda: spec.protocol(recipe.protocol or None),
+        lambda: recipe.paper and published(recipe.paper, spec),
+        lambda: write_prompts(recipe.templates, "word", spec.wording()),
+    ):
+        try:
+            check()
+        except UserError as error:
+            faults.append(str(error))
     return faults
 
 

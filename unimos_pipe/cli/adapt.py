@@ -4,12 +4,11 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.cli.options import DataOptions, data_options, device_option, runs_option
+from unimos_pipe.cli.options import DataOptions, data_options, device_option, protocol_option, runs_option
 from unimos_pipe.config import VARIANTS, method_spec, option_fields, parse_setting
 from unimos_pipe.console import Output, percent
 from unimos_pipe.errors import RunError, UserError
 from unimos_pipe.files import writable_folder
-from unimos_pipe.manifest import PROTOCOLS
 
 
 def _settings_help() -> str:
@@ -34,11 +33,7 @@ def _settings_help() -> str:
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change any number of the method; see below."
 )
-@click.option(
-    "--protocol",
-    type=click.Choice(PROTOCOLS),
-    help="Inductive: learn from the target's train split, score its test split. Default where there are splits.",
-)
+@protocol_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs with seeds from --seed on.")
 @device_option

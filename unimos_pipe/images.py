@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 
 DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
@@ -56,6 +56,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 def reason_of(error: Exception, path: Path) -> str:
     """What a decoder raised about a file, in a few words that do not repeat its path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "an empty file" if path.stat().st_size == 0 else "not an image of a known format"
     return f"{type(error).__name__}: {' '.join(str(error).split()).replace(str(path), 'the file')}"
 
 

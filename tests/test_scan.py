@@ -25,7 +25,7 @@ def spec_of(tmp_path, **domains):
 def test_known_names_of_a_folder_are_found(tmp_path, folder, above):
     image(tmp_path / above / folder / "Drill" / "1.jpg")
     spec = load_spec("office_home")
-    (manifest,) = scan(spec, "real_world", tmp_path)
+    manifest = scan(spec, "real_world", tmp_path)
     assert manifest.root == tmp_path / above / folder
     assert manifest.paths == ("Drill/1.jpg",)
     assert manifest.labels.tolist() == [0]
@@ -57,7 +57,7 @@ def test_classes_bind_by_name_whatever_the_order_on_disk(tmp_path):
     for name in ("cat/1.png", "dog/deep/er/1.png", "dog/2.PNG", "dog/.hidden.png", ".thumbs/3.png", "dog/notes.txt"):
         path = tmp_path / "photo" / name
         image(path) if path.suffix.lower() == ".png" else path.touch()
-    (manifest,) = scan(spec_of(tmp_path, photo={}), "photo", tmp_path)
+    manifest = scan(spec_of(tmp_path, photo={}), "photo", tmp_path)
     assert manifest.paths == ("cat/1.png", "dog/2.PNG", "dog/deep/er/1.png")
     assert manifest.labels.tolist() == [1, 0, 0]
     assert manifest.sizes.tolist() == [(tmp_path / "photo" / path).stat().st_size for path in manifest.paths]
@@ -76,7 +76,7 @@ def test_a_class_folder_that_the_spec_lacks_is_refused(tmp_path):
 def test_loose_images_are_told(tmp_path):
     image(tmp_path / "photo" / "cat" / "1.png")
     image(tmp_path / "photo" / "loose.png")
-    (manifest,) = scan(spec_of(tmp_path, photo={}), "photo", tmp_path)
+    manifest = scan(spec_of(tmp_path, photo={}), "photo", tmp_path)
     assert manifest.notes == (f"{tmp_path / 'photo'}: 1 image(s) outside the class folders are ignored: loose.png",)
 
 
@@ -89,7 +89,7 @@ def test_rows_of_a_csv_keep_their_binding_when_shuffled(tmp_path):
         lines = [",".join(rows[index]) for index in order]
         (tmp_path / "toy.csv").write_text("path,class\n" + "\n".join(lines) + "\n")
         spec = spec_of(tmp_path, photo={"manifest": "toy.csv"})
-        (manifest,) = scan(spec, "photo", tmp_path)
+        manifest = scan(spec, "photo", tmp_path)
         assert manifest.paths == tuple(rows[index][0] for index in order)
         bound.append(dict(zip(manifest.paths, (spec.classes[label] for label in manifest.labels), strict=True)))
     assert bound[0] == bound[1] == dict(rows)
@@ -101,13 +101,19 @@ def test_splits_are_parts_of_their_own(tmp_path):
     (tmp_path / "real_train.txt").write_text("real/cat/2.png 1\nreal/dog/1.png 0\n")
     (tmp_path / "real_test.txt").write_text("real/cat/3.png 1\n")
     spec = spec_of(tmp_path, real={"folder": ["."], "train": ["real_train.txt"], "test": ["real_test.txt"]})
-    train, test = scan(spec, "real", tmp_path)
+    train, test = (scan(spec, part, tmp_path) for part in spec.parts("real"))
     assert (train.domain, train.paths, train.labels.tolist()) == (
         "real.train",
         ("real/cat/2.png", "real/dog/1.png"),
         [1, 0],
     )
     assert (test.domain, test.paths, test.labels.tolist()) == ("real.test", ("real/cat/3.png",), [1])
+
+
+def test_a_part_must_exist(tmp_path):
+    with pytest.raises(UserError) as caught:
+        scan(load_spec("domainnet"), "clipart", tmp_path)
+    assert str(caught.value) == "domainnet has no part 'clipart'; known: clipart.train, clipart.test"
 
 
 def test_missing_files_are_counted_and_named(tmp_path):
@@ -140,7 +146,7 @@ def test_names_with_spaces_and_other_scripts(tmp_path):
     names = ["mein Bild (1).png", "été.png", "猫.png"]
     for name in names:
         image(tmp_path / "photo" / name)
-    (manifest,) = scan(spec_of(tmp_path, photo={"labels": "none"}), "photo", tmp_path)
+    manifest = scan(spec_of(tmp_path, photo={"labels": "none"}), "photo", tmp_path)
     assert sorted(manifest.paths) == sorted(names)
     assert manifest.labels.tolist() == [-1, -1, -1]
 
@@ -166,5 +172,5 @@ def test_counts_say_by_how_much_and_per_class(tmp_path):
         ({}, None),
     ):
         spec = spec_of(tmp_path, photo=entry)
-        (manifest,) = scan(spec, "photo", tmp_path)
+        manifest = scan(spec, "photo", tmp_path)
         assert count_warning(spec, manifest) == warning

@@ -21,7 +21,8 @@ from unimos_pipe.errors import RunError, StaleCacheError
 from unimos_pipe.extract import extract_images, extract_text
 from unimos_pipe.identity import EncoderIdentity, ImageIdentity, TextIdentity, encoder_id
 from unimos_pipe.layout import found_shards, text_path
-from unimos_pipe.manifest import PACKAGE, find_root, load_spec, scan
+from unimos_pipe.manifest import PACKAGE, load_spec
+from unimos_pipe.scan import find_root, scan
 from unimos_pipe.shard import read_image_shard, read_text_shard
 from unimos_pipe.store import FeatureStore
 

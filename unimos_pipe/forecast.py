@@ -1,19 +1,10 @@
-"""What a recipe will take before its features exist: images to encode, cache size and time, measured on this machine.
+"""How long stage two of a recipe will take before its features exist, measured here on random ones."""
 
-The encoder is timed with random weights, which compute as long as trained ones, and stage two on random features.
-"""
-
-import contextlib
-import logging
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import open_clip
 import torch
 
-from unimos_pipe.config import EncoderSpec
-from unimos_pipe.encoder import EMBEDDED
 from unimos_pipe.manifest import DatasetSpec
 from unimos_pipe.run import RunSpec
 from unimos_pipe.schedules import batch_rows, steps_per_epoch
@@ -23,7 +14,6 @@ from unimos_pipe.task import AdaptationTask, LabelledFeatures, UnlabelledFeature
 from unimos_pipe.trainer import seeded_run
 
 TIMED_STEPS = 4
-TIMED_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -43,41 +33,6 @@ def expected_rows(spec: DatasetSpec, domain: str, protocol: str) -> Rows | None:
     if not (train and test):
         return None
     return Rows(train, test) if protocol == "inductive" else Rows(train + test)
-
-
-def encoder_speed(spec: EncoderSpec, device: torch.device) -> tuple[float, int]:
-    """Seconds per image of an open_clip architecture on this machine, decoding left out, and its embedding size D."""
-    open_clip.add_model_config(EMBEDDED)
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(), _quiet_logging():
-        model = open_clip.create_model(spec.model, pretrained=None, precision=spec.precision, device=device).eval()
-        size = model.visual.image_size
-        height, width = size if isinstance(size, tuple) else (size, size)
-        pixels = torch.zeros(TIMED_IMAGES, 3, height, width, device=device, dtype=next(model.parameters()).dtype)
-        dim = model.encode_image(pixels).shape[-1]
-        times = []
-        for _ in range(2):
-            _wait(device)
-            started = time.perf_counter()
-            model.encode_image(pixels)
-            _wait(device)
-            times.append(time.perf_counter() - started)
-    return min(times) / TIMED_IMAGES, dim
-
-
-@contextlib.contextmanager
-def _quiet_logging() -> Iterator[None]:
-    """open_clip warns that the weights are random, which is what is wanted here."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def training_seconds(

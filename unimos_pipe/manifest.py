@@ -75,6 +75,13 @@ class DatasetSpec:
         """Where the domain's features live in the cache: ``clipart``, or ``clipart.train`` and ``clipart.test``."""
         return tuple(f"{domain}.{split}" for split in SPLITS) if self.domain(domain).split else (domain,)
 
+    def domain_of(self, part: str) -> str:
+        """The domain of a part. Raises UserError listing the parts where there is no such part."""
+        domain = part.partition(".")[0]
+        if part not in self.parts(domain):
+            raise UserError(f"{self.name} has no part {part!r}; known: {listing(self.parts(domain))}")
+        return domain
+
     def wording(self) -> tuple[str, ...]:
         """What the prompts call the classes, in label order: ``display`` where given, else the cleaned name."""
         return tuple(self.display.get(name) or clean_class_name(name) for name in self.classes)

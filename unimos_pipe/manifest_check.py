@@ -11,7 +11,7 @@ import xxhash
 from unimos_pipe.errors import UserError
 from unimos_pipe.images import decode, reason_of
 from unimos_pipe.manifest import NO_LABEL, DatasetSpec
-from unimos_pipe.scan import Listing, domain_folder, file_size, image_files, not_utf8, read_parts
+from unimos_pipe.scan import Listing, domain_folder, file_size, image_files, not_utf8, read_part
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def gather(spec: DatasetSpec, root: Path) -> Gathered:
     for domain in spec.domains:
         folder = domain_folder(spec, domain, root)
         try:
-            own = dict(read_parts(spec, domain, folder))
+            own = {part: read_part(spec, part, folder) for part in spec.parts(domain)}
         except UserError as error:
             found["rows cannot be read", True].append(str(error))
             continue

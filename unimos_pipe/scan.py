@@ -5,7 +5,6 @@ import os
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 from unimos_pipe.errors import UserError, listing
 from unimos_pipe.files import replace_folder
 from unimos_pipe.listfiles import Row, bind, bind_names, read_csv, read_list
-from unimos_pipe.manifest import NO_LABEL, PACKAGE, SPLITS, DatasetSpec, DomainSpec, Manifest
+from unimos_pipe.manifest import NO_LABEL, PACKAGE, DatasetSpec, DomainSpec, Manifest
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"}
 
@@ -122,34 +121,34 @@ class Listing:
     notes: list[str] = field(default_factory=list)
 
 
-def scan(spec: DatasetSpec, domain: str, root: Path) -> tuple[Manifest, ...]:
-    """A domain's manifests, one per part: rows in the order of the list file, or sorted, bound to label ids by name.
+def scan(spec: DatasetSpec, part: str, root: Path) -> Manifest:
+    """The manifest of a domain or split: rows in the order of the list file, or sorted, bound to label ids by name.
 
+    Args:
+        part: one of :meth:`DatasetSpec.parts`.
     Raises:
         UserError: no domain folder, classes that the spec does not know, missing images, links that lead nowhere, or
             names that are not UTF-8.
     """
-    folder = domain_folder(spec, domain, root)
-    return tuple(_manifest(spec, part, folder, rows) for part, rows in read_parts(spec, domain, folder))
+    folder = domain_folder(spec, spec.domain_of(part), root)
+    return _manifest(spec, part, folder, read_part(spec, part, folder))
 
 
-def read_parts(spec: DatasetSpec, domain: str, folder: Path) -> Iterator[tuple[str, Listing]]:
-    """(part, rows) of a domain as its lists or folders give them."""
-    entry = spec.domain(domain)
+def read_part(spec: DatasetSpec, part: str, folder: Path) -> Listing:
+    """The rows of a part as its list or folders give them, whether or not the files are there."""
+    entry = spec.domain(spec.domain_of(part))
     if entry.split:
-        for split in SPLITS:
-            yield f"{domain}.{split}", _from_list(spec, _first_file(folder, getattr(entry, split)))
-    elif entry.list:
-        yield domain, _from_list(spec, _first_file(folder, entry.list))
-    elif entry.manifest:
+        return _from_list(spec, _first_file(folder, getattr(entry, part.partition(".")[2])))
+    if entry.list:
+        return _from_list(spec, _first_file(folder, entry.list))
+    if entry.manifest:
         rows = read_csv(spec.base / entry.manifest)
         labels = bind_names(spec.base / entry.manifest, rows, spec.classes, NO_LABEL)
-        yield domain, Listing([row.path for row in rows], labels)
-    elif entry.labels == "none":
+        return Listing([row.path for row in rows], labels)
+    if entry.labels == "none":
         paths = image_files(folder)
-        yield domain, Listing(paths, [NO_LABEL] * len(paths))
-    else:
-        yield domain, _from_folders(spec, folder)
+        return Listing(paths, [NO_LABEL] * len(paths))
+    return _from_folders(spec, folder)
 
 
 def _from_list(spec: DatasetSpec, file: Path) -> Listing:

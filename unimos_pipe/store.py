@@ -66,10 +66,7 @@ class FeatureStore:
 
     def _part(self, name: str) -> list[ImageShard]:
         """The verified shards of a domain without splits, or of one split."""
-        domain = name.partition(".")[0]
-        if name not in self.spec.parts(domain):
-            raise UserError(f"{self.spec.name} has no part {name!r}; known: {listing(self.spec.parts(domain))}")
-        command = f"{self.extract} --domain {domain}"
+        command = f"{self.extract} --domain {self.spec.domain_of(name)}"
         found = found_shards(self.folder / name)
         counts = {count for _, count, _ in found}
         if not found or (len(counts) == 1 and len(found) < max(counts)):

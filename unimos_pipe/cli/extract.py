@@ -93,7 +93,7 @@ def encode(
     spec = data.dataset
     writable_folder(data.cache, "--cache")
     root = find_root(spec, root, data.cache)
-    manifests = [part for name in names for part in scan(spec, name, root)]
+    manifests = [scan(spec, part, root) for name in names for part in spec.parts(name)]
     _check_counts(output, spec, manifests, strict_counts)
 
     from unimos_pipe.device import pick_device
@@ -109,7 +109,7 @@ def encode(
     )
     for name in names:
         word = spec.domain(name).word
-        extract_text(spec.name, word, spec.classes, spec.wording(), data.templates, encoder, folder, force=force)
+        extract_text(spec.name, word, spec.classes, data.templates, encoder, folder, spec.wording(), force=force)
     for manifest in manifests:
         with output.progress(f"{spec.name}/{manifest.domain}", len(manifest), "images") as advance:
             report = extract_images(manifest, encoder, folder, force=force, on_rows=advance, **reading)

@@ -128,7 +128,8 @@ def _print_plan(
     """Both stages before the features exist: what there is to do, how long it may take, and the next step."""
     from unimos_pipe.adapt import MOST_IN_STACK
     from unimos_pipe.device import pick_device
-    from unimos_pipe.forecast import Rows, encoder_speed, expected_rows, training_seconds
+    from unimos_pipe.encoder import encoder_speed
+    from unimos_pipe.forecast import Rows, expected_rows, training_seconds
 
     spec = data.dataset
     rows = {domain: expected_rows(spec, domain, recipe.protocol) for domain in recipe.domains(spec)}
@@ -136,7 +137,7 @@ def _print_plan(
     try:
         root = find_root(spec, data_root, data.cache)
         for domain in rows:
-            first, *test = (len(part) for part in scan(spec, domain, root))
+            first, *test = (len(scan(spec, part, root)) for part in spec.parts(domain))
             rows[domain] = Rows(first, *test) if recipe.protocol == "inductive" else Rows(first + sum(test))
     except UserError as error:
         problem = error

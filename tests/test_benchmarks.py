@@ -83,7 +83,7 @@ CASES = [
         "Real World",
         4 * 65,
         65,
-        "office_home/art: 65 images, 2362 fewer than the expected 2427; per class: 1 (Drill) to 1 (Marker)",
+        "office_home/art: 65 images, 2362 fewer than the expected 2427; per class: 1 (Alarm_Clock) to 1 (Webcam)",
     ),
     Case(
         "visda2017",

@@ -63,11 +63,17 @@ def published(table: str, spec: DatasetSpec) -> list[Published]:
         raise UserError(f"no published table {table!r}; known: {listing(known, 20)}")
     if kind == "ablation":
         rows = {label: tables[kind][printed][name] for label, printed in ABLATIONS.items()}
-        return [Published(label, {}, value / 100) for label, value in rows.items()]
+        return [Published(label, {}, _fraction(value)) for label, value in rows.items()]
     if kind == "sensitivity":
         return _grid(tables[kind][name])
     rows = tables[kind][name]
-    return [Published(METHODS[key], _by_pair(tables[kind], row, spec), row["avg"] / 100) for key, row in rows.items()]
+    return [
+        Published(METHODS[key], _by_pair(tables[kind], row, spec), _fraction(row["avg"])) for key, row in rows.items()
+    ]
+
+
+def _fraction(percent: float) -> float:
+    return round(percent / 100, 6)
 
 
 def _grid(table: dict[str, Any]) -> list[Published]:
@@ -78,22 +84,22 @@ def _grid(table: dict[str, Any]) -> list[Published]:
         for alpha, value in zip(table["alpha"], row, strict=True)
     }
     order = itertools.product(table["alpha"], table["beta"])
-    return [Published(f"full,alpha={alpha},beta={beta}", {}, cells[alpha, beta] / 100) for alpha, beta in order]
+    return [Published(f"full,alpha={alpha},beta={beta}", {}, _fraction(cells[alpha, beta])) for alpha, beta in order]
 
 
 def _by_pair(table: dict[str, Any], row: dict[str, Any], spec: DatasetSpec) -> dict[str, float]:
     if "acc" in row:
         initials = {name[0].lower(): name for name in spec.domains}
         pairs = ["->".join(initials[part[0].lower()] for part in task.split("->")) for task in table["tasks"]]
-        return {pair: value / 100 for pair, value in zip(pairs, row["acc"], strict=True)}
+        return {pair: _fraction(value) for pair, value in zip(pairs, row["acc"], strict=True)}
     if "per_class" in row:
-        return {table["tasks"][0]: row["avg"] / 100}
+        return {table["tasks"][0]: _fraction(row["avg"])}
     names = table.get("domains", [])
     if "per_target" in row:
         targets = dict(zip(names, row["per_target"], strict=True))
-        return {f"{source}->{target}": targets[target] / 100 for source, target in itertools.permutations(names, 2)}
+        return {f"{source}->{target}": _fraction(targets[target]) for source, target in itertools.permutations(names, 2)}
     cells = {
-        f"{source}->{target}": value / 100
+        f"{source}->{target}": _fraction(value)
         for target, line in zip(names, row.get("rows", ()), strict=bool(row.get("rows")))
         for source, value in zip(names, line, strict=True)
     }

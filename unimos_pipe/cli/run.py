@@ -160,12 +160,14 @@ def _print_plan(
         seconds = training_seconds(runs, rows, len(spec.classes), dim, place, lockstep or MOST_IN_STACK)
         line += f"; about {_duration(seconds)} on {place.type}"
     output.result(line)
-    again = shlex.join(["unimos-pipe", "run", name])
     if problem is None:
-        output.result(f"  next: {again}{shlex.join(['', '--data-root', str(data_root)]) if data_root else ''}")
+        given = ["--data-root", str(data_root)] if data_root else []
+        output.result(f"  next: {shlex.join(['unimos-pipe', 'run', name, *given])}")
     elif data_root is None:
         output.result(f"  next: get the images from {spec.source or 'their owner'} ({spec.terms or 'see there'}),")
-        output.result(f"        unpack them as {layout(spec)}, then: {again} --data-root ROOT")
+        output.result(
+            f"        unpack them as {layout(spec)}, then: {shlex.join(['unimos-pipe', 'run', name])} --data-root ROOT"
+        )
     else:
         output.result(f"  next: {problem}")
 

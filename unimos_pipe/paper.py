@@ -97,7 +97,9 @@ def _by_pair(table: dict[str, Any], row: dict[str, Any], spec: DatasetSpec) -> d
     names = table.get("domains", [])
     if "per_target" in row:
         targets = dict(zip(names, row["per_target"], strict=True))
-        return {f"{source}->{target}": _fraction(targets[target]) for source, target in itertools.permutations(names, 2)}
+        return {
+            f"{source}->{target}": _fraction(targets[target]) for source, target in itertools.permutations(names, 2)
+        }
     cells = {
         f"{source}->{target}": _fraction(value)
         for target, line in zip(names, row.get("rows", ()), strict=bool(row.get("rows")))

@@ -78,7 +78,8 @@ def test_adapt_writes_a_whole_run(cli, icons_cache, tmp_path):
     per_class = accuracy["last"]["per_class"]
     assert len(per_class) == 36 and sum(per_class) / 36 == pytest.approx(accuracy["last"]["per_class_mean"], abs=1e-12)
     assert answer.out.startswith(
-        f"line -> sketch, full,epochs=3, seed 0 (transductive): accuracy UniMoS {100 * accuracy['last']['accuracy']:.1f} (last epoch), "
+        f"line -> sketch, full,epochs=3, seed 0 (transductive): accuracy UniMoS "
+        f"{100 * accuracy['last']['accuracy']:.1f} (last epoch), "
         f"zero-shot {100 * accuracy['zero_shot']['accuracy']:.1f}, oracle best "
     )
 
@@ -188,8 +189,8 @@ def test_missing_data_root_shows_the_layout(cli, tmp_path):
     answer = cli("extract", "--domain", "art", "--cache", tmp_path, "--data-root", tmp_path / "root")
     assert (answer.code, answer.err) == (
         2,
-        f"Error: domain art of office_home is not in {tmp_path}/root: expected {layout}, got in {tmp_path}/root: Sculpture. "
-        "Pass the right --data-root\n",
+        f"Error: domain art of office_home is not in {tmp_path}/root: expected {layout}, got in "
+        f"{tmp_path}/root: Sculpture. Pass the right --data-root\n",
     )
 
 

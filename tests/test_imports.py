@@ -11,7 +11,7 @@ ROOMS = [
     *("identity", "images", "manifest_check", "encoder", "device"),
     *("layout", "shard", "extract", "store", "task", "heads", "losses", "schedules", "draws", "pseudo_labels", "step"),
     *("trainer", "evaluate", "selection", "run", "checkpoint", "adapt", "baselines", "recipe", "sweep", "summary"),
-    *("forecast", "console"),
+    *("bench_adapt", "forecast", "console"),
 ]
 DOORS = {"open_clip": {"encoder"}, "h5py": {"shard"}, "rich": {"console"}, "PIL": {"images"}, "sklearn": {"baselines"}}
 

@@ -1,6 +1,7 @@
 """`run`: both stages of a recipe, what it leaves alone, and its plan; and own photos without labels."""
 
 import csv
+import json
 import re
 import shutil
 
@@ -131,3 +132,23 @@ def test_other_wording_and_words_are_prompts_of_their_own(cli, miniature, tmp_pa
         f"Run: unimos-pipe extract --dataset {miniature.spec} --word dark=dusk --domain dark, with --template where it "
         "is not the default\n"
     )
+
+
+def test_the_published_figure_comes_first(cli, miniature, recipe, tmp_path):
+    """As for VisDA-2017: the mean of per-class accuracies, and the overall accuracy in a row of its own."""
+    for path in (miniature.root / "light" / "bar").glob("[2-7].png"):
+        path.unlink()  # so that the two figures differ
+    miniature.spec.write_text('metric = "per_class_mean"\n' + miniature.spec.read_text())
+    recipe.write_text(recipe.read_text().replace("seeds = 2", 'seeds = 1\npairs = ["dark->light"]'))
+    place = ("--cache", tmp_path / "c", "--runs", tmp_path / "runs")
+    answer = cli("run", recipe, *place, "--data-root", miniature.root, "--workers", 0)
+    assert answer.code == 0
+    assert "r: mean of per-class target accuracies in %, last epoch unless named otherwise, transductive" in " ".join(
+        answer.out.split()
+    )
+    (result,) = (json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("result.json"))
+    last = result["accuracy"]["last"]
+    cells = dict(re.findall(r"│ (full[^│]*?)\s+│\s+([\d.]+)", answer.out))
+    assert cells["full"] == f"{100 * last['per_class_mean']:.1f}"
+    assert cells["full, overall accuracy"] == f"{100 * last['accuracy']:.1f}"
+    assert cells["full"] != cells["full, overall accuracy"]

@@ -152,3 +152,13 @@ def test_the_published_figure_comes_first(cli, miniature, recipe, tmp_path):
     assert cells["full"] == f"{100 * last['per_class_mean']:.1f}"
     assert cells["full, overall accuracy"] == f"{100 * last['accuracy']:.1f}"
     assert cells["full"] != cells["full, overall accuracy"]
+
+
+def test_the_plan_where_no_counts_are_known(cli, tmp_path):
+    lines = cli("run", "mini_domainnet_rn50", "--dry-run", "--cache", tmp_path).out.splitlines()
+    assert lines[:3] == [
+        "Mini-DomainNet, CLIP RN50 (inductive)",
+        "  stage one: images of clipart, painting, real, sketch to encode with RN50-quickgelu; how many and how long, "
+        "its list files will tell",
+        "  stage two: 36 runs (12 pairs x 3 seeds x 1 settings)",
+    ]

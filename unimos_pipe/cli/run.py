@@ -136,30 +136,30 @@ def _print_plan(
     problem = None
     try:
         root = find_root(spec, data_root, data.cache)
-        for domain in rows:
-            first, *test = (len(scan(spec, part, root)) for part in spec.parts(domain))
-            rows[domain] = Rows(first, *test) if recipe.protocol == "inductive" else Rows(first + sum(test))
+        parts = {domain: [len(scan(spec, part, root)) for part in spec.parts(domain)] for domain in rows}
+        inductive = recipe.protocol == "inductive"
+        rows = {domain: Rows(*counts) if inductive else Rows(sum(counts)) for domain, counts in parts.items()}
     except UserError as error:
         problem = error
     place = pick_device(device)
-    known = all(rows.values())
-    images = sum(rows[domain].learned + rows[domain].scored for domain in missing) if known else None
-    per_image, dim = encoder_speed(data.encoder, place)
     runs = recipe.runs(spec, "")
-    origin = "as published, the images are not here" if problem else "found"
-    count = f"{images:,} images ({origin})" if known else "images, how many the lists will tell,"
+    encoding = f"of {', '.join(missing)} to encode with {data.encoder.model}"
+    training = f"{len(runs)} runs ({len(recipe.domain_pairs(spec))} pairs x {recipe.seeds} seeds"
+    training += f" x {len(recipe.variants) * len(recipe.cells())} settings)"
     output.result(f"{recipe.title or recipe.name} ({recipe.protocol})")
-    line = f"  stage one: {count} of {', '.join(missing)} to encode with {data.encoder.model}"
-    if known:
-        size = images * (2 * dim + 80) / 1e6
-        line += f"; {size:,.0f} MB of cache; about {_duration(images * per_image)} on {place.type}, decoding aside"
-    output.result(line)
-    line = f"  stage two: {len(runs)} runs ({len(recipe.domain_pairs(spec))} pairs x {recipe.seeds} seeds"
-    line += f" x {len(recipe.variants) * len(recipe.cells())} settings)"
-    if known:
+    if all(rows.values()):
+        images = sum(rows[domain].learned + rows[domain].scored for domain in missing)
+        per_image, dim = encoder_speed(data.encoder, place)
         seconds = training_seconds(runs, rows, len(spec.classes), dim, place, lockstep or MOST_IN_STACK)
-        line += f"; about {_duration(seconds)} on {place.type}"
-    output.result(line)
+        output.result(
+            f"  stage one: {images:,} images ({'as published, the images are not here' if problem else 'found'}) "
+            f"{encoding}; {images * (2 * dim + 80) / 1e6:,.0f} MB of cache; about {_duration(images * per_image)} on "
+            f"{place.type}, decoding aside"
+        )
+        output.result(f"  stage two: {training}; about {_duration(seconds)} on {place.type}")
+    else:
+        output.result(f"  stage one: images {encoding}; how many and how long, its list files will tell")
+        output.result(f"  stage two: {training}")
     if problem is None:
         given = ["--data-root", str(data_root)] if data_root else []
         output.result(f"  next: {shlex.join(['unimos-pipe', 'run', name, *given])}")

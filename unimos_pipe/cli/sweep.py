@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from unimos_pipe.recipe import Recipe
-
 from unimos_pipe.cli.options import also_option, device_option, lockstep_option, protocol_option, runs_option
 from unimos_pipe.config import ENCODERS
 from unimos_pipe.console import Output
 from unimos_pipe.files import only_one, writable_folder
 from unimos_pipe.layout import default_cache, find_encoder_folder
 from unimos_pipe.manifest import DatasetSpec
+
+if TYPE_CHECKING:
+    from unimos_pipe.recipe import Recipe
 
 
 @click.command()

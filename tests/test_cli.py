@@ -78,8 +78,9 @@ def test_adapt_writes_a_whole_run(cli, icons_cache, tmp_path):
     per_class = accuracy["last"]["per_class"]
     assert len(per_class) == 36 and sum(per_class) / 36 == pytest.approx(accuracy["last"]["per_class_mean"], abs=1e-12)
     assert answer.out.startswith(
-        f"line -> sketch, full,epochs=3, seed 0: UniMoS {100 * accuracy['last']['accuracy']:.1f} (last epoch), "
-        f"zero-shot {100 * accuracy['zero_shot']['accuracy']:.1f}, per-class mean "
+        f"line -> sketch, full,epochs=3, seed 0 (transductive): accuracy UniMoS "
+        f"{100 * accuracy['last']['accuracy']:.1f} (last epoch), "
+        f"zero-shot {100 * accuracy['zero_shot']['accuracy']:.1f}, oracle best "
     )
 
 
@@ -124,7 +125,7 @@ def test_adapt_needs_no_images_and_no_weights(cli, tmp_path):
         command, env={**os.environ, "PYTHONPATH": str(bare)}, cwd=bare, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("line -> color, full,epochs=1, seed 0: UniMoS ")
+    assert done.stdout.startswith("line -> color, full,epochs=1, seed 0 (transductive): accuracy UniMoS ")
 
 
 def test_a_target_without_labels_gets_predictions_and_no_accuracy(cli, miniature, tmp_path):
@@ -137,7 +138,8 @@ def test_a_target_without_labels_gets_predictions_and_no_accuracy(cli, miniature
     answer = cli(*args)
     assert answer.code == 0
     assert re.fullmatch(
-        r"dark -> light, full,epochs=3, seed 0: 24 rows without labels predicted in \d+\.\d s\n", answer.out
+        r"dark -> light, full,epochs=3, seed 0 \(transductive\): 24 rows without labels predicted in \d+\.\d s\n",
+        answer.out,
     )
     assert json.loads((out / "result.json").read_text())["accuracy"] is None
     header, *rows = (out / "predictions.csv").read_text().splitlines()
@@ -178,19 +180,17 @@ def test_missing_features_name_the_command_that_makes_them(cli, icons_cache, min
 
 def test_missing_data_root_shows_the_layout(cli, tmp_path):
     answer = cli("extract", "--domain", "art", "--cache", tmp_path)
-    layout = (
-        "a folder that holds Art, Clipart, Product, Real World, each with <class>/<image>, such as ROOT/Art/Drill/1.jpg"
-    )
+    layout = "a folder ROOT that holds Art, Clipart, Product, Real World; images such as ROOT/Art/Drill/<image>"
     assert answer.code == 2
     assert answer.err.startswith(
-        f"Error: the images of office_home are missing: expected {layout}, got no --data-root. "
+        f"Error: the images of office_home are missing: expected {layout}, got no --data-root and no UNIMOS_DATA_ROOT. "
     )
     (tmp_path / "root" / "Sculpture").mkdir(parents=True)
     answer = cli("extract", "--domain", "art", "--cache", tmp_path, "--data-root", tmp_path / "root")
     assert (answer.code, answer.err) == (
         2,
-        f"Error: domain art of office_home is not in {tmp_path}/root: expected {layout}, got folders: Sculpture. "
-        "Pass the right --data-root\n",
+        f"Error: domain art of office_home is not in {tmp_path}/root: expected {layout}, got in "
+        f"{tmp_path}/root: Sculpture. Pass the right --data-root\n",
     )
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "unimos_pipe"
 ROOMS = [
-    *("__init__", "errors", "config", "files", "manifest", "identity", "images", "prompts", "encoder", "device"),
+    *("__init__", "errors", "config", "files", "prompts", "manifest", "listfiles", "scan", "own_data", "paper"),
+    *("identity", "images", "manifest_check", "encoder", "device"),
     *("layout", "shard", "extract", "store", "task", "heads", "losses", "schedules", "draws", "pseudo_labels", "step"),
     *("trainer", "evaluate", "selection", "run", "checkpoint", "adapt", "baselines", "recipe", "sweep", "summary"),
-    "console",
+    *("bench_adapt", "forecast", "console"),
 ]
 DOORS = {"open_clip": {"encoder"}, "h5py": {"shard"}, "rich": {"console"}, "PIL": {"images"}, "sklearn": {"baselines"}}
 

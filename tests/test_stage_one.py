@@ -21,7 +21,8 @@ from unimos_pipe.errors import RunError, StaleCacheError
 from unimos_pipe.extract import extract_images, extract_text
 from unimos_pipe.identity import EncoderIdentity, ImageIdentity, TextIdentity, encoder_id
 from unimos_pipe.layout import found_shards, text_path
-from unimos_pipe.manifest import PACKAGE, find_root, load_spec, scan
+from unimos_pipe.manifest import PACKAGE, load_spec
+from unimos_pipe.scan import find_root, scan
 from unimos_pipe.shard import read_image_shard, read_text_shard
 from unimos_pipe.store import FeatureStore
 
@@ -209,8 +210,8 @@ def test_bad_images_fail_the_run_after_the_good_shards_or_are_left_out(miniature
     with pytest.raises(RunError) as caught:
         extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10)
     assert str(caught.value) == (
-        f"1 unreadable image(s) in {manifest.root}: circle/3.png (UnidentifiedImageError: cannot identify image file "
-        "'the file'). The other shards are kept; mend the files, or leave them out with --on-error skip"
+        f"1 unreadable image(s) in {manifest.root}: circle/3.png (not an image of a known format). "
+        "The other shards are kept; mend the files, or leave them out with --on-error skip"
     )
     assert len(found_shards(tmp_path / "light")) == 2  # the shard that holds circle/3.png is missing
     report = extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10, skip_bad=True)

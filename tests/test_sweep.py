@@ -151,7 +151,9 @@ def test_missing_or_stale_shards_stop_a_sweep_before_it_starts(cli, recipe, icon
 def outcome(last: float, zero: float = 0.5) -> Outcome:
     pick = {"accuracy": last}
     accuracy = {"last": pick, "zero_shot": {"accuracy": zero}, "oracle_best": {"accuracy": last + 0.1, "epoch": 1}}
-    return Outcome({"accuracy": accuracy, "selected": {"im": {"epoch": 0, "accuracy": last - 0.1}}})
+    return Outcome(
+        {"metric": "accuracy", "accuracy": accuracy, "selected": {"im": {"epoch": 0, "accuracy": last - 0.1}}}
+    )
 
 
 def test_tables_average_pairs_and_spread_over_seeds(tmp_path):

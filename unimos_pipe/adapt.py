@@ -61,7 +61,7 @@ def adapt(
     Raises:
         UserError, StaleCacheError: data that cannot be loaded, before anything is trained.
     """
-    data = [loader.pair(plan.spec.source, plan.spec.target) for plan in plans]
+    data = [loader.pair(plan.spec.source, plan.spec.target, plan.spec.protocol) for plan in plans]
     runs = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
     outcomes: dict[int, Outcome] = {}
     for members in stacks(runs, lockstep):
@@ -144,10 +144,10 @@ class _Stack:
         final = {}
         for epoch, records in trainer.train(after_epoch=resumed):
             for record in records:
-                if recorders[record.run]:
-                    recorders[record.run].add(record)
-                if epoch == last_epoch:
-                    final[record.run] = record.assessment
+                if recorder := recorders[record.run]:
+                    scored = recorder.add(record)
+                    if epoch == last_epoch:
+                        final[record.run] = scored
             if BEFORE_TRAINING < epoch < last_epoch:
                 checkpoint.save_if_due(epoch, trainer, recorders)
             on_epochs(len(self.runs) if epoch > BEFORE_TRAINING else 0)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from unimos_pipe.config import fingerprint
+from unimos_pipe.evaluate import score
 from unimos_pipe.files import write_text
 from unimos_pipe.task import AdaptationTask, HeldOutLabels, PairData
 
@@ -27,23 +29,27 @@ def source_probe(task: AdaptationTask):
 
 
 def source_only(probe, task: AdaptationTask, held_out: HeldOutLabels) -> float | None:
-    """Target accuracy of a source probe; None where the target has no labels."""
+    """The published figure of a source probe on the scored rows; None where they have no labels."""
     if held_out.labels is None:
         return None
-    return float((probe.predict(task.target.features.cpu().numpy()) == held_out.labels).mean())
+    return _figure(probe.predict(held_out.rows(task).cpu().numpy()), held_out)
 
 
 def target_probe_oracle(task: AdaptationTask, held_out: HeldOutLabels, seed: int = 0) -> float | None:
-    """The same probe fitted on the target's own labels by 5-fold cross-validation: an oracle, an upper bound."""
+    """The same probe fitted on the scored rows' own labels by 5-fold cross-validation: an oracle, an upper bound."""
     from sklearn.model_selection import KFold
 
     if held_out.labels is None or len(held_out.labels) < FOLDS:
         return None
-    features, labels = task.target.features.cpu().numpy(), held_out.labels
-    right = 0
+    features, labels = held_out.rows(task).cpu().numpy(), held_out.labels
+    predictions = np.empty_like(labels)
     for fitted, tested in KFold(FOLDS, shuffle=True, random_state=seed).split(features):
-        right += int((_probe(features[fitted], labels[fitted]).predict(features[tested]) == labels[tested]).sum())
-    return right / len(labels)
+        predictions[tested] = _probe(features[fitted], labels[fitted]).predict(features[tested])
+    return _figure(predictions, held_out)
+
+
+def _figure(predictions: np.ndarray, held_out: HeldOutLabels) -> float:
+    return getattr(score(torch.from_numpy(predictions), held_out), held_out.metric)
 
 
 def _probe(features: np.ndarray, labels: np.ndarray):
@@ -66,11 +72,11 @@ def pair_baselines(pairs: dict[str, PairData], file: Path) -> dict[str, dict[str
         known = {}
     probes, oracles, found = {}, {}, {}
     for name, pair in pairs.items():
-        identity = fingerprint([pair.shard_digests, C, FOLDS])
+        identity = fingerprint([pair.shard_digests, pair.held_out.metric, C, FOLDS])
         if known.get(name, {}).get("identity") == identity:
             found[name] = known[name]
             continue
-        source, target = pair.task.source.features.data_ptr(), pair.task.target.features.data_ptr()
+        source, target = pair.task.source.features.data_ptr(), pair.held_out.rows(pair.task).data_ptr()
         if source not in probes:
             probes[source] = source_probe(pair.task)
         if target not in oracles:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -162,3 +163,24 @@ def _quiet_logging() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
+
+
+@torch.inference_mode()
+def encoder_speed(spec: EncoderSpec, device: torch.device, images: int = 4) -> tuple[float, int]:
+    """Seconds per image of an architecture here, decoding left out, and its embedding size D.
+
+    The weights are random, which compute as long as trained ones, so nothing needs to be at hand.
+    """
+    open_clip.add_model_config(EMBEDDED)
+    with _quiet_logging(), torch.random.fork_rng(devices=[]):
+        model = open_clip.create_model(spec.model, pretrained=None, precision=spec.precision, device=device).eval()
+    size = open_clip.get_model_preprocess_cfg(model)["size"]
+    pixels = torch.zeros(images, 3, *((size, size) if isinstance(size, int) else size), device=device)
+    pixels = pixels.to(DTYPES[spec.precision])
+    seconds = []
+    for _ in range(3):  # the first one warms up; reading a value waits for the device
+        started = time.perf_counter()
+        features = model.encode_image(pixels)
+        features.sum().item()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds) / images, features.shape[-1]

@@ -17,7 +17,7 @@ from unimos_pipe.identity import ImageIdentity, TextIdentity
 from unimos_pipe.images import read_batches
 from unimos_pipe.layout import found_shards, shard_path, text_path
 from unimos_pipe.manifest import Manifest
-from unimos_pipe.prompts import write_prompts
+from unimos_pipe.prompts import clean_class_name, write_prompts
 from unimos_pipe.shard import (
     ImageHeader,
     TextHeader,
@@ -198,14 +198,16 @@ def extract_text(
     templates: Sequence[str],
     encoder: Encoder,
     encoder_folder: Path,
+    wording: Sequence[str] | None = None,
     *,
     force: bool = False,
 ) -> bool:
     """Encode a domain word's prompts into a text shard; returns whether anything had to be encoded.
 
     The K class sentences of each template are encoded; several templates are averaged and normalised again.
+    ``wording`` is what the prompts call the classes, else their cleaned names.
     """
-    prompts = write_prompts(templates, word, classes)
+    prompts = write_prompts(templates, word, wording or [clean_class_name(name) for name in classes])
     identity = TextIdentity(
         **asdict(encoder.identity), class_names=tuple(classes), prompts=tuple(tuple(row) for row in prompts)
     )

@@ -35,6 +35,12 @@ def text_path(encoder_folder: Path, word: str, identity: TextIdentity) -> Path:
     return encoder_folder / "text" / f"{slug(word)}-{key}.h5"
 
 
+def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:
+    """A data set's folders for encoders of the spec's readable name, whatever their precision and fingerprint."""
+    pattern = re.compile(re.escape(readable_name(spec)) + r"_(fp32|fp16|bf16)-[0-9a-f]{8}")
+    return sorted(path for path in (cache / dataset).glob("*") if pattern.fullmatch(path.name))
+
+
 def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, chosen: str | None, extract: str) -> Path:
     """A data set's folder for an encoder whose weights may be gone.
 
@@ -44,12 +50,10 @@ def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, chosen: st
     Raises:
         UserError: none, or several of different precision or weights (lists them).
     """
-    parent = cache / dataset
     if chosen is not None:
-        matches = [parent / chosen] if (parent / chosen).is_dir() else []
+        matches = [path for path in [cache / dataset / chosen] if path.is_dir()]
     else:
-        pattern = re.compile(re.escape(readable_name(spec)) + r"_(fp32|fp16|bf16)-[0-9a-f]{8}")
-        matches = sorted(path for path in parent.glob("*") if pattern.fullmatch(path.name))
+        matches = encoder_folders(cache, dataset, spec)
     if not matches:
         name = chosen or readable_name(spec)
         raise UserError(f"no features of {dataset} by {name} in {cache}", todo=f"Make them first: {extract}")

@@ -1,38 +1,51 @@
-"""Which images a domain holds, in which order, under which labels: data-set specs, folder scans and their digest.
+"""Data-set specs, which bind class names to label ids (``data_manifests/*.toml``), and manifests: one domain's rows.
 
-A spec (``data_manifests/*.toml``) binds class names to label ids; a manifest is one domain's rows as found on disk.
+How rows are found on disk is :mod:`unimos_pipe.scan`'s business; nothing here touches an image.
 """
 
 import hashlib
 import json
-import os
 import tomllib
-import zipfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from unimos_pipe.config import build, option
 from unimos_pipe.errors import UserError, listing
-from unimos_pipe.files import replace_folder
+from unimos_pipe.prompts import clean_class_name
 
 PACKAGE = Path(__file__).parent
 SPEC_FOLDERS = (PACKAGE / "data_manifests", PACKAGE.parent / "data_manifests")  # installed wheel, checkout
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"}
 NO_LABEL = -1
+SPLITS = ("train", "test")
+PROTOCOLS = ("inductive", "transductive")
+METRICS = ("accuracy", "per_class_mean")
 
 
 @dataclass(frozen=True)
 class DomainSpec:
-    """One domain of a data set, as its spec writes it."""
+    """One domain of a data set, as its spec writes it. Where several names are given, they are tried in order."""
 
-    folder: tuple[str, ...] = option((), "folder under the data root; several names are tried in order")
-    word: str = option("", "the domain's word in the prompt")
-    images: int = option(0, "expected number of images; 0 = not known", low=0)
+    folder: tuple[str, ...] = option((), "folder under the data root; default: the domain's name")
+    root: str = option("", "or the folder itself, absolute or relative to the spec file; needs no data root")
+    word: str = option("", "the domain's word in the prompt; default: its name")
     labels: str = option("folders", "class folders, or no labels at all", choices=("folders", "none"))
+    list: tuple[str, ...] = option((), "list file in the folder, '<path> <label>' a line, instead of class folders")
+    train: tuple[str, ...] = option((), "list file of the training split, in the folder")
+    test: tuple[str, ...] = option((), "list file of the test split, in the folder")
+    manifest: str = option("", "CSV of path and class, relative to the spec file, instead of class folders")
+    images: int = option(0, "expected number of images; 0 = not known", low=0)
+    train_images: int = option(0, "expected rows of the training split; 0 = not known", low=0)
+    test_images: int = option(0, "expected rows of the test split; 0 = not known", low=0)
+    per_class: dict = field(default_factory=dict)  # class name -> expected number of images
+
+    @property
+    def split(self) -> bool:
+        """Whether the data set itself divides this domain into training and test rows."""
+        return bool(self.train)
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,10 @@ class DatasetSpec:
     terms: str = ""
     encoder: str = "RN50"
     embedded: str = ""
+    roots: tuple[str, ...] = option((), "usual names of the data set's own folder, looked for below the data root")
+    metric: str = option("accuracy", "the figure published for it", choices=METRICS)
+    display: dict = field(default_factory=dict)  # class name -> wording in the prompts
+    base: Path = Path()  # the folder of the spec file
 
     def domain(self, name: str) -> DomainSpec:
         """The named domain. Raises UserError listing the known ones."""
@@ -54,12 +71,44 @@ class DatasetSpec:
             raise UserError(f"data set {self.name} has no domain {name!r}; known: {listing(self.domains, 20)}")
         return self.domains[name]
 
+    def parts(self, domain: str) -> tuple[str, ...]:
+        """Where the domain's features live in the cache: ``clipart``, or ``clipart.train`` and ``clipart.test``."""
+        return tuple(f"{domain}.{split}" for split in SPLITS) if self.domain(domain).split else (domain,)
+
+    def domain_of(self, part: str) -> str:
+        """The domain of a part. Raises UserError listing the parts where there is no such part."""
+        domain = part.partition(".")[0]
+        if part not in self.parts(domain):
+            raise UserError(f"{self.name} has no part {part!r}; known: {listing(self.parts(domain))}")
+        return domain
+
+    def wording(self) -> tuple[str, ...]:
+        """What the prompts call the classes, in label order: ``display`` where given, else the cleaned name."""
+        return tuple(self.display.get(name) or clean_class_name(name) for name in self.classes)
+
+    def protocol(self, chosen: str | None = None) -> str:
+        """The protocol to run: the chosen one, else inductive where the data set has test splits.
+
+        Raises:
+            UserError: inductive, but the data set has no splits.
+        """
+        split = all(entry.split for entry in self.domains.values())
+        if chosen == "inductive" and not split:
+            raise UserError(f"{self.name} has no train and test splits, so --protocol can only be transductive")
+        return chosen or ("inductive" if split else "transductive")
+
+    def with_words(self, words: Mapping[str, str]) -> "DatasetSpec":
+        """The same data set with other domain words in its prompts."""
+        changed = {name: replace(self.domain(name), word=word) for name, word in words.items()}
+        return replace(self, domains={**self.domains, **changed})
+
 
 @dataclass(frozen=True)
 class Manifest:
     """The rows of one domain: row i is image ``paths[i]`` (POSIX, relative to ``root``) with ``labels[i]``.
 
-    ``labels`` is (n,) int64, -1 where there is none; ``sizes`` (n,) int64 in bytes.
+    ``domain`` is the cache's name for it, with ``.train`` or ``.test`` where the data set splits its domains.
+    ``labels`` is (n,) int64, -1 where there is none; ``sizes`` (n,) int64 in bytes; ``notes`` are worth a warning.
     """
 
     dataset: str
@@ -69,6 +118,7 @@ class Manifest:
     paths: tuple[str, ...]
     labels: np.ndarray = field(repr=False)
     sizes: np.ndarray = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -102,15 +152,15 @@ def load_spec(name_or_path: str) -> DatasetSpec:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"data-set spec {path}: cannot be read: {error}") from None
-    return _check_spec(values, str(path))
+    return check_spec(values, path)
 
 
-def _check_spec(values: Mapping, where: str) -> DatasetSpec:
+def check_spec(values: Mapping, path: Path) -> DatasetSpec:
+    """Make a spec of plain values, as read from the file ``path``. Raises UserError with every fault at once."""
     domains = values.get("domains")
     if not isinstance(domains, Mapping) or not domains:
-        raise UserError(f"{where}: expected a [domains] table with at least one domain")
-    faults = []
-    built = {}
+        raise UserError(f"{path}: expected a [domains] table with at least one domain")
+    faults, built = [], {}
     for name, entry in domains.items():
         try:
             if not isinstance(entry, Mapping):
@@ -119,138 +169,59 @@ def _check_spec(values: Mapping, where: str) -> DatasetSpec:
         except UserError as error:
             faults.append(str(error))
             continue
-        built[name] = DomainSpec(
-            domain.folder or (name,), domain.word or name.replace("_", " "), domain.images, domain.labels
-        )
-        if name == "text" or not name.replace("_", "").replace("-", "").isalnum():
-            faults.append(f"domain {name!r}: a name is letters, digits, '-' and '_', and not 'text'")
-        if any(Path(folder).is_absolute() or ".." in Path(folder).parts for folder in built[name].folder):
-            faults.append(f"domain {name!r}: its folder leaves the data root")
+        built[name] = replace(domain, folder=domain.folder or (name,), word=domain.word or name.replace("_", " "))
+        faults += _domain_faults(name, domain)
     try:
-        spec = build(DatasetSpec, {**values, "domains": built}, where)
+        spec = build(DatasetSpec, {**values, "domains": built, "base": path.parent}, str(path))
     except UserError as error:
         raise UserError("; ".join([str(error), *faults])) from None
-    repeated = [name for name, count in Counter(spec.classes).items() if count > 1]
-    if repeated:
-        faults.append(f"classes named twice: {listing(repeated)}")
-    if len(spec.classes) < 2:
-        faults.append("at least 2 classes are needed")
+    faults += _class_faults(spec)
     if faults:
-        raise UserError(f"{where}: " + "; ".join(faults))
+        raise UserError(f"{path}: " + "; ".join(faults))
     return spec
 
 
-def find_root(spec: DatasetSpec, root: Path | None, cache: Path) -> Path:
-    """Where a data set's images are: the given root, or the embedded images unpacked to the cache.
-
-    Raises:
-        UserError: no root for a data set that is not embedded, or no such folder; shows the layout expected.
-    """
-    if root is None and spec.embedded:
-        return unpack_embedded(spec.embedded, cache)
-    if root is None or not root.is_dir():
-        found = "no --data-root" if root is None else f"no folder {root}"
-        raise UserError(
-            f"the images of {spec.name} are missing",
-            expected=_layout(spec),
-            got=found,
-            todo=f"Get them from {spec.source or 'their owner'} and pass --data-root",
-        )
-    return root
+def _is_name(text: str) -> bool:
+    return text.replace("_", "").replace("-", "").isalnum()
 
 
-def _layout(spec: DatasetSpec) -> str:
-    folders = ", ".join(domain.folder[0] for domain in spec.domains.values())
-    return f"a folder that holds {folders}, each with <class>/<image>, such as {_example(spec)}"
+def _domain_faults(name: str, domain: DomainSpec) -> list[str]:
+    faults = []
+    if name == "text" or not _is_name(name):
+        faults.append(f"domain {name!r}: a name is letters, digits, '-' and '_', and not 'text'")
+    inside = (*domain.folder, *domain.list, *domain.train, *domain.test)
+    if any(Path(part).is_absolute() or ".." in Path(part).parts for part in inside):
+        faults.append(f"domain {name!r}: its folder or list leaves the data root")
+    if bool(domain.train) != bool(domain.test):
+        faults.append(f"domain {name!r}: train and test go together")
+    ways = {"list": domain.list, "train": domain.train, "manifest": domain.manifest, "labels": domain.labels == "none"}
+    if len(given := [way for way, value in ways.items() if value]) > 1:
+        faults.append(f"domain {name!r}: {' and '.join(given)} exclude each other")
+    return faults
 
 
-def _example(spec: DatasetSpec) -> str:
-    return f"ROOT/{next(iter(spec.domains.values())).folder[0]}/{spec.classes[0]}/1.jpg"
-
-
-def unpack_embedded(archive: str, cache: Path) -> Path:
-    """Unpack one of the package's archives into the cache, once, and return its folder.
-
-    What is already there is trusted only if every file has its recorded size.
-    """
-    source = PACKAGE / "embedded" / archive
-    with zipfile.ZipFile(source) as bundle:
-        members = bundle.infolist()
-        stamp = hashlib.sha256(repr([(m.filename, m.file_size, m.CRC) for m in members]).encode()).hexdigest()[:8]
-        target = cache / "embedded" / f"{source.stem}-{stamp}"
-        if not all(_has_size(target / member.filename, member.file_size) for member in members):
-            with replace_folder(target) as fresh:
-                bundle.extractall(fresh)
-    return target
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except OSError:
-        return False
-
-
-def scan(spec: DatasetSpec, domain: str, root: Path) -> Manifest:
-    """Find a domain's images below a data root, in sorted order, and bind class folders to label ids by name.
-
-    Raises:
-        UserError: no domain folder, class folders that the spec does not know, or names that are not UTF-8.
-    """
-    entry = spec.domain(domain)
-    candidates = [root / folder for folder in entry.folder]
-    folder = next((path for path in candidates if path.is_dir()), None)
-    if folder is None:
-        found = listing(sorted(child.name for child in root.iterdir() if child.is_dir()))
-        raise UserError(
-            f"domain {domain} of {spec.name} is not in {root}",
-            expected=_layout(spec),
-            got=f"folders: {found}",
-            todo="Pass the right --data-root",
-        )
-    if entry.labels == "none":
-        paths = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if _is_image(path)]
-        labels = [NO_LABEL] * len(paths)
-    else:
-        paths, labels = _scan_classes(spec, folder)
-    if not paths:
-        raise UserError(f"no images in {folder}", expected=_example(spec), got="no image file")
-    try:
-        "".join(paths).encode()
-    except UnicodeEncodeError:
-        bad = [os.fsencode(path) for path in paths if not path.isprintable()]
-        raise UserError(f"{folder}: file names that are not UTF-8: {listing(bad, 3)}; rename them") from None
-    sizes = [(folder / path).stat().st_size for path in paths]
-    return Manifest(
-        spec.name, domain, spec.classes, folder, tuple(paths), np.array(labels, np.int64), np.array(sizes, np.int64)
-    )
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-
-
-def _scan_classes(spec: DatasetSpec, folder: Path) -> tuple[list[str], list[int]]:
-    found = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    ids = {name: label for label, name in enumerate(spec.classes)}
-    if unknown := [name for name in found if name not in ids]:
-        missing = [name for name in spec.classes if name not in found]
-        raise UserError(
-            f"the class folders in {folder} do not fit {spec.name}: unknown {listing(unknown)}; "
-            f"without a folder: {listing(missing)}. Correct the folders or the spec's class list"
-        )
-    rows = [
-        (f"{name}/{path.name}", ids[name])
-        for name in found
-        for path in sorted((folder / name).iterdir())
-        if _is_image(path)
-    ]
-    return [path for path, _ in rows], [label for _, label in rows]
-
-
-def count_warning(spec: DatasetSpec, manifest: Manifest) -> str | None:
-    """One line saying by how much a domain's number of images differs from the published one, or None."""
-    expected = spec.domain(manifest.domain).images
-    if not expected or expected == len(manifest):
-        return None
-    return f"{spec.name}/{manifest.domain}: {len(manifest)} images, the published data set has {expected}"
+def _class_faults(spec: DatasetSpec) -> list[str]:
+    faults = []
+    if not _is_name(spec.name):
+        faults.append(f"name {spec.name!r}: letters, digits, '-' and '_' only")
+    if repeated := [name for name, count in Counter(spec.classes).items() if count > 1]:
+        faults.append(f"classes named twice: {listing(repeated)}")
+    if not all(name.strip() for name in spec.classes):
+        faults.append("a class without a name")
+    if len(spec.classes) < 2:
+        faults.append("at least 2 classes are needed")
+    for name, wording in spec.display.items():
+        if name not in spec.classes:
+            faults.append(f"display: no class {name!r}")
+        elif not isinstance(wording, str) or not wording.strip():
+            faults.append(f"display.{name}: expected a text, got {wording!r}")
+    if not faults:
+        same = [wording for wording, count in Counter(spec.wording()).items() if count > 1]
+        faults += [f"classes with the same wording in prompts: {listing(same)}"] if same else []
+    for name, domain in spec.domains.items():
+        for key, count in domain.per_class.items():
+            if key not in spec.classes:
+                faults.append(f"domains.{name}.per_class: no class {key!r}")
+            elif not isinstance(count, int) or isinstance(count, bool) or count < 0:
+                faults.append(f"domains.{name}.per_class.{key}: expected a count, got {count!r}")
+    return faults

@@ -19,7 +19,9 @@ from unimos_pipe.config import (
     option_fields,
 )
 from unimos_pipe.errors import UserError, listing
-from unimos_pipe.manifest import DatasetSpec, load_spec
+from unimos_pipe.manifest import PROTOCOLS, DatasetSpec, load_spec
+from unimos_pipe.paper import published
+from unimos_pipe.prompts import write_prompts
 from unimos_pipe.run import RunSpec
 
 PACKAGE = Path(__file__).parent
@@ -38,6 +40,7 @@ class Recipe:
     seeds: int = option(3, "seeds 0, 1, ... per pair", low=1)
     variants: tuple[str, ...] = ("full",)
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
+    protocol: str = option("", "empty = the data set's own", choices=("", *PROTOCOLS))
     paper: str = ""  # where paper_results.toml has the published figures
     set: dict = field(default_factory=dict)
     grid: dict = field(default_factory=dict)
@@ -48,6 +51,11 @@ class Recipe:
             return list(itertools.permutations(spec.domains, 2))
         return [tuple(part.strip() for part in pair.split("->")) for pair in self.pairs]
 
+    def domains(self, spec: DatasetSpec) -> list[str]:
+        """The domains that the pairs need, in the spec's order."""
+        used = {name for pair in self.domain_pairs(spec) for name in pair}
+        return [name for name in spec.domains if name in used]
+
     def cells(self) -> list[dict[str, Any]]:
         """The settings of each grid cell; one empty cell where there is no grid."""
         return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
@@ -56,7 +64,8 @@ class Recipe:
         """Every run of the recipe: variant by variant, cell by cell, pair by pair, seed by seed."""
         base = {f"{section}.{key}": value for section, table in self.set.items() for key, value in table.items()}
         return [
-            RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, method, cell)
+            RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, method, cell, protocol)
+            for protocol in [spec.protocol(self.protocol or None)]
             for variant in self.variants
             for cell in self.cells()
             for method in [method_spec(variant, {**base, **cell}, f"recipe {self.name}")]
@@ -127,8 +136,24 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     faults += [
         f"variant {fixed[name]} is defined by {name}; do not set it as well" for name in changed if name in fixed
     ]
+    if spec is not None:
+        faults += _spec_faults(recipe, spec)
     if spec is not None and recipe.pairs != ("all",):
         faults += _pair_faults(recipe, spec)
+    return faults
+
+
+def _spec_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
+    faults = []
+    for check in (
+        lambda: spec.protocol(recipe.protocol or None),
+        lambda: recipe.paper and published(recipe.paper, spec),
+        lambda: write_prompts(recipe.templates, "word", spec.wording()),
+    ):
+        try:
+            check()
+        except UserError as error:
+            faults.append(str(error))
     return faults
 
 

@@ -20,7 +20,7 @@ from unimos_pipe.errors import UserError
 from unimos_pipe.evaluate import score
 from unimos_pipe.files import replacing, write_text
 from unimos_pipe.heads import Heads
-from unimos_pipe.pseudo_labels import Assessment
+from unimos_pipe.pseudo_labels import Assessment, assess
 from unimos_pipe.schedules import BEFORE_TRAINING
 from unimos_pipe.selection import validators
 from unimos_pipe.task import AdaptationTask, HeldOutLabels, PairData
@@ -50,10 +50,13 @@ class RunSpec:
     templates: tuple[str, ...]
     method: MethodSpec
     changed: dict[str, Any] = field(default_factory=dict)  # options that set it apart from its variant's plain run
+    protocol: str = "transductive"  # or inductive: learn from the target's train rows, score its test rows
 
     def label(self) -> str:
-        """``no-im`` or ``full,alpha=0.1,beta=1.0``: the run's part in a table, and its folder's name."""
-        return ",".join([self.variant, *(f"{key.rpartition('.')[2]}={value}" for key, value in self.changed.items())])
+        """``no-im`` or ``full,inductive,alpha=0.1``: the run's part in a table, and its folder's name."""
+        protocol = ["inductive"] if self.protocol == "inductive" else []
+        changed = (f"{key.rpartition('.')[2]}={value}" for key, value in self.changed.items())
+        return ",".join([self.variant, *protocol, *changed])
 
     def folder(self, runs: Path) -> Path:
         """Where the run lives below a runs folder."""
@@ -93,10 +96,10 @@ class RunRecorder:
         """Take over the memory of an interrupted recorder; call it before :meth:`start`."""
         self.lines, self.zero_shot = memory["lines"], memory["zero_shot"]
 
-    def add(self, record: EpochRecord) -> None:
-        """Append an epoch's line to ``metrics.jsonl``, scored where the target has labels."""
-        found = record.assessment
-        scores = self._scores(found)
+    def add(self, record: EpochRecord) -> Assessment:
+        """Append an epoch's line to ``metrics.jsonl``, scored where labels are known; returns what was scored."""
+        found, scored = record.assessment, self._scored(record)
+        scores = self._scores(scored)
         if record.epoch == BEFORE_TRAINING:
             self.zero_shot = scores["lac"]
         line = {
@@ -111,6 +114,14 @@ class RunRecorder:
         }
         self.lines.append(line)
         self._append(line)
+        return scored
+
+    def _scored(self, record: EpochRecord) -> Assessment:
+        """The view to score: the trainer's own, or one of the target's test rows, from which nothing flows back."""
+        test = self.data.held_out.features
+        if test is None:
+            return record.assessment
+        return assess(record.heads, test, self.data.task.text_features, record.epoch, self.spec.method.eval)
 
     def _append(self, *lines: dict[str, Any]) -> None:
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -139,7 +150,7 @@ class RunRecorder:
         names = held_out.classes
         top = final.probabilities.max(-1)
         columns = [
-            self.data.target_paths,
+            self.data.scored_paths,
             [names[k] for k in top.indices.tolist()],
             [f"{p:.6f}" for p in top.values.tolist()],
             [names[k] for k in final.vac_predictions.tolist()],
@@ -155,31 +166,36 @@ class RunRecorder:
             writer.writerows(zip(*columns, strict=True))
 
     def _result(self, final: Assessment, seconds: float) -> dict[str, Any]:
-        scores = self._scores(final)
+        scores, held_out = self._scores(final), self.data.held_out
         epochs = [line for line in self.lines if line["epoch"] > BEFORE_TRAINING]
         accuracy = None
         if scores["ensemble"]:
-            best = max(epochs, key=lambda line: line["accuracy"]["ensemble"])
+            best = max(epochs, key=lambda line: line[held_out.metric]["ensemble"])
             accuracy = {
                 "last": scores["ensemble"],
                 "vac": scores["vac"],
                 "lac": scores["lac"],
                 "zero_shot": self.zero_shot,
-                "oracle_best": {"accuracy": best["accuracy"]["ensemble"], "epoch": best["epoch"]},
+                "oracle_best": _epoch_figures(best),
             }
         picks = {name: max(epochs, key=lambda line: line["validators"][name]) for name in epochs[0]["validators"]}
         task = self.data.task
         return {
-            "protocol": "transductive",
+            "protocol": self.spec.protocol,
+            "metric": held_out.metric,
             "source_rows": len(task.source.features),
             "target_rows": len(task.target.features),
-            "classes": len(self.data.held_out.classes),
+            "scored_rows": len(self.data.scored_paths),
+            "classes": len(held_out.classes),
             "accuracy": accuracy,
-            "selected": {
-                name: {"epoch": line["epoch"], "accuracy": line["accuracy"]["ensemble"]} for name, line in picks.items()
-            },
+            "selected": {name: _epoch_figures(line) for name, line in picks.items()},
             "seconds": round(seconds, 3),
         }
+
+
+def _epoch_figures(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The ensemble's figures of one epoch's line in ``metrics.jsonl``."""
+    return {"epoch": line["epoch"], **{name: line[name]["ensemble"] for name in ("accuracy", "per_class_mean")}}
 
 
 def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]]) -> str:

@@ -17,14 +17,14 @@ from unimos_pipe.shard import ImageHeader, ImageShard, differing_field, read_ima
 
 @dataclass(frozen=True)
 class DomainFeatures:
-    """A whole domain as stage one wrote it: (n, D) float16 features, (n,) labels (-1 = none), n paths."""
+    """A domain or a split of it as stage one wrote it: (n, D) float16 features, (n,) labels (-1 = none), n paths."""
 
     name: str
     features: torch.Tensor
     labels: np.ndarray
     paths: tuple[str, ...]
     encoder: EncoderIdentity
-    digests: tuple[str, ...]
+    digests: tuple[tuple[str, tuple[str, ...]], ...]  # of each part's shards
 
 
 class FeatureStore:
@@ -34,15 +34,39 @@ class FeatureStore:
         """``extract`` is the command that makes missing shards, for messages."""
         self.spec, self.folder, self.extract = spec, encoder_folder, extract
 
-    def domain(self, name: str) -> DomainFeatures:
+    def domain(self, *parts: str) -> DomainFeatures:
         """Load and verify every shard of a domain, rows in manifest order.
 
+        Args:
+            parts: the domain's name, or one or both of its splits, ``clipart.train`` and ``clipart.test``.
         Raises:
             UserError: unknown domain, or missing shards (names the extract command).
             StaleCacheError: damaged shards, shards that do not belong together, or another class list.
         """
-        self.spec.domain(name)
-        command = f"{self.extract} --domain {name}"
+        shards = {part: self._part(part) for part in parts}
+        every = [shard for group in shards.values() for shard in group]
+        name = parts[0].partition(".")[0]
+        for shard in every:
+            if difference := differing_field(_encoder_part(shard.header), _encoder_part(every[0].header)):
+                field, got, wanted = difference
+                raise StaleCacheError(
+                    f"the splits of {name} were encoded differently: {field}",
+                    expected=_brief(wanted, got),
+                    got=_brief(got, wanted),
+                    todo=f"Run: {self.extract} --domain {name} --force",
+                )
+        return DomainFeatures(
+            name,
+            torch.from_numpy(np.concatenate([shard.image_features for shard in every])),
+            np.concatenate([shard.labels for shard in every]),
+            tuple(path for shard in every for path in shard.paths),
+            _encoder_part(every[0].header),
+            tuple((part, tuple(shard.digest for shard in group)) for part, group in shards.items()),
+        )
+
+    def _part(self, name: str) -> list[ImageShard]:
+        """The verified shards of a domain without splits, or of one split."""
+        command = f"{self.extract} --domain {self.spec.domain_of(name)}"
         found = found_shards(self.folder / name)
         counts = {count for _, count, _ in found}
         if not found or (len(counts) == 1 and len(found) < max(counts)):
@@ -62,14 +86,7 @@ class FeatureStore:
             )
         shards = [read_image_shard(path) for _, _, path in found]
         self._check_fit(name, shards, command)
-        return DomainFeatures(
-            name,
-            torch.from_numpy(np.concatenate([shard.image_features for shard in shards])),
-            np.concatenate([shard.labels for shard in shards]),
-            tuple(path for shard in shards for path in shard.paths),
-            _encoder_part(shards[0].header),
-            tuple(shard.digest for shard in shards),
-        )
+        return shards
 
     def _check_fit(self, name: str, shards: list[ImageShard], command: str) -> None:
         first, row = shards[0].header, 0
@@ -112,7 +129,7 @@ class FeatureStore:
             StaleCacheError: a damaged shard.
         """
         word = self.spec.domain(domain).word
-        prompts = tuple(tuple(row) for row in write_prompts(templates, word, self.spec.classes))
+        prompts = tuple(tuple(row) for row in write_prompts(templates, word, self.spec.wording()))
         parts = [getattr(encoder, entry.name) for entry in fields(EncoderIdentity)]
         identity = TextIdentity(*parts, class_names=self.spec.classes, prompts=prompts)
         path = text_path(self.folder, word, identity)

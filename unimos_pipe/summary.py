@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from unimos_pipe.adapt import Outcome, PlannedRun
+from unimos_pipe.manifest import DatasetSpec
+from unimos_pipe.paper import published
 
 ORACLE = "oracle"
 Values = dict[str, list[float]]  # pair -> one accuracy per seed
@@ -17,6 +19,7 @@ class Row:
 
     label: str
     values: Values
+    printed_average: float | None = None  # of a published row, which may have nothing else
 
     def cell(self, pair: str) -> str:
         """``72.3 ± 0.4`` in percent, without the spread of a single value; ``-`` where there is none."""
@@ -24,10 +27,20 @@ class Row:
 
     def average(self, pairs: Sequence[str]) -> str:
         """Mean over pairs, with the spread of that mean over seeds; ``-`` unless every pair has a figure."""
+        if self.printed_average is not None:
+            return mean_spread([self.printed_average])
         if any(pair not in self.values for pair in pairs):
             return "-"
         columns = zip(*(self.values[pair] for pair in pairs), strict=False)
         return mean_spread([statistics.mean(column) for column in columns])
+
+
+def published_rows(table: str, spec: DatasetSpec) -> list[Row]:
+    """A published table as rows to stand below ours."""
+    return [
+        Row(f"{row.label}, published", {pair: [value] for pair, value in row.values.items()}, row.average)
+        for row in published(table, spec)
+    ]
 
 
 def mean_spread(values: Sequence[float]) -> str:
@@ -64,13 +77,17 @@ def result_rows(
             if all(pick(result) is not None for found in pairs.values() for result in found)
         ]
 
-    table = rows("zero-shot", lambda result: result["accuracy"]["zero_shot"]["accuracy"])[:1]
+    metrics = {found["metric"] for pairs in results.values() for same in pairs.values() for found in same}
+    (metric,) = metrics or {"accuracy"}  # one data set, so one published figure
+    table = rows("zero-shot", lambda result: result["accuracy"]["zero_shot"][metric])[:1]
     table += _baseline_rows("source-only", "source_only", baselines)
-    table += rows("{}", lambda result: result["accuracy"]["last"]["accuracy"])
+    table += rows("{}", lambda result: result["accuracy"]["last"][metric])
+    if metric != "accuracy":
+        table += rows("{}, overall accuracy", lambda result: result["accuracy"]["last"]["accuracy"])
     for name in (name for name in also if name != ORACLE):
-        table += rows(f"{{}}, picked by {name}", lambda r, name=name: r["selected"].get(name, {}).get("accuracy"))
+        table += rows(f"{{}}, picked by {name}", lambda r, name=name: r["selected"].get(name, {}).get(metric))
     if ORACLE in also:
-        table += rows("{}, oracle best", lambda result: result["accuracy"]["oracle_best"]["accuracy"])
+        table += rows("{}, oracle best", lambda result: result["accuracy"]["oracle_best"][metric])
     return table + _baseline_rows("target probe, oracle", "target_probe_oracle", baselines)
 
 

@@ -47,8 +47,8 @@ def plan_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: torch.
 
 def pair_data(plans: Sequence[PlannedRun], loader: PairLoader) -> dict[str, PairData]:
     """The data of every pair of a plan, by ``source->target``. Raises what :meth:`PairLoader.pair` raises."""
-    pairs = dict.fromkeys((plan.spec.source, plan.spec.target) for plan in plans)
-    return {f"{source}->{target}": loader.pair(source, target) for source, target in pairs}
+    pairs = dict.fromkeys((plan.spec.source, plan.spec.target, plan.spec.protocol) for plan in plans)
+    return {f"{source}->{target}": loader.pair(source, target, protocol) for source, target, protocol in pairs}
 
 
 def estimate(plans: Sequence[PlannedRun], loader: PairLoader, lockstep: int | None) -> SweepPlan:
@@ -65,7 +65,7 @@ def estimate(plans: Sequence[PlannedRun], loader: PairLoader, lockstep: int | No
     seconds = 0.0
     if open_stacks:
         members = [runs[i] for i in open_stacks[0]]
-        seconds = _epoch_seconds(members) / sum(run.steps for run in members) * sum(steps)
+        seconds = epoch_seconds(members) / sum(run.steps for run in members) * sum(steps)
     return SweepPlan(len(plans), sum(finished), sum(steps), len(open_stacks), seconds)
 
 
@@ -73,7 +73,7 @@ def _total_steps(run: TrainingRun) -> int:
     return run.steps * run.method.train.epochs
 
 
-def _epoch_seconds(runs: list[TrainingRun]) -> float:
+def epoch_seconds(runs: list[TrainingRun]) -> float:
     """Seconds of one epoch with its evaluation, after the evaluation before training has warmed up the machine."""
     started = 0.0
     for epoch, records in Trainer(runs).train():

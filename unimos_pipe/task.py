@@ -45,10 +45,20 @@ class AdaptationTask:
 
 @dataclass(frozen=True)
 class HeldOutLabels:
-    """The target's labels, (n,) int64 or None. Only :mod:`unimos_pipe.evaluate` takes this type."""
+    """What a run is scored on, out of its trainer's sight: only evaluation takes this type.
+
+    ``labels`` is (n,) int64, or None where they are not known. Inductive runs also hold out the rows themselves:
+    ``features`` (n, D) of the target's test split; None means that the labels are those of the target's own rows.
+    """
 
     labels: np.ndarray | None
     classes: tuple[str, ...]
+    metric: str = "accuracy"  # the figure published for the data set: accuracy or per_class_mean
+    features: torch.Tensor | None = None
+
+    def rows(self, task: AdaptationTask) -> torch.Tensor:
+        """The (n, D) features of the rows that are scored."""
+        return task.target.features if self.features is None else self.features
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class PairData:
 
     task: AdaptationTask
     held_out: HeldOutLabels
-    target_paths: tuple[str, ...]
+    scored_paths: tuple[str, ...]  # of the rows that are scored
     shard_digests: dict[str, list[str]]
 
 
@@ -66,28 +76,37 @@ class PairLoader:
 
     def __init__(self, store: FeatureStore, templates: tuple[str, ...], dtype: torch.dtype, device: torch.device):
         self.store, self.templates, self.dtype, self.device = store, templates, dtype, device
-        self._domains: dict[str, tuple[DomainFeatures, torch.Tensor]] = {}
+        self._rows: dict[tuple[str, ...], tuple[DomainFeatures, torch.Tensor]] = {}
 
-    def _domain(self, name: str) -> tuple[DomainFeatures, torch.Tensor]:
-        if name not in self._domains:
-            domain = self.store.domain(name)
-            self._domains[name] = domain, unit_rows(domain.features, self.dtype, self.device)
-        return self._domains[name]
+    def _load(self, parts: tuple[str, ...]) -> tuple[DomainFeatures, torch.Tensor]:
+        """Parts of one domain as one, and their unit-norm features on the device."""
+        if parts not in self._rows:
+            domain = self.store.domain(*parts)
+            self._rows[parts] = domain, unit_rows(domain.features, self.dtype, self.device)
+        return self._rows[parts]
 
-    def pair(self, source: str, target: str) -> PairData:
+    def pair(self, source: str, target: str, protocol: str = "transductive") -> PairData:
         """Load source, target and the target's prompts.
 
+        Transductive runs learn from and are scored on all of the target; inductive ones see the train split of both
+        domains, and the target's test split is only scored.
+
         Raises:
-            UserError: the same domain twice, missing shards, an unlabelled source, or fewer than 2 rows.
+            UserError: the same domain twice, missing shards, an unlabelled source, fewer than 2 rows, or an inductive
+                pair of a data set without splits.
             StaleCacheError: shards that are damaged or do not fit each other.
         """
         if source == target:
             raise UserError(f"source and target are both {source!r}; adaptation needs two domains")
-        source_domain, source_features = self._domain(source)
-        target_domain, target_features = self._domain(target)
+        spec = self.store.spec
+        seen = 1 if spec.protocol(protocol) == "inductive" else None  # of (train, test)
+        source_domain, source_features = self._load(spec.parts(source)[:seen])
+        target_domain, target_features = self._load(spec.parts(target)[:seen])
+        scored, test_features = (target_domain, None) if seen is None else self._load(spec.parts(target)[seen:])
         if (source_domain.labels == NO_LABEL).any():
             raise UserError(f"source domain {source} has images without a label; only a target may have them")
         _same_encoder(source_domain, target_domain)
+        _same_encoder(target_domain, scored)
         text, text_digest = self.store.text(target, self.templates, target_domain.encoder)
         labels = torch.from_numpy(source_domain.labels).to(self.device)
         task = AdaptationTask(
@@ -95,10 +114,12 @@ class PairLoader:
             UnlabelledFeatures(target_features),
             unit_rows(text, self.dtype, self.device),
         )
-        labelled = not (target_domain.labels == NO_LABEL).any()
-        held_out = HeldOutLabels(target_domain.labels if labelled else None, self.store.spec.classes)
-        digests = {source: list(source_domain.digests), target: list(target_domain.digests), "text": [text_digest]}
-        return PairData(task, held_out, target_domain.paths, digests)
+        labelled = not (scored.labels == NO_LABEL).any()
+        held_out = HeldOutLabels(scored.labels if labelled else None, spec.classes, spec.metric, test_features)
+        digests = {
+            part: list(digests) for side in (source_domain, target_domain, scored) for part, digests in side.digests
+        }
+        return PairData(task, held_out, scored.paths, {**digests, "text": [text_digest]})
 
 
 def _same_encoder(source: DomainFeatures, target: DomainFeatures) -> None:

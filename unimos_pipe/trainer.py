@@ -59,7 +59,8 @@ class EpochRecord:
     epoch: int
     losses: dict[str, float]  # mean over the epoch's steps, by term; empty before training
     train_weight: float | None  # mean learned w
-    assessment: Assessment
+    assessment: Assessment  # of the target rows it trains on
+    heads: Heads  # in evaluation mode, as they are until the next epoch
     source_accuracy: float | None = None  # on held-out source rows, where there are any
 
 
@@ -247,9 +248,8 @@ class Trainer:
                 continue
             position = self.order.index(index)
             run = self.runs[position]
-            found = assess(
-                self.eval_heads(index), run.task.target.features, run.task.text_features, epoch, run.method.eval
-            )
+            heads = self.eval_heads(index)
+            found = assess(heads, run.task.target.features, run.task.text_features, epoch, run.method.eval)
             start = int(self.pseudo_start[position])
             self.pseudo_labels[start : start + len(found.pseudo_labels)] = found.pseudo_labels
             losses = {} if values is None else dict(zip(TERMS, values[position], strict=False))
@@ -259,12 +259,13 @@ class Trainer:
                 )
                 continue
             weight = None if values is None else values[position][-1]
-            yield EpochRecord(index, epoch, losses, weight, found, self._source_accuracy(index, run, epoch))
+            source = self._source_accuracy(heads, run, epoch)
+            yield EpochRecord(index, epoch, losses, weight, found, heads, source)
 
-    def _source_accuracy(self, index: int, run: TrainingRun, epoch: int) -> float | None:
+    def _source_accuracy(self, heads: Heads, run: TrainingRun, epoch: int) -> float | None:
         """Accuracy of the ensemble on held-out source rows, by the rules of the target's evaluation."""
         if run.held_source is None:
             return None
         held = run.held_source
-        found = assess(self.eval_heads(index), held.features, run.task.text_features, epoch, run.method.eval)
+        found = assess(heads, held.features, run.task.text_features, epoch, run.method.eval)
         return float((found.predictions == held.labels).double().mean())

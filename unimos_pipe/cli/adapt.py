@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.cli.options import DataOptions, data_options, device_option, runs_option
+from unimos_pipe.cli.options import DataOptions, data_options, device_option, protocol_option, runs_option
 from unimos_pipe.config import VARIANTS, method_spec, option_fields, parse_setting
 from unimos_pipe.console import Output, percent
 from unimos_pipe.errors import RunError, UserError
@@ -33,6 +33,7 @@ def _settings_help() -> str:
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change any number of the method; see below."
 )
+@protocol_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs with seeds from --seed on.")
 @device_option
@@ -51,6 +52,7 @@ def adapt(
     epochs: int | None,
     lr: float | None,
     settings: tuple[str, ...],
+    protocol: str | None,
     seed: int,
     seeds: int,
     device: str,
@@ -70,6 +72,7 @@ def adapt(
     spec.domain(target)
     if source == target:
         raise UserError(f"--src and --tgt are both {source!r}; adaptation needs two domains")
+    protocol = spec.protocol(protocol)
     chosen = {"train.epochs": epochs, "train.lr": lr}
     values = dict(parse_setting(text) for text in settings)
     values |= {name: value for name, value in chosen.items() if value is not None}
@@ -85,7 +88,7 @@ def adapt(
 
     plans = []
     for number in range(seed, seed + seeds):
-        run = RunSpec(spec.name, folder.name, source, target, variant, number, data.templates, method, values)
+        run = RunSpec(spec.name, folder.name, source, target, variant, number, data.templates, method, values, protocol)
         place = run.folder(runs_folder) if out is None else out if seeds == 1 else out / f"seed{number}"
         check_folder(place, force)
         plans.append(PlannedRun(run, place))
@@ -95,7 +98,7 @@ def adapt(
         DTYPES[method.train.precision],
         pick_device(device),
     )
-    loader.pair(source, target)  # every fault of the cache shows before a folder is touched
+    loader.pair(source, target, protocol)  # every fault of the cache shows before a folder is touched
     for plan in plans:
         writable_folder(plan.folder, "--runs or --out")
     with output.progress(f"{source} -> {target}", seeds * method.train.epochs, "epochs") as advance:
@@ -109,13 +112,17 @@ def adapt(
 
 
 def _summary(run, result) -> str:
-    head = f"{run.source} -> {run.target}, {run.label()}, seed {run.seed}"
+    """One line: the published figure of the data set first, the other one beside it, and the protocol."""
+    head = f"{run.source} -> {run.target}, {run.label()}, seed {run.seed} ({run.protocol})"
     accuracy = result["accuracy"]
     if accuracy is None:
-        return f"{head}: {result['target_rows']} rows without labels predicted in {result['seconds']:.1f} s"
+        return f"{head}: {result['scored_rows']} rows without labels predicted in {result['seconds']:.1f} s"
+    names = {"accuracy": "accuracy", "per_class_mean": "per-class mean"}
+    first = result["metric"]
+    (second,) = names.keys() - {first}
     return (
-        f"{head}: UniMoS {percent(accuracy['last']['accuracy'])} (last epoch), zero-shot "
-        f"{percent(accuracy['zero_shot']['accuracy'])}, per-class mean {percent(accuracy['last']['per_class_mean'])}, "
-        f"oracle best {percent(accuracy['oracle_best']['accuracy'])} "
-        f"(epoch {accuracy['oracle_best']['epoch']}), {result['seconds']:.1f} s"
+        f"{head}: {names[first]} UniMoS {percent(accuracy['last'][first])} (last epoch), zero-shot "
+        f"{percent(accuracy['zero_shot'][first])}, oracle best {percent(accuracy['oracle_best'][first])} "
+        f"(epoch {accuracy['oracle_best']['epoch']}); {names[second]} {percent(accuracy['last'][second])}; "
+        f"{result['seconds']:.1f} s"
     )

@@ -5,23 +5,19 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.cli.options import DataOptions, data_options, device_option
+from unimos_pipe.cli.options import DataOptions, data_options, data_root_options, device_option
 from unimos_pipe.console import Output
 from unimos_pipe.errors import UserError
 from unimos_pipe.files import writable_folder
-from unimos_pipe.manifest import count_warning, find_root, scan
+from unimos_pipe.manifest import DatasetSpec, Manifest
+from unimos_pipe.scan import count_warning, find_root, scan
 
 
 @click.command()
 @click.option("--domain", "domains", multiple=True, metavar="NAME", help="Domain to encode; repeatable.")
 @click.option("--all", "every", is_flag=True, help="Encode every domain of the data set.")
 @data_options
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder that holds the domains' folders. Not needed for embedded data.",
-)
+@data_root_options
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images per encoder call.")
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that decode images.")
 @device_option
@@ -41,6 +37,7 @@ def extract(
     every: bool,
     data: DataOptions,
     data_root: Path | None,
+    strict_counts: bool,
     batch_size: int,
     workers: int,
     device: str,
@@ -69,6 +66,7 @@ def extract(
         names,
         data_root,
         device,
+        strict_counts=strict_counts,
         batch_size=batch_size,
         workers=workers,
         shard_size=shard_size,
@@ -84,6 +82,7 @@ def encode(
     root: Path | None,
     device: str,
     *,
+    strict_counts: bool = False,
     force: bool = False,
     **reading,
 ) -> Path:
@@ -94,10 +93,8 @@ def encode(
     spec = data.dataset
     writable_folder(data.cache, "--cache")
     root = find_root(spec, root, data.cache)
-    manifests = [scan(spec, name, root) for name in names]
-    for manifest in manifests:
-        if warning := count_warning(spec, manifest):
-            output.warn(warning)
+    manifests = [scan(spec, part, root) for name in names for part in spec.parts(name)]
+    _check_counts(output, spec, manifests, strict_counts)
 
     from unimos_pipe.device import pick_device
     from unimos_pipe.encoder import ClipEncoder
@@ -110,10 +107,10 @@ def encode(
         f"encoder {encoder.identity.model}, weights sha256 {encoder.identity.weights_sha256}, "
         f"on {encoder.device}; cache {folder}"
     )
+    for name in names:
+        word = spec.domain(name).word
+        extract_text(spec.name, word, spec.classes, data.templates, encoder, folder, spec.wording(), force=force)
     for manifest in manifests:
-        extract_text(
-            spec.name, spec.domain(manifest.domain).word, spec.classes, data.templates, encoder, folder, force=force
-        )
         with output.progress(f"{spec.name}/{manifest.domain}", len(manifest), "images") as advance:
             report = extract_images(manifest, encoder, folder, force=force, on_rows=advance, **reading)
         for path, reason in report.skipped:
@@ -125,3 +122,14 @@ def encode(
             f"{report.seconds:.1f} s{rate}"
         )
     return folder
+
+
+def _check_counts(output: Output, spec: DatasetSpec, manifests: Sequence[Manifest], strict: bool) -> None:
+    """Tell what the scan noticed; with ``strict``, counts other than the expected ones are an error."""
+    for note in (note for manifest in manifests for note in manifest.notes):
+        output.warn(note)
+    wrong = [warning for manifest in manifests if (warning := count_warning(spec, manifest))]
+    if wrong and strict:
+        raise UserError(f"--strict-counts: {'; '.join(wrong)}")
+    for warning in wrong:
+        output.warn(warning)

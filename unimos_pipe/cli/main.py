@@ -8,6 +8,8 @@ from unimos_pipe import __version__
 from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.cli.demo import demo
 from unimos_pipe.cli.extract import extract
+from unimos_pipe.cli.manifest import manifest
+from unimos_pipe.cli.run import run
 from unimos_pipe.cli.sweep import sweep
 from unimos_pipe.console import Output
 from unimos_pipe.errors import PipeError
@@ -43,5 +45,5 @@ def main(ctx: click.Context, quiet: bool, verbose: bool) -> None:
     ctx.obj = Output(-1 if quiet else int(verbose))
 
 
-for command in (extract, adapt, sweep, demo):
+for command in (extract, adapt, sweep, run, demo, manifest):
     main.add_command(command)

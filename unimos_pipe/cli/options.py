@@ -11,7 +11,7 @@ import click
 from unimos_pipe.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, PromptSpec, build
 from unimos_pipe.errors import UserError, listing
 from unimos_pipe.layout import default_cache, find_encoder_folder
-from unimos_pipe.manifest import DatasetSpec, load_spec
+from unimos_pipe.manifest import PROTOCOLS, DatasetSpec, load_spec
 
 
 @dataclass(frozen=True)
@@ -62,23 +62,65 @@ def data_options(command: Callable) -> Callable:
         help=f"Prompt template, repeatable; several are averaged. Default: {DEFAULT_TEMPLATE!r}",
     )
     @click.option(
+        "--word",
+        "words",
+        multiple=True,
+        metavar="DOMAIN=WORD",
+        help="Another word for a domain in its prompts; repeatable.",
+    )
+    @click.option(
         "--cache",
         type=click.Path(path_type=Path),
         metavar="DIR",
         help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.",
     )
     @functools.wraps(command)
-    def wrapped(*args, dataset, encoder, model, pretrained, precision, templates, cache, encoder_id=None, **kwargs):
-        spec = load_spec(dataset)
+    def wrapped(
+        *args, dataset, encoder, model, pretrained, precision, templates, words, cache, encoder_id=None, **kwargs
+    ):
+        spec = load_spec(dataset).with_words(dict(_word(text) for text in words))
         encoder_spec = _encoder_spec(encoder or spec.encoder, model, pretrained, precision)
         template_list = build(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
-        given = {"--encoder": encoder, "--model": model, "--pretrained": pretrained}
-        words = [word for name, value in given.items() if value for word in (name, value)]
-        extract = shlex.join(["unimos-pipe", "extract", "--dataset", dataset, *words])
+        given = [("--encoder", encoder), ("--model", model), ("--pretrained", pretrained)]
+        given += [("--template", text) for text in templates] + [("--word", text) for text in words]
+        extract = shlex.join(
+            ["unimos-pipe", "extract", "--dataset", dataset, *(part for pair in given if pair[1] for part in pair)]
+        )
         data = DataOptions(spec, encoder_spec, encoder_id, template_list, cache or default_cache(), extract)
         return command(*args, data=data, **kwargs)
 
     return wrapped
+
+
+def _word(text: str) -> tuple[str, str]:
+    domain, equals, word = text.partition("=")
+    if not equals or not word.strip():
+        raise UserError(f"--word {text}", expected="DOMAIN=WORD, such as real='real world'", got=repr(text))
+    return domain, word
+
+
+def data_root_options(command: Callable) -> Callable:
+    """Add ``--data-root`` and ``--strict-counts``."""
+    command = click.option(
+        "--strict-counts", is_flag=True, help="Counts other than the published ones are an error, not a warning."
+    )(command)
+    return click.option(
+        "--data-root",
+        type=click.Path(path_type=Path),
+        envvar="UNIMOS_DATA_ROOT",
+        show_envvar=True,
+        metavar="DIR",
+        help="Folder that holds the domains' folders, or the data set's. Not needed for embedded data.",
+    )(command)
+
+
+def protocol_option(command: Callable) -> Callable:
+    """Add ``--protocol``."""
+    return click.option(
+        "--protocol",
+        type=click.Choice(PROTOCOLS),
+        help="Inductive (default where there are splits): learn from the target's train rows, score its test rows.",
+    )(command)
 
 
 def _encoder_spec(preset: str, model: str | None, pretrained: str | None, precision: str) -> EncoderSpec:
@@ -123,4 +165,17 @@ def lockstep_option(command: Callable) -> Callable:
         type=click.IntRange(1),
         metavar="N",
         help="Runs trained together as one stack. Default: what memory allows, at most 36.",
+    )(command)
+
+
+ALSO = ("im", "entropy", "bnm", "snd", "source", "oracle")
+
+
+def also_option(command: Callable) -> Callable:
+    """Add ``--also``."""
+    return click.option(
+        "--also",
+        type=click.Choice(ALSO),
+        multiple=True,
+        help="Also show the epoch a label-free validator picks, or the best one by target labels (oracle); repeatable.",
     )(command)

@@ -5,16 +5,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from unimos_pipe.cli.options import device_option, lockstep_option, runs_option
+from unimos_pipe.cli.options import also_option, device_option, lockstep_option, protocol_option, runs_option
 from unimos_pipe.config import ENCODERS
 from unimos_pipe.console import Output
 from unimos_pipe.files import only_one, writable_folder
 from unimos_pipe.layout import default_cache, find_encoder_folder
+from unimos_pipe.manifest import DatasetSpec
 
-ALSO = ("im", "entropy", "bnm", "snd", "source", "oracle")
+if TYPE_CHECKING:
+    from unimos_pipe.recipe import Recipe
 
 
 @click.command()
@@ -28,15 +31,11 @@ ALSO = ("im", "entropy", "bnm", "snd", "source", "oracle")
 @click.option("--pretrained", metavar="TAG|FILE", help="Weights the features were made with, if not the preset's.")
 @click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
 @click.option("--seeds", type=click.IntRange(1), help="Seeds per pair, instead of the recipe's.")
+@protocol_option
 @device_option
 @runs_option
 @lockstep_option
-@click.option(
-    "--also",
-    type=click.Choice(ALSO),
-    multiple=True,
-    help="Also show the epoch a label-free validator picks, or the best one by target labels (oracle); repeatable.",
-)
+@also_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take, then stop.")
 @click.pass_obj
 def sweep(
@@ -46,6 +45,7 @@ def sweep(
     pretrained: str | None,
     encoder_id: str | None,
     seeds: int | None,
+    protocol: str | None,
     device: str,
     runs_folder: Path,
     lockstep: int | None,
@@ -65,7 +65,7 @@ def sweep(
     from unimos_pipe.recipe import load_recipe
 
     chosen, spec = load_recipe(recipe)
-    chosen = replace(chosen, seeds=seeds or chosen.seeds)
+    chosen = replace(chosen, seeds=seeds or chosen.seeds, protocol=spec.protocol(protocol or chosen.protocol or None))
     preset = chosen.encoder or spec.encoder
     encoder = replace(ENCODERS[preset], pretrained=pretrained or ENCODERS[preset].pretrained)
     extract = shlex.join(
@@ -73,33 +73,60 @@ def sweep(
         + (["--pretrained", pretrained] if pretrained else [])
     )
     features = find_encoder_folder(cache or default_cache(), spec.name, encoder, encoder_id, f"{extract} --all")
-    folder = runs_folder / chosen.name
+    sweep_features(output, chosen, spec, features, extract, device, runs_folder, lockstep, also, dry_run)
 
+
+def sweep_features(
+    output: Output,
+    recipe: "Recipe",
+    spec: DatasetSpec,
+    features: Path,
+    extract: str,
+    device: str,
+    runs_folder: Path,
+    lockstep: int | None,
+    also: Sequence[str],
+    dry_run: bool,
+) -> None:
+    """Run a recipe, or say what there is to run, from the features of one encoder's folder; exits with 1 on failures.
+
+    ``extract`` is the command that makes missing features, for messages.
+    """
     from unimos_pipe.device import pick_device
     from unimos_pipe.store import FeatureStore
+    from unimos_pipe.summary import published_rows
     from unimos_pipe.sweep import estimate, pair_data, plan_loader, plan_runs
 
-    plans = plan_runs(chosen, spec, features.name, folder)
+    folder = runs_folder / recipe.name
+    plans = plan_runs(recipe, spec, features.name, folder)
     loader = plan_loader(plans, FeatureStore(spec, features, extract), pick_device(device))
     if dry_run:
         plan = estimate(plans, loader, lockstep)
         output.result(
-            f"{chosen.name}: {plan.runs} runs, {plan.finished} finished, {plan.stacks} stacks and {plan.steps:,} steps "
+            f"{recipe.name}: {plan.runs} runs, {plan.finished} finished, {plan.stacks} stacks and {plan.steps:,} steps "
             f"to train, about {plan.seconds / 60:.1f} minutes here"
         )
         return
     pair_data(plans, loader)  # every fault of the cache shows before a folder is touched
+    printed = published_rows(recipe.paper, spec) if recipe.paper else []
     writable_folder(folder, "--runs")
     with only_one(folder):
-        failed = run_sweep(output, chosen.title or chosen.name, plans, loader, folder, lockstep, also)
+        failed = run_sweep(output, recipe.title or recipe.name, plans, loader, folder, lockstep, also, printed)
     if failed:
         sys.exit(1)
 
 
 def run_sweep(
-    output: Output, title: str, plans: Sequence, loader, folder: Path, lockstep: int | None, also: Sequence[str]
+    output: Output,
+    title: str,
+    plans: Sequence,
+    loader,
+    folder: Path,
+    lockstep: int | None,
+    also: Sequence[str],
+    printed: Sequence = (),
 ) -> bool:
-    """Train what is missing of a plan, print its table, and return whether any run failed."""
+    """Train what is missing of a plan, print its table above ``printed`` rows, and return whether any run failed."""
     from unimos_pipe import baselines
     from unimos_pipe.adapt import adapt
     from unimos_pipe.summary import result_rows
@@ -118,7 +145,15 @@ def run_sweep(
         output.note("source-only and probe rows need scikit-learn: pip install 'unimos-pipe[baselines]'")
     rows = result_rows(plans, outcomes, figures, also)
     if rows:
-        print_rows(output, f"{title}: target accuracy in %, last epoch unless named otherwise", rows, list(data))
+        kinds = {(o.result["metric"], o.result["protocol"]) for o in outcomes if o.result}
+        ((metric, protocol),) = kinds  # one data set and one recipe
+        figure = "target accuracy" if metric == "accuracy" else "mean of per-class target accuracies"
+        print_rows(
+            output,
+            f"{title}: {figure} in %, last epoch unless named otherwise, {protocol}",
+            [*rows, *printed],
+            list(data),
+        )
     failures = [(plan, outcome.error) for plan, outcome in zip(plans, outcomes, strict=True) if outcome.error]
     for plan, error in failures:
         output.warn(f"{plan.folder}: {error}")

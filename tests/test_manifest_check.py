@@ -1,0 +1,57 @@
+"""`manifest check` finds what a test broke, all of it, and says so in lines."""
+
+import os
+
+from PIL import Image
+
+
+def test_each_fault_is_found(cli, miniature, tmp_path):
+    assert cli("manifest", "check", miniature.spec, "--data-root", miniature.root).out == (
+        "mini: 48 rows, nothing to report\n"
+    )
+    own = tmp_path / "own.toml"
+    places = [f"--domain={name}={miniature.root / name}" for name in ("dark", "light")]
+    assert cli("manifest", "scan", *places, "-o", own, "--encoder", "tiny").code == 0
+    dark, light = miniature.root / "dark", miniature.root / "light"
+    (dark / "bar/0.png").write_bytes((light / "bar/1.png").read_bytes())
+    (dark / "bar/1.png").unlink()
+    (dark / "bar/2.png").write_bytes(b"")
+    (dark / "bar/3.png").write_bytes((dark / "bar/4.png").read_bytes()[:100])
+    (dark / "circle/4.png").unlink()
+    (dark / "circle/4.png").symlink_to("4.png")
+    Image.new("RGB", (3, 3)).save(light / "new one.png")
+    csv = tmp_path / "own.light.csv"
+    csv.write_text("".join(line for line in csv.read_text().splitlines(True) if "square" not in line))
+    own.write_text(own.read_text().replace("classes = [  # in label order\n", 'classes = [\n  "yak",\n'))
+    answer = cli("manifest", "check", own, "--list", "9")
+    extra = ", ".join(f"light/square/{index}.png" for index in range(8))
+    lines = answer.out.replace("truncated (0 bytes not processed)", "truncated").splitlines()  # by PIL's version
+    assert lines == [
+        "error: missing, or a link that leads nowhere, 2: dark/bar/1.png, dark/circle/4.png",
+        "error: unreadable image, 2: dark/bar/2.png (an empty file), dark/bar/3.png (OSError: image file is truncated)",
+        f"notice: image not in the manifest, 9: light/new one.png, {extra}",
+        "notice: class without an image, 1: yak",
+        "notice: class absent in a domain, 1: square in light",
+        "notice: same contents, 1: dark/bar/0.png = light/bar/1.png",
+    ]
+    assert (answer.code, answer.err) == (
+        1,
+        "Error: 4 fault(s) in 40 rows of own; mend them, then check again\n",
+    )
+
+
+def test_rows_that_cannot_be_read_and_other_names(cli, miniature, tmp_path):
+    spec = tmp_path / "other.toml"
+    spec.write_text(
+        'name = "other"\nclasses = ["circle", "square", "bar"]\nencoder = "tiny"\n[domains]\n'
+        'dark = { labels = "none" }\nlight = { manifest = "light.csv" }\n'
+    )
+    (tmp_path / "light.csv").write_text("path,class\n../dark/bar/1.png,bar\n")
+    (miniature.root / "dark/bar/1.png").rename(miniature.root / "dark/bar" / os.fsdecode(b"\xff.png"))
+    answer = cli("manifest", "check", spec, "--data-root", miniature.root)
+    assert answer.code == 1
+    assert answer.out.splitlines()[:2] == [
+        "error: name is not UTF-8, 1: dark/b'bar/\\xff.png'",
+        f"error: rows cannot be read, 1: list file {tmp_path / 'light.csv'}: '../dark/bar/1.png' leaves the images' "
+        "folder",
+    ]

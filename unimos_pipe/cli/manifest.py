@@ -1,0 +1,122 @@
+"""``unimos-pipe manifest``: data sets of one's own, and what is wrong with any."""
+
+from pathlib import Path
+
+import click
+
+from unimos_pipe.config import ENCODERS
+from unimos_pipe.console import Output
+from unimos_pipe.errors import RunError, UserError, listing
+from unimos_pipe.layout import default_cache
+from unimos_pipe.manifest import known_datasets, load_spec
+from unimos_pipe.own_data import OwnDomain, write_dataset
+from unimos_pipe.scan import find_root, layout
+
+
+@click.group()
+def manifest() -> None:
+    """Data sets: list the known ones, describe your own images, check files."""
+
+
+@manifest.command("ls")
+@click.pass_obj
+def list_known(output: Output) -> None:
+    """List the data sets that come with unimos-pipe."""
+    specs = {name: load_spec(name) for name in sorted(known_datasets())}
+    output.table(
+        "Data sets",
+        ["name", "classes", "domains", "protocol", "encoder"],
+        [
+            [name, str(len(spec.classes)), str(len(spec.domains)), spec.protocol(), spec.encoder]
+            for name, spec in specs.items()
+        ],
+    )
+
+
+@manifest.command()
+@click.argument("dataset", metavar="NAME|FILE.toml")
+@click.pass_obj
+def show(output: Output, dataset: str) -> None:
+    """Say where a data set comes from, under what terms, and the folder layout expected."""
+    spec = load_spec(dataset)
+    for label, text in (
+        ("title", spec.title or spec.name),
+        ("get it from", spec.source),
+        ("terms", spec.terms),
+        ("layout", "" if spec.embedded else layout(spec)),
+        ("prompt words", ", ".join(f"{name}: {domain.word}" for name, domain in spec.domains.items())),
+        ("classes, in label order", ", ".join(spec.classes)),
+    ):
+        if text:
+            output.result(f"{label}: {text}")
+
+
+@manifest.command()
+@click.option(
+    "--domain",
+    "domains",
+    multiple=True,
+    required=True,
+    metavar="NAME=DIR[:LABELS]",
+    help="A domain's images; repeatable. LABELS: folders (default), none, or a CSV file of path and class in DIR.",
+)
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE.toml", help="Spec to write.")
+@click.option("--name", metavar="NAME", help="The data set's name.  [default: the file's]")
+@click.option("--encoder", type=click.Choice(list(ENCODERS)), default="RN50", show_default=True, help="Its encoder.")
+@click.option("--force", is_flag=True, help="Replace a spec that exists.")
+@click.pass_obj
+def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, encoder: str, force: bool) -> None:
+    """Describe folders of your own images as a data set: a TOML spec, and a CSV of paths and classes per domain.
+
+    \b
+    Example, a labelled source and a folder of photos without labels:
+      unimos-pipe manifest scan --domain product=shop:folders --domain phone=DCIM:none -o my.toml
+      unimos-pipe extract --dataset my.toml --all
+      unimos-pipe adapt --dataset my.toml --src product --tgt phone --out phone-run
+    """
+    if out.suffix != ".toml":
+        raise UserError(f"--out {out}", expected="a name that ends in .toml", got=out.name)
+    if out.exists() and not force:
+        raise UserError(f"{out} exists; add --force to replace it and its CSV files")
+    spec = write_dataset(out, name or out.stem, encoder, [OwnDomain.parse(text) for text in domains])
+    rows = ", ".join(f"{key}: {domain.images}" for key, domain in spec.domains.items())
+    output.result(f"{out}: {len(spec.classes)} classes ({listing(spec.classes, 6)}); images: {rows}")
+    output.note(f"  read it through, then: unimos-pipe extract --dataset {out} --all")
+
+
+@manifest.command()
+@click.argument("dataset", metavar="NAME|FILE.toml")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    envvar="UNIMOS_DATA_ROOT",
+    show_envvar=True,
+    metavar="DIR",
+    help="Folder that holds the domains' folders, or the data set's.",
+)
+@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Where embedded images are unpacked.")
+@click.option("--list", "limit", type=click.IntRange(1), default=5, show_default=True, help="Most places to name.")
+@click.pass_obj
+def check(output: Output, dataset: str, data_root: Path | None, cache: Path | None, limit: int) -> None:
+    """Look at every image of a data set and report what is wrong.
+
+    Finds missing and unreadable files, names that are not UTF-8, images of equal contents or not in the manifest,
+    and classes that have no image or are absent in a domain. Exit code 1 where extract would fail.
+    """
+    spec = load_spec(dataset)
+    root = find_root(spec, data_root, cache or default_cache())
+
+    from unimos_pipe.manifest_check import gather, inspect
+
+    gathered = gather(spec, root)
+    with output.progress(f"checking {spec.name}", len(gathered.files), "images") as advance:
+        findings = sorted(
+            [*gathered.findings, *inspect(gathered.files, on_files=advance)], key=lambda finding: not finding.serious
+        )
+    for finding in findings:
+        places = listing((place.encode(errors="replace").decode() for place in finding.places), limit)
+        output.result(f"{'error' if finding.serious else 'notice'}: {finding.kind}, {len(finding.places)}: {places}")
+    serious = sum(len(finding.places) for finding in findings if finding.serious)
+    if serious:
+        raise RunError(f"{serious} fault(s) in {gathered.rows} rows of {spec.name}; mend them, then check again")
+    output.result(f"{spec.name}: {gathered.rows} rows, {'nothing serious' if findings else 'nothing'} to report")

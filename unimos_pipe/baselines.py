@@ -58,6 +58,7 @@ def _probe(features: np.ndarray, labels: np.ndarray):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # few images per class
         return LogisticRegression(C=C, max_iter=1000).fit(features, labels)
 
 

@@ -9,11 +9,18 @@ PACKAGE = Path(__file__).parent.parent / "unimos_pipe"
 ROOMS = [
     *("__init__", "errors", "config", "files", "prompts", "manifest", "listfiles", "scan", "own_data", "paper"),
     *("identity", "images", "manifest_check", "encoder", "device"),
-    *("layout", "shard", "extract", "store", "task", "heads", "losses", "schedules", "draws", "pseudo_labels", "step"),
-    *("trainer", "evaluate", "selection", "run", "checkpoint", "adapt", "baselines", "recipe", "sweep", "summary"),
-    *("bench_adapt", "forecast", "console"),
+    *("layout", "shard", "engine", "encode", "extract", "cluster", "store", "cache", "task", "heads", "losses"),
+    *("schedules", "draws", "pseudo_labels", "step", "trainer", "evaluate", "selection", "run", "checkpoint", "adapt"),
+    *("baselines", "recipe", "sweep", "sweep_cluster", "summary", "bench", "bench_adapt", "forecast", "console"),
 ]
-DOORS = {"open_clip": {"encoder"}, "h5py": {"shard"}, "rich": {"console"}, "PIL": {"images"}, "sklearn": {"baselines"}}
+DOORS = {
+    "open_clip": {"encoder"},
+    "h5py": {"shard"},
+    "rich": {"console"},
+    "PIL": {"images"},
+    "sklearn": {"baselines"},
+    "ray": {"engine"},
+}
 
 
 def imported(path: Path) -> set[str]:

@@ -26,7 +26,7 @@ class EncoderSpec:
 
     model: str = option("RN50-quickgelu", "open_clip model name")
     pretrained: str = option("openai", "open_clip weights tag, or a path to a weights file")
-    precision: str = option("fp32", "arithmetic of the encoder", choices=("fp32", "fp16", "bf16"))
+    precision: str = option("fp32", "arithmetic of the encoder", choices=("fp32", "fp16", "bf16", "auto"))
 
 
 ENCODERS = {

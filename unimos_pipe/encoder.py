@@ -4,21 +4,26 @@ import contextlib
 import hashlib
 import json
 import logging
+import platform
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from torchvision.transforms import Compose, Normalize, ToTensor
 
 from unimos_pipe.config import EncoderSpec
 from unimos_pipe.errors import UserError, listing
 from unimos_pipe.identity import EncoderIdentity, is_weights_path
-from unimos_pipe.images import DECODER
+from unimos_pipe.images import DECODER, readable_sample
 
 EMBEDDED = Path(__file__).parent / "embedded" / "tiny_clip"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -32,7 +37,7 @@ class Encoder(Protocol):
     device: torch.device
 
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, 3, H, W) preprocessed pixels -> (n, D) float32 unit-norm features on the CPU."""
+        """(n, H, W, 3) uint8 pixels as ``preprocess`` makes them -> (n, D) float32 unit-norm features on the CPU."""
 
     def encode_texts(self, sentences: Sequence[str]) -> torch.Tensor:
         """n sentences -> (n, D) float32 unit-norm features on the CPU."""
@@ -61,7 +66,7 @@ class ClipEncoder:
             try:
                 # Weights come from the hashed file itself; a tag's own preprocessing is passed along with it.
                 tag = get_pretrained_cfg(spec.model, spec.pretrained)
-                model, _, self.preprocess = open_clip.create_model_and_transforms(
+                model, _, transform = open_clip.create_model_and_transforms(
                     spec.model,
                     pretrained=str(weights),
                     precision=spec.precision,
@@ -79,8 +84,12 @@ class ClipEncoder:
         self.model = model.eval().requires_grad_(False)
         if any(module.training for module in self.model.modules()):
             raise AssertionError("an encoder module stayed in training mode")
+        if isinstance(self.model.visual, ModifiedResNet):
+            self.model.visual.to(memory_format=torch.channels_last)
         self.device = device
         self.dtype = DTYPES[spec.precision]
+        self.preprocess = Geometry(transform)
+        self._scale, self._shift = _per_pixel(transform.transforms[-1], device)
         preprocessing = {**open_clip.get_model_preprocess_cfg(self.model), "decoder": DECODER}
         self.identity = EncoderIdentity(
             sha256, spec.model, activation, json.dumps(preprocessing, sort_keys=True), spec.precision
@@ -88,9 +97,26 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, 3, H, W) preprocessed pixels -> (n, D) float32 unit-norm features on the CPU."""
-        pixels = pixels.to(self.device, self.dtype, non_blocking=True)
-        return F.normalize(self.model.encode_image(pixels).float(), dim=-1).cpu()
+        """(n, H, W, 3) uint8 pixels as ``preprocess`` makes them -> (n, D) float32 unit-norm features on the CPU."""
+        inputs = self.scale(pixels.to(self.device, non_blocking=True))
+        return F.normalize(self.model.encode_image(inputs).float(), dim=-1).cpu()
+
+    @torch.inference_mode()
+    def scale(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, H, W, 3) uint8 on the device -> (n, 3, H, W) the encoder's input, channels last in memory.
+
+        CLIP's (x / 255 - mean) / std in float32, in one pass over each row of pixels. On a CPU a few images at a time,
+        so that the float32 values stay in its cache (58 ms against 5 ms for 64 images).
+        """
+        n, height, width, _ = pixels.shape
+        lines = pixels.reshape(n, height, width * 3)
+        scale, shift = self._scale.repeat(width), self._shift.repeat(width)
+        inputs = torch.empty(lines.shape, dtype=self.dtype, device=self.device)
+        step = 4 if self.device.type == "cpu" else n
+        for first in range(0, n, step):
+            rows = slice(first, first + step)
+            inputs[rows] = torch.addcmul(shift, lines[rows].float(), scale)
+        return inputs.view(n, height, width, 3).permute(0, 3, 1, 2)
 
     @torch.inference_mode()
     def encode_texts(self, sentences: Sequence[str]) -> torch.Tensor:
@@ -98,6 +124,78 @@ class ClipEncoder:
         tokens = self.tokenizer(list(sentences)).to(self.device)
         parts = [self.model.encode_text(part).float() for part in tokens.split(256)]
         return F.normalize(torch.cat(parts), dim=-1).cpu()
+
+
+class Geometry:
+    """The part of CLIP's evaluation transform that needs PIL: resize (bicubic, antialiased) and crop.
+
+    What is left, the scaling of the values, is cheaper for a whole batch on the device: see ``ClipEncoder.scale``.
+    """
+
+    def __init__(self, transform: Compose):
+        """``transform`` is open_clip's evaluation transform: geometry, ToTensor, Normalize."""
+        *geometry, to_tensor, normalize = transform.transforms
+        if not (isinstance(to_tensor, ToTensor) and isinstance(normalize, Normalize)):
+            raise AssertionError(f"open_clip's transform has another form: {transform}")
+        self.transform, self.geometry = transform, Compose(geometry)
+
+    def __call__(self, image) -> torch.Tensor:
+        """A PIL image of any size -> (H, W, 3) uint8."""
+        return torch.from_numpy(np.array(self.geometry(image)))
+
+
+def _per_pixel(normalize: Normalize, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and shift, each (3,) float32, that take 0..255 to the encoder's input values."""
+    mean = torch.tensor(normalize.mean, dtype=torch.float64)
+    std = torch.tensor(normalize.std, dtype=torch.float64)
+    return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
+
+
+def load_encoder(spec: EncoderSpec, device: torch.device, sample: Sequence[Path]) -> ClipEncoder:
+    """The encoder of a spec; precision ``auto`` becomes the fastest that keeps the features of fp32.
+
+    Half precision is taken where the hardware computes it natively (fp16 on CUDA, bf16 on a CPU with AVX512-BF16 or
+    AMX) and every feature of the sample stays within a cosine of :data:`CLOSE_ENOUGH` of fp32's.
+
+    Args:
+        sample: image files that are encoded both ways; unreadable ones are left out.
+    """
+    if spec.precision != "auto":
+        return ClipEncoder(spec, device)
+    full = ClipEncoder(replace(spec, precision="fp32"), device)
+    candidate = native_half(device)
+    pixels = readable_sample(sample, full.preprocess)
+    if candidate is None or pixels is None:
+        return full
+    half = ClipEncoder(replace(spec, precision=candidate), device)
+    cosines = (half.encode_images(pixels) * full.encode_images(pixels)).sum(-1)
+    return half if cosines.min() >= CLOSE_ENOUGH else full
+
+
+CLOSE_ENOUGH = 0.9995
+
+
+def new_model(name: str) -> torch.nn.Module:
+    """An open_clip model with random weights from torch's global generator, for benchmarks.
+
+    Raises:
+        UserError: open_clip has no such model.
+    """
+    open_clip.add_model_config(EMBEDDED)
+    if name not in open_clip.list_models():
+        raise UserError(f"open_clip has no model {name!r}")
+    with _quiet_logging():
+        return open_clip.create_model(name)
+
+
+def native_half(device: torch.device) -> str | None:
+    """The 16-bit precision that a device's own instructions compute in, or None."""
+    if device.type == "cuda":
+        return "fp16"
+    if device.type == "cpu" and platform.machine() in ("x86_64", "AMD64"):
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return "bf16" if fast else None
+    return None
 
 
 def find_weights(spec: EncoderSpec) -> Path:

@@ -1,13 +1,15 @@
 """Files that are whole or absent: write beside the target, fsync, then rename over it."""
 
 import contextlib
+import errno
 import fcntl
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from unimos_pipe.errors import UserError
+from unimos_pipe.errors import RunError, UserError
 
 
 @contextlib.contextmanager
@@ -17,7 +19,7 @@ def replacing(target: Path) -> Iterator[Path]:
     If the block fails, the target is untouched and the ``.part`` file is removed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
+    part = target.with_name(f"{target.name}.{platform.node()}-{os.getpid()}.part")  # two writers never share one
     try:
         yield part
         _sync(part)
@@ -70,12 +72,51 @@ def writable_folder(folder: Path, option: str) -> Path:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock; a second process is refused. A killed holder's lock is free again at once."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
+def only_one(folder: Path) -> Iterator[bool]:
+    """Hold a folder's lock; a second process is refused. A killed holder's lock is free again at once.
+
+    Yields whether the lock is held: on a file system without locks the work goes on without one. Nothing can be torn
+    then either, as every writer renames a file of its own over the target; two of them only do the work twice.
+
+    Raises:
+        UserError: another process holds the lock.
+        RunError: the folder cannot be written to.
+    """
+    path = folder / ".lock"
+    while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is writing to {folder}; wait for it to finish") from None
-        yield
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = path.open("w")
+        except OSError as error:
+            raise RunError(f"cannot write to {folder}: {error.strerror}") from None
+        with handle:
+            # a record lock: unlike flock's it is not inherited by worker processes that may outlive a killed holder
+            try:
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    raise UserError(f"another process is writing to {folder}; wait for it to finish") from None
+                yield False
+                return
+            if not _is_at(handle, path):
+                continue  # its last holder removed the file between our opening and locking it
+            try:
+                yield True
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_at(handle, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove what killed writers left in a folder whose lock is held; returns the files removed."""
+    leftovers = sorted([*folder.glob("*.part"), *folder.glob(".write-*")])
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return leftovers

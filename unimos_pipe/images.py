@@ -1,5 +1,9 @@
 """From image files to the encoder's input, in worker processes; a bad file is named, never guessed at."""
 
+import contextlib
+import os
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -8,6 +12,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
+
+from unimos_pipe.errors import RunError, listing
+
+DECODE_SECONDS = 60  # an image that takes longer is a bad one
 
 DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
 
@@ -72,9 +80,29 @@ class _Rows(Dataset):
 
     def __getitem__(self, row: int):
         try:
-            return row, self.preprocess(decode(self.root / self.paths[row]))
+            with _at_most(DECODE_SECONDS):
+                return row, self.preprocess(decode(self.root / self.paths[row]))
         except Exception as error:  # any decoder may raise anything; the row carries it to the caller
             return row, reason_of(error, self.root / self.paths[row])
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in a block that takes longer, between two calls of the decoder."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only a main thread gets signals; a decoder inside one C call is caught by the loader's own limit
+        return
+
+    def stop(*_):
+        raise TimeoutError(f"not decoded after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _collate(rows):
@@ -84,31 +112,60 @@ def _collate(rows):
     return [row for row, _ in good], pixels, bad
 
 
+def _yield_cores(worker: int) -> None:
+    """Decode in what the encoder's threads leave free: they work in step, and one that waits stops them all."""
+    os.nice(19)
+
+
 def read_batches(
     root: Path,
     paths: Sequence[str],
     batches: Sequence[Sequence[int]],
     preprocess: Callable,
     workers: int,
-    pin_memory: bool = False,
+    *,
+    on_gpu: bool = False,
 ) -> Iterator[tuple[list[int], torch.Tensor | None, list[tuple[int, str]]]]:
-    """Decode and preprocess batches of rows, in order, ahead of the consumer.
+    """Decode and preprocess batches of rows, in order, at most two batches per worker ahead of the consumer.
 
     Args:
         root: folder below which ``paths`` lie.
         paths: (n,) POSIX paths.
         batches: row numbers per batch.
-        preprocess: PIL image -> (3, H, W) float tensor.
+        preprocess: PIL image -> (H, W, 3) uint8 tensor.
         workers: worker processes; 0 decodes in this one.
-        pin_memory: page-locked batches, for copies to CUDA.
+        on_gpu: the batches go to a GPU: give them in page-locked memory (torch reuses the buffers), and let the
+            workers compete for the cores. Otherwise the encoder needs the cores, and the workers come second.
     Yields:
-        (good rows, (len(good), 3, H, W) pixels or None, [(bad row, reason)]) per batch.
+        (good rows, (len(good), H, W, 3) uint8 pixels or None, [(bad row, reason)]) per batch.
+    Raises:
+        RunError: a worker died, or a file kept a decoder busy beyond reach; names the batch's files.
     """
-    yield from DataLoader(
+    loader = DataLoader(
         _Rows(root, paths, preprocess),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
-        pin_memory=pin_memory,
+        pin_memory=on_gpu,
         prefetch_factor=2 if workers else None,
+        worker_init_fn=None if on_gpu else _yield_cores,
+        timeout=5 * DECODE_SECONDS if workers else 0,
     )
+    stream = iter(loader)
+    for rows in batches:
+        try:
+            batch = next(stream)
+        except RuntimeError as error:
+            if "DataLoader" not in str(error):
+                raise
+            raise RunError(
+                f"the decoder hung or crashed in {root}, in or just after {listing([paths[row] for row in rows], 3)} "
+                "(or memory ran out). Finished shards are kept; remove the file, or see it fail with --workers 0"
+            ) from None
+        yield batch
+
+
+def readable_sample(files: Sequence[Path], preprocess: Callable) -> torch.Tensor | None:
+    """The pixels of those files that can be read, (n, H, W, 3) uint8, or None if none can."""
+    rows = _Rows(Path(), [str(path) for path in files], preprocess)
+    return _collate([rows[row] for row in range(len(files))])[1]

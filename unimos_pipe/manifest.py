@@ -150,7 +150,7 @@ def load_spec(name_or_path: str) -> DatasetSpec:
         )
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"data-set spec {path}: cannot be read: {error}") from None
     return check_spec(values, path)
 

@@ -92,7 +92,7 @@ def load_recipe(name_or_path: str) -> tuple[Recipe, DatasetSpec]:
         raise UserError(f"unknown recipe {name_or_path!r}; known: {listing(sorted(known), 30)}; or give a .toml file")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"recipe {path}: cannot be read: {error}") from None
     return check_recipe(values, str(path))
 
@@ -102,7 +102,7 @@ def check_recipe(values: Mapping[str, Any], where: str) -> tuple[Recipe, Dataset
     problems: list[str] = []
     recipe = collect(Recipe, values, "", problems)
     spec = None
-    if recipe is not None:
+    if recipe is not None and not problems:  # values of another type would only trip what looks into them
         try:
             spec = load_spec(recipe.dataset)
         except UserError as error:

@@ -208,7 +208,9 @@ def finished_result(folder: Path, identity: str | None = None) -> dict[str, Any]
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not (isinstance(result, dict) and isinstance(config, dict)):
         return None
     return result if identity in (None, config.get("identity")) else None
 

@@ -1,11 +1,17 @@
 """``unimos-pipe``: the command group. Heavy libraries are imported inside commands, so help answers at once."""
 
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 
 import click
 
 from unimos_pipe import __version__
 from unimos_pipe.cli.adapt import adapt
+from unimos_pipe.cli.bench import bench
+from unimos_pipe.cli.cache import cache
 from unimos_pipe.cli.demo import demo
 from unimos_pipe.cli.extract import extract
 from unimos_pipe.cli.manifest import manifest
@@ -15,18 +21,39 @@ from unimos_pipe.console import Output
 from unimos_pipe.errors import PipeError
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as orderly as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    def stop(*_):
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class _Group(click.Group):
     """Turns the library's errors into one line and an exit code."""
 
     def invoke(self, ctx: click.Context):
         try:
-            return super().invoke(ctx)
+            with _terminated_as_interrupt():
+                return super().invoke(ctx)
         except PipeError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("Interrupted. Finished shards and runs are kept; the same command goes on from there.", err=True)
-            sys.exit(130)
+        except KeyboardInterrupt as stop:
+            word, code = ("Terminated", 143) if isinstance(stop, _Terminated) else ("Interrupted", 130)
+            click.echo(f"{word}. Finished shards and runs are kept; the same command goes on from there.", err=True)
+            sys.exit(code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -45,5 +72,5 @@ def main(ctx: click.Context, quiet: bool, verbose: bool) -> None:
     ctx.obj = Output(-1 if quiet else int(verbose))
 
 
-for command in (extract, adapt, sweep, run, demo, manifest):
+for command in (extract, adapt, sweep, run, demo, manifest, cache, bench):
     main.add_command(command)

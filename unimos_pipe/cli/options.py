@@ -49,10 +49,10 @@ def data_options(command: Callable) -> Callable:
     )
     @click.option(
         "--precision",
-        type=click.Choice(["fp32", "fp16", "bf16"]),
+        type=click.Choice(["fp32", "fp16", "bf16", "auto"]),
         default="fp32",
         show_default=True,
-        help="Arithmetic of the encoder.",
+        help="Arithmetic of the encoder; auto takes 16 bits where the hardware has them and features stay the same.",
     )
     @click.option(
         "--template",
@@ -79,14 +79,14 @@ def data_options(command: Callable) -> Callable:
         *args, dataset, encoder, model, pretrained, precision, templates, words, cache, encoder_id=None, **kwargs
     ):
         spec = load_spec(dataset).with_words(dict(_word(text) for text in words))
-        encoder_spec = _encoder_spec(encoder or spec.encoder, model, pretrained, precision)
+        chosen = encoder_spec(encoder or spec.encoder, model, pretrained, precision)
         template_list = build(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
         given = [("--encoder", encoder), ("--model", model), ("--pretrained", pretrained)]
         given += [("--template", text) for text in templates] + [("--word", text) for text in words]
         extract = shlex.join(
             ["unimos-pipe", "extract", "--dataset", dataset, *(part for pair in given if pair[1] for part in pair)]
         )
-        data = DataOptions(spec, encoder_spec, encoder_id, template_list, cache or default_cache(), extract)
+        data = DataOptions(spec, chosen, encoder_id, template_list, cache or default_cache(), extract)
         return command(*args, data=data, **kwargs)
 
     return wrapped
@@ -123,7 +123,8 @@ def protocol_option(command: Callable) -> Callable:
     )(command)
 
 
-def _encoder_spec(preset: str, model: str | None, pretrained: str | None, precision: str) -> EncoderSpec:
+def encoder_spec(preset: str, model: str | None, pretrained: str | None, precision: str) -> EncoderSpec:
+    """The spec of a preset with its model or weights replaced. Raises UserError for an unknown preset."""
     if preset not in ENCODERS:
         raise UserError(
             f"unknown encoder {preset!r}; known: {listing(ENCODERS, 20)}; others by --model and --pretrained"
@@ -179,3 +180,28 @@ def also_option(command: Callable) -> Callable:
         multiple=True,
         help="Also show the epoch a label-free validator picks, or the best one by target labels (oracle); repeatable.",
     )(command)
+
+
+def engine_options(command: Callable) -> Callable:
+    """Add ``--engine``, ``--address`` and ``--cpus-per-job``."""
+    for option in (
+        click.option(
+            "--cpus-per-job",
+            type=click.FloatRange(0, min_open=True),
+            default=1.0,
+            show_default=True,
+            help="Cores per Ray job.",
+        ),
+        click.option(
+            "--address", metavar="HOST:PORT|auto", help="Ray cluster to use. Default: one started on this machine."
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="Where to compute: in this process, or on every machine of a Ray cluster.",
+        ),
+    ):
+        command = option(command)
+    return command

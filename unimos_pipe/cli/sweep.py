@@ -4,12 +4,20 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from unimos_pipe.cli.options import also_option, device_option, lockstep_option, protocol_option, runs_option
+from unimos_pipe.cli.options import (
+    also_option,
+    device_option,
+    engine_options,
+    lockstep_option,
+    protocol_option,
+    runs_option,
+)
 from unimos_pipe.config import ENCODERS
 from unimos_pipe.console import Output
 from unimos_pipe.files import only_one, writable_folder
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
 @device_option
 @runs_option
 @lockstep_option
+@engine_options
 @also_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take, then stop.")
 @click.pass_obj
@@ -49,6 +58,9 @@ def sweep(
     device: str,
     runs_folder: Path,
     lockstep: int | None,
+    engine: str,
+    address: str | None,
+    cpus_per_job: float,
     also: tuple[str, ...],
     dry_run: bool,
 ) -> None:
@@ -73,7 +85,8 @@ def sweep(
         + (["--pretrained", pretrained] if pretrained else [])
     )
     features = find_encoder_folder(cache or default_cache(), spec.name, encoder, encoder_id, f"{extract} --all")
-    sweep_features(output, chosen, spec, features, extract, device, runs_folder, lockstep, also, dry_run)
+    ray = (address, cpus_per_job) if engine == "ray" else None
+    sweep_features(output, chosen, spec, features, extract, device, runs_folder, lockstep, also, dry_run, ray)
 
 
 def sweep_features(
@@ -87,10 +100,12 @@ def sweep_features(
     lockstep: int | None,
     also: Sequence[str],
     dry_run: bool,
+    ray: tuple[str | None, float] | None = None,
 ) -> None:
     """Run a recipe, or say what there is to run, from the features of one encoder's folder; exits with 1 on failures.
 
-    ``extract`` is the command that makes missing features, for messages.
+    ``extract`` is the command that makes missing features, for messages; ``ray`` (address or None, cores per job)
+    trains on a Ray cluster.
     """
     from unimos_pipe.device import pick_device
     from unimos_pipe.store import FeatureStore
@@ -111,7 +126,7 @@ def sweep_features(
     printed = published_rows(recipe.paper, spec) if recipe.paper else []
     writable_folder(folder, "--runs")
     with only_one(folder):
-        failed = run_sweep(output, recipe.title or recipe.name, plans, loader, folder, lockstep, also, printed)
+        failed = run_sweep(output, recipe.title or recipe.name, plans, loader, folder, lockstep, also, printed, ray)
     if failed:
         sys.exit(1)
 
@@ -125,6 +140,7 @@ def run_sweep(
     lockstep: int | None,
     also: Sequence[str],
     printed: Sequence = (),
+    ray: tuple[str | None, float] | None = None,
 ) -> bool:
     """Train what is missing of a plan, print its table above ``printed`` rows, and return whether any run failed."""
     from unimos_pipe import baselines
@@ -132,6 +148,12 @@ def run_sweep(
     from unimos_pipe.summary import result_rows
     from unimos_pipe.sweep import pair_data
 
+    if ray:
+        from unimos_pipe.engine import RayOptions
+        from unimos_pipe.sweep_cluster import adapt_on_ray
+
+        options = RayOptions(*ray, 1.0 if loader.device.type == "cuda" else 0.0)
+        adapt = partial(adapt_on_ray, options=options)
     data = pair_data(plans, loader)
     total = sum(plan.spec.method.train.epochs for plan in plans)
     with output.progress(f"{len(plans)} runs", total, "epochs") as advance:

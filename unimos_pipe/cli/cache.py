@@ -1,0 +1,229 @@
+"""``unimos-pipe cache``: what the cache holds, whether it is sound, and making room."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from unimos_pipe.cli.options import device_option
+from unimos_pipe.console import Output
+from unimos_pipe.errors import PipeError, UserError, listing
+from unimos_pipe.layout import default_cache
+
+cache_option = click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.",
+)
+CLOSE = 0.999  # between stored float16 features and the same images encoded again
+
+
+@click.group()
+def cache() -> None:
+    """List, verify and prune cached features."""
+
+
+@cache.command("ls")
+@cache_option
+@click.pass_obj
+def ls(output: Output, cache: Path | None) -> None:
+    """List the cache: data sets, encoders, rows, sizes, and what is missing at first sight."""
+    from unimos_pipe.cache import entries
+
+    folder = cache or default_cache()
+    found = entries(folder)
+    if not found:
+        output.result(f"{folder} holds no features")
+        return
+    for name in dict.fromkeys(f"{entry.dataset}, {entry.encoder_id}" for entry in found):
+        group = [entry for entry in found if f"{entry.dataset}, {entry.encoder_id}" == name]
+        rows = [
+            [entry.domain, f"{entry.rows:,}", str(entry.shards), _size(entry.bytes), entry.state] for entry in group
+        ]
+        output.table(name, ["features", "rows", "shards", "size", "state"], rows)
+    total = _size(sum(entry.bytes for entry in found))
+    output.result(f"{folder}: {sum(entry.rows for entry in found):,} rows, {total}")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
+
+
+@cache.command("verify")
+@cache_option
+@click.option("--dataset", metavar="NAME|FILE.toml", help="Only this data set; --deep needs it.")
+@click.option("--deep", is_flag=True, help="Also check the images' list, and encode a sample again and compare.")
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Images for --deep, as for extract.")
+@click.option("--pretrained", metavar="TAG|FILE", help="Weights for --deep, if not the preset's.")
+@click.option("--model", metavar="NAME", help="open_clip model for --deep, if not the preset's.")
+@click.option("--encoder", metavar="NAME", help="Encoder preset for --deep. Default: the data set's.")
+@click.option("--images", type=click.IntRange(1), default=64, show_default=True, help="Sample of --deep per domain.")
+@device_option
+@click.pass_obj
+def verify(
+    output: Output,
+    cache: Path | None,
+    dataset: str | None,
+    deep: bool,
+    data_root: Path | None,
+    pretrained: str | None,
+    model: str | None,
+    encoder: str | None,
+    images: int,
+    device: str,
+) -> None:
+    """Check every shard: digest, shapes, norms, rows, and that it lies where it belongs.
+
+    Exits with 1 if anything is wrong; `extract` makes damaged shards again.
+    """
+    from unimos_pipe.cache import entries, faults
+    from unimos_pipe.manifest import load_spec
+
+    if deep and not dataset:
+        raise UserError("--deep needs --dataset, and --data-root where the images are not embedded")
+    spec = load_spec(dataset) if dataset else None
+    folder = cache or default_cache()
+    found = [entry for entry in entries(folder) if spec is None or entry.dataset == spec.name]
+    problems = []
+    with output.progress("verify", len(found), "folders") as advance:
+        for entry in found:
+            problems += faults(entry)
+            advance(1)
+    if deep:
+        from unimos_pipe.cli.options import encoder_spec
+
+        chosen = encoder_spec(encoder or spec.encoder, model, pretrained, "fp32")
+        problems += _deep_faults(output, spec, chosen, found, folder, data_root, device, images)
+    for problem in problems:
+        output.result(problem)
+    good = "all sound" if not problems else f"{len(problems)} fault(s)"
+    output.result(f"{len(found)} folder(s), {sum(entry.rows for entry in found):,} rows in {folder}: {good}")
+    if problems:
+        sys.exit(1)
+
+
+def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) -> list[str]:
+    from dataclasses import replace
+
+    from unimos_pipe.cache import ENCODER_FOLDER, deep_faults, is_inside
+    from unimos_pipe.device import pick_device
+    from unimos_pipe.encoder import ClipEncoder, readable_sample
+    from unimos_pipe.identity import encoder_id
+    from unimos_pipe.layout import found_shards
+    from unimos_pipe.scan import find_root, scan
+    from unimos_pipe.shard import read_image_shard
+
+    root = find_root(spec, data_root, cache)
+    problems, encoders, checked = [], {}, 0
+    for entry in found:
+        if entry.domain == "text":
+            continue
+        precision = ENCODER_FOLDER.fullmatch(entry.encoder_id)[1]
+        if precision not in encoders:
+            encoders[precision] = ClipEncoder(replace(chosen, precision=precision), pick_device(device))
+        if encoder_id(chosen, encoders[precision].identity) != entry.encoder_id:
+            output.note(f"{entry.folder}: made with other weights or settings, not encoded again")
+            continue
+        try:
+            shards = [read_image_shard(path) for _, _, path in found_shards(entry.folder)]
+        except PipeError:
+            continue  # told already
+        manifest = scan(spec, entry.domain, root)
+        if shards and shards[0].header.manifest_digest != manifest.digest():
+            problems.append(f"{entry.folder}: the images in {manifest.root} are not those that were encoded")
+            continue
+        places = [(index, row) for index, shard in enumerate(shards) for row in range(len(shard.paths))]
+        places = places[:: max(1, len(places) // images)][:images]
+        names = [shards[index].paths[row] for index, row in places]
+        if not names or not all(is_inside(name) for name in names):
+            continue
+        pixels = readable_sample([manifest.root / name for name in names], encoders[precision].preprocess)
+        if pixels is None or len(pixels) < len(names):
+            problems.append(f"{entry.folder}: images of the sample can no longer be read")
+            continue
+        problems += [f"{entry.folder}: {fault}" for fault in deep_faults(
+            shards, encoders[precision].encode_images(pixels).numpy(), places, CLOSE)]  # fmt: skip
+        checked += len(names)
+    output.note(f"{checked} image(s) encoded again and compared")
+    return problems
+
+
+@cache.command("prune")
+@cache_option
+@click.option(
+    "--runs",
+    "runs_folder",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    metavar="DIR",
+    help="Runs whose features stay.",
+)
+@click.option("--recipe", "recipes", multiple=True, metavar="FILE", help="Recipe of yours whose features stay.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[str, ...], yes: bool) -> None:
+    """Remove damaged shards, leftovers of killed writers, and features that no recipe or run needs.
+
+    Needed is what runs in --runs were trained on, and what the recipes that come with the package, or yours named by
+    --recipe, would train on. Asks before anything is removed.
+    """
+    from unimos_pipe.cache import waste
+    from unimos_pipe.files import only_one
+
+    folder = cache or default_cache()
+    found = waste(folder, _needed(folder, runs_folder, recipes))
+    if not found:
+        output.result(f"nothing to remove in {folder}")
+        return
+    for item in found:
+        output.result(f"{_size(item.bytes):>12}  {item.path.relative_to(folder)}  ({item.why})")
+    total = _size(sum(item.bytes for item in found))
+    if not yes and not click.confirm(f"Remove these {len(found)}, {total}?", err=True):
+        output.result("nothing removed")
+        return
+    busy = []
+    for item in found:
+        parts = [path for path in item.path.iterdir() if path.is_dir()] if item.path.is_dir() else [item.path.parent]
+        try:
+            for part in parts:
+                with only_one(part):
+                    if item.path.is_file():
+                        item.path.unlink()
+                if item.path.is_dir():
+                    shutil.rmtree(part)
+        except UserError:
+            busy.append(item.path)
+            continue
+        if item.path.is_dir():
+            shutil.rmtree(item.path)
+    if busy:
+        output.warn(f"in use by another process and left alone: {listing(busy)}")
+    output.result(f"{len(found) - len(busy)} removed")
+
+
+def _needed(cache: Path, runs_folder: Path, recipes: tuple[str, ...]) -> set[tuple[str, str]]:
+    """(data set, encoder-id) of the features that finished or unfinished runs and recipes read."""
+    from unimos_pipe.cache import ENCODER_FOLDER
+    from unimos_pipe.config import ENCODERS
+    from unimos_pipe.identity import readable_name
+    from unimos_pipe.recipe import known_recipes, load_recipe
+
+    needed = set()
+    for config in runs_folder.rglob("config.json"):
+        try:
+            spec = json.loads(config.read_text(encoding="utf-8"))["spec"]
+            needed.add((str(spec["dataset"]), str(spec["encoder_id"])))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue  # not a run's
+    for name in (*known_recipes(), *recipes):
+        recipe, dataset = load_recipe(name)
+        prefix = readable_name(ENCODERS[recipe.encoder or dataset.encoder])
+        for path in (cache / dataset.name).glob("*"):
+            match = ENCODER_FOLDER.fullmatch(path.name)
+            if match and path.name == f"{prefix}_{match[1]}-{match[2]}":
+                needed.add((dataset.name, path.name))
+    return needed

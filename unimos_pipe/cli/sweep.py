@@ -1,9 +1,10 @@
 """``unimos-pipe sweep``: a whole recipe, and the table it was made for."""
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import click
 from unimos_pipe.cli.options import also_option, device_option, lockstep_option, protocol_option, runs_option
 from unimos_pipe.config import ENCODERS
 from unimos_pipe.console import Output
-from unimos_pipe.files import only_one, writable_folder
+from unimos_pipe.files import only_one, writable_folder, write_text
 from unimos_pipe.layout import default_cache, find_encoder_folder
 from unimos_pipe.manifest import DatasetSpec
 
@@ -111,6 +112,7 @@ def sweep_features(
     printed = published_rows(recipe.paper, spec) if recipe.paper else []
     writable_folder(folder, "--runs")
     with only_one(folder):
+        write_text(folder / "recipe.json", json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n")
         failed = run_sweep(output, recipe.title or recipe.name, plans, loader, folder, lockstep, also, printed)
     if failed:
         sys.exit(1)

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
 from unimos_pipe.config import EncoderSpec
+from unimos_pipe.decode import DECODER
 from unimos_pipe.errors import UserError, listing
 from unimos_pipe.identity import EncoderIdentity, is_weights_path
-from unimos_pipe.images import DECODER
 
 EMBEDDED = Path(__file__).parent / "embedded" / "tiny_clip"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

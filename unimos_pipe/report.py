@@ -205,17 +205,22 @@ class _SectionMaker:
         names = {side: run.spec[side] for side in ("source", "target")}
         for when in ("before", "after"):
             places = bottleneck_map(run, when)
-            title = f"{when} training, by class"
+            title = f"{self.section.pair}, {when} training"
             how = "Bottleneck features by class, the commonest in colour (circles: source, triangles: target)."
             if not self.section.labelled:
                 how += " The target has no labels: only the source has colours."
             self._add_picture(
-                f"bottleneck-{when}-class", title.capitalize(), how, report_figures.class_map(places, classes, title)
+                f"bottleneck-{when}-class",
+                f"{when} training, by class".capitalize(),
+                how,
+                report_figures.class_map(places, classes, title),
             )
-            title = f"{when} training, by domain"
             how = "The same points by domain: well mixed domains cover each other."
             self._add_picture(
-                f"bottleneck-{when}-domain", title.capitalize(), how, report_figures.domain_map(places, names, title)
+                f"bottleneck-{when}-domain",
+                f"{when} training, by domain".capitalize(),
+                how,
+                report_figures.domain_map(places, names, title),
             )
 
     def _classes(self) -> None:
@@ -270,7 +275,7 @@ def _summary(experiment: Experiment) -> dict[str, str]:
     spread = f" ± {100 * statistics.stdev(seeds):.1f}" if len(seeds) > 1 else ""
     gain = round(100 * (last - zero), 1) + 0.0
     return {
-        "UniMoS, last epoch": f"{100 * last:.1f}{spread}",
+        "UniMoS": f"{100 * last:.1f}{spread}",
         "zero-shot": f"{100 * zero:.1f}",
         "gain": f"{gain:+.1f}".replace("-", "−"),
         "oracle best": f"{100 * mean('oracle_best'):.1f}",

@@ -4,7 +4,7 @@ import csv
 import io
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unimos_pipe.report_paper import Published
 from unimos_pipe.report_runs import Experiment
@@ -20,6 +20,7 @@ class Cell:
     value: float | None = None
     spread: float | None = None
     kind: str = ""
+    heat: float | None = None  # 0 to 1, how strongly to shade
 
     @property
     def sign(self) -> str:
@@ -91,10 +92,10 @@ def headline(experiment: Experiment, paper: Published) -> Table:
         rows.append(
             (
                 name_cell(pair.replace("->", " → ")),
-                figure(zero),
-                *([figure(source_only[pair])] if with_source else []),
                 figure(experiment.values(pair, "last"), "main"),
                 change(last, zero),
+                figure(zero),
+                *([figure(source_only[pair])] if with_source else []),
                 figure(class_means),
                 *([figure(printed.get(FULL), "paper"), change(compared, printed.get(FULL))] if with_paper else []),
                 figure(experiment.values(pair, "oracle_best"), "oracle"),
@@ -102,10 +103,10 @@ def headline(experiment: Experiment, paper: Published) -> Table:
         )
     columns = (
         "pair",
-        "zero-shot",
-        *(["source-only"] if with_source else []),
         FULL,
         "gain",
+        "zero-shot",
+        *(["source-only"] if with_source else []),
         "class mean",
         *(["paper", "vs paper"] if with_paper else []),
         "oracle best",
@@ -151,10 +152,14 @@ def matrix(experiment: Experiment) -> Table:
     targets = list(dict.fromkeys(pair.split("->")[1] for pair in experiment.pairs))
     order = sources + [name for name in targets if name not in sources]
     targets = [name for name in order if name in targets]
-    rows = [
-        (name_cell(source), *(figure(_mean(experiment.values(f"{source}->{target}", "last"))) for target in targets))
-        for source in sources
-    ]
+    values = {pair: statistics.mean(experiment.values(pair, "last")) for pair in experiment.pairs}
+    low, high = min(values.values()), max(values.values())
+
+    def shaded(pair: str) -> Cell:
+        value = values.get(pair)
+        return replace(figure(value), heat=None if value is None else (value - low) / ((high - low) or 1))
+
+    rows = [(name_cell(source), *(shaded(f"{source}->{target}") for target in targets)) for source in sources]
     zero = [
         figure(_mean([v for source in sources for v in experiment.values(f"{source}->{target}", "zero_shot")]))
         for target in targets
@@ -162,7 +167,7 @@ def matrix(experiment: Experiment) -> Table:
     return Table(
         "matrix",
         "Source by target",
-        "Accuracy of the last epoch in %: the source in rows, the target in columns; darker is better. "
+        "Accuracy of the last epoch in %: the source in rows, the target in columns; the stronger the colour, the better. "
         "A column that stays even says that the source hardly matters.",
         ("source", *targets),
         tuple(rows),

@@ -1,5 +1,6 @@
 """Image files as a viewer shows them. Needs no torch, so that a report can show thumbnails."""
 
+import contextlib
 import warnings
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
 
 
-def decode(path: Path) -> Image.Image:
-    """Read an image the way a viewer shows it, as RGB: by its contents, whatever its name says.
+def decode(source: Path | Image.Image) -> Image.Image:
+    """Read an image, from a file or as PIL has it open, the way a viewer shows it, as RGB: by its contents alone.
 
     Raises:
         OSError, SyntaxError, ValueError: whatever PIL finds wrong with the file, decompression bombs included.
@@ -18,7 +19,7 @@ def decode(path: Path) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
+        with contextlib.nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as image:
             image.load()
             image = _upright(image)
             if image.mode.startswith("I") or image.mode == "F":
@@ -51,8 +52,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8)).convert("RGB")
 
 
-def reason_of(error: Exception, path: Path) -> str:
-    """What a decoder raised about a file, in a few words that do not repeat its path."""
-    if isinstance(error, UnidentifiedImageError):
-        return "an empty file" if path.stat().st_size == 0 else "not an image of a known format"
-    return f"{type(error).__name__}: {' '.join(str(error).split()).replace(str(path), 'the file')}"
+def reason_of(error: Exception, source: Path | Image.Image) -> str:
+    """What a decoder raised about an image, in a few words that do not repeat its path."""
+    if isinstance(error, UnidentifiedImageError) and isinstance(source, Path):
+        return "an empty file" if source.stat().st_size == 0 else "not an image of a known format"
+    return f"{type(error).__name__}: {' '.join(str(error).split()).replace(str(source), 'the file')}"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from unimos_pipe.decode import decode, reason_of
@@ -12,17 +13,19 @@ from unimos_pipe.decode import decode, reason_of
 class _Rows(Dataset):
     """Rows of one folder as (row, tensor) or (row, what is wrong with the file)."""
 
-    def __init__(self, root: Path, paths: Sequence[str], preprocess: Callable):
+    def __init__(self, root: Path, paths: Sequence[str | Path | Image.Image], preprocess: Callable):
         self.root, self.paths, self.preprocess = root, paths, preprocess
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, row: int):
+        entry = self.paths[row]
+        source = entry if isinstance(entry, Image.Image) else self.root / entry
         try:
-            return row, self.preprocess(decode(self.root / self.paths[row]))
+            return row, self.preprocess(decode(source))
         except Exception as error:  # any decoder may raise anything; the row carries it to the caller
-            return row, reason_of(error, self.root / self.paths[row])
+            return row, reason_of(error, source)
 
 
 def _collate(rows):
@@ -34,7 +37,7 @@ def _collate(rows):
 
 def read_batches(
     root: Path,
-    paths: Sequence[str],
+    paths: Sequence[str | Path | Image.Image],
     batches: Sequence[Sequence[int]],
     preprocess: Callable,
     workers: int,
@@ -44,7 +47,7 @@ def read_batches(
 
     Args:
         root: folder below which ``paths`` lie.
-        paths: (n,) POSIX paths.
+        paths: (n,) POSIX paths, or images that are open already.
         batches: row numbers per batch.
         preprocess: PIL image -> (3, H, W) float tensor.
         workers: worker processes; 0 decodes in this one.

@@ -167,7 +167,7 @@ def matrix(experiment: Experiment) -> Table:
     return Table(
         "matrix",
         "Source by target",
-        "Accuracy of the last epoch in %: the source in rows, the target in columns; the stronger the colour, the better. "
+        "Accuracy of the last epoch in %: the source in rows, the target in columns; stronger colour is better. "
         "A column that stays even says that the source hardly matters.",
         ("source", *targets),
         tuple(rows),

@@ -7,10 +7,12 @@ import click
 from unimos_pipe import __version__
 from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.cli.demo import demo
+from unimos_pipe.cli.export import export
 from unimos_pipe.cli.extract import extract
 from unimos_pipe.cli.manifest import manifest
-from unimos_pipe.cli.run import run
+from unimos_pipe.cli.predict import predict
 from unimos_pipe.cli.report import report
+from unimos_pipe.cli.run import run
 from unimos_pipe.cli.sweep import sweep
 from unimos_pipe.console import Output
 from unimos_pipe.errors import PipeError
@@ -46,5 +48,5 @@ def main(ctx: click.Context, quiet: bool, verbose: bool) -> None:
     ctx.obj = Output(-1 if quiet else int(verbose))
 
 
-for command in (extract, adapt, sweep, run, report, demo, manifest):
+for command in (extract, adapt, sweep, run, report, predict, export, demo, manifest):
     main.add_command(command)

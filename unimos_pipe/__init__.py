@@ -17,7 +17,7 @@ _PUBLIC = {
     "AdaptedModel": "unimos_pipe.model",
     "EncoderSpec": "unimos_pipe.config",
 }
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str):

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+Picture = Image.Image
 DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
 
 
-def decode(source: Path | Image.Image) -> Image.Image:
+def decode(source: Path | Picture) -> Picture:
     """Read an image, from a file or as PIL has it open, the way a viewer shows it, as RGB: by its contents alone.
 
     Raises:
@@ -19,7 +20,7 @@ def decode(source: Path | Image.Image) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with contextlib.nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as image:
+        with contextlib.nullcontext(source) if isinstance(source, Picture) else Image.open(source) as image:
             image.load()
             image = _upright(image)
             if image.mode.startswith("I") or image.mode == "F":
@@ -52,7 +53,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8)).convert("RGB")
 
 
-def reason_of(error: Exception, source: Path | Image.Image) -> str:
+def reason_of(error: Exception, source: Path | Picture) -> str:
     """What a decoder raised about an image, in a few words that do not repeat its path."""
     if isinstance(error, UnidentifiedImageError) and isinstance(source, Path):
         return "an empty file" if source.stat().st_size == 0 else "not an image of a known format"

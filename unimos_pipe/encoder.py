@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
-from unimos_pipe.config import EncoderSpec
+from unimos_pipe.config import ENCODERS, EncoderSpec
 from unimos_pipe.decode import DECODER
 from unimos_pipe.errors import UserError, listing
-from unimos_pipe.identity import EncoderIdentity, is_weights_path
+from unimos_pipe.identity import EncoderIdentity, is_weights_path, readable_name
 
 EMBEDDED = Path(__file__).parent / "embedded" / "tiny_clip"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -129,6 +129,26 @@ def find_weights(spec: EncoderSpec) -> Path:
             f"weights {spec.pretrained!r} of {spec.model} are not on this machine and cannot be downloaded ({reason}). "
             "Connect to the network once, or pass --pretrained the path of a local file"
         ) from None
+
+
+def recorded_spec(identity: EncoderIdentity, encoder_id: str, weights: Path | None = None) -> EncoderSpec:
+    """How to load a recorded encoder: from a file, or by the preset or tag that its encoder-id names.
+
+    Raises:
+        UserError: weights that came from a file, which must be named.
+    """
+    if weights is not None:
+        text = str(weights)
+        return EncoderSpec(identity.model, text if is_weights_path(text) else f"./{text}", identity.precision)
+    tags = {spec.pretrained for spec in ENCODERS.values() if spec.model == identity.model}
+    tags |= set(open_clip.list_pretrained_tags_by_model(identity.model))
+    for tag in sorted(tags):
+        if encoder_id.startswith(readable_name(EncoderSpec(identity.model, tag)) + "_"):
+            return EncoderSpec(identity.model, tag, identity.precision)
+    raise UserError(
+        f"the encoder {encoder_id} was loaded from a file; pass --weights that file "
+        f"(sha256 {identity.weights_sha256[:12]}...)"
+    )
 
 
 def file_sha256(path: Path) -> str:

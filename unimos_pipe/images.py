@@ -4,16 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from unimos_pipe.decode import decode, reason_of
+from unimos_pipe.decode import Picture, decode, reason_of
 
 
 class _Rows(Dataset):
     """Rows of one folder as (row, tensor) or (row, what is wrong with the file)."""
 
-    def __init__(self, root: Path, paths: Sequence[str | Path | Image.Image], preprocess: Callable):
+    def __init__(self, root: Path, paths: Sequence[str | Path | Picture], preprocess: Callable):
         self.root, self.paths, self.preprocess = root, paths, preprocess
 
     def __len__(self) -> int:
@@ -21,7 +20,7 @@ class _Rows(Dataset):
 
     def __getitem__(self, row: int):
         entry = self.paths[row]
-        source = entry if isinstance(entry, Image.Image) else self.root / entry
+        source = entry if isinstance(entry, Picture) else self.root / entry
         try:
             return row, self.preprocess(decode(source))
         except Exception as error:  # any decoder may raise anything; the row carries it to the caller
@@ -37,7 +36,7 @@ def _collate(rows):
 
 def read_batches(
     root: Path,
-    paths: Sequence[str | Path | Image.Image],
+    paths: Sequence[str | Path | Picture],
     batches: Sequence[Sequence[int]],
     preprocess: Callable,
     workers: int,

@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unimos_pipe.card import card_text
-from unimos_pipe.config import ENCODERS, EncoderSpec, MethodSpec, build
+from unimos_pipe.config import MethodSpec, build
+from unimos_pipe.decode import Picture
 from unimos_pipe.device import pick_device
-from unimos_pipe.encoder import ClipEncoder
+from unimos_pipe.encoder import ClipEncoder, recorded_spec
 from unimos_pipe.errors import UserError
 from unimos_pipe.heads import Heads, initial_parameters
-from unimos_pipe.identity import EncoderIdentity, is_weights_path, readable_name
+from unimos_pipe.identity import EncoderIdentity
 from unimos_pipe.images import read_batches
 from unimos_pipe.pseudo_labels import branch_logits
 from unimos_pipe.schedules import inference_weight
@@ -105,7 +105,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             UserError: the weights are not here, or are not those the model was trained on.
         """
         if self._encoder is None:
-            found = ClipEncoder(encoder_spec(self.identity, self.settings["encoder_id"], weights), self.device)
+            found = ClipEncoder(recorded_spec(self.identity, self.settings["encoder_id"], weights), self.device)
             if difference := differing_field(found.identity, self.identity):
                 field, got, wanted = difference
                 raise UserError(
@@ -117,7 +117,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             self._encoder = found
         return self._encoder
 
-    def predict(self, images: Sequence[str | Path | Image.Image], batch_size: int = 64) -> Answers:
+    def predict(self, images: Sequence[str | Path | Picture], batch_size: int = 64) -> Answers:
         """Classify images given as paths or PIL images; rows come back in order, an unreadable one as NaN."""
         parts = [answers for answers, _ in self.predict_batches(images, batch_size, workers=0)]
         columns = [[getattr(part, name) for part in parts] for name in ("probabilities", "vac", "lac")]
@@ -125,7 +125,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         return Answers(self.classes, *(torch.cat(column) if column else empty for column in columns))
 
     def predict_batches(
-        self, images: Sequence[str | Path | Image.Image], batch_size: int, workers: int
+        self, images: Sequence[str | Path | Picture], batch_size: int, workers: int
     ) -> Iterator[tuple[Answers, list[tuple[int, str]]]]:
         """Stream answers to images, batch by batch in order.
 
@@ -213,28 +213,6 @@ def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> di
         }
     except (KeyError, TypeError) as error:
         raise UserError(f"the run's config.json or result.json lacks {error}; train it again with --force") from None
-
-
-def encoder_spec(identity: EncoderIdentity, encoder_id: str, weights: Path | None = None) -> EncoderSpec:
-    """How to load a recorded encoder: from a file, or by the preset or tag that its encoder-id names.
-
-    Raises:
-        UserError: weights that came from a file, which must be named.
-    """
-    if weights is not None:
-        text = str(weights)
-        return EncoderSpec(identity.model, text if is_weights_path(text) else f"./{text}", identity.precision)
-    import open_clip
-
-    tags = {spec.pretrained for spec in ENCODERS.values() if spec.model == identity.model}
-    tags |= set(open_clip.list_pretrained_tags_by_model(identity.model))
-    for tag in sorted(tags):
-        if encoder_id.startswith(readable_name(EncoderSpec(identity.model, tag)) + "_"):
-            return EncoderSpec(identity.model, tag, identity.precision)
-    raise UserError(
-        f"the encoder {encoder_id} was loaded from a file; pass --weights that file "
-        f"(sha256 {identity.weights_sha256[:12]}...)"
-    )
 
 
 def read_json(path: Path) -> dict[str, Any]:

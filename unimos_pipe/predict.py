@@ -8,10 +8,9 @@ from unimos_pipe.errors import StaleCacheError, UserError
 from unimos_pipe.files import replacing
 from unimos_pipe.manifest import IMAGE_SUFFIXES
 from unimos_pipe.model import AdaptedModel, Answers
+from unimos_pipe.run import PREDICTION_COLUMNS
 from unimos_pipe.shard import differing_field
 from unimos_pipe.store import FeatureStore
-
-COLUMNS = ("path", "class", "probability", "vac", "vac_probability", "lac", "lac_probability")
 
 
 def list_images(sources: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -102,7 +101,10 @@ def answer_rows(answers: Answers, top: int) -> Iterator[list[str]]:
 
 def write_answers(out: Path, rows: Iterable[list[str]], top: int, more: tuple[str, ...] = ()) -> None:
     """Write the table whole or not at all."""
-    head = [*COLUMNS, *(name for place in range(2, top + 1) for name in (f"class_{place}", f"probability_{place}"))]
+    head = [
+        *PREDICTION_COLUMNS,
+        *(name for place in range(2, top + 1) for name in (f"class_{place}", f"probability_{place}")),
+    ]
     with replacing(out) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*head, *more])

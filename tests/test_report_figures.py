@@ -44,7 +44,7 @@ def test_bars_and_grids_show_their_figures():
     axes = class_bars(["a", "b"], [0.9, 0.2], [0.5, 0.4]).axes[0]
     bars = [bar for bar in axes.patches if bar.get_height() == pytest.approx(0.66)][:2]
     assert [bar.get_width() for bar in bars] == pytest.approx([90, 20])
-    assert points(axes.figure, "zero-shot")[:, 0] == pytest.approx([50, 40])
+    assert points(axes.figure, "zero-shot")[:, 0].tolist() == pytest.approx([50, 40])
     figure = grid(np.array([[1.0, np.nan], [3.0, 4.25]]), ["r", "s"], ["c", "d"], ("y", "x"), "{:.1f}", "%")
     assert [text.get_text() for text in figure.axes[0].texts] == ["1.0", "3.0", "4.2"]
 

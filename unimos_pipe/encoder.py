@@ -14,6 +14,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from safetensors import SafetensorError
 
 from unimos_pipe.config import ENCODERS, EncoderSpec
 from unimos_pipe.decode import DECODER
@@ -72,7 +73,7 @@ class ClipEncoder:
                     image_interpolation=tag.get("interpolation"),
                     image_resize_mode=tag.get("resize_mode"),
                 )
-            except (RuntimeError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+            except (RuntimeError, KeyError, ValueError, OSError, zipfile.BadZipFile, SafetensorError) as error:
                 reason = " ".join(str(error).split())[:300]
                 raise UserError(f"weights {weights} do not load into {spec.model}: {reason}") from None
             self.tokenizer = open_clip.get_tokenizer(spec.model)

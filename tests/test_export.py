@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 import unimos_pipe
 from unimos_pipe.card import card_text
 from unimos_pipe.errors import UserError
-from unimos_pipe.manifest import find_root, load_spec
+from unimos_pipe.manifest import load_spec
+from unimos_pipe.scan import find_root
 
 FRESH = """
 import sys, numpy as np, unimos_pipe

@@ -9,7 +9,8 @@ import pytest
 from conftest import draw
 from PIL import Image
 
-from unimos_pipe.manifest import find_root, load_spec
+from unimos_pipe.manifest import load_spec
+from unimos_pipe.scan import find_root
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

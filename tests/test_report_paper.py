@@ -19,7 +19,7 @@ def test_office_home(tmp_path):
     found = of(tmp_path, "office_home", "RN50-quickgelu", "art->clipart", "real_world->product")
     assert found.pairs["art->clipart"]["UniMoS"] == pytest.approx(0.595)
     assert found.pairs["real_world->product"] == pytest.approx(
-        {"CLIP": 0.815, "DAPrompt": 0.838, "AD-CLIP": 0.855, "PADCLIP": 0.867, "UniMoS": 0.897, "DAMP": 0.899}
+        {"CLIP zero-shot": 0.815, "DAPrompt": 0.838, "AD-CLIP": 0.855, "PADCLIP": 0.867, "UniMoS": 0.897, "DAMP": 0.899}
     )
     assert found.averages["UniMoS"] == pytest.approx(0.779) and found.ablations["no-im"] == pytest.approx(0.770)
     assert not found.per_class_mean
@@ -33,7 +33,7 @@ def test_visda_is_a_mean_over_classes(tmp_path):
 
 def test_domainnet_is_printed_with_targets_in_rows(tmp_path):
     found = of(tmp_path, "domainnet", "ViT-B-16-quickgelu", "infograph->clipart", "clipart->quickdraw")
-    assert found.pairs["infograph->clipart"] == pytest.approx({"CLIP": 0.701, "UniMoS": 0.765})
+    assert found.pairs["infograph->clipart"] == pytest.approx({"CLIP zero-shot": 0.701, "UniMoS": 0.765})
     assert found.pairs["clipart->quickdraw"]["UniMoS"] == pytest.approx(0.25)
 
 

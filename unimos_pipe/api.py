@@ -23,9 +23,10 @@ from unimos_pipe.evaluate import score
 from unimos_pipe.extract import extract_images, extract_text
 from unimos_pipe.identity import encoder_id
 from unimos_pipe.layout import default_cache, find_encoder_folder
-from unimos_pipe.manifest import find_root, load_spec, scan
+from unimos_pipe.manifest import load_spec
 from unimos_pipe.model import FORMAT, AdaptedModel
 from unimos_pipe.pseudo_labels import Assessment
+from unimos_pipe.scan import find_root, scan
 from unimos_pipe.schedules import BEFORE_TRAINING
 from unimos_pipe.store import FeatureStore
 from unimos_pipe.task import PairData, PairLoader
@@ -83,11 +84,14 @@ def extract_features(
     wanted = _encoder(encoder or spec.encoder)
     place = Path(cache) if cache else default_cache()
     images = find_root(spec, Path(root) if root else None, place)
-    manifests = [scan(spec, name, images) for name in domains or spec.domains]
+    names = tuple(domains) or tuple(spec.domains)
+    manifests = [scan(spec, part, images) for name in names for part in spec.parts(name)]
     loaded = ClipEncoder(wanted, pick_device(device))
     folder = place / spec.name / encoder_id(wanted, loaded.identity)
+    for name in names:
+        word = spec.domain(name).word
+        extract_text(spec.name, word, spec.classes, tuple(templates), loaded, folder, spec.wording())
     for manifest in manifests:
-        extract_text(spec.name, spec.domain(manifest.domain).word, spec.classes, tuple(templates), loaded, folder)
         extract_images(manifest, loaded, folder)
     return FeatureStore(spec, folder, _extract_command(dataset))
 

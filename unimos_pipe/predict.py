@@ -6,9 +6,9 @@ from pathlib import Path
 
 from unimos_pipe.errors import StaleCacheError, UserError
 from unimos_pipe.files import replacing
-from unimos_pipe.manifest import IMAGE_SUFFIXES
 from unimos_pipe.model import AdaptedModel, Answers
 from unimos_pipe.run import PREDICTION_COLUMNS
+from unimos_pipe.scan import IMAGE_SUFFIXES
 from unimos_pipe.shard import differing_field
 from unimos_pipe.store import FeatureStore
 
@@ -76,7 +76,8 @@ def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Pat
     Raises:
         StaleCacheError: features of another encoder than the model's.
     """
-    domain = store.domain(name)
+    parts = store.spec.parts(name) if name in store.spec.domains else (name,)  # a split may be named itself
+    domain = store.domain(*parts)
     if difference := differing_field(domain.encoder, model.identity):
         field, got, wanted = difference
         raise StaleCacheError(

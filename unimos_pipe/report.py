@@ -207,8 +207,8 @@ class _SectionMaker:
             places = bottleneck_map(run, when)
             title = f"{self.section.pair}, {when} training"
             how = "Bottleneck features by class, the commonest in colour (circles: source, triangles: target)."
-            if not self.section.labelled:
-                how += " The target has no labels: only the source has colours."
+            if None in classes["target"]:
+                how += " The target's rows here have no labels: only the source has colours."
             self._add_picture(
                 f"bottleneck-{when}-class",
                 f"{when} training, by class".capitalize(),

@@ -11,8 +11,9 @@ import numpy as np
 
 from unimos_pipe.decode import decode
 from unimos_pipe.errors import UserError
-from unimos_pipe.manifest import find_root, known_datasets, load_spec
+from unimos_pipe.manifest import known_datasets, load_spec
 from unimos_pipe.report_runs import Run
+from unimos_pipe.scan import domain_folder, find_root
 
 BARS = 40  # most classes in the bar chart
 WORST = 10  # classes in the confusion matrix
@@ -88,17 +89,13 @@ def image_folder(run: Run, data_root: Path | None, cache: Path) -> Path | None:
     """Where the target's images are, as far as that can be found out; None where they are not here."""
     target = run.spec["target"]
     known = known_datasets().get(run.spec["dataset"])
-    names = [target]
-    if known:
+    if known is None:
+        return data_root / target if data_root is not None and (data_root / target).is_dir() else None
+    try:
         spec = load_spec(str(known))
-        try:
-            data_root = find_root(spec, data_root, cache)
-            names = list(spec.domain(target).folder)
-        except (UserError, OSError):
-            return None
-    if data_root is None:
+        return domain_folder(spec, target, find_root(spec, data_root, cache))
+    except (UserError, OSError):
         return None
-    return next((data_root / name for name in names if (data_root / name).is_dir()), None)
 
 
 def thumbnail(folder: Path, path: str) -> str:

@@ -110,8 +110,13 @@ def bottleneck_map(run: Run, when: str) -> dict[str, np.ndarray]:
 
 
 def map_classes(run: Run) -> dict[str, list[str | None]]:
-    """The class of every row of a bottleneck map, by side; None where the target has no labels."""
+    """The class of every row of a bottleneck map, by side; None where the target's are not known.
+
+    An inductive run stores answers and labels of the test rows, and its sample is of the train rows.
+    """
     arrays = run.tensors("source_labels", "target_rows")
     source = [run.classes[k] for k in arrays["source_labels"][spaced(len(arrays["source_labels"]))].tolist()]
     rows = arrays["target_rows"][spaced(len(arrays["target_rows"]))].tolist()
+    if run.result.get("protocol") == "inductive":
+        return {"source": source, "target": [None] * len(rows)}
     return {"source": source, "target": [run.predictions[row].get("label") for row in rows]}

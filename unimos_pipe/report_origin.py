@@ -58,6 +58,7 @@ def _commands(experiment: Experiment) -> list[str]:
             words = ["unimos-pipe", "adapt", "--dataset", spec["dataset"], "--src", spec["source"]]
             words += ["--tgt", spec["target"], "--encoder-id", spec["encoder_id"]]
             words += ["--variant", spec["variant"]] if spec["variant"] != "full" else []
+            words += ["--protocol", spec["protocol"]] if spec.get("protocol") else []
             for name, value in spec["changed"].items():
                 words += ["--set", f"{name}={json.dumps(value) if isinstance(value, bool) else value}"]
             words += ["--seed", str(spec["seed"])] if spec["seed"] else []

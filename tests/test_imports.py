@@ -8,18 +8,25 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "unimos_pipe"
 ROOMS = [
     *("__init__", "errors", "config", "files", "prompts", "manifest", "listfiles", "scan", "own_data", "paper"),
-    *("identity", "images", "manifest_check", "encoder", "device"),
+    *("identity", "decode", "images", "manifest_check", "encoder", "device"),
     *("layout", "shard", "engine", "encode", "extract", "cluster", "store", "cache", "task", "heads", "losses"),
     *("schedules", "draws", "pseudo_labels", "step", "trainer", "evaluate", "selection", "run", "checkpoint", "adapt"),
     *("baselines", "recipe", "sweep", "sweep_cluster", "summary", "bench", "bench_adapt", "forecast", "console"),
+    *("card", "model", "predict", "export", "api"),
+    *("report_runs", "report_paper", "report_tables", "report_gap", "report_grid", "report_errors", "report_origin"),
+    *("report_figures", "report"),
 ]
 DOORS = {
     "open_clip": {"encoder"},
     "h5py": {"shard"},
     "rich": {"console"},
-    "PIL": {"images"},
-    "sklearn": {"baselines"},
+    "PIL": {"decode"},
+    "sklearn": {"baselines", "report_gap"},
     "ray": {"engine"},
+    "matplotlib": {"report_figures"},
+    "jinja2": {"report"},
+    "onnxruntime": {"export"},
+    "huggingface_hub": {"model"},
 }
 
 

@@ -18,12 +18,14 @@ import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from safetensors import SafetensorError
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from unimos_pipe.config import EncoderSpec
+from unimos_pipe.config import ENCODERS, EncoderSpec
+from unimos_pipe.decode import DECODER
 from unimos_pipe.errors import UserError, listing
-from unimos_pipe.identity import EncoderIdentity, is_weights_path
-from unimos_pipe.images import DECODER, readable_sample
+from unimos_pipe.identity import EncoderIdentity, is_weights_path, readable_name
+from unimos_pipe.images import readable_sample
 
 EMBEDDED = Path(__file__).parent / "embedded" / "tiny_clip"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -77,7 +79,7 @@ class ClipEncoder:
                     image_interpolation=tag.get("interpolation"),
                     image_resize_mode=tag.get("resize_mode"),
                 )
-            except (RuntimeError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+            except (RuntimeError, KeyError, ValueError, OSError, zipfile.BadZipFile, SafetensorError) as error:
                 reason = " ".join(str(error).split())[:300]
                 raise UserError(f"weights {weights} do not load into {spec.model}: {reason}") from None
             self.tokenizer = open_clip.get_tokenizer(spec.model)
@@ -227,6 +229,26 @@ def find_weights(spec: EncoderSpec) -> Path:
             f"weights {spec.pretrained!r} of {spec.model} are not on this machine and cannot be downloaded ({reason}). "
             "Connect to the network once, or pass --pretrained the path of a local file"
         ) from None
+
+
+def recorded_spec(identity: EncoderIdentity, encoder_id: str, weights: Path | None = None) -> EncoderSpec:
+    """How to load a recorded encoder: from a file, or by the preset or tag that its encoder-id names.
+
+    Raises:
+        UserError: weights that came from a file, which must be named.
+    """
+    if weights is not None:
+        text = str(weights)
+        return EncoderSpec(identity.model, text if is_weights_path(text) else f"./{text}", identity.precision)
+    tags = {spec.pretrained for spec in ENCODERS.values() if spec.model == identity.model}
+    tags |= set(open_clip.list_pretrained_tags_by_model(identity.model))
+    for tag in sorted(tags):
+        if encoder_id.startswith(readable_name(EncoderSpec(identity.model, tag)) + "_"):
+            return EncoderSpec(identity.model, tag, identity.precision)
+    raise UserError(
+        f"the encoder {encoder_id} was loaded from a file; pass --weights that file "
+        f"(sha256 {identity.weights_sha256[:12]}...)"
+    )
 
 
 def file_sha256(path: Path) -> str:

@@ -124,6 +124,14 @@ class Heads:
         momentum = {name: torch.zeros_like(param, requires_grad=False) for name, param in params.items()}
         return cls(params, zeros, torch.ones_like(zeros), prior, spec, momentum, beta, products)
 
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, Tensor], spec: HeadSpec, device: torch.device) -> "Heads":
+        """One run (R = 1) for inference, from what :meth:`state` gave; tensors with other names are ignored."""
+        held = ("bottleneck_bn.running_mean", "bottleneck_bn.running_var", "label_prior")
+        stacked = {name: tensor.to(device).unsqueeze(0) for name, tensor in tensors.items()}
+        params = {name: tensor for name, tensor in stacked.items() if name not in (*held, "text_features")}
+        return cls(params, *(stacked[name] for name in held), spec)
+
     def runs(self, start: int, stop: int, training: bool = True) -> "Heads":
         """The runs from ``start`` to ``stop`` as views into the same memory."""
         cut = slice(start, stop)

@@ -4,86 +4,35 @@ import contextlib
 import os
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 
+from unimos_pipe.decode import Picture, decode, reason_of
 from unimos_pipe.errors import RunError, listing
 
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
-
-DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
-
-
-def decode(path: Path) -> Image.Image:
-    """Read an image the way a viewer shows it, as RGB: by its contents, whatever its name says.
-
-    Raises:
-        OSError, SyntaxError, ValueError: whatever PIL finds wrong with the file, decompression bombs included.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            image.load()
-            image = _upright(image)
-            if image.mode.startswith("I") or image.mode == "F":
-                return _eight_bit(image)
-            if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image)
-            return image.convert("RGB")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; an EXIF block that cannot be read turns nothing."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF raises anything from struct.error to KeyError, and viewers pass over it
-        return image
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Grey values of more than 8 bits as RGB: "I;16" is 16 bits wide, 32-bit and float images as their range says."""
-    values = np.asarray(image, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("pixel values that are not finite")
-    top = values.max(initial=0)
-    if image.mode == "F" and top <= 1:
-        values = values * 255
-    elif image.mode.startswith("I;16") or top > 255:
-        values = values / 257
-    return Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8)).convert("RGB")
-
-
-def reason_of(error: Exception, path: Path) -> str:
-    """What a decoder raised about a file, in a few words that do not repeat its path."""
-    if isinstance(error, UnidentifiedImageError):
-        return "an empty file" if path.stat().st_size == 0 else "not an image of a known format"
-    return f"{type(error).__name__}: {' '.join(str(error).split()).replace(str(path), 'the file')}"
 
 
 class _Rows(Dataset):
     """Rows of one folder as (row, tensor) or (row, what is wrong with the file)."""
 
-    def __init__(self, root: Path, paths: Sequence[str], preprocess: Callable):
+    def __init__(self, root: Path, paths: Sequence[str | Path | Picture], preprocess: Callable):
         self.root, self.paths, self.preprocess = root, paths, preprocess
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, row: int):
+        entry = self.paths[row]
+        source = entry if isinstance(entry, Picture) else self.root / entry
         try:
             with _at_most(DECODE_SECONDS):
-                return row, self.preprocess(decode(self.root / self.paths[row]))
+                return row, self.preprocess(decode(source))
         except Exception as error:  # any decoder may raise anything; the row carries it to the caller
-            return row, reason_of(error, self.root / self.paths[row])
+            return row, reason_of(error, source)
 
 
 @contextlib.contextmanager
@@ -119,7 +68,7 @@ def _yield_cores(worker: int) -> None:
 
 def read_batches(
     root: Path,
-    paths: Sequence[str],
+    paths: Sequence[str | Path | Picture],
     batches: Sequence[Sequence[int]],
     preprocess: Callable,
     workers: int,
@@ -130,7 +79,7 @@ def read_batches(
 
     Args:
         root: folder below which ``paths`` lie.
-        paths: (n,) POSIX paths.
+        paths: (n,) POSIX paths, or images that are open already.
         batches: row numbers per batch.
         preprocess: PIL image -> (H, W, 3) uint8 tensor.
         workers: worker processes; 0 decodes in this one.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import xxhash
 
+from unimos_pipe.decode import decode, reason_of
 from unimos_pipe.errors import UserError
-from unimos_pipe.images import decode, reason_of
 from unimos_pipe.manifest import NO_LABEL, DatasetSpec
 from unimos_pipe.scan import Listing, domain_folder, file_size, image_files, not_utf8, read_part
 

@@ -23,6 +23,8 @@ class Assessment:
     probabilities: Tensor  # (n, K) ensemble
     vac_predictions: Tensor  # (n,)
     text_predictions: Tensor  # (n,)
+    vac_confidence: Tensor  # (n,), probability of the VAC answer
+    text_confidence: Tensor  # (n,)
     bottleneck: Tensor  # (n, H), before normalisation
     centroids: Tensor  # (K, H)
     cluster_labels: Tensor  # (n,)
@@ -50,38 +52,50 @@ def assess(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) ->
         text: (K, D) prompt features, unit norm.
         epoch: -1 before training, then 0, 1, ...
     """
-    scale = heads.spec.temperature_scale
     weight = inference_weight(epoch, spec)
     parts = []
     for rows in _chunks(len(x)):
-        teacher = teacher_logits(x[rows], text, scale)
-        batch = x[rows].unsqueeze(0)
-        bottleneck = heads.bottleneck(batch if epoch == BEFORE_TRAINING else heads.vac(batch))
-        vac = heads.classify(bottleneck)[0]
-        if epoch <= 0:
-            text_logits = teacher
-        else:
-            text_logits = heads.lac_logits(heads.lac(batch), text.unsqueeze(0))[0]
-            text_logits = text_logits - spec.debias_tau * heads.label_prior[0].log()
+        vac, text_logits, bottleneck = branch_logits(heads, x[rows], text, epoch, spec)
         probabilities = (weight * vac + (1 - weight) * text_logits).softmax(-1)
-        parts.append((probabilities, vac.argmax(-1), text_logits.argmax(-1), bottleneck[0], teacher.argmax(-1)))
-    probabilities, vac, text_predictions, bottleneck, teacher = (
+        vac_answer, text_answer = vac.softmax(-1).max(-1), text_logits.softmax(-1).max(-1)
+        parts.append(
+            (probabilities, vac_answer.indices, text_answer.indices, vac_answer.values, text_answer.values, bottleneck)
+        )
+    probabilities, vac, text_predictions, vac_confidence, text_confidence, bottleneck = (
         torch.cat(column) for column in zip(*parts, strict=True)
     )
     centroids = class_centroids(probabilities, bottleneck)
     clusters = nearest_centroid(bottleneck, centroids)
-    answers = {"teacher": teacher, "cluster": clusters, "ensemble": probabilities.argmax(-1)}
+    # The teacher is asked in the epochs alone in which it is the text branch.
+    answers = {"teacher": text_predictions, "cluster": clusters, "ensemble": probabilities.argmax(-1)}
     return Assessment(
         epoch,
         weight,
         probabilities,
         vac,
         text_predictions,
+        vac_confidence,
+        text_confidence,
         bottleneck,
         centroids,
         clusters,
         answers[pseudo_label_source(epoch, spec)],
     )
+
+
+def branch_logits(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) -> tuple[Tensor, Tensor, Tensor]:
+    """What the two branches answer at inference: (n, K) VAC and text logits, and (n, H) bottleneck features.
+
+    Args:
+        heads, x, text, epoch, spec: as for :func:`assess`.
+    """
+    batch = x.unsqueeze(0)
+    bottleneck = heads.bottleneck(batch if epoch == BEFORE_TRAINING else heads.vac(batch))
+    vac = heads.classify(bottleneck)[0]
+    if epoch <= 0:
+        return vac, teacher_logits(x, text, heads.spec.temperature_scale), bottleneck[0]
+    text_logits = heads.lac_logits(heads.lac(batch), text.unsqueeze(0))[0]
+    return vac, text_logits - spec.debias_tau * heads.label_prior[0].log(), bottleneck[0]
 
 
 def class_centroids(probabilities: Tensor, bottleneck: Tensor) -> Tensor:

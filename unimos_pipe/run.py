@@ -27,6 +27,7 @@ from unimos_pipe.task import AdaptationTask, HeldOutLabels, PairData
 from unimos_pipe.trainer import EpochRecord
 
 SAMPLE_ROWS = 1000
+PREDICTION_COLUMNS = ("path", "class", "probability", "vac", "vac_probability", "lac", "lac_probability")
 FILES = (  # in the order of removal: without a result a folder is unfinished
     "result.json",
     "config.json",
@@ -82,6 +83,9 @@ class RunRecorder:
         config = {
             "identity": run_identity(self.spec, self.data.shard_digests),
             "spec": asdict(self.spec),
+            "label": self.spec.label(),
+            "classes": self.data.held_out.classes,
+            "encoder": asdict(self.data.encoder),
             "shards": self.data.shard_digests,
             **about,
         }
@@ -154,9 +158,11 @@ class RunRecorder:
             [names[k] for k in top.indices.tolist()],
             [f"{p:.6f}" for p in top.values.tolist()],
             [names[k] for k in final.vac_predictions.tolist()],
+            [f"{p:.6f}" for p in final.vac_confidence.tolist()],
             [names[k] for k in final.text_predictions.tolist()],
+            [f"{p:.6f}" for p in final.text_confidence.tolist()],
         ]
-        head = ["path", "class", "probability", "vac", "lac"]
+        head = list(PREDICTION_COLUMNS)
         if held_out.labels is not None:
             head.append("label")
             columns.append([names[k] for k in held_out.labels.tolist()])
@@ -245,9 +251,11 @@ def sample_features(task: AdaptationTask, before: dict[str, torch.Tensor], heads
     """The sample rows as every part of the trained method sees them, for figures.
 
     Returns:
-        ``before`` with ``<side>_lac``, ``_vac`` (m, D) and ``_bottleneck_after`` (m, H), float16.
+        ``before`` with ``<side>_lac``, ``_vac`` (m, D) and ``_bottleneck_after`` (m, H), float16, and
+        ``source_labels`` (m,).
     """
     sample = dict(before)
+    sample["source_labels"] = task.source.labels.cpu()[before["source_rows"]]
     for side, domain in (("source", task.source), ("target", task.target)):
         x = domain.features[before[f"{side}_rows"].to(domain.features.device)].unsqueeze(0)
         f_vac = heads.vac(x)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from unimos_pipe.errors import UserError
+from unimos_pipe.identity import EncoderIdentity
 from unimos_pipe.manifest import NO_LABEL
 from unimos_pipe.store import DomainFeatures, FeatureStore, unit_rows
 
@@ -68,6 +69,7 @@ class PairData:
     task: AdaptationTask
     held_out: HeldOutLabels
     scored_paths: tuple[str, ...]  # of the rows that are scored
+    encoder: EncoderIdentity
     shard_digests: dict[str, list[str]]
 
 
@@ -119,7 +121,7 @@ class PairLoader:
         digests = {
             part: list(digests) for side in (source_domain, target_domain, scored) for part, digests in side.digests
         }
-        return PairData(task, held_out, scored.paths, {**digests, "text": [text_digest]})
+        return PairData(task, held_out, scored.paths, target_domain.encoder, {**digests, "text": [text_digest]})
 
 
 def _same_encoder(source: DomainFeatures, target: DomainFeatures) -> None:

@@ -1,9 +1,10 @@
 """``unimos-pipe sweep``: a whole recipe, and the table it was made for."""
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from unimos_pipe.cli.options import (
 )
 from unimos_pipe.config import ENCODERS
 from unimos_pipe.console import Output
-from unimos_pipe.files import only_one, writable_folder
+from unimos_pipe.files import only_one, writable_folder, write_text
 from unimos_pipe.layout import default_cache, find_encoder_folder
 from unimos_pipe.manifest import DatasetSpec
 
@@ -126,6 +127,7 @@ def sweep_features(
     printed = published_rows(recipe.paper, spec) if recipe.paper else []
     writable_folder(folder, "--runs")
     with only_one(folder):
+        write_text(folder / "recipe.json", json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n")
         failed = run_sweep(output, recipe.title or recipe.name, plans, loader, folder, lockstep, also, printed, ray)
     if failed:
         sys.exit(1)

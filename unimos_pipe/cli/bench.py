@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from unimos_pipe.cli.bench_adapt import bench_adapt
-from unimos_pipe.cli.bench_adapt import bench_adapt
 from unimos_pipe.cli.extract import sizes_option
 from unimos_pipe.cli.options import DataOptions, data_options, device_option
 from unimos_pipe.console import Output

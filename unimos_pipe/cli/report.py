@@ -4,6 +4,7 @@ import importlib.util
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -52,8 +53,20 @@ def report(
 
     Tables are also written as Markdown, CSV and LaTeX, figures as PNG and SVG.
     """
-    if missing := [package for module, package in NEEDS.items() if importlib.util.find_spec(module) is None]:
+    if missing := missing_packages():
         raise UserError(f"report needs {', '.join(missing)}", todo="Install it with: pip install 'unimos-pipe[report]'")
+    write_report(output, runs, out, pair=pair, data_root=data_root, cache=cache or default_cache())
+
+
+def missing_packages() -> list[str]:
+    """What has to be installed before a report can be made."""
+    return [package for module, package in NEEDS.items() if importlib.util.find_spec(module) is None]
+
+
+def write_report(
+    output: Output, runs: Sequence[Path], out: Path, *, pair: str | None, data_root: Path | None, cache: Path
+) -> None:
+    """Make the report of some folders' runs and say where it is."""
     writable_folder(out, "--out")
 
     from unimos_pipe.report import STEPS, make_report
@@ -71,7 +84,7 @@ def report(
             command=command,
             pair=pair,
             data_root=data_root,
-            cache=cache or default_cache(),
+            cache=cache,
             on_step=advance,
         )
     for line in left_out:

@@ -1,4 +1,4 @@
-"""``unimos-pipe run``: a recipe from images to its table, both stages."""
+"""``unimos-pipe run``: a recipe from images to its report, both stages."""
 
 import shlex
 from dataclasses import replace
@@ -17,6 +17,7 @@ from unimos_pipe.cli.options import (
     protocol_option,
     runs_option,
 )
+from unimos_pipe.cli.report import missing_packages, write_report
 from unimos_pipe.cli.sweep import sweep_features
 from unimos_pipe.config import ENCODERS
 from unimos_pipe.console import Output
@@ -63,7 +64,7 @@ def run(
     also: tuple[str, ...],
     dry_run: bool,
 ) -> None:
-    """Run a recipe from images to its table: encode what is missing, then sweep.
+    """Run a recipe from images to its report: encode what is missing, sweep, and make the page.
 
     \b
     RECIPE is a name or a .toml file. Examples:
@@ -97,6 +98,13 @@ def run(
     else:
         features = find_encoder_folder(data.cache, spec.name, encoder, None, data.extract_command)
     sweep_features(output, chosen, spec, features, data.extract_command, device, runs_folder, lockstep, also, dry_run)
+    folder = runs_folder / chosen.name
+    if dry_run:
+        return
+    if missing_packages():
+        output.note("for a report of it: pip install 'unimos-pipe[report]', then unimos-pipe report " + str(folder))
+    else:
+        write_report(output, [folder], folder / "report", pair=None, data_root=data_root, cache=data.cache)
 
 
 def _missing_domains(data: DataOptions, domains: list[str]) -> list[str]:

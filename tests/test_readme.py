@@ -19,6 +19,14 @@ SMALL_RECIPES = {  # in the place of the ones that take minutes or real data
 }
 
 
+QUICK = {  # added to commands that measure at full size, or ask
+    "bench extract": ("--images", "32", "--rounds", "1", "--plain", "16"),
+    "bench store": ("--rows", "2000", "--rounds", "1"),
+    "bench adapt": ("--size", "icons"),
+    "cache prune": ("--yes",),
+}
+
+
 def commands() -> list[str]:
     """Every unimos-pipe line of the README's shell blocks, in order, continued lines joined."""
     blocks = re.findall(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -58,7 +66,7 @@ def test_every_command_of_the_readme_runs(cli, home):
         words = [str(Path(word).expanduser()) if word.startswith("~") else word for word in words]
         if words[0] in ("sweep", "run"):
             words[1] += ".toml"
-        answer = cli(*words)
+        answer = cli(*words, *next((more for start, more in QUICK.items() if " ".join(words).startswith(start)), ()))
         assert answer.code == 0, f"{line}\n{answer.err}"
 
 

@@ -137,7 +137,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         encoder = self.encoder()
         batches = [list(range(i, min(i + batch_size, len(images)))) for i in range(0, len(images), batch_size)]
         stream = read_batches(
-            Path(), images, batches, encoder.preprocess, workers, pin_memory=encoder.device.type == "cuda"
+            Path(), images, batches, encoder.preprocess, workers, on_gpu=encoder.device.type == "cuda"
         )
         for rows, (good, pixels, bad) in zip(batches, stream, strict=True):
             whole = [torch.full((len(rows), len(self.classes)), float("nan")) for _ in range(3)]

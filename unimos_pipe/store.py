@@ -142,7 +142,7 @@ class FeatureStore:
                 got=_brief(got, wanted),
                 todo=f"Run: {self.extract} --domain {domain} --force",
             )
-        return torch.from_numpy(shard.text_features), shard.digest
+        return torch.from_numpy(shard.text_features.copy()), shard.digest
 
 
 def _encoder_part(header: ImageHeader) -> EncoderIdentity:

@@ -263,7 +263,8 @@ def test_no_network_and_no_local_weights(cli, miniature, tmp_path, monkeypatch):
     assert (answer.code, answer.err) == (
         2,
         "Error: weights 'openai' of RN50-quickgelu are not on this machine and cannot be downloaded (Temporary failure "
-        "in name resolution). Connect to the network once, or pass --pretrained the path of a local file\n",
+        "in name resolution). Connect to the network once, or bring open_clip_model.safetensors from "
+        "https://huggingface.co/timm/resnet50_clip.openai here and pass --pretrained its path\n",
     )
     answer = cli(*args, "--encoder", "RN50", "--pretrained", "weights/none.pt")
     assert (answer.code, answer.err) == (

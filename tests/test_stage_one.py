@@ -1,6 +1,7 @@
 """Stage one end to end: rows, shard sizes, resuming, identities and refusals."""
 
 import csv
+import json
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,9 @@ import torch
 from conftest import draw
 from PIL import Image
 
-from unimos_pipe.config import ENCODERS, fingerprint
+from unimos_pipe.config import ENCODERS, EncoderSpec, fingerprint
 from unimos_pipe.encoder import EMBEDDED, ClipEncoder
-from unimos_pipe.errors import RunError, StaleCacheError
+from unimos_pipe.errors import RunError, StaleCacheError, UserError
 from unimos_pipe.extract import extract_images, extract_text
 from unimos_pipe.identity import EncoderIdentity, ImageIdentity, TextIdentity, encoder_id
 from unimos_pipe.layout import found_shards, text_path
@@ -220,3 +221,49 @@ def test_bad_images_fail_the_run_after_the_good_shards_or_are_left_out(miniature
     assert found.paths == tuple(path for path in manifest.paths if path != "circle/3.png")
     headers = [read_image_shard(path).header for _, _, path in found_shards(tmp_path / "light")]
     assert [path for header in headers for path, _ in header.skipped] == ["circle/3.png"]
+
+
+def local_model(folder: Path) -> Path:
+    """A model folder in open_clip's own layout, from the embedded encoder."""
+    folder.mkdir()
+    config = {"model_cfg": json.loads((EMBEDDED / "tinyclip-r24-64.json").read_text()), "preprocess_cfg": {"size": 64}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    shutil.copy(EMBEDDED / "tinyclip-r24-64.safetensors", folder / "open_clip_model.safetensors")
+    return folder
+
+
+def test_a_model_folder_is_an_encoder(encoder, tmp_path):
+    folder = local_model(tmp_path / "model")
+    spec = EncoderSpec(f"local-dir:{folder}")
+    found = ClipEncoder(spec, CPU)
+    assert found.identity == replace(encoder.identity, model=f"local-dir:{folder}")
+    assert found.encode_texts(["a cup"]).equal(encoder.encode_texts(["a cup"]))
+    assert encoder_id(spec, found.identity).startswith(f"{str(folder).replace('/', '-').replace('_', '-')}_fp32-")
+    (folder / "open_clip_model.safetensors").unlink()
+    with pytest.raises(UserError) as caught:
+        ClipEncoder(spec, CPU)
+    assert str(caught.value) == (
+        f"model folder {folder}: expected open_clip_config.json and a weights file in it, got open_clip_config.json"
+    )
+    (folder / "open_clip_config.json").write_text("{}")
+    local_model(tmp_path / "other")
+    (tmp_path / "other" / "open_clip_config.json").write_text('{"model_cfg": {}}')
+    with pytest.raises(UserError, match=r"its configuration lacks embed_dim, vision_cfg or text_cfg$"):
+        ClipEncoder(EncoderSpec(f"local-dir:{tmp_path / 'other'}"), CPU)
+
+
+def test_a_hub_model_out_of_reach_says_which_file_to_bring(monkeypatch):
+    from unimos_pipe import encoder as module
+
+    def unreachable(name):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(module, "download_pretrained_from_hf", unreachable)
+    monkeypatch.setattr(module.open_clip, "get_model_config", lambda name: {})
+    with pytest.raises(UserError) as caught:
+        ClipEncoder(EncoderSpec("hf-hub:owner/name"), CPU)
+    assert str(caught.value) == (
+        "weights of hf-hub:owner/name are not on this machine and cannot be downloaded (no route to host). Connect to "
+        "the network once, or bring open_clip_model.safetensors from https://huggingface.co/owner/name here and pass "
+        "--pretrained its path"
+    )

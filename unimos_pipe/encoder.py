@@ -16,15 +16,16 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.factory import _find_checkpoint_in_dir
 from open_clip.modified_resnet import ModifiedResNet
-from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from open_clip.pretrained import download_pretrained, download_pretrained_from_hf, get_pretrained_cfg
 from safetensors import SafetensorError
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from unimos_pipe.config import ENCODERS, EncoderSpec
 from unimos_pipe.decode import DECODER
 from unimos_pipe.errors import UserError, listing
-from unimos_pipe.identity import EncoderIdentity, is_weights_path, readable_name
+from unimos_pipe.identity import EncoderIdentity, is_weights_path, names_its_weights, readable_name
 from unimos_pipe.images import readable_sample
 
 EMBEDDED = Path(__file__).parent / "embedded" / "tiny_clip"
@@ -56,12 +57,12 @@ class ClipEncoder:
                 activation that does not match the weights.
         """
         open_clip.add_model_config(EMBEDDED)
-        if spec.model not in open_clip.list_models():
+        if not names_its_weights(spec.model) and spec.model not in open_clip.list_models():
             close = [name for name in open_clip.list_models() if name.lower().startswith(spec.model[:4].lower())]
             raise UserError(f"open_clip has no model {spec.model!r}; close: {listing(close, 12)}")
         weights = find_weights(spec)
         sha256 = file_sha256(weights)
-        config = open_clip.get_model_config(spec.model)
+        config = _config(spec.model)
         activation = "QuickGELU" if config.get("quick_gelu") else "GELU"
         _refuse_wrong_activation(spec, weights, sha256, activation)
         with _quiet_logging():
@@ -201,11 +202,16 @@ def native_half(device: torch.device) -> str | None:
 
 
 def find_weights(spec: EncoderSpec) -> Path:
-    """The weights file of a spec: the embedded one, a local path, or a tag's file, downloaded if need be.
+    """The weights file of a spec: the embedded one, a local path, a folder's, or a tag's, downloaded if need be.
 
     Raises:
-        UserError: the path or tag does not exist, or the download failed.
+        UserError: the path or tag does not exist, or the download failed (says which file to bring, and from where).
     """
+    if spec.model.startswith("local-dir:"):
+        return _folder_weights(Path(spec.model.removeprefix("local-dir:")))
+    if spec.model.startswith("hf-hub:"):
+        name = spec.model.removeprefix("hf-hub:")
+        return _download(lambda: download_pretrained_from_hf(name), f"of {spec.model}", _hub_file(name))
     if spec.pretrained == "embedded":
         return EMBEDDED / f"{spec.model}.safetensors"
     if is_weights_path(spec.pretrained):
@@ -220,15 +226,50 @@ def find_weights(spec: EncoderSpec) -> Path:
             f"{spec.model} has no weights tag {spec.pretrained!r}; known: {listing(known, 12)}; "
             "or pass --pretrained a local file"
         )
+    source = _hub_file(tag["hf_hub"]) if tag.get("hf_hub") else tag["url"]
+    return _download(lambda: download_pretrained(tag), f"{spec.pretrained!r} of {spec.model}", source)
+
+
+def _download(fetch: Callable[[], str], what: str, source: str) -> Path:
+    """Fetch a weights file, or say where it is to be had."""
     try:
         with _quiet_logging():
-            return Path(download_pretrained(tag))
+            return Path(fetch())
     except Exception as error:  # the hub client raises its own kinds; all mean the same to the user
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"weights {spec.pretrained!r} of {spec.model} are not on this machine and cannot be downloaded ({reason}). "
-            "Connect to the network once, or pass --pretrained the path of a local file"
+            f"weights {what} are not on this machine and cannot be downloaded ({reason}). Connect to the network once, "
+            f"or bring {source} here and pass --pretrained its path"
         ) from None
+
+
+def _hub_file(entry: str) -> str:
+    """Where a person finds the weights of a hub entry, ``owner/name/`` or ``owner/name/file``."""
+    owner, name, *file = entry.rstrip("/").split("/")
+    return f"{file[0] if file else 'open_clip_model.safetensors'} from https://huggingface.co/{owner}/{name}"
+
+
+def _folder_weights(folder: Path) -> Path:
+    """The weights file that open_clip takes from a ``local-dir:`` folder. Raises UserError if there is none."""
+    found = _find_checkpoint_in_dir(folder) if (folder / "open_clip_config.json").is_file() else None
+    if found is None:
+        raise UserError(
+            f"model folder {folder}",
+            expected="open_clip_config.json and a weights file in it",
+            got="neither" if not folder.is_dir() else listing(sorted(path.name for path in folder.iterdir())),
+        )
+    return Path(found)
+
+
+def _config(model: str) -> dict:
+    """A model's configuration by name or schema. Raises UserError if a folder's cannot be read."""
+    try:
+        config = open_clip.get_model_config(model)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {model}: its configuration cannot be read: {error}") from None
+    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
+        raise UserError(f"model {model}: its configuration lacks embed_dim, vision_cfg or text_cfg")
+    return config
 
 
 def recorded_spec(identity: EncoderIdentity, encoder_id: str, weights: Path | None = None) -> EncoderSpec:
@@ -259,7 +300,8 @@ def file_sha256(path: Path) -> str:
 
 def _refuse_wrong_activation(spec: EncoderSpec, weights: Path, sha256: str, activation: str) -> None:
     """OpenAI's weights in a GELU model give wrong text features without a warning."""
-    openai = spec.pretrained == "openai" or "openai" in str(weights).lower() or sha256 in _openai_hashes()
+    tagged = spec.pretrained == "openai" and not names_its_weights(spec.model)
+    openai = tagged or "openai" in str(weights).lower() or sha256 in _openai_hashes()
     if openai and activation != "QuickGELU":
         raise UserError(
             f"{weights.name} are OpenAI's weights and need QuickGELU",

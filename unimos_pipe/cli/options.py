@@ -10,6 +10,7 @@ import click
 
 from unimos_pipe.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, PromptSpec, build
 from unimos_pipe.errors import UserError, listing
+from unimos_pipe.identity import names_its_weights
 from unimos_pipe.layout import default_cache, find_encoder_folder
 from unimos_pipe.manifest import PROTOCOLS, DatasetSpec, load_spec
 
@@ -43,7 +44,9 @@ def data_options(command: Callable) -> Callable:
         help="Data set: a known name, or a spec file of your own.",
     )
     @click.option("--encoder", metavar="NAME", help=f"Encoder preset: {', '.join(ENCODERS)}. Default: the data set's.")
-    @click.option("--model", metavar="NAME", help="open_clip model, instead of the preset's.")
+    @click.option(
+        "--model", metavar="NAME", help="open_clip model, hf-hub:OWNER/NAME or local-dir:PATH, instead of the preset's."
+    )
     @click.option(
         "--pretrained", metavar="TAG|FILE", help="open_clip weights tag or a local file, instead of the preset's."
     )
@@ -129,7 +132,9 @@ def encoder_spec(preset: str, model: str | None, pretrained: str | None, precisi
         raise UserError(
             f"unknown encoder {preset!r}; known: {listing(ENCODERS, 20)}; others by --model and --pretrained"
         )
-    if model and not pretrained:
+    if model and names_its_weights(model) and pretrained:
+        raise UserError(f"--model {model} names its own weights; leave out --pretrained")
+    if model and not pretrained and not names_its_weights(model):
         raise UserError("--model needs --pretrained: which weights it is to load (a tag or a file)")
     chosen = {"model": model, "pretrained": pretrained}
     return replace(ENCODERS[preset], precision=precision, **{key: value for key, value in chosen.items() if value})

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from unimos_pipe.errors import RunError, listing
 
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
+STALL_SECONDS = 600  # without a batch: a decoder hangs where no signal reaches it
 
 DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
 
@@ -149,7 +150,7 @@ def read_batches(
         pin_memory=on_gpu,
         prefetch_factor=2 if workers else None,
         worker_init_fn=None if on_gpu else _yield_cores,
-        timeout=5 * DECODE_SECONDS if workers else 0,
+        timeout=STALL_SECONDS if workers else 0,
     )
     stream = iter(loader)
     for rows in batches:

@@ -14,6 +14,7 @@ from unimos_pipe.decode import Picture, decode, reason_of
 from unimos_pipe.errors import RunError, listing
 
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
+STALL_SECONDS = 600  # without a batch: a decoder hangs where no signal reaches it
 
 
 class _Rows(Dataset):
@@ -98,7 +99,7 @@ def read_batches(
         pin_memory=on_gpu,
         prefetch_factor=2 if workers else None,
         worker_init_fn=None if on_gpu else _yield_cores,
-        timeout=5 * DECODE_SECONDS if workers else 0,
+        timeout=STALL_SECONDS if workers else 0,
     )
     stream = iter(loader)
     for rows in batches:

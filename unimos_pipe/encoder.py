@@ -92,7 +92,7 @@ class ClipEncoder:
         self.device = device
         self.dtype = DTYPES[spec.precision]
         self.preprocess = Geometry(transform)
-        self._scale, self._shift = _per_pixel(transform.transforms[-1], device)
+        self.value_range = _per_pixel(transform.transforms[-1], device)
         preprocessing = {**open_clip.get_model_preprocess_cfg(self.model), "decoder": DECODER}
         self.identity = EncoderIdentity(
             sha256, spec.model, activation, json.dumps(preprocessing, sort_keys=True), spec.precision
@@ -113,7 +113,7 @@ class ClipEncoder:
         """
         n, height, width, _ = pixels.shape
         lines = pixels.reshape(n, height, width * 3)
-        scale, shift = self._scale.repeat(width), self._shift.repeat(width)
+        scale, shift = (part.repeat(width) for part in self.value_range)
         inputs = torch.empty(lines.shape, dtype=self.dtype, device=self.device)
         step = 4 if self.device.type == "cpu" else n
         for first in range(0, n, step):

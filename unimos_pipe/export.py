@@ -61,16 +61,18 @@ class _HeadsGraph(torch.nn.Module):
 
 
 class _ImageGraph(torch.nn.Module):
-    """(n, 3, H, W) preprocessed pixels -> the same, through the frozen image encoder."""
+    """(n, H, W, 3) uint8 pixels, resized and cropped as CLIP's -> the same, through the frozen image encoder."""
 
     def __init__(self, model: AdaptedModel):
         super().__init__()
         encoder = model.encoder()
         self.visual, self.dtype = encoder.model.visual, encoder.dtype
+        self.scale, self.shift = encoder.value_range
         self.heads = _HeadsGraph(model)
 
     def forward(self, pixels):
-        return self.heads(self.visual(pixels.to(self.dtype)).float())
+        values = (self.shift + pixels.float() * self.scale).permute(0, 3, 1, 2)
+        return self.heads(self.visual(values.to(self.dtype)).float())
 
 
 def _pixels(model: AdaptedModel, images: list[Path]) -> torch.Tensor:

@@ -51,7 +51,9 @@ def test_both_stages_and_only_what_is_missing(cli, miniature, recipe, tmp_path):
 
     shutil.rmtree(miniature.root / "dark")  # stage two and complete features need no images
     again = cli("run", recipe, *place)
-    assert (again.code, again.out) == (0, first.out)
+    shown, page = again.out.rsplit("\n", 2)[:2]
+    assert (again.code, shown) == (0, first.out.rsplit("\n", 2)[0])
+    assert page.startswith(f"{tmp_path / 'runs' / 'r' / 'report' / 'report.html'}: 4 run(s), ")
     assert again.err == f"0 run(s) trained, 4 kept, 0 failed, in {tmp_path / 'runs' / 'r'}\n"
 
     (features,) = (tmp_path / "c" / "mini").iterdir()

@@ -155,7 +155,10 @@ def build(cls: type, values: Mapping[str, Any], where: str):
 
 
 def collect(cls: type, values: Mapping[str, Any], prefix: str, problems: list[str]):
-    """As :func:`build`, but faults are added to ``problems`` with ``prefix``; None where a field is missing."""
+    """As :func:`build`, but faults are added to ``problems`` with ``prefix``.
+
+    Fields at fault keep their defaults, so that the rest can be looked at; None where a required one is at fault.
+    """
     known = {entry.name: entry for entry in fields(cls)}
     unknown = [f"{prefix}{key}" for key in values if key not in known]
     if unknown:
@@ -171,8 +174,9 @@ def collect(cls: type, values: Mapping[str, Any], prefix: str, problems: list[st
                 problems.append(f"{prefix}{name}: expected a table, got {values[name]!r}")
         else:
             value, fault = _convert(entry, values[name])
-            chosen[name] = value
-            if fault:
+            if fault is None:
+                chosen[name] = value
+            else:
                 problems.append(f"{prefix}{name}: {fault}")
     missing = [
         f"{prefix}{name}"
@@ -181,8 +185,10 @@ def collect(cls: type, values: Mapping[str, Any], prefix: str, problems: list[st
     ]
     if missing:
         problems.append(f"missing {listing(missing)}")
+    try:
+        return cls(**chosen)
+    except TypeError:  # a required field is missing or of the wrong type
         return None
-    return cls(**chosen)
 
 
 def _convert(entry, value):

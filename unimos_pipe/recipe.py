@@ -102,7 +102,7 @@ def check_recipe(values: Mapping[str, Any], where: str) -> tuple[Recipe, Dataset
     problems: list[str] = []
     recipe = collect(Recipe, values, "", problems)
     spec = None
-    if recipe is not None and not problems:  # values of another type would only trip what looks into them
+    if recipe is not None:
         try:
             spec = load_spec(recipe.dataset)
         except UserError as error:
@@ -122,6 +122,7 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     if unknown := [name for name in recipe.variants if name not in VARIANTS]:
         faults.append(f"unknown variant {listing(unknown)} (known: {listing(VARIANTS)})")
     collect(MethodSpec, recipe.set, "set.", faults)
+    tables = {section: table for section, table in recipe.set.items() if isinstance(table, Mapping)}
     options = dict(option_fields())
     for name, choices in recipe.grid.items():
         if name not in options:
@@ -132,7 +133,7 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
             for value in choices:
                 collect(MethodSpec, nested({name: value}), "grid ", faults)
     fixed = {name: variant for variant in recipe.variants for name in VARIANTS.get(variant, {})}
-    changed = {*recipe.grid, *(f"{section}.{key}" for section, table in recipe.set.items() for key in table)}
+    changed = {*recipe.grid, *(f"{section}.{key}" for section, table in tables.items() for key in table)}
     faults += [
         f"variant {fixed[name]} is defined by {name}; do not set it as well" for name in changed if name in fixed
     ]

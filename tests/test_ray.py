@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from unimos_pipe.engine import RayOptions, ray_jobs
-from unimos_pipe.errors import RunError, UserError
+from unimos_pipe.errors import UserError
 from unimos_pipe.layout import found_shards
+from unimos_pipe.manifest import load_spec
+from unimos_pipe.prompts import clean_class_name
 from unimos_pipe.shard import read_image_shard
 
 ray = pytest.importorskip("ray")
@@ -32,18 +34,12 @@ def features(cache: Path, domain: str) -> np.ndarray:
     return np.concatenate([read_image_shard(path).image_features for _, _, path in found_shards(folder)])
 
 
-def _square(number: int, offset: int) -> int:
-    if number == 3:
-        raise RunError("three is too much")
-    return number * number + offset
-
-
 def test_jobs_give_their_results_and_their_errors(two_machines):
     with ray_jobs(RayOptions(two_machines.address)) as run:
-        assert dict(run(_square, [1, 2, 4], 10)) == {1: 11, 2: 14, 4: 26}
-        with pytest.raises(RunError) as caught:
-            list(run(_square, [2, 3], 10))
-    assert str(caught.value) == "three is too much"
+        assert dict(run(clean_class_name, ["Alarm_Clock", "cup"])) == {"Alarm_Clock": "Alarm Clock", "cup": "cup"}
+        with pytest.raises(UserError) as caught:
+            list(run(load_spec, ["icons", "nothing"]))
+    assert str(caught.value).startswith("unknown data set 'nothing'; known: ")
     with pytest.raises(UserError) as caught, ray_jobs(RayOptions(two_machines.address, cpus=64)):
         pass
     assert str(caught.value) == (

@@ -1,6 +1,7 @@
 """Where independent jobs run when one process is not enough: Ray, which schedules them and retries lost ones."""
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +39,9 @@ def ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[Any, 
     started = not ray.is_initialized()
     if started:
         try:
+            _answers(options.address)
             ray.init(address=options.address or "local", log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"no Ray cluster at {options.address}: {reason}. Start one with: ray start --head"
@@ -56,6 +58,13 @@ def ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[Any, 
     finally:
         if started:
             ray.shutdown()
+
+
+def _answers(address: str | None) -> None:
+    """Raise OSError if nobody listens at a HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _run(ray, options: RayOptions, function: Callable, jobs: Sequence, shared: tuple) -> Iterator[tuple[Any, Any]]:

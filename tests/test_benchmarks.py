@@ -1,4 +1,4 @@
-"""A miniature of every benchmark in its published layout, through the command line: scan, check, extract, adapt."""
+"""A miniature of every benchmark in its published layout, by command line: scan, check, extract, adapt, report."""
 
 import csv
 import json
@@ -160,6 +160,13 @@ def test_a_benchmark_from_its_published_layout(cli, tmp_path, monkeypatch, case)
     scanned = cli("manifest", "scan", "--domain", f"own={root / case.folder}", "-o", own, *TINY)
     assert scanned.code == 0
     assert set(load_spec(str(own)).classes) <= set(spec.classes)
+
+    page = tmp_path / "report"
+    reported = cli("report", runs, "--out", page, "--cache", cache)
+    assert reported.code == 0
+    assert reported.out.startswith(f"{page / 'report.html'}: {len(protocols)} run(s), ")
+    shown = (page / "report.html").read_text(encoding="utf-8")
+    assert all(protocol in shown for protocol in protocols)
 
 
 def check_run(spec: DatasetSpec, run: Path, root: Path, case: Case, protocol: str) -> None:

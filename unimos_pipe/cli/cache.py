@@ -7,17 +7,11 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.cli.options import device_option
+from unimos_pipe.cli.options import cache_option, device_option
 from unimos_pipe.console import Output
 from unimos_pipe.errors import PipeError, UserError, listing
 from unimos_pipe.layout import default_cache
 
-cache_option = click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.",
-)
 CLOSE = 0.999  # between stored float16 features and the same images encoded again
 
 

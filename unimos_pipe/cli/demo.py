@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from unimos_pipe.cli.extract import encode
-from unimos_pipe.cli.options import DataOptions, device_option, runs_option
+from unimos_pipe.cli.options import DataOptions, cache_option, device_option, runs_option
 from unimos_pipe.config import DEFAULT_TEMPLATE, ENCODERS
 from unimos_pipe.console import Output
 from unimos_pipe.files import writable_folder
@@ -16,12 +16,7 @@ from unimos_pipe.manifest import load_spec
 
 @click.command()
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs per pair, seeds 0, 1, ...")
-@click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.",
-)
+@cache_option
 @device_option
 @runs_option
 @click.pass_obj

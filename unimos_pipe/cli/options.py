@@ -33,6 +33,14 @@ class DataOptions:
         )
 
 
+cache_option = click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.",
+)
+
+
 def data_options(command: Callable) -> Callable:
     """Add the options of :class:`DataOptions` to a command, which gets them as ``data``."""
 
@@ -71,12 +79,7 @@ def data_options(command: Callable) -> Callable:
         metavar="DOMAIN=WORD",
         help="Another word for a domain in its prompts; repeatable.",
     )
-    @click.option(
-        "--cache",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.",
-    )
+    @cache_option
     @functools.wraps(command)
     def wrapped(
         *args, dataset, encoder, model, pretrained, precision, templates, words, cache, encoder_id=None, **kwargs

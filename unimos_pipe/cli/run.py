@@ -11,6 +11,7 @@ from unimos_pipe.cli.extract import encode
 from unimos_pipe.cli.options import (
     DataOptions,
     also_option,
+    cache_option,
     data_root_options,
     device_option,
     lockstep_option,
@@ -32,12 +33,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("recipe", metavar="RECIPE")
 @data_root_options
-@click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.",
-)
+@cache_option
 @click.option("--pretrained", metavar="TAG|FILE", help="Weights of the encoder, instead of the preset's.")
 @click.option("--seeds", type=click.IntRange(1), help="Seeds per pair, instead of the recipe's.")
 @protocol_option

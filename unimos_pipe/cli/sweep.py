@@ -13,6 +13,7 @@ import click
 
 from unimos_pipe.cli.options import (
     also_option,
+    cache_option,
     device_option,
     engine_options,
     lockstep_option,
@@ -31,12 +32,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe", metavar="RECIPE")
-@click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.",
-)
+@cache_option
 @click.option("--pretrained", metavar="TAG|FILE", help="Weights the features were made with, if not the preset's.")
 @click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
 @click.option("--seeds", type=click.IntRange(1), help="Seeds per pair, instead of the recipe's.")

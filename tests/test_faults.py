@@ -1,6 +1,7 @@
 """What may go wrong around stage one, and what then happens: the README's table of promises, line by line."""
 
 import ast
+import ctypes
 import os
 import resource
 import shutil
@@ -297,15 +298,22 @@ def test_an_image_that_hangs_the_decoder_is_a_bad_image(workers, light, encoder,
     )
 
 
-def test_a_decoder_that_crashes_its_process_names_the_batch(light, encoder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "fault",
+    [lambda: os._exit(9), lambda: ctypes.PyDLL(None).sleep(60)],
+    ids=["crashes", "hangs in C, where no signal reaches it"],
+)
+def test_a_decoder_that_takes_its_process_along_names_the_batch(fault, light, encoder, tmp_path, monkeypatch):
     plain = images.decode
-    monkeypatch.setattr(
-        images, "decode", lambda path: os._exit(9) if str(path).endswith("circle/3.png") else plain(path)
-    )
+    monkeypatch.setattr(images, "HANG_SECONDS", 0.5)
+    monkeypatch.setattr(images, "decode", lambda path: fault() if path.name == "3.png" else plain(path))
     with pytest.raises(RunError) as caught:
         extract_images(light, encoder, tmp_path, workers=1, shard_size=8, batch_size=8)
-    assert str(caught.value).startswith(f"the decoder hung or crashed in {light.root}, in or just after ")
-    assert str(caught.value).endswith("Finished shards are kept; remove the file, or see it fail with --workers 0")
+    assert str(caught.value) == (
+        f"the decoder hung or crashed in {light.root}, in or just after bar/0.png, bar/1.png, bar/2.png and 5 more "
+        "(or memory ran out). Finished shards are kept; remove the file, or see it fail with --workers 0"
+    )
+    assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL  # torch's own handler would raise in whatever runs
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):

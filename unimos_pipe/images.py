@@ -1,20 +1,22 @@
 """From image files to the encoder's input, in worker processes; a bad file is named, never guessed at."""
 
 import contextlib
+import faulthandler
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from unimos_pipe.decode import Picture, decode, reason_of
 from unimos_pipe.errors import RunError, listing
 
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
-STALL_SECONDS = 600  # without a batch: a decoder hangs where no signal reaches it
+HANG_SECONDS = 120  # a decoder that no signal reaches: its worker ends itself
 
 
 class _Rows(Dataset):
@@ -30,7 +32,7 @@ class _Rows(Dataset):
         entry = self.paths[row]
         source = entry if isinstance(entry, Picture) else self.root / entry
         try:
-            with _at_most(DECODE_SECONDS):
+            with _at_most(DECODE_SECONDS), _or_worker_ends(HANG_SECONDS):
                 return row, self.preprocess(decode(source))
         except Exception as error:  # any decoder may raise anything; the row carries it to the caller
             return row, reason_of(error, source)
@@ -40,7 +42,7 @@ class _Rows(Dataset):
 def _at_most(seconds: float) -> Iterator[None]:
     """Raise TimeoutError in a block that takes longer, between two calls of the decoder."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only a main thread gets signals; a decoder inside one C call is caught by the loader's own limit
+        yield  # only a main thread gets signals
         return
 
     def stop(*_):
@@ -53,6 +55,20 @@ def _at_most(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _or_worker_ends(seconds: float) -> Iterator[None]:
+    """End a worker process whose block takes longer, also inside one call of C code that holds on to everything."""
+    if get_worker_info() is None:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _collate(rows):
@@ -99,9 +115,11 @@ def read_batches(
         pin_memory=on_gpu,
         prefetch_factor=2 if workers else None,
         worker_init_fn=None if on_gpu else _yield_cores,
-        timeout=STALL_SECONDS if workers else 0,
     )
-    stream = iter(loader)
+    with ThreadPoolExecutor(1) as aside:
+        # Started by a main thread, the loader would report a worker's death by a signal, in whatever runs just then;
+        # like this it does so here, within 5 seconds.
+        stream = aside.submit(iter, loader).result()
     for rows in batches:
         try:
             batch = next(stream)

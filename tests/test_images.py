@@ -126,8 +126,10 @@ def test_bad_rows_are_named_beside_the_good(tmp_path):
 
     broken_files(tmp_path)
     names = ["whole.jpg", "cut.jpg", "empty.jpg"]
-    ((good, tensor, bad),) = read_batches(tmp_path, names, [[0, 1, 2]], lambda image: torch.zeros(3), workers=0)
+    ((good, tensor, bad),) = read_batches(
+        tmp_path, names, [[0, 1, 2]], lambda image: torch.full((2, 2, 3), image.width), workers=0
+    )
     assert good == [0]
-    assert tensor.shape == (1, 3)
+    assert tensor.tolist() == [[[[64] * 3] * 2] * 2]
     assert [row for row, _ in bad] == [1, 2]
     assert bad[1][1] == "an empty file"

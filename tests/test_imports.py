@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "unimos_pipe"
 ROOMS = [
     *("__init__", "errors", "config", "files", "prompts", "manifest", "listfiles", "scan", "own_data", "paper"),
-    *("identity", "decode", "images", "manifest_check", "encoder", "device"),
+    *("identity", "memory", "decode", "images", "manifest_check", "encoder", "device"),
     *("layout", "shard", "engine", "encode", "extract", "cluster", "store", "cache", "task", "heads", "losses"),
     *("schedules", "draws", "pseudo_labels", "step", "trainer", "evaluate", "selection", "run", "checkpoint", "adapt"),
     *("baselines", "recipe", "sweep", "sweep_cluster", "summary", "bench", "bench_adapt", "forecast", "console"),

@@ -86,7 +86,7 @@ def measure_extract(
 @torch.inference_mode()
 def bare(encoder: ClipEncoder, inputs: torch.Tensor) -> None:
     """The encoder on a batch that is ready on its device, and nothing else; waits until it is done."""
-    encoder.model.encode_image(inputs)
+    encoder.forward(inputs)
     if encoder.device.type == "cuda":
         torch.cuda.synchronize(encoder.device)
 
@@ -94,8 +94,8 @@ def bare(encoder: ClipEncoder, inputs: torch.Tensor) -> None:
 class _PlainImages(Dataset):
     """One image after the other through open_clip's own transform."""
 
-    def __init__(self, manifest: Manifest, encoder: ClipEncoder):
-        self.manifest, self.transform = manifest, encoder.preprocess.transform
+    def __init__(self, manifest: Manifest, transform: Callable):
+        self.manifest, self.transform = manifest, transform
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -105,18 +105,20 @@ class _PlainImages(Dataset):
 
 
 @torch.inference_mode()
-def plain_loop(encoder: ClipEncoder, manifest: Manifest) -> tuple[torch.Tensor, float]:
+def plain_loop(
+    model: torch.nn.Module, transform: Callable, device: torch.device, manifest: Manifest
+) -> tuple[torch.Tensor, float]:
     """The loop people write: open_clip's fp32 model as it comes, a DataLoader of batches of 64 without workers.
 
     Args:
-        encoder: of precision fp32; its memory format is set back to open_clip's.
+        model, transform: from :func:`unimos_pipe.encoder.plain_model`, on ``device``.
     Returns:
         (n, D) unit-norm float32 features of the manifest's rows, and images per second.
     """
-    encoder.model.visual.to(memory_format=torch.contiguous_format)
-    loader = DataLoader(_PlainImages(manifest, encoder), PLAIN_BATCH)
+    model.eval()
+    loader = DataLoader(_PlainImages(manifest, transform), PLAIN_BATCH)
     started = time.perf_counter()
-    features = torch.cat([encoder.model.encode_image(images.to(encoder.device)).cpu() for images in loader])
+    features = torch.cat([model.encode_image(images.to(device)).cpu() for images in loader])
     rate = len(manifest) / (time.perf_counter() - started)
     return F.normalize(features, dim=-1), rate
 

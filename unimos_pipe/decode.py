@@ -11,6 +11,11 @@ Picture = Image.Image
 DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
 
 
+def blank() -> Picture:
+    """The smallest image there is."""
+    return Image.new("RGB", (1, 1))
+
+
 def decode(source: Path | Picture) -> Picture:
     """Read an image, from a file or as PIL has it open, the way a viewer shows it, as RGB: by its contents alone.
 
@@ -29,7 +34,7 @@ def decode(source: Path | Picture) -> Picture:
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
-            return image.convert("RGB")
+            return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _upright(image: Image.Image) -> Image.Image:

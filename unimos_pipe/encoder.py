@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -19,16 +20,20 @@ import torch.nn.functional as F
 from open_clip.factory import _find_checkpoint_in_dir
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.pretrained import download_pretrained, download_pretrained_from_hf, get_pretrained_cfg
+from open_clip.transform import MaybeConvertMode
 from safetensors import SafetensorError
-from torchvision.transforms import Compose, Normalize, ToTensor
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor, v2
 
 from unimos_pipe.config import ENCODERS, EncoderSpec
 from unimos_pipe.decode import DECODER
 from unimos_pipe.errors import UserError, listing
 from unimos_pipe.identity import EncoderIdentity, is_weights_path, names_its_weights, readable_name
 from unimos_pipe.images import readable_sample
+from unimos_pipe.memory import keep_freed_memory
 
 EMBEDDED = Path(__file__).parent / "embedded" / "tiny_clip"
+CACHED_PIXELS = 8 * 224 * 224
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -65,35 +70,18 @@ class ClipEncoder:
         config = _config(spec.model)
         activation = "QuickGELU" if config.get("quick_gelu") else "GELU"
         _refuse_wrong_activation(spec, weights, sha256, activation)
+        model, transform = plain_model(spec, weights, device)
         with _quiet_logging():
-            try:
-                # Weights come from the hashed file itself; a tag's own preprocessing is passed along with it.
-                tag = get_pretrained_cfg(spec.model, spec.pretrained)
-                model, _, transform = open_clip.create_model_and_transforms(
-                    spec.model,
-                    pretrained=str(weights),
-                    precision=spec.precision,
-                    device=device,
-                    weights_only=True,
-                    image_mean=tag.get("mean"),
-                    image_std=tag.get("std"),
-                    image_interpolation=tag.get("interpolation"),
-                    image_resize_mode=tag.get("resize_mode"),
-                )
-            except (RuntimeError, KeyError, ValueError, OSError, zipfile.BadZipFile, SafetensorError) as error:
-                reason = " ".join(str(error).split())[:300]
-                raise UserError(f"weights {weights} do not load into {spec.model}: {reason}") from None
             self.tokenizer = open_clip.get_tokenizer(spec.model)
-        self.model = model.eval().requires_grad_(False)
-        if any(module.training for module in self.model.modules()):
-            raise AssertionError("an encoder module stayed in training mode")
-        if isinstance(self.model.visual, ModifiedResNet):
-            self.model.visual.to(memory_format=torch.channels_last)
+        if device.type == "cpu":
+            keep_freed_memory()
+        self.model = _frozen(model)
         self.device = device
         self.dtype = DTYPES[spec.precision]
         self.preprocess = Geometry(transform)
         self.value_range = _per_pixel(transform.transforms[-1], device)
-        preprocessing = {**open_clip.get_model_preprocess_cfg(self.model), "decoder": DECODER}
+        shape = open_clip.get_model_preprocess_cfg(self.model)
+        preprocessing = {**shape, "decoder": DECODER, "resizer": self.preprocess.resizer}
         self.identity = EncoderIdentity(
             sha256, spec.model, activation, json.dumps(preprocessing, sort_keys=True), spec.precision
         )
@@ -101,8 +89,20 @@ class ClipEncoder:
     @torch.inference_mode()
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, H, W, 3) uint8 pixels as ``preprocess`` makes them -> (n, D) float32 unit-norm features on the CPU."""
-        inputs = self.scale(pixels.to(self.device, non_blocking=True))
-        return F.normalize(self.model.encode_image(inputs).float(), dim=-1).cpu()
+        features = self.forward(self.scale(pixels.to(self.device, non_blocking=True)))
+        return F.normalize(features.float(), dim=-1).cpu()
+
+    @torch.inference_mode()
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(n, 3, H, W) the encoder's input -> (n, D) features as the model gives them, on the device.
+
+        On a CPU a few images at a time, so that what passes between layers stays in its cache (RN50 in bf16: 71
+        images/s by eights, 49 by 64).
+        """
+        count, _, height, width = inputs.shape
+        if self.device.type == "cpu":
+            count = max(1, CACHED_PIXELS // (height * width))
+        return torch.cat([self.model.encode_image(part) for part in inputs.split(count)])
 
     @torch.inference_mode()
     def scale(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -129,10 +129,55 @@ class ClipEncoder:
         return F.normalize(torch.cat(parts), dim=-1).cpu()
 
 
-class Geometry:
-    """The part of CLIP's evaluation transform that needs PIL: resize (bicubic, antialiased) and crop.
+def plain_model(spec: EncoderSpec, weights: Path, device: torch.device) -> tuple[torch.nn.Module, Compose]:
+    """open_clip's model and evaluation transform as they come. Raises UserError if the weights do not fit."""
+    with _quiet_logging():
+        try:
+            # Weights come from the hashed file itself; a tag's own preprocessing is passed along with it.
+            tag = get_pretrained_cfg(spec.model, spec.pretrained)
+            model, _, transform = open_clip.create_model_and_transforms(
+                spec.model,
+                pretrained=str(weights),
+                precision=spec.precision,
+                device=device,
+                weights_only=True,
+                image_mean=tag.get("mean"),
+                image_std=tag.get("std"),
+                image_interpolation=tag.get("interpolation"),
+                image_resize_mode=tag.get("resize_mode"),
+            )
+        except (RuntimeError, KeyError, ValueError, OSError, zipfile.BadZipFile, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"weights {weights} do not load into {spec.model}: {reason}") from None
+    return model, transform
 
-    What is left, the scaling of the values, is cheaper for a whole batch on the device: see ``ClipEncoder.scale``.
+
+def _frozen(model: torch.nn.Module) -> torch.nn.Module:
+    """A model for inference alone, a ResNet in the form that computes fastest."""
+    model = model.eval().requires_grad_(False)
+    if any(module.training for module in model.modules()):
+        raise AssertionError("an encoder module stayed in training mode")
+    if isinstance(model.visual, ModifiedResNet):
+        fold_batch_norms(model.visual)
+        model.visual.to(memory_format=torch.channels_last)
+    return model
+
+
+def fold_batch_norms(net: ModifiedResNet) -> None:
+    """Fold each BatchNorm of a frozen ResNet into the convolution before it: fewer passes, the same function."""
+    for module in list(net.modules()):
+        for (conv_name, conv), (norm_name, norm) in pairwise(module.named_children()):
+            if isinstance(conv, torch.nn.Conv2d) and isinstance(norm, torch.nn.BatchNorm2d):
+                module.register_module(conv_name, fuse_conv_bn_eval(conv, norm))
+                module.register_module(norm_name, torch.nn.Identity())
+
+
+class Geometry:
+    """The part of CLIP's evaluation transform that comes before the scaling of values: resize (bicubic) and crop.
+
+    On uint8 tensors torchvision computes what PIL does in a third of the time: of the values of real photographs 0.3%
+    differ, by 2 at most. Where there are other steps than these two, PIL does them; ``resizer`` says who did, for cache
+    keys. What :meth:`ClipEncoder.scale` does is left to the device.
     """
 
     def __init__(self, transform: Compose):
@@ -140,11 +185,21 @@ class Geometry:
         *geometry, to_tensor, normalize = transform.transforms
         if not (isinstance(to_tensor, ToTensor) and isinstance(normalize, Normalize)):
             raise AssertionError(f"open_clip's transform has another form: {transform}")
-        self.transform, self.geometry = transform, Compose(geometry)
+        self.transform = transform
+        self.on_picture, self.on_tensor, self.resizer = geometry, [], "PIL"
+        if all(isinstance(step, Resize | CenterCrop | MaybeConvertMode) for step in geometry):
+            resize = [v2.Resize(step.size, step.interpolation) for step in geometry if isinstance(step, Resize)]
+            crop = [step for step in geometry if isinstance(step, CenterCrop)]
+            self.on_picture, self.on_tensor, self.resizer = [], resize + crop, "torchvision, on uint8"
 
     def __call__(self, image) -> torch.Tensor:
-        """A PIL image of any size -> (H, W, 3) uint8."""
-        return torch.from_numpy(np.array(self.geometry(image)))
+        """An RGB PIL image of any size -> (H, W, 3) uint8."""
+        for step in self.on_picture:
+            image = step(image)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        for step in self.on_tensor:
+            pixels = step(pixels)
+        return pixels.permute(1, 2, 0)
 
 
 def _per_pixel(normalize: Normalize, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -335,7 +390,7 @@ def encoder_speed(spec: EncoderSpec, device: torch.device, images: int = 4) -> t
     """
     open_clip.add_model_config(EMBEDDED)
     with _quiet_logging(), torch.random.fork_rng(devices=[]):
-        model = open_clip.create_model(spec.model, pretrained=None, precision=spec.precision, device=device).eval()
+        model = _frozen(open_clip.create_model(spec.model, pretrained=None, precision=spec.precision, device=device))
     size = open_clip.get_model_preprocess_cfg(model)["size"]
     pixels = torch.zeros(images, 3, *((size, size) if isinstance(size, int) else size), device=device)
     pixels = pixels.to(DTYPES[spec.precision])

@@ -12,30 +12,45 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from unimos_pipe.decode import Picture, decode, reason_of
+from unimos_pipe.decode import Picture, blank, decode, reason_of
 from unimos_pipe.errors import RunError, listing
+from unimos_pipe.memory import give_back_freed_memory
 
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
-HANG_SECONDS = 120  # a decoder that no signal reaches: its worker ends itself
+HANG_SECONDS = 300  # a batch whose decoder no signal reaches: its worker ends itself
+AHEAD = 2  # batches a worker may be ahead of the consumer
 
 
-class _Rows(Dataset):
-    """Rows of one folder as (row, tensor) or (row, what is wrong with the file)."""
+class _Batches(Dataset):
+    """Batches of rows of one folder, decoded into memory that is used again and again."""
 
-    def __init__(self, root: Path, paths: Sequence[str | Path | Picture], preprocess: Callable):
-        self.root, self.paths, self.preprocess = root, paths, preprocess
+    def __init__(self, root: Path, paths: Sequence, batches: Sequence[Sequence[int]], preprocess: Callable, slots: int):
+        self.root, self.paths, self.batches, self.preprocess = root, paths, batches, preprocess
+        shape = preprocess(blank()).shape
+        self.slots = torch.empty(slots, max(map(len, batches), default=0), *shape, dtype=torch.uint8)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.batches)
 
-    def __getitem__(self, row: int):
-        entry = self.paths[row]
-        source = entry if isinstance(entry, Picture) else self.root / entry
-        try:
-            with _at_most(DECODE_SECONDS), _or_worker_ends(HANG_SECONDS):
-                return row, self.preprocess(decode(source))
-        except Exception as error:  # any decoder may raise anything; the row carries it to the caller
-            return row, reason_of(error, source)
+    def __getitem__(self, number: int) -> tuple[list[int], list[tuple[int, str]]]:
+        """Fill a batch's slot; returns its good rows, whose pixels come first, and (bad row, what is wrong with it)."""
+        slot = self.slot(number)
+        good, bad = [], []
+        with _or_worker_ends(HANG_SECONDS):
+            for row in self.batches[number]:
+                entry = self.paths[row]
+                source = entry if isinstance(entry, Picture) else self.root / entry
+                try:
+                    with _at_most(DECODE_SECONDS):
+                        slot[len(good)] = self.preprocess(decode(source))
+                    good.append(row)
+                except Exception as error:  # any decoder may raise anything
+                    bad.append((row, reason_of(error, source)))
+        return good, bad
+
+    def slot(self, number: int) -> torch.Tensor:
+        """Where a batch's pixels lie."""
+        return self.slots[number % len(self.slots)]
 
 
 @contextlib.contextmanager
@@ -71,16 +86,24 @@ def _or_worker_ends(seconds: float) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _collate(rows):
-    good = [(row, image) for row, image in rows if not isinstance(image, str)]
-    bad = [(row, image) for row, image in rows if isinstance(image, str)]
-    pixels = torch.stack([image for _, image in good]) if good else None
-    return [row for row, _ in good], pixels, bad
-
-
 def _yield_cores(worker: int) -> None:
     """Decode in what the encoder's threads leave free: they work in step, and one that waits stops them all."""
-    os.nice(19)
+    if hasattr(os, "SCHED_IDLE"):  # Linux; more resolute than the lowest priority
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
+
+
+@contextlib.contextmanager
+def _page_locked(memory: torch.Tensor) -> Iterator[None]:
+    """Let a GPU copy from memory that processes share; where the driver refuses, copies are only slower."""
+    address, size = memory.data_ptr(), memory.numel()
+    refused = torch.cuda.cudart().cudaHostRegister(address, size, 0)
+    try:
+        yield
+    finally:
+        if not int(refused):
+            torch.cuda.cudart().cudaHostUnregister(address)
 
 
 def read_batches(
@@ -91,7 +114,7 @@ def read_batches(
     workers: int,
     *,
     on_gpu: bool = False,
-) -> Iterator[tuple[list[int], torch.Tensor | None, list[tuple[int, str]]]]:
+) -> Iterator[tuple[list[int], torch.Tensor, list[tuple[int, str]]]]:
     """Decode and preprocess batches of rows, in order, at most two batches per worker ahead of the consumer.
 
     Args:
@@ -100,40 +123,46 @@ def read_batches(
         batches: row numbers per batch.
         preprocess: PIL image -> (H, W, 3) uint8 tensor.
         workers: worker processes; 0 decodes in this one.
-        on_gpu: the batches go to a GPU: give them in page-locked memory (torch reuses the buffers), and let the
-            workers compete for the cores. Otherwise the encoder needs the cores, and the workers come second.
+        on_gpu: the batches go to a GPU: give them in page-locked memory, and let the workers compete for the cores.
+            Otherwise the encoder needs the cores, and the workers come second.
     Yields:
-        (good rows, (len(good), H, W, 3) uint8 pixels or None, [(bad row, reason)]) per batch.
+        (good rows, (len(good), H, W, 3) uint8 pixels, [(bad row, reason)]) per batch. The pixels' memory takes
+        another batch as soon as the next one is asked for.
     Raises:
         RunError: a worker died, or a file kept a decoder busy beyond reach; names the batch's files.
     """
+    data = _Batches(root, paths, batches, preprocess, AHEAD * workers + 1)  # the one more is in the consumer's hands
+    if workers:
+        data.slots.share_memory_()
+        give_back_freed_memory()
     loader = DataLoader(
-        _Rows(root, paths, preprocess),
-        batch_sampler=batches,
+        data,
+        batch_size=None,
         num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=on_gpu,
-        prefetch_factor=2 if workers else None,
+        collate_fn=tuple,  # as it is
+        prefetch_factor=AHEAD if workers else None,
         worker_init_fn=None if on_gpu else _yield_cores,
     )
-    with ThreadPoolExecutor(1) as aside:
-        # Started by a main thread, the loader would report a worker's death by a signal, in whatever runs just then;
-        # like this it does so here, within 5 seconds.
-        stream = aside.submit(iter, loader).result()
-    for rows in batches:
-        try:
-            batch = next(stream)
-        except RuntimeError as error:
-            if "DataLoader" not in str(error):
-                raise
-            raise RunError(
-                f"the decoder hung or crashed in {root}, in or just after {listing([paths[row] for row in rows], 3)} "
-                "(or memory ran out). Finished shards are kept; remove the file, or see it fail with --workers 0"
-            ) from None
-        yield batch
+    with _page_locked(data.slots) if on_gpu else contextlib.nullcontext():
+        with ThreadPoolExecutor(1) as aside:
+            # Started by a main thread, the loader would report a worker's death by a signal, in whatever runs just
+            # then; like this it does so here, within 5 seconds.
+            stream = aside.submit(iter, loader).result()
+        for number, rows in enumerate(batches):
+            try:
+                good, bad = next(stream)
+            except RuntimeError as error:
+                if "DataLoader" not in str(error):
+                    raise
+                raise RunError(
+                    f"the decoder hung or crashed in {root}, in or just after "
+                    f"{listing([paths[row] for row in rows], 3)} "
+                    "(or memory ran out). Finished shards are kept; remove the file, or see it fail with --workers 0"
+                ) from None
+            yield good, data.slot(number)[: len(good)], bad
 
 
 def readable_sample(files: Sequence[Path], preprocess: Callable) -> torch.Tensor | None:
     """The pixels of those files that can be read, (n, H, W, 3) uint8, or None if none can."""
-    rows = _Rows(Path(), [str(path) for path in files], preprocess)
-    return _collate([rows[row] for row in range(len(files))])[1]
+    ((_, pixels, _),) = read_batches(Path(), list(files), [range(len(files))], preprocess, workers=0)
+    return pixels if len(pixels) else None

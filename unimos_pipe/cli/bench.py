@@ -61,26 +61,27 @@ def bench_extract(
     from unimos_pipe import bench as measure
     from unimos_pipe.cli.extract import chosen_sizes, sample_files
     from unimos_pipe.device import pick_device
-    from unimos_pipe.encoder import ClipEncoder, load_encoder, readable_sample
+    from unimos_pipe.encoder import find_weights, load_encoder, plain_model, readable_sample
 
     spec = data.dataset
     root = find_root(spec, data_root, data.cache)
     manifests = [scan(spec, part, root) for name in spec.domains for part in spec.parts(name)]
     rows = measure.mixed_rows(manifests, images)
-    where = pick_device(device)
+    place = pick_device(device)
     with tempfile.TemporaryDirectory() as folder:
         chosen = data.encoder
         if random_weights:
             chosen = replace(chosen, pretrained=str(measure.random_weights(chosen.model, Path(folder))))
-        encoder = load_encoder(chosen, where, sample_files(manifests))
-        reference = ClipEncoder(replace(chosen, precision="fp32"), where) if plain else None
+        encoder = load_encoder(chosen, place, sample_files(manifests))
+        full = replace(chosen, precision="fp32")
+        reference = plain_model(full, find_weights(full), place) if plain else None
     sample = readable_sample([rows.root / path for path in rows.paths[:128]], encoder.preprocess)
     if sample is None:
         raise UserError(f"none of the first images in {rows.root} can be read")
     batch, workers = chosen_sizes(output, encoder, sample, batch_size, workers)
     pixels = sample.repeat(-(-batch // len(sample)), 1, 1, 1)[:batch]
     output.note(
-        f"{encoder.identity.model}, {encoder.identity.precision} on {where}, batches of {batch}, {workers} worker(s), "
+        f"{encoder.identity.model}, {encoder.identity.precision} on {place}, batches of {batch}, {workers} worker(s), "
         f"{len(rows)} images, {rounds} round(s) in turn; medians"
     )
     with output.progress("measuring", rounds, "rounds") as advance:
@@ -88,46 +89,44 @@ def bench_extract(
         for result in measure.measure_extract(rows, encoder, pixels, batch, workers, rounds):
             results.append(result)
             advance(1)
+    _show_rates(output, results, place.type == "cpu", *measure.peak_bytes(place))
+    if reference is not None:
+        few = measure.mixed_rows(manifests, plain)
+        pairs = []
+        for _ in range(rounds):
+            expected, plain_rate = measure.plain_loop(*reference, place, few)
+            found, rate = measure.extracted(encoder, few, batch, workers)
+            pairs.append((rate, plain_rate))
+        _show_gain(output, pairs, len(few), measure.PLAIN_BATCH, measure.smallest_cosine(found, expected))
+
+
+def _show_rates(output: Output, results: list, shared_cores: bool, resident: int, on_gpu: int) -> None:
     names = {"bare": "bare encoder", "decode": "decode and preprocess only", "end_to_end": "end to end"}
     medians = {name: statistics.median(getattr(result, name) for result in results) for name in names}
-    bound = (
-        1 / (1 / medians["bare"] + 1 / medians["decode"])
-        if where.type == "cpu"
-        else min(medians["bare"], medians["decode"])
-    )
-    ratio = statistics.median(result.end_to_end / result.bare for result in results)
+    bare, decode = medians["bare"], medians["decode"]
+    bound = 1 / (1 / bare + 1 / decode) if shared_cores else min(bare, decode)
     output.table(
         "stage one on this machine, images/s",
         ["", "images/s", "of bare"],
-        [[label, f"{medians[name]:.1f}", f"{medians[name] / medians['bare']:.1%}"] for name, label in names.items()]
-        + [["bound set by the first two", f"{bound:.1f}", f"{bound / medians['bare']:.1%}"]],
+        [[label, f"{medians[name]:.1f}", f"{medians[name] / bare:.1%}"] for name, label in names.items()]
+        + [["bound set by the first two", f"{bound:.1f}", f"{bound / bare:.1%}"]],
     )
-    resident, on_gpu = measure.peak_bytes(where)
+    ratio = statistics.median(result.end_to_end / result.bare for result in results)
     written = statistics.median(result.written for result in results)
     memory = f"{resident / 1e6:,.0f} MB" + (f", {on_gpu / 1e6:,.0f} MB on the GPU" if on_gpu else "")
     output.result(
-        f"end to end / bare, median of {rounds} pairs: {ratio:.1%}. Written {written / 1e3:,.0f} kB/s. "
+        f"end to end / bare, median of {len(results)} pairs: {ratio:.1%}. Written {written / 1e3:,.0f} kB/s. "
         f"Peak memory {memory}."
     )
-    if reference is not None:
-        _against_plain_loop(
-            output, measure, encoder, reference, measure.mixed_rows(manifests, plain), batch, workers, rounds
-        )
 
 
-def _against_plain_loop(output, measure, encoder, reference, rows, batch, workers, rounds) -> None:
-    pairs = []
-    for _ in range(rounds):
-        expected, plain_rate = measure.plain_loop(reference, rows)
-        found, rate = measure.extracted(encoder, rows, batch, workers)
-        pairs.append((rate, plain_rate))
+def _show_gain(output: Output, pairs: list[tuple[float, float]], images: int, batch: int, cosine: float) -> None:
     gain = statistics.median(rate / plain_rate for rate, plain_rate in pairs)
-    cosine = measure.smallest_cosine(found, expected)
-    rates = [statistics.median(side) for side in zip(*pairs, strict=True)]
+    rate, plain_rate = (statistics.median(side) for side in zip(*pairs, strict=True))
     output.result(
-        f"plain loop (open_clip, fp32, DataLoader of {measure.PLAIN_BATCH}, no workers) on {len(rows)} images: "
-        f"{rates[1]:.1f} images/s against {rates[0]:.1f}, {gain:.1f} times (median of {rounds} pairs); smallest cosine "
-        f"to its features, means subtracted: {cosine:.5f}"
+        f"plain loop (open_clip, fp32, DataLoader of {batch}, no workers) on {images} images: {plain_rate:.1f} "
+        f"images/s against {rate:.1f}, {gain:.1f} times (median of {len(pairs)} pairs); smallest cosine to its "
+        f"features, means subtracted: {cosine:.5f}"
     )
 
 

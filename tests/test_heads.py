@@ -8,6 +8,7 @@ from made import made_heads, made_task, small_method
 
 from unimos_pipe.config import HeadSpec
 from unimos_pipe.heads import initial_parameters, reset_tensor
+from unimos_pipe.layers import bottleneck, classify, discriminate
 
 
 def test_starting_weights_follow_the_method():
@@ -57,8 +58,9 @@ def test_layers_equal_torchs_modules():
     method = small_method()
     heads = made_heads(method, runs=2)
     x = torch.stack([made_task(seed=seed).source.features for seed in (1, 2)])
-    found = heads.bottleneck(x)
-    logits = heads.classify(found)
+    found = bottleneck(heads, x)[0]
+    logits = classify(heads, found)[0]
+    assert torch.allclose(heads.classify(found), logits, rtol=1e-12)
     for run in range(2):
         linear, norm = torch.nn.Linear(16, 12).double(), torch.nn.BatchNorm1d(12).double()
         linear.weight.data = heads.params["bottleneck_linear.weight"][run].detach()
@@ -81,6 +83,6 @@ def test_dropout_multipliers_scale_hidden_units():
     x = made_task().source.features.unsqueeze(0)
     keep = torch.zeros(1, 40, 9, dtype=torch.float64)
     bias = heads.params["disc_fc2.bias"].item()
-    assert heads.discriminate(x, keep, 40).detach().eq(bias).all()
-    doubled = heads.discriminate(x, keep + 2, 40) - bias
-    assert torch.allclose(doubled, 2 * (heads.discriminate(x, keep + 1, 40) - bias))
+    assert discriminate(heads, x, keep, 40)[0].eq(bias).all()
+    doubled = discriminate(heads, x, keep + 2, 40)[0] - bias
+    assert torch.allclose(doubled, 2 * (discriminate(heads, x, keep + 1, 40)[0] - bias))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unimos_pipe.config import LossSpec, MethodSpec
 from unimos_pipe.heads import Heads
+from unimos_pipe.layers import bottleneck, classify, discriminate, ensemble_weight, lac_logits, linear
 from unimos_pipe.losses import (
     cross_entropy,
     distillation,
@@ -77,67 +78,70 @@ class Coefficients:
         return Coefficients(*(getattr(self, entry.name)[..., :stop] for entry in fields(self)))
 
 
-def loss_parts(heads: Heads, batch: Batch, coefficients: Coefficients, form: LossSpec) -> tuple[Tensor, Tensor, Tensor]:
-    """All parts of a step's loss.
+@torch.inference_mode()
+def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: LossSpec, lr: Tensor) -> Tensor:
+    """One step of all runs: losses, gradients, label prior, SGD.
 
     Args:
         form: the structural choices (ortho_form, weight_per, train_ensemble), shared by the stack.
+        lr: (R,) learning rates of this step.
     Returns:
-        (8, R) parts in the order of :data:`PARTS`, weighted; w (R,); target LAC logits (R, B, K).
+        (R, 7): the loss terms in the order of :data:`TERMS`, then w.
     """
-    c = coefficients
-    f_vac, f_lac = heads.vac(batch.x), heads.lac(batch.x)
-    (vac_source, vac_target), (lac_source, lac_target) = f_vac.chunk(2, 1), f_lac.chunk(2, 1)
-    y_vac_source, y_vac_target = heads.classify(heads.bottleneck(f_vac)).chunk(2, 1)
-    y_lac_source, y_lac_target = heads.lac_logits(f_lac, batch.text).chunk(2, 1)
-    with torch.no_grad():
-        teacher = heads.spec.temperature_scale * torch.bmm(batch.x.chunk(2, 1)[1], batch.text.mT)
+    c, scale = coefficients, coefficients.parts.view(len(PARTS), -1, 1, 1)
+    half = batch.x.shape[1] // 2  # rows before are source, rows from here on target
+    per_domain = (-1, 2, half, batch.x.shape[2])
 
-    weight = heads.ensemble_weight(vac_target)
-    if form.weight_per == "batch":
-        weight = weight.mean(1, keepdim=True)
+    f_vac, vac_back = linear(heads, "vision_separator", batch.x, to_input=False)
+    f_lac, lac_back = linear(heads, "text_separator", batch.x, to_input=False)
+    hidden, bottleneck_back = bottleneck(heads, f_vac)
+    y_vac, classify_back = classify(heads, hidden)
+    y_lac, logits_back = lac_logits(heads, f_lac, batch.text)
+    row_weight, weight_back = ensemble_weight(heads, f_vac[:, half:])
+    modality_rows = torch.stack([f_vac.view(per_domain), f_lac.view(per_domain)], 2).flatten(1, 3)
+    modality, modality_back = discriminate(heads, modality_rows, batch.keep, 2 * half)
+
+    teacher = heads.spec.temperature_scale * torch.bmm(batch.x[:, half:], batch.text.mT)
+    weight = row_weight.mean(1, keepdim=True) if form.weight_per == "batch" else row_weight
     weight = torch.where(c.learned_weight.view(-1, 1, 1), weight, 0.5)
-    text_side = y_lac_target.detach()
+    text_side = y_lac[:, half:]
     if form.train_ensemble == "debiased":
         text_side = text_side - (c.debias_tau.unsqueeze(-1) * heads.label_prior.log()).unsqueeze(1)
-    ensemble = torch.lerp(text_side, y_vac_target, weight)
+    gap = y_vac[:, half:] - text_side
+    ensemble = torch.addcmul(text_side, gap, weight)  # nothing but y_vac and w learns from it
 
-    if form.ortho_form == "rows":
-        ortho = row_orthogonality(f_lac, f_vac)
-    else:
-        ortho = matrix_orthogonality(lac_source, vac_source) + matrix_orthogonality(lac_target, vac_target)
-    both = torch.cat([vac_source, lac_source, vac_target, lac_target], 1)
-    modality = heads.discriminate(both, batch.keep, both.shape[1] // 2).unflatten(-1, (2, -1))  # source, target
+    source_lac, to_source_lac = cross_entropy(y_lac[:, :half], batch.source_labels)
+    distilled, to_target_lac = distillation(y_lac[:, half:], teacher)
+    source_vac, to_source_vac = cross_entropy(y_vac[:, :half], batch.source_labels)
+    pseudo_label, to_pseudo = cross_entropy(ensemble, batch.pseudo_labels)
+    im, to_im = information_maximisation(ensemble)
+    orthogonality = row_orthogonality if form.ortho_form == "rows" else matrix_orthogonality
+    ortho, ortho_lac, ortho_vac = orthogonality(f_lac, f_vac)
+    bce, to_modality = modality_bce(modality.unflatten(-1, (2, -1)))  # source, target
+    parts = torch.stack([source_lac, distilled, source_vac, pseudo_label, im, ortho, *bce.unbind(-1)]) * c.parts
 
-    parts = (
-        cross_entropy(y_lac_source, batch.source_labels),
-        distillation(y_lac_target, teacher),
-        cross_entropy(y_vac_source, batch.source_labels),
-        cross_entropy(ensemble, batch.pseudo_labels),
-        information_maximisation(ensemble),
-        ortho,
-        *modality_bce(modality).unbind(-1),
+    to_ensemble = to_pseudo * scale[3] + to_im * scale[4]
+    to_weight = (to_ensemble * gap).sum(-1, keepdim=True)
+    if form.weight_per == "batch":
+        to_weight = to_weight.mean(1, keepdim=True).expand_as(row_weight)
+    to_vac = bottleneck_back(classify_back(torch.cat([to_source_vac * scale[2], to_ensemble * weight], 1)))
+    to_vac[:, half:] += weight_back(to_weight * c.learned_weight.view(-1, 1, 1))
+    to_lac = logits_back(torch.cat([to_source_lac * scale[0], to_target_lac * scale[1]], 1))
+    to_both = modality_back((to_modality * scale[6:, :, :, 0].transpose(0, 1)).flatten(1)).view(
+        -1, 2, 2, *per_domain[2:]
     )
-    return torch.stack(parts) * c.parts, weight.detach().mean((1, 2)), y_lac_target.detach()
+    for gradient, modality_side, ortho_side, back in (
+        (to_vac, to_both[:, :, 0], ortho_vac, vac_back),
+        (to_lac, to_both[:, :, 1], ortho_lac, lac_back),
+    ):
+        gradient.view(per_domain).add_(modality_side)
+        back(gradient.addcmul_(ortho_side, scale[5]))
+
+    heads.label_prior.lerp_(y_lac[:, half:].softmax(-1).mean(1), 1 - c.prior_momentum.unsqueeze(-1))
+    heads.update(lr)
+    return torch.cat([in_terms(parts), weight.mean((1, 2)).unsqueeze(0)]).T
 
 
 def in_terms(parts: Tensor) -> Tensor:
     """(8, R) parts as the (6, R) terms of :data:`TERMS`: L_lac and L_vac have two parts each."""
     return torch.cat([parts[:4].unflatten(0, (2, 2)).sum(1), parts[4:]])
-
-
-def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: LossSpec, lr: Tensor) -> Tensor:
-    """One step of all runs: losses, gradients, label prior, SGD.
-
-    Args:
-        lr: (R,) learning rates of this step.
-    Returns:
-        (R, 7): the loss terms in the order of :data:`TERMS`, then w.
-    """
-    parts, weight, y_lac_target = loss_parts(heads, batch, coefficients, form)
-    parts.sum().backward()
-    with torch.no_grad():
-        fresh = y_lac_target.softmax(-1).mean(1)
-        heads.label_prior.lerp_(fresh, 1 - coefficients.prior_momentum.unsqueeze(-1))
-        heads.update(lr)
-        return torch.cat([in_terms(parts.detach()), weight.unsqueeze(0)]).T

@@ -147,7 +147,7 @@ class Trainer:
 
     def full_state(self) -> dict[str, Tensor]:
         """Everything that training changes, random generators included, as tensors on the CPU."""
-        state = {f"params.{name}": param.detach() for name, param in self.heads.params.items()}
+        state = {f"params.{name}": param for name, param in self.heads.params.items()}
         state |= {f"momentum.{name}": buffer for name, buffer in self.heads.momentum.items()}
         state |= {name: getattr(self.heads, name) for name in ("running_mean", "running_var", "label_prior")}
         state["pseudo_labels"] = self.pseudo_labels
@@ -201,7 +201,7 @@ class Trainer:
                 heads, coefficients = prefixes[active]
                 half = rows.shape[1] // 2
                 batch = Batch(
-                    self.rows[rows[:active]],
+                    self.rows.index_select(0, rows[:active].flatten()).unflatten(0, (active, -1)),
                     self.labels[rows[:active, :half]],
                     self.pseudo_labels[pseudo_rows[:active]],
                     self.text[:active],

@@ -43,5 +43,5 @@ def shown(value: object) -> str:
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, tables in tables without end
-        return f"a {type(value).__name__} too large to show"
-    return text if len(text) <= 300 else f"{text[:300]}..."
+        return "a value too large to show"
+    return text if len(text) <= 300 else f"{text[:300]} and so on"

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of everything that is read from files others may have written. CI runs a short round.
 
-    pip install atheris
+    pip install atheris            # is part of the extra [test] where there is a wheel
     python tests/fuzz/fuzz.py shard -max_total_time=600        # or: list, spec, recipe, run, export, all
 
 A crash is any exception that is no PipeError. libFuzzer writes the input to ./crash-*; put it right, and keep the

@@ -67,8 +67,8 @@ def soak(rounds: int, cli, miniature, tmp_path: Path, seed: int) -> list[int]:
     return killed_at
 
 
-def test_two_killed_extractions_end_as_undisturbed_ones(cli, miniature, tmp_path):
-    assert len(soak(2, cli, miniature, tmp_path, seed=3)) == 2
+def test_one_killed_extraction_ends_as_an_undisturbed_one(cli, miniature, tmp_path):
+    assert len(soak(1, cli, miniature, tmp_path, seed=3)) == 1
 
 
 @pytest.mark.slow
@@ -106,12 +106,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@pytest.mark.parametrize("counts", [(600, 1_800), pytest.param((1_000, 10_000), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("counts", [(512, 1_024), pytest.param((1_000, 10_000), marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_number_of_images(counts, tmp_path):
     """Peak resident memory for many images within 5% of that for few."""
-    peaks = []
-    for rows in counts:
-        command = [sys.executable, "-c", _PEAK, str(tmp_path / str(rows)), str(rows)]
-        peaks.append(int(subprocess.check_output(command, text=True)))
+    commands = [[sys.executable, "-c", _PEAK, tmp_path / str(rows), str(rows)] for rows in counts]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    peaks = [int(process.communicate()[0]) for process in processes]
     print(f"peak memory in kB for {counts} images: {peaks}")
     assert peaks[1] <= 1.05 * peaks[0]

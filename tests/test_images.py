@@ -121,6 +121,21 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
         decode(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("size", [(60_000, 1), (1, 101), (201, 2)])
+def test_an_image_that_the_resize_would_blow_up_is_refused(tmp_path, size):
+    Image.new("RGB", size).save(tmp_path / "a.png")
+    with pytest.raises(ValueError) as caught:
+        decode(tmp_path / "a.png")
+    assert reason_of(caught.value, tmp_path / "a.png") == (
+        f"ValueError: {size[0]} x {size[1]} pixels: one side is more than 100 times the other"
+    )
+
+
+def test_a_long_image_within_the_limit_is_decoded(tmp_path):
+    Image.new("RGB", (200, 2), (10, 20, 30)).save(tmp_path / "a.png")
+    assert (pixels(tmp_path / "a.png") == (10, 20, 30)).all()
+
+
 def test_bad_rows_are_named_beside_the_good(tmp_path):
     import torch
 

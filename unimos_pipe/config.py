@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from unimos_pipe.errors import UserError, listing
+from unimos_pipe.errors import UserError, listing, shown
 
 DEFAULT_TEMPLATE = "a {domain} photo of a {class}."
 
@@ -171,7 +171,7 @@ def collect(cls: type, values: Mapping[str, Any], prefix: str, problems: list[st
             if isinstance(values[name], Mapping):
                 chosen[name] = collect(entry.type, values[name], f"{prefix}{name}.", problems)
             else:
-                problems.append(f"{prefix}{name}: expected a table, got {values[name]!r}")
+                problems.append(f"{prefix}{name}: expected a table, got {shown(values[name])}")
         else:
             value, fault = _convert(entry, values[name])
             if fault is None:
@@ -194,21 +194,23 @@ def collect(cls: type, values: Mapping[str, Any], prefix: str, problems: list[st
 def _convert(entry, value):
     """The value as the field's type, and what is wrong with it (or None)."""
     kind, meta = entry.type, entry.metadata
+    if isinstance(value, int) and abs(value) >= 2**63:  # JSON, and TOML's hexadecimal numbers, know no limit
+        return value, f"expected a number of at most 64 bits, got {shown(value)}"
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if kind == tuple[str, ...]:
         value = (value,) if isinstance(value, str) else value
         if not isinstance(value, list | tuple) or not value or not all(isinstance(item, str) for item in value):
-            return (), f"expected one or more texts, got {value!r}"
+            return (), f"expected one or more texts, got {shown(value)}"
         return tuple(value), None
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        return value, f"expected {kind.__name__}, got {value!r}"
+        return value, f"expected {kind.__name__}, got {shown(value)}"
     if meta.get("choices") and value not in meta["choices"]:
-        return value, f"expected one of {', '.join(meta['choices'])}, got {value!r}"
+        return value, f"expected one of {', '.join(meta['choices'])}, got {shown(value)}"
     low, high = meta.get("low"), meta.get("high")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         bounds = f"at least {low}" if high is None else f"{low} to {high}"
-        return value, f"expected {bounds}, got {value!r}"
+        return value, f"expected {bounds}, got {shown(value)}"
     if kind is float and value in (float("inf"), float("-inf")):
         return value, f"expected a finite number, got {value!r}"
     return value, None

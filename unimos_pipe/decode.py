@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 Picture = Image.Image
+MOST_ELONGATED = 100  # of an image's longer side to its shorter: CLIP's resize keeps it, and scales the shorter one
 DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
 
 
@@ -20,12 +21,16 @@ def decode(source: Path | Picture) -> Picture:
     """Read an image, from a file or as PIL has it open, the way a viewer shows it, as RGB: by its contents alone.
 
     Raises:
-        OSError, SyntaxError, ValueError: whatever PIL finds wrong with the file, decompression bombs included.
+        OSError, SyntaxError, ValueError: whatever PIL finds wrong with the file, decompression bombs included; or one
+            side is more than 100 times the other.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with contextlib.nullcontext(source) if isinstance(source, Picture) else Image.open(source) as image:
+            width, height = image.size
+            if max(width, height) > MOST_ELONGATED * min(width, height):
+                raise ValueError(f"{width} x {height} pixels: one side is more than {MOST_ELONGATED} times the other")
             image.load()
             image = _upright(image)
             if image.mode.startswith("I") or image.mode == "F":

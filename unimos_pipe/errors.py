@@ -36,3 +36,12 @@ def listing(items, limit: int = 8) -> str:
     if len(items) <= limit:
         return ", ".join(items) if items else "none"
     return f"{', '.join(items[:limit])} and {len(items) - limit} more"
+
+
+def shown(value: object) -> str:
+    """A value that a file holds, for a message: cut where it is long, whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, tables in tables without end
+        return "a value too large to show"
+    return text if len(text) <= 300 else f"{text[:300]} and so on"

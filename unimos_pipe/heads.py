@@ -18,6 +18,34 @@ BN_MOMENTUM, BN_EPS = 0.1, 1e-5
 WEIGHT_GENERATOR = ("weight_fc1.weight", "weight_fc1.bias", "weight_fc2.weight", "weight_fc2.bias")
 
 
+def parameter_shapes(dim: int, classes: int, spec: HeadSpec) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight of one run.
+
+    Args:
+        dim: D, size of the CLIP embedding.
+        classes: K.
+    """
+    width = spec.bottleneck_dim
+    layers = {
+        "vision_separator": (dim, dim),
+        "text_separator": (dim, dim),
+        "bottleneck_linear": (width, dim),
+        "weight_fc1": (spec.weight_hidden, dim),
+        "weight_fc2": (1, spec.weight_hidden),
+        "disc_fc1": (spec.discriminator_hidden, dim),
+        "disc_fc2": (1, spec.discriminator_hidden),
+    }
+    return {
+        **{f"{name}.weight": shape for name, shape in layers.items()},
+        **{f"{name}.bias": shape[:1] for name, shape in layers.items()},
+        "bottleneck_bn.weight": (width,),
+        "bottleneck_bn.bias": (width,),
+        "classifier.weight_v": (classes, width),
+        "classifier.weight_g": (classes, 1),
+        "classifier.bias": (classes,),
+    }
+
+
 def initial_parameters(dim: int, classes: int, spec: HeadSpec, generator: torch.Generator) -> dict[str, Tensor]:
     """The starting weights of one run, float32 on the CPU (METHOD.md section 2).
 
@@ -26,29 +54,25 @@ def initial_parameters(dim: int, classes: int, spec: HeadSpec, generator: torch.
         classes: K.
         generator: CPU generator; the same state gives the same weights.
     """
-    params: dict[str, Tensor] = {}
+    params = {name: torch.zeros(shape) for name, shape in parameter_shapes(dim, classes, spec).items()}
 
-    def default_linear(name: str, fan_in: int, fan_out: int) -> None:
-        bound = 1 / math.sqrt(fan_in)
-        params[f"{name}.weight"] = torch.empty(fan_out, fan_in).uniform_(-bound, bound, generator=generator)
-        params[f"{name}.bias"] = torch.empty(fan_out).uniform_(-bound, bound, generator=generator)
+    def default_linear(name: str, weight: str = "weight") -> None:
+        bound = 1 / math.sqrt(params[f"{name}.{weight}"].shape[1])
+        params[f"{name}.{weight}"].uniform_(-bound, bound, generator=generator)
+        params[f"{name}.bias"].uniform_(-bound, bound, generator=generator)
 
-    width = spec.bottleneck_dim
-    default_linear("vision_separator", dim, dim)
-    default_linear("text_separator", dim, dim)
-    std = math.sqrt(2 / (dim + width))
-    params["bottleneck_linear.weight"] = torch.empty(width, dim).normal_(0, std, generator=generator)
-    params["bottleneck_linear.bias"] = torch.zeros(width)
-    params["bottleneck_bn.weight"] = torch.ones(width)
-    params["bottleneck_bn.bias"] = torch.zeros(width)
-    default_linear("classifier", width, classes)
-    params["classifier.weight_v"] = params.pop("classifier.weight")
+    default_linear("vision_separator")
+    default_linear("text_separator")
+    std = math.sqrt(2 / (dim + spec.bottleneck_dim))
+    params["bottleneck_linear.weight"].normal_(0, std, generator=generator)
+    params["bottleneck_bn.weight"].fill_(1)
+    default_linear("classifier", "weight_v")
     params["classifier.weight_g"] = params["classifier.weight_v"].norm(dim=1, keepdim=True)
-    params["classifier.bias"] = torch.zeros(classes)
-    default_linear("weight_fc1", dim, spec.weight_hidden)
-    default_linear("weight_fc2", spec.weight_hidden, 1)
-    default_linear("disc_fc1", dim, spec.discriminator_hidden)
-    default_linear("disc_fc2", spec.discriminator_hidden, 1)
+    params["classifier.bias"].zero_()
+    default_linear("weight_fc1")
+    default_linear("weight_fc2")
+    default_linear("disc_fc1")
+    default_linear("disc_fc2")
     return params
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from unimos_pipe.config import build, option
-from unimos_pipe.errors import UserError, listing
+from unimos_pipe.errors import UserError, listing, shown
 from unimos_pipe.prompts import clean_class_name
 
 PACKAGE = Path(__file__).parent
@@ -164,7 +164,7 @@ def check_spec(values: Mapping, path: Path) -> DatasetSpec:
     for name, entry in domains.items():
         try:
             if not isinstance(entry, Mapping):
-                raise UserError(f"expected a table, got {entry!r}")
+                raise UserError(f"expected a table, got {shown(entry)}")
             domain = build(DomainSpec, entry, f"domains.{name}")
         except UserError as error:
             faults.append(str(error))
@@ -214,7 +214,7 @@ def _class_faults(spec: DatasetSpec) -> list[str]:
         if name not in spec.classes:
             faults.append(f"display: no class {name!r}")
         elif not isinstance(wording, str) or not wording.strip():
-            faults.append(f"display.{name}: expected a text, got {wording!r}")
+            faults.append(f"display.{name}: expected a text, got {shown(wording)}")
     if not faults:
         same = [wording for wording, count in Counter(spec.wording()).items() if count > 1]
         faults += [f"classes with the same wording in prompts: {listing(same)}"] if same else []
@@ -222,6 +222,6 @@ def _class_faults(spec: DatasetSpec) -> list[str]:
         for key, count in domain.per_class.items():
             if key not in spec.classes:
                 faults.append(f"domains.{name}.per_class: no class {key!r}")
-            elif not isinstance(count, int) or isinstance(count, bool) or count < 0:
-                faults.append(f"domains.{name}.per_class.{key}: expected a count, got {count!r}")
+            elif not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < 2**63:
+                faults.append(f"domains.{name}.per_class.{key}: expected a count, got {shown(count)}")
     return faults

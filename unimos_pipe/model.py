@@ -17,8 +17,8 @@ from unimos_pipe.config import MethodSpec, build
 from unimos_pipe.decode import Picture
 from unimos_pipe.device import pick_device
 from unimos_pipe.encoder import ClipEncoder, recorded_spec
-from unimos_pipe.errors import UserError
-from unimos_pipe.heads import Heads, initial_parameters
+from unimos_pipe.errors import UserError, listing, shown
+from unimos_pipe.heads import Heads, parameter_shapes
 from unimos_pipe.identity import EncoderIdentity
 from unimos_pipe.images import read_batches
 from unimos_pipe.pseudo_labels import branch_logits
@@ -219,7 +219,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises UserError."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}", expected="a JSON object", got=type(value).__name__)
@@ -237,12 +237,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
     missing = [key for key in KEYS if key not in config]
     if missing or config["format"] != FORMAT:
-        got = f"no {', '.join(missing)}" if missing else f"format {config['format']}"
+        got = f"no {', '.join(missing)}" if missing else f"format {shown(config['format'])}"
         raise UserError("the model's config.json", expected=f"format {FORMAT} with {', '.join(KEYS)}", got=got)
     encoder, classes = config["encoder"], config["classes"]
     fields = set(EncoderIdentity.__dataclass_fields__)
     if not isinstance(encoder, Mapping) or set(encoder) != fields:
         raise UserError("the model's config.json: encoder", expected=f"the fields {', '.join(sorted(fields))}")
+    if not all(isinstance(value, str) for value in (*encoder.values(), config["encoder_id"])):
+        raise UserError("the model's config.json: encoder and encoder_id", expected="texts only")
+    if not isinstance(config["method"], Mapping):
+        raise UserError("the model's config.json: method", expected="a table", got=shown(config["method"]))
     if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
         raise UserError("the model's config.json: classes", expected="two or more names")
     return {key: config[key] for key in KEYS}
@@ -250,14 +254,11 @@ def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_tensors(tensors: Mapping[str, Tensor], classes: int, method: MethodSpec) -> None:
     text = tensors.get("text_features")
-    if text is None or text.ndim != 2 or len(text) != classes:
+    if text is None or text.ndim != 2 or len(text) != classes or not text.numel():
         raise UserError(
             "the model's text_features", expected=f"({classes}, D)", got=None if text is None else [*text.shape]
         )
-    wanted = {
-        name: tuple(tensor.shape)
-        for name, tensor in initial_parameters(text.shape[1], classes, method.heads, torch.Generator()).items()
-    }
+    wanted = parameter_shapes(text.shape[1], classes, method.heads)
     width = (method.heads.bottleneck_dim,)
     wanted |= {"bottleneck_bn.running_mean": width, "bottleneck_bn.running_var": width, "label_prior": (classes,)}
     wrong = [name for name, shape in wanted.items() if name not in tensors or tuple(tensors[name].shape) != shape]
@@ -265,6 +266,10 @@ def _check_tensors(tensors: Mapping[str, Tensor], classes: int, method: MethodSp
         raise UserError(
             "the model's tensors", expected=f"{wrong[0]} of shape {wanted[wrong[0]]}", got=_shape(tensors, wrong[0])
         )
+    kinds = {tensors[name].dtype for name in wanted} | {text.dtype}
+    if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
+        got = listing(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+        raise UserError("the model's tensors", expected="all float32, or all float64", got=got)
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> str:

@@ -18,7 +18,7 @@ from unimos_pipe.config import (
     option,
     option_fields,
 )
-from unimos_pipe.errors import UserError, listing
+from unimos_pipe.errors import UserError, listing, shown
 from unimos_pipe.manifest import PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.paper import published
 from unimos_pipe.prompts import write_prompts
@@ -128,7 +128,7 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
         if name not in options:
             faults.append(f"unknown grid option {name} (known: {listing(options, 60)})")
         elif not isinstance(choices, list) or not choices:
-            faults.append(f"grid {name}: expected a list of values, got {choices!r}")
+            faults.append(f"grid {name}: expected a list of values, got {shown(choices)}")
         else:
             for value in choices:
                 collect(MethodSpec, nested({name: value}), "grid ", faults)

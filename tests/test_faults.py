@@ -50,7 +50,14 @@ def load(cache: Path, miniature, name: str = "light"):
 def started(*args: object, shards: Path | None = None, **options) -> subprocess.Popen:
     """``unimos-pipe`` as a process, once its first shards are written (below ``shards``)."""
     command = [sys.executable, "-m", "unimos_pipe", *(str(arg) for arg in args)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, **options)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        **options,
+    )
     while shards is not None and len(list(shards.glob("*/*/*/shard-*.h5"))) < 3:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)

@@ -37,7 +37,7 @@ def linear(
         if dtype == buffer.dtype:
             buffer.baddbmm_(trained.mT, seen, beta=heads.beta)
         else:  # a product in lower precision cannot accumulate into the buffer itself
-            buffer.mul_(heads.beta).add_(torch.bmm(trained.mT, seen))
+            torch.add(torch.bmm(trained.mT, seen), buffer, alpha=heads.beta, out=buffer)
         ones = grad.new_ones(1, 1, 1).expand(len(grad), 1, trained.shape[1])  # a sum over rows as a product
         heads.momentum[f"{name}.bias"].unsqueeze(1).baddbmm_(ones, grad[:, :trained_rows], beta=heads.beta)
         return torch.bmm(low_grad, low_weight).to(bias.dtype) if to_input else grad.new_empty(0)

@@ -2,8 +2,8 @@
 
 Going back returns the gradient of the input and brings the module's momentum buffers to ``beta * buffer + gradient``.
 A linear layer's buffer takes that in one matrix product, so its gradient is never stored: at these sizes an optimiser's
-memory traffic costs as much as the arithmetic. The chain rule is written out, because autograd's own bookkeeping took a
-third of a step; tests/test_step.py holds it against autograd.
+memory traffic costs as much as the arithmetic. The chain rule is written out, because autograd's bookkeeping made a
+step an eighth longer; tests/test_step.py holds it against autograd.
 """
 
 from collections.abc import Callable

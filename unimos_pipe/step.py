@@ -88,7 +88,8 @@ def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: Los
     Returns:
         (R, 7): the loss terms in the order of :data:`TERMS`, then w.
     """
-    c, scale = coefficients, coefficients.parts.view(len(PARTS), -1, 1, 1)
+    c = coefficients
+    scale = dict(zip(PARTS, c.parts.unsqueeze(-1).unsqueeze(-1), strict=True))
     half = batch.x.shape[1] // 2  # rows before are source, rows from here on target
     per_domain = (-1, 2, half, batch.x.shape[2])
 
@@ -120,22 +121,22 @@ def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: Los
     bce, to_modality = modality_bce(modality.unflatten(-1, (2, -1)))  # source, target
     parts = torch.stack([source_lac, distilled, source_vac, pseudo_label, im, ortho, *bce.unbind(-1)]) * c.parts
 
-    to_ensemble = to_pseudo * scale[3] + to_im * scale[4]
+    # The way back: to_* are gradients, of the loss's parts first, then of what they were made from.
+    to_ensemble = to_pseudo * scale["pseudo_label"] + to_im * scale["im"]
     to_weight = (to_ensemble * gap).sum(-1, keepdim=True)
     if form.weight_per == "batch":
         to_weight = to_weight.mean(1, keepdim=True).expand_as(row_weight)
-    to_vac = bottleneck_back(classify_back(torch.cat([to_source_vac * scale[2], to_ensemble * weight], 1)))
+    to_vac = bottleneck_back(classify_back(torch.cat([to_source_vac * scale["source_vac"], to_ensemble * weight], 1)))
     to_vac[:, half:] += weight_back(to_weight * c.learned_weight.view(-1, 1, 1))
-    to_lac = logits_back(torch.cat([to_source_lac * scale[0], to_target_lac * scale[1]], 1))
-    to_both = modality_back((to_modality * scale[6:, :, :, 0].transpose(0, 1)).flatten(1)).view(
-        -1, 2, 2, *per_domain[2:]
-    )
+    to_text = torch.cat([to_source_lac * scale["source_lac"], to_target_lac * scale["distillation"]], 1)
+    to_lac = logits_back(to_text)
+    to_both = modality_back((to_modality * c.parts[6:].T.unsqueeze(-1)).flatten(1)).view(-1, 2, 2, *per_domain[2:])
     for gradient, modality_side, ortho_side, back in (
         (to_vac, to_both[:, :, 0], ortho_vac, vac_back),
         (to_lac, to_both[:, :, 1], ortho_lac, lac_back),
     ):
         gradient.view(per_domain).add_(modality_side)
-        back(gradient.addcmul_(ortho_side, scale[5]))
+        back(gradient.addcmul_(ortho_side, scale["ortho"]))
 
     heads.label_prior.lerp_(y_lac[:, half:].softmax(-1).mean(1), 1 - c.prior_momentum.unsqueeze(-1))
     heads.update(lr)

@@ -97,13 +97,13 @@ def _yield_cores(worker: int) -> None:
 @contextlib.contextmanager
 def _page_locked(memory: torch.Tensor) -> Iterator[None]:
     """Let a GPU copy from memory that processes share; where the driver refuses, copies are only slower."""
-    address, size = memory.data_ptr(), memory.numel()
-    refused = torch.cuda.cudart().cudaHostRegister(address, size, 0)
+    driver = torch.cuda.cudart()
+    answer = driver.cudaHostRegister(memory.data_ptr(), memory.numel(), 0)
     try:
         yield
     finally:
-        if not int(refused):
-            torch.cuda.cudart().cudaHostUnregister(address)
+        if answer == driver.cudaError.success:
+            driver.cudaHostUnregister(memory.data_ptr())
 
 
 def read_batches(

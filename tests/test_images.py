@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from unimos_pipe.images import decode, read_batches, reason_of
@@ -137,7 +138,6 @@ def test_a_long_image_within_the_limit_is_decoded(tmp_path):
 
 
 def test_bad_rows_are_named_beside_the_good(tmp_path):
-    import torch
 
     broken_files(tmp_path)
     names = ["whole.jpg", "cut.jpg", "empty.jpg"]
@@ -148,3 +148,29 @@ def test_bad_rows_are_named_beside_the_good(tmp_path):
     assert tensor.tolist() == [[[[64] * 3] * 2] * 2]
     assert [row for row, _ in bad] == [1, 2]
     assert bad[1][1] == "an empty file"
+
+
+@pytest.mark.parametrize(("answer", "calls"), [(0, ["lock", "unlock"]), (1, ["lock"])])
+def test_memory_for_a_gpu_is_page_locked_while_batches_are_read(tmp_path, monkeypatch, answer, calls):
+    """By a stand-in for the driver, which may refuse; the batch comes either way."""
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    made, sizes = [], []
+
+    class Driver:
+        class cudaError:  # noqa: N801
+            success = 0
+
+        def cudaHostRegister(self, address, size, flags):  # noqa: N802
+            made.append("lock")
+            sizes.append(size)
+            return answer
+
+        def cudaHostUnregister(self, address):  # noqa: N802
+            made.append("unlock")
+
+    monkeypatch.setattr("torch.cuda.cudart", Driver)
+    stream = read_batches(
+        tmp_path, ["a.png"], [[0]], lambda image: torch.zeros(2, 2, 3, dtype=torch.uint8), 0, on_gpu=True
+    )
+    assert [good for good, _, _ in stream] == [[0]]
+    assert (made, sizes) == (calls, [12])

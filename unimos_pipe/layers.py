@@ -37,9 +37,8 @@ def linear(
         if dtype == buffer.dtype:
             buffer.baddbmm_(trained.mT, seen, beta=heads.beta)
         else:  # a product in lower precision cannot accumulate into the buffer itself
-            torch.add(torch.bmm(trained.mT, seen), buffer, alpha=heads.beta, out=buffer)
-        ones = grad.new_ones(1, 1, 1).expand(len(grad), 1, trained.shape[1])  # a sum over rows as a product
-        heads.momentum[f"{name}.bias"].unsqueeze(1).baddbmm_(ones, grad[:, :trained_rows], beta=heads.beta)
+            _learn(heads, f"{name}.weight", torch.bmm(trained.mT, seen))
+        _learn(heads, f"{name}.bias", grad[:, :trained_rows].sum(1))
         return torch.bmm(low_grad, low_weight).to(bias.dtype) if to_input else grad.new_empty(0)
 
     return output, back
@@ -126,4 +125,4 @@ def discriminate(heads: Heads, features: Tensor, keep: Tensor, trained_rows: int
 
 
 def _learn(heads: Heads, name: str, grad: Tensor) -> None:
-    heads.momentum[name].mul_(heads.beta).add_(grad)
+    torch.add(grad, heads.momentum[name], alpha=heads.beta, out=heads.momentum[name])

@@ -67,7 +67,7 @@ def test_a_lost_machine_costs_its_shards_in_hand_and_nothing_else(shards, killed
     process = subprocess.Popen([*command, "--address", two_machines.address], stderr=subprocess.PIPE, text=True)
     while len(found := list((tmp_path / "ray").glob("icons/*/line/shard-*.h5"))) < killed_at:
         assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
+        time.sleep(0.005)
     assert len(found) < shards
     stamps = {path: path.stat().st_mtime_ns for path in found}
     two_machines.remove_node(second, allow_graceful=False)

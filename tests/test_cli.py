@@ -252,12 +252,12 @@ def test_a_cache_that_cannot_be_written(cli, tmp_path):
 
 
 def test_no_network_and_no_local_weights(cli, miniature, tmp_path, monkeypatch):
-    from unimos_pipe import encoder
+    from unimos_pipe import weights
 
     def unreachable(tag):
         raise OSError("Temporary failure in name resolution")
 
-    monkeypatch.setattr(encoder, "download_pretrained", unreachable)
+    monkeypatch.setattr(weights, "download_pretrained", unreachable)
     args = ("extract", *miniature.args(tmp_path / "cache"), "--all", "--data-root", miniature.root)
     answer = cli(*args, "--encoder", "RN50")
     assert (answer.code, answer.err) == (

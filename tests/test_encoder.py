@@ -15,6 +15,7 @@ from unimos_pipe.config import ENCODERS
 from unimos_pipe.decode import decode
 from unimos_pipe.encoder import CLOSE_ENOUGH, ClipEncoder, fold_batch_norms, plain_model
 from unimos_pipe.scan import unpack_embedded
+from unimos_pipe.weights import find_weights
 
 CPU = torch.device("cpu")
 PHOTOGRAPHS = SHARED / "data" / "pacs"
@@ -78,7 +79,7 @@ def test_features_of_the_faster_resize_agree_with_pils(kind, tiny, tmp_path):
     pictures = pictures_of(kind, tmp_path)
     assert len(pictures) > 50
     ours = tiny.encode_images(torch.stack([tiny.preprocess(picture) for picture in pictures]))
-    model, transform = plain_model(ENCODERS["tiny"], encoder.find_weights(ENCODERS["tiny"]), CPU)
+    model, transform = plain_model(ENCODERS["tiny"], find_weights(ENCODERS["tiny"]), CPU)
     with torch.inference_mode():
         theirs = normalize(model.eval().encode_image(torch.stack([transform(picture) for picture in pictures])), dim=-1)
     assert cosine_similarity(ours, theirs).min() >= CLOSE_ENOUGH

@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "unimos_pipe"
 ROOMS = [
     *("__init__", "errors", "config", "files", "prompts", "manifest", "listfiles", "scan", "own_data", "paper"),
-    *("identity", "memory", "decode", "images", "manifest_check", "encoder", "device"),
+    *("identity", "memory", "decode", "images", "manifest_check", "weights", "encoder", "device"),
     *(
         "layout",
         "shard",
@@ -30,7 +30,7 @@ ROOMS = [
     *("report_figures", "report"),
 ]
 DOORS = {
-    "open_clip": {"encoder"},
+    "open_clip": {"encoder", "weights"},
     "h5py": {"shard"},
     "rich": {"console"},
     "PIL": {"decode"},

@@ -17,7 +17,7 @@ from conftest import draw
 from PIL import Image
 
 from unimos_pipe.config import ENCODERS, EncoderSpec, fingerprint
-from unimos_pipe.encoder import EMBEDDED, ClipEncoder
+from unimos_pipe.encoder import ClipEncoder
 from unimos_pipe.errors import RunError, StaleCacheError, UserError
 from unimos_pipe.extract import extract_images, extract_text
 from unimos_pipe.identity import EncoderIdentity, ImageIdentity, TextIdentity, encoder_id
@@ -26,6 +26,7 @@ from unimos_pipe.manifest import PACKAGE, load_spec
 from unimos_pipe.scan import find_root, scan
 from unimos_pipe.shard import read_image_shard, read_text_shard
 from unimos_pipe.store import FeatureStore
+from unimos_pipe.weights import EMBEDDED
 
 CPU = torch.device("cpu")
 
@@ -253,7 +254,7 @@ def test_a_model_folder_is_an_encoder(encoder, tmp_path):
 
 
 def test_a_hub_model_out_of_reach_says_which_file_to_bring(monkeypatch):
-    from unimos_pipe import encoder as module
+    from unimos_pipe import weights as module
 
     def unreachable(name):
         raise OSError("no route to host")

@@ -16,7 +16,7 @@ from unimos_pipe.card import card_text
 from unimos_pipe.config import MethodSpec, build
 from unimos_pipe.decode import Picture
 from unimos_pipe.device import pick_device
-from unimos_pipe.encoder import ClipEncoder, recorded_spec
+from unimos_pipe.encoder import ClipEncoder
 from unimos_pipe.errors import UserError, listing, shown
 from unimos_pipe.heads import Heads, parameter_shapes
 from unimos_pipe.identity import EncoderIdentity
@@ -25,6 +25,7 @@ from unimos_pipe.pseudo_labels import branch_logits
 from unimos_pipe.schedules import inference_weight
 from unimos_pipe.shard import differing_field
 from unimos_pipe.store import unit_rows
+from unimos_pipe.weights import recorded_spec
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 1

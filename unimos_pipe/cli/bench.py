@@ -61,7 +61,8 @@ def bench_extract(
     from unimos_pipe import bench as measure
     from unimos_pipe.cli.extract import chosen_sizes, sample_files
     from unimos_pipe.device import pick_device
-    from unimos_pipe.encoder import find_weights, load_encoder, plain_model, readable_sample
+    from unimos_pipe.encoder import load_encoder, plain_model, readable_sample
+    from unimos_pipe.weights import find_weights
 
     spec = data.dataset
     root = find_root(spec, data_root, data.cache)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.cli.options import cache_option, device_option
+from unimos_pipe.cli.options import cache_option, device_option, folder_option
 from unimos_pipe.console import Output
 from unimos_pipe.errors import PipeError, UserError, listing
 from unimos_pipe.layout import default_cache
@@ -147,15 +147,7 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
 
 @cache.command("prune")
 @cache_option
-@click.option(
-    "--runs",
-    "runs_folder",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    metavar="DIR",
-    help="Runs whose features stay.",
-)
+@folder_option("--runs", "runs_folder", default=Path("runs"), help="Runs whose features stay.")
 @click.option("--recipe", "recipes", multiple=True, metavar="FILE", help="Recipe of yours whose features stay.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj

@@ -33,12 +33,22 @@ class DataOptions:
         )
 
 
-cache_option = click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder.",
+def folder_option(*names: str, help: str, default: Path | None = None) -> Callable[[Callable], Callable]:
+    """An option that names a folder."""
+    return click.option(
+        *names,
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        default=default,
+        show_default=default is not None,
+        help=help,
+    )
+
+
+cache_option = folder_option(
+    "--cache", help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder."
 )
+runs_option = folder_option("--runs", "runs_folder", default=Path("runs"), help="Where run folders go.")
 
 
 def data_options(command: Callable) -> Callable:
@@ -151,19 +161,6 @@ def device_option(command: Callable) -> Callable:
         default="auto",
         show_default=True,
         help="Where to compute; auto takes a CUDA GPU where there is one.",
-    )(command)
-
-
-def runs_option(command: Callable) -> Callable:
-    """Add ``--runs``."""
-    return click.option(
-        "--runs",
-        "runs_folder",
-        type=click.Path(path_type=Path),
-        default=Path("runs"),
-        show_default=True,
-        metavar="DIR",
-        help="Where run folders go.",
     )(command)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.cli.options import device_option
+from unimos_pipe.cli.options import device_option, folder_option
 from unimos_pipe.console import Output
 from unimos_pipe.errors import RunError, UserError
 from unimos_pipe.layout import default_cache
@@ -43,10 +43,8 @@ from unimos_pipe.manifest import load_spec
     "--weights", type=click.Path(path_type=Path), metavar="FILE", help="The encoder's weights, if they were a file."
 )
 @click.option("--dataset", metavar="NAME|FILE.toml", help="With --domain: the data set's spec, if it is your own.")
-@click.option(
+@folder_option(
     "--cache",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
     help="With --domain: where features are. Default: $UNIMOS_CACHE, else the user's cache folder.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images per encoder call.")

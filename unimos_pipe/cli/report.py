@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from unimos_pipe.cli.options import folder_option
 from unimos_pipe.console import Output
 from unimos_pipe.errors import UserError
 from unimos_pipe.files import writable_folder
@@ -19,25 +20,14 @@ NEEDS = {"jinja2": "jinja2", "matplotlib": "matplotlib", "sklearn": "scikit-lear
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN_OR_SWEEP...")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("report"),
-    show_default=True,
-    metavar="DIR",
-    help="Where report.html, tables/ and figures/ go.",
-)
+@folder_option("--out", default=Path("report"), help="Where report.html, tables/ and figures/ go.")
 @click.option("--pair", metavar="SRC->TGT", help="Pair that the figures show. Default: the one that gained most.")
-@click.option(
+@folder_option(
     "--data-root",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
     help="Folder that holds the domains' folders, for thumbnails. Not needed for embedded data.",
 )
-@click.option(
+@folder_option(
     "--cache",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
     help="Where embedded images are unpacked. Default: $UNIMOS_CACHE, else the user's cache folder.",
 )
 @click.pass_obj

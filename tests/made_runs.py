@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from unimos_pipe.config import MethodSpec
+from unimos_pipe.base.config import MethodSpec
 
 CLASSES = ("circle", "square", "bar")
 ENCODER_ID = "tinyclip-r24-64_embedded_fp32-00000000"

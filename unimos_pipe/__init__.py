@@ -13,9 +13,9 @@ _PUBLIC = {
     "open_store": "unimos_pipe.api",
     "make_task": "unimos_pipe.api",
     "adapt_task": "unimos_pipe.api",
-    "load": "unimos_pipe.model",
-    "AdaptedModel": "unimos_pipe.model",
-    "EncoderSpec": "unimos_pipe.config",
+    "load": "unimos_pipe.deploy.model",
+    "AdaptedModel": "unimos_pipe.deploy.model",
+    "EncoderSpec": "unimos_pipe.base.config",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -15,22 +15,22 @@ from typing import Any
 
 import torch
 
-from unimos_pipe.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, method_spec
-from unimos_pipe.device import pick_device
-from unimos_pipe.encoder import ClipEncoder
-from unimos_pipe.errors import RunError, UserError, listing
-from unimos_pipe.evaluate import score
-from unimos_pipe.extract import extract_images, extract_text
-from unimos_pipe.identity import encoder_id
-from unimos_pipe.layout import default_cache, find_encoder_folder
-from unimos_pipe.manifest import load_spec
-from unimos_pipe.model import FORMAT, AdaptedModel
-from unimos_pipe.pseudo_labels import Assessment
-from unimos_pipe.scan import find_root, scan
-from unimos_pipe.schedules import BEFORE_TRAINING
-from unimos_pipe.store import FeatureStore
-from unimos_pipe.task import PairData, PairLoader
-from unimos_pipe.trainer import Trainer, seeded_run
+from unimos_pipe.adapt.scores import score
+from unimos_pipe.base.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, method_spec
+from unimos_pipe.base.device import pick_device
+from unimos_pipe.base.errors import RunError, UserError, listing
+from unimos_pipe.cache.identity import encoder_id
+from unimos_pipe.cache.layout import default_cache, find_encoder_folder
+from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.scan import find_root, scan
+from unimos_pipe.deploy.model import FORMAT, AdaptedModel
+from unimos_pipe.extract.domain import extract_images, extract_text
+from unimos_pipe.extract.encoder import ClipEncoder
+from unimos_pipe.methods.task import PairData, PairLoader
+from unimos_pipe.methods.unimos.pseudo_labels import Assessment
+from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
+from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
 
 
 @dataclass(frozen=True)

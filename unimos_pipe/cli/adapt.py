@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
+from unimos_pipe.base.config import VARIANTS, method_spec, option_fields, parse_setting
+from unimos_pipe.base.console import Output, percent
+from unimos_pipe.base.errors import RunError, UserError
+from unimos_pipe.base.files import writable_folder
 from unimos_pipe.cli.options import DataOptions, data_options, device_option, protocol_option, runs_option
-from unimos_pipe.config import VARIANTS, method_spec, option_fields, parse_setting
-from unimos_pipe.console import Output, percent
-from unimos_pipe.errors import RunError, UserError
-from unimos_pipe.files import writable_folder
 
 
 def _settings_help() -> str:
@@ -79,12 +79,12 @@ def adapt(
     method = method_spec(variant, values, "adapt")
     folder = data.encoder_folder()
 
-    from unimos_pipe.adapt import DTYPES, PlannedRun
-    from unimos_pipe.adapt import adapt as train
-    from unimos_pipe.device import pick_device
-    from unimos_pipe.run import RunSpec, check_folder
-    from unimos_pipe.store import FeatureStore
-    from unimos_pipe.task import PairLoader
+    from unimos_pipe.adapt.stacks import DTYPES, PlannedRun
+    from unimos_pipe.adapt.stacks import adapt as train
+    from unimos_pipe.base.device import pick_device
+    from unimos_pipe.cache.store import FeatureStore
+    from unimos_pipe.methods.task import PairLoader
+    from unimos_pipe.runs.folder import RunSpec, check_folder
 
     plans = []
     for number in range(seed, seed + seeds):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
+from unimos_pipe.base.console import Output
+from unimos_pipe.base.errors import UserError
 from unimos_pipe.cli.bench_adapt import bench_adapt
 from unimos_pipe.cli.extract import sizes_option
 from unimos_pipe.cli.options import DataOptions, data_options, device_option
-from unimos_pipe.console import Output
-from unimos_pipe.errors import UserError
-from unimos_pipe.scan import find_root, scan
+from unimos_pipe.data.scan import find_root, scan
 
 
 @click.group()
@@ -58,11 +58,11 @@ def bench_extract(
     """
     from dataclasses import replace
 
-    from unimos_pipe import bench as measure
+    from unimos_pipe.base.device import pick_device
+    from unimos_pipe.bench import extract as measure
     from unimos_pipe.cli.extract import chosen_sizes, sample_files
-    from unimos_pipe.device import pick_device
-    from unimos_pipe.encoder import load_encoder, plain_model, readable_sample
-    from unimos_pipe.weights import find_weights
+    from unimos_pipe.extract.encoder import load_encoder, plain_model, readable_sample
+    from unimos_pipe.extract.weights import find_weights
 
     spec = data.dataset
     root = find_root(spec, data_root, data.cache)
@@ -138,7 +138,7 @@ def _show_gain(output: Output, pairs: list[tuple[float, float]], images: int, ba
 @click.pass_obj
 def bench_store(output: Output, rows: int, dim: int, rounds: int) -> None:
     """Seconds to load and verify a domain, against a plain read of the same bytes."""
-    from unimos_pipe.bench import store_times
+    from unimos_pipe.bench.extract import store_times
 
     with tempfile.TemporaryDirectory() as folder:
         times = store_times(Path(folder), rows, dim, rounds)

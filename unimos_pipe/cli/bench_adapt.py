@@ -2,9 +2,9 @@
 
 import click
 
+from unimos_pipe.base.config import method_spec, parse_setting
+from unimos_pipe.base.console import Output
 from unimos_pipe.cli.options import device_option
-from unimos_pipe.config import method_spec, parse_setting
-from unimos_pipe.console import Output
 
 SIZES = ("office_home", "icons", "domainnet")
 
@@ -32,8 +32,8 @@ def bench_adapt(
     """
     method = method_spec("full", dict(parse_setting(text) for text in settings), "bench adapt")
 
-    from unimos_pipe import bench_adapt as measure
-    from unimos_pipe.device import pick_device
+    from unimos_pipe.base.device import pick_device
+    from unimos_pipe.bench import adapt as measure
 
     chosen, place = measure.SIZES[size], pick_device(device)
     found = measure.bench_adapt(chosen, method, stacks, place)

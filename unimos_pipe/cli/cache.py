@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
+from unimos_pipe.base.console import Output
+from unimos_pipe.base.errors import PipeError, UserError, listing
+from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.options import cache_option, device_option, folder_option
-from unimos_pipe.console import Output
-from unimos_pipe.errors import PipeError, UserError, listing
-from unimos_pipe.layout import default_cache
 
 CLOSE = 0.999  # between stored float16 features and the same images encoded again
 
@@ -25,7 +25,7 @@ def cache() -> None:
 @click.pass_obj
 def ls(output: Output, cache: Path | None) -> None:
     """List the cache: data sets, encoders, rows, sizes, and what is missing at first sight."""
-    from unimos_pipe.cache import entries
+    from unimos_pipe.cache.care import entries
 
     folder = cache or default_cache()
     found = entries(folder)
@@ -73,8 +73,8 @@ def verify(
 
     Exits with 1 if anything is wrong; `extract` makes damaged shards again.
     """
-    from unimos_pipe.cache import entries, faults
-    from unimos_pipe.manifest import load_spec
+    from unimos_pipe.cache.care import entries, faults
+    from unimos_pipe.data.manifest import load_spec
 
     if deep and not dataset:
         raise UserError("--deep needs --dataset, and --data-root where the images are not embedded")
@@ -102,13 +102,13 @@ def verify(
 def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) -> list[str]:
     from dataclasses import replace
 
-    from unimos_pipe.cache import ENCODER_FOLDER, deep_faults, is_inside
-    from unimos_pipe.device import pick_device
-    from unimos_pipe.encoder import ClipEncoder, readable_sample
-    from unimos_pipe.identity import encoder_id
-    from unimos_pipe.layout import found_shards
-    from unimos_pipe.scan import find_root, scan
-    from unimos_pipe.shard import read_image_shard
+    from unimos_pipe.base.device import pick_device
+    from unimos_pipe.cache.care import ENCODER_FOLDER, deep_faults, is_inside
+    from unimos_pipe.cache.identity import encoder_id
+    from unimos_pipe.cache.layout import found_shards
+    from unimos_pipe.cache.shard import read_image_shard
+    from unimos_pipe.data.scan import find_root, scan
+    from unimos_pipe.extract.encoder import ClipEncoder, readable_sample
 
     root = find_root(spec, data_root, cache)
     problems, encoders, checked = [], {}, 0
@@ -157,8 +157,8 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     Needed is what runs in --runs were trained on, and what the recipes that come with the package, or yours named by
     --recipe, would train on. Asks before anything is removed.
     """
-    from unimos_pipe.cache import waste
-    from unimos_pipe.files import only_one
+    from unimos_pipe.base.files import only_one
+    from unimos_pipe.cache.care import waste
 
     folder = cache or default_cache()
     found = waste(folder, _needed(folder, runs_folder, recipes))
@@ -193,10 +193,10 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
 
 def _needed(cache: Path, runs_folder: Path, recipes: tuple[str, ...]) -> set[tuple[str, str]]:
     """(data set, encoder-id) of the features that finished or unfinished runs and recipes read."""
-    from unimos_pipe.cache import ENCODER_FOLDER
-    from unimos_pipe.config import ENCODERS
-    from unimos_pipe.identity import readable_name
-    from unimos_pipe.recipe import known_recipes, load_recipe
+    from unimos_pipe.base.config import ENCODERS
+    from unimos_pipe.cache.care import ENCODER_FOLDER
+    from unimos_pipe.cache.identity import readable_name
+    from unimos_pipe.runs.recipe import known_recipes, load_recipe
 
     needed = set()
     for config in runs_folder.rglob("config.json"):

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
+from unimos_pipe.base.config import DEFAULT_TEMPLATE, ENCODERS
+from unimos_pipe.base.console import Output
+from unimos_pipe.base.files import writable_folder
+from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.extract import encode
 from unimos_pipe.cli.options import DataOptions, cache_option, device_option, runs_option
-from unimos_pipe.config import DEFAULT_TEMPLATE, ENCODERS
-from unimos_pipe.console import Output
-from unimos_pipe.files import writable_folder
-from unimos_pipe.layout import default_cache
-from unimos_pipe.manifest import load_spec
+from unimos_pipe.data.manifest import load_spec
 
 
 @click.command()
@@ -40,12 +40,12 @@ def demo(output: Output, seeds: int, cache: Path | None, device: str, runs_folde
     folder = encode(output, data, tuple(spec.domains), None, device)
     extract_seconds = time.perf_counter() - started
 
-    from unimos_pipe.adapt import adapt
-    from unimos_pipe.device import pick_device
-    from unimos_pipe.recipe import Recipe
-    from unimos_pipe.store import FeatureStore
-    from unimos_pipe.summary import ORACLE, result_rows
-    from unimos_pipe.sweep import plan_loader, plan_runs
+    from unimos_pipe.adapt.stacks import adapt
+    from unimos_pipe.adapt.summary import ORACLE, result_rows
+    from unimos_pipe.adapt.sweep import plan_loader, plan_runs
+    from unimos_pipe.base.device import pick_device
+    from unimos_pipe.cache.store import FeatureStore
+    from unimos_pipe.runs.recipe import Recipe
 
     recipe = Recipe("demo", spec.name, seeds=seeds)
     plans = plan_runs(recipe, spec, folder.name, runs_folder)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.console import Output
-from unimos_pipe.errors import UserError
-from unimos_pipe.files import writable_folder
+from unimos_pipe.base.console import Output
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.files import writable_folder
 
 
 @click.command()
@@ -39,8 +39,8 @@ def export(output: Output, run_folder: Path, to: Path, onnx: bool, with_encoder:
         raise UserError(f"--onnx needs {', '.join(missing)}", todo="Install it with: pip install 'unimos-pipe[onnx]'")
     writable_folder(to.parent, "--to")
 
-    from unimos_pipe.export import export_run
-    from unimos_pipe.predict import list_images
+    from unimos_pipe.deploy.export import export_run
+    from unimos_pipe.deploy.predict import list_images
 
     images = list_images([with_encoder])[0] if with_encoder else None
     differences = export_run(run_folder, to, onnx=onnx, images=images)

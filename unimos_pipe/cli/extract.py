@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
+from unimos_pipe.base.console import Output
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.files import writable_folder
 from unimos_pipe.cli.options import DataOptions, data_options, data_root_options, device_option, engine_options
-from unimos_pipe.console import Output
-from unimos_pipe.errors import UserError
-from unimos_pipe.files import writable_folder
-from unimos_pipe.manifest import DatasetSpec, Manifest
-from unimos_pipe.scan import count_warning, find_root, scan
+from unimos_pipe.data.manifest import DatasetSpec, Manifest
+from unimos_pipe.data.scan import count_warning, find_root, scan
 
 
 class _BatchSize(click.ParamType):
@@ -121,7 +121,7 @@ def encode(
     """Stage one for some domains, everything checked before the encoder is loaded; returns the encoder's folder.
 
     ``ray`` (address or None, cores per job) makes the shards on a Ray cluster; ``reading`` are further keyword options
-    of :func:`unimos_pipe.extract.extract_images`.
+    of :func:`unimos_pipe.extract.domain.extract_images`.
     """
     spec = data.dataset
     writable_folder(data.cache, "--cache")
@@ -129,10 +129,10 @@ def encode(
     manifests = [scan(spec, part, root) for name in names for part in spec.parts(name)]
     _check_counts(output, spec, manifests, strict_counts)
 
-    from unimos_pipe.device import pick_device
-    from unimos_pipe.encoder import load_encoder, readable_sample
-    from unimos_pipe.extract import extract_images, extract_text
-    from unimos_pipe.identity import encoder_id
+    from unimos_pipe.base.device import pick_device
+    from unimos_pipe.cache.identity import encoder_id
+    from unimos_pipe.extract.domain import extract_images, extract_text
+    from unimos_pipe.extract.encoder import load_encoder, readable_sample
 
     encoder = load_encoder(data.encoder, pick_device(device), sample_files(manifests))
     folder = data.cache / spec.name / encoder_id(data.encoder, encoder.identity)
@@ -187,8 +187,8 @@ def _on_ray(data: DataOptions, encoder, address: str | None, cpus: float):
     """What makes the shards of a domain on a cluster; a job on a GPU has it for itself."""
     from functools import partial
 
-    from unimos_pipe.cluster import encode_on_ray
-    from unimos_pipe.engine import RayOptions
+    from unimos_pipe.base.engine import RayOptions
+    from unimos_pipe.extract.on_ray import encode_on_ray
 
     options = RayOptions(address, cpus, 1.0 if encoder.device.type == "cuda" else 0.0)
     return partial(encode_on_ray, spec=data.encoder, options=options)
@@ -208,7 +208,7 @@ def chosen_sizes(output: Output, encoder, sample, batch_size: int | str, workers
         return batch_size, workers
     if sample is None:
         raise UserError("--batch-size auto: none of the images tried can be read; give a number")
-    from unimos_pipe.bench import best_batch
+    from unimos_pipe.bench.extract import best_batch
 
     rates = {}
     batch_size = best_batch(encoder, sample, rates.__setitem__)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import click
 
 from unimos_pipe import __version__
+from unimos_pipe.base.console import Output
+from unimos_pipe.base.errors import PipeError
 from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.cli.bench import bench
 from unimos_pipe.cli.cache import cache
@@ -21,8 +23,6 @@ from unimos_pipe.cli.predict import predict
 from unimos_pipe.cli.report import report
 from unimos_pipe.cli.run import run
 from unimos_pipe.cli.sweep import sweep
-from unimos_pipe.console import Output
-from unimos_pipe.errors import PipeError
 
 
 class _Terminated(KeyboardInterrupt):

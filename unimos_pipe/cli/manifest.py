@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.config import ENCODERS
-from unimos_pipe.console import Output
-from unimos_pipe.errors import RunError, UserError, listing
-from unimos_pipe.layout import default_cache
-from unimos_pipe.manifest import known_datasets, load_spec
-from unimos_pipe.own_data import OwnDomain, write_dataset
-from unimos_pipe.scan import find_root, layout
+from unimos_pipe.base.config import ENCODERS
+from unimos_pipe.base.console import Output
+from unimos_pipe.base.errors import RunError, UserError, listing
+from unimos_pipe.cache.layout import default_cache
+from unimos_pipe.data.manifest import known_datasets, load_spec
+from unimos_pipe.data.own_data import OwnDomain, write_dataset
+from unimos_pipe.data.scan import find_root, layout
 
 
 @click.group()
@@ -106,7 +106,7 @@ def check(output: Output, dataset: str, data_root: Path | None, cache: Path | No
     spec = load_spec(dataset)
     root = find_root(spec, data_root, cache or default_cache())
 
-    from unimos_pipe.manifest_check import gather, inspect
+    from unimos_pipe.data.check import gather, inspect
 
     gathered = gather(spec, root)
     with output.progress(f"checking {spec.name}", len(gathered.files), "images") as advance:

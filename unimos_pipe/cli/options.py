@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, PromptSpec, build
-from unimos_pipe.errors import UserError, listing
-from unimos_pipe.identity import names_its_weights
-from unimos_pipe.layout import default_cache, find_encoder_folder
-from unimos_pipe.manifest import PROTOCOLS, DatasetSpec, load_spec
+from unimos_pipe.base.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, PromptSpec, build
+from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.cache.identity import names_its_weights
+from unimos_pipe.cache.layout import default_cache, find_encoder_folder
+from unimos_pipe.data.manifest import PROTOCOLS, DatasetSpec, load_spec
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
+from unimos_pipe.base.console import Output
+from unimos_pipe.base.errors import RunError, UserError
+from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.options import device_option, folder_option
-from unimos_pipe.console import Output
-from unimos_pipe.errors import RunError, UserError
-from unimos_pipe.layout import default_cache
-from unimos_pipe.manifest import load_spec
+from unimos_pipe.data.manifest import load_spec
 
 
 @click.command()
@@ -78,9 +78,9 @@ def predict(
     if bool(sources) == bool(domain):
         raise UserError("say what to classify: --images DIR|FILE... or --domain NAME (one of the two)")
 
-    from unimos_pipe.model import load
-    from unimos_pipe.predict import list_images, predict_domain, predict_images
-    from unimos_pipe.store import FeatureStore
+    from unimos_pipe.cache.store import FeatureStore
+    from unimos_pipe.deploy.model import load
+    from unimos_pipe.deploy.predict import list_images, predict_domain, predict_images
 
     if domain:
         model = load(run_folder, device)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
+from unimos_pipe.base.console import Output
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.files import writable_folder
+from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.options import folder_option
-from unimos_pipe.console import Output
-from unimos_pipe.errors import UserError
-from unimos_pipe.files import writable_folder
-from unimos_pipe.layout import default_cache
 
 NEEDS = {"jinja2": "jinja2", "matplotlib": "matplotlib", "sklearn": "scikit-learn"}
 
@@ -59,8 +59,8 @@ def write_report(
     """Make the report of some folders' runs and say where it is."""
     writable_folder(out, "--out")
 
-    from unimos_pipe.report import STEPS, make_report
-    from unimos_pipe.report_runs import find_runs
+    from unimos_pipe.report.page import STEPS, make_report
+    from unimos_pipe.report.runs import find_runs
 
     started = time.perf_counter()
     experiments, left_out = find_runs(runs)

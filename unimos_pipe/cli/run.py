@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unimos_pipe.base.config import ENCODERS
+from unimos_pipe.base.console import Output
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.cache.layout import default_cache, encoder_folders, find_encoder_folder
 from unimos_pipe.cli.extract import encode
 from unimos_pipe.cli.options import (
     DataOptions,
@@ -20,14 +24,10 @@ from unimos_pipe.cli.options import (
 )
 from unimos_pipe.cli.report import missing_packages, write_report
 from unimos_pipe.cli.sweep import sweep_features
-from unimos_pipe.config import ENCODERS
-from unimos_pipe.console import Output
-from unimos_pipe.errors import UserError
-from unimos_pipe.layout import default_cache, encoder_folders, find_encoder_folder
-from unimos_pipe.scan import find_root, layout, scan
+from unimos_pipe.data.scan import find_root, layout, scan
 
 if TYPE_CHECKING:
-    from unimos_pipe.recipe import Recipe
+    from unimos_pipe.runs.recipe import Recipe
 
 
 @click.command()
@@ -70,7 +70,7 @@ def run(
     What is finished is kept, so an interrupted command goes on where it was. Features that are complete need neither
     images nor weights.
     """
-    from unimos_pipe.recipe import load_recipe
+    from unimos_pipe.runs.recipe import load_recipe
 
     chosen, spec = load_recipe(recipe)
     chosen = replace(chosen, seeds=seeds or chosen.seeds, protocol=spec.protocol(protocol or chosen.protocol or None))
@@ -105,7 +105,7 @@ def run(
 
 def _missing_domains(data: DataOptions, domains: list[str]) -> list[str]:
     """The domains whose images or prompts are not in the cache, or not whole."""
-    from unimos_pipe.store import FeatureStore
+    from unimos_pipe.cache.store import FeatureStore
 
     if not encoder_folders(data.cache, data.dataset.name, data.encoder):
         return domains
@@ -130,10 +130,10 @@ def _print_plan(
     lockstep: int | None,
 ) -> None:
     """Both stages before the features exist: what there is to do, how long it may take, and the next step."""
-    from unimos_pipe.adapt import MOST_IN_STACK
-    from unimos_pipe.device import pick_device
-    from unimos_pipe.encoder import encoder_speed
-    from unimos_pipe.forecast import Rows, expected_rows, training_seconds
+    from unimos_pipe.adapt.forecast import Rows, expected_rows, training_seconds
+    from unimos_pipe.adapt.stacks import MOST_IN_STACK
+    from unimos_pipe.base.device import pick_device
+    from unimos_pipe.extract.encoder import encoder_speed
 
     spec = data.dataset
     rows = {domain: expected_rows(spec, domain, recipe.protocol) for domain in recipe.domains(spec)}

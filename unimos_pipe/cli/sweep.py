@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unimos_pipe.base.config import ENCODERS
+from unimos_pipe.base.console import Output
+from unimos_pipe.base.files import only_one, writable_folder, write_text
+from unimos_pipe.cache.layout import default_cache, find_encoder_folder
 from unimos_pipe.cli.options import (
     also_option,
     cache_option,
@@ -20,14 +24,10 @@ from unimos_pipe.cli.options import (
     protocol_option,
     runs_option,
 )
-from unimos_pipe.config import ENCODERS
-from unimos_pipe.console import Output
-from unimos_pipe.files import only_one, writable_folder, write_text
-from unimos_pipe.layout import default_cache, find_encoder_folder
-from unimos_pipe.manifest import DatasetSpec
+from unimos_pipe.data.manifest import DatasetSpec
 
 if TYPE_CHECKING:
-    from unimos_pipe.recipe import Recipe
+    from unimos_pipe.runs.recipe import Recipe
 
 
 @click.command()
@@ -71,7 +71,7 @@ def sweep(
     Finished runs are skipped if they were made from the same options and features; an interrupted sweep goes on
     from its last checkpoint.
     """
-    from unimos_pipe.recipe import load_recipe
+    from unimos_pipe.runs.recipe import load_recipe
 
     chosen, spec = load_recipe(recipe)
     chosen = replace(chosen, seeds=seeds or chosen.seeds, protocol=spec.protocol(protocol or chosen.protocol or None))
@@ -104,10 +104,10 @@ def sweep_features(
     ``extract`` is the command that makes missing features, for messages; ``ray`` (address or None, cores per job)
     trains on a Ray cluster.
     """
-    from unimos_pipe.device import pick_device
-    from unimos_pipe.store import FeatureStore
-    from unimos_pipe.summary import published_rows
-    from unimos_pipe.sweep import estimate, pair_data, plan_loader, plan_runs
+    from unimos_pipe.adapt.summary import published_rows
+    from unimos_pipe.adapt.sweep import estimate, pair_data, plan_loader, plan_runs
+    from unimos_pipe.base.device import pick_device
+    from unimos_pipe.cache.store import FeatureStore
 
     folder = runs_folder / recipe.name
     plans = plan_runs(recipe, spec, features.name, folder)
@@ -141,14 +141,14 @@ def run_sweep(
     ray: tuple[str | None, float] | None = None,
 ) -> bool:
     """Train what is missing of a plan, print its table above ``printed`` rows, and return whether any run failed."""
-    from unimos_pipe import baselines
-    from unimos_pipe.adapt import adapt
-    from unimos_pipe.summary import result_rows
-    from unimos_pipe.sweep import pair_data
+    from unimos_pipe.adapt import baselines
+    from unimos_pipe.adapt.stacks import adapt
+    from unimos_pipe.adapt.summary import result_rows
+    from unimos_pipe.adapt.sweep import pair_data
 
     if ray:
-        from unimos_pipe.engine import RayOptions
-        from unimos_pipe.sweep_cluster import adapt_on_ray
+        from unimos_pipe.adapt.on_ray import adapt_on_ray
+        from unimos_pipe.base.engine import RayOptions
 
         options = RayOptions(*ray, 1.0 if loader.device.type == "cuda" else 0.0)
         adapt = partial(adapt_on_ray, options=options)

@@ -1,0 +1,95 @@
+"""The benchmarks of stage one: what they measure is what they say."""
+
+import re
+
+import pytest
+import torch
+
+from unimos_pipe.base.config import EncoderSpec
+from unimos_pipe.bench import extract as bench
+from unimos_pipe.bench.extract import best_batch, mixed_rows, random_weights, smallest_cosine, write_made_up_domain
+from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.scan import scan
+
+
+def test_bench_extract_prints_every_figure(cli, miniature, tmp_path):
+    answer = cli(
+        "bench", "extract", *miniature.args(tmp_path), "--data-root", miniature.root, "--rounds", 1, "--plain", 12,
+        "--workers", 0, "--batch-size", 12, "--random-weights",
+    )  # fmt: skip
+    assert answer.code == 0
+    for line in ("bare encoder", "decode and preprocess only", "end to end", "bound set by the first two"):
+        assert re.search(rf"{line} +│ +[\d.]+ │ +[\d.]+%", answer.out), line
+    assert re.search(
+        r"end to end / bare, median of 1 pairs: [\d.]+%. Written [\d,]+ kB/s. Peak memory [\d,]+ MB", answer.out
+    )
+    cosine = re.search(r"smallest cosine to its features, means subtracted: ([\d.]+)", answer.out)
+    assert float(cosine[1]) > 0.999  # the same fp32 arithmetic; what differs is float16 storage
+
+
+def test_bench_store_prints_its_ratio(cli):
+    answer = cli("bench", "store", "--rows", 5000, "--dim", 16, "--rounds", 1)
+    assert answer.code == 0
+    assert re.fullmatch(
+        r"5,000 x 16 float16: loaded and verified in \d+ ms, read in \d+ ms, [\d.]+ times \(median of 1 pairs\)\n",
+        answer.out,
+    )
+
+
+def test_the_made_up_domain_is_what_stage_one_would_write(tmp_path):
+    found = write_made_up_domain(tmp_path, 100, 16, shard_size=30).domain("made")
+    assert found.features.shape == (100, 16) and found.paths[99] == "b/image_000099.jpg"
+    assert torch.allclose(found.features.float().norm(dim=1), torch.ones(100), atol=1e-3)
+
+
+def test_smallest_cosine_sees_through_a_common_direction():
+    """Rows that share one huge direction have a cosine near 1 whatever else they hold."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(50, 8, generator=generator) for _ in range(2))
+    ray = 1000 * torch.ones(8)
+    assert torch.nn.functional.cosine_similarity(a + ray, b + ray).min() > 0.9999
+    assert smallest_cosine(a + ray, b + ray) < 0
+    assert smallest_cosine(a + ray, a + ray) == pytest.approx(1)
+
+
+def test_rows_of_all_domains_are_mixed_evenly(miniature):
+    spec = load_spec(str(miniature.spec))
+    rows = mixed_rows([scan(spec, name, miniature.root) for name in spec.domains], 12)
+    assert len(rows) == 12 and rows.root == miniature.root
+    assert sum(path.startswith("dark/") for path in rows.paths) == 6
+    assert all((rows.root / path).stat().st_size == size for path, size in zip(rows.paths, rows.sizes, strict=True))
+
+
+def test_random_weights_are_the_same_every_time_and_leave_the_generator_alone(tmp_path):
+    (tmp_path / "a").mkdir()
+    before = torch.get_rng_state()
+    paths = [random_weights("tinyclip-r24-64", folder) for folder in (tmp_path, tmp_path / "a")]
+    assert paths[0].read_bytes() == paths[1].read_bytes() and torch.equal(before, torch.get_rng_state())
+
+
+def test_the_best_batch_is_the_last_that_gained(monkeypatch):
+    """A made-up encoder that is much faster with 32 than with 16, and hardly faster with 64."""
+
+    class Made:
+        device = torch.device("cpu")
+
+        def encode_images(self, pixels):
+            return len(pixels)
+
+    seconds = {16: 0.016, 32: 0.016, 64: 0.0315, 128: 0.01}
+    monkeypatch.setattr(bench, "_seconds", lambda work: seconds[work()])
+    tried = {}
+    assert best_batch(Made(), torch.zeros(5, 2, 2, 3, dtype=torch.uint8), tried.__setitem__) == 32
+    assert tried == {16: 1000, 32: 2000, 64: pytest.approx(2031.7, abs=0.1)}
+
+
+@pytest.mark.parametrize(("cosine", "precision"), [(0.9995, "bf16"), (1.1, "fp32")])
+def test_precision_auto_takes_16_bits_only_where_features_stay(cosine, precision, miniature, monkeypatch):
+    from unimos_pipe.extract import encoder
+
+    monkeypatch.setattr(encoder, "native_half", lambda device: "bf16")
+    monkeypatch.setattr(encoder, "CLOSE_ENOUGH", cosine)
+    manifest = scan(load_spec(str(miniature.spec)), "light", miniature.root)
+    files = [manifest.root / path for path in manifest.paths]
+    spec = EncoderSpec("tinyclip-r24-64", "embedded", "auto")
+    assert encoder.load_encoder(spec, torch.device("cpu"), files).identity.precision == precision

@@ -1,0 +1,139 @@
+"""Export: the same answers in a fresh process, the hub's layout, the card, and ONNX against our own answers."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import unimos_pipe
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.scan import find_root
+from unimos_pipe.deploy.card import card_text
+
+FRESH = """
+import sys, numpy as np, unimos_pipe
+images = sys.argv[3:]
+np.save(sys.argv[2], unimos_pipe.load(sys.argv[1]).predict(images).probabilities.numpy())
+"""
+
+
+@pytest.fixture(scope="module")
+def made(cli, icons_cache, tmp_path_factory):
+    """A short run, its export, and three images."""
+    folder = tmp_path_factory.mktemp("export")
+    pair = ("--dataset", "icons", "--src", "line", "--tgt", "sketch")
+    assert cli("adapt", *pair, "--epochs", 3, "--cache", icons_cache, "--out", folder / "run").code == 0
+    images = sorted((find_root(load_spec("icons"), None, icons_cache) / "sketch" / "cat").iterdir())[:6]
+    answer = cli(
+        "export", "--run", folder / "run", "--to", folder / "model", "--onnx", "--with-encoder", images[0].parent
+    )
+    assert answer.code == 0, answer.err
+    return folder, images, answer
+
+
+def test_a_fresh_process_gives_the_same_probabilities(made):
+    folder, images, _ = made
+    ours = unimos_pipe.load(folder / "run").predict(images)
+    subprocess.run([sys.executable, "-c", FRESH, folder / "model", folder / "p.npy", *images], check=True)
+    np.testing.assert_allclose(np.load(folder / "p.npy"), ours.probabilities.numpy(), atol=1e-6)
+    assert ours.probabilities.shape == ours.vac.shape == ours.lac.shape == (6, 36)
+    assert ours.labels == [best[0][0] for best in ours.top(2)]
+
+
+def test_the_layout_of_a_model_hub(made, tmp_path):
+    folder, images, _ = made
+    names = {path.name for path in (folder / "model").iterdir()}
+    assert names == {"config.json", "model.safetensors", "README.md", "heads.onnx", "model.onnx"}
+    model = unimos_pipe.AdaptedModel.from_pretrained(str(folder / "model"))
+    model.save_pretrained(tmp_path / "again")
+    for name in ("config.json", "README.md"):
+        assert (tmp_path / "again" / name).read_text() == (folder / "model" / name).read_text()
+    again = unimos_pipe.load(tmp_path / "again").predict(images[:2]).probabilities
+    assert torch.equal(again, model.predict(images[:2]).probabilities)
+
+
+def test_onnx_agrees_with_ours(made):
+    import onnxruntime
+
+    folder, images, answer = made
+    assert "heads.onnx: onnxruntime's probabilities are ours within" in answer.err
+    model = unimos_pipe.load(folder / "model", "cpu")
+    rows = load_file(folder / "run" / "sample.safetensors")["target_image"].float()
+    session = onnxruntime.InferenceSession(folder / "model" / "heads.onnx")
+    theirs = session.run(None, {"features": rows.numpy()})
+    for values, ours in zip(theirs, (answers := model.answer(rows), answers.vac, answers.lac), strict=True):
+        ours = getattr(ours, "probabilities", ours)
+        np.testing.assert_allclose(values, ours.numpy(), atol=1e-4)
+    pixels = torch.stack([model.encoder().preprocess(_open(path)) for path in images])
+    session = onnxruntime.InferenceSession(folder / "model" / "model.onnx")
+    theirs = session.run(["probabilities"], {"pixels": pixels.numpy()})[0]
+    np.testing.assert_allclose(theirs, model.answer(model.encoder().encode_images(pixels)).probabilities, atol=1e-4)
+
+
+def _open(path):
+    from unimos_pipe.data.decode import decode
+
+    return decode(path)
+
+
+def test_the_card_says_what_it_adapts_and_its_limits(made):
+    folder, _, _ = made
+    text = (folder / "model" / "README.md").read_text()
+    accuracy = json.loads((folder / "run" / "result.json").read_text())["accuracy"]
+    assert text.startswith("---\nlibrary_name:") and "# CLIP adapted to sketch (icons)" in text
+    assert f"| this model, last epoch | {100 * accuracy['last']['accuracy']:.1f} |" in text
+    assert "trained on 624 labelled line and 716 unlabelled sketch images" in text and "## Limits" in text
+    settings = json.loads((folder / "model" / "config.json").read_text())
+    settings["classes"][0] = "<script>`*"
+    settings["about"]["accuracy"] = None
+    text = card_text(settings)
+    assert "&lt;script&gt;\\`\\*" in text and "The target has no labels, so the accuracy is not known." in text
+
+
+def test_what_is_no_model_is_refused(made, cli, tmp_path):
+    folder, _, _ = made
+    config = json.loads((folder / "model" / "config.json").read_text())
+    tensors = load_file(folder / "model" / "model.safetensors")
+    faults = [
+        ({**config, "format": 2}, tensors, r"config\.json: expected format 1 with format, classes, .*, got format 2"),
+        ({**config, "classes": ["one"]}, tensors, r"classes: expected two or more names"),
+        ({**config, "encoder": {}}, tensors, r"encoder: expected the fields activation, model"),
+        ({**config, "classes": config["classes"][1:]}, tensors, r"text_features: expected \(35, D\), got \[36, 128\]"),
+        (
+            config,
+            {k: v for k, v in tensors.items() if k != "label_prior"},
+            r"expected label_prior of shape \(36,\), got none",
+        ),
+    ]
+    for values, arrays, message in faults:
+        (tmp_path / "config.json").write_text(json.dumps(values))
+        save_file(arrays, tmp_path / "model.safetensors")
+        with pytest.raises(UserError, match=message):
+            unimos_pipe.load(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "precious.txt").write_text("x")
+    answer = cli("export", "--run", folder / "run", "--to", tmp_path / "other")
+    assert (answer.code, answer.err) == (
+        2,
+        f"Error: {tmp_path / 'other'} is not empty and no exported model; choose another folder\n",
+    )
+    assert (tmp_path / "other" / "precious.txt").is_file()
+    assert cli("export", "--run", folder / "run", "--to", tmp_path / "m", "--with-encoder", tmp_path).err == (
+        "Error: --with-encoder needs --onnx\n"
+    )
+
+
+def test_other_weights_than_the_runs_own_are_refused(made):
+    folder, images, _ = made
+    model = unimos_pipe.load(folder / "model", "cpu")
+    config = {**model.settings, "encoder": {**model.settings["encoder"], "weights_sha256": "00" * 32}}
+    other = unimos_pipe.AdaptedModel(config, load_file(folder / "model" / "model.safetensors"), "cpu")
+    with pytest.raises(
+        UserError, match="the encoder is not the one this model was trained on: weights_sha256: expected 00"
+    ):
+        other.predict(images)

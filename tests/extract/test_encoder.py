@@ -1,0 +1,114 @@
+"""The encoder computes open_clip's own function, only faster: pixels, folded norms, a few images at a time."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHARED
+from open_clip.modified_resnet import ModifiedResNet
+from PIL import Image
+from torch.nn.functional import cosine_similarity, normalize
+
+from unimos_pipe.base.config import ENCODERS
+from unimos_pipe.data.decode import decode
+from unimos_pipe.data.scan import unpack_embedded
+from unimos_pipe.extract import encoder
+from unimos_pipe.extract.encoder import CLOSE_ENOUGH, ClipEncoder, fold_batch_norms, plain_model
+from unimos_pipe.extract.weights import find_weights
+
+CPU = torch.device("cpu")
+PHOTOGRAPHS = SHARED / "data" / "pacs"
+
+
+@pytest.fixture(scope="module")
+def tiny() -> ClipEncoder:
+    return ClipEncoder(ENCODERS["tiny"], CPU)
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def test_pixels_scaled_in_one_pass_are_clips(tiny):
+    """The bytes a worker gives, scaled on the device, against open_clip's own transform of images of the right size."""
+    pictures = [noise(64, 64, seed) for seed in range(6)]
+    ours = tiny.scale(torch.stack([tiny.preprocess(picture) for picture in pictures]))
+    theirs = torch.stack([tiny.preprocess.transform(picture) for picture in pictures])
+    assert ours.shape == theirs.shape and (ours - theirs).abs().max() < 2e-6
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("size", [(640, 427), (70, 99), (40, 30), (64, 64), (64, 65)])
+def test_resize_and_crop_are_clips(tiny, size):
+    """Of noise, the hardest case, no value is off by more than 2, and the crop takes the same pixels."""
+    *geometry, _, _ = tiny.preprocess.transform.transforms
+    theirs = noise(*size)
+    for step in geometry:
+        theirs = step(theirs)
+    difference = np.abs(tiny.preprocess(noise(*size)).numpy().astype(int) - np.asarray(theirs).astype(int))
+    assert difference.max() <= 2 and (difference > 0).mean() < 0.06
+
+
+def test_a_transform_of_another_kind_works_on_the_picture(tiny):
+    """Padding models keep PIL's steps."""
+    from open_clip.transform import image_transform
+
+    transform = image_transform(64, is_train=False, resize_mode="longest")
+    found = encoder.Geometry(transform)(noise(100, 50))
+    assert torch.equal(found.permute(2, 0, 1) / 255, transform.transforms[-2](apply(transform.transforms[:-2])))
+
+
+def apply(steps) -> Image.Image:
+    image = noise(100, 50)
+    for step in steps:
+        image = step(image)
+    return image
+
+
+def pictures_of(kind: str, tmp_path) -> list[Image.Image]:
+    if kind == "icons":
+        return [decode(path) for path in sorted(unpack_embedded("icons.zip", tmp_path).rglob("*.png"))[::40]]
+    if not PHOTOGRAPHS.is_dir():
+        pytest.skip(f"no photographs at {PHOTOGRAPHS}")
+    return [decode(path) for path in sorted(PHOTOGRAPHS.glob("photo/*/*.jpg"))]
+
+
+@pytest.mark.parametrize("kind", ["icons", "photographs"])
+def test_features_of_the_faster_resize_agree_with_pils(kind, tiny, tmp_path):
+    pictures = pictures_of(kind, tmp_path)
+    assert len(pictures) > 50
+    ours = tiny.encode_images(torch.stack([tiny.preprocess(picture) for picture in pictures]))
+    model, transform = plain_model(ENCODERS["tiny"], find_weights(ENCODERS["tiny"]), CPU)
+    with torch.inference_mode():
+        theirs = normalize(model.eval().encode_image(torch.stack([transform(picture) for picture in pictures])), dim=-1)
+    assert cosine_similarity(ours, theirs).min() >= CLOSE_ENOUGH
+    assert cosine_similarity(ours - ours.mean(0), theirs - theirs.mean(0)).min() >= CLOSE_ENOUGH
+
+
+def test_folded_norms_leave_the_function_as_it_is():
+    torch.manual_seed(0)
+    net = ModifiedResNet((1, 2, 1, 1), 32, 4, image_size=64, width=8).eval()
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as far from the identity as in a trained model
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.normal_(module.weight)
+            torch.nn.init.normal_(module.bias)
+    folded, images = copy.deepcopy(net), torch.randn(5, 3, 64, 64)
+    with torch.inference_mode():
+        fold_batch_norms(folded)
+        assert torch.allclose(folded(images), net(images), rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in net.modules())
+
+
+def test_a_few_images_at_a_time_are_all_images_in_order(tiny, monkeypatch):
+    pixels = torch.stack([tiny.preprocess(noise(64, 64, seed)) for seed in range(7)])
+    whole = tiny.encode_images(pixels)
+    calls = []
+    forward = tiny.model.encode_image
+    monkeypatch.setattr(tiny.model, "encode_image", lambda part: calls.append(len(part)) or forward(part))
+    monkeypatch.setattr(encoder, "CACHED_PIXELS", 3 * 64 * 64 + 1)
+    assert torch.allclose(tiny.encode_images(pixels), whole, atol=1e-6)
+    assert calls == [3, 3, 1]

@@ -1,0 +1,270 @@
+"""Stage one end to end: rows, shard sizes, resuming, identities and refusals."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw
+from PIL import Image
+
+from unimos_pipe.base.config import ENCODERS, EncoderSpec, fingerprint
+from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
+from unimos_pipe.cache.identity import EncoderIdentity, ImageIdentity, TextIdentity, encoder_id
+from unimos_pipe.cache.layout import found_shards, text_path
+from unimos_pipe.cache.shard import read_image_shard, read_text_shard
+from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.data.manifest import PACKAGE, load_spec
+from unimos_pipe.data.scan import find_root, scan
+from unimos_pipe.extract.domain import extract_images, extract_text
+from unimos_pipe.extract.encoder import ClipEncoder
+from unimos_pipe.extract.weights import EMBEDDED
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return ClipEncoder(ENCODERS["tiny"], CPU)
+
+
+def load(folder: Path, spec):
+    """A domain as stage two loads it."""
+    return FeatureStore(spec, folder.parent, "unimos-pipe extract").domain(folder.name)
+
+
+def test_every_image_has_its_row_in_manifest_order(icons_cache):
+    spec = load_spec("icons")
+    folder = next((icons_cache / "icons").glob("tinyclip*"))
+    with (PACKAGE / "data" / "embedded" / "icons.csv").open(encoding="utf-8") as file:
+        listed = {row["path"]: int(row["label"]) for row in csv.DictReader(file)}
+    total = 0
+    for domain in spec.domains:
+        found = load(folder / domain, spec)
+        assert found.paths == scan(spec, domain, find_root(spec, None, icons_cache)).paths
+        assert list(found.paths) == sorted(found.paths)
+        assert found.labels.tolist() == [listed[f"{domain}/{path}"] for path in found.paths]
+        assert found.features.dtype == torch.float16
+        assert torch.allclose(found.features.float().norm(dim=1), torch.ones(len(found.paths)), atol=1e-3)
+        total += len(found.paths)
+    assert total == len(listed) == 2514
+
+
+@pytest.mark.parametrize(("shard_size", "workers"), [(1, 0), (7, 2), (1000, 1)])
+def test_features_do_not_depend_on_shard_size_or_workers(miniature, encoder, tmp_path, shard_size, workers):
+    spec = load_spec(str(miniature.spec))
+    manifest = scan(spec, "light", miniature.root)
+    plain = extract_images(manifest, encoder, tmp_path / "a", workers=0)
+    other = extract_images(manifest, encoder, tmp_path / "b", workers=workers, shard_size=shard_size)
+    assert (plain.encoded, other.encoded) == (24, 24)
+    assert other.shards_written == {1: 24, 7: 4, 1000: 1}[shard_size]
+    a, b = load(tmp_path / "a" / "light", spec), load(tmp_path / "b" / "light", spec)
+    assert a.paths == b.paths == manifest.paths and (a.labels == b.labels).all()
+    assert (a.features.float() - b.features.float()).abs().max() <= 2.0**-12  # one float16 step below 0.5
+
+
+def test_whole_domains_survive_any_shard_size(encoder, icons_cache, tmp_path):
+    spec = load_spec("icons")
+    manifest = scan(spec, "color", find_root(spec, None, icons_cache))
+    cached = load(next((icons_cache / "icons").glob("tinyclip*")) / "color", spec)
+    report = extract_images(manifest, encoder, tmp_path, shard_size=7, workers=0, batch_size=7)
+    found = load(tmp_path / "color", spec)
+    assert report.shards_written == 81 and found.paths == cached.paths
+    assert (found.features.float() - cached.features.float()).abs().max() <= 2.0**-11
+
+
+def test_float32_features_do_not_depend_on_the_batch(miniature, encoder):
+    manifest = scan(load_spec(str(miniature.spec)), "light", miniature.root)
+    pixels = torch.stack([encoder.preprocess(Image.open(manifest.root / path)) for path in manifest.paths])
+    whole = encoder.encode_images(pixels)
+    for size in (1, 5):
+        parts = torch.cat([encoder.encode_images(part) for part in pixels.split(size)])
+        assert (whole - parts).abs().max() < 1e-5
+
+
+def test_the_second_extraction_only_verifies(miniature, encoder, tmp_path):
+    manifest = scan(load_spec(str(miniature.spec)), "light", miniature.root)
+    extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10)
+    before = {path: path.stat().st_mtime_ns for _, _, path in found_shards(tmp_path / "light")}
+    damaged = sorted(before)[1]
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    report = extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10)
+    after = {path: path.stat().st_mtime_ns for _, _, path in found_shards(tmp_path / "light")}
+    assert (report.shards_kept, report.shards_written, report.encoded) == (2, 1, 10)
+    assert [path for path in after if after[path] != before[path]] == [damaged]
+
+
+def test_kill_and_resume_gives_the_features_of_an_undisturbed_run(tmp_path):
+    """SIGKILL in the middle of a run of 81 shards; the rest is made, nothing stays behind."""
+    command = [sys.executable, "-m", "unimos_pipe", "extract", "--dataset", "icons", "--domain", "color"]
+    command += ["--shard-size", "7", "--workers", "1", "--cache"]
+    killed, clean = tmp_path / "killed", tmp_path / "clean"
+    process = subprocess.Popen([*command, str(killed)], stderr=subprocess.DEVNULL)
+    while len(list(killed.glob("icons/*/color/shard-*.h5"))) < 5:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    folder = next(killed.glob("icons/*/color"))
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*.h5")}
+    assert 5 <= len(finished) < 81
+    (folder / "shard-00080-of-00081.h5.part").write_bytes(b"half a shard")
+    for cache in (killed, clean):
+        subprocess.run([*command, str(cache)], check=True, capture_output=True)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())
+    assert not list(killed.rglob("*.part*"))
+    spec = load_spec("icons")
+    a, b = (load(next(cache.glob("icons/*/color")), spec) for cache in (killed, clean))
+    assert a.paths == b.paths and a.features.equal(b.features)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in fields(EncoderIdentity)])
+def test_every_field_of_the_encoder_makes_another_folder(name, encoder):
+    other = replace(encoder.identity, **{name: "changed"})
+    assert encoder_id(ENCODERS["tiny"], other) != encoder_id(ENCODERS["tiny"], encoder.identity)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in fields(ImageIdentity)])
+def test_every_field_of_an_image_shard_is_checked_before_reuse(name, miniature, encoder, tmp_path):
+    """Even where the folder is the same: a shard of another identity is refused, and the message names the field."""
+    manifest = scan(load_spec(str(miniature.spec)), "light", miniature.root)
+    extract_images(manifest, encoder, tmp_path, workers=0)
+    if name == "manifest_digest":
+        draw(miniature.root / "light" / "bar" / "new.png", 2, np.random.default_rng(9), False)
+        manifest = scan(load_spec(str(miniature.spec)), "light", miniature.root)
+        changed = encoder
+    else:
+        changed = _Renamed(encoder, replace(encoder.identity, **{name: "changed"}))
+    with pytest.raises(
+        StaleCacheError, match=rf"stale shard .*: {name}: expected .*, got .*. Add --force to encode light"
+    ):
+        extract_images(manifest, changed, tmp_path, workers=0)
+    assert extract_images(manifest, changed, tmp_path, workers=0, force=True).shards_written == 1
+
+
+class _Renamed:
+    """The encoder under another identity."""
+
+    def __init__(self, encoder, identity):
+        self._encoder, self.identity = encoder, identity
+
+    def __getattr__(self, name):
+        return getattr(self._encoder, name)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in fields(TextIdentity)])
+def test_every_field_of_a_text_shard_makes_another_key(name, encoder, tmp_path):
+    identity = TextIdentity(**vars(encoder.identity), class_names=("a", "b"), prompts=(("an a", "a b"),))
+    value = {"class_names": ("b", "a"), "prompts": (("an a.", "a b"),)}.get(name, "changed")
+    other = replace(identity, **{name: value})
+    assert fingerprint(other) != fingerprint(identity)
+    if name in ("class_names", "prompts"):
+        assert text_path(tmp_path, "w", other) != text_path(tmp_path, "w", identity)
+
+
+def test_class_names_and_prompts_shape_text_features(encoder, tmp_path):
+    assert extract_text("d", "line", ("cup", "bus"), ["a {domain} photo of a {class}."], encoder, tmp_path)
+    assert not extract_text("d", "line", ("cup", "bus"), ["a {domain} photo of a {class}."], encoder, tmp_path)
+    assert extract_text("d", "line", ("bus", "cup"), ["a {domain} photo of a {class}."], encoder, tmp_path)
+    assert extract_text("d", "line", ("cup", "bus"), ["{class}", "a {class}"], encoder, tmp_path)
+    shards = [read_text_shard(path) for path in (tmp_path / "text").glob("line-*.h5")]
+    by_prompts = {shard.header.prompts: shard.text_features for shard in shards}
+    first = by_prompts[(("a line photo of a cup.", "a line photo of a bus."),)]
+    assert first.dtype == np.float32 and np.allclose(np.linalg.norm(first, axis=1), 1, atol=1e-6)
+    assert np.array_equal(first[::-1], by_prompts[(("a line photo of a bus.", "a line photo of a cup."),)])
+    parts = [encoder.encode_texts(row) for row in (["cup", "bus"], ["a cup", "a bus"])]
+    mean = torch.nn.functional.normalize((parts[0] + parts[1]) / 2, dim=-1).numpy()
+    assert np.allclose(by_prompts[("cup", "bus"), ("a cup", "a bus")], mean, atol=1e-6)
+
+
+def test_an_encoder_of_other_weights_or_precision_is_another_encoder(encoder, tmp_path):
+    copy = tmp_path / "other.safetensors"
+    shutil.copy(EMBEDDED / "tinyclip-r24-64.safetensors", copy)
+    same = ClipEncoder(replace(ENCODERS["tiny"], pretrained=str(copy)), CPU)
+    assert same.identity == encoder.identity  # the weights' content counts, not their name
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy)
+    weights["logit_scale"] += 1
+    save_file(weights, copy)
+    changed = ClipEncoder(replace(ENCODERS["tiny"], pretrained=str(copy)), CPU)
+    assert changed.identity == replace(encoder.identity, weights_sha256=changed.identity.weights_sha256)
+    assert changed.identity.weights_sha256 != encoder.identity.weights_sha256
+    half = ClipEncoder(replace(ENCODERS["tiny"], precision="bf16"), CPU)
+    assert half.identity == replace(encoder.identity, precision="bf16")
+    sentences = ["a line photo of a cup."]
+    assert torch.nn.functional.cosine_similarity(half.encode_texts(sentences), encoder.encode_texts(sentences)) > 0.999
+
+
+def test_bad_images_fail_the_run_after_the_good_shards_or_are_left_out(miniature, encoder, tmp_path):
+    bad = miniature.root / "light" / "circle" / "3.png"
+    bad.write_bytes(b"no image")
+    spec = load_spec(str(miniature.spec))
+    manifest = scan(spec, "light", miniature.root)
+    with pytest.raises(RunError) as caught:
+        extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10)
+    assert str(caught.value) == (
+        f"1 unreadable image(s) in {manifest.root}: circle/3.png (not an image of a known format). "
+        "The other shards are kept; mend the files, or leave them out with --on-error skip"
+    )
+    assert len(found_shards(tmp_path / "light")) == 2  # the shard that holds circle/3.png is missing
+    report = extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10, skip_bad=True)
+    assert (report.shards_kept, report.shards_written, len(report.skipped)) == (2, 1, 1)
+    found = load(tmp_path / "light", spec)
+    assert found.paths == tuple(path for path in manifest.paths if path != "circle/3.png")
+    headers = [read_image_shard(path).header for _, _, path in found_shards(tmp_path / "light")]
+    assert [path for header in headers for path, _ in header.skipped] == ["circle/3.png"]
+
+
+def local_model(folder: Path) -> Path:
+    """A model folder in open_clip's own layout, from the embedded encoder."""
+    folder.mkdir()
+    config = {"model_cfg": json.loads((EMBEDDED / "tinyclip-r24-64.json").read_text()), "preprocess_cfg": {"size": 64}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    shutil.copy(EMBEDDED / "tinyclip-r24-64.safetensors", folder / "open_clip_model.safetensors")
+    return folder
+
+
+def test_a_model_folder_is_an_encoder(encoder, tmp_path):
+    folder = local_model(tmp_path / "model")
+    spec = EncoderSpec(f"local-dir:{folder}")
+    found = ClipEncoder(spec, CPU)
+    assert found.identity == replace(encoder.identity, model=f"local-dir:{folder}")
+    assert found.encode_texts(["a cup"]).equal(encoder.encode_texts(["a cup"]))
+    assert encoder_id(spec, found.identity).startswith(f"{str(folder).replace('/', '-').replace('_', '-')}_fp32-")
+    (folder / "open_clip_model.safetensors").unlink()
+    with pytest.raises(UserError) as caught:
+        ClipEncoder(spec, CPU)
+    assert str(caught.value) == (
+        f"model folder {folder}: expected open_clip_config.json and a weights file in it, got open_clip_config.json"
+    )
+    (folder / "open_clip_config.json").write_text("{}")
+    local_model(tmp_path / "other")
+    (tmp_path / "other" / "open_clip_config.json").write_text('{"model_cfg": {}}')
+    with pytest.raises(UserError, match=r"its configuration lacks embed_dim, vision_cfg or text_cfg$"):
+        ClipEncoder(EncoderSpec(f"local-dir:{tmp_path / 'other'}"), CPU)
+
+
+def test_a_hub_model_out_of_reach_says_which_file_to_bring(monkeypatch):
+    from unimos_pipe.extract import weights as module
+
+    def unreachable(name):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(module, "download_pretrained_from_hf", unreachable)
+    monkeypatch.setattr(module.open_clip, "get_model_config", lambda name: {})
+    with pytest.raises(UserError) as caught:
+        ClipEncoder(EncoderSpec("hf-hub:owner/name"), CPU)
+    assert str(caught.value) == (
+        "weights of hf-hub:owner/name are not on this machine and cannot be downloaded (no route to host). Connect to "
+        "the network once, or bring open_clip_model.safetensors from https://huggingface.co/owner/name here and pass "
+        "--pretrained its path"
+    )

@@ -1,0 +1,100 @@
+"""Losses against slow loops and hand-worked cases."""
+
+import math
+
+import pytest
+import torch
+
+from unimos_pipe.methods.unimos.losses import (
+    cross_entropy,
+    distillation,
+    information_maximisation,
+    matrix_orthogonality,
+    modality_bce,
+    row_orthogonality,
+)
+
+G = torch.Generator().manual_seed(3)
+LOGITS = torch.randn(2, 4, 3, generator=G, dtype=torch.float64) * 3
+OTHERS = torch.randn(2, 4, 3, generator=G, dtype=torch.float64) * 3
+LABELS = torch.tensor([[0, 1, 2, 1], [2, 2, 0, 1]])
+
+
+def softmax(row) -> list[float]:
+    weights = [math.exp(value) for value in row]
+    return [weight / sum(weights) for weight in weights]
+
+
+def test_cross_entropy_is_the_mean_negative_log_likelihood_of_each_run():
+    wanted = [
+        -sum(math.log(softmax(row)[label]) for row, label in zip(logits, labels, strict=True)) / 4
+        for logits, labels in zip(LOGITS.tolist(), LABELS.tolist(), strict=True)
+    ]
+    assert cross_entropy(LOGITS, LABELS)[0].tolist() == pytest.approx(wanted, rel=1e-12)
+
+
+def test_distillation_takes_the_student_first():
+    def loop(student, teacher) -> float:
+        total = 0.0
+        for s, t in zip(student, teacher, strict=True):
+            total += sum(p * (math.log(p) - math.log(q)) for p, q in zip(softmax(s), softmax(t), strict=True))
+        return total / len(student)
+
+    wanted = [loop(s, t) for s, t in zip(LOGITS.tolist(), OTHERS.tolist(), strict=True)]
+    assert distillation(LOGITS, OTHERS)[0].tolist() == pytest.approx(wanted, rel=1e-12)
+    assert distillation(OTHERS, LOGITS)[0].tolist() != pytest.approx(wanted, rel=1e-3)
+
+
+def test_distillation_does_not_see_a_shift_of_the_teachers_rows():
+    shifted = OTHERS - OTHERS.mean(-1, keepdim=True)
+    assert distillation(LOGITS, shifted)[0].tolist() == pytest.approx(
+        distillation(LOGITS, OTHERS)[0].tolist(), rel=1e-12
+    )
+
+
+def test_information_maximisation_by_hand():
+    even = torch.zeros(1, 2, 2, dtype=torch.float64)  # every row undecided: both entropies are log 2
+    assert float(information_maximisation(even)[0]) == pytest.approx(0, abs=1e-12)
+    sure = torch.tensor([[[50.0, -50.0], [-50.0, 50.0]]], dtype=torch.float64)  # sure rows, balanced classes
+    wanted = -math.log(1 + 1e-5) + math.log(0.5 + 1e-5)
+    assert float(information_maximisation(sure)[0]) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_orthogonality_forms_by_loop():
+    a, b = LOGITS, OTHERS
+    rows = [sum(sum(x * y for x, y in zip(p, q, strict=True)) ** 2 for p, q in zip(run_a, run_b, strict=True))
+            for run_a, run_b in zip(a.tolist(), b.tolist(), strict=True)]  # fmt: skip
+    matrix = [sum(sum(x * y for x, y in zip(run_a[i], run_b[j], strict=True)) ** 2
+                  for domain in ((0, 1), (2, 3)) for i in domain for j in domain)
+              for run_a, run_b in zip(a.tolist(), b.tolist(), strict=True)]  # fmt: skip
+    assert row_orthogonality(a, b)[0].tolist() == pytest.approx(rows, rel=1e-12)
+    assert matrix_orthogonality(a, b)[0].tolist() == pytest.approx(matrix, rel=1e-12)
+
+
+def test_modality_bce_counts_the_first_half_as_vac():
+    logits = torch.tensor([[2.0, -1.0, 0.5, 3.0]], dtype=torch.float64)
+    probability = [1 / (1 + math.exp(-value)) for value in logits[0].tolist()]
+    wanted = -(sum(math.log(1 - p) for p in probability[:2]) + sum(math.log(p) for p in probability[2:])) / 4
+    assert modality_bce(logits)[0].tolist() == pytest.approx([wanted], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x: cross_entropy(x, LABELS),
+        lambda x: distillation(x, OTHERS),
+        information_maximisation,
+        lambda x: row_orthogonality(x, OTHERS),
+        lambda x: row_orthogonality(OTHERS, x)[::2],
+        lambda x: matrix_orthogonality(x, OTHERS),
+        lambda x: matrix_orthogonality(OTHERS, x)[::2],
+        lambda x: modality_bce(x.reshape(2, 12)),
+    ],
+    ids=["ce", "distil", "im", "rows_lac", "rows_vac", "matrix_lac", "matrix_vac", "bce"],
+)
+def test_gradients_are_the_slopes_of_the_values(loss):
+    """Against what autograd makes of the value alone; a wrong factor would show."""
+    x = LOGITS.clone().requires_grad_()
+    value, gradient = loss(x)[:2]
+    (plain,) = torch.autograd.grad(value.sum(), x)
+    assert torch.allclose(gradient.detach().reshape(plain.shape), plain, rtol=1e-9, atol=1e-12)

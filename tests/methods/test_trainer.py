@@ -1,0 +1,164 @@
+"""Lockstep: a stack equals its lone runs; states resume to the bit; a run that diverges leaves the others alone."""
+
+import pytest
+import torch
+from made import made_task, small_method
+
+from unimos_pipe.methods.unimos import trainer as trainer_module
+from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
+from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
+
+METHODS = [
+    small_method(train__epochs=3, train__batch_size=8),
+    small_method("no-im", train__epochs=3, train__batch_size=8, loss__alpha=0.3),
+    small_method("fixed-weight", train__epochs=3, train__batch_size=8, train__lr=1e-2),
+    small_method("no-discriminator", train__epochs=3, train__batch_size=8),
+]
+
+
+def mixed_runs():
+    """Runs of different pairs, sizes, variants and seeds: 3, 5, 5 and 4 steps an epoch."""
+    first, second, third = made_task(24, 56, seed=1), made_task(40, 41, seed=2), made_task(36, 33, seed=3)
+    tasks = [first, second, second, third]
+    return [seeded_run(task, method, seed) for seed, (task, method) in enumerate(zip(tasks, METHODS, strict=True))]
+
+
+def train(trainer, **kwargs):
+    """{(run, epoch): record}."""
+    return {(r.run, epoch): r for epoch, records in trainer.train(**kwargs) for r in records}
+
+
+def logged_steps(monkeypatch):
+    calls = []
+    real = trainer_module.train_step
+
+    def step(heads, batch, *rest):
+        values = real(heads, batch, *rest)
+        calls.append(values)
+        return values
+
+    monkeypatch.setattr(trainer_module, "train_step", step)
+    return calls
+
+
+def test_a_stack_of_mixed_runs_equals_lone_runs_in_float64(monkeypatch):
+    calls = logged_steps(monkeypatch)
+    runs = mixed_runs()
+    assert [run.steps for run in runs] == [3, 5, 5, 4]
+    stack = Trainer(runs)
+    together = train(stack)
+    stacked = calls[:]
+    # steps 0..2 of each epoch hold all four runs, step 3 three of them, step 4 two: idle slots are not computed
+    assert [len(values) for values in stacked] == [4, 4, 4, 3, 2] * 3
+    for index in range(4):
+        calls.clear()
+        lone_run = mixed_runs()[index]
+        lone = Trainer([lone_run])
+        alone = train(lone)
+        position = stack.order.index(index)
+        own = [values[position] for values in stacked if len(values) > position]
+        assert len(own) == len(calls) == 3 * lone_run.steps
+        for ours, theirs in list(zip(own, calls, strict=True))[:15]:
+            assert torch.allclose(ours, theirs[0], rtol=1e-5, atol=1e-9)
+        for epoch in range(-1, 3):
+            a, b = together[index, epoch].assessment, alone[0, epoch].assessment
+            assert torch.allclose(a.probabilities, b.probabilities, rtol=1e-5, atol=1e-8)
+            assert a.pseudo_labels.equal(b.pseudo_labels)
+        for name, tensor in lone.state(0).items():
+            if name != "bottleneck_linear.bias":  # BatchNorm cancels its gradient
+                assert torch.allclose(stack.state(index)[name], tensor, rtol=1e-5, atol=1e-7), name
+
+
+def test_runs_draw_the_same_whatever_their_company():
+    stack, lone = Trainer(mixed_runs()), Trainer([mixed_runs()[3]])
+    position = stack.order.index(3)
+    for ours, theirs in zip(list(stack._draw(0, 0))[:4], list(lone._draw(0, 0)), strict=True):
+        shift = stack.source_start[position], stack.target_start[position]
+        assert (ours[0][position, :8] - shift[0]).equal(theirs[0][0, :8])
+        assert (ours[0][position, 8:] - shift[1]).equal(theirs[0][0, 8:] - lone.target_start[0])
+        assert ours[2][position].equal(theirs[2][0])  # dropout
+        assert ours[3][position].equal(theirs[3][0])  # learning rate
+    assert stack.heads.params["vision_separator.weight"][position].equal(
+        lone.heads.params["vision_separator.weight"][0]
+    )
+
+
+def test_resuming_from_a_state_repeats_the_rest_to_the_bit():
+    whole = Trainer(mixed_runs())
+    everything = train(whole)
+    first = Trainer(mixed_runs())
+    for epoch, records in first.train():
+        list(records)
+        if epoch == 0:
+            break
+    state = {name: tensor.clone() for name, tensor in first.full_state().items()}
+    second = Trainer(mixed_runs())
+    second.load_state(state)
+    rest = train(second, after_epoch=0)
+    assert sorted(rest) == [(run, epoch) for run in range(4) for epoch in (1, 2)]
+    for key, record in rest.items():
+        assert record.losses == everything[key].losses
+        assert record.assessment.probabilities.equal(everything[key].assessment.probabilities)
+    for name, tensor in whole.full_state().items():
+        assert tensor.equal(second.full_state()[name]), name
+
+
+def test_a_state_of_other_runs_is_refused():
+    with pytest.raises(ValueError, match=r"the checkpoint does not fit these runs: params.vision_separator.weight"):
+        Trainer(mixed_runs()).load_state(Trainer(mixed_runs()[:2]).full_state())
+
+
+def test_a_diverging_run_does_not_touch_the_others():
+    runs = mixed_runs()
+    bad = small_method("fixed-weight", train__epochs=3, train__batch_size=8, train__lr=1e30)
+    with_bad = [*runs[:2], seeded_run(made_task(40, 41, seed=2), bad, 2), runs[3]]
+    stack = Trainer(with_bad)
+    records = train(stack)
+    assert stack.failures == {
+        2: "training diverged in epoch 0: losses or probabilities are not finite; try a lower train.lr"
+    }
+    assert [key for key in records if key[0] == 2] == [(2, BEFORE_TRAINING)]
+    good = train(Trainer(mixed_runs()))
+    for run in (0, 1, 3):
+        assert records[run, 2].assessment.probabilities.equal(good[run, 2].assessment.probabilities)
+
+
+def test_float32_runs_learn_something():
+    """On made clusters with misleading prompts the ensemble ends above the zero-shot answers."""
+    method = small_method(train__epochs=10, train__batch_size=16)
+    task = made_task(160, 160, dim=16, dtype=torch.float32, seed=4)
+    labels = torch.arange(160) % 5
+    found = train(Trainer([seeded_run(task, method, 0)]))
+    before = float((found[0, -1].assessment.text_predictions == labels).double().mean())
+    after = float((found[0, 9].assessment.predictions == labels).double().mean())
+    assert before < 0.85 and after > before + 0.05
+    assert found[0, 9].losses["vac"] < found[0, 0].losses["vac"]
+
+
+def test_bf16_products_stay_close_to_float32_over_the_first_epoch():
+    task = made_task(160, 160, dim=16, dtype=torch.float32, seed=4)
+    found = {}
+    for precision in ("fp32", "bf16"):
+        method = small_method(train__epochs=1, train__batch_size=16, train__precision=precision)
+        found[precision] = train(Trainer([seeded_run(task, method, 0)]))[0, 0]
+    for term, value in found["fp32"].losses.items():
+        assert found["bf16"].losses[term] == pytest.approx(value, rel=0.1, abs=0.02), term
+        assert found["bf16"].losses[term] != value
+    agree = found["bf16"].assessment.predictions == found["fp32"].assessment.predictions
+    assert agree.double().mean() > 0.95
+
+
+def test_held_out_source_rows_are_not_trained_on_and_are_scored():
+    task = made_task(40, 56)
+    method = small_method(train__epochs=2, train__batch_size=8, train__source_holdout=0.25)
+    run = seeded_run(task, method, 3)
+    rows = {tuple(row) for row in task.source.features.tolist()}
+    held, kept = ({tuple(row) for row in part.features.tolist()} for part in (run.held_source, run.task.source))
+    assert (len(held), len(kept)) == (10, 30) and held | kept == rows and not held & kept
+    assert run.steps == 3 and seeded_run(task, method, 3).held_source.labels.equal(run.held_source.labels)
+    trainer = Trainer([run])
+    records = train(trainer)
+    text, heads = task.text_features, trainer.eval_heads(0)
+    last = trainer_module.assess(heads, run.held_source.features, text, 1, method.eval).predictions
+    assert records[0, 1].source_accuracy == (last == run.held_source.labels).double().mean()
+    assert train(Trainer([seeded_run(task, small_method(train__epochs=1), 3)]))[0, 0].source_accuracy is None

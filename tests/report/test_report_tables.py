@@ -1,0 +1,127 @@
+"""Tables: every figure against hand-made runs, and the four forms they are written in."""
+
+import pytest
+from made_runs import write_run
+
+from unimos_pipe.report.printed import Published
+from unimos_pipe.report.runs import find_runs
+from unimos_pipe.report.tables import (
+    Cell,
+    Table,
+    ablation,
+    change,
+    figure,
+    headline,
+    latex_text,
+    matrix,
+    name_cell,
+    selection,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
+
+
+def texts(rows) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in rows]
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    for seed, last in ((0, 0.70), (1, 0.74)):
+        write_run(tmp_path, "dark->light", seed=seed, last=last, zero_shot=0.6)
+        write_run(tmp_path, "light->dark", seed=seed, last=last - 0.2, zero_shot=0.55, oracle=0.6)
+        write_run(tmp_path, "dark->light", seed=seed, last=last - 0.1, variant="no-im")
+    found = find_runs([tmp_path])[0][0]
+    found.baselines = {"dark->light": {"source_only": 0.5}}
+    return found
+
+
+def test_headline(experiment):
+    table = headline(experiment, Published())
+    assert table.columns == ("pair", "UniMoS", "gain", "zero-shot", "source-only", "class mean", "oracle best")
+    assert texts(table.rows) == [
+        ["dark → light", "72.0 ± 2.8", "+12.0", "60.0", "50.0", "72.0 ± 2.8", "80.0"],
+        ["light → dark", "52.0 ± 2.8", "−3.0", "55.0", "–", "52.0 ± 2.8", "60.0"],
+    ]
+    assert texts(table.footer) == [["mean of 2", "62.0 ± 2.8", "+4.5", "57.5", "–", "62.0", "70.0"]]
+    assert [row[2].sign for row in table.rows] == ["up", "down"] and table.rows[0][-1].kind == "oracle"
+
+
+def test_the_papers_figures_stand_beside_ours(experiment):
+    table = headline(experiment, Published(pairs={"dark->light": {"UniMoS": 0.731}}))
+    place = table.columns.index("paper")
+    assert texts(table.rows)[0][place : place + 2] == ["73.1", "−1.1"]
+    assert texts(table.rows)[1][place : place + 2] == ["–", "–"]
+
+
+def test_matrix(experiment):
+    table = matrix(experiment)
+    assert table.columns == ("source", "dark", "light")
+    assert texts(table.rows) == [["dark", "–", "72.0"], ["light", "52.0", "–"]]
+    assert texts(table.footer) == [["zero-shot", "55.0", "60.0"]]
+    assert [cell.heat for cell in (table.rows[0][2], table.rows[1][1])] == [1.0, 0.0]
+
+
+def test_ablation_compares_only_what_every_variant_has(experiment):
+    table = ablation(experiment, Published(ablations={"no-im": 0.77}))
+    assert table.columns == ("variant", "ensemble", "vs full", "VAC", "LAC", "paper")
+    assert texts(table.rows) == [  # light->dark has no no-im run, so it is out
+        ["full", "72.0 ± 2.8", "", "62.0", "67.0", "–"],
+        ["no-im", "62.0 ± 2.8", "−10.0", "52.0", "57.0", "77.0"],
+    ]
+    assert "over the 1 pair(s) and 2 seed(s)" in table.how
+
+
+def test_selection(experiment):
+    assert texts(selection(experiment).rows) == [
+        ["last epoch (headline)", "62.0", "0.0"],
+        ["im", "64.0", "+2.0"],
+        ["oracle best", "70.0", "+8.0"],
+    ]
+
+
+def test_cells():
+    assert figure(None).text == "–" and figure([]).text == "–"
+    assert figure([0.5, 0.5]).text == "50.0" and figure(0.123).text == "12.3"
+    assert [change(0.5, 0.5004).text, change(0.5, 0.5004).sign] == ["0.0", "even"]
+    assert change(None, 0.1).text == "–"
+
+
+TABLE = Table(
+    "t", "A & B", "How_to.", ("pair", "x"), ((name_cell("a|<b> → c"), figure([0.5, 0.6])),),
+    ((name_cell("mean"), Cell("55.0", 0.55, None, "oracle")),),
+)  # fmt: skip
+
+
+def test_markdown():
+    assert to_markdown(TABLE) == (
+        "### A & B\n\nHow_to.\n\n| pair | x |\n| --- | ---: |\n| a\\|&lt;b> → c | 55.0 ± 7.1 |\n| mean | 55.0 |\n"
+    )
+
+
+def test_csv():
+    assert to_csv(TABLE) == "pair,x,x std\na|<b> → c,55.0000,7.0711\nmean,55.0000,\n"
+
+
+def test_latex():
+    assert to_latex(TABLE) == "\n".join(
+        [
+            r"% needs \usepackage{booktabs,xcolor}",
+            r"\begin{table}",
+            r"\centering",
+            r"\caption{A \& B. How\_to.}",
+            r"\begin{tabular}{lr}",
+            r"\toprule",
+            r"pair & x \\",
+            r"\midrule",
+            r"a|\textless{}b\textgreater{} $\to$ c & 55.0 $\pm$ 7.1 \\",
+            r"\midrule",
+            r"mean & \textcolor{gray}{55.0} \\",
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+    assert latex_text("50% of $x_1 \\") == r"50\% of \$x\_1 \textbackslash{}"

@@ -1,0 +1,84 @@
+"""Recipes: what they expand to, and all their faults at once."""
+
+from pathlib import Path
+
+import pytest
+
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.runs.recipe import check_recipe, known_recipes, load_recipe
+
+
+def test_the_ablation_recipe_is_252_runs():
+    recipe, spec = load_recipe("icons_ablation")
+    runs = recipe.runs(spec, "encoder")
+    assert len(runs) == len({run.folder(Path("runs")) for run in runs}) == 252
+    assert [run.label() for run in runs[::36]] == list(recipe.variants)
+    assert (runs[0].source, runs[0].target, runs[0].seed) == ("line", "solid", 0)
+    assert runs[36 * 3].method.loss.im is False
+
+
+def test_grids_multiply_and_label_their_cells():
+    values = {"name": "g", "dataset": "icons", "pairs": ["line->solid"], "seeds": 1, "set": {"train": {"epochs": 2}}}
+    recipe, spec = check_recipe(values | {"grid": {"loss.alpha": [0.1, 1.0], "loss.beta": [0.5, 2.0]}}, "here")
+    runs = recipe.runs(spec, "e")
+    labels = [run.label() for run in runs]
+    assert labels == [f"full,alpha={a},beta={b}" for a in (0.1, 1.0) for b in (0.5, 2.0)]
+    assert [(run.method.loss.alpha, run.method.loss.beta, run.method.train.epochs) for run in runs] == [
+        (0.1, 0.5, 2),
+        (0.1, 2.0, 2),
+        (1.0, 0.5, 2),
+        (1.0, 2.0, 2),
+    ]
+
+
+def test_every_fault_is_named_at_once():
+    values = {
+        "name": "bad name",
+        "dataset": "icons",
+        "encoder": "RN49",
+        "pairs": ["line->line", "line->oil"],
+        "seeds": 0,
+        "variants": ["full", "no-luck", "no-im"],
+        "set": {"loss": {"im": True, "gama": 1}},
+        "grid": {"loss.alpha": [-1.0], "loss.omega": [1]},
+    }
+    with pytest.raises(UserError) as caught:
+        check_recipe(values, "r.toml")
+    message = str(caught.value)
+    for fault in (
+        "r.toml: seeds: expected at least 1, got 0; ",
+        "name 'bad name': expected letters, digits, '-' and '_'; ",
+        "unknown encoder 'RN49' (known: tiny, RN50, RN101, ViT-B-16, ViT-L-14); ",
+        "unknown variant no-luck (known: full, no-ortho, no-debias, no-im, no-distill, fixed-weight, ",
+        "unknown set.loss.gama (known: set.loss.alpha, ",
+        "grid loss.alpha: expected at least 0.0, got -1.0; ",
+        "unknown grid option loss.omega (known: heads.bottleneck_dim, ",
+        "variant no-im is defined by loss.im; do not set it as well; ",
+        "pair 'line->line': expected \"source->target\" with two domains; ",
+        "pair 'line->oil': icons has no domain oil (known: line, solid, color, sketch)",
+    ):
+        assert fault in message, fault
+    assert "\n" not in message
+
+
+def test_unknown_recipes_and_keys(tmp_path):
+    with pytest.raises(UserError, match=r"unknown recipe 'nothing'; known: .*icons_ablation.*; or give a .toml file"):
+        load_recipe("nothing")
+    path = tmp_path / "r.toml"
+    path.write_text('name = "x"\ndataset = "icons"\nsedes = 3\n')
+    with pytest.raises(
+        UserError, match=r"r.toml: unknown sedes \(known: name, dataset, title, encoder, pairs, seeds, "
+    ):
+        load_recipe(str(path))
+    path.write_text("name = [")
+    with pytest.raises(UserError, match=r"^recipe .*r.toml: cannot be read: "):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize("name", sorted(known_recipes()))
+def test_every_recipe_that_ships_is_sound(name):
+    recipe, spec = load_recipe(name)
+    assert recipe.name == name
+    assert len(recipe.runs(spec, "e")) == len(recipe.domain_pairs(spec)) * recipe.seeds * len(recipe.variants) * len(
+        recipe.cells()
+    )

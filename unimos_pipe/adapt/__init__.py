@@ -1,0 +1,1 @@
+"""Stage two: stacks of runs, sweeps, scores, validators, checkpoints."""

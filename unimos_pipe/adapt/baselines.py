@@ -1,0 +1,91 @@
+"""What a table of adaptation results must be read against, from the same cached features (extra ``[baselines]``)."""
+
+import importlib.util
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unimos_pipe.adapt.scores import score
+from unimos_pipe.base.config import fingerprint
+from unimos_pipe.base.files import write_text
+from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
+
+C = 10.0
+FOLDS = 5
+
+
+def available() -> bool:
+    """Whether scikit-learn is there."""
+    return importlib.util.find_spec("sklearn") is not None
+
+
+def source_probe(task: AdaptationTask):
+    """A multinomial logistic regression (scikit-learn, C = 10) on unit-norm source features and labels."""
+    return _probe(task.source.features.cpu().numpy(), task.source.labels.cpu().numpy())
+
+
+def source_only(probe, task: AdaptationTask, held_out: HeldOutLabels) -> float | None:
+    """The published figure of a source probe on the scored rows; None where they have no labels."""
+    if held_out.labels is None:
+        return None
+    return _figure(probe.predict(held_out.rows(task).cpu().numpy()), held_out)
+
+
+def target_probe_oracle(task: AdaptationTask, held_out: HeldOutLabels, seed: int = 0) -> float | None:
+    """The same probe fitted on the scored rows' own labels by 5-fold cross-validation: an oracle, an upper bound."""
+    from sklearn.model_selection import KFold
+
+    if held_out.labels is None or len(held_out.labels) < FOLDS:
+        return None
+    features, labels = held_out.rows(task).cpu().numpy(), held_out.labels
+    predictions = np.empty_like(labels)
+    for fitted, tested in KFold(FOLDS, shuffle=True, random_state=seed).split(features):
+        predictions[tested] = _probe(features[fitted], labels[fitted]).predict(features[tested])
+    return _figure(predictions, held_out)
+
+
+def _figure(predictions: np.ndarray, held_out: HeldOutLabels) -> float:
+    return getattr(score(torch.from_numpy(predictions), held_out), held_out.metric)
+
+
+def _probe(features: np.ndarray, labels: np.ndarray):
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # few images per class
+        return LogisticRegression(C=C, max_iter=1000).fit(features, labels)
+
+
+def pair_baselines(pairs: dict[str, PairData], file: Path) -> dict[str, dict[str, Any]]:
+    """Both baselines of every pair, by ``source->target``; those in ``file`` made from the same shards are kept.
+
+    Probes are fitted once per source and once per target, however many pairs share them.
+    """
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    probes, oracles, found = {}, {}, {}
+    for name, pair in pairs.items():
+        identity = fingerprint([pair.shard_digests, pair.held_out.metric, C, FOLDS])
+        if known.get(name, {}).get("identity") == identity:
+            found[name] = known[name]
+            continue
+        source, target = pair.task.source.features.data_ptr(), pair.held_out.rows(pair.task).data_ptr()
+        if source not in probes:
+            probes[source] = source_probe(pair.task)
+        if target not in oracles:
+            oracles[target] = target_probe_oracle(pair.task, pair.held_out)
+        found[name] = {
+            "source_only": source_only(probes[source], pair.task, pair.held_out),
+            "target_probe_oracle": oracles[target],
+            "identity": identity,
+        }
+    write_text(file, json.dumps(found, indent=1) + "\n")
+    return found

@@ -1,0 +1,184 @@
+"""Stage two, composed: planned runs are grouped into stacks, trained from cached features, and recorded."""
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unimos_pipe import __version__
+from unimos_pipe.adapt.checkpoint import Checkpoint
+from unimos_pipe.adapt.record import RunRecorder, sample_features, untrained_sample
+from unimos_pipe.base.config import fingerprint
+from unimos_pipe.methods.task import PairData, PairLoader
+from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
+from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run, stack_key
+from unimos_pipe.runs.folder import RunSpec, finished_result, run_identity
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}  # of features and weights
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run and the folder it goes to."""
+
+    spec: RunSpec
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a planned run: its result, or the message that says why there is none."""
+
+    result: dict[str, Any] | None
+    error: str | None = None
+    kept: bool = False  # finished before
+
+
+def adapt(
+    plans: Sequence[PlannedRun],
+    loader: PairLoader,
+    *,
+    lockstep: int | None = None,
+    keep_finished: bool = False,
+    checkpoints: Path | None = None,
+    on_epochs: Callable[[int], None] = lambda runs: None,
+) -> list[Outcome]:
+    """Train planned runs, those of equal shapes in lockstep, and write their folders.
+
+    What is stacked with what follows from the whole plan, so a resumed plan gives the results of an undisturbed one.
+
+    Args:
+        loader: loads the pairs; its dtype must be that of the runs' ``train.precision``.
+        lockstep: most runs in one stack; None takes what memory and speed suggest.
+        keep_finished: leave runs alone that are finished and were made from the same spec and shards.
+        checkpoints: folder for the stacks' checkpoints, or None to keep none.
+        on_epochs: called with the number of run-epochs just settled.
+    Returns:
+        One outcome per plan, in order. A run that diverges does not stop the others.
+    Raises:
+        UserError, StaleCacheError: data that cannot be loaded, before anything is trained.
+    """
+    data = [loader.pair(plan.spec.source, plan.spec.target, plan.spec.protocol) for plan in plans]
+    runs = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
+    outcomes: dict[int, Outcome] = {}
+    for members in stacks(runs, lockstep):
+        stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
+        done = stack.finished() if keep_finished else [None] * len(members)
+        epochs = runs[members[0]].method.train.epochs
+        if all(done):
+            on_epochs(epochs * len(members))
+            trained = [Outcome(result, kept=True) for result in done]
+        else:
+            trained = stack.train(checkpoints, on_epochs, [result is not None for result in done])
+        outcomes.update(zip(members, trained, strict=True))
+    return [outcomes[index] for index in range(len(plans))]
+
+
+def stacks(runs: Sequence[TrainingRun], lockstep: int | None) -> Iterator[list[int]]:
+    """Positions of the runs of each stack: equal keys together, at most ``lockstep`` at once."""
+    groups: dict[tuple, list[int]] = {}
+    for index, run in enumerate(runs):
+        groups.setdefault(stack_key(run), []).append(index)
+    for members in groups.values():
+        size = lockstep or stack_size(runs[members[0]])
+        for start in range(0, len(members), size):
+            yield members[start : start + size]
+
+
+def stack_size(run: TrainingRun) -> int:
+    """How many runs like this one to train together: as many as speed up, within a quarter of the free memory."""
+    classes, dim = run.task.text_features.shape
+    heads = run.method.heads
+    weights = dim * (2 * dim + heads.bottleneck_dim + heads.weight_hidden + heads.discriminator_hidden)
+    activations = run.batch * (20 * dim + 30 * classes + 20 * heads.discriminator_hidden)
+    masks = 16 * 4 * run.batch * heads.discriminator_hidden
+    item = run.task.text_features.element_size()
+    per_run = item * (2 * weights + activations) + masks + 16 * len(run.task.target.features)
+    device = run.task.text_features.device
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    return max(1, min(MOST_IN_STACK, int(free // 4 // per_run)))
+
+
+MOST_IN_STACK = 36
+
+
+def free_memory() -> int:
+    """Bytes of main memory that are free or can be freed; 4 GiB where the system does not say."""
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 4 << 30
+
+
+class _Stack:
+    """Runs trained together, with their recorders."""
+
+    def __init__(self, plans: list[PlannedRun], data: list[PairData], runs: list[TrainingRun]):
+        self.plans, self.data, self.runs = plans, data, runs
+        self.identities = [run_identity(p.spec, d.shard_digests) for p, d in zip(plans, data, strict=True)]
+
+    def finished(self) -> list[dict[str, Any] | None]:
+        """The results of the runs that need not be trained again."""
+        return [finished_result(p.folder, known) for p, known in zip(self.plans, self.identities, strict=True)]
+
+    def train(self, checkpoints: Path | None, on_epochs: Callable[[int], None], keep: list[bool]) -> list[Outcome]:
+        """Train from the start or the checkpoint; the folders of kept runs stay as they are."""
+        started = time.perf_counter()
+        trainer = Trainer(self.runs)
+        before = [untrained_sample(run.task, trainer.eval_heads(index)) for index, run in enumerate(self.runs)]
+        checkpoint = Checkpoint.open(checkpoints, self.identities)
+        recorders = [
+            None if kept else RunRecorder(plan.folder, plan.spec, data)
+            for plan, data, kept in zip(self.plans, self.data, keep, strict=True)
+        ]
+        resumed = checkpoint.load(trainer, recorders)
+        for recorder in recorders:
+            if recorder:
+                recorder.start(self._about(trainer))
+        on_epochs(max(0, resumed + 1) * len(self.runs))
+        last_epoch = self.runs[0].method.train.epochs - 1
+        final = {}
+        for epoch, records in trainer.train(after_epoch=resumed):
+            for record in records:
+                if recorder := recorders[record.run]:
+                    scored = recorder.add(record)
+                    if epoch == last_epoch:
+                        final[record.run] = scored
+            if BEFORE_TRAINING < epoch < last_epoch:
+                checkpoint.save_if_due(epoch, trainer, recorders)
+            on_epochs(len(self.runs) if epoch > BEFORE_TRAINING else 0)
+        seconds = (time.perf_counter() - started) / len(self.runs)
+        outcomes = []
+        for index, recorder in enumerate(recorders):
+            if index in trainer.failures:
+                outcomes.append(Outcome(None, trainer.failures[index]))
+            elif recorder is None:
+                outcomes.append(Outcome(finished_result(self.plans[index].folder), kept=True))
+            else:
+                sample = sample_features(self.runs[index].task, before[index], trainer.eval_heads(index))
+                outcomes.append(Outcome(recorder.finish(final[index], trainer.state(index), sample, seconds)))
+        checkpoint.remove()
+        return outcomes
+
+    def _about(self, trainer: Trainer) -> dict[str, Any]:
+        """What each run's config records beside its spec."""
+        device = trainer.device
+        cuda = device.type == "cuda"
+        hardware = torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine()
+        company = fingerprint(self.identities) if len(self.runs) > 1 else None
+        return {
+            "stack": {"runs": len(self.runs), "fingerprint": company},
+            "environment": {
+                "unimos-pipe": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "device": device.type,
+                "hardware": hardware,
+                "threads": torch.get_num_threads(),
+            },
+        }

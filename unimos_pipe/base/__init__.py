@@ -1,0 +1,1 @@
+"""What everything stands on: errors, options, files, devices, Ray, the terminal."""

@@ -1,0 +1,269 @@
+"""Every option of the method as frozen dataclasses, checked as a whole before any work starts.
+
+The defaults are METHOD.md's: the behaviour of the authors' released code (arXiv 2403.06946, section 4.1). Where the
+paper's text differs, the paper's form is a choice of the same field and its help says so.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from typing import Any
+
+from unimos_pipe.base.errors import UserError, listing, shown
+
+DEFAULT_TEMPLATE = "a {domain} photo of a {class}."
+
+
+def option(default, help: str, *, low=None, high=None, choices: tuple = ()):
+    """A dataclass field with its help, bounds (inclusive) and choices, all read by :func:`faults`."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Which frozen CLIP encodes, and how its arithmetic is done."""
+
+    model: str = option("RN50-quickgelu", "open_clip model name")
+    pretrained: str = option("openai", "open_clip weights tag, or a path to a weights file")
+    precision: str = option("fp32", "arithmetic of the encoder", choices=("fp32", "fp16", "bf16", "auto"))
+
+
+ENCODERS = {
+    "tiny": EncoderSpec("tinyclip-r24-64", "embedded"),
+    "RN50": EncoderSpec("RN50-quickgelu", "openai"),
+    "RN101": EncoderSpec("RN101-quickgelu", "openai"),
+    "ViT-B-16": EncoderSpec("ViT-B-16-quickgelu", "openai"),
+    "ViT-L-14": EncoderSpec("ViT-L-14-quickgelu", "openai"),
+}
+
+
+@dataclass(frozen=True)
+class PromptSpec:
+    """How class names become sentences; several templates are averaged after normalisation."""
+
+    templates: tuple[str, ...] = option((DEFAULT_TEMPLATE,), "sentences with {domain} and {class}")
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """Sizes and form of the trainable modules (METHOD.md section 2)."""
+
+    bottleneck_dim: int = option(256, "width of the bottleneck", low=1)
+    weight_hidden: int = option(256, "hidden width of the weight generator", low=1)
+    discriminator_hidden: int = option(256, "hidden width of the modality discriminator", low=1)
+    discriminator_dropout: float = option(0.5, "dropout in the discriminator, in steps of 1/256", low=0.0, high=0.99)
+    temperature_scale: float = option(100.0, "1/T of the zero-shot logits", low=1e-6)
+    similarity: str = option("dot", "LAC logits: dot product, or the paper's cosine", choices=("dot", "cosine"))
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """Weights and switches of the losses (METHOD.md section 3)."""
+
+    alpha: float = option(1.0, "weight of the source cross-entropy on LAC (eq. 7)", low=0.0)
+    beta: float = option(1.0, "weight of the source cross-entropy on VAC (eq. 15)", low=0.0)
+    gamma: float = option(0.01, "weight of the orthogonality and discriminator losses (eq. 17)", low=0.0)
+    distill: bool = option(True, "distil the teacher's zero-shot answers into LAC")
+    im: bool = option(True, "information maximisation on the ensemble")
+    ortho: bool = option(True, "keep LAC and VAC orthogonal")
+    ortho_form: str = option("rows", "row-wise dot products, or the paper's matrix norm", choices=("rows", "matrix"))
+    discriminator: bool = option(True, "align the domains with the modality discriminator")
+    ensemble_weight: str = option("learned", "w in training: learned, or fixed at 0.5", choices=("learned", "fixed"))
+    weight_per: str = option("batch", "one w per step, or the paper's one per row", choices=("batch", "row"))
+    train_ensemble: str = option("raw", "LAC logits in training: raw, or debiased", choices=("raw", "debiased"))
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """The optimiser and the length of a run (METHOD.md sections 3 and 4)."""
+
+    epochs: int = option(50, "epochs", low=1)
+    lr: float = option(3e-3, "initial learning rate", low=0.0)
+    lr_gamma: float = option(0.001, "lr * (1 + lr_gamma * step) ** -lr_power", low=0.0)
+    lr_power: float = option(0.75, "see lr_gamma", low=0.0)
+    momentum: float = option(0.9, "SGD momentum", low=0.0, high=0.9999)
+    batch_size: int = option(32, "rows per domain and step", low=2)
+    max_steps: int = option(1500, "most steps in an epoch", low=1)
+    prior_momentum: float = option(0.99, "momentum of the label prior q (eq. 9)", low=0.0, high=1.0)
+    reset_probability: float = option(
+        0.5, "chance per epoch that a weight-generator tensor restarts", low=0.0, high=1.0
+    )
+    precision: str = option("fp32", "arithmetic; bf16: of the layers' products", choices=("fp32", "fp64", "bf16"))
+    source_holdout: float = option(0.0, "share of source rows kept back for the source validator", low=0.0, high=0.5)
+
+
+@dataclass(frozen=True)
+class EvalSpec:
+    """Inference on the whole target and the pseudo-labels it yields (METHOD.md section 4)."""
+
+    debias_tau: float = option(0.5, "strength of the label-prior debiasing (eq. 9); 0 turns it off", low=0.0)
+    w_start: float = option(0.8, "weight of VAC at inference in epoch 0", low=0.0, high=1.0)
+    w_end: float = option(0.3, "weight of VAC at inference from epoch (w_start - w_end) / w_step on", low=0.0, high=1.0)
+    w_step: float = option(0.05, "how fast the inference weight falls per epoch", low=0.0)
+    pseudo_labels: str = option(
+        "alternate", "alternate cluster labels with argmax, or cluster at every epoch", choices=("alternate", "cluster")
+    )
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """Everything that shapes stage two but the data and the seed."""
+
+    heads: HeadSpec = field(default_factory=HeadSpec)
+    loss: LossSpec = field(default_factory=LossSpec)
+    train: TrainSpec = field(default_factory=TrainSpec)
+    eval: EvalSpec = field(default_factory=EvalSpec)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {  # the ablations of table 5 (METHOD.md section 7)
+    "full": {},
+    "no-ortho": {"loss.ortho": False},
+    "no-debias": {"eval.debias_tau": 0.0},
+    "no-im": {"loss.im": False},
+    "no-distill": {"loss.distill": False},
+    "fixed-weight": {"loss.ensemble_weight": "fixed"},
+    "no-discriminator": {"loss.discriminator": False},
+}
+
+
+def option_fields(cls: type = MethodSpec, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every option below a spec class as (dotted name, dataclass field), in order."""
+    for entry in fields(cls):
+        name = f"{prefix}{entry.name}"
+        if is_dataclass(entry.type):
+            yield from option_fields(entry.type, f"{name}.")
+        else:
+            yield name, entry
+
+
+def build(cls: type, values: Mapping[str, Any], where: str):
+    """Make a spec from nested plain values, as TOML or ``--set`` give them.
+
+    Args:
+        cls: one of this module's dataclasses.
+        values: nested mappings with plain values; fields left out keep their defaults.
+        where: what to call the source in messages.
+    Raises:
+        UserError: names every unknown key, wrong type and value out of bounds at once.
+    """
+    problems: list[str] = []
+    spec = collect(cls, values, "", problems)
+    if problems:
+        raise UserError(f"{where}: " + "; ".join(problems))
+    return spec
+
+
+def collect(cls: type, values: Mapping[str, Any], prefix: str, problems: list[str]):
+    """As :func:`build`, but faults are added to ``problems`` with ``prefix``.
+
+    Fields at fault keep their defaults, so that the rest can be looked at; None where a required one is at fault.
+    """
+    known = {entry.name: entry for entry in fields(cls)}
+    unknown = [f"{prefix}{key}" for key in values if key not in known]
+    if unknown:
+        problems.append(f"unknown {listing(unknown)} (known: {listing([prefix + name for name in known], 20)})")
+    chosen = {}
+    for name, entry in known.items():
+        if name not in values:
+            continue
+        if is_dataclass(entry.type):
+            if isinstance(values[name], Mapping):
+                chosen[name] = collect(entry.type, values[name], f"{prefix}{name}.", problems)
+            else:
+                problems.append(f"{prefix}{name}: expected a table, got {shown(values[name])}")
+        else:
+            value, fault = _convert(entry, values[name])
+            if fault is None:
+                chosen[name] = value
+            else:
+                problems.append(f"{prefix}{name}: {fault}")
+    missing = [
+        f"{prefix}{name}"
+        for name, entry in known.items()
+        if name not in values and entry.default is MISSING and entry.default_factory is MISSING
+    ]
+    if missing:
+        problems.append(f"missing {listing(missing)}")
+    try:
+        return cls(**chosen)
+    except TypeError:  # a required field is missing or of the wrong type
+        return None
+
+
+def _convert(entry, value):
+    """The value as the field's type, and what is wrong with it (or None)."""
+    kind, meta = entry.type, entry.metadata
+    if isinstance(value, int) and abs(value) >= 2**63:  # JSON, and TOML's hexadecimal numbers, know no limit
+        return value, f"expected a number of at most 64 bits, got {shown(value)}"
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind == tuple[str, ...]:
+        value = (value,) if isinstance(value, str) else value
+        if not isinstance(value, list | tuple) or not value or not all(isinstance(item, str) for item in value):
+            return (), f"expected one or more texts, got {shown(value)}"
+        return tuple(value), None
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        return value, f"expected {kind.__name__}, got {shown(value)}"
+    if meta.get("choices") and value not in meta["choices"]:
+        return value, f"expected one of {', '.join(meta['choices'])}, got {shown(value)}"
+    low, high = meta.get("low"), meta.get("high")
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        bounds = f"at least {low}" if high is None else f"{low} to {high}"
+        return value, f"expected {bounds}, got {shown(value)}"
+    if kind is float and value in (float("inf"), float("-inf")):
+        return value, f"expected a finite number, got {value!r}"
+    return value, None
+
+
+def parse_setting(text: str, types: Mapping[str, Any] | None = None) -> tuple[str, Any]:
+    """Read one ``section.key=value`` of the command line; the value takes the option's own type.
+
+    Raises:
+        UserError: no ``=``, an unknown name (lists the known ones), or a value of the wrong type.
+    """
+    types = types or {name: entry.type for name, entry in option_fields()}
+    name, equals, raw = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text}", expected="section.key=value", got=repr(text))
+    if name not in types:
+        raise UserError(f"--set {name}: no such option; known: {listing(types, 60)}")
+    kind = types[name]
+    try:
+        if kind is bool:
+            return name, {"true": True, "false": False}[raw.lower()]
+        return name, kind(raw)
+    except (ValueError, KeyError):
+        raise UserError(f"--set {name}", expected=kind.__name__, got=repr(raw)) from None
+
+
+def method_spec(variant: str = "full", settings: Mapping[str, Any] | None = None, where: str = "options") -> MethodSpec:
+    """The method's spec for a named variant with single options changed.
+
+    Args:
+        variant: a key of :data:`VARIANTS`.
+        settings: dotted names to values, beside the variant's own changes.
+    Raises:
+        UserError: an unknown variant, option or value, or an option that the variant itself sets.
+    """
+    if variant not in VARIANTS:
+        raise UserError(f"{where}: unknown variant {variant!r}; known: {listing(VARIANTS, 20)}")
+    settings = settings or {}
+    if clash := [name for name in settings if name in VARIANTS[variant]]:
+        raise UserError(f"{where}: variant {variant} is defined by {listing(clash)}; do not set it as well")
+    return build(MethodSpec, nested({**settings, **VARIANTS[variant]}), where)
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Dotted names to values as the tables they stand for: ``{"loss.alpha": 1}`` -> ``{"loss": {"alpha": 1}}``."""
+    tables: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        section, _, key = name.partition(".")
+        tables.setdefault(section, {})[key] = value
+    return tables
+
+
+def fingerprint(spec) -> str:
+    """A sha256 hex digest over every field of a dataclass (or plain value), nested ones included."""
+    plain = asdict(spec) if is_dataclass(spec) else spec
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""What is measured: stage one, the store, stage two."""

@@ -1,0 +1,184 @@
+"""How fast stage two is on this machine, against the machine's own matrix-product rate measured in the same run."""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from unimos_pipe.adapt.validators import validators
+from unimos_pipe.base.config import MethodSpec
+from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
+from unimos_pipe.methods.unimos.heads import Heads
+from unimos_pipe.methods.unimos.pseudo_labels import assess
+from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
+
+
+@dataclass(frozen=True)
+class Size:
+    """A task's size, as features of random unit rows."""
+
+    source_rows: int
+    target_rows: int
+    dim: int
+    classes: int
+
+
+SIZES = {
+    "office_home": Size(2427, 4365, 1024, 65),  # A->C with RN50
+    "icons": Size(624, 716, 128, 36),
+    "domainnet": Size(120_000, 120_000, 512, 345),
+}
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """What :func:`bench_adapt` measured; seconds unless named otherwise."""
+
+    matmul_rate: float  # FLOP/s of a large product in the training dtype
+    step_flops: int
+    step: float
+    epoch: float
+    evaluation: float
+    runs_per_second: dict[int, float]  # by stack size: whole runs, evaluation included
+    peak_memory: int  # bytes
+
+    @property
+    def step_rate(self) -> float:
+        """Share of the matrix-product rate that a lone step's counted FLOPs reach."""
+        return self.step_flops / self.step / self.matmul_rate
+
+
+def step_flops(size: Size, method: MethodSpec, batch: int) -> int:
+    """Multiply-adds times two of one run's training step: its matrix products, forward and backward.
+
+    A separator costs a forward and a weight-gradient product (its input needs no gradient), bottleneck and weight
+    generator an input-gradient product as well; text logits have no trained weights; the discriminator sees 4B rows,
+    of which 2B reach its weights; the teacher is forward only.
+    """
+    heads, rows = method.heads, 2 * batch
+    separators = 2 * 2 * rows * size.dim**2
+    bottleneck = 3 * rows * size.dim * heads.bottleneck_dim
+    classifier = 3 * rows * heads.bottleneck_dim * size.classes
+    weight = 3 * batch * size.dim * heads.weight_hidden
+    discriminator = (2 * 2 * rows + rows) * size.dim * heads.discriminator_hidden
+    text = (2 * rows + batch) * size.dim * size.classes
+    return 2 * (separators + bottleneck + classifier + weight + discriminator + text)
+
+
+def made_task(size: Size, device: torch.device, dtype: torch.dtype, seed: int = 0) -> AdaptationTask:
+    """Random unit rows of a task's size."""
+    g = torch.Generator().manual_seed(seed)
+
+    def rows(count: int) -> torch.Tensor:
+        return F.normalize(torch.randn(count, size.dim, generator=g, dtype=torch.float32), dim=-1).to(device, dtype)
+
+    labels = torch.randint(size.classes, (size.source_rows,), generator=g).to(device)
+    return AdaptationTask(
+        LabelledFeatures(rows(size.source_rows), labels), UnlabelledFeatures(rows(size.target_rows)), rows(size.classes)
+    )
+
+
+def bench_adapt(
+    size: Size, method: MethodSpec, stacks: tuple[int, ...], device: torch.device, *, repeats: int = 3
+) -> StepTimes:
+    """Measure a lone run's step, epoch and evaluation, and whole stacks.
+
+    The matrix rate is taken before and after, and the larger one counts.
+    """
+    dtype = torch.float64 if method.train.precision == "fp64" else torch.float32
+    task = made_task(size, device, dtype)
+    rate = _matmul_rate(device, dtype)
+    lone = Trainer([seeded_run(task, method, 0)])
+    run = lone.runs[0]
+    _finish(lone._assess(-1, None))
+    train = _median(lambda: lone._train_epoch(0), device, repeats)
+    heads = lone.eval_heads(0)
+    evaluation = _median(lambda: _evaluate(heads, task, method), device, repeats)
+    stacked = {count: count / _run_seconds(task, method, count, device) for count in stacks}
+    return StepTimes(
+        max(rate, _matmul_rate(device, dtype)),
+        step_flops(size, method, run.batch),
+        train / run.steps,
+        train + evaluation,
+        evaluation,
+        stacked,
+        peak_memory(device),
+    )
+
+
+def _evaluate(heads: Heads, task: AdaptationTask, method: MethodSpec) -> None:
+    """What a run does after each epoch but scoring: inference, clusters, pseudo-labels, validators."""
+    found = assess(heads, task.target.features, task.text_features, 1, method.eval)
+    validators(found.probabilities, found.bottleneck)
+
+
+def profile_step(size: Size, method: MethodSpec, device: torch.device, most: int = 8) -> list[tuple[str, float]]:
+    """Where an epoch of lone steps spends its time: the ``most`` largest operators and their share, then the rest."""
+    from torch.profiler import ProfilerActivity, profile
+
+    task = made_task(size, device, torch.float64 if method.train.precision == "fp64" else torch.float32)
+    trainer = Trainer([seeded_run(task, method, 0)])
+    _finish(trainer._assess(-1, None))
+    trainer._train_epoch(0)
+    cuda = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    with profile(activities=activities) as found:
+        trainer._train_epoch(1)
+    events = found.key_averages()
+    spent = {event.key: event.self_device_time_total if cuda else event.self_cpu_time_total for event in events}
+    total = sum(spent.values())
+    largest = sorted(spent.items(), key=lambda item: -item[1])[:most]
+    shares = [(name.removeprefix("aten::"), time / total) for name, time in largest]
+    return [*shares, ("everything else", 1 - sum(share for _, share in shares))]
+
+
+def _run_seconds(task: AdaptationTask, method: MethodSpec, count: int, device: torch.device) -> float:
+    """Seconds of a whole stack of runs, from the second of two epochs."""
+    short = replace(method, train=replace(method.train, epochs=2))
+    trainer = Trainer([seeded_run(task, short, seed) for seed in range(count)])
+    epochs = trainer.train()
+    for _ in range(2):
+        _finish(next(epochs)[1])
+    seconds = _timed(lambda: _finish(next(epochs)[1]), device)
+    return seconds * method.train.epochs
+
+
+def _finish(records) -> None:
+    for _ in records:
+        pass
+
+
+def _matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    n = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    return 2 * n**3 / _median(lambda: a @ b, device, 5)
+
+
+def _median(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
+    work()
+    return statistics.median(_timed(work, device) for _ in range(repeats))
+
+
+def _timed(work: Callable[[], Any], device: torch.device) -> float:
+    _synchronize(device)
+    started = time.perf_counter()
+    work()
+    _synchronize(device)
+    return time.perf_counter() - started
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes held so far: of the GPU where one is used, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

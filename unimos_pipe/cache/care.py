@@ -1,0 +1,203 @@
+"""Looking after the cache: what is there, whether it is sound, and what nothing needs."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from unimos_pipe.base.config import fingerprint
+from unimos_pipe.base.errors import PipeError, StaleCacheError, listing
+from unimos_pipe.cache.identity import EncoderIdentity
+from unimos_pipe.cache.layout import found_shards
+from unimos_pipe.cache.shard import (
+    ImageShard,
+    differing_field,
+    read_header,
+    read_image_shard,
+    read_text_shard,
+    wrong_norms,
+)
+
+ENCODER_FOLDER = re.compile(r".+_(fp32|fp16|bf16)-([0-9a-f]{8})")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One folder of the cache: a domain's shards, or an encoder's text shards (``domain`` is "text")."""
+
+    folder: Path
+    dataset: str
+    encoder_id: str
+    domain: str
+    shards: int
+    rows: int
+    bytes: int
+    state: str  # "complete", or what is wrong at first sight
+
+
+def entries(cache: Path) -> list[Entry]:
+    """Every domain and text folder of a cache, by name; headers are read, contents are not."""
+    return [_entry(folder) for folder in _encoder_folders(cache) for folder in _subfolders(folder)]
+
+
+def _encoder_folders(cache: Path) -> Iterator[Path]:
+    for dataset in _subfolders(cache):
+        yield from (folder for folder in _subfolders(dataset) if ENCODER_FOLDER.fullmatch(folder.name))
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Folders in a folder, sorted; links are left alone, they may lead elsewhere."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+
+
+def _entry(folder: Path) -> Entry:
+    paths = _shard_files(folder)
+    kind = "text" if folder.name == "text" else "image"
+    rows, state = 0, "complete"
+    headers = []
+    for path in paths:
+        try:
+            headers.append(read_header(path, kind))
+        except PipeError:
+            state = "damaged"
+    if kind == "text":
+        rows = sum(len(header.class_names) for header in headers)
+    else:
+        rows = sum(header.row_stop - header.row_start - len(header.skipped) for header in headers)
+        counts = {count for _, count, _ in found_shards(folder)}
+        if len(counts) > 1:
+            state = "shards of several sets"
+        elif state == "complete" and len(paths) != max(counts, default=-1):
+            state = f"{len(paths)} of {max(counts, default=0)} shards"
+    encoder = folder.parent
+    size = sum(path.stat().st_size for path in paths)
+    return Entry(folder, encoder.parent.name, encoder.name, folder.name, len(paths), rows, size, state)
+
+
+def _shard_files(folder: Path) -> list[Path]:
+    if folder.name == "text":
+        return sorted(folder.glob("*.h5"))
+    return [path for _, _, path in found_shards(folder)]
+
+
+def faults(entry: Entry) -> Iterator[str]:
+    """Everything wrong with a folder's shards: damage, norms, rows, and headers that do not belong here or together."""
+    kind = "text" if entry.domain == "text" else "image"
+    shards = []
+    for path in _shard_files(entry.folder):
+        try:
+            shard = read_text_shard(path) if kind == "text" else read_image_shard(path)
+        except PipeError as error:
+            yield str(error)
+            continue
+        shards.append((path, shard))
+        features = shard.text_features if kind == "text" else shard.image_features
+        if wrong := wrong_norms(features):
+            yield f"{path}: {wrong} feature(s) that are not of unit norm"
+        yield from _misplaced(path, shard.header, entry)
+    if kind == "image":
+        if entry.state not in ("complete", "damaged"):
+            yield f"{entry.folder}: {entry.state}"
+        yield from _misfits(entry.folder, shards)
+
+
+def _misplaced(path: Path, header, entry: Entry) -> Iterator[str]:
+    """What a header says other than the folders it lies in."""
+    identity = EncoderIdentity(*(getattr(header, part.name) for part in fields(EncoderIdentity)))
+    expected = [("data set", header.dataset, entry.dataset)]
+    if entry.domain != "text":
+        expected.append(("domain", header.domain, entry.domain))
+    short = ENCODER_FOLDER.fullmatch(entry.encoder_id)[2]
+    expected.append(("encoder fingerprint", fingerprint(asdict(identity))[:8], short))
+    for name, found, wanted in expected:
+        if found != wanted:
+            yield f"{path} belongs elsewhere: {name}: expected {wanted}, got {found}"
+
+
+def _misfits(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> Iterator[str]:
+    """Where a domain's shards do not continue each other, or their paths could not come from one manifest."""
+    row, seen = 0, set()
+    for path, shard in shards:
+        header = shard.header
+        if difference := differing_field(header.identity(), shards[0][1].header.identity()):
+            name, found, wanted = difference
+            yield f"{path}: {name} differs from the first shard's: {wanted} there, {found} here"
+        if header.row_start != row:
+            yield f"{path} starts at row {header.row_start}, expected {row}"
+        row = header.row_stop
+        if unsafe := [name for name in shard.paths if not is_inside(name)]:
+            yield f"{path}: paths that leave the data root: {listing(unsafe, 3)}"
+        if repeated := [name for name in shard.paths if name in seen]:
+            yield f"{path}: paths that stand in an earlier shard too: {listing(repeated, 3)}"
+        seen.update(shard.paths)
+    if shards and row != shards[-1][1].header.row_total:
+        yield f"{folder}: the last row is {row}, expected {shards[-1][1].header.row_total}"
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative POSIX path stays below the folder it is relative to."""
+    path = PurePosixPath(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
+
+
+@dataclass(frozen=True)
+class Waste:
+    """Something in the cache that nothing needs, its size, and why."""
+
+    path: Path
+    bytes: int
+    why: str
+
+
+def waste(cache: Path, needed: Collection[tuple[str, str]]) -> list[Waste]:
+    """What can go: leftovers of killed writers, damaged shards, and encoders that nothing needs.
+
+    Args:
+        needed: (data set, encoder-id) of every encoder folder that is to stay.
+    """
+    found = []
+    for folder in _encoder_folders(cache):
+        if (folder.parent.name, folder.name) not in needed:
+            found.append(Waste(folder, _size(folder), "no recipe or run needs it"))
+            continue
+        for part in _subfolders(folder):
+            good = set()
+            for path in _shard_files(part):
+                try:
+                    (read_text_shard if part.name == "text" else read_image_shard)(path)
+                    good.add(path)
+                except StaleCacheError:
+                    found.append(Waste(path, path.stat().st_size, "damaged; extract makes it again"))
+                    good.add(path)
+            strays = [path for path in sorted(part.iterdir()) if path.is_file() and path not in good]
+            found += [Waste(path, path.stat().st_size, "left by a killed writer") for path in strays if _is_ours(path)]
+    strays = [path for path in sorted(cache.glob(".write-*")) if path.is_file()]
+    return found + [Waste(path, path.stat().st_size, "left by a killed writer") for path in strays]
+
+
+def _is_ours(path: Path) -> bool:
+    return path.suffix == ".part" or path.name == ".lock" or path.name.startswith(".write-")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def deep_faults(
+    shards: Sequence[ImageShard], features: np.ndarray, rows: Sequence[tuple[int, int]], bound: float
+) -> Iterator[str]:
+    """Rows whose stored feature is not what encoding the image again gives.
+
+    Args:
+        features: (m, D) float32 unit-norm, encoded again.
+        rows: (shard, row in it) of each.
+        bound: the smallest cosine that counts as equal.
+    """
+    for feature, (shard, row) in zip(features, rows, strict=True):
+        cosine = float(feature @ shards[shard].image_features[row].astype(np.float32))
+        if not cosine >= bound:
+            yield f"{shards[shard].paths[row]}: encoded again it has a cosine of {cosine:.4f} to the stored feature"

@@ -1,0 +1,65 @@
+"""Where the cache keeps what: ``<cache>/<dataset>/<encoder-id>/<domain>/shard-00000-of-00003.h5`` and ``.../text/``."""
+
+import os
+import re
+from pathlib import Path
+
+import platformdirs
+
+from unimos_pipe.base.config import EncoderSpec, fingerprint
+from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.cache.identity import TextIdentity, readable_name, slug
+
+SHARD_NAME = re.compile(r"shard-(\d{5,})-of-(\d{5,})\.h5")
+
+
+def default_cache() -> Path:
+    """``$UNIMOS_CACHE``, else the user's cache folder."""
+    return Path(os.environ.get("UNIMOS_CACHE") or platformdirs.user_cache_dir("unimos-pipe"))
+
+
+def shard_path(folder: Path, index: int, count: int) -> Path:
+    """The file of shard ``index`` of ``count`` in a domain's folder."""
+    return folder / f"shard-{index:05d}-of-{count:05d}.h5"
+
+
+def found_shards(folder: Path) -> list[tuple[int, int, Path]]:
+    """(index, count, path) of every shard file in a domain's folder, in order."""
+    matches = ((SHARD_NAME.fullmatch(path.name), path) for path in folder.glob("shard-*.h5"))
+    return sorted((int(match[1]), int(match[2]), path) for match, path in matches if match)
+
+
+def text_path(encoder_folder: Path, word: str, identity: TextIdentity) -> Path:
+    """The text shard of a domain word: readable, and unique to class names and prompts as written."""
+    key = fingerprint([identity.class_names, identity.prompts])[:12]
+    return encoder_folder / "text" / f"{slug(word)}-{key}.h5"
+
+
+def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:
+    """A data set's folders for encoders of the spec's readable name, whatever their precision and fingerprint."""
+    pattern = re.compile(re.escape(readable_name(spec)) + r"_(fp32|fp16|bf16)-[0-9a-f]{8}")
+    return sorted(path for path in (cache / dataset).glob("*") if pattern.fullmatch(path.name))
+
+
+def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, chosen: str | None, extract: str) -> Path:
+    """A data set's folder for an encoder whose weights may be gone.
+
+    Args:
+        chosen: a full encoder-id, or None to find it by the spec's readable name.
+        extract: the command that would make it, for messages.
+    Raises:
+        UserError: none, or several of different precision or weights (lists them).
+    """
+    if chosen is not None:
+        matches = [path for path in [cache / dataset / chosen] if path.is_dir()]
+    else:
+        matches = encoder_folders(cache, dataset, spec)
+    if not matches:
+        name = chosen or readable_name(spec)
+        raise UserError(f"no features of {dataset} by {name} in {cache}", todo=f"Make them first: {extract}")
+    if len(matches) > 1:
+        raise UserError(
+            f"{dataset} was encoded in several ways: {listing((path.name for path in matches), 20)}; "
+            "choose one with --encoder-id"
+        )
+    return matches[0]

@@ -1,0 +1,291 @@
+"""One HDF5 file of the cache: written whole or not at all, read only if its digest holds.
+
+An image shard holds ``image_features`` (n, D) float16, ``labels`` (n,) int64 (-1 = none), ``paths`` (n,) UTF-8 and
+``rows`` (n,) int64, the position in the manifest. A text shard holds ``text_features`` (K, D) float32 in class order.
+Everything that shaped the contents is in the attributes.
+
+Behind the HDF5 data stand an index (JSON: the attributes, and each array's type, shape and offset), its length, and an
+xxh3 digest of all bytes before it. Any HDF5 tool opens the file. We read it by the index once the digest holds, so that
+no damaged or forged byte reaches the HDF5 library, which such bytes can crash.
+"""
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import get_args
+
+import h5py
+import numpy as np
+import xxhash
+
+from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
+from unimos_pipe.base.files import replacing
+from unimos_pipe.cache.identity import ImageIdentity, TextIdentity
+from unimos_pipe.data.manifest import NO_LABEL
+
+SCHEMA = 2
+NORM_SLACK = 1e-2  # float16 keeps the norm of a unit vector within 1e-3
+DATASETS = {"image": ("image_features", "labels", "paths", "rows"), "text": ("text_features",)}
+
+
+@dataclass(frozen=True)
+class ImageHeader(ImageIdentity):
+    """Attributes of an image shard: identity, place in the domain, and what was left out."""
+
+    dataset: str
+    domain: str
+    class_names: tuple[str, ...]
+    row_start: int
+    row_stop: int
+    row_total: int
+    skipped: tuple[tuple[str, str], ...]  # (path, reason) of rows left out by --on-error skip
+    versions: dict
+
+    def identity(self) -> ImageIdentity:
+        """The part that must match for the features to be reused."""
+        return ImageIdentity(*(getattr(self, entry.name) for entry in fields(ImageIdentity)))
+
+
+@dataclass(frozen=True)
+class TextHeader(TextIdentity):
+    """Attributes of a text shard."""
+
+    dataset: str
+    word: str
+    templates: tuple[str, ...]
+    versions: dict
+
+
+HEADERS = {"image": ImageHeader, "text": TextHeader}
+
+
+@dataclass(frozen=True)
+class ImageShard:
+    """The contents of one image shard, verified."""
+
+    header: ImageHeader
+    image_features: np.ndarray  # (n, D) float16, unit norm
+    labels: np.ndarray  # (n,) int64
+    paths: tuple[str, ...]
+    rows: np.ndarray  # (n,) int64
+    digest: str
+
+
+@dataclass(frozen=True)
+class TextShard:
+    """The contents of one text shard, verified."""
+
+    header: TextHeader
+    text_features: np.ndarray  # (K, D) float32, unit norm
+    digest: str
+
+
+def write_image_shard(
+    path: Path, header: ImageHeader, features: np.ndarray, labels: np.ndarray, paths: list[str], rows: np.ndarray
+) -> None:
+    """Write an image shard atomically.
+
+    Args:
+        features: (n, D) unit-norm features, stored as float16.
+        labels, rows: (n,) integers.
+        paths: n POSIX paths.
+    Raises:
+        RunError: features that are not finite or not of unit norm, or a full disk.
+    """
+    features = features.astype(np.float16)
+    if wrong_norms(features):
+        norms = np.linalg.norm(features.astype(np.float32), axis=1)
+        row = int(np.argmax(~(np.abs(norms - 1) < NORM_SLACK)))
+        raise RunError(
+            f"{path.name}: the encoder's feature of {paths[row]}",
+            expected="unit norm",
+            got=norms[row],
+            todo="Check the weights, or try --precision fp32",
+        )
+    encoded = np.array([name.encode() for name in paths] or [b""])[: len(paths)]
+    _write(
+        path,
+        "image",
+        header,
+        {
+            "image_features": features,
+            "labels": np.asarray(labels, np.int64),
+            "paths": encoded,
+            "rows": np.asarray(rows, np.int64),
+        },
+    )
+
+
+def write_text_shard(path: Path, header: TextHeader, features: np.ndarray) -> None:
+    """Write a text shard atomically. ``features`` is (K, D), unit norm, stored as float32."""
+    _write(path, "text", header, {"text_features": features.astype(np.float32)})
+
+
+def _write(path: Path, kind: str, header, arrays: Mapping[str, np.ndarray]) -> None:
+    attributes = {name: json.dumps(value, ensure_ascii=False) for name, value in asdict(header).items()}
+    content = _file_content({"schema": SCHEMA, "kind": kind, **attributes}, arrays)
+    try:
+        with replacing(path) as part:
+            part.write_bytes(content)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror}. Finished shards are kept; make room, and the same command goes on"
+        ) from None
+
+
+def _file_content(attributes: Mapping, arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A shard as bytes. HDF5 writes to memory, as it crashes the process when a disk is full."""
+    with h5py.File("shard", "w", driver="core", backing_store=False) as file:
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array)  # contiguous, uncompressed
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        file.flush()
+        places = {
+            name: [array.dtype.str, array.shape, file[name].id.get_offset() or 0] for name, array in arrays.items()
+        }
+        image = file.id.get_file_image()
+    index = json.dumps({"attributes": dict(attributes), "arrays": places}, ensure_ascii=False).encode()
+    content = image + index + len(index).to_bytes(8, "little")
+    return content + xxhash.xxh3_128(content).digest()
+
+
+def read_image_shard(path: Path) -> ImageShard:
+    """Read and verify an image shard.
+
+    Raises:
+        StaleCacheError: not a whole shard of this schema, contents that its digest does not cover, or rows that do
+            not fit each other or the header.
+    """
+    header, arrays, digest = _read(path, "image")
+    features, labels, paths, rows = (arrays[name] for name in DATASETS["image"])
+    fits = (
+        features.dtype == np.float16
+        and features.ndim == 2
+        and labels.dtype == rows.dtype == np.int64
+        and paths.dtype.kind == "S"
+        and labels.shape == rows.shape == paths.shape == features.shape[:1]
+        and len(rows) == header.row_stop - header.row_start - len(header.skipped) > 0
+        and bool(np.all(np.diff(rows) > 0))
+        and header.row_start <= rows[0] <= rows[-1] < header.row_stop <= header.row_total
+        and bool(np.all((labels >= NO_LABEL) & (labels < len(header.class_names))))
+    )
+    if not fits:
+        raise StaleCacheError(f"{path}: its rows do not fit each other or its header", todo=_REBUILD)
+    try:
+        names = tuple(name.decode() for name in paths.tolist())
+    except UnicodeDecodeError:
+        raise StaleCacheError(f"{path}: paths that are not UTF-8", todo=_REBUILD) from None
+    return ImageShard(header, features, labels, names, rows, digest)
+
+
+def read_text_shard(path: Path) -> TextShard:
+    """Read and verify a text shard. Raises StaleCacheError as :func:`read_image_shard` does."""
+    header, arrays, digest = _read(path, "text")
+    features = arrays["text_features"]
+    if features.dtype != np.float32 or features.ndim != 2 or len(features) != len(header.class_names):
+        raise StaleCacheError(f"{path}: its rows do not fit its header", todo=_REBUILD)
+    return TextShard(header, features, digest)
+
+
+def read_header(path: Path, kind: str = "image"):
+    """A shard's header alone, not verified against the digest: for listings.
+
+    Raises:
+        StaleCacheError: not a shard of this schema.
+    """
+    with _damage_told(path), path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - FOOTER))
+        length = int.from_bytes(file.read(8), "little")
+        file.seek(size - FOOTER - min(length, size - FOOTER))
+        return _header(path, json.loads(file.read(length)), kind)
+
+
+def wrong_norms(features: np.ndarray) -> int:
+    """How many rows of (n, D) stored features are not of unit norm, NaN and infinity included."""
+    norms = np.linalg.norm(features.astype(np.float32), axis=1)
+    return int(np.sum(~(np.abs(norms - 1) < NORM_SLACK)))
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in the block is a damaged shard."""
+    try:
+        yield
+    except StaleCacheError:
+        raise
+    except PermissionError:
+        raise UserError(f"{path}: no permission to read it") from None
+    except Exception as error:  # json, numpy and the file system raise many kinds
+        raise StaleCacheError(f"{path} is damaged or not a shard ({type(error).__name__})", todo=_REBUILD) from None
+
+
+def _read(path: Path, kind: str):
+    """Header, arrays (read-only) and digest of a shard."""
+    with _damage_told(path):
+        content = path.read_bytes()
+        digest = xxhash.xxh3_128(memoryview(content)[:-DIGEST])
+        if digest.digest() != content[-DIGEST:]:
+            raise StaleCacheError(f"{path}: the contents do not match their digest, the file is damaged", todo=_REBUILD)
+        length = int.from_bytes(content[-FOOTER:-DIGEST], "little")
+        end = len(content) - FOOTER
+        index = json.loads(content[max(0, end - length) : end])
+        header = _header(path, index, kind)
+        arrays = {name: _array(content, *index["arrays"][name]) for name in DATASETS[kind]}
+    return header, arrays, digest.hexdigest()
+
+
+FOOTER, DIGEST = 24, 16  # bytes of the index's length and the digest, of the digest alone
+_REBUILD = "Delete it and run extract again"
+
+
+def _header(path: Path, index: Mapping, kind: str):
+    """The header in a shard's index. Raises StaleCacheError for another schema, anything for damage."""
+    attributes = index["attributes"]
+    if (attributes["schema"], attributes["kind"]) != (SCHEMA, kind):
+        got = f"schema {attributes['schema']}, kind {attributes['kind']}"
+        raise StaleCacheError(f"{path}", expected=f"schema {SCHEMA}, kind {kind}", got=got, todo=_REBUILD)
+    header_class = HEADERS[kind]
+    values = {entry.name: _tuples(json.loads(attributes[entry.name])) for entry in fields(header_class)}
+    if wrong := [entry.name for entry in fields(header_class) if not _is_a(values[entry.name], entry.type)]:
+        raise ValueError(f"{wrong[0]} is of another type")
+    return header_class(**values)
+
+
+def _is_a(value, kind) -> bool:
+    """Whether a value is of a header's type: a plain one, or tuples of them."""
+    parts = get_args(kind)
+    if not parts:
+        return isinstance(value, kind) and not isinstance(value, bool)
+    if not isinstance(value, tuple):
+        return False
+    if parts[-1] is Ellipsis:
+        return all(_is_a(item, parts[0]) for item in value)
+    return len(value) == len(parts) and all(_is_a(*pair) for pair in zip(value, parts, strict=True))
+
+
+def _array(content: bytes, kind: str, shape: list[int], offset: int) -> np.ndarray:
+    """An array of a shard's bytes, without a copy. Raises ValueError for one that does not lie within them."""
+    dtype = np.dtype(kind)
+    count = math.prod(shape)
+    if dtype.kind not in "fiS" or offset < 0 or min(shape, default=0) < 0:
+        raise ValueError(f"no array of a shard: {kind} {shape} at {offset}")
+    return np.frombuffer(content, dtype, count, offset).reshape(shape) if count else np.empty(shape, dtype)
+
+
+def _tuples(value):
+    """JSON's lists as tuples, so that a header read equals the header written."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def differing_field(found, wanted) -> tuple[str, object, object] | None:
+    """The first field in which two identities differ, as (name, found value, wanted value), or None."""
+    for entry in fields(wanted):
+        pair = getattr(found, entry.name), getattr(wanted, entry.name)
+        if pair[0] != pair[1]:
+            return entry.name, *pair
+    return None

@@ -1,0 +1,227 @@
+"""Data-set specs, which bind class names to label ids (``data_manifests/*.toml``), and manifests: one domain's rows.
+
+How rows are found on disk is :mod:`unimos_pipe.data.scan`'s business; nothing here touches an image.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from unimos_pipe.base.config import build, option
+from unimos_pipe.base.errors import UserError, listing, shown
+from unimos_pipe.data.prompts import clean_class_name
+
+PACKAGE = Path(__file__).parents[1]
+SPEC_FOLDERS = (PACKAGE / "data_manifests", PACKAGE.parent / "data_manifests")  # installed wheel, checkout
+NO_LABEL = -1
+SPLITS = ("train", "test")
+PROTOCOLS = ("inductive", "transductive")
+METRICS = ("accuracy", "per_class_mean")
+
+
+@dataclass(frozen=True)
+class DomainSpec:
+    """One domain of a data set, as its spec writes it. Where several names are given, they are tried in order."""
+
+    folder: tuple[str, ...] = option((), "folder under the data root; default: the domain's name")
+    root: str = option("", "or the folder itself, absolute or relative to the spec file; needs no data root")
+    word: str = option("", "the domain's word in the prompt; default: its name")
+    labels: str = option("folders", "class folders, or no labels at all", choices=("folders", "none"))
+    list: tuple[str, ...] = option((), "list file in the folder, '<path> <label>' a line, instead of class folders")
+    train: tuple[str, ...] = option((), "list file of the training split, in the folder")
+    test: tuple[str, ...] = option((), "list file of the test split, in the folder")
+    manifest: str = option("", "CSV of path and class, relative to the spec file, instead of class folders")
+    images: int = option(0, "expected number of images; 0 = not known", low=0)
+    train_images: int = option(0, "expected rows of the training split; 0 = not known", low=0)
+    test_images: int = option(0, "expected rows of the test split; 0 = not known", low=0)
+    per_class: dict = field(default_factory=dict)  # class name -> expected number of images
+
+    @property
+    def split(self) -> bool:
+        """Whether the data set itself divides this domain into training and test rows."""
+        return bool(self.train)
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set: its domains, and its class names in label order."""
+
+    name: str
+    classes: tuple[str, ...]
+    domains: dict
+    title: str = ""
+    source: str = ""
+    terms: str = ""
+    encoder: str = "RN50"
+    embedded: str = ""
+    roots: tuple[str, ...] = option((), "usual names of the data set's own folder, looked for below the data root")
+    metric: str = option("accuracy", "the figure published for it", choices=METRICS)
+    display: dict = field(default_factory=dict)  # class name -> wording in the prompts
+    base: Path = Path()  # the folder of the spec file
+
+    def domain(self, name: str) -> DomainSpec:
+        """The named domain. Raises UserError listing the known ones."""
+        if name not in self.domains:
+            raise UserError(f"data set {self.name} has no domain {name!r}; known: {listing(self.domains, 20)}")
+        return self.domains[name]
+
+    def parts(self, domain: str) -> tuple[str, ...]:
+        """Where the domain's features live in the cache: ``clipart``, or ``clipart.train`` and ``clipart.test``."""
+        return tuple(f"{domain}.{split}" for split in SPLITS) if self.domain(domain).split else (domain,)
+
+    def domain_of(self, part: str) -> str:
+        """The domain of a part. Raises UserError listing the parts where there is no such part."""
+        domain = part.partition(".")[0]
+        if part not in self.parts(domain):
+            raise UserError(f"{self.name} has no part {part!r}; known: {listing(self.parts(domain))}")
+        return domain
+
+    def wording(self) -> tuple[str, ...]:
+        """What the prompts call the classes, in label order: ``display`` where given, else the cleaned name."""
+        return tuple(self.display.get(name) or clean_class_name(name) for name in self.classes)
+
+    def protocol(self, chosen: str | None = None) -> str:
+        """The protocol to run: the chosen one, else inductive where the data set has test splits.
+
+        Raises:
+            UserError: inductive, but the data set has no splits.
+        """
+        split = all(entry.split for entry in self.domains.values())
+        if chosen == "inductive" and not split:
+            raise UserError(f"{self.name} has no train and test splits, so --protocol can only be transductive")
+        return chosen or ("inductive" if split else "transductive")
+
+    def with_words(self, words: Mapping[str, str]) -> "DatasetSpec":
+        """The same data set with other domain words in its prompts."""
+        changed = {name: replace(self.domain(name), word=word) for name, word in words.items()}
+        return replace(self, domains={**self.domains, **changed})
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The rows of one domain: row i is image ``paths[i]`` (POSIX, relative to ``root``) with ``labels[i]``.
+
+    ``domain`` is the cache's name for it, with ``.train`` or ``.test`` where the data set splits its domains.
+    ``labels`` is (n,) int64, -1 where there is none; ``sizes`` (n,) int64 in bytes; ``notes`` are worth a warning.
+    """
+
+    dataset: str
+    domain: str
+    classes: tuple[str, ...]
+    root: Path
+    paths: tuple[str, ...]
+    labels: np.ndarray = field(repr=False)
+    sizes: np.ndarray = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def digest(self) -> str:
+        """sha256 over class names, and path, label and file size of every row; the root does not enter."""
+        rows = zip(self.paths, self.labels.tolist(), self.sizes.tolist(), strict=True)
+        content = [self.dataset, self.domain, self.classes, list(rows)]
+        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+
+def known_datasets() -> dict[str, Path]:
+    """The data sets that come with the package, by name."""
+    found = [path for folder in SPEC_FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
+    return {path.stem: path for path in reversed(found)}
+
+
+def load_spec(name_or_path: str) -> DatasetSpec:
+    """Read a data-set spec by the name of a known data set, or from a ``.toml`` file.
+
+    Raises:
+        UserError: unknown name (lists the known), unreadable file, or every fault of the spec at once.
+    """
+    known = known_datasets()
+    path = Path(name_or_path) if name_or_path.endswith(".toml") else known.get(name_or_path)
+    if path is None:
+        raise UserError(
+            f"unknown data set {name_or_path!r}; known: {listing(sorted(known), 20)}; or give the path of a .toml file"
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"data-set spec {path}: cannot be read: {error}") from None
+    return check_spec(values, path)
+
+
+def check_spec(values: Mapping, path: Path) -> DatasetSpec:
+    """Make a spec of plain values, as read from the file ``path``. Raises UserError with every fault at once."""
+    domains = values.get("domains")
+    if not isinstance(domains, Mapping) or not domains:
+        raise UserError(f"{path}: expected a [domains] table with at least one domain")
+    faults, built = [], {}
+    for name, entry in domains.items():
+        try:
+            if not isinstance(entry, Mapping):
+                raise UserError(f"expected a table, got {shown(entry)}")
+            domain = build(DomainSpec, entry, f"domains.{name}")
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        built[name] = replace(domain, folder=domain.folder or (name,), word=domain.word or name.replace("_", " "))
+        faults += _domain_faults(name, domain)
+    try:
+        spec = build(DatasetSpec, {**values, "domains": built, "base": path.parent}, str(path))
+    except UserError as error:
+        raise UserError("; ".join([str(error), *faults])) from None
+    faults += _class_faults(spec)
+    if faults:
+        raise UserError(f"{path}: " + "; ".join(faults))
+    return spec
+
+
+def _is_name(text: str) -> bool:
+    return text.replace("_", "").replace("-", "").isalnum()
+
+
+def _domain_faults(name: str, domain: DomainSpec) -> list[str]:
+    faults = []
+    if name == "text" or not _is_name(name):
+        faults.append(f"domain {name!r}: a name is letters, digits, '-' and '_', and not 'text'")
+    inside = (*domain.folder, *domain.list, *domain.train, *domain.test)
+    if any(Path(part).is_absolute() or ".." in Path(part).parts for part in inside):
+        faults.append(f"domain {name!r}: its folder or list leaves the data root")
+    if bool(domain.train) != bool(domain.test):
+        faults.append(f"domain {name!r}: train and test go together")
+    ways = {"list": domain.list, "train": domain.train, "manifest": domain.manifest, "labels": domain.labels == "none"}
+    if len(given := [way for way, value in ways.items() if value]) > 1:
+        faults.append(f"domain {name!r}: {' and '.join(given)} exclude each other")
+    return faults
+
+
+def _class_faults(spec: DatasetSpec) -> list[str]:
+    faults = []
+    if not _is_name(spec.name):
+        faults.append(f"name {spec.name!r}: letters, digits, '-' and '_' only")
+    if repeated := [name for name, count in Counter(spec.classes).items() if count > 1]:
+        faults.append(f"classes named twice: {listing(repeated)}")
+    if not all(name.strip() for name in spec.classes):
+        faults.append("a class without a name")
+    if len(spec.classes) < 2:
+        faults.append("at least 2 classes are needed")
+    for name, wording in spec.display.items():
+        if name not in spec.classes:
+            faults.append(f"display: no class {name!r}")
+        elif not isinstance(wording, str) or not wording.strip():
+            faults.append(f"display.{name}: expected a text, got {shown(wording)}")
+    if not faults:
+        same = [wording for wording, count in Counter(spec.wording()).items() if count > 1]
+        faults += [f"classes with the same wording in prompts: {listing(same)}"] if same else []
+    for name, domain in spec.domains.items():
+        for key, count in domain.per_class.items():
+            if key not in spec.classes:
+                faults.append(f"domains.{name}.per_class: no class {key!r}")
+            elif not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < 2**63:
+                faults.append(f"domains.{name}.per_class.{key}: expected a count, got {shown(count)}")
+    return faults

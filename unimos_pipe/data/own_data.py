@@ -1,0 +1,137 @@
+"""A data set of one's own: folders of images become a spec (TOML) and one manifest (CSV) per domain."""
+
+import csv
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.files import write_text
+from unimos_pipe.data.listfiles import Row, read_csv
+from unimos_pipe.data.manifest import DatasetSpec, check_spec
+from unimos_pipe.data.scan import class_folders, file_size, image_files, not_utf8
+
+
+@dataclass(frozen=True)
+class OwnDomain:
+    """Where a domain's images are and how they are labelled: ``folders``, ``none``, or the name of a CSV file."""
+
+    name: str
+    folder: Path
+    labels: str
+
+    @classmethod
+    def parse(cls, text: str) -> "OwnDomain":
+        """Read ``NAME=DIR[:folders|none|FILE.csv]``. Raises UserError on another form or a missing folder."""
+        name, equals, place = text.partition("=")
+        folder, colon, labels = place.rpartition(":")
+        if not colon or not (labels in ("folders", "none") or labels.lower().endswith((".csv", ".tsv"))):
+            folder, labels = place, "folders"
+        if not name or not equals or not folder:
+            raise UserError(f"--domain {text}", expected="NAME=DIR:folders, NAME=DIR:none or NAME=DIR:FILE.csv")
+        if not Path(folder).expanduser().is_dir():
+            raise UserError(f"--domain {text}: no folder {folder}")
+        return cls(name, Path(folder).expanduser(), labels)
+
+
+def read_rows(domain: OwnDomain) -> list[Row]:
+    """The domain's images, sorted, with class names ('' = none).
+
+    Raises:
+        UserError: no image, images without a label in the CSV (or the other way round), names that are not UTF-8.
+    """
+    if domain.labels == "none":
+        rows = [Row(path, "") for path in image_files(domain.folder)]
+    elif domain.labels == "folders":
+        names = class_folders(domain.folder)
+        rows = [Row(f"{name}/{path}", name) for name in names for path in image_files(domain.folder / name)]
+        if not rows and image_files(domain.folder):
+            raise UserError(
+                f"domain {domain.name}: {domain.folder} holds images but no class folders",
+                expected="<class>/<image>",
+                todo=f"Say {domain.name}={domain.folder}:none if they have no labels, or name a CSV file instead",
+            )
+    else:
+        beside = domain.folder / domain.labels
+        rows = read_csv(beside if beside.is_file() else Path(domain.labels))
+    if not rows:
+        raise UserError(f"domain {domain.name}: no images in {domain.folder}")
+    if bad := not_utf8([row.path for row in rows]):
+        raise UserError(f"{domain.folder}: file names that are not UTF-8: {listing(bad, 3)}; rename them")
+    gone = [row.path for row in rows if file_size(domain.folder / row.path) is None]
+    if gone:
+        raise UserError(
+            f"domain {domain.name}: {len(gone)} image(s) missing in {domain.folder}, or links that lead nowhere: "
+            f"{listing(gone, 5)}"
+        )
+    return rows
+
+
+def write_dataset(out: Path, name: str, encoder: str, domains: list[OwnDomain]) -> DatasetSpec:
+    """Scan domains and write ``out`` (TOML) and, beside it, ``<out's stem>.<domain>.csv``; returns the spec.
+
+    Raises:
+        UserError: a domain given twice or unreadable, no labelled domain, or a spec that would not be valid.
+    """
+    if len({domain.name for domain in domains}) < len(domains):
+        raise UserError("--domain: a name is given twice")
+    rows = {domain.name: read_rows(domain) for domain in domains}
+    classes = sorted({row.label for part in rows.values() for row in part} - {""})
+    if not classes:
+        raise UserError("no domain has labels; adaptation needs a labelled source, DIR:folders or DIR:FILE.csv")
+    values = {
+        "name": name,
+        "encoder": encoder,
+        "classes": classes,
+        "domains": {
+            domain.name: {
+                "root": _place(domain.folder, out.parent),
+                "manifest": f"{out.stem}.{domain.name}.csv",
+                "word": domain.name.replace("_", " "),
+                "images": len(rows[domain.name]),
+            }
+            for domain in domains
+        },
+    }
+    spec = check_spec(values, out)
+    for domain, part in rows.items():
+        write_text(out.parent / values["domains"][domain]["manifest"], _csv(part))
+    write_text(out, _toml(values))
+    return spec
+
+
+def _place(folder: Path, base: Path) -> str:
+    """A folder as the spec names it: relative when it lies below the spec's own folder, so that both can move."""
+    folder, base = folder.resolve(), base.resolve()
+    return os.path.relpath(folder, base) if folder.is_relative_to(base) else str(folder)
+
+
+def _csv(rows: list[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "class"])
+    writer.writerows((row.path, row.label) for row in rows)
+    return text.getvalue()
+
+
+def _toml(values: dict) -> str:
+    """The spec as a person would write it; JSON's texts are TOML's."""
+
+    def quote(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+    lines = [
+        "# A data set of one's own, for --dataset. Label ids follow the order of `classes`; rows are in the CSV files.",
+        f"name = {quote(values['name'])}",
+        f"encoder = {quote(values['encoder'])}",
+        "classes = [  # in label order",
+        *(f"  {quote(name)}," for name in values["classes"]),
+        "]",
+        "",
+        '[display]  # other wording for a class in the prompts, such as: flipflops = "flip-flops"',
+    ]
+    for name, entry in values["domains"].items():
+        lines += ["", f"[domains.{name}]", *(f"{key} = {quote(value)}" for key, value in entry.items())]
+    return "\n".join(lines) + "\n"

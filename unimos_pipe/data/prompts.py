@@ -1,0 +1,34 @@
+"""Class names as sentences for the text encoder (METHOD.md section 1)."""
+
+import re
+from collections.abc import Sequence
+
+from unimos_pipe.base.errors import UserError, listing
+
+
+def clean_class_name(name: str) -> str:
+    """``Alarm_Clock`` -> ``Alarm Clock``: the tokenizer would keep underscores."""
+    return name.replace("_", " ")
+
+
+def write_prompts(templates: Sequence[str], word: str, wording: Sequence[str]) -> list[list[str]]:
+    """The sentences of every class for one domain word.
+
+    Args:
+        templates: sentences with ``{class}`` and, if wished, ``{domain}``.
+        word: the target domain's word, such as ``real world``.
+        wording: what to call the K classes, in label order.
+    Returns:
+        One list of K sentences per template.
+    Raises:
+        UserError: a template without ``{class}``, or with another placeholder.
+    """
+    return [[_fill(template, word, name) for name in wording] for template in templates]
+
+
+def _fill(template: str, word: str, name: str) -> str:
+    if unknown := set(re.findall(r"\{[^{}]*\}", template)) - {"{domain}", "{class}"}:
+        raise UserError(f"prompt template {template!r}", expected="{domain} and {class}", got=listing(sorted(unknown)))
+    if "{class}" not in template:
+        raise UserError(f"prompt template {template!r}", expected="{class} in it", got="none")
+    return template.replace("{domain}", word).replace("{class}", name)

@@ -1,0 +1,256 @@
+"""From a spec and a data root to manifests: finding the folders, reading folders or lists, counting."""
+
+import hashlib
+import os
+import stat
+import zipfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.files import replace_folder
+from unimos_pipe.data.listfiles import Row, bind, bind_names, read_csv, read_list
+from unimos_pipe.data.manifest import NO_LABEL, PACKAGE, DatasetSpec, DomainSpec, Manifest
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"}
+
+
+def find_root(spec: DatasetSpec, root: Path | None, cache: Path) -> Path:
+    """Where a data set's images are: the given root, the spec's own, or the embedded images unpacked to the cache.
+
+    Raises:
+        UserError: no such folder, or none given where one is needed; shows the layout expected.
+    """
+    if root is None and spec.embedded:
+        return unpack_embedded(spec.embedded, cache)
+    if root is None and all(domain.root for domain in spec.domains.values()):
+        return spec.base
+    if root is None or not root.is_dir():
+        raise UserError(
+            f"the images of {spec.name} are missing",
+            expected=layout(spec),
+            got="no --data-root and no UNIMOS_DATA_ROOT" if root is None else f"no folder {root}",
+            todo=f"Get them from {spec.source or 'their owner'} and pass --data-root, or set UNIMOS_DATA_ROOT",
+        )
+    return root
+
+
+def layout(spec: DatasetSpec) -> str:
+    """The layout a data root must have, in a line."""
+    names = []
+    for domain in spec.domains.values():
+        if not domain.root:
+            lists = [f"{folder_prefix(domain)}{file[0]}" for file in (domain.list, domain.train, domain.test) if file]
+            names += lists or [domain.folder[0]]
+    first = next(iter(spec.domains.values()))
+    if first.train:
+        example = f"{next(iter(spec.domains))}/{spec.classes[0]}/<image>, as the lists name them"
+    else:
+        example = f"{folder_prefix(first)}{spec.classes[0] + '/' if first.labels == 'folders' else ''}<image>"
+    return f"a folder ROOT that holds {', '.join(names)}; images such as ROOT/{example}"
+
+
+def folder_prefix(domain: DomainSpec) -> str:
+    """The domain's folder before a file name: ``Art/``, or nothing for the data root itself."""
+    return "" if domain.folder[0] == "." else f"{domain.folder[0]}/"
+
+
+def unpack_embedded(archive: str, cache: Path) -> Path:
+    """Unpack one of the package's archives into the cache, once, and return its folder.
+
+    What is already there is trusted only if every file has its recorded size.
+    """
+    source = PACKAGE / "data" / "embedded" / archive
+    with zipfile.ZipFile(source) as bundle:
+        members = bundle.infolist()
+        stamp = hashlib.sha256(repr([(m.filename, m.file_size, m.CRC) for m in members]).encode()).hexdigest()[:8]
+        target = cache / "embedded" / f"{source.stem}-{stamp}"
+        if not all(file_size(target / member.filename) == member.file_size for member in members):
+            with replace_folder(target) as fresh:
+                bundle.extractall(fresh)
+    return target
+
+
+def file_size(path: Path) -> int | None:
+    """Bytes of a file that can be opened, or None: absent, a folder, a link in circles or to nowhere."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def domain_folder(spec: DatasetSpec, name: str, root: Path) -> Path:
+    """The folder that a domain's paths are relative to: the first of its known names that is there.
+
+    Raises:
+        UserError: none is there; says what the data root holds instead.
+    """
+    entry = spec.domain(name)
+    if entry.root:
+        folder = spec.base / entry.root
+        if not folder.is_dir():
+            raise UserError(f"domain {name} of {spec.name}: no folder {folder}; correct its root in the spec")
+        return folder
+    for base in (root, *(root / alias for alias in spec.roots)):
+        for folder in (base / part for part in entry.folder):
+            lists = [files for files in (entry.list, entry.train, entry.test) if files]
+            if folder.is_dir() and all(_first_file(folder, files) for files in lists):
+                return folder
+    raise UserError(
+        f"domain {name} of {spec.name} is not in {root}",
+        expected=layout(spec),
+        got=f"in {root}: {listing(sorted(child.name for child in root.iterdir()), 12)}",
+        todo="Pass the right --data-root",
+    )
+
+
+def _first_file(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+@dataclass
+class Listing:
+    """A domain's rows before they are checked against the disk."""
+
+    paths: list[str]
+    labels: list[int]
+    notes: list[str] = field(default_factory=list)
+
+
+def scan(spec: DatasetSpec, part: str, root: Path) -> Manifest:
+    """The manifest of a domain or split: rows in the order of the list file, or sorted, bound to label ids by name.
+
+    Args:
+        part: one of :meth:`DatasetSpec.parts`.
+    Raises:
+        UserError: no domain folder, classes that the spec does not know, missing images, links that lead nowhere, or
+            names that are not UTF-8.
+    """
+    folder = domain_folder(spec, spec.domain_of(part), root)
+    return _manifest(spec, part, folder, read_part(spec, part, folder))
+
+
+def read_part(spec: DatasetSpec, part: str, folder: Path) -> Listing:
+    """The rows of a part as its list or folders give them, whether or not the files are there."""
+    entry = spec.domain(spec.domain_of(part))
+    if entry.split:
+        return _from_list(spec, _first_file(folder, getattr(entry, part.partition(".")[2])))
+    if entry.list:
+        return _from_list(spec, _first_file(folder, entry.list))
+    if entry.manifest:
+        rows = read_csv(spec.base / entry.manifest)
+        labels = bind_names(spec.base / entry.manifest, rows, spec.classes, NO_LABEL)
+        return Listing([row.path for row in rows], labels)
+    if entry.labels == "none":
+        paths = image_files(folder)
+        return Listing(paths, [NO_LABEL] * len(paths))
+    return _from_folders(spec, folder)
+
+
+def _from_list(spec: DatasetSpec, file: Path) -> Listing:
+    rows: list[Row] = read_list(file)
+    labels, notes = bind(file, rows, spec.classes)
+    return Listing([row.path for row in rows], labels, notes)
+
+
+def _from_folders(spec: DatasetSpec, folder: Path) -> Listing:
+    ids = {name: label for label, name in enumerate(spec.classes)}
+    found = class_folders(folder)
+    if unknown := [name for name in found if name not in ids]:
+        missing = [name for name in spec.classes if name not in found]
+        raise UserError(
+            f"the class folders in {folder} do not fit {spec.name}: unknown {listing(unknown)}; "
+            f"without a folder: {listing(missing)}. Correct the folders or the spec's class list"
+        )
+    rows = [(f"{name}/{path}", ids[name]) for name in found for path in image_files(folder / name)]
+    loose = [path.name for path in sorted(folder.iterdir()) if is_image_name(path.name)]
+    notes = [f"{folder}: {len(loose)} image(s) outside the class folders are ignored: {listing(loose, 3)}"]
+    return Listing([path for path, _ in rows], [label for _, label in rows], notes if loose else [])
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted, hidden ones left out."""
+    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image; hidden files are not."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+
+
+def image_files(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> list[str]:
+    """POSIX paths of the image files below a folder, relative to it, sorted folder by folder.
+
+    Links are followed; a link back to a folder that is being read is passed over, as a file browser would.
+    """
+    here = folder.stat()
+    above = (*above, (here.st_dev, here.st_ino))
+    found = []
+    for path in sorted(folder.iterdir()):
+        name = path.name
+        if name.startswith("."):
+            continue
+        if path.is_dir():
+            inner = path.stat()
+            if (inner.st_dev, inner.st_ino) not in above:
+                found += [f"{name}/{below}" for below in image_files(path, above)]
+        elif is_image_name(name):
+            found.append(name)
+    return found
+
+
+def _manifest(spec: DatasetSpec, part: str, folder: Path, rows: Listing) -> Manifest:
+    if not rows.paths:
+        raise UserError(f"no images of {part} in {folder}", expected=layout(spec), got="no image file")
+    if bad := not_utf8(rows.paths):
+        raise UserError(f"{folder}: file names that are not UTF-8: {listing(bad, 3)}; rename them")
+    sizes = [file_size(folder / path) for path in rows.paths]
+    if gone := [path for path, size in zip(rows.paths, sizes, strict=True) if size is None]:
+        raise UserError(
+            f"{len(gone)} of {len(sizes)} images of {part} are missing, or links that lead nowhere, in {folder}: "
+            f"{listing(gone, 5)}. Restore them, or take them out of the list"
+        )
+    return Manifest(
+        spec.name,
+        part,
+        spec.classes,
+        folder,
+        tuple(rows.paths),
+        np.array(rows.labels, np.int64),
+        np.array(sizes, np.int64),
+        tuple(rows.notes),
+    )
+
+
+def not_utf8(names: list[str]) -> list[bytes]:
+    """The names that are not valid UTF-8, as the disk has them."""
+    return [os.fsencode(name) for name in names if any("\udc80" <= char <= "\udcff" for char in name)]
+
+
+def count_warning(spec: DatasetSpec, manifest: Manifest) -> str | None:
+    """One line saying by how much, and in which classes, a part differs from the published counts; or None.
+
+    Where no published count per class is known, the counts found are told instead: the range, and empty classes.
+    """
+    name, _, split = manifest.domain.partition(".")
+    entry = spec.domain(name)
+    expected = getattr(entry, f"{split}_images") if split else entry.images
+    found = Counter(spec.classes[label] for label in manifest.labels.tolist() if label != NO_LABEL)
+    wrong = [(key, found[key], count) for key, count in entry.per_class.items() if found[key] != count and not split]
+    if (not expected or expected == len(manifest)) and not wrong:
+        return None
+    gap = len(manifest) - expected
+    total = f"{len(manifest)} images, {abs(gap)} {'fewer' if gap < 0 else 'more'} than the expected {expected}"
+    head = f"{spec.name}/{manifest.domain}: {total if expected and gap else f'{len(manifest)} images'}"
+    if wrong:
+        return f"{head}; per class: " + listing((f"{key} {have} of {want}" for key, have, want in wrong), 12)
+    if not found:
+        return head
+    ordered = sorted(found.items(), key=lambda item: item[1])
+    (low, fewest), (high, most) = ordered[0], ordered[-1]
+    empty = [key for key in spec.classes if key not in found]
+    return f"{head}; per class: {fewest} ({low}) to {most} ({high}); empty: {listing(empty, 12)}"

@@ -1,0 +1,1 @@
+"""A finished run taken elsewhere: model, predict, export, card."""

@@ -1,0 +1,116 @@
+"""A finished run as a folder to take away: weights, config, card, and ONNX graphs checked against our own answers."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from unimos_pipe.base.errors import RunError, UserError
+from unimos_pipe.base.files import replace_folder
+from unimos_pipe.cache.store import unit_rows
+from unimos_pipe.deploy.model import CONFIG, WEIGHTS, AdaptedModel, load, read_tensors
+from unimos_pipe.extract.images import read_batches
+
+TOLERANCE = 1e-4  # between onnxruntime's probabilities and ours
+OUTPUTS = ("probabilities", "vac", "lac")
+CHECKED_IMAGES = 16
+
+
+def export_run(run: Path, to: Path, *, onnx: bool = False, images: list[Path] | None = None) -> dict[str, float]:
+    """Write ``model.safetensors``, ``config.json``, ``README.md`` and, if asked, ONNX graphs.
+
+    Args:
+        run: a finished run's folder.
+        to: the folder to make; an earlier export there is replaced.
+        onnx: also write ``heads.onnx``, from (n, D) CLIP image features to (n, K) probabilities.
+        images: a few images; with them ``model.onnx`` is written too, from preprocessed pixels, and checked on them.
+    Returns:
+        The largest difference to our own probabilities, by graph.
+    Raises:
+        UserError: no finished run, or a folder that holds something else.
+        RunError: a graph whose answers differ by more than :data:`TOLERANCE`.
+    """
+    if to.is_dir() and any(to.iterdir()) and not ((to / CONFIG).is_file() and (to / WEIGHTS).is_file()):
+        raise UserError(f"{to} is not empty and no exported model; choose another folder")
+    model = load(run, "cpu")
+    differences = {}
+    with replace_folder(to) as folder:
+        model.save_pretrained(folder)
+        if onnx:
+            rows = read_tensors(run / "sample.safetensors")["target_image"].float()
+            rows = unit_rows(rows, torch.float32, torch.device("cpu"))
+            differences["heads.onnx"] = _write_onnx(_HeadsGraph(model), rows, "features", folder / "heads.onnx")
+        if images:
+            pixels = _pixels(model, images[:CHECKED_IMAGES])
+            differences["model.onnx"] = _write_onnx(_ImageGraph(model), pixels, "pixels", folder / "model.onnx")
+    return differences
+
+
+class _HeadsGraph(torch.nn.Module):
+    """(n, D) image features -> (n, K) probabilities of ensemble, VAC and LAC."""
+
+    def __init__(self, model: AdaptedModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, features):
+        x = torch.nn.functional.normalize(features.to(self.model.text.dtype), dim=-1)
+        return tuple(values.float() for values in self.model.probabilities(x))
+
+
+class _ImageGraph(torch.nn.Module):
+    """(n, H, W, 3) uint8 pixels, resized and cropped as CLIP's -> the same, through the frozen image encoder."""
+
+    def __init__(self, model: AdaptedModel):
+        super().__init__()
+        encoder = model.encoder()
+        self.visual, self.dtype = encoder.model.visual, encoder.dtype
+        self.scale, self.shift = encoder.value_range
+        self.heads = _HeadsGraph(model)
+
+    def forward(self, pixels):
+        values = (self.shift + pixels.float() * self.scale).permute(0, 3, 1, 2)
+        return self.heads(self.visual(values.to(self.dtype)).float())
+
+
+def _pixels(model: AdaptedModel, images: list[Path]) -> torch.Tensor:
+    stream = read_batches(Path(), images, [list(range(len(images)))], model.encoder().preprocess, workers=0)
+    _, pixels, bad = next(stream)
+    if bad or pixels is None:
+        raise UserError(
+            f"{images[bad[0][0]]} cannot be read ({bad[0][1]}); the graph is checked on it, so name another"
+        )
+    return pixels
+
+
+@torch.no_grad()
+def _write_onnx(graph: torch.nn.Module, rows: torch.Tensor, name: str, path: Path) -> float:
+    """Write a graph and return the largest difference between onnxruntime's answers and ours on ``rows``."""
+    import onnxruntime
+
+    graph.eval()
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its optimiser reports what it leaves alone
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            (rows[:2].contiguous(),),
+            str(path),
+            input_names=[name],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    theirs = session.run(list(OUTPUTS), {name: rows.numpy()})
+    ours = [values.numpy() for values in graph(rows)]
+    worst = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
+    if not worst <= TOLERANCE:
+        raise RunError(
+            f"{path.name}: onnxruntime's probabilities", expected=f"ours within {TOLERANCE}", got=f"{worst:.2g} apart"
+        )
+    return worst

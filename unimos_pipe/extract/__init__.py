@@ -1,0 +1,1 @@
+"""Stage one: encoder, images, encoding, writing."""

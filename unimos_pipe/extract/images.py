@@ -1,0 +1,168 @@
+"""From image files to the encoder's input, in worker processes; a bad file is named, never guessed at."""
+
+import contextlib
+import faulthandler
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from unimos_pipe.base.errors import RunError, listing
+from unimos_pipe.base.memory import give_back_freed_memory
+from unimos_pipe.data.decode import Picture, blank, decode, reason_of
+
+DECODE_SECONDS = 60  # an image that takes longer is a bad one
+HANG_SECONDS = 300  # a batch whose decoder no signal reaches: its worker ends itself
+AHEAD = 2  # batches a worker may be ahead of the consumer
+
+
+class _Batches(Dataset):
+    """Batches of rows of one folder, decoded into memory that is used again and again."""
+
+    def __init__(self, root: Path, paths: Sequence, batches: Sequence[Sequence[int]], preprocess: Callable, slots: int):
+        self.root, self.paths, self.batches, self.preprocess = root, paths, batches, preprocess
+        shape = preprocess(blank()).shape
+        self.slots = torch.empty(slots, max(map(len, batches), default=0), *shape, dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> tuple[list[int], list[tuple[int, str]]]:
+        """Fill a batch's slot; returns its good rows, whose pixels come first, and (bad row, what is wrong with it)."""
+        slot = self.slot(number)
+        good, bad = [], []
+        with _or_worker_ends(HANG_SECONDS):
+            for row in self.batches[number]:
+                entry = self.paths[row]
+                source = entry if isinstance(entry, Picture) else self.root / entry
+                try:
+                    with _at_most(DECODE_SECONDS):
+                        slot[len(good)] = self.preprocess(decode(source))
+                    good.append(row)
+                except Exception as error:  # any decoder may raise anything
+                    bad.append((row, reason_of(error, source)))
+        return good, bad
+
+    def slot(self, number: int) -> torch.Tensor:
+        """Where a batch's pixels lie."""
+        return self.slots[number % len(self.slots)]
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in a block that takes longer, between two calls of the decoder."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only a main thread gets signals
+        return
+
+    def stop(*_):
+        raise TimeoutError(f"not decoded after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _or_worker_ends(seconds: float) -> Iterator[None]:
+    """End a worker process whose block takes longer, also inside one call of C code that holds on to everything."""
+    if get_worker_info() is None:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _yield_cores(worker: int) -> None:
+    """Decode in what the encoder's threads leave free: they work in step, and one that waits stops them all."""
+    if hasattr(os, "SCHED_IDLE"):  # Linux; more resolute than the lowest priority
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
+
+
+@contextlib.contextmanager
+def _page_locked(memory: torch.Tensor) -> Iterator[None]:
+    """Let a GPU copy from memory that processes share; where the driver refuses, copies are only slower."""
+    driver = torch.cuda.cudart()
+    answer = driver.cudaHostRegister(memory.data_ptr(), memory.numel(), 0)
+    try:
+        yield
+    finally:
+        if answer == driver.cudaError.success:
+            driver.cudaHostUnregister(memory.data_ptr())
+
+
+def read_batches(
+    root: Path,
+    paths: Sequence[str | Path | Picture],
+    batches: Sequence[Sequence[int]],
+    preprocess: Callable,
+    workers: int,
+    *,
+    on_gpu: bool = False,
+) -> Iterator[tuple[list[int], torch.Tensor, list[tuple[int, str]]]]:
+    """Decode and preprocess batches of rows, in order, at most two batches per worker ahead of the consumer.
+
+    Args:
+        root: folder below which ``paths`` lie.
+        paths: (n,) POSIX paths, or images that are open already.
+        batches: row numbers per batch.
+        preprocess: PIL image -> (H, W, 3) uint8 tensor.
+        workers: worker processes; 0 decodes in this one.
+        on_gpu: the batches go to a GPU: give them in page-locked memory, and let the workers compete for the cores.
+            Otherwise the encoder needs the cores, and the workers come second.
+    Yields:
+        (good rows, (len(good), H, W, 3) uint8 pixels, [(bad row, reason)]) per batch. The pixels' memory takes
+        another batch as soon as the next one is asked for.
+    Raises:
+        RunError: a worker died, or a file kept a decoder busy beyond reach; names the batch's files.
+    """
+    data = _Batches(root, paths, batches, preprocess, AHEAD * workers + 1)  # the one more is in the consumer's hands
+    if workers:
+        data.slots.share_memory_()
+        give_back_freed_memory()
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=tuple,  # as it is
+        prefetch_factor=AHEAD if workers else None,
+        worker_init_fn=None if on_gpu else _yield_cores,
+    )
+    with _page_locked(data.slots) if on_gpu else contextlib.nullcontext():
+        with ThreadPoolExecutor(1) as aside:
+            # Started by a main thread, the loader would report a worker's death by a signal, in whatever runs just
+            # then; like this it does so here, within 5 seconds.
+            stream = aside.submit(iter, loader).result()
+        for number, rows in enumerate(batches):
+            try:
+                good, bad = next(stream)
+            except RuntimeError as error:
+                if "DataLoader" not in str(error):
+                    raise
+                raise RunError(
+                    f"the decoder hung or crashed in {root}, in or just after "
+                    f"{listing([paths[row] for row in rows], 3)} "
+                    "(or memory ran out). Finished shards are kept; remove the file, or see it fail with --workers 0"
+                ) from None
+            yield good, data.slot(number)[: len(good)], bad
+
+
+def readable_sample(files: Sequence[Path], preprocess: Callable) -> torch.Tensor | None:
+    """The pixels of those files that can be read, (n, H, W, 3) uint8, or None if none can."""
+    ((_, pixels, _),) = read_batches(Path(), list(files), [range(len(files))], preprocess, workers=0)
+    return pixels if len(pixels) else None

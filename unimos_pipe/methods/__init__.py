@@ -1,0 +1,1 @@
+"""What a method may see, and the methods."""

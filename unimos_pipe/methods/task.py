@@ -1,0 +1,131 @@
+"""What a trainer may see. Target labels live in a type of their own that only evaluation takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.cache.identity import EncoderIdentity
+from unimos_pipe.cache.store import DomainFeatures, FeatureStore, unit_rows
+from unimos_pipe.data.manifest import NO_LABEL
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """The source: (n, D) unit-norm features and (n,) int64 labels."""
+
+    features: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class UnlabelledFeatures:
+    """The target as a trainer sees it: (n, D) unit-norm features and nothing else."""
+
+    features: torch.Tensor
+
+
+@dataclass(frozen=True)
+class AdaptationTask:
+    """One pair of domains for the trainer. ``text_features`` (K, D) are the target's prompts, unit norm."""
+
+    source: LabelledFeatures
+    target: UnlabelledFeatures
+    text_features: torch.Tensor
+
+    def __post_init__(self):
+        for name, side in (("source", self.source), ("target", self.target)):
+            if len(side.features) < 2:
+                raise UserError(f"the {name} domain is too small", expected="at least 2 rows", got=len(side.features))
+        if len(self.source.features) != len(self.source.labels):
+            raise UserError(
+                "the source domain", expected=f"{len(self.source.features)} labels", got=len(self.source.labels)
+            )
+
+
+@dataclass(frozen=True)
+class HeldOutLabels:
+    """What a run is scored on, out of its trainer's sight: only evaluation takes this type.
+
+    ``labels`` is (n,) int64, or None where they are not known. Inductive runs also hold out the rows themselves:
+    ``features`` (n, D) of the target's test split; None means that the labels are those of the target's own rows.
+    """
+
+    labels: np.ndarray | None
+    classes: tuple[str, ...]
+    metric: str = "accuracy"  # the figure published for the data set: accuracy or per_class_mean
+    features: torch.Tensor | None = None
+
+    def rows(self, task: AdaptationTask) -> torch.Tensor:
+        """The (n, D) features of the rows that are scored."""
+        return task.target.features if self.features is None else self.features
+
+
+@dataclass(frozen=True)
+class PairData:
+    """A pair as loaded: the trainer's task, evaluation's labels, and what the run's records need."""
+
+    task: AdaptationTask
+    held_out: HeldOutLabels
+    scored_paths: tuple[str, ...]  # of the rows that are scored
+    encoder: EncoderIdentity
+    shard_digests: dict[str, list[str]]
+
+
+class PairLoader:
+    """Loads pairs of one store, each domain once, onto one device."""
+
+    def __init__(self, store: FeatureStore, templates: tuple[str, ...], dtype: torch.dtype, device: torch.device):
+        self.store, self.templates, self.dtype, self.device = store, templates, dtype, device
+        self._rows: dict[tuple[str, ...], tuple[DomainFeatures, torch.Tensor]] = {}
+
+    def _load(self, parts: tuple[str, ...]) -> tuple[DomainFeatures, torch.Tensor]:
+        """Parts of one domain as one, and their unit-norm features on the device."""
+        if parts not in self._rows:
+            domain = self.store.domain(*parts)
+            self._rows[parts] = domain, unit_rows(domain.features, self.dtype, self.device)
+        return self._rows[parts]
+
+    def pair(self, source: str, target: str, protocol: str = "transductive") -> PairData:
+        """Load source, target and the target's prompts.
+
+        Transductive runs learn from and are scored on all of the target; inductive ones see the train split of both
+        domains, and the target's test split is only scored.
+
+        Raises:
+            UserError: the same domain twice, missing shards, an unlabelled source, fewer than 2 rows, or an inductive
+                pair of a data set without splits.
+            StaleCacheError: shards that are damaged or do not fit each other.
+        """
+        if source == target:
+            raise UserError(f"source and target are both {source!r}; adaptation needs two domains")
+        spec = self.store.spec
+        seen = 1 if spec.protocol(protocol) == "inductive" else None  # of (train, test)
+        source_domain, source_features = self._load(spec.parts(source)[:seen])
+        target_domain, target_features = self._load(spec.parts(target)[:seen])
+        scored, test_features = (target_domain, None) if seen is None else self._load(spec.parts(target)[seen:])
+        if (source_domain.labels == NO_LABEL).any():
+            raise UserError(f"source domain {source} has images without a label; only a target may have them")
+        _same_encoder(source_domain, target_domain)
+        _same_encoder(target_domain, scored)
+        text, text_digest = self.store.text(target, self.templates, target_domain.encoder)
+        labels = torch.from_numpy(source_domain.labels).to(self.device)
+        task = AdaptationTask(
+            LabelledFeatures(source_features, labels),
+            UnlabelledFeatures(target_features),
+            unit_rows(text, self.dtype, self.device),
+        )
+        labelled = not (scored.labels == NO_LABEL).any()
+        held_out = HeldOutLabels(scored.labels if labelled else None, spec.classes, spec.metric, test_features)
+        digests = {
+            part: list(digests) for side in (source_domain, target_domain, scored) for part, digests in side.digests
+        }
+        return PairData(task, held_out, scored.paths, target_domain.encoder, {**digests, "text": [text_digest]})
+
+
+def _same_encoder(source: DomainFeatures, target: DomainFeatures) -> None:
+    if source.encoder != target.encoder:
+        raise UserError(
+            f"domains {source.name} and {target.name} were encoded differently; extract one of them again with --force"
+        )

@@ -1,0 +1,1 @@
+"""UniMoS: heads, layers, losses, step, schedules, pseudo-labels, draws, trainer (METHOD.md)."""

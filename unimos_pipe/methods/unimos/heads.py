@@ -1,0 +1,187 @@
+"""The trainable modules of UniMoS (METHOD.md section 2), R runs stacked along the leading dimension.
+
+A single run is R = 1. Parameters are plain tensors in a dict, named as ``<module>.<tensor>``; every product is a
+batched one, so a stack costs one call where R runs would cost R.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unimos_pipe.base.config import HeadSpec
+
+BN_MOMENTUM, BN_EPS = 0.1, 1e-5
+WEIGHT_GENERATOR = ("weight_fc1.weight", "weight_fc1.bias", "weight_fc2.weight", "weight_fc2.bias")
+
+
+def parameter_shapes(dim: int, classes: int, spec: HeadSpec) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight of one run.
+
+    Args:
+        dim: D, size of the CLIP embedding.
+        classes: K.
+    """
+    width = spec.bottleneck_dim
+    layers = {
+        "vision_separator": (dim, dim),
+        "text_separator": (dim, dim),
+        "bottleneck_linear": (width, dim),
+        "weight_fc1": (spec.weight_hidden, dim),
+        "weight_fc2": (1, spec.weight_hidden),
+        "disc_fc1": (spec.discriminator_hidden, dim),
+        "disc_fc2": (1, spec.discriminator_hidden),
+    }
+    return {
+        **{f"{name}.weight": shape for name, shape in layers.items()},
+        **{f"{name}.bias": shape[:1] for name, shape in layers.items()},
+        "bottleneck_bn.weight": (width,),
+        "bottleneck_bn.bias": (width,),
+        "classifier.weight_v": (classes, width),
+        "classifier.weight_g": (classes, 1),
+        "classifier.bias": (classes,),
+    }
+
+
+def initial_parameters(dim: int, classes: int, spec: HeadSpec, generator: torch.Generator) -> dict[str, Tensor]:
+    """The starting weights of one run, float32 on the CPU (METHOD.md section 2).
+
+    Args:
+        dim: D, size of the CLIP embedding.
+        classes: K.
+        generator: CPU generator; the same state gives the same weights.
+    """
+    params = {name: torch.zeros(shape) for name, shape in parameter_shapes(dim, classes, spec).items()}
+
+    def default_linear(name: str, weight: str = "weight") -> None:
+        bound = 1 / math.sqrt(params[f"{name}.{weight}"].shape[1])
+        params[f"{name}.{weight}"].uniform_(-bound, bound, generator=generator)
+        params[f"{name}.bias"].uniform_(-bound, bound, generator=generator)
+
+    default_linear("vision_separator")
+    default_linear("text_separator")
+    std = math.sqrt(2 / (dim + spec.bottleneck_dim))
+    params["bottleneck_linear.weight"].normal_(0, std, generator=generator)
+    params["bottleneck_bn.weight"].fill_(1)
+    default_linear("classifier", "weight_v")
+    params["classifier.weight_g"] = params["classifier.weight_v"].norm(dim=1, keepdim=True)
+    params["classifier.bias"].zero_()
+    default_linear("weight_fc1")
+    default_linear("weight_fc2")
+    default_linear("disc_fc1")
+    default_linear("disc_fc2")
+    return params
+
+
+def reset_tensor(like: Tensor, generator: torch.Generator) -> Tensor:
+    """A weight-generator tensor started again: xavier-uniform for a weight, zero for a bias (METHOD.md section 4)."""
+    if like.ndim == 1:
+        return torch.zeros(like.shape)
+    bound = math.sqrt(6 / sum(like.shape))
+    return torch.empty(like.shape).uniform_(-bound, bound, generator=generator)
+
+
+@dataclass
+class Heads:
+    """R stacked runs: parameters, BatchNorm statistics, label priors and, for training, momentum buffers.
+
+    ``params``, ``momentum``: name -> (R, ...). ``running_mean``, ``running_var``: (R, H). ``label_prior``: (R, K).
+    Inputs ``x`` and features are (R, n, D); ``text`` is (R, K, D).
+    """
+
+    params: dict[str, Tensor]
+    running_mean: Tensor
+    running_var: Tensor
+    label_prior: Tensor
+    spec: HeadSpec
+    momentum: dict[str, Tensor] | None = None
+    beta: float = 0.9
+    products: torch.dtype | None = None  # of linear layers' products in training, where it is not the weights' own
+
+    @classmethod
+    def stack(
+        cls,
+        runs: Sequence[Mapping[str, Tensor]],
+        spec: HeadSpec,
+        dtype: torch.dtype,
+        device: torch.device,
+        beta: float,
+        products: torch.dtype | None = None,
+    ) -> "Heads":
+        """Stack the starting weights of R runs for training; priors start uniform, momentum at zero."""
+        params = {name: torch.stack([run[name] for run in runs]).to(device, dtype) for name in runs[0]}
+        count, classes, width = params["classifier.weight_v"].shape
+        zeros = torch.zeros(count, width, dtype=dtype, device=device)
+        prior = torch.full((count, classes), 1 / classes, dtype=dtype, device=device)
+        momentum = {name: torch.zeros_like(param) for name, param in params.items()}
+        return cls(params, zeros, torch.ones_like(zeros), prior, spec, momentum, beta, products)
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, Tensor], spec: HeadSpec, device: torch.device) -> "Heads":
+        """One run (R = 1) for inference, from what :meth:`state` gave; tensors with other names are ignored."""
+        held = ("bottleneck_bn.running_mean", "bottleneck_bn.running_var", "label_prior")
+        stacked = {name: tensor.to(device).unsqueeze(0) for name, tensor in tensors.items()}
+        params = {name: tensor for name, tensor in stacked.items() if name not in (*held, "text_features")}
+        return cls(params, *(stacked[name] for name in held), spec)
+
+    def runs(self, start: int, stop: int, training: bool = True) -> "Heads":
+        """The runs from ``start`` to ``stop`` as views into the same memory."""
+        cut = slice(start, stop)
+        params = {name: param[cut] for name, param in self.params.items()}
+        momentum = {name: buffer[cut] for name, buffer in self.momentum.items()} if training else None
+        return Heads(
+            params,
+            self.running_mean[cut],
+            self.running_var[cut],
+            self.label_prior[cut],
+            self.spec,
+            momentum,
+            self.beta,
+            self.products,
+        )
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.params[f"{name}.bias"].unsqueeze(1), x, self.params[f"{name}.weight"].mT)
+
+    def vac(self, x: Tensor) -> Tensor:
+        """Vision-associated component G_vis(x), not normalised."""
+        return self._linear("vision_separator", x)
+
+    def lac(self, x: Tensor) -> Tensor:
+        """Language-associated component G_txt(x), not normalised."""
+        return self._linear("text_separator", x)
+
+    def lac_logits(self, f_lac: Tensor, text: Tensor) -> Tensor:
+        """(R, n, K) text logits: 100 f_lac mu^T, or the paper's cosine over T."""
+        if self.spec.similarity == "cosine":
+            f_lac = F.normalize(f_lac, dim=-1)
+        return self.spec.temperature_scale * torch.bmm(f_lac, text.mT)
+
+    def bottleneck(self, f_vac: Tensor) -> Tensor:
+        """(R, n, H) features Phi_1 by the running statistics."""
+        gain = self.params["bottleneck_bn.weight"] * (self.running_var + BN_EPS).rsqrt()
+        shift = self.params["bottleneck_bn.bias"] - self.running_mean * gain
+        return torch.addcmul(shift.unsqueeze(1), self._linear("bottleneck_linear", f_vac), gain.unsqueeze(1))
+
+    def classify(self, bottleneck: Tensor) -> Tensor:
+        """(R, n, K) logits of the weight-normalised classifier Phi_2."""
+        direction, norm = self.params["classifier.weight_v"], self.params["classifier.weight_g"]
+        weight = torch._weight_norm(direction.flatten(0, 1), norm.flatten(0, 1), 0).view(direction.shape)
+        return torch.baddbmm(self.params["classifier.bias"].unsqueeze(1), bottleneck, weight.mT)
+
+    def update(self, lr: Tensor) -> None:
+        """One SGD step along the momentum. ``lr`` is (R,)."""
+        falls = {ndim: -lr.view(-1, *[1] * (ndim - 1)) for ndim in (2, 3)}
+        for name, param in self.params.items():
+            param.addcmul_(self.momentum[name], falls[param.ndim])
+
+    def state(self, run: int) -> dict[str, Tensor]:
+        """One run's weights, BatchNorm statistics and label prior, as files keep them."""
+        tensors = {name: param[run] for name, param in self.params.items()}
+        tensors["bottleneck_bn.running_mean"] = self.running_mean[run]
+        tensors["bottleneck_bn.running_var"] = self.running_var[run]
+        tensors["label_prior"] = self.label_prior[run]
+        return {name: tensor.cpu().clone() for name, tensor in tensors.items()}

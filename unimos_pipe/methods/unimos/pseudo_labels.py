@@ -1,0 +1,114 @@
+"""Inference over the whole target, clusters and pseudo-labels (METHOD.md section 4). No labels enter here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unimos_pipe.base.config import EvalSpec
+from unimos_pipe.methods.unimos.heads import Heads
+from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING, inference_weight, pseudo_label_source
+
+CHUNK = 8192  # rows per product; fixed, so that results do not depend on memory
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """One run's view of its whole target after an epoch; n rows, K classes, H bottleneck features."""
+
+    epoch: int
+    weight: float  # of VAC in the ensemble
+    probabilities: Tensor  # (n, K) ensemble
+    vac_predictions: Tensor  # (n,)
+    text_predictions: Tensor  # (n,)
+    vac_confidence: Tensor  # (n,), probability of the VAC answer
+    text_confidence: Tensor  # (n,)
+    bottleneck: Tensor  # (n, H), before normalisation
+    centroids: Tensor  # (K, H)
+    cluster_labels: Tensor  # (n,)
+    pseudo_labels: Tensor  # (n,), for the next epoch
+
+    @property
+    def predictions(self) -> Tensor:
+        """(n,) argmax of the ensemble: the method's answer."""
+        return self.probabilities.argmax(-1)
+
+
+def teacher_logits(x: Tensor, text: Tensor, scale: float) -> Tensor:
+    """Zero-shot logits minus their mean over classes (eq. 6). x (n, D), text (K, D) -> (n, K)."""
+    logits = scale * x @ text.mT
+    return logits - logits.mean(-1, keepdim=True)
+
+
+@torch.no_grad()
+def assess(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) -> Assessment:
+    """Evaluate one run (R = 1) on its whole target and choose the next pseudo-labels.
+
+    Args:
+        heads: the run's modules, without momentum: evaluation mode.
+        x: (n, D) target features, unit norm.
+        text: (K, D) prompt features, unit norm.
+        epoch: -1 before training, then 0, 1, ...
+    """
+    weight = inference_weight(epoch, spec)
+    parts = []
+    for rows in _chunks(len(x)):
+        vac, text_logits, bottleneck = branch_logits(heads, x[rows], text, epoch, spec)
+        probabilities = (weight * vac + (1 - weight) * text_logits).softmax(-1)
+        vac_answer, text_answer = vac.softmax(-1).max(-1), text_logits.softmax(-1).max(-1)
+        parts.append(
+            (probabilities, vac_answer.indices, text_answer.indices, vac_answer.values, text_answer.values, bottleneck)
+        )
+    probabilities, vac, text_predictions, vac_confidence, text_confidence, bottleneck = (
+        torch.cat(column) for column in zip(*parts, strict=True)
+    )
+    centroids = class_centroids(probabilities, bottleneck)
+    clusters = nearest_centroid(bottleneck, centroids)
+    # The teacher is asked in the epochs alone in which it is the text branch.
+    answers = {"teacher": text_predictions, "cluster": clusters, "ensemble": probabilities.argmax(-1)}
+    return Assessment(
+        epoch,
+        weight,
+        probabilities,
+        vac,
+        text_predictions,
+        vac_confidence,
+        text_confidence,
+        bottleneck,
+        centroids,
+        clusters,
+        answers[pseudo_label_source(epoch, spec)],
+    )
+
+
+def branch_logits(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) -> tuple[Tensor, Tensor, Tensor]:
+    """What the two branches answer at inference: (n, K) VAC and text logits, and (n, H) bottleneck features.
+
+    Args:
+        heads, x, text, epoch, spec: as for :func:`assess`.
+    """
+    batch = x.unsqueeze(0)
+    bottleneck = heads.bottleneck(batch if epoch == BEFORE_TRAINING else heads.vac(batch))
+    vac = heads.classify(bottleneck)[0]
+    if epoch <= 0:
+        return vac, teacher_logits(x, text, heads.spec.temperature_scale), bottleneck[0]
+    text_logits = heads.lac_logits(heads.lac(batch), text.unsqueeze(0))[0]
+    return vac, text_logits - spec.debias_tau * heads.label_prior[0].log(), bottleneck[0]
+
+
+def class_centroids(probabilities: Tensor, bottleneck: Tensor) -> Tensor:
+    """c_k = sum_i P_ik b_i / (1e-8 + sum_i P_ik) of unit-norm rows b. (n, K), (n, H) -> (K, H)."""
+    sums = sum(probabilities[rows].mT @ F.normalize(bottleneck[rows], dim=-1) for rows in _chunks(len(bottleneck)))
+    return sums / (1e-8 + probabilities.sum(0)).unsqueeze(-1)
+
+
+def nearest_centroid(bottleneck: Tensor, centroids: Tensor) -> Tensor:
+    """(n,) class of the most cosine-similar centroid."""
+    directions = F.normalize(centroids, dim=-1)
+    return torch.cat([(bottleneck[rows] @ directions.mT).argmax(-1) for rows in _chunks(len(bottleneck))])
+
+
+def _chunks(rows: int) -> Iterator[slice]:
+    return (slice(start, start + CHUNK) for start in range(0, rows, CHUNK))

@@ -1,0 +1,36 @@
+"""What changes over a run by rule: learning rate, inference weight, and which pseudo-labels come next."""
+
+from unimos_pipe.base.config import EvalSpec, TrainSpec
+
+BEFORE_TRAINING = -1  # the epoch number of the evaluation before training
+
+
+def learning_rate(step: int, spec: TrainSpec) -> float:
+    """lr0 (1 + 0.001 step)^-0.75; steps count over the whole run from 0 (METHOD.md section 3.6)."""
+    return spec.lr * (1 + spec.lr_gamma * step) ** -spec.lr_power
+
+
+def inference_weight(epoch: int, spec: EvalSpec) -> float:
+    """Weight of VAC at the evaluation after ``epoch``: 0.80, 0.75, ... 0.30, then constant (METHOD.md section 4)."""
+    falls = max(0, epoch)
+    value = spec.w_start - spec.w_step * falls
+    return max(value, spec.w_end) if spec.w_start >= spec.w_end else spec.w_end
+
+
+def pseudo_label_source(epoch: int, spec: EvalSpec) -> str:
+    """Whose answers become pseudo-labels after the evaluation at ``epoch``: teacher, cluster or ensemble."""
+    if spec.pseudo_labels == "cluster":
+        return "cluster"
+    if epoch <= 0:
+        return "teacher"
+    return "cluster" if epoch % 2 else "ensemble"
+
+
+def steps_per_epoch(source_rows: int, target_rows: int, batch: int, max_steps: int) -> int:
+    """Whole batches of the smaller domain, at most ``max_steps``."""
+    return min(source_rows // batch, target_rows // batch, max_steps)
+
+
+def batch_rows(source_rows: int, target_rows: int, batch_size: int) -> int:
+    """Rows per domain and step: the batch size, or fewer where a domain has fewer."""
+    return min(batch_size, source_rows, target_rows)

@@ -1,0 +1,271 @@
+"""Epochs of R runs in lockstep (a single run is R = 1); yields one record per run and epoch.
+
+Runs of one stack share the step's shapes and structure, and may differ in data, seed, hyperparameters and steps per
+epoch. Epochs are aligned: the runs are ordered by steps per epoch, and a step past a run's last one works on the runs
+before it only, a view of the stack, so that an idle slot costs nothing.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from unimos_pipe.base.config import MethodSpec
+from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
+from unimos_pipe.methods.unimos.draws import RunDraws, holdout_order
+from unimos_pipe.methods.unimos.heads import Heads
+from unimos_pipe.methods.unimos.pseudo_labels import Assessment, assess
+from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING, batch_rows, learning_rate, steps_per_epoch
+from unimos_pipe.methods.unimos.step import TERMS, Batch, Coefficients, train_step
+
+BLOCK = 16  # steps whose random draws are made and moved to the device together
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One run to train: its data, method and random draws (from :func:`seeded_run`, or a recording)."""
+
+    task: AdaptationTask
+    method: MethodSpec
+    draws: RunDraws
+    batch: int
+    steps: int  # per epoch
+    held_source: LabelledFeatures | None = None  # source rows that training does not see
+
+
+def seeded_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingRun:
+    """A run whose every random choice follows from its seed."""
+    held = None
+    if rows := int(method.train.source_holdout * len(task.source.features)):
+        order = holdout_order(seed, len(task.source.features)).to(task.source.labels.device)
+        held, rest = (
+            LabelledFeatures(task.source.features[part], task.source.labels[part])
+            for part in (order[:rows], order[rows:])
+        )
+        task = replace(task, source=rest)
+    sizes = len(task.source.features), len(task.target.features)
+    batch = batch_rows(*sizes, method.train.batch_size)
+    steps = steps_per_epoch(*sizes, batch, method.train.max_steps)
+    return TrainingRun(task, method, RunDraws(seed, *sizes, batch), batch, steps, held)
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one run has to show after one epoch (or before training, epoch -1)."""
+
+    run: int  # position in the sequence given to the trainer
+    epoch: int
+    losses: dict[str, float]  # mean over the epoch's steps, by term; empty before training
+    train_weight: float | None  # mean learned w
+    assessment: Assessment  # of the target rows it trains on
+    heads: Heads  # in evaluation mode, as they are until the next epoch
+    source_accuracy: float | None = None  # on held-out source rows, where there are any
+
+
+def stack_key(run: TrainingRun) -> tuple:
+    """Runs with equal keys can be trained as one stack."""
+    method, (classes, dim) = run.method, run.task.text_features.shape
+    form = method.loss.ortho_form, method.loss.weight_per, method.loss.train_ensemble
+    return (
+        method.heads,
+        form,
+        method.train.epochs,
+        method.train.momentum,
+        method.train.precision,
+        run.batch,
+        classes,
+        dim,
+    )
+
+
+class Trainer:
+    """Trains runs of one stack key together."""
+
+    def __init__(self, runs: Sequence[TrainingRun]):
+        """All tensors of the runs' tasks must be on one device and of the training dtype."""
+        if len({stack_key(run) for run in runs}) != 1:
+            raise ValueError("runs of different shapes or structure cannot share a stack")
+        self.order = sorted(range(len(runs)), key=lambda index: -runs[index].steps)
+        self.runs = [runs[index] for index in self.order]
+        first = self.runs[0]
+        text = first.task.text_features
+        self.dtype, self.device = text.dtype, text.device
+        self.spec, self.form = first.method.heads, first.method.loss
+        classes, dim = text.shape
+        starts = [run.draws.parameters(dim, classes, self.spec) for run in self.runs]
+        self.heads = Heads.stack(
+            starts,
+            self.spec,
+            self.dtype,
+            self.device,
+            first.method.train.momentum,
+            torch.bfloat16 if first.method.train.precision == "bf16" else None,
+        )
+        self.coefficients = Coefficients.of([run.method for run in self.runs], self.dtype, self.device)
+        self.text = torch.stack([run.task.text_features for run in self.runs])
+        self.failures: dict[int, str] = {}  # runs that diverged, by position in the sequence given
+        self._build_tables()
+
+    def _build_tables(self) -> None:
+        """Put the rows of all domains one below the other, each domain once, so that a batch is one gather."""
+        offsets, parts, labels, rows = {}, [], [], 0
+        for run in self.runs:
+            for side in (run.task.source, run.task.target):
+                key = side.features.data_ptr()
+                if key not in offsets:
+                    offsets[key] = rows
+                    parts.append(side.features)
+                    labels.append(torch.full((len(side.features),), -1, device=self.device))
+                    rows += len(side.features)
+        for run in self.runs:  # only domains that are some run's source show their labels, and only to it
+            start = offsets[run.task.source.features.data_ptr()]
+            labels[list(offsets.values()).index(start)] = run.task.source.labels
+        self.rows, self.labels = torch.cat(parts), torch.cat(labels)
+        self.source_start = torch.tensor([offsets[run.task.source.features.data_ptr()] for run in self.runs])
+        self.target_start = torch.tensor([offsets[run.task.target.features.data_ptr()] for run in self.runs])
+        sizes = [len(run.task.target.features) for run in self.runs]
+        self.pseudo_start = torch.tensor([sum(sizes[:index]) for index in range(len(sizes))])
+        self.pseudo_labels = torch.empty(sum(sizes), dtype=torch.int64, device=self.device)
+
+    def train(self, after_epoch: int = BEFORE_TRAINING - 1) -> Iterator[tuple[int, Iterator[EpochRecord]]]:
+        """Train to the last epoch; yields (epoch, its records), one record per run.
+
+        The records must be consumed before the next epoch; they come one at a time, so that an assessment can be let
+        go of. A run whose losses or predictions stop being finite goes to ``failures`` and has no further records; the
+        others are not touched by it.
+
+        Args:
+            after_epoch: the last epoch already done, when going on from :meth:`load_state`.
+        """
+        if after_epoch < BEFORE_TRAINING:
+            yield BEFORE_TRAINING, self._assess(BEFORE_TRAINING, None)
+        for epoch in range(max(0, after_epoch + 1), self.runs[0].method.train.epochs):
+            self._reset_weight_generators()
+            yield epoch, self._assess(epoch, self._train_epoch(epoch))
+
+    def full_state(self) -> dict[str, Tensor]:
+        """Everything that training changes, random generators included, as tensors on the CPU."""
+        state = {f"params.{name}": param for name, param in self.heads.params.items()}
+        state |= {f"momentum.{name}": buffer for name, buffer in self.heads.momentum.items()}
+        state |= {name: getattr(self.heads, name) for name in ("running_mean", "running_var", "label_prior")}
+        state["pseudo_labels"] = self.pseudo_labels
+        for index, run in enumerate(self.runs):
+            state |= {f"draws.{index}.{name}": tensor for name, tensor in run.draws.state().items()}
+        return {name: tensor.cpu() for name, tensor in state.items()}
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`full_state` gave for the same runs in the same order."""
+        for name, tensor in self.full_state().items():
+            if name not in state or (not name.startswith("draws.") and state[name].shape != tensor.shape):
+                raise ValueError(f"the checkpoint does not fit these runs: {name}")
+        for name, param in self.heads.params.items():
+            param.copy_(state[f"params.{name}"])
+            self.heads.momentum[name].copy_(state[f"momentum.{name}"])
+        for name in ("running_mean", "running_var", "label_prior"):
+            getattr(self.heads, name).copy_(state[name])
+        self.pseudo_labels.copy_(state["pseudo_labels"])
+        for index, run in enumerate(self.runs):
+            prefix = f"draws.{index}."
+            run.draws.load_state({k.removeprefix(prefix): v.cpu() for k, v in state.items() if k.startswith(prefix)})
+
+    def state(self, run: int) -> dict[str, Tensor]:
+        """Weights, statistics and label prior of a run, by its position in the sequence given."""
+        return self.heads.state(self.order.index(run))
+
+    def eval_heads(self, run: int) -> Heads:
+        """A run's modules in evaluation mode (R = 1), by its position in the sequence given."""
+        position = self.order.index(run)
+        return self.heads.runs(position, position + 1, training=False)
+
+    @torch.no_grad()
+    def _reset_weight_generators(self) -> None:
+        for position, run in enumerate(self.runs):
+            params = {name: param[position] for name, param in self.heads.params.items()}
+            for name, fresh in run.draws.resets(params, run.method.train.reset_probability).items():
+                params[name].copy_(fresh)
+
+    def _train_epoch(self, epoch: int) -> Tensor:
+        """One epoch of every run; returns (R, 7) means of loss terms and w."""
+        steps = torch.tensor([run.steps for run in self.runs])
+        sums = torch.zeros(len(self.runs), len(TERMS) + 1, dtype=self.dtype, device=self.device)
+        prefixes: dict[int, tuple[Heads, Coefficients]] = {}
+        for start in range(0, self.runs[0].steps, BLOCK):
+            block = self._draw(epoch, start)
+            for offset, (rows, pseudo_rows, keep, lr) in enumerate(block):
+                active = int((steps > start + offset).sum())
+                if active not in prefixes:
+                    prefixes[active] = self.heads.runs(0, active), self.coefficients.runs(active)
+                heads, coefficients = prefixes[active]
+                half = rows.shape[1] // 2
+                batch = Batch(
+                    self.rows.index_select(0, rows[:active].flatten()).unflatten(0, (active, -1)),
+                    self.labels[rows[:active, :half]],
+                    self.pseudo_labels[pseudo_rows[:active]],
+                    self.text[:active],
+                    keep[:active],
+                )
+                sums[:active] += train_step(heads, batch, coefficients, self.form, lr[:active])
+        return sums / steps.to(self.device).unsqueeze(-1)
+
+    def _draw(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Rows (R, 2B), pseudo-label rows (R, B), dropout multipliers and learning rates of the next BLOCK steps.
+
+        A run's own draws stop at its last step; the slots after it hold zeros that no step reads.
+        """
+        count = len(self.runs)
+        steps = min(BLOCK, self.runs[0].steps - start)
+        batch = self.runs[0].batch
+        rows = torch.zeros(steps, count, 2 * batch, dtype=torch.int64)
+        pseudo = torch.zeros(steps, count, batch, dtype=torch.int64)
+        kept = torch.zeros(steps, count, 4 * batch, self.spec.discriminator_hidden, dtype=torch.bool)
+        lr = torch.zeros(steps, count, dtype=torch.float64)
+        for index, run in enumerate(self.runs):
+            own = min(steps, run.steps - start)
+            if own <= 0:
+                break
+            source, target = run.draws.batches(own)
+            rows[:own, index, :batch] = source + self.source_start[index]
+            rows[:own, index, batch:] = target + self.target_start[index]
+            pseudo[:own, index] = target + self.pseudo_start[index]
+            kept[:own, index] = run.draws.kept(own, 4 * batch, kept.shape[-1], self.spec.discriminator_dropout)
+            lr[:own, index] = torch.tensor(
+                [learning_rate(epoch * run.steps + start + step, run.method.train) for step in range(own)],
+                dtype=torch.float64,
+            )
+        rows, pseudo, kept = rows.to(self.device), pseudo.to(self.device), kept.to(self.device)
+        lr = lr.to(self.dtype).to(self.device)
+        scale = 1 / (1 - round(256 * self.spec.discriminator_dropout) / 256)
+        return ((rows[step], pseudo[step], kept[step].to(self.dtype) * scale, lr[step]) for step in range(steps))
+
+    def _assess(self, epoch: int, means: Tensor | None) -> Iterator[EpochRecord]:
+        """Assess every run and take over its pseudo-labels, in the order in which the runs were given."""
+        values = None if means is None else means.tolist()
+        for index in range(len(self.runs)):
+            if index in self.failures:
+                continue
+            position = self.order.index(index)
+            run = self.runs[position]
+            heads = self.eval_heads(index)
+            found = assess(heads, run.task.target.features, run.task.text_features, epoch, run.method.eval)
+            start = int(self.pseudo_start[position])
+            self.pseudo_labels[start : start + len(found.pseudo_labels)] = found.pseudo_labels
+            losses = {} if values is None else dict(zip(TERMS, values[position], strict=False))
+            if not (found.probabilities.isfinite().all() and all(map(math.isfinite, losses.values()))):
+                self.failures[index] = (
+                    f"training diverged in epoch {epoch}: losses or probabilities are not finite; try a lower train.lr"
+                )
+                continue
+            weight = None if values is None else values[position][-1]
+            source = self._source_accuracy(heads, run, epoch)
+            yield EpochRecord(index, epoch, losses, weight, found, heads, source)
+
+    def _source_accuracy(self, heads: Heads, run: TrainingRun, epoch: int) -> float | None:
+        """Accuracy of the ensemble on held-out source rows, by the rules of the target's evaluation."""
+        if run.held_source is None:
+            return None
+        held = run.held_source
+        found = assess(heads, held.features, run.task.text_features, epoch, run.method.eval)
+        return float((found.predictions == held.labels).double().mean())

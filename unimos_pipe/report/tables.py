@@ -1,0 +1,330 @@
+"""What the runs say as tables: plain values first, then Markdown, CSV or LaTeX. HTML is the template's job."""
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from unimos_pipe.report.printed import Published
+from unimos_pipe.report.runs import Experiment
+
+FULL = "UniMoS"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell. ``value`` and ``spread`` are fractions; ``kind`` is "", name, main, oracle, paper, change, distance."""
+
+    text: str
+    value: float | None = None
+    spread: float | None = None
+    kind: str = ""
+    heat: float | None = None  # 0 to 1, how strongly to shade
+
+    @property
+    def sign(self) -> str:
+        """``up``, ``down`` or ``even`` for a change, by the figure as it is printed; else nothing."""
+        if self.kind != "change" or self.value is None:
+            return ""
+        shown = round(100 * self.value, 1)
+        return "up" if shown > 0 else "down" if shown < 0 else "even"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table; ``how`` says in a sentence how to read it. ``footer`` rows are set apart."""
+
+    name: str  # of its files
+    title: str
+    how: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    footer: tuple[tuple[Cell, ...], ...] = ()
+
+
+def name_cell(text: str) -> Cell:
+    """The first cell of a row."""
+    return Cell(text, kind="name")
+
+
+def figure(values: Sequence[float] | float | None, kind: str = "") -> Cell:
+    """Mean and sample standard deviation of fractions, in percent with one decimal; a dash where there are none."""
+    values = [] if values is None else [values] if isinstance(values, float) else list(values)
+    if not values:
+        return Cell("–", kind=kind)
+    mean = statistics.mean(values)
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    text = f"{100 * mean:.1f}"
+    if spread is not None and len(set(values)) > 1:
+        text += f" ± {100 * spread:.1f}"
+    return Cell(text, mean, spread, kind)
+
+
+def change(ours: float | None, other: float | None) -> Cell:
+    """A difference of fractions in points, with its sign."""
+    if ours is None or other is None:
+        return Cell("–", kind="change")
+    shown = round(100 * (ours - other), 1) + 0.0  # no negative zero
+    return Cell(f"{shown:+.1f}".replace("-", "−") if shown else "0.0", ours - other, kind="change")
+
+
+def seed_means(experiment: Experiment, which: str, label: str, pairs: Sequence[str]) -> list[float]:
+    """Per seed that every pair has: the mean over the pairs of an accuracy."""
+    by_pair = [{run.spec["seed"]: run.accuracy(which) for run in experiment.select(pair, label)} for pair in pairs]
+    seeds = set.intersection(*(set(values) for values in by_pair)) if by_pair else set()
+    columns = [[values[seed] for values in by_pair] for seed in sorted(seeds)]
+    return [statistics.mean(column) for column in columns if None not in column]
+
+
+def headline(experiment: Experiment, paper: Published) -> Table:
+    """Pairs by method, the paper's figures beside ours where there are any."""
+    main, pairs = experiment.main, experiment.pairs
+    source_only = {pair: experiment.baselines.get(pair, {}).get("source_only") for pair in pairs}
+    with_source, with_paper = any(source_only.values()), bool(paper.pairs)
+    rows = []
+    for pair in pairs:
+        last = _mean(experiment.values(pair, "last"))
+        zero = _mean(experiment.values(pair, "zero_shot"))
+        class_means = [run.result["accuracy"]["last"]["per_class_mean"] for run in experiment.select(pair) if last]
+        compared = _mean(class_means) if paper.per_class_mean else last
+        printed = paper.pairs.get(pair, {})
+        rows.append(
+            (
+                name_cell(pair.replace("->", " → ")),
+                figure(experiment.values(pair, "last"), "main"),
+                change(last, zero),
+                figure(zero),
+                *([figure(source_only[pair])] if with_source else []),
+                figure(class_means),
+                *([figure(printed.get(FULL), "paper"), change(compared, printed.get(FULL))] if with_paper else []),
+                figure(experiment.values(pair, "oracle_best"), "oracle"),
+            )
+        )
+    columns = (
+        "pair",
+        FULL,
+        "gain",
+        "zero-shot",
+        *(["source-only"] if with_source else []),
+        "class mean",
+        *(["paper", "vs paper"] if with_paper else []),
+        "oracle best",
+    )
+    how = (
+        "Accuracy on the target in %. UniMoS is the last epoch, mean ± standard deviation over seeds; gain is against "
+        "CLIP's zero-shot answers; class mean averages the classes' accuracies. Oracle best is the best epoch chosen "
+        "with the target's own labels: no method may do that, so it is only a bound."
+    )
+    if with_paper:
+        kind = "class means" if paper.per_class_mean else "accuracies"
+        how += f" Paper is the published UniMoS figure, compared with our {kind}."
+    footer = (_average_row(columns, rows, experiment, pairs, main),) if len(pairs) > 1 else ()
+    return Table("headline", "Accuracy by pair", how, columns, tuple(rows), footer)
+
+
+def _average_row(columns, rows, experiment: Experiment, pairs, main: str) -> tuple[Cell, ...]:
+    """Means over the pairs; where the figures are ours, with the spread of that mean over seeds."""
+    own = {"zero-shot": "zero_shot", FULL: "last", "oracle best": "oracle_best"}
+    cells = [name_cell(f"mean of {len(pairs)}")]
+    for position, column in enumerate(columns[1:], 1):
+        kind = rows[0][position].kind
+        values = [row[position].value for row in rows]
+        if None in values:
+            cells.append(Cell("–", kind=kind))
+        elif kind == "change":
+            cells.append(change(statistics.mean(values), 0.0))
+        else:
+            mean = statistics.mean(values)
+            spread = figure(seed_means(experiment, own[column], main, pairs)).spread if column in own else None
+            text = f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if spread else "")
+            cells.append(Cell(text, mean, spread, kind))
+    return tuple(cells)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.mean(values) if values else None
+
+
+def matrix(experiment: Experiment) -> Table:
+    """Sources in rows, targets in columns: the last epoch's accuracy."""
+    sources = list(dict.fromkeys(pair.split("->")[0] for pair in experiment.pairs))
+    targets = list(dict.fromkeys(pair.split("->")[1] for pair in experiment.pairs))
+    order = sources + [name for name in targets if name not in sources]
+    targets = [name for name in order if name in targets]
+    values = {pair: statistics.mean(experiment.values(pair, "last")) for pair in experiment.pairs}
+    low, high = min(values.values()), max(values.values())
+
+    def shaded(pair: str) -> Cell:
+        value = values.get(pair)
+        return replace(figure(value), heat=None if value is None else (value - low) / ((high - low) or 1))
+
+    rows = [(name_cell(source), *(shaded(f"{source}->{target}") for target in targets)) for source in sources]
+    zero = [
+        figure(_mean([v for source in sources for v in experiment.values(f"{source}->{target}", "zero_shot")]))
+        for target in targets
+    ]
+    return Table(
+        "matrix",
+        "Source by target",
+        "Accuracy of the last epoch in %: the source in rows, the target in columns; stronger colour is better. "
+        "A column that stays even says that the source hardly matters.",
+        ("source", *targets),
+        tuple(rows),
+        ((name_cell("zero-shot"), *zero),),
+    )
+
+
+def published_means(experiment: Experiment, paper: Published) -> Table:
+    """The published averages of every method on this data set, ours among them."""
+    ours = _mean([_mean(experiment.values(pair, "last")) for pair in experiment.pairs])
+    rows = [(name_cell(f"{name} (paper)"), figure(value, "paper")) for name, value in paper.averages.items()]
+    rows.append((name_cell(f"{FULL} (these runs)"), figure(ours)))
+    return Table(
+        "published",
+        "Published averages",
+        "The averages that papers print for this data set and encoder, and ours over the pairs above.",
+        ("method", "average"),
+        tuple(sorted(rows, key=lambda row: row[1].value or 0)),
+    )
+
+
+def ablation(experiment: Experiment, paper: Published) -> Table | None:
+    """Variants over the pairs and seeds that all of them have; None with fewer than two variants."""
+    changed = {run.label: run.spec["changed"] for run in experiment.runs}
+    labels = [label for label in experiment.labels if changed[label] == changed[experiment.main]]
+    if len(labels) < 2:
+        return None
+    cells = {
+        label: {(run.pair, run.spec["seed"]): run for run in experiment.runs if run.label == label} for label in labels
+    }
+    common = sorted(set.intersection(*(set(found) for found in cells.values())))
+    seeds = sorted({seed for _, seed in common})
+    variants = {run.label: run.spec["variant"] for run in experiment.runs}
+
+    def by_seed(label: str, which: str) -> list[float]:
+        values = {s: [cells[label][place].accuracy(which) for place in common if place[1] == s] for s in seeds}
+        return [statistics.mean(column) for column in values.values()]
+
+    base = _mean(by_seed(labels[0], "last"))
+    rows = []
+    for label in labels:
+        last = by_seed(label, "last")
+        rows.append(
+            (
+                name_cell(label),
+                figure(last),
+                Cell("", kind="change") if label == labels[0] else change(_mean(last), base),
+                figure(_mean(by_seed(label, "vac"))),
+                figure(_mean(by_seed(label, "lac"))),
+                *([figure(paper.ablations.get(variants[label]), "paper")] if paper.ablations else []),
+            )
+        )
+    pairs = len({pair for pair, _ in common})
+    how = (
+        f"What each part is worth: mean accuracy in % over the {pairs} pair(s) and {len(seeds)} seed(s) that every "
+        f"variant finished, ± over seeds; the difference is against {labels[0]}. VAC and LAC are the branches alone."
+    )
+    columns = ("variant", "ensemble", f"vs {labels[0]}", "VAC", "LAC", *(["paper"] if paper.ablations else []))
+    return Table("ablation", "Ablation", how, columns, tuple(rows))
+
+
+def selection(experiment: Experiment) -> Table | None:
+    """What a label-free choice of the epoch would have given, averaged over the main runs; None without validators."""
+    runs = [run for pair in experiment.pairs for run in experiment.select(pair)]
+    picks = [run.result.get("selected") or {} for run in runs]
+    names = [name for name in picks[0] if all(name in found for found in picks)]
+    if not names:
+        return None
+    last = statistics.mean(run.accuracy("last") for run in runs)
+    rows = [(name_cell("last epoch (headline)"), figure(last), change(last, last))]
+    for name in names:
+        mean = statistics.mean(found[name]["accuracy"] for found in picks)
+        rows.append((name_cell(name), figure(mean), change(mean, last)))
+    best = statistics.mean(run.accuracy("oracle_best") for run in runs)
+    rows.append((name_cell("oracle best"), figure(best, "oracle"), change(best, last)))
+    return Table(
+        "selection",
+        "Choosing the epoch without labels",
+        "Mean accuracy in % of the epoch that each label-free validator picks; the oracle picks with target labels.",
+        ("picked by", "accuracy", "vs last"),
+        tuple(rows),
+    )
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table under its title, figures to the right."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
+
+    body = [line([cell.text for cell in row]) for row in (*table.rows, *table.footer)]
+    rule = "| --- |" + " ---: |" * (len(table.columns) - 1)
+    return "\n".join([f"### {table.title}", "", table.how, "", line(table.columns), rule, *body, ""])
+
+
+def to_csv(table: Table) -> str:
+    """Percentages with four decimals; a column with spreads is followed by one of them."""
+    rows = (*table.rows, *table.footer)
+    spread = [any(row[index].spread is not None for row in rows) for index in range(len(table.columns))]
+    head = [
+        part
+        for name, wide in zip(table.columns, spread, strict=True)
+        for part in ([name, f"{name} std"] if wide else [name])
+    ]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(head)
+    for row in rows:
+        line = []
+        for cell, wide in zip(row, spread, strict=True):
+            scale = 1 if cell.kind == "distance" else 100
+            line.append(cell.text if cell.kind == "name" else _number(cell.value, scale))
+            line += [_number(cell.spread, scale)] if wide else []
+        writer.writerow(line)
+    return file.getvalue()
+
+
+def _number(value: float | None, scale: int) -> str:
+    return "" if value is None else f"{scale * value:.4f}"
+
+
+def to_latex(table: Table) -> str:
+    """A booktabs tabular with a caption; oracle figures in grey."""
+
+    def cell_text(cell: Cell) -> str:
+        text = latex_text(cell.text)
+        return rf"\textcolor{{gray}}{{{text}}}" if cell.kind == "oracle" else text
+
+    body = [" & ".join(map(cell_text, row)) + r" \\" for row in table.rows]
+    if table.footer:
+        body += [r"\midrule", *(" & ".join(map(cell_text, row)) + r" \\" for row in table.footer)]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs,xcolor}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex_text(table.title)}. {latex_text(table.how)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
+            r"\toprule",
+            " & ".join(latex_text(name) for name in table.columns) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "→": r"$\to$", "±": r"$\pm$", "−": "$-$", "–": "--", "<": r"\textless{}",
+    ">": r"\textgreater{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """Text with LaTeX's own characters escaped."""
+    return "".join(_LATEX.get(char, char) for char in text)

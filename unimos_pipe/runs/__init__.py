@@ -1,0 +1,1 @@
+"""A run's folder, recipes, and the published figures beside them."""

@@ -1,0 +1,108 @@
+"""The published figures (``paper_results.toml``, which names its sources) as fractions, by pair of domains."""
+
+import itertools
+import math
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.data.manifest import DatasetSpec
+
+METHODS = {
+    "clip": "CLIP zero-shot",
+    "daprompt": "DAPrompt",
+    "adclip": "AD-CLIP",
+    "padclip": "PADCLIP",
+    "unimos": "UniMoS",
+    "damp": "DAMP",
+}
+ABLATIONS = {
+    "full": "full",
+    "no-ortho": "w/o orthogonality loss",
+    "no-debias": "w/o debiasing",
+    "no-im": "w/o information maximization",
+    "no-distill": "w/o distillation",
+    "fixed-weight": "w/o learnable weight",
+    "no-discriminator": "w/o modality discriminator",
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """One printed row: figures by ``source->target``, empty where only the average was printed."""
+
+    label: str
+    values: dict[str, float]
+    average: float
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).parent / "paper_results.toml").read_text(encoding="utf-8"))
+
+
+def published(table: str, spec: DatasetSpec) -> list[Published]:
+    """The rows of a published table for a data set.
+
+    Args:
+        table: ``office_home.RN50``, ``ablation.visda2017`` or ``sensitivity.office_home``, as recipes name it.
+    Returns:
+        Rows labelled by method, or by a run's label for ablations and grids.
+    Raises:
+        UserError: no such table (lists the known).
+    """
+    tables = _tables()
+    kind, _, name = table.partition(".")
+    benchmarks = [key for key, value in tables.items() if "tasks" in value or "domains" in value]
+    known = [f"{key}.{encoder}" for key in benchmarks for encoder in tables[key] if encoder[:2] in ("RN", "Vi")]
+    known += [f"{key}.{column}" for key in ("ablation", "sensitivity") for column in ("office_home", "visda2017")]
+    if table not in known:
+        raise UserError(f"no published table {table!r}; known: {listing(known, 20)}")
+    if kind == "ablation":
+        rows = {label: tables[kind][printed][name] for label, printed in ABLATIONS.items()}
+        return [Published(label, {}, _fraction(value)) for label, value in rows.items()]
+    if kind == "sensitivity":
+        return _grid(tables[kind][name])
+    rows = tables[kind][name]
+    return [
+        Published(METHODS[key], _by_pair(tables[kind], row, spec), _fraction(row["avg"])) for key, row in rows.items()
+    ]
+
+
+def _fraction(percent: float) -> float:
+    return round(percent / 100, 6)
+
+
+def _grid(table: dict[str, Any]) -> list[Published]:
+    """A sensitivity grid: rows are beta, columns alpha."""
+    cells = {
+        (alpha, beta): value
+        for beta, row in zip(table["beta"], table["acc"], strict=True)
+        for alpha, value in zip(table["alpha"], row, strict=True)
+    }
+    order = itertools.product(table["alpha"], table["beta"])
+    return [Published(f"full,alpha={alpha},beta={beta}", {}, _fraction(cells[alpha, beta])) for alpha, beta in order]
+
+
+def _by_pair(table: dict[str, Any], row: dict[str, Any], spec: DatasetSpec) -> dict[str, float]:
+    if "acc" in row:
+        initials = {name[0].lower(): name for name in spec.domains}
+        pairs = ["->".join(initials[part[0].lower()] for part in task.split("->")) for task in table["tasks"]]
+        return {pair: _fraction(value) for pair, value in zip(pairs, row["acc"], strict=True)}
+    if "per_class" in row:
+        return {table["tasks"][0]: _fraction(row["avg"])}
+    names = table.get("domains", [])
+    if "per_target" in row:
+        targets = dict(zip(names, row["per_target"], strict=True))
+        return {
+            f"{source}->{target}": _fraction(targets[target]) for source, target in itertools.permutations(names, 2)
+        }
+    cells = {
+        f"{source}->{target}": _fraction(value)
+        for target, line in zip(names, row.get("rows", ()), strict=bool(row.get("rows")))
+        for source, value in zip(names, line, strict=True)
+    }
+    return {pair: value for pair, value in cells.items() if not math.isnan(value)}

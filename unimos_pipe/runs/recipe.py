@@ -1,0 +1,169 @@
+"""A recipe: one experiment as TOML, every pair, seed, variant and grid cell of it, checked as a whole."""
+
+import itertools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unimos_pipe.base.config import (
+    DEFAULT_TEMPLATE,
+    ENCODERS,
+    VARIANTS,
+    MethodSpec,
+    collect,
+    method_spec,
+    nested,
+    option,
+    option_fields,
+)
+from unimos_pipe.base.errors import UserError, listing, shown
+from unimos_pipe.data.manifest import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
+from unimos_pipe.data.prompts import write_prompts
+from unimos_pipe.runs.folder import RunSpec
+from unimos_pipe.runs.paper import published
+
+RECIPE_FOLDERS = (PACKAGE / "pipelines", PACKAGE.parent / "pipelines")  # installed wheel, checkout
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment. ``set`` holds tables of :class:`MethodSpec` fields, ``grid`` dotted option names to lists."""
+
+    name: str
+    dataset: str
+    title: str = ""
+    encoder: str = ""  # preset; empty = the data set's own
+    pairs: tuple[str, ...] = ("all",)  # or "art->clipart", ...
+    seeds: int = option(3, "seeds 0, 1, ... per pair", low=1)
+    variants: tuple[str, ...] = ("full",)
+    templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
+    protocol: str = option("", "empty = the data set's own", choices=("", *PROTOCOLS))
+    paper: str = ""  # where paper_results.toml has the published figures
+    set: dict = field(default_factory=dict)
+    grid: dict = field(default_factory=dict)
+
+    def domain_pairs(self, spec: DatasetSpec) -> list[tuple[str, str]]:
+        """The (source, target) pairs, those of "all" in the spec's order of domains."""
+        if self.pairs == ("all",):
+            return list(itertools.permutations(spec.domains, 2))
+        return [tuple(part.strip() for part in pair.split("->")) for pair in self.pairs]
+
+    def domains(self, spec: DatasetSpec) -> list[str]:
+        """The domains that the pairs need, in the spec's order."""
+        used = {name for pair in self.domain_pairs(spec) for name in pair}
+        return [name for name in spec.domains if name in used]
+
+    def cells(self) -> list[dict[str, Any]]:
+        """The settings of each grid cell; one empty cell where there is no grid."""
+        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+
+    def runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
+        """Every run of the recipe: variant by variant, cell by cell, pair by pair, seed by seed."""
+        base = {f"{section}.{key}": value for section, table in self.set.items() for key, value in table.items()}
+        return [
+            RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, method, cell, protocol)
+            for protocol in [spec.protocol(self.protocol or None)]
+            for variant in self.variants
+            for cell in self.cells()
+            for method in [method_spec(variant, {**base, **cell}, f"recipe {self.name}")]
+            for source, target in self.domain_pairs(spec)
+            for seed in range(self.seeds)
+        ]
+
+
+def known_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    found = [path for folder in RECIPE_FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
+    return {path.stem: path for path in reversed(found)}
+
+
+def load_recipe(name_or_path: str) -> tuple[Recipe, DatasetSpec]:
+    """Read a recipe by name or from a ``.toml`` file, with the data set it names.
+
+    Raises:
+        UserError: unknown name (lists the known), an unreadable file, or every fault of the recipe at once.
+    """
+    known = known_recipes()
+    path = Path(name_or_path) if name_or_path.endswith(".toml") else known.get(name_or_path)
+    if path is None:
+        raise UserError(f"unknown recipe {name_or_path!r}; known: {listing(sorted(known), 30)}; or give a .toml file")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"recipe {path}: cannot be read: {error}") from None
+    return check_recipe(values, str(path))
+
+
+def check_recipe(values: Mapping[str, Any], where: str) -> tuple[Recipe, DatasetSpec]:
+    """Make a recipe from plain values. Raises UserError with every fault at once."""
+    problems: list[str] = []
+    recipe = collect(Recipe, values, "", problems)
+    spec = None
+    if recipe is not None:
+        try:
+            spec = load_spec(recipe.dataset)
+        except UserError as error:
+            problems.append(str(error))
+        problems += _faults(recipe, spec)
+    if problems:
+        raise UserError(f"{where}: " + "; ".join(problems))
+    return recipe, spec
+
+
+def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
+    faults: list[str] = []
+    if not recipe.name or not recipe.name.replace("_", "").replace("-", "").isalnum():
+        faults.append(f"name {recipe.name!r}: expected letters, digits, '-' and '_'")
+    if recipe.encoder and recipe.encoder not in ENCODERS:
+        faults.append(f"unknown encoder {recipe.encoder!r} (known: {listing(ENCODERS)})")
+    if unknown := [name for name in recipe.variants if name not in VARIANTS]:
+        faults.append(f"unknown variant {listing(unknown)} (known: {listing(VARIANTS)})")
+    collect(MethodSpec, recipe.set, "set.", faults)
+    tables = {section: table for section, table in recipe.set.items() if isinstance(table, Mapping)}
+    options = dict(option_fields())
+    for name, choices in recipe.grid.items():
+        if name not in options:
+            faults.append(f"unknown grid option {name} (known: {listing(options, 60)})")
+        elif not isinstance(choices, list) or not choices:
+            faults.append(f"grid {name}: expected a list of values, got {shown(choices)}")
+        else:
+            for value in choices:
+                collect(MethodSpec, nested({name: value}), "grid ", faults)
+    fixed = {name: variant for variant in recipe.variants for name in VARIANTS.get(variant, {})}
+    changed = {*recipe.grid, *(f"{section}.{key}" for section, table in tables.items() for key in table)}
+    faults += [
+        f"variant {fixed[name]} is defined by {name}; do not set it as well" for name in changed if name in fixed
+    ]
+    if spec is not None:
+        faults += _spec_faults(recipe, spec)
+    if spec is not None and recipe.pairs != ("all",):
+        faults += _pair_faults(recipe, spec)
+    return faults
+
+
+def _spec_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
+    faults = []
+    for check in (
+        lambda: spec.protocol(recipe.protocol or None),
+        lambda: recipe.paper and published(recipe.paper, spec),
+        lambda: write_prompts(recipe.templates, "word", spec.wording()),
+    ):
+        try:
+            check()
+        except UserError as error:
+            faults.append(str(error))
+    return faults
+
+
+def _pair_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
+    faults = []
+    for pair, parts in zip(recipe.pairs, recipe.domain_pairs(spec), strict=True):
+        if len(parts) != 2 or parts[0] == parts[1]:
+            faults.append(f'pair {pair!r}: expected "source->target" with two domains')
+        elif unknown := [name for name in parts if name not in spec.domains]:
+            faults.append(
+                f"pair {pair!r}: {spec.name} has no domain {listing(unknown)} (known: {listing(spec.domains)})"
+            )
+    return faults

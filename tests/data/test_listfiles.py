@@ -3,7 +3,7 @@
 import pytest
 
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.data.listfiles import Row, bind, bind_names, read_csv, read_list
+from unimos_pipe.data.listfiles import ListedRow, bind, bind_names, read_csv, read_list
 
 CLASSES = ("cat", "dog", "emu")
 
@@ -11,7 +11,7 @@ CLASSES = ("cat", "dog", "emu")
 def test_a_list_may_have_spaces_and_empty_lines(tmp_path):
     file = tmp_path / "l.txt"
     file.write_text("clipart/cat/a b.jpg 0\n\nclipart/dog/ü.jpg\t1\n", encoding="utf-8")
-    assert read_list(file) == [Row("clipart/cat/a b.jpg", "0"), Row("clipart/dog/ü.jpg", "1")]
+    assert read_list(file) == [ListedRow("clipart/cat/a b.jpg", "0"), ListedRow("clipart/dog/ü.jpg", "1")]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_list_that_is_not_utf8_names_the_line(tmp_path):
 def test_a_csv_in_any_usual_form(tmp_path, text):
     file = tmp_path / "l.csv"
     file.write_text(text, encoding="utf-8")
-    assert read_csv(file) == [Row("a.jpg", "cat"), Row("b.jpg", "")]
+    assert read_csv(file) == [ListedRow("a.jpg", "cat"), ListedRow("b.jpg", "")]
 
 
 def test_a_csv_cannot_leave_its_folder(tmp_path):
@@ -64,7 +64,7 @@ def test_a_csv_cannot_leave_its_folder(tmp_path):
 
 
 def test_names_bind_whatever_the_list_numbers(tmp_path):
-    rows = [Row("real/dog/1.jpg", "0"), Row("real/cat/2.jpg", "1"), Row("real/dog/3.jpg", "0")]
+    rows = [ListedRow("real/dog/1.jpg", "0"), ListedRow("real/cat/2.jpg", "1"), ListedRow("real/dog/3.jpg", "0")]
     labels, notes = bind(tmp_path / "l.txt", rows, CLASSES)
     assert labels == [1, 0, 1]
     assert notes == [f"{tmp_path / 'l.txt'}: numbers 2 classes otherwise than the spec (cat, dog); bound by name"]
@@ -72,22 +72,28 @@ def test_names_bind_whatever_the_list_numbers(tmp_path):
 
 
 def test_ids_bind_where_paths_show_no_class(tmp_path):
-    assert bind(tmp_path, [Row("flat/1.jpg", "2"), Row("flat/2.jpg", "0")], CLASSES) == ([2, 0], [])
+    assert bind(tmp_path, [ListedRow("flat/1.jpg", "2"), ListedRow("flat/2.jpg", "0")], CLASSES) == ([2, 0], [])
     with pytest.raises(UserError, match="labels: expected 0 to 2, got 3, 9"):
-        bind(tmp_path, [Row("flat/1.jpg", "9"), Row("flat/2.jpg", "3")], CLASSES)
+        bind(tmp_path, [ListedRow("flat/1.jpg", "9"), ListedRow("flat/2.jpg", "3")], CLASSES)
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([Row("cat/1.jpg", "0"), Row("yak/2.jpg", "1")], "classes that the spec lacks: yak; spec classes not in"),
-        ([Row("yak/1.jpg", "0"), Row("gnu/2.jpg", "1")], "classes that the spec lacks: gnu, yak; spec classes not in"),
         (
-            [Row("cat/1.jpg", "0"), Row("dog/2.jpg", "0")],
+            [ListedRow("cat/1.jpg", "0"), ListedRow("yak/2.jpg", "1")],
+            "classes that the spec lacks: yak; spec classes not in",
+        ),
+        (
+            [ListedRow("yak/1.jpg", "0"), ListedRow("gnu/2.jpg", "1")],
+            "classes that the spec lacks: gnu, yak; spec classes not in",
+        ),
+        (
+            [ListedRow("cat/1.jpg", "0"), ListedRow("dog/2.jpg", "0")],
             "labels and class folders contradict each other: expected one",
         ),
         (
-            [Row("cat/1.jpg", "0"), Row("cat/2.jpg", "1")],
+            [ListedRow("cat/1.jpg", "0"), ListedRow("cat/2.jpg", "1")],
             "labels and class folders contradict each other: expected one",
         ),
     ],
@@ -99,7 +105,7 @@ def test_bindings_that_are_refused(tmp_path, rows, message):
 
 
 def test_csv_classes_must_have_a_prompt(tmp_path):
-    rows = [Row("1.jpg", "emu"), Row("2.jpg", ""), Row("3.jpg", "cat")]
+    rows = [ListedRow("1.jpg", "emu"), ListedRow("2.jpg", ""), ListedRow("3.jpg", "cat")]
     assert bind_names(tmp_path, rows, CLASSES, -1) == [2, -1, 0]
     with pytest.raises(UserError, match="classes that the spec lacks, so that no prompt names them: yak"):
-        bind_names(tmp_path, [Row("1.jpg", "yak")], CLASSES, -1)
+        bind_names(tmp_path, [ListedRow("1.jpg", "yak")], CLASSES, -1)

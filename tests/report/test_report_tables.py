@@ -3,17 +3,17 @@
 import pytest
 from made_runs import write_run
 
-from unimos_pipe.report.printed import Published
+from unimos_pipe.report.printed import PrintedFigures
 from unimos_pipe.report.runs import find_runs
 from unimos_pipe.report.tables import (
     Cell,
     Table,
     ablation,
     change,
-    figure,
     headline,
     latex_text,
     matrix,
+    mean_cell,
     name_cell,
     selection,
     to_csv,
@@ -38,7 +38,7 @@ def experiment(tmp_path):
 
 
 def test_headline(experiment):
-    table = headline(experiment, Published())
+    table = headline(experiment, PrintedFigures())
     assert table.columns == ("pair", "UniMoS", "gain", "zero-shot", "source-only", "class mean", "oracle best")
     assert texts(table.rows) == [
         ["dark → light", "72.0 ± 2.8", "+12.0", "60.0", "50.0", "72.0 ± 2.8", "80.0"],
@@ -49,7 +49,7 @@ def test_headline(experiment):
 
 
 def test_the_papers_figures_stand_beside_ours(experiment):
-    table = headline(experiment, Published(pairs={"dark->light": {"UniMoS": 0.731}}))
+    table = headline(experiment, PrintedFigures(pairs={"dark->light": {"UniMoS": 0.731}}))
     place = table.columns.index("paper")
     assert texts(table.rows)[0][place : place + 2] == ["73.1", "−1.1"]
     assert texts(table.rows)[1][place : place + 2] == ["–", "–"]
@@ -64,7 +64,7 @@ def test_matrix(experiment):
 
 
 def test_ablation_compares_only_what_every_variant_has(experiment):
-    table = ablation(experiment, Published(ablations={"no-im": 0.77}))
+    table = ablation(experiment, PrintedFigures(ablations={"no-im": 0.77}))
     assert table.columns == ("variant", "ensemble", "vs full", "VAC", "LAC", "paper")
     assert texts(table.rows) == [  # light->dark has no no-im run, so it is out
         ["full", "72.0 ± 2.8", "", "62.0", "67.0", "–"],
@@ -82,14 +82,14 @@ def test_selection(experiment):
 
 
 def test_cells():
-    assert figure(None).text == "–" and figure([]).text == "–"
-    assert figure([0.5, 0.5]).text == "50.0" and figure(0.123).text == "12.3"
+    assert mean_cell(None).text == "–" and mean_cell([]).text == "–"
+    assert mean_cell([0.5, 0.5]).text == "50.0" and mean_cell(0.123).text == "12.3"
     assert [change(0.5, 0.5004).text, change(0.5, 0.5004).sign] == ["0.0", "even"]
     assert change(None, 0.1).text == "–"
 
 
 TABLE = Table(
-    "t", "A & B", "How_to.", ("pair", "x"), ((name_cell("a|<b> → c"), figure([0.5, 0.6])),),
+    "t", "A & B", "How_to.", ("pair", "x"), ((name_cell("a|<b> → c"), mean_cell([0.5, 0.6])),),
     ((name_cell("mean"), Cell("55.0", 0.55, None, "oracle")),),
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "unimos_pipe"
+TORCHLESS = {"data", "cache", "runs", "report"}
 APART = {"methods", "extract", "report"}  # know nothing of each other
 DOORS = {
     "open_clip": {"extract/encoder", "extract/weights"},
@@ -65,6 +66,13 @@ def test_no_import_runs_upwards():
             assert not folders_used(path) & APART - {home}, (
                 f"{name}: methods, extract and report know nothing of each other"
             )
+
+
+def test_what_lies_below_the_methods_imports_no_torch():
+    for name, path in modules().items():
+        if name.partition("/")[0] in TORCHLESS:
+            heavy = {used for used in imported(path) if used.split(".")[0] in ("torch", "torchvision", "open_clip")}
+            assert not heavy | ({"safetensors.torch"} & imported(path)), f"{name} imports {heavy}"
 
 
 def test_no_folder_has_a_circle():

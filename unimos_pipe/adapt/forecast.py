@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from unimos_pipe.adapt.sweep import epoch_seconds
-from unimos_pipe.cache.store import unit_rows
 from unimos_pipe.data.manifest import DatasetSpec
-from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
+from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures, unit_rows
 from unimos_pipe.methods.unimos.schedules import batch_rows, steps_per_epoch
 from unimos_pipe.methods.unimos.trainer import seeded_run
 from unimos_pipe.runs.folder import RunSpec

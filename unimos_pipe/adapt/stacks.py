@@ -18,7 +18,7 @@ from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run, stack_key
 from unimos_pipe.runs.folder import RunSpec, finished_result, run_identity
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}  # of features and weights
+TRAINING_DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}  # of features and weights
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ Values = dict[str, list[float]]  # pair -> one accuracy per seed
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """A row of the table; pairs without a figure are absent."""
 
     label: str
@@ -35,10 +35,10 @@ class Row:
         return mean_spread([statistics.mean(column) for column in columns])
 
 
-def published_rows(table: str, spec: DatasetSpec) -> list[Row]:
+def published_rows(table: str, spec: DatasetSpec) -> list[ResultRow]:
     """A published table as rows to stand below ours."""
     return [
-        Row(f"{row.label}, published", {pair: [value] for pair, value in row.values.items()}, row.average)
+        ResultRow(f"{row.label}, published", {pair: [value] for pair, value in row.values.items()}, row.average)
         for row in published(table, spec)
     ]
 
@@ -56,7 +56,7 @@ def result_rows(
     outcomes: Sequence[Outcome],
     baselines: Mapping[str, Mapping[str, Any]],
     also: Sequence[str] = (),
-) -> list[Row]:
+) -> list[ResultRow]:
     """Zero-shot and baselines, then every label's last epoch, then what ``also`` names, then the oracle probe.
 
     Args:
@@ -70,9 +70,9 @@ def result_rows(
             pair = f"{plan.spec.source}->{plan.spec.target}"
             results.setdefault(plan.spec.label(), {}).setdefault(pair, []).append(outcome.result)
 
-    def rows(title: str, pick: Callable[[dict], float | None]) -> list[Row]:
+    def rows(title: str, pick: Callable[[dict], float | None]) -> list[ResultRow]:
         return [
-            Row(title.format(label), {pair: [pick(result) for result in found] for pair, found in pairs.items()})
+            ResultRow(title.format(label), {pair: [pick(result) for result in found] for pair, found in pairs.items()})
             for label, pairs in results.items()
             if all(pick(result) is not None for found in pairs.values() for result in found)
         ]
@@ -91,6 +91,6 @@ def result_rows(
     return table + _baseline_rows("target probe, oracle", "target_probe_oracle", baselines)
 
 
-def _baseline_rows(label: str, key: str, baselines: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def _baseline_rows(label: str, key: str, baselines: Mapping[str, Mapping[str, Any]]) -> list[ResultRow]:
     values = {pair: [found[key]] for pair, found in baselines.items() if found[key] is not None}
-    return [Row(label, values)] if values else []
+    return [ResultRow(label, values)] if values else []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from unimos_pipe.adapt.stacks import DTYPES, PlannedRun, stacks
+from unimos_pipe.adapt.stacks import TRAINING_DTYPES, PlannedRun, stacks
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.manifest import DatasetSpec
@@ -42,7 +42,7 @@ def plan_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: torch.
     precisions = {plan.spec.method.train.precision for plan in plans}
     if len(precisions) > 1:
         raise UserError(f"train.precision takes one value per sweep, got {', '.join(sorted(precisions))}")
-    return PairLoader(store, plans[0].spec.templates, DTYPES[precisions.pop()], device)
+    return PairLoader(store, plans[0].spec.templates, TRAINING_DTYPES[precisions.pop()], device)
 
 
 def pair_data(plans: Sequence[PlannedRun], loader: PairLoader) -> dict[str, PairData]:

@@ -5,8 +5,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from unimos_pipe.base.errors import StaleCacheError, UserError, listing
 from unimos_pipe.cache.identity import EncoderIdentity, TextIdentity
@@ -21,7 +19,7 @@ class DomainFeatures:
     """A domain or a split of it as stage one wrote it: (n, D) float16 features, (n,) labels (-1 = none), n paths."""
 
     name: str
-    features: torch.Tensor
+    features: np.ndarray
     labels: np.ndarray
     paths: tuple[str, ...]
     encoder: EncoderIdentity
@@ -58,7 +56,7 @@ class FeatureStore:
                 )
         return DomainFeatures(
             name,
-            torch.from_numpy(np.concatenate([shard.image_features for shard in every])),
+            np.concatenate([shard.image_features for shard in every]),
             np.concatenate([shard.labels for shard in every]),
             tuple(path for shard in every for path in shard.paths),
             _encoder_part(every[0].header),
@@ -116,7 +114,7 @@ class FeatureStore:
                 f"shards of {name}", expected=f"{first.row_total} rows", got=row, todo=f"Run: {command} --force"
             )
 
-    def text(self, domain: str, templates: tuple[str, ...], encoder: EncoderIdentity) -> tuple[torch.Tensor, str]:
+    def text(self, domain: str, templates: tuple[str, ...], encoder: EncoderIdentity) -> tuple[np.ndarray, str]:
         """The (K, D) float32 prompt features of a domain's word, and the shard's digest.
 
         Raises:
@@ -142,7 +140,7 @@ class FeatureStore:
                 got=_brief(got, wanted),
                 todo=f"Run: {self.extract} --domain {domain} --force",
             )
-        return torch.from_numpy(shard.text_features.copy()), shard.digest
+        return shard.text_features, shard.digest
 
 
 def _encoder_part(header: ImageHeader) -> EncoderIdentity:
@@ -155,8 +153,3 @@ def _brief(value: object, other: object) -> str:
         only = [item for item in value if item not in other]
         return f"{len(value)} entries, of them only here {listing(only, 4)}" if only else f"{len(value)} entries"
     return repr(value)
-
-
-def unit_rows(features: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """(n, D) stored features in the training dtype, normalised again (METHOD.md section 1)."""
-    return F.normalize(features.to(device=device, dtype=dtype), dim=-1)

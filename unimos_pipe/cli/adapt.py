@@ -79,7 +79,7 @@ def adapt(
     method = method_spec(variant, values, "adapt")
     folder = data.encoder_folder()
 
-    from unimos_pipe.adapt.stacks import DTYPES, PlannedRun
+    from unimos_pipe.adapt.stacks import TRAINING_DTYPES, PlannedRun
     from unimos_pipe.adapt.stacks import adapt as train
     from unimos_pipe.base.device import pick_device
     from unimos_pipe.cache.store import FeatureStore
@@ -95,7 +95,7 @@ def adapt(
     loader = PairLoader(
         FeatureStore(spec, folder, data.extract_command),
         data.templates,
-        DTYPES[method.train.precision],
+        TRAINING_DTYPES[method.train.precision],
         pick_device(device),
     )
     loader.pair(source, target, protocol)  # every fault of the cache shows before a folder is touched

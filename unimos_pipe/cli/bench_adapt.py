@@ -6,11 +6,13 @@ from unimos_pipe.base.config import method_spec, parse_setting
 from unimos_pipe.base.console import Output
 from unimos_pipe.cli.options import device_option
 
-SIZES = ("office_home", "icons", "domainnet")
+SIZE_NAMES = ("office_home", "icons", "domainnet")
 
 
 @click.command("adapt")
-@click.option("--size", type=click.Choice(SIZES), default="office_home", show_default=True, help="Size of the task.")
+@click.option(
+    "--size", type=click.Choice(SIZE_NAMES), default="office_home", show_default=True, help="Size of the task."
+)
 @click.option("--stack", "stacks", type=click.IntRange(1), multiple=True, help="Stack sizes to time; repeatable.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change an option of the method, as in adapt."

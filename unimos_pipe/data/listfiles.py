@@ -12,14 +12,14 @@ CLASS_HEADS = ("class", "label", "category", "class_name")
 
 
 @dataclass(frozen=True)
-class Row:
+class ListedRow:
     """One image: POSIX path relative to the domain's root, and what the file says its class is ('' = nothing)."""
 
     path: str
     label: str
 
 
-def read_list(file: Path) -> list[Row]:
+def read_list(file: Path) -> list[ListedRow]:
     """Read a published list file, ``<path> <label>`` a line; the path may hold spaces, empty lines are skipped.
 
     Raises:
@@ -29,14 +29,14 @@ def read_list(file: Path) -> list[Row]:
     for number, line in enumerate(_text(file).splitlines(), 1):
         if line.strip():
             parts = line.rsplit(maxsplit=1)
-            rows.append(Row(parts[0], parts[-1]))
+            rows.append(ListedRow(parts[0], parts[-1]))
             if len(parts) < 2 or not parts[1].isdecimal():
                 faults.append(f"line {number}: expected '<path> <label>', got {line!r}")
     _refuse(file, faults + _path_faults(rows))
     return rows
 
 
-def read_csv(file: Path) -> list[Row]:
+def read_csv(file: Path) -> list[ListedRow]:
     """Read a CSV of path and class, comma, semicolon or tab; a head line may name the columns, a class may be empty.
 
     Raises:
@@ -54,7 +54,7 @@ def read_csv(file: Path) -> list[Row]:
     else:
         table = table[1:]
     rows = [
-        Row(cells[path_at], cells[class_at].strip() if class_at is not None and class_at < len(cells) else "")
+        ListedRow(cells[path_at], cells[class_at].strip() if class_at is not None and class_at < len(cells) else "")
         for cells in table
         if path_at < len(cells)
     ]
@@ -72,7 +72,7 @@ def _text(file: Path) -> str:
         raise UserError(f"list file {file}: line {line} is not UTF-8") from None
 
 
-def _path_faults(rows: Sequence[Row]) -> list[str]:
+def _path_faults(rows: Sequence[ListedRow]) -> list[str]:
     faults, seen = [], set()
     for row in rows:
         path = PurePosixPath(row.path)
@@ -89,7 +89,7 @@ def _refuse(file: Path, faults: list[str]) -> None:
         raise UserError(f"list file {file}: {listing(faults, 3)}")
 
 
-def bind(file: Path, rows: Sequence[Row], classes: Sequence[str]) -> tuple[list[int], list[str]]:
+def bind(file: Path, rows: Sequence[ListedRow], classes: Sequence[str]) -> tuple[list[int], list[str]]:
     """Label ids of a published list's rows, by the name of the class folder wherever the paths have one.
 
     Names bind, ids only where no path shows a class folder: lists of the same data set are known to number their
@@ -127,7 +127,7 @@ def bind(file: Path, rows: Sequence[Row], classes: Sequence[str]) -> tuple[list[
     return [ids[name] for name in folders], notes if other else []
 
 
-def bind_names(file: Path, rows: Sequence[Row], classes: Sequence[str], no_label: int) -> list[int]:
+def bind_names(file: Path, rows: Sequence[ListedRow], classes: Sequence[str], no_label: int) -> list[int]:
     """Label ids of a CSV's rows by class name; an empty name is ``no_label``. Raises UserError on unknown names."""
     ids = {name: label for label, name in enumerate(classes)} | {"": no_label}
     if unknown := sorted({row.label for row in rows if row.label not in ids}):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import write_text
-from unimos_pipe.data.listfiles import Row, read_csv
+from unimos_pipe.data.listfiles import ListedRow, read_csv
 from unimos_pipe.data.manifest import DatasetSpec, check_spec
 from unimos_pipe.data.scan import class_folders, file_size, image_files, not_utf8
 
@@ -36,17 +36,17 @@ class OwnDomain:
         return cls(name, Path(folder).expanduser(), labels)
 
 
-def read_rows(domain: OwnDomain) -> list[Row]:
+def read_rows(domain: OwnDomain) -> list[ListedRow]:
     """The domain's images, sorted, with class names ('' = none).
 
     Raises:
         UserError: no image, images without a label in the CSV (or the other way round), names that are not UTF-8.
     """
     if domain.labels == "none":
-        rows = [Row(path, "") for path in image_files(domain.folder)]
+        rows = [ListedRow(path, "") for path in image_files(domain.folder)]
     elif domain.labels == "folders":
         names = class_folders(domain.folder)
-        rows = [Row(f"{name}/{path}", name) for name in names for path in image_files(domain.folder / name)]
+        rows = [ListedRow(f"{name}/{path}", name) for name in names for path in image_files(domain.folder / name)]
         if not rows and image_files(domain.folder):
             raise UserError(
                 f"domain {domain.name}: {domain.folder} holds images but no class folders",
@@ -108,7 +108,7 @@ def _place(folder: Path, base: Path) -> str:
     return os.path.relpath(folder, base) if folder.is_relative_to(base) else str(folder)
 
 
-def _csv(rows: list[Row]) -> str:
+def _csv(rows: list[ListedRow]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "class"])

@@ -12,7 +12,7 @@ import numpy as np
 
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import replace_folder
-from unimos_pipe.data.listfiles import Row, bind, bind_names, read_csv, read_list
+from unimos_pipe.data.listfiles import ListedRow, bind, bind_names, read_csv, read_list
 from unimos_pipe.data.manifest import NO_LABEL, PACKAGE, DatasetSpec, DomainSpec, Manifest
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"}
@@ -152,7 +152,7 @@ def read_part(spec: DatasetSpec, part: str, folder: Path) -> Listing:
 
 
 def _from_list(spec: DatasetSpec, file: Path) -> Listing:
-    rows: list[Row] = read_list(file)
+    rows: list[ListedRow] = read_list(file)
     labels, notes = bind(file, rows, spec.classes)
     return Listing([row.path for row in rows], labels, notes)
 

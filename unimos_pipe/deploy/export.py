@@ -9,9 +9,9 @@ import torch
 
 from unimos_pipe.base.errors import RunError, UserError
 from unimos_pipe.base.files import replace_folder
-from unimos_pipe.cache.store import unit_rows
 from unimos_pipe.deploy.model import CONFIG, WEIGHTS, AdaptedModel, load, read_tensors
 from unimos_pipe.extract.images import read_batches
+from unimos_pipe.methods.task import unit_rows
 
 TOLERANCE = 1e-4  # between onnxruntime's probabilities and ours
 OUTPUTS = ("probabilities", "vac", "lac")

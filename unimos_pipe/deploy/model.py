@@ -17,12 +17,12 @@ from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import UserError, listing, shown
 from unimos_pipe.cache.identity import EncoderIdentity
 from unimos_pipe.cache.shard import differing_field
-from unimos_pipe.cache.store import unit_rows
 from unimos_pipe.data.decode import Picture
 from unimos_pipe.deploy.card import card_text
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.images import read_batches
 from unimos_pipe.extract.weights import recorded_spec
+from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.methods.unimos.heads import Heads, parameter_shapes
 from unimos_pipe.methods.unimos.pseudo_labels import branch_logits
 from unimos_pipe.methods.unimos.schedules import inference_weight

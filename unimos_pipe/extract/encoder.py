@@ -30,7 +30,7 @@ from unimos_pipe.extract.images import readable_sample
 from unimos_pipe.extract.weights import EMBEDDED, file_sha256, find_weights, quiet_logging, refuse_wrong_activation
 
 CACHED_PIXELS = 8 * 224 * 224
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+ENCODER_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Encoder(Protocol):
@@ -73,7 +73,7 @@ class ClipEncoder:
             keep_freed_memory()
         self.model = _frozen(model)
         self.device = device
-        self.dtype = DTYPES[spec.precision]
+        self.dtype = ENCODER_DTYPES[spec.precision]
         self.preprocess = Geometry(transform)
         self.value_range = _per_pixel(transform.transforms[-1], device)
         shape = open_clip.get_model_preprocess_cfg(self.model)
@@ -274,7 +274,7 @@ def encoder_speed(spec: EncoderSpec, device: torch.device, images: int = 4) -> t
         model = _frozen(open_clip.create_model(spec.model, pretrained=None, precision=spec.precision, device=device))
     size = open_clip.get_model_preprocess_cfg(model)["size"]
     pixels = torch.zeros(images, 3, *((size, size) if isinstance(size, int) else size), device=device)
-    pixels = pixels.to(DTYPES[spec.precision])
+    pixels = pixels.to(ENCODER_DTYPES[spec.precision])
     seconds = []
     for _ in range(3):  # the first one warms up; reading a value waits for the device
         started = time.perf_counter()

@@ -21,7 +21,7 @@ HANG_SECONDS = 300  # a batch whose decoder no signal reaches: its worker ends i
 AHEAD = 2  # batches a worker may be ahead of the consumer
 
 
-class _Batches(Dataset):
+class _DecodedBatches(Dataset):
     """Batches of rows of one folder, decoded into memory that is used again and again."""
 
     def __init__(self, root: Path, paths: Sequence, batches: Sequence[Sequence[int]], preprocess: Callable, slots: int):
@@ -131,7 +131,7 @@ def read_batches(
     Raises:
         RunError: a worker died, or a file kept a decoder busy beyond reach; names the batch's files.
     """
-    data = _Batches(root, paths, batches, preprocess, AHEAD * workers + 1)  # the one more is in the consumer's hands
+    data = _DecodedBatches(root, paths, batches, preprocess, AHEAD * workers + 1)  # one is in the consumer's hands
     if workers:
         data.slots.share_memory_()
         give_back_freed_memory()

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.cache.identity import EncoderIdentity
-from unimos_pipe.cache.store import DomainFeatures, FeatureStore, unit_rows
+from unimos_pipe.cache.store import DomainFeatures, FeatureStore
 from unimos_pipe.data.manifest import NO_LABEL
 
 
@@ -73,6 +74,11 @@ class PairData:
     shard_digests: dict[str, list[str]]
 
 
+def unit_rows(features: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """(n, D) stored features in the training dtype, normalised again (METHOD.md section 1)."""
+    return F.normalize(features.to(device=device, dtype=dtype), dim=-1)
+
+
 class PairLoader:
     """Loads pairs of one store, each domain once, onto one device."""
 
@@ -84,7 +90,7 @@ class PairLoader:
         """Parts of one domain as one, and their unit-norm features on the device."""
         if parts not in self._rows:
             domain = self.store.domain(*parts)
-            self._rows[parts] = domain, unit_rows(domain.features, self.dtype, self.device)
+            self._rows[parts] = domain, unit_rows(torch.from_numpy(domain.features), self.dtype, self.device)
         return self._rows[parts]
 
     def pair(self, source: str, target: str, protocol: str = "transductive") -> PairData:
@@ -114,7 +120,7 @@ class PairLoader:
         task = AdaptationTask(
             LabelledFeatures(source_features, labels),
             UnlabelledFeatures(target_features),
-            unit_rows(text, self.dtype, self.device),
+            unit_rows(torch.tensor(text), self.dtype, self.device),
         )
         labelled = not (scored.labels == NO_LABEL).any()
         held_out = HeldOutLabels(scored.labels if labelled else None, spec.classes, spec.metric, test_features)

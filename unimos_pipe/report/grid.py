@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unimos_pipe.report.runs import Experiment
-from unimos_pipe.report.tables import Table, figure, name_cell
+from unimos_pipe.report.tables import Table, mean_cell, name_cell
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def grid_table(experiment: Experiment) -> Table | None:
         return None
     names = [name for name, _ in next(iter(found))]
     rows = [
-        (name_cell(", ".join(f"{name.rpartition('.')[2]} = {value}" for name, value in cell)), figure(values))
+        (name_cell(", ".join(f"{name.rpartition('.')[2]} = {value}" for name, value in cell)), mean_cell(values))
         for cell, values in found.items()
     ]
     count = len(next(iter(found.values())))

@@ -41,7 +41,7 @@ from unimos_pipe.report.tables import (
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShownFigure:
     """A figure on the page: ``svg`` is markup made by matplotlib, ``how`` says in a sentence how to read it."""
 
     name: str  # of its files
@@ -57,8 +57,8 @@ class Section:
     title: str
     summary: dict[str, str]
     tables: dict[str, Table] = field(default_factory=dict)
-    pictures: dict[str, Picture] = field(default_factory=dict)
-    all_curves: list[Picture] = field(default_factory=list)
+    pictures: dict[str, ShownFigure] = field(default_factory=dict)
+    all_curves: list[ShownFigure] = field(default_factory=list)
     pair: str = ""
     seeds: int = 0
     first_seed: int = 0
@@ -142,9 +142,9 @@ class _SectionMaker:
         for suffix, form in (("md", to_markdown), ("csv", to_csv), ("tex", to_latex)):
             write_text(self.out / "tables" / f"{self.prefix}{table.name}.{suffix}", form(table))
 
-    def _add_picture(self, name: str, title: str, how: str, figure: Any) -> Picture:
+    def _add_picture(self, name: str, title: str, how: str, figure: Any) -> ShownFigure:
         full = f"{self.prefix}{name}"
-        picture = Picture(full, title, how, report_figures.save(figure, self._folder("figures"), full))
+        picture = ShownFigure(full, title, how, report_figures.save(figure, self._folder("figures"), full))
         self.section.pictures[name] = picture
         return picture
 

@@ -1,4 +1,4 @@
-"""Published figures to stand beside a report's experiment."""
+"""PrintedFigures figures to stand beside a report's experiment."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from unimos_pipe.runs import paper
 
 
 @dataclass(frozen=True)
-class Published:
+class PrintedFigures:
     """What the papers print for one data set and encoder, as fractions; methods by their display names."""
 
     pairs: dict[str, dict[str, float]] = field(default_factory=dict)  # pair -> method -> accuracy
@@ -18,7 +18,7 @@ class Published:
     per_class_mean: bool = False  # whether the accuracies are means over classes
 
 
-def published(experiment: Experiment) -> Published:
+def published(experiment: Experiment) -> PrintedFigures:
     """The published figures for an experiment's data set and encoder; empty where there are none.
 
     The papers used OpenAI's weights, so other weights have nothing to stand beside.
@@ -26,12 +26,12 @@ def published(experiment: Experiment) -> Published:
     model = experiment.model.removesuffix("-quickgelu")
     known = known_datasets().get(experiment.dataset)
     if known is None or "_openai_" not in experiment.runs[0].spec["encoder_id"]:
-        return Published()
+        return PrintedFigures()
     spec = load_spec(str(known))
     try:
         rows = paper.published(f"{experiment.dataset}.{model}", spec)
     except UserError:  # nothing was printed for this data set and encoder
-        return Published()
+        return PrintedFigures()
     pairs: dict[str, dict[str, float]] = {}
     for row in rows:
         for pair in experiment.pairs:
@@ -39,7 +39,7 @@ def published(experiment: Experiment) -> Published:
                 pairs.setdefault(pair, {})[row.label] = row.values[pair]
     ablated = {"office_home": "RN50", "visda2017": "RN101"}.get(experiment.dataset) == model
     table = paper.published(f"ablation.{experiment.dataset}", spec) if ablated else []
-    return Published(
+    return PrintedFigures(
         pairs,
         {row.label: row.average for row in rows},
         {row.label: row.average for row in table},

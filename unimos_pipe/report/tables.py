@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from unimos_pipe.report.printed import Published
+from unimos_pipe.report.printed import PrintedFigures
 from unimos_pipe.report.runs import Experiment
 
 FULL = "UniMoS"
@@ -48,7 +48,7 @@ def name_cell(text: str) -> Cell:
     return Cell(text, kind="name")
 
 
-def figure(values: Sequence[float] | float | None, kind: str = "") -> Cell:
+def mean_cell(values: Sequence[float] | float | None, kind: str = "") -> Cell:
     """Mean and sample standard deviation of fractions, in percent with one decimal; a dash where there are none."""
     values = [] if values is None else [values] if isinstance(values, float) else list(values)
     if not values:
@@ -77,7 +77,7 @@ def seed_means(experiment: Experiment, which: str, label: str, pairs: Sequence[s
     return [statistics.mean(column) for column in columns if None not in column]
 
 
-def headline(experiment: Experiment, paper: Published) -> Table:
+def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
     """Pairs by method, the paper's figures beside ours where there are any."""
     main, pairs = experiment.main, experiment.pairs
     source_only = {pair: experiment.baselines.get(pair, {}).get("source_only") for pair in pairs}
@@ -92,13 +92,13 @@ def headline(experiment: Experiment, paper: Published) -> Table:
         rows.append(
             (
                 name_cell(pair.replace("->", " → ")),
-                figure(experiment.values(pair, "last"), "main"),
+                mean_cell(experiment.values(pair, "last"), "main"),
                 change(last, zero),
-                figure(zero),
-                *([figure(source_only[pair])] if with_source else []),
-                figure(class_means),
-                *([figure(printed.get(FULL), "paper"), change(compared, printed.get(FULL))] if with_paper else []),
-                figure(experiment.values(pair, "oracle_best"), "oracle"),
+                mean_cell(zero),
+                *([mean_cell(source_only[pair])] if with_source else []),
+                mean_cell(class_means),
+                *([mean_cell(printed.get(FULL), "paper"), change(compared, printed.get(FULL))] if with_paper else []),
+                mean_cell(experiment.values(pair, "oracle_best"), "oracle"),
             )
         )
     columns = (
@@ -136,7 +136,7 @@ def _average_row(columns, rows, experiment: Experiment, pairs, main: str) -> tup
             cells.append(change(statistics.mean(values), 0.0))
         else:
             mean = statistics.mean(values)
-            spread = figure(seed_means(experiment, own[column], main, pairs)).spread if column in own else None
+            spread = mean_cell(seed_means(experiment, own[column], main, pairs)).spread if column in own else None
             text = f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if spread else "")
             cells.append(Cell(text, mean, spread, kind))
     return tuple(cells)
@@ -157,11 +157,11 @@ def matrix(experiment: Experiment) -> Table:
 
     def shaded(pair: str) -> Cell:
         value = values.get(pair)
-        return replace(figure(value), heat=None if value is None else (value - low) / ((high - low) or 1))
+        return replace(mean_cell(value), heat=None if value is None else (value - low) / ((high - low) or 1))
 
     rows = [(name_cell(source), *(shaded(f"{source}->{target}") for target in targets)) for source in sources]
     zero = [
-        figure(_mean([v for source in sources for v in experiment.values(f"{source}->{target}", "zero_shot")]))
+        mean_cell(_mean([v for source in sources for v in experiment.values(f"{source}->{target}", "zero_shot")]))
         for target in targets
     ]
     return Table(
@@ -175,21 +175,21 @@ def matrix(experiment: Experiment) -> Table:
     )
 
 
-def published_means(experiment: Experiment, paper: Published) -> Table:
+def published_means(experiment: Experiment, paper: PrintedFigures) -> Table:
     """The published averages of every method on this data set, ours among them."""
     ours = _mean([_mean(experiment.values(pair, "last")) for pair in experiment.pairs])
-    rows = [(name_cell(f"{name} (paper)"), figure(value, "paper")) for name, value in paper.averages.items()]
-    rows.append((name_cell(f"{FULL} (these runs)"), figure(ours)))
+    rows = [(name_cell(f"{name} (paper)"), mean_cell(value, "paper")) for name, value in paper.averages.items()]
+    rows.append((name_cell(f"{FULL} (these runs)"), mean_cell(ours)))
     return Table(
         "published",
-        "Published averages",
+        "PrintedFigures averages",
         "The averages that papers print for this data set and encoder, and ours over the pairs above.",
         ("method", "average"),
         tuple(sorted(rows, key=lambda row: row[1].value or 0)),
     )
 
 
-def ablation(experiment: Experiment, paper: Published) -> Table | None:
+def ablation(experiment: Experiment, paper: PrintedFigures) -> Table | None:
     """Variants over the pairs and seeds that all of them have; None with fewer than two variants."""
     changed = {run.label: run.spec["changed"] for run in experiment.runs}
     labels = [label for label in experiment.labels if changed[label] == changed[experiment.main]]
@@ -213,11 +213,11 @@ def ablation(experiment: Experiment, paper: Published) -> Table | None:
         rows.append(
             (
                 name_cell(label),
-                figure(last),
+                mean_cell(last),
                 Cell("", kind="change") if label == labels[0] else change(_mean(last), base),
-                figure(_mean(by_seed(label, "vac"))),
-                figure(_mean(by_seed(label, "lac"))),
-                *([figure(paper.ablations.get(variants[label]), "paper")] if paper.ablations else []),
+                mean_cell(_mean(by_seed(label, "vac"))),
+                mean_cell(_mean(by_seed(label, "lac"))),
+                *([mean_cell(paper.ablations.get(variants[label]), "paper")] if paper.ablations else []),
             )
         )
     pairs = len({pair for pair, _ in common})
@@ -237,12 +237,12 @@ def selection(experiment: Experiment) -> Table | None:
     if not names:
         return None
     last = statistics.mean(run.accuracy("last") for run in runs)
-    rows = [(name_cell("last epoch (headline)"), figure(last), change(last, last))]
+    rows = [(name_cell("last epoch (headline)"), mean_cell(last), change(last, last))]
     for name in names:
         mean = statistics.mean(found[name]["accuracy"] for found in picks)
-        rows.append((name_cell(name), figure(mean), change(mean, last)))
+        rows.append((name_cell(name), mean_cell(mean), change(mean, last)))
     best = statistics.mean(run.accuracy("oracle_best") for run in runs)
-    rows.append((name_cell("oracle best"), figure(best, "oracle"), change(best, last)))
+    rows.append((name_cell("oracle best"), mean_cell(best, "oracle"), change(best, last)))
     return Table(
         "selection",
         "Choosing the epoch without labels",

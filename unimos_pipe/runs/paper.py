@@ -31,7 +31,7 @@ ABLATIONS = {
 
 
 @dataclass(frozen=True)
-class Published:
+class PrintedRow:
     """One printed row: figures by ``source->target``, empty where only the average was printed."""
 
     label: str
@@ -44,7 +44,7 @@ def _tables() -> dict[str, Any]:
     return tomllib.loads((Path(__file__).parent / "paper_results.toml").read_text(encoding="utf-8"))
 
 
-def published(table: str, spec: DatasetSpec) -> list[Published]:
+def published(table: str, spec: DatasetSpec) -> list[PrintedRow]:
     """The rows of a published table for a data set.
 
     Args:
@@ -63,12 +63,12 @@ def published(table: str, spec: DatasetSpec) -> list[Published]:
         raise UserError(f"no published table {table!r}; known: {listing(known, 20)}")
     if kind == "ablation":
         rows = {label: tables[kind][printed][name] for label, printed in ABLATIONS.items()}
-        return [Published(label, {}, _fraction(value)) for label, value in rows.items()]
+        return [PrintedRow(label, {}, _fraction(value)) for label, value in rows.items()]
     if kind == "sensitivity":
         return _grid(tables[kind][name])
     rows = tables[kind][name]
     return [
-        Published(METHODS[key], _by_pair(tables[kind], row, spec), _fraction(row["avg"])) for key, row in rows.items()
+        PrintedRow(METHODS[key], _by_pair(tables[kind], row, spec), _fraction(row["avg"])) for key, row in rows.items()
     ]
 
 
@@ -76,7 +76,7 @@ def _fraction(percent: float) -> float:
     return round(percent / 100, 6)
 
 
-def _grid(table: dict[str, Any]) -> list[Published]:
+def _grid(table: dict[str, Any]) -> list[PrintedRow]:
     """A sensitivity grid: rows are beta, columns alpha."""
     cells = {
         (alpha, beta): value
@@ -84,7 +84,7 @@ def _grid(table: dict[str, Any]) -> list[Published]:
         for alpha, value in zip(table["alpha"], row, strict=True)
     }
     order = itertools.product(table["alpha"], table["beta"])
-    return [Published(f"full,alpha={alpha},beta={beta}", {}, _fraction(cells[alpha, beta])) for alpha, beta in order]
+    return [PrintedRow(f"full,alpha={alpha},beta={beta}", {}, _fraction(cells[alpha, beta])) for alpha, beta in order]
 
 
 def _by_pair(table: dict[str, Any], row: dict[str, Any], spec: DatasetSpec) -> dict[str, float]:

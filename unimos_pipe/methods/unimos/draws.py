@@ -22,7 +22,7 @@ def holdout_order(seed: int, rows: int) -> Tensor:
     return torch.randperm(rows, generator=_generator(seed, "holdout"))
 
 
-class _Batches:
+class _ShuffledPass:
     """Whole batches of a shuffled pass, redrawn when used up and going on across epochs (METHOD.md section 4)."""
 
     def __init__(self, rows: int, batch: int, generator: torch.Generator):
@@ -44,8 +44,8 @@ class RunDraws:
 
     def __init__(self, seed: int, source_rows: int, target_rows: int, batch: int):
         self._init, self._dropout, self._reset = (_generator(seed, name) for name in ("init", "dropout", "reset"))
-        self._source = _Batches(source_rows, batch, _generator(seed, "source"))
-        self._target = _Batches(target_rows, batch, _generator(seed, "target"))
+        self._source = _ShuffledPass(source_rows, batch, _generator(seed, "source"))
+        self._target = _ShuffledPass(target_rows, batch, _generator(seed, "target"))
 
     def parameters(self, dim: int, classes: int, spec: HeadSpec) -> dict[str, Tensor]:
         """The starting weights."""

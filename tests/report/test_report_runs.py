@@ -28,7 +28,7 @@ def test_runs_are_grouped_by_root_and_ordered_by_recipe(tmp_path):
     ]
     assert (first.main, first.labels, first.pairs) == ("full", ["full", "no-im"], ["dark->light"])
     assert first.baselines["dark->light"]["source_only"] == 0.5 and first.recipe["title"] == "T"
-    assert second.values("dark->light", "last") == [0.1]
+    assert second.measured("last") == [("dark->light", 0, 0.1)]
 
 
 def test_pairs_come_in_the_data_sets_order_of_domains(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.runs.recipe import check_recipe, known_recipes, load_recipe
+from unimos_pipe.runs.spec import row_names
 
 
 def test_the_ablation_recipe_is_252_runs():
@@ -21,8 +22,8 @@ def test_grids_multiply_and_label_their_cells():
     values = {"name": "g", "dataset": "icons", "pairs": ["line->solid"], "seeds": 1, "set": {"train": {"epochs": 2}}}
     recipe, spec = check_recipe(values | {"grid": {"loss.alpha": [0.1, 1.0], "loss.beta": [0.5, 2.0]}}, "here")
     runs = recipe.runs(spec, "e")
-    labels = [run.label() for run in runs]
-    assert labels == [f"full,alpha={a},beta={b}" for a in (0.1, 1.0) for b in (0.5, 2.0)]
+    assert row_names(runs) == [f"full,alpha={a},beta={b}" for a in (0.1, 1.0) for b in (0.5, 2.0)]
+    assert [run.label() for run in runs][1:3] == ["full,alpha=0.1,beta=2.0,epochs=2", "full,beta=0.5,epochs=2"]
     assert [(run.method.loss.alpha, run.method.loss.beta, run.method.train.epochs) for run in runs] == [
         (0.1, 0.5, 2),
         (0.1, 2.0, 2),

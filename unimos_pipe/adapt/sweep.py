@@ -7,13 +7,12 @@ from pathlib import Path
 
 import torch
 
-from unimos_pipe.adapt.stacks import TRAINING_DTYPES, PlannedRun, stacks
+from unimos_pipe.adapt.stacks import TRAINING_DTYPES, PlannedRun, finished, stacks
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.manifest import DatasetSpec
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run
-from unimos_pipe.runs.folder import finished_result, run_identity
 from unimos_pipe.runs.recipe import Recipe
 
 
@@ -56,17 +55,14 @@ def estimate(plans: Sequence[PlannedRun], loader: PairLoader, lockstep: int | No
     pairs = pair_data(plans, loader)
     data = [pairs[f"{plan.spec.source}->{plan.spec.target}"] for plan in plans]
     runs = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
-    finished = [
-        finished_result(plan.folder, run_identity(plan.spec, pair.shard_digests)) is not None
-        for plan, pair in zip(plans, data, strict=True)
-    ]
-    open_stacks = [members for members in stacks(runs, lockstep) if not all(finished[i] for i in members)]
+    done = [finished(plan, pair).kept for plan, pair in zip(plans, data, strict=True)]
+    open_stacks = [members for members in stacks(runs, lockstep) if not all(done[i] for i in members)]
     steps = [sum(_total_steps(runs[i]) for i in members) for members in open_stacks]
     seconds = 0.0
     if open_stacks:
         members = [runs[i] for i in open_stacks[0]]
         seconds = epoch_seconds(members) / sum(run.steps for run in members) * sum(steps)
-    return SweepPlan(len(plans), sum(finished), sum(steps), len(open_stacks), seconds)
+    return SweepPlan(len(plans), sum(done), sum(steps), len(open_stacks), seconds)
 
 
 def _total_steps(run: TrainingRun) -> int:

@@ -7,7 +7,6 @@ import click
 from unimos_pipe.base.config import VARIANTS, method_spec, option_fields, parse_setting
 from unimos_pipe.base.console import Output, percent
 from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.base.files import writable_folder
 from unimos_pipe.cli.options import DataOptions, data_options, device_option, protocol_option, runs_option
 
 
@@ -84,13 +83,14 @@ def adapt(
     from unimos_pipe.base.device import pick_device
     from unimos_pipe.cache.store import FeatureStore
     from unimos_pipe.methods.task import PairLoader
-    from unimos_pipe.runs.folder import RunSpec, check_folder
+    from unimos_pipe.runs.folder import check_place
+    from unimos_pipe.runs.spec import RunSpec
 
     plans = []
     for number in range(seed, seed + seeds):
-        run = RunSpec(spec.name, folder.name, source, target, variant, number, data.templates, method, values, protocol)
+        run = RunSpec(spec.name, folder.name, source, target, variant, number, data.templates, method, protocol)
         place = run.folder(runs_folder) if out is None else out if seeds == 1 else out / f"seed{number}"
-        check_folder(place, force)
+        check_place(place, force=force)
         plans.append(PlannedRun(run, place))
     loader = PairLoader(
         FeatureStore(spec, folder, data.extract_command),
@@ -99,8 +99,6 @@ def adapt(
         pick_device(device),
     )
     loader.pair(source, target, protocol)  # every fault of the cache shows before a folder is touched
-    for plan in plans:
-        writable_folder(plan.folder, "--runs or --out")
     with output.progress(f"{source} -> {target}", seeds * method.train.epochs, "epochs") as advance:
         outcomes = train(plans, loader, on_epochs=advance)
     for plan, outcome in zip(plans, outcomes, strict=True):

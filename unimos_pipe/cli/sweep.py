@@ -158,6 +158,8 @@ def run_sweep(
         outcomes = adapt(
             plans, loader, lockstep=lockstep, keep_finished=True, checkpoints=folder / ".checkpoints", on_epochs=advance
         )
+    for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
+        output.warn(note)
     figures = {}
     if baselines.available():
         figures = baselines.pair_baselines(data, folder / "baselines.json")

@@ -9,9 +9,10 @@ import torch
 
 from unimos_pipe.base.errors import RunError, UserError
 from unimos_pipe.base.files import replace_folder
-from unimos_pipe.deploy.model import CONFIG, WEIGHTS, AdaptedModel, load, read_tensors
+from unimos_pipe.deploy.model import CONFIG, WEIGHTS, AdaptedModel, load
 from unimos_pipe.extract.images import read_batches
 from unimos_pipe.methods.task import unit_rows
+from unimos_pipe.runs.stored import read_run
 
 TOLERANCE = 1e-4  # between onnxruntime's probabilities and ours
 OUTPUTS = ("probabilities", "vac", "lac")
@@ -39,7 +40,7 @@ def export_run(run: Path, to: Path, *, onnx: bool = False, images: list[Path] | 
     with replace_folder(to) as folder:
         model.save_pretrained(folder)
         if onnx:
-            rows = read_tensors(run / "sample.safetensors")["target_image"].float()
+            rows = torch.from_numpy(read_run(run).tensors("target_image")["target_image"])
             rows = unit_rows(rows, torch.float32, torch.device("cpu"))
             differences["heads.onnx"] = _write_onnx(_HeadsGraph(model), rows, "features", folder / "heads.onnx")
         if images:

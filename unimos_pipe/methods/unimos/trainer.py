@@ -157,19 +157,30 @@ class Trainer:
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from what :meth:`full_state` gave for the same runs in the same order."""
+        """Go on from what :meth:`full_state` gave for the same runs in the same order.
+
+        Raises:
+            ValueError: another stack's state; the trainer is then as it was.
+        """
         for name, tensor in self.full_state().items():
             if name not in state or (not name.startswith("draws.") and state[name].shape != tensor.shape):
                 raise ValueError(f"the checkpoint does not fit these runs: {name}")
+        drawn = [run.draws.state() for run in self.runs]
+        try:
+            for index, run in enumerate(self.runs):
+                prefix = f"draws.{index}."
+                found = {k.removeprefix(prefix): v.cpu() for k, v in state.items() if k.startswith(prefix)}
+                run.draws.load_state(found)
+        except (RuntimeError, TypeError) as error:  # no state of a generator
+            for run, known in zip(self.runs, drawn, strict=True):
+                run.draws.load_state(known)
+            raise ValueError(f"the checkpoint does not fit these runs: {error}") from None
         for name, param in self.heads.params.items():
             param.copy_(state[f"params.{name}"])
             self.heads.momentum[name].copy_(state[f"momentum.{name}"])
         for name in ("running_mean", "running_var", "label_prior"):
             getattr(self.heads, name).copy_(state[name])
         self.pseudo_labels.copy_(state["pseudo_labels"])
-        for index, run in enumerate(self.runs):
-            prefix = f"draws.{index}."
-            run.draws.load_state({k.removeprefix(prefix): v.cpu() for k, v in state.items() if k.startswith(prefix)})
 
     def state(self, run: int) -> dict[str, Tensor]:
         """Weights, statistics and label prior of a run, by its position in the sequence given."""

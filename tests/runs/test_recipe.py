@@ -1,5 +1,6 @@
 """Recipes: what they expand to, and all their faults at once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,23 @@ def test_every_fault_is_named_at_once():
     ):
         assert fault in message, fault
     assert "\n" not in message
+
+
+def test_what_is_listed_twice_and_sizes_without_end_are_faults():
+    values = {"name": "x", "dataset": "icons", "seeds": 10**9, "variants": ["full", "full"]}
+    values |= {"pairs": ["line->solid", "line -> solid"], "grid": {"loss.alpha": [1, 1.0]}}
+    with pytest.raises(UserError) as caught:
+        check_recipe(values, "r.toml")
+    assert str(caught.value) == (
+        "r.toml: variant full is listed twice; grid loss.alpha: 1 is listed twice; pair 'line->solid' is listed twice; "
+        "8000000000 runs (pairs x seeds x variants x grid): expected at most 100000"
+    )
+    recipe, spec = check_recipe({"name": "x", "dataset": "icons"}, "r.toml")
+    with pytest.raises(UserError) as caught:
+        replace(recipe, seeds=10**9).runs(spec, "e")
+    assert str(caught.value) == (
+        "recipe x: 12000000000 runs (pairs x seeds x variants x grid): expected at most 100000"
+    )
 
 
 def test_unknown_recipes_and_keys(tmp_path):

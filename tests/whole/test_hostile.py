@@ -17,8 +17,8 @@ import unimos_pipe
 from unimos_pipe.base.errors import PipeError, UserError
 from unimos_pipe.cache.identity import EncoderIdentity
 from unimos_pipe.data.manifest import load_spec
-from unimos_pipe.runs.folder import finished_result
 from unimos_pipe.runs.recipe import load_recipe
+from unimos_pipe.runs.stored import RunFolderError, read_run
 
 values = st.recursive(
     st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
@@ -72,8 +72,8 @@ def test_a_run_whose_files_are_not_a_runs_is_not_finished(text, tmp_path):
     for result, config in ((text, good), (good, text)):
         for name, content in (("result.json", result), ("config.json", config)):
             (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-        assert finished_result(tmp_path, "i") is None
-        assert finished_result(tmp_path) is None
+        with pytest.raises(RunFolderError):
+            read_run(tmp_path)
 
 
 def test_a_deeply_nested_spec_is_one_line(tmp_path):

@@ -10,7 +10,7 @@ from unimos_pipe.data.manifest import DatasetSpec
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures, unit_rows
 from unimos_pipe.methods.unimos.schedules import batch_rows, steps_per_epoch
 from unimos_pipe.methods.unimos.trainer import seeded_run
-from unimos_pipe.runs.folder import RunSpec
+from unimos_pipe.runs.spec import RunSpec
 
 TIMED_STEPS = 4
 

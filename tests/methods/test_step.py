@@ -37,8 +37,8 @@ TASK = made_task()
 def coefficients_of(method, term: str | None = None, runs: int = 1) -> Coefficients:
     """The method's coefficients; with ``term``, only its losses have a weight."""
     c = Coefficients.of([method] * runs, torch.float64, CPU)
-    kept = {name: weight for name, weight in c.losses.items() if term in (None, LOSSES[name].term)}
-    return replace(c, losses=kept or {name: 0 * weight for name, weight in c.losses.items()})
+    kept = torch.tensor([[float(term in (None, LOSSES[name].term))] for name in c.losses])
+    return replace(c, weights=c.weights * kept)
 
 
 def form_of(method) -> StepForm:

@@ -34,9 +34,10 @@ class StepForm:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Numbers in which runs of one stack may differ, (R,) each."""
+    """Numbers in which runs of one stack may differ, (R,) unless said otherwise."""
 
-    losses: dict[str, Tensor]  # weights by name, of the losses that some run weighs
+    losses: tuple[str, ...]  # names of those that some run weighs
+    weights: Tensor  # (losses, R)
     learned_weight: Tensor  # bool; else w = 0.5
     debias_tau: Tensor
     prior_momentum: Tensor
@@ -49,8 +50,10 @@ class Coefficients:
             return torch.tensor(values, dtype=dtype, device=device)
 
         weights = {name: [float(loss.weight(method.loss)) for method in methods] for name, loss in LOSSES.items()}
+        weights = {name: values for name, values in weights.items() if any(values)}
         return cls(
-            {name: column(values) for name, values in weights.items() if any(values)},
+            tuple(weights),
+            column(list(weights.values())),
             column([method.loss.ensemble_weight == "learned" for method in methods]).bool(),
             column([method.eval.debias_tau for method in methods]),
             column([method.train.prior_momentum for method in methods]),
@@ -58,5 +61,5 @@ class Coefficients:
 
     def runs(self, stop: int) -> "Coefficients":
         """Those of the first ``stop`` runs."""
-        losses = {name: weights[:stop] for name, weights in self.losses.items()}
-        return Coefficients(losses, self.learned_weight[:stop], self.debias_tau[:stop], self.prior_momentum[:stop])
+        others = self.weights, self.learned_weight, self.debias_tau, self.prior_momentum
+        return Coefficients(self.losses, *(values[..., :stop] for values in others))

@@ -4,6 +4,7 @@ Losses are plain functions of the modules' outputs, and autograd gives the gradi
 on the modules themselves take them back (``layers.py``), straight into the momentum buffers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,8 +59,8 @@ def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: Ste
         outputs = Outputs(
             f_vac, f_lac, y_vac, y_lac, ensemble, *sides, teacher, batch.source_labels, batch.pseudo_labels
         )
-        values = {name: scale * LOSSES[name].value(outputs) for name, scale in coefficients.losses.items()}
-        gradients = torch.autograd.grad(sum(values.values()).sum(), leaves, materialize_grads=True)
+        values = torch.stack([LOSSES[name].value(outputs) for name in coefficients.losses]) * coefficients.weights
+        gradients = torch.autograd.grad(values.sum(), leaves, materialize_grads=True)
 
     to_vac, to_lac, to_y_vac, to_y_lac, to_weight, to_modality = gradients
     through_vac = bottleneck_back(classify_back(to_y_vac))
@@ -75,7 +76,7 @@ def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: Ste
 
     heads.label_prior.lerp_(y_lac[:, half:].softmax(-1).mean(1), 1 - coefficients.prior_momentum.unsqueeze(-1))
     heads.update(lr)
-    return torch.stack([*_terms(values, lr), weight.mean((1, 2))], 1)
+    return torch.stack([*_terms(coefficients.losses, values), weight.mean((1, 2))], 1)
 
 
 def _training_weight(row_weight: Tensor, c: Coefficients, form: StepForm) -> Tensor:
@@ -91,9 +92,10 @@ def _text_side(y_lac: Tensor, heads: Heads, c: Coefficients, form: StepForm) -> 
     return y_lac - (c.debias_tau.unsqueeze(-1) * heads.label_prior.log()).unsqueeze(1)
 
 
-def _terms(values: dict[str, Tensor], like: Tensor) -> list[Tensor]:
-    """(R,) sums of the losses by term, in the order of :data:`TERMS`."""
-    sums = {term: torch.zeros_like(like) for term in TERMS}
-    for name, value in values.items():
-        sums[LOSSES[name].term] = sums[LOSSES[name].term] + value
+def _terms(losses: Sequence[str], values: Tensor) -> list[Tensor]:
+    """(R,) sums by term of the (losses, R) values, in the order of :data:`TERMS`; 0 for a term without a loss."""
+    sums = dict.fromkeys(TERMS, torch.zeros_like(values[0]))
+    for term in TERMS:
+        if own := [value for name, value in zip(losses, values, strict=True) if LOSSES[name].term == term]:
+            sums[term] = sum(own[1:], own[0])
     return list(sums.values())

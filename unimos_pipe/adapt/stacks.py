@@ -18,8 +18,6 @@ from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run, stack_key
 from unimos_pipe.runs.folder import RunSpec, finished_result, run_identity
 
-TRAINING_DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}  # of features and weights
-
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -27,6 +25,11 @@ class PlannedRun:
 
     spec: RunSpec
     folder: Path
+
+    def data(self, loader: PairLoader) -> PairData:
+        """What it learns from and is scored on, in the dtype of its precision."""
+        spec = self.spec
+        return loader.pair(spec.source, spec.target, spec.protocol, spec.method.train.precision)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def adapt(
     What is stacked with what follows from the whole plan, so a resumed plan gives the results of an undisturbed one.
 
     Args:
-        loader: loads the pairs; its dtype must be that of the runs' ``train.precision``.
+        loader: loads the pairs.
         lockstep: most runs in one stack; None takes what memory and speed suggest.
         keep_finished: leave runs alone that are finished and were made from the same spec and shards.
         checkpoints: folder for the stacks' checkpoints, or None to keep none.
@@ -62,7 +65,7 @@ def adapt(
     Raises:
         UserError, StaleCacheError: data that cannot be loaded, before anything is trained.
     """
-    data = [loader.pair(plan.spec.source, plan.spec.target, plan.spec.protocol) for plan in plans]
+    data = [plan.data(loader) for plan in plans]
     runs = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
     outcomes: dict[int, Outcome] = {}
     for members in stacks(runs, lockstep):

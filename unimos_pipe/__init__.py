@@ -17,6 +17,7 @@ _HOMES = {
     "adapt.sweep": ("run_sweep", "plan_sweep", "SweepOptions", "SweepResult"),
     "adapt.forecast": ("plan_recipe",),
     "runs.bound": ("bind_recipe",),
+    "runs.upkeep": ("list_cache", "verify_cache", "prunable"),
     "runs.recipe": ("Recipe", "load_recipe"),
     "report.make": ("make_report", "Report"),
     "deploy.predict": ("predict", "predict_cached", "AnswerOptions"),
@@ -27,6 +28,7 @@ _HOMES = {
     "bench.extract": ("bench_extract", "ExtractTrial"),
     "bench.store": ("bench_store",),
     "bench.adapt": ("bench_adapt",),
+    "base.console": ("Output",),
     "base.config": ("EncoderSpec",),
     "base.engine": ("Compute", "RayOptions"),
 }

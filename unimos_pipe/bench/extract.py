@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.base.watch import SILENT, Watch
-from unimos_pipe.bench.plain import PLAIN_BATCH, plain_loop
+from unimos_pipe.bench.usual_loop import PLAIN_BATCH, plain_loop
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cache.layout import found_shards
 from unimos_pipe.cache.shard import read_image_shard

@@ -21,8 +21,6 @@ from unimos_pipe.runs.folder import check_place
 from unimos_pipe.runs.spec import RunSpec
 from unimos_pipe.runs.stored import RunFolderError, read_run
 
-TRAINING_DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}  # of features and weights
-
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -30,6 +28,11 @@ class PlannedRun:
 
     spec: RunSpec
     folder: Path
+
+    def data(self, loader: PairLoader) -> PairData:
+        """What it learns from and is scored on, in the dtype of its precision."""
+        spec = self.spec
+        return loader.pair(spec.source, spec.target, spec.protocol, spec.method.train.precision)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def adapt(
     What is stacked with what follows from the whole plan, so a resumed plan gives the results of an undisturbed one.
 
     Args:
-        loader: loads the pairs; its dtype must be that of the runs' ``train.precision``.
+        loader: loads the pairs.
         lockstep: most runs in one stack; None takes what memory and speed suggest.
         keep_finished: leave runs alone that are whole and were made from the same spec and shards; False trains all
             again, and each replaces the run in its folder when it is finished.
@@ -68,7 +71,7 @@ def adapt(
         UserError, StaleCacheError: data that cannot be loaded, or a folder that holds something else than a run,
             before anything is trained.
     """
-    data = [loader.pair(plan.spec.source, plan.spec.target, plan.spec.protocol) for plan in plans]
+    data = [plan.data(loader) for plan in plans]
     runs = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
     before = [finished(plan, pair) if keep_finished else Outcome(None) for plan, pair in zip(plans, data, strict=True)]
     for plan, found in zip(plans, before, strict=True):

@@ -30,10 +30,12 @@ class ResultRow:
         """Mean over pairs, with the spread of that mean over seeds; ``-`` unless every pair has a figure."""
         if self.printed_average is not None:
             return MeanSpread(self.printed_average).text()
-        if any(pair not in self.values for pair in pairs):
-            return "-"
-        return _text(
-            mean_and_spread((pair, seed, value) for pair in pairs for seed, value in self.values[pair].items())
+        return "-" if any(pair not in self.values for pair in pairs) else _text(self.mean())
+
+    def mean(self) -> MeanSpread | None:
+        """Mean of the pairs that have a figure, and its spread over seeds."""
+        return mean_and_spread(
+            (pair, seed, value) for pair, found in self.values.items() for seed, value in found.items()
         )
 
 

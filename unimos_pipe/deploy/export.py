@@ -1,15 +1,18 @@
 """A finished run as a folder to take away: weights, config, card, and ONNX graphs checked against our own answers."""
 
+import importlib.util
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.base.files import replace_folder
+from unimos_pipe.base.files import replace_folder, writable_folder
 from unimos_pipe.deploy.model import CONFIG, WEIGHTS, AdaptedModel, load
+from unimos_pipe.deploy.predict import list_images
 from unimos_pipe.extract.images import read_batches
 from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.runs.stored import read_run
@@ -19,20 +22,33 @@ OUTPUTS = ("probabilities", "vac", "lac")
 CHECKED_IMAGES = 16
 
 
-def export_run(run: Path, to: Path, *, onnx: bool = False, images: list[Path] | None = None) -> dict[str, float]:
+NEEDS = ("onnx", "onnxruntime", "onnxscript")  # the extra [onnx]
+
+
+def export_run(
+    run: str | Path, to: str | Path, *, onnx: bool = False, images: Sequence[str | Path] = ()
+) -> dict[str, float]:
     """Write ``model.safetensors``, ``config.json``, ``README.md`` and, if asked, ONNX graphs.
 
     Args:
         run: a finished run's folder.
         to: the folder to make; an earlier export there is replaced.
         onnx: also write ``heads.onnx``, from (n, D) CLIP image features to (n, K) probabilities.
-        images: a few images; with them ``model.onnx`` is written too, from preprocessed pixels, and checked on them.
+        images: with ``onnx``, a few images or folders of them; ``model.onnx`` is then written too, from preprocessed
+            pixels, and checked on up to 16 of them.
     Returns:
         The largest difference to our own probabilities, by graph.
     Raises:
-        UserError: no finished run, or a folder that holds something else.
+        UserError: no finished run, a folder that holds something else, or packages that are missing.
         RunError: a graph whose answers differ by more than :data:`TOLERANCE`.
     """
+    run, to = Path(run), Path(to)
+    if images and not onnx:
+        raise UserError("--with-encoder needs --onnx")
+    if missing := [name for name in NEEDS if onnx and importlib.util.find_spec(name) is None]:
+        raise UserError(f"--onnx needs {', '.join(missing)}", todo="Install it with: pip install 'unimos-pipe[onnx]'")
+    writable_folder(to.parent, "--to")
+    files = list_images([Path(source) for source in images])[0] if images else []
     if to.is_dir() and any(to.iterdir()) and not ((to / CONFIG).is_file() and (to / WEIGHTS).is_file()):
         raise UserError(f"{to} is not empty and no exported model; choose another folder")
     model = load(run, "cpu")
@@ -43,8 +59,8 @@ def export_run(run: Path, to: Path, *, onnx: bool = False, images: list[Path] | 
             rows = torch.from_numpy(read_run(run).tensors("target_image")["target_image"])
             rows = unit_rows(rows, torch.float32, torch.device("cpu"))
             differences["heads.onnx"] = _write_onnx(_HeadsGraph(model), rows, "features", folder / "heads.onnx")
-        if images:
-            pixels = _pixels(model, images[:CHECKED_IMAGES])
+        if files:
+            pixels = _pixels(model, files[:CHECKED_IMAGES])
             differences["model.onnx"] = _write_onnx(_ImageGraph(model), pixels, "pixels", folder / "model.onnx")
     return differences
 

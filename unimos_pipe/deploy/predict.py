@@ -2,15 +2,99 @@
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from unimos_pipe.base.errors import StaleCacheError, UserError
 from unimos_pipe.base.files import replacing
+from unimos_pipe.base.watch import SILENT, Watch
+from unimos_pipe.cache.feature_set import extract_command
+from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cache.shard import differing_field
 from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.scan import IMAGE_SUFFIXES
-from unimos_pipe.deploy.model import AdaptedModel, Answers
+from unimos_pipe.deploy.model import AdaptedModel, Answers, load
 from unimos_pipe.runs.folder import PREDICTION_COLUMNS
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How images are classified and what is written of the answers."""
+
+    top: int = 1  # also the next likeliest classes, so many in all
+    batch_size: int = 64  # images per encoder call
+    workers: int = 2  # processes that decode; 0 decodes in this one
+    weights: Path | None = None  # the encoder's, if they were a file
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A table of answers that was written: its rows, and (name, reason) of every image that could not be read."""
+
+    table: Path
+    rows: int
+    unreadable: tuple[tuple[str, str], ...] = ()
+    name: str = ""  # <data set>/<domain>, where rows of the cache were classified
+
+
+def predict(
+    run: str | Path,
+    images: Sequence[str | Path],
+    out: str | Path,
+    options: AnswerOptions = AnswerOptions(),
+    *,
+    device: str = "auto",
+    watch: Watch = SILENT,
+) -> Predicted:
+    """Classify images with a finished run or an exported model, and write a row for each, in order.
+
+    Args:
+        images: files, and folders of them.
+    Raises:
+        UserError: no such run or image, or other weights than the run's.
+    """
+    files, names = list_images([Path(source) for source in images])
+    model = load(run, device)
+    model.encoder(options.weights)
+    with watch.progress("predict", len(files), "images") as advance:
+        unreadable = predict_images(
+            model,
+            files,
+            names,
+            Path(out),
+            top=options.top,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            on_rows=advance,
+        )
+    return Predicted(Path(out), len(files), tuple(unreadable))
+
+
+def predict_cached(
+    run: str | Path,
+    domain: str,
+    out: str | Path,
+    *,
+    dataset: str | None = None,
+    cache: Path | None = None,
+    top: int = 1,
+    device: str = "auto",
+) -> Predicted:
+    """Classify a domain's cached features with a finished run; needs neither images nor weights.
+
+    Args:
+        dataset: its spec, if it is not one that is known by the name the run recorded.
+        cache: where the features are; None takes ``$UNIMOS_CACHE``, else the user's cache folder.
+    Raises:
+        UserError, StaleCacheError: no such run or domain, or features of another encoder than the run's.
+    """
+    model = load(run, device)
+    spec = load_spec(dataset or model.settings["about"]["dataset"])
+    folder = (cache or default_cache()) / spec.name / model.settings["encoder_id"]
+    store = FeatureStore(spec, folder, extract_command(dataset or spec.name))
+    rows = predict_domain(model, store, domain, Path(out), top=top)
+    return Predicted(Path(out), rows, name=f"{spec.name}/{domain}")
 
 
 def list_images(sources: Sequence[Path]) -> tuple[list[Path], list[str]]:

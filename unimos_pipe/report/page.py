@@ -70,7 +70,7 @@ class Section:
 STEPS = 9  # that a section reports while it is made
 
 
-def make_report(
+def write_page(
     experiments: Sequence[Experiment],
     left_out: Sequence[str],
     out: Path,

@@ -13,6 +13,7 @@ from safetensors.torch import save
 
 from unimos_pipe.adapt.scores import score
 from unimos_pipe.adapt.validators import validators
+from unimos_pipe.base.cells import name_to_cell, path_to_cell
 from unimos_pipe.base.files import replacing, write_text
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 from unimos_pipe.methods.unimos.heads import Heads
@@ -110,10 +111,10 @@ class RunRecorder:
 
     def _write_predictions(self, final: Assessment) -> None:
         held_out: HeldOutLabels = self.data.held_out
-        names = held_out.classes
+        names = [name_to_cell(name) for name in held_out.classes]
         top = final.probabilities.max(-1)
         columns = [
-            self.data.scored_paths,
+            [path_to_cell(path) for path in self.data.scored_paths],
             [names[k] for k in top.indices.tolist()],
             [f"{p:.6f}" for p in top.values.tolist()],
             [names[k] for k in final.vac_predictions.tolist()],

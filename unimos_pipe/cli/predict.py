@@ -80,7 +80,7 @@ def predict(
 
     from unimos_pipe.cache.store import FeatureStore
     from unimos_pipe.deploy.model import load
-    from unimos_pipe.deploy.predict import list_images, predict_domain, predict_images
+    from unimos_pipe.deploy.predict import list_images, predict_domain, predict_images, refuse_too_many
 
     if domain:
         model = load(run_folder, device)
@@ -90,9 +90,12 @@ def predict(
         rows = predict_domain(model, store, domain, out, top=top)
         output.result(f"{out}: {rows} rows of {spec.name}/{domain}")
         return
-    files, names = list_images(sources)
+    files, names, notes = list_images(sources)
     model = load(run_folder, device)
+    refuse_too_many(top, model.classes)
     model.encoder(weights)
+    for note in notes:
+        output.warn(note)
     with output.progress("predict", len(files), "images") as advance:
         unreadable = predict_images(
             model, files, names, out, top=top, batch_size=batch_size, workers=workers, on_rows=advance

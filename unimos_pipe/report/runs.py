@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from unimos_pipe.base.cells import name_from_cell, path_from_cell
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.data.manifest import known_datasets, load_spec
 
@@ -78,6 +79,9 @@ class Run:
         columns = ("class", "vac", "lac", *(["label"] if rows and "label" in rows[0] else []))
         if not rows or any(name not in rows[0] for name in ANSWER):
             raise _damaged(path, f"expected the columns {', '.join(ANSWER)}")
+        for row in rows:
+            row |= {name: name_from_cell(row[name] or "") for name in columns}
+            row["path"] = path_from_cell(row["path"])
         if any(row[name] not in known for row in rows for name in columns):
             raise _damaged(path, "a class that config.json does not name")
         return rows

@@ -142,7 +142,10 @@ def encode(
     )
     for name in names:
         word = spec.domain(name).word
-        extract_text(spec.name, word, spec.classes, data.templates, encoder, folder, spec.wording(), force=force)
+        wording = spec.wording()
+        extract_text(
+            *(spec.name, word, spec.classes, data.templates, encoder, folder, wording), force=force, on_note=output.warn
+        )
     if data.encoder.precision == "auto":
         output.note(f"precision {encoder.identity.precision}")
     sample = readable_sample(sample_files(manifests), encoder.preprocess) if batch_size == "auto" else None

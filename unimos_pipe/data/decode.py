@@ -15,8 +15,8 @@ from unimos_pipe.base.inputs import open_regular
 pillow_heif.register_heif_opener()
 
 Picture = Image.Image
-# What PIL decodes by itself. Not: formats that it hands to another program (EPS to Ghostscript), those without a decoder
-# (WMF, GRIB, HDF5), and those that take almost any file for theirs.
+# What PIL decodes by itself. Not: formats that it hands to another program (EPS to Ghostscript), those that it has no
+# decoder for (WMF, GRIB, HDF5), and those that take almost any file for theirs.
 MARKED = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF", "BMP", "JPEG2000", "PSD", "PPM", "QOI")
 FORMATS = (*MARKED, "CUR", "DDS", "ICNS", "ICO", "PCX", "SGI", "SUN", "TGA", "XBM", "XPM")
 MOST_ELONGATED = 100  # of an image's longer side to its shorter: CLIP's resize keeps it, and scales the shorter one

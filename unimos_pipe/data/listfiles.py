@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from unimos_pipe.base.cells import name_from_cell, path_from_cell
+from unimos_pipe.base.cells import name_from_cell, name_to_cell, path_from_cell, path_to_cell
 from unimos_pipe.base.errors import UserError, listing, shown
 from unimos_pipe.base.inputs import read_text
 
@@ -52,20 +52,30 @@ def read_csv(file: Path) -> list[ListedRow]:
     """
     text = _text(file)
     table, faults = _cells(text, _separator(text))
-    path_at, class_at, width = 0, 1, 2
+    path_at, class_at, width, least = 0, 1, 2, 1
     if table and (columns := _columns(file, table)):
         path_at, class_at, width = columns
+        least = 1 + max(path_at, class_at or 0)
         table = table[1:]
     rows = []
     for line, cells in table:
         path, label = (cells[at] if at is not None and at < len(cells) else "" for at in (path_at, class_at))
         rows.append(ListedRow(path_from_cell(path), name_from_cell(label)))
-        if any(cells[width:]):
+        if len(cells) < least or any(cells[width:]):
             faults.append(f"line {line}: expected {width} cells, got {len(cells)}: {shown(cells)}")
         elif not path:
             faults.append(f"line {line}: no path")
     _refuse(file, faults or _path_faults(rows))
     return rows
+
+
+def csv_text(rows: Sequence[ListedRow]) -> str:
+    """Rows as a CSV that :func:`read_csv` reads back as they are."""
+    text = io.StringIO()
+    writer = csv.writer(text)  # lines end in CR LF, so that either is quoted in a name
+    writer.writerow(["path", "class"])
+    writer.writerows((path_to_cell(row.path), name_to_cell(row.label)) for row in rows)
+    return text.getvalue()
 
 
 def _separator(text: str) -> str:

@@ -1,17 +1,14 @@
 """A data set of one's own: folders of images become a spec (TOML) and one manifest (CSV) per domain."""
 
-import csv
-import io
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from unimos_pipe.base.cells import name_to_cell, path_to_cell
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import write_text
 from unimos_pipe.data.images import find_images, left_out
-from unimos_pipe.data.listfiles import ListedRow, read_csv
+from unimos_pipe.data.listfiles import ListedRow, csv_text, read_csv
 from unimos_pipe.data.manifest import DatasetSpec, check_spec
 from unimos_pipe.data.scan import file_size, loose_images, not_utf8, unlisted
 
@@ -111,7 +108,7 @@ def write_dataset(out: Path, name: str, encoder: str, domains: list[OwnDomain]) 
     }
     spec = check_spec(values, out)
     for domain, part in rows.items():
-        write_text(out.parent / values["domains"][domain]["manifest"], _csv(part))
+        write_text(out.parent / values["domains"][domain]["manifest"], csv_text(part))
     write_text(out, _toml(values))
     return spec, [note for _, notes in found.values() for note in notes]
 
@@ -120,14 +117,6 @@ def _place(folder: Path, base: Path) -> str:
     """A folder as the spec names it: relative when it lies below the spec's own folder, so that both can move."""
     folder, base = folder.resolve(), base.resolve()
     return os.path.relpath(folder, base) if folder.is_relative_to(base) else str(folder)
-
-
-def _csv(rows: list[ListedRow]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "class"])
-    writer.writerows((path_to_cell(row.path), name_to_cell(row.label)) for row in rows)
-    return text.getvalue()
 
 
 def _toml(values: dict) -> str:

@@ -81,7 +81,7 @@ def test_a_csv_in_any_usual_form(tmp_path, text):
         ("path,class,Class\na.jpg,cat,dog\n", "line 1: columns named twice: class"),
         ("path,class\na,b.jpg,cat\n", "line 2: expected 2 cells, got 3: ['a', 'b.jpg', 'cat']"),
         ("path,class\na.jpg,cat\n,dog\n", "line 3: no path"),
-        ("path,class\na.jpg;cat\nb.jpg;dog\n", "line 2: expected 2 cells, got 1: ['a.jpg;cat']"),
+        ("path,class\na.jpg;cat\nb.jpg,dog\n", "line 2: expected 2 cells, got 1: ['a.jpg;cat']"),
         ('path,class\n"a.jpg,cat\nb.jpg,dog\n', "line 3: unexpected end of data"),
         (f"path,class\n{'a' * 200_000},cat\n", "line 2: field larger than field limit (131072)"),
         ("path,class\na\0.jpg,cat\n", "'a\\x00.jpg' is no path"),

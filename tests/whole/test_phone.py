@@ -11,8 +11,6 @@ import pytest
 from conftest import draw
 from PIL import Image
 
-from unimos_pipe.data.decode import decode
-
 ROWS = ["IMG_1.HEIC", "IMG_2.JPG", "IMG_3.JPG", "IMG_4", "IMG_5.JPG"]
 NOTE = (
     "12 left out: __MACOSX 1, folder that links to itself 1, hidden 2 (no suffix 1, .jpg 1), link that leads nowhere 1 "
@@ -93,15 +91,3 @@ def test_every_file_is_accounted_for(cli, miniature, phone, tmp_path):
     answer = cli("predict", "--run", run, "--images", pipe, phone / "100APPLE" / "IMG_1.HEIC", "-o", out)
     assert answer.code == 0
     assert [row["error"] for row in csv.DictReader(out.open(newline=""))] == ["a named pipe, not a regular file", ""]
-
-
-def test_a_heic_lies_as_its_camera_was_held(tmp_path):
-    image = Image.new("RGB", (64, 32), "red")
-    image.paste("blue", (0, 0, 16, 32))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    image.save(tmp_path / "a.heic", exif=exif, quality=95)
-    jpeg, heic = (np.asarray(decode(tmp_path / name), int) for name in ("a.jpg", "a.heic"))
-    assert jpeg.shape == heic.shape == (64, 32, 3)
-    assert abs(jpeg - heic).mean() < 5

@@ -66,13 +66,16 @@ def show(output: Output, dataset: str) -> None:
 def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, encoder: str, force: bool) -> None:
     """Describe folders of your own images as a data set: a TOML spec, and a CSV of paths and classes per domain.
 
+    Every file is accounted for: images by suffix or, where that says nothing, by their first bytes; HEIC and AVIF, too.
+    What is left out (hidden files, videos, links that lead nowhere, ...) is counted in a warning.
+
     \b
     Example, a labelled source and a folder of photos without labels:
       unimos-pipe manifest scan --domain product=shop:folders --domain phone=DCIM:none -o my.toml
       unimos-pipe extract --dataset my.toml --all
       unimos-pipe adapt --dataset my.toml --src product --tgt phone --out phone-run
     """
-    spec = unimos_pipe.describe_images(domains, out, name=name, encoder=encoder, force=force)
+    spec = unimos_pipe.describe_images(domains, out, name=name, encoder=encoder, force=force, watch=output)
     rows = ", ".join(f"{key}: {domain.images}" for key, domain in spec.domains.items())
     output.result(f"{out}: {len(spec.classes)} classes ({listing(spec.classes, 6)}); images: {rows}")
     output.note(f"  read it through, then: unimos-pipe extract --dataset {out} --all")
@@ -95,7 +98,8 @@ def check(output: Output, dataset: str, data_root: Path | None, cache: Path | No
     """Look at every image of a data set and report what is wrong.
 
     Finds missing and unreadable files, names that are not UTF-8, images of equal contents or not in the manifest,
-    and classes that have no image or are absent in a domain. Exit code 1 where extract would fail.
+    classes that have no image or are absent in a domain, and counts what is left out. Exit code 1 where extract would
+    fail.
     """
     found = unimos_pipe.check_dataset(dataset, data_root, cache or default_cache(), watch=output)
     name = found.dataset.name

@@ -18,7 +18,13 @@ def list_datasets() -> dict[str, DatasetSpec]:
 
 
 def describe_images(
-    domains: Sequence[str], out: str | Path, *, name: str | None = None, encoder: str = "RN50", force: bool = False
+    domains: Sequence[str],
+    out: str | Path,
+    *,
+    name: str | None = None,
+    encoder: str = "RN50",
+    force: bool = False,
+    watch: Watch = SILENT,
 ) -> DatasetSpec:
     """Describe folders of images as a data set: ``out`` (TOML) and a CSV of paths and classes per domain beside it.
 
@@ -35,7 +41,10 @@ def describe_images(
         raise UserError(f"--out {out}", expected="a name that ends in .toml", got=out.name)
     if out.exists() and not force:
         raise UserError(f"{out} exists; add --force to replace it and its CSV files")
-    return write_dataset(out, name or out.stem, encoder, [OwnDomain.parse(text) for text in domains])
+    spec, notes = write_dataset(out, name or out.stem, encoder, [OwnDomain.parse(text) for text in domains])
+    for note in notes:
+        watch.warn(note)
+    return spec
 
 
 @dataclass(frozen=True)

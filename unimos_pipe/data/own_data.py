@@ -1,7 +1,5 @@
 """A data set of one's own: folders of images become a spec (TOML) and one manifest (CSV) per domain."""
 
-import csv
-import io
 import json
 import os
 from dataclasses import dataclass
@@ -9,9 +7,10 @@ from pathlib import Path
 
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import write_text
-from unimos_pipe.data.listfiles import ListedRow, read_csv
+from unimos_pipe.data.images import find_images, left_out
+from unimos_pipe.data.listfiles import ListedRow, csv_text, read_csv
 from unimos_pipe.data.manifest import DatasetSpec, check_spec
-from unimos_pipe.data.scan import class_folders, file_size, image_files, not_utf8
+from unimos_pipe.data.scan import file_size, loose_images, not_utf8, unlisted
 
 
 @dataclass(frozen=True)
@@ -36,18 +35,20 @@ class OwnDomain:
         return cls(name, Path(folder).expanduser(), labels)
 
 
-def read_rows(domain: OwnDomain) -> list[ListedRow]:
-    """The domain's images, sorted, with class names ('' = none).
+def read_rows(domain: OwnDomain) -> tuple[list[ListedRow], list[str]]:
+    """The domain's images, sorted, with class names ('' = none), and lines about what was left out.
 
     Raises:
         UserError: no image, images without a label in the CSV (or the other way round), names that are not UTF-8.
     """
+    there = find_images(domain.folder)
+    notes = [left_out(domain.folder, there.left)]
     if domain.labels == "none":
-        rows = [ListedRow(path, "") for path in image_files(domain.folder)]
+        rows = [ListedRow(path, "") for path in there.paths]
     elif domain.labels == "folders":
-        names = class_folders(domain.folder)
-        rows = [ListedRow(f"{name}/{path}", name) for name in names for path in image_files(domain.folder / name)]
-        if not rows and image_files(domain.folder):
+        rows = [ListedRow(path, path.partition("/")[0]) for path in there.paths if "/" in path]
+        notes.append(loose_images(domain.folder, there.paths))
+        if not rows and there.paths:
             raise UserError(
                 f"domain {domain.name}: {domain.folder} holds images but no class folders",
                 expected="<class>/<image>",
@@ -55,29 +56,39 @@ def read_rows(domain: OwnDomain) -> list[ListedRow]:
             )
     else:
         beside = domain.folder / domain.labels
-        rows = read_csv(beside if beside.is_file() else Path(domain.labels))
+        rows = read_csv(beside if beside.exists() else Path(domain.labels))
+        rows = [ListedRow(row.path, row.label.strip()) for row in rows]
+        if more := unlisted(there.paths, [row.path for row in rows]):
+            notes.append(
+                f"{domain.folder}: {len(more)} image(s) that {domain.labels} does not list: {listing(more, 3)}"
+            )
+    told = [note for note in notes if note]
     if not rows:
-        raise UserError(f"domain {domain.name}: no images in {domain.folder}")
+        raise UserError("; ".join([f"domain {domain.name}: no images in {domain.folder}", *told]))
     if bad := not_utf8([row.path for row in rows]):
         raise UserError(f"{domain.folder}: file names that are not UTF-8: {listing(bad, 3)}; rename them")
     gone = [row.path for row in rows if file_size(domain.folder / row.path) is None]
     if gone:
         raise UserError(
-            f"domain {domain.name}: {len(gone)} image(s) missing in {domain.folder}, or links that lead nowhere: "
-            f"{listing(gone, 5)}"
+            f"domain {domain.name}: {len(gone)} image(s) missing in {domain.folder}, links that lead nowhere, or no "
+            f"files: {listing(gone, 5)}"
         )
-    return rows
+    return rows, told
 
 
-def write_dataset(out: Path, name: str, encoder: str, domains: list[OwnDomain]) -> DatasetSpec:
-    """Scan domains and write ``out`` (TOML) and, beside it, ``<out's stem>.<domain>.csv``; returns the spec.
+def write_dataset(out: Path, name: str, encoder: str, domains: list[OwnDomain]) -> tuple[DatasetSpec, list[str]]:
+    """Scan domains and write ``out`` (TOML) and, beside it, ``<out's stem>.<domain>.csv``.
+
+    Returns:
+        The spec, and lines about what was left out.
 
     Raises:
         UserError: a domain given twice or unreadable, no labelled domain, or a spec that would not be valid.
     """
     if len({domain.name for domain in domains}) < len(domains):
         raise UserError("--domain: a name is given twice")
-    rows = {domain.name: read_rows(domain) for domain in domains}
+    found = {domain.name: read_rows(domain) for domain in domains}
+    rows = {name: part for name, (part, _) in found.items()}
     classes = sorted({row.label for part in rows.values() for row in part} - {""})
     if not classes:
         raise UserError("no domain has labels; adaptation needs a labelled source, DIR:folders or DIR:FILE.csv")
@@ -97,23 +108,15 @@ def write_dataset(out: Path, name: str, encoder: str, domains: list[OwnDomain]) 
     }
     spec = check_spec(values, out)
     for domain, part in rows.items():
-        write_text(out.parent / values["domains"][domain]["manifest"], _csv(part))
+        write_text(out.parent / values["domains"][domain]["manifest"], csv_text(part))
     write_text(out, _toml(values))
-    return spec
+    return spec, [note for _, notes in found.values() for note in notes]
 
 
 def _place(folder: Path, base: Path) -> str:
     """A folder as the spec names it: relative when it lies below the spec's own folder, so that both can move."""
     folder, base = folder.resolve(), base.resolve()
     return os.path.relpath(folder, base) if folder.is_relative_to(base) else str(folder)
-
-
-def _csv(rows: list[ListedRow]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "class"])
-    writer.writerows((row.path, row.label) for row in rows)
-    return text.getvalue()
 
 
 def _toml(values: dict) -> str:

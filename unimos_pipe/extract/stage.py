@@ -87,7 +87,7 @@ def extract_features(
     )
     for name in names:
         words = spec.name, spec.domain(name).word, spec.classes, features.templates
-        extract_text(*words, encoder, folder, spec.wording(), force=reading.force)
+        extract_text(*words, encoder, folder, spec.wording(), force=reading.force, on_note=watch.warn)
     if features.encoder.precision == "auto":
         watch.note(f"precision {encoder.identity.precision}")
     reading = _settled(reading, encoder, manifests, watch)

@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from unimos_pipe.base.cells import name_to_cell
 from unimos_pipe.report.printed import PrintedFigures
 from unimos_pipe.report.runs import Experiment
 from unimos_pipe.runs.means import MeanSpread, mean_and_spread
@@ -264,12 +265,12 @@ def to_csv(table: Table) -> str:
     ]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(head)
+    writer.writerow(map(name_to_cell, head))
     for row in rows:
         line = []
         for cell, wide in zip(row, spread, strict=True):
             scale = 1 if cell.kind == "distance" else 100
-            line.append(cell.text if cell.kind == "name" else _number(cell.value, scale))
+            line.append(name_to_cell(cell.text) if cell.kind == "name" else _number(cell.value, scale))
             line += [_number(cell.spread, scale)] if wide else []
         writer.writerow(line)
     return file.getvalue()

@@ -18,6 +18,7 @@ import numpy as np
 import xxhash
 from safetensors.numpy import save
 
+from unimos_pipe.base.cells import name_to_cell, path_to_cell
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.base.files import replace_folder, replacing
 
@@ -52,7 +53,7 @@ def write_run(folder: Path, contents: RunContents) -> dict[str, Any]:
     files = {
         CONFIG: json_bytes({**mark, **contents.config}),
         EPOCHS: "".join(json.dumps(line) + "\n" for line in contents.epochs).encode(),
-        PREDICTIONS: table_text(head, contents.predictions).encode(),
+        PREDICTIONS: table_text(head, map(prediction_cells, contents.predictions)).encode(),
         HEADS: save({name: np.ascontiguousarray(array) for name, array in contents.heads.items()}),
         SAMPLE: save({name: np.ascontiguousarray(array) for name, array in contents.sample.items()}),
     }
@@ -68,6 +69,12 @@ def write_run(folder: Path, contents: RunContents) -> dict[str, Any]:
 def json_bytes(values: Mapping[str, Any]) -> bytes:
     """Values as the run's JSON files hold them."""
     return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+
+
+def prediction_cells(row: Sequence[str]) -> list[str]:
+    """A row of answers as cells that no spreadsheet runs: path, classes and their probabilities in turn, the label."""
+    path, *answers = row
+    return [path_to_cell(path), *(text if place % 2 else name_to_cell(text) for place, text in enumerate(answers))]
 
 
 def table_text(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

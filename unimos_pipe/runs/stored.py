@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from unimos_pipe.base.cells import name_from_cell, path_from_cell
 from unimos_pipe.base.errors import UserError, shown
 from unimos_pipe.runs.folder import (
     CONFIG,
@@ -107,6 +108,9 @@ class Run:
         columns = ("class", "vac", "lac", *([LABEL_COLUMN] if rows and LABEL_COLUMN in rows[0] else []))
         if not rows or any(name not in rows[0] for name in PREDICTION_COLUMNS):
             raise self._fault(PREDICTIONS, f"expected the columns {', '.join(PREDICTION_COLUMNS)}")
+        for row in rows:
+            row |= {name: name_from_cell(row[name] or "") for name in columns}
+            row["path"] = path_from_cell(row["path"])
         if any(row[name] not in known for row in rows for name in columns):
             raise self._fault(PREDICTIONS, f"a class that {CONFIG} does not name")
         return rows

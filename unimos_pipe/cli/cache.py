@@ -1,7 +1,6 @@
 """``unimos-pipe cache``: what the cache holds, whether it is sound, and making room."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -155,13 +154,20 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     """Remove damaged shards, leftovers of killed writers, and features that no recipe or run needs.
 
     Needed is what runs in --runs were trained on, and what the recipes that come with the package, or yours named by
-    --recipe, would train on. Asks before anything is removed.
+    --recipe, would train on; it says where it looked. Asks before anything is removed, and passes over what another
+    process is writing.
     """
-    from unimos_pipe.base.files import only_one
-    from unimos_pipe.cache.care import waste
+    from unimos_pipe.cache.care import clear, waste
+    from unimos_pipe.runs.recipe import known_recipes
 
     folder = cache or default_cache()
-    found = waste(folder, _needed(folder, runs_folder, recipes))
+    needed, runs = _needed(folder, runs_folder, recipes)
+    output.note(
+        f"needed by {runs} run(s) in {runs_folder} and {len(known_recipes())} recipe(s) of the package"
+        f"{f', and by {listing(recipes)}' if recipes else ''}; runs elsewhere, as of adapt --out, are not known: "
+        "name their folder with --runs"
+    )
+    found = waste(folder, needed)
     if not found:
         output.result(f"nothing to remove in {folder}")
         return
@@ -171,38 +177,25 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     if not yes and not click.confirm(f"Remove these {len(found)}, {total}?", err=True):
         output.result("nothing removed")
         return
-    busy = []
-    for item in found:
-        parts = [path for path in item.path.iterdir() if path.is_dir()] if item.path.is_dir() else [item.path.parent]
-        try:
-            for part in parts:
-                with only_one(part):
-                    if item.path.is_file():
-                        item.path.unlink()
-                if item.path.is_dir():
-                    shutil.rmtree(part)
-        except UserError:
-            busy.append(item.path)
-            continue
-        if item.path.is_dir():
-            shutil.rmtree(item.path)
+    busy = [item.path for item in found if not clear(folder, item)]
     if busy:
         output.warn(f"in use by another process and left alone: {listing(busy)}")
     output.result(f"{len(found) - len(busy)} removed")
 
 
-def _needed(cache: Path, runs_folder: Path, recipes: tuple[str, ...]) -> set[tuple[str, str]]:
-    """(data set, encoder-id) of the features that finished or unfinished runs and recipes read."""
+def _needed(cache: Path, runs_folder: Path, recipes: tuple[str, ...]) -> tuple[set[tuple[str, str]], int]:
+    """(data set, encoder-id) of the features that runs, finished or not, and recipes read; and the number of runs."""
     from unimos_pipe.base.config import ENCODERS
     from unimos_pipe.cache.care import ENCODER_FOLDER
     from unimos_pipe.cache.identity import readable_name
     from unimos_pipe.runs.recipe import known_recipes, load_recipe
 
-    needed = set()
+    needed, runs = set(), 0
     for config in runs_folder.rglob("config.json"):
         try:
             spec = json.loads(config.read_text(encoding="utf-8"))["spec"]
             needed.add((str(spec["dataset"]), str(spec["encoder_id"])))
+            runs += 1
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # not a run's
     for name in (*known_recipes(), *recipes):
@@ -212,4 +205,4 @@ def _needed(cache: Path, runs_folder: Path, recipes: tuple[str, ...]) -> set[tup
             match = ENCODER_FOLDER.fullmatch(path.name)
             if match and path.name == f"{prefix}_{match[1]}-{match[2]}":
                 needed.add((dataset.name, path.name))
-    return needed
+    return needed, runs

@@ -22,9 +22,12 @@ from unimos_pipe.base.files import writable_folder
     metavar="DIR|FILE",
     help="With --onnx: also write model.onnx, image encoder included, checked on up to 16 of these images.",
 )
+@click.option("--force", is_flag=True, help="Replace an earlier export even if its README.md was edited.")
 @click.pass_obj
-def export(output: Output, run_folder: Path, to: Path, onnx: bool, with_encoder: Path | None) -> None:
+def export(output: Output, run_folder: Path, to: Path, onnx: bool, with_encoder: Path | None, force: bool) -> None:
     """Write a run as safetensors, JSON and a README card, in a model hub's layout.
+
+    An earlier export in DIR is replaced once the new one is whole; a folder with anything else in it is refused.
 
     \b
     Examples:
@@ -43,7 +46,7 @@ def export(output: Output, run_folder: Path, to: Path, onnx: bool, with_encoder:
     from unimos_pipe.deploy.predict import list_images
 
     images = list_images([with_encoder])[0] if with_encoder else None
-    differences = export_run(run_folder, to, onnx=onnx, images=images)
+    differences = export_run(run_folder, to, onnx=onnx, images=images, force=force)
     for name, difference in differences.items():
         output.note(f"{name}: onnxruntime's probabilities are ours within {difference:.1e}")
     output.result(f"{to}: a model to load with unimos_pipe.load({str(to)!r})")

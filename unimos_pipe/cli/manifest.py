@@ -63,7 +63,7 @@ def show(output: Output, dataset: str) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE.toml", help="Spec to write.")
 @click.option("--name", metavar="NAME", help="The data set's name.  [default: the file's]")
 @click.option("--encoder", type=click.Choice(list(ENCODERS)), default="RN50", show_default=True, help="Its encoder.")
-@click.option("--force", is_flag=True, help="Replace a spec that exists.")
+@click.option("--force", is_flag=True, help="Replace the files of an earlier scan; no others.")
 @click.pass_obj
 def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, encoder: str, force: bool) -> None:
     """Describe folders of your own images as a data set: a TOML spec, and a CSV of paths and classes per domain.
@@ -76,9 +76,7 @@ def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, 
     """
     if out.suffix != ".toml":
         raise UserError(f"--out {out}", expected="a name that ends in .toml", got=out.name)
-    if out.exists() and not force:
-        raise UserError(f"{out} exists; add --force to replace it and its CSV files")
-    spec = write_dataset(out, name or out.stem, encoder, [OwnDomain.parse(text) for text in domains])
+    spec = write_dataset(out, name or out.stem, encoder, [OwnDomain.parse(text) for text in domains], force=force)
     rows = ", ".join(f"{key}: {domain.images}" for key, domain in spec.domains.items())
     output.result(f"{out}: {len(spec.classes)} classes ({listing(spec.classes, 6)}); images: {rows}")
     output.note(f"  read it through, then: unimos-pipe extract --dataset {out} --all")

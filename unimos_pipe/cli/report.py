@@ -57,7 +57,7 @@ def write_report(
     output: Output, runs: Sequence[Path], out: Path, *, pair: str | None, data_root: Path | None, cache: Path
 ) -> None:
     """Make the report of some folders' runs and say where it is."""
-    writable_folder(out, "--out")
+    writable_folder(out.parent, "--out")
 
     from unimos_pipe.report.page import STEPS, make_report
     from unimos_pipe.report.runs import find_runs

@@ -13,7 +13,8 @@ import click
 
 from unimos_pipe.base.config import ENCODERS
 from unimos_pipe.base.console import Output
-from unimos_pipe.base.files import only_one, writable_folder, write_text
+from unimos_pipe.base.files import writable_folder, write_text
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.layout import default_cache, find_encoder_folder
 from unimos_pipe.cli.options import (
     also_option,

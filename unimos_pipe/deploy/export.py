@@ -8,44 +8,76 @@ import numpy as np
 import torch
 
 from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.base.files import replace_folder
-from unimos_pipe.deploy.model import CONFIG, WEIGHTS, AdaptedModel, load, read_tensors
+from unimos_pipe.base.files import FolderKind, mend, refuse_foreign_folder, replace_folder
+from unimos_pipe.base.locks import only_one
+from unimos_pipe.deploy.model import CONFIG, KEYS, WEIGHTS, AdaptedModel, load, model_card, read_json, read_tensors
 from unimos_pipe.extract.images import read_batches
 from unimos_pipe.methods.task import unit_rows
 
 TOLERANCE = 1e-4  # between onnxruntime's probabilities and ours
 OUTPUTS = ("probabilities", "vac", "lac")
 CHECKED_IMAGES = 16
+CARD = "README.md"
 
 
-def export_run(run: Path, to: Path, *, onnx: bool = False, images: list[Path] | None = None) -> dict[str, float]:
+def _is_export(folder: Path) -> bool:
+    try:
+        return read_json(folder / CONFIG).keys() >= set(KEYS)
+    except (UserError, AttributeError):
+        return False
+
+
+EXPORT = FolderKind("an exported model", (CONFIG, WEIGHTS, CARD, "heads.onnx", "model.onnx"), _is_export)
+
+
+def export_run(
+    run: Path, to: Path, *, onnx: bool = False, images: list[Path] | None = None, force: bool = False
+) -> dict[str, float]:
     """Write ``model.safetensors``, ``config.json``, ``README.md`` and, if asked, ONNX graphs.
 
     Args:
         run: a finished run's folder.
-        to: the folder to make; an earlier export there is replaced.
+        to: the folder to make; an earlier export there is replaced, once the new one is whole.
         onnx: also write ``heads.onnx``, from (n, D) CLIP image features to (n, K) probabilities.
         images: a few images; with them ``model.onnx`` is written too, from preprocessed pixels, and checked on them.
+        force: replace an earlier export even if its card was edited.
     Returns:
         The largest difference to our own probabilities, by graph.
     Raises:
-        UserError: no finished run, or a folder that holds something else.
+        UserError: no finished run, a folder that holds something else, or another process that writes there.
         RunError: a graph whose answers differ by more than :data:`TOLERANCE`.
     """
-    if to.is_dir() and any(to.iterdir()) and not ((to / CONFIG).is_file() and (to / WEIGHTS).is_file()):
-        raise UserError(f"{to} is not empty and no exported model; choose another folder")
-    model = load(run, "cpu")
     differences = {}
-    with replace_folder(to) as folder:
-        model.save_pretrained(folder)
-        if onnx:
-            rows = read_tensors(run / "sample.safetensors")["target_image"].float()
-            rows = unit_rows(rows, torch.float32, torch.device("cpu"))
-            differences["heads.onnx"] = _write_onnx(_HeadsGraph(model), rows, "features", folder / "heads.onnx")
-        if images:
-            pixels = _pixels(model, images[:CHECKED_IMAGES])
-            differences["model.onnx"] = _write_onnx(_ImageGraph(model), pixels, "pixels", folder / "model.onnx")
+    with only_one(to) as alone:
+        if alone:
+            mend(to)
+        _refuse_other(to, force)
+        model = load(run, "cpu")
+        with replace_folder(to) as folder:
+            model.save_pretrained(folder)
+            if onnx:
+                rows = read_tensors(run / "sample.safetensors")["target_image"].float()
+                rows = unit_rows(rows, torch.float32, torch.device("cpu"))
+                differences["heads.onnx"] = _write_onnx(_HeadsGraph(model), rows, "features", folder / "heads.onnx")
+            if images:
+                pixels = _pixels(model, images[:CHECKED_IMAGES])
+                differences["model.onnx"] = _write_onnx(_ImageGraph(model), pixels, "pixels", folder / "model.onnx")
     return differences
+
+
+def _refuse_other(to: Path, force: bool) -> None:
+    """Raise UserError where ``to`` holds what is not an export's, or a card that somebody edited."""
+    refuse_foreign_folder(to, EXPORT, "--to")
+    if force or not (to / CARD).is_file():
+        return
+    try:
+        edited = (to / CARD).read_text(encoding="utf-8") != str(model_card(read_json(to / CONFIG)))
+    except (ValueError, KeyError, TypeError, AttributeError):  # not text, or a config from which no card can be made
+        edited = True
+    if edited:
+        raise UserError(
+            f"{to / CARD} was edited since it was exported; add --force to replace it too, or choose another --to"
+        )
 
 
 class _HeadsGraph(torch.nn.Module):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from unimos_pipe.base.errors import StaleCacheError, UserError
-from unimos_pipe.base.files import replacing
+from unimos_pipe.base.files import refuse_foreign_file, replacing
 from unimos_pipe.cache.shard import differing_field
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.scan import IMAGE_SUFFIXES
@@ -101,7 +101,8 @@ def answer_rows(answers: Answers, top: int) -> Iterator[list[str]]:
 
 
 def write_answers(out: Path, rows: Iterable[list[str]], top: int, more: tuple[str, ...] = ()) -> None:
-    """Write the table whole or not at all."""
+    """Write the table whole or not at all, over nothing but an earlier one. Raises UserError for any other file."""
+    refuse_foreign_file(out, ",".join(PREDICTION_COLUMNS), "a table of answers", "--out")
     head = [
         *PREDICTION_COLUMNS,
         *(name for place in range(2, top + 1) for name in (f"class_{place}", f"probability_{place}")),

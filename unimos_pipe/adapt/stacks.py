@@ -1,5 +1,6 @@
 """Stage two, composed: planned runs are grouped into stacks, trained from cached features, and recorded."""
 
+import contextlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from unimos_pipe import __version__
 from unimos_pipe.adapt.checkpoint import Checkpoint
 from unimos_pipe.adapt.record import RunRecorder, sample_features, untrained_sample
 from unimos_pipe.base.config import fingerprint
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run, stack_key
@@ -60,7 +62,8 @@ def adapt(
     Returns:
         One outcome per plan, in order. A run that diverges does not stop the others.
     Raises:
-        UserError, StaleCacheError: data that cannot be loaded, before anything is trained.
+        UserError, StaleCacheError: data that cannot be loaded, before anything is trained; or a run folder that
+            another process is writing.
     """
     data = [loader.pair(plan.spec.source, plan.spec.target, plan.spec.protocol) for plan in plans]
     runs = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
@@ -73,9 +76,19 @@ def adapt(
             on_epochs(epochs * len(members))
             trained = [Outcome(result, kept=True) for result in done]
         else:
-            trained = stack.train(checkpoints, on_epochs, [result is not None for result in done])
+            with _alone([plan for plan, result in zip(stack.plans, done, strict=True) if result is None]):
+                trained = stack.train(checkpoints, on_epochs, [result is not None for result in done])
         outcomes.update(zip(members, trained, strict=True))
     return [outcomes[index] for index in range(len(plans))]
+
+
+@contextlib.contextmanager
+def _alone(plans: Sequence[PlannedRun]) -> Iterator[None]:
+    """Hold the locks of run folders. Raises UserError where another process is writing one."""
+    with contextlib.ExitStack() as held:
+        for folder in sorted(plan.folder for plan in plans):
+            held.enter_context(only_one(folder))
+        yield
 
 
 def stacks(runs: Sequence[TrainingRun], lockstep: int | None) -> Iterator[list[int]]:

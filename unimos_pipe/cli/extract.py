@@ -1,6 +1,5 @@
 """``unimos-pipe extract``: stage one."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -203,7 +202,9 @@ def sample_files(manifests: Sequence[Manifest]) -> list[Path]:
 def chosen_sizes(output: Output, encoder, sample, batch_size: int | str, workers: int | None) -> tuple[int, int]:
     """Batch size and workers as numbers; ``auto`` is measured on ``sample``, (n, H, W, 3) uint8 pixels or None."""
     if workers is None:
-        workers = 2 if encoder.device.type == "cpu" else len(os.sched_getaffinity(0))
+        from unimos_pipe.base.device import usable_cores
+
+        workers = 2 if encoder.device.type == "cpu" else usable_cores()
     if batch_size != "auto":
         return batch_size, workers
     if sample is None:

@@ -1,5 +1,6 @@
 """Stage two, composed: planned runs are grouped into stacks, trained from cached features, and recorded."""
 
+import contextlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from unimos_pipe import __version__
 from unimos_pipe.adapt.checkpoint import Checkpoint
 from unimos_pipe.adapt.record import FinalState, RunRecorder, pair_identity, sample_features, untrained_sample
 from unimos_pipe.base.config import fingerprint
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.form import StepForm
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
@@ -68,8 +70,8 @@ def adapt(
     Returns:
         One outcome per plan, in order. A run that diverges does not stop the others.
     Raises:
-        UserError, StaleCacheError: data that cannot be loaded, or a folder that holds something else than a run,
-            before anything is trained.
+        UserError, StaleCacheError: data that cannot be loaded, a folder that holds something else than a run, before
+            anything is trained; or a run folder that another process is writing.
     """
     data = [plan.data(loader) for plan in plans]
     runs = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
@@ -84,7 +86,8 @@ def adapt(
             on_epochs(runs[members[0]].method.train.epochs * len(members))
         else:
             stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
-            done = stack.train(checkpoints, on_epochs, done)
+            with _alone([plan for plan, found in zip(stack.plans, done, strict=True) if not found.kept]):
+                done = stack.train(checkpoints, on_epochs, done)
         outcomes.update(zip(members, done, strict=True))
     return [outcomes[index] for index in range(len(plans))]
 
@@ -98,6 +101,15 @@ def finished(plan: PlannedRun, data: PairData) -> Outcome:
         return Outcome(None, notes=(f"{plan.folder}: {fault.reason}; trained again",) if there else ())
     same = run.identity == pair_identity(plan.spec, data)
     return Outcome(run.result, kept=True) if same else Outcome(None)
+
+
+@contextlib.contextmanager
+def _alone(plans: Sequence[PlannedRun]) -> Iterator[None]:
+    """Hold the locks of run folders. Raises UserError where another process is writing one."""
+    with contextlib.ExitStack() as held:
+        for folder in sorted(plan.folder for plan in plans):
+            held.enter_context(only_one(folder))
+        yield
 
 
 def stacks(runs: Sequence[TrainingRun], lockstep: int | None) -> Iterator[list[int]]:

@@ -11,7 +11,8 @@ from unimos_pipe.adapt.summary import ResultRow, published_rows, result_rows
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.files import only_one, writable_folder, write_text
+from unimos_pipe.base.files import writable_folder, write_text
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.data.manifest import DatasetSpec

@@ -1,5 +1,6 @@
 """Looking after the cache: what is there, whether it is sound, and what nothing needs."""
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -8,9 +9,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from unimos_pipe.base.config import fingerprint
-from unimos_pipe.base.errors import PipeError, StaleCacheError, listing
+from unimos_pipe.base.errors import PipeError, StaleCacheError, UserError, listing
+from unimos_pipe.base.files import remove
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.identity import EncoderIdentity
-from unimos_pipe.cache.layout import found_shards
+from unimos_pipe.cache.layout import domain_locks, found_shards, prune_lock
 from unimos_pipe.cache.shard import (
     ImageShard,
     differing_field,
@@ -175,15 +178,40 @@ def waste(cache: Path, needed: Collection[tuple[str, str]]) -> list[Waste]:
                     good.add(path)
             strays = [path for path in sorted(part.iterdir()) if path.is_file() and path not in good]
             found += [Waste(path, path.stat().st_size, "left by a killed writer") for path in strays if _is_ours(path)]
-    strays = [path for path in sorted(cache.glob(".write-*")) if path.is_file()]
-    return found + [Waste(path, path.stat().st_size, "left by a killed writer") for path in strays]
+    strays = [*cache.glob(".write-*"), *cache.glob(".unimos-*"), *(cache / "embedded").glob(".unimos-*")]
+    strays += (cache / "embedded").glob("*.part-*")  # of an unpacking by an earlier version
+    return found + [Waste(path, _size(path), "left by a killed writer") for path in sorted(strays)]
 
 
 def _is_ours(path: Path) -> bool:
     return path.suffix == ".part" or path.name == ".lock" or path.name.startswith(".write-")
 
 
+def clear(cache: Path, item: Waste) -> bool:
+    """Remove something that is :func:`waste`; False, and nothing removed, where a living process may be using it.
+
+    While this looks at the locks of an encoder's domains and removes, a process that takes one waits
+    (:func:`unimos_pipe.cache.layout.pass_prune`), so that nothing is removed below it.
+    """
+    parts = item.path.relative_to(cache).parts
+    with contextlib.ExitStack() as held:
+        try:
+            if parts[0] == "embedded" or len(parts) == 1:
+                held.enter_context(only_one(cache / "embedded", lock=cache / "embedded" / ".unpacking.lock"))
+            else:
+                encoder = cache.joinpath(*parts[:2])
+                held.enter_context(only_one(encoder, lock=prune_lock(encoder)))
+                for lock in domain_locks(encoder):
+                    held.enter_context(only_one(encoder, lock=lock))
+        except UserError:
+            return False
+        remove(item.path)
+    return True
+
+
 def _size(folder: Path) -> int:
+    if not folder.is_dir():
+        return folder.lstat().st_size
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 

@@ -1,5 +1,6 @@
 """Where the cache keeps what: ``<cache>/<dataset>/<encoder-id>/<domain>/shard-00000-of-00003.h5`` and ``.../text/``."""
 
+import glob
 import os
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ import platformdirs
 
 from unimos_pipe.base.config import EncoderSpec, fingerprint
 from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.identity import TextIdentity, readable_name, slug
 
 SHARD_NAME = re.compile(r"shard-(\d{5,})-of-(\d{5,})\.h5")
@@ -21,6 +23,28 @@ def default_cache() -> Path:
 def shard_path(folder: Path, index: int, count: int) -> Path:
     """The file of shard ``index`` of ``count`` in a domain's folder."""
     return folder / f"shard-{index:05d}-of-{count:05d}.h5"
+
+
+def domain_lock(folder: Path) -> Path:
+    """The lock file of a domain's folder or of ``text``: beside the encoder's folder, which ``cache prune`` removes."""
+    encoder = folder.parent
+    return encoder.with_name(f".{encoder.name}.{folder.name}.lock")
+
+
+def domain_locks(encoder_folder: Path) -> list[Path]:
+    """Every lock file of an encoder's domains, held or left by a killed holder."""
+    return sorted(encoder_folder.parent.glob(f".{glob.escape(encoder_folder.name)}.*.lock"))
+
+
+def prune_lock(encoder_folder: Path) -> Path:
+    """The lock file that ``cache prune`` holds while it removes things of a data set."""
+    return encoder_folder.with_name(".prune.lock")
+
+
+def pass_prune(encoder_folder: Path) -> None:
+    """Wait, with a domain's lock held, until no ``cache prune`` is at work that had seen the lock free."""
+    with only_one(encoder_folder, lock=prune_lock(encoder_folder), wait=True):
+        pass
 
 
 def found_shards(folder: Path) -> list[tuple[int, int, Path]]:

@@ -1,6 +1,5 @@
 """``unimos-pipe cache``: what the cache holds, whether it is sound, and making room."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import PipeError, UserError, listing
+from unimos_pipe.cache.care import clear
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.options import cache_option, device_option, folder_option
 
@@ -148,12 +148,11 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     """Remove damaged shards, leftovers of killed writers, and features that no recipe or run needs.
 
     Needed is what runs in --runs were trained on, and what the recipes that come with the package, or yours named by
-    --recipe, would train on. Asks before anything is removed.
+    --recipe, would train on; it says where it looked. Asks before anything is removed, and passes over what another
+    process is writing.
     """
-    from unimos_pipe.base.files import only_one
-
     folder = cache or default_cache()
-    found = unimos_pipe.prunable(folder, runs_folder, recipes)
+    found = unimos_pipe.prunable(folder, runs_folder, recipes, watch=output)
     if not found:
         output.result(f"nothing to remove in {folder}")
         return
@@ -163,21 +162,7 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     if not yes and not click.confirm(f"Remove these {len(found)}, {total}?", err=True):
         output.result("nothing removed")
         return
-    busy = []
-    for item in found:
-        parts = [path for path in item.path.iterdir() if path.is_dir()] if item.path.is_dir() else [item.path.parent]
-        try:
-            for part in parts:
-                with only_one(part):
-                    if item.path.is_file():
-                        item.path.unlink()
-                if item.path.is_dir():
-                    shutil.rmtree(part)
-        except UserError:
-            busy.append(item.path)
-            continue
-        if item.path.is_dir():
-            shutil.rmtree(item.path)
+    busy = [item.path for item in found if not clear(folder, item)]
     if busy:
         output.warn(f"in use by another process and left alone: {listing(busy)}")
     output.result(f"{len(found) - len(busy)} removed")

@@ -20,9 +20,12 @@ from unimos_pipe.base.console import Output
     metavar="DIR|FILE",
     help="With --onnx: also write model.onnx, image encoder included, checked on up to 16 of these images.",
 )
+@click.option("--force", is_flag=True, help="Replace an earlier export even if its README.md was edited.")
 @click.pass_obj
-def export(output: Output, run_folder: Path, to: Path, onnx: bool, with_encoder: Path | None) -> None:
+def export(output: Output, run_folder: Path, to: Path, onnx: bool, with_encoder: Path | None, force: bool) -> None:
     """Write a run as safetensors, JSON and a README card, in a model hub's layout.
+
+    An earlier export in DIR is replaced once the new one is whole; a folder with anything else in it is refused.
 
     \b
     Examples:
@@ -31,7 +34,7 @@ def export(output: Output, run_folder: Path, to: Path, onnx: bool, with_encoder:
     In Python: unimos_pipe.load("model").predict(["photo.jpg"]).labels
     """
     images = [with_encoder] if with_encoder else []
-    differences = unimos_pipe.export_run(run_folder, to, onnx=onnx, images=images)
+    differences = unimos_pipe.export_run(run_folder, to, onnx=onnx, images=images, force=force)
     for name, difference in differences.items():
         output.note(f"{name}: onnxruntime's probabilities are ours within {difference:.1e}")
     output.result(f"{to}: a model to load with unimos_pipe.load({str(to)!r})")

@@ -61,7 +61,7 @@ def show(output: Output, dataset: str) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE.toml", help="Spec to write.")
 @click.option("--name", metavar="NAME", help="The data set's name.  [default: the file's]")
 @click.option("--encoder", type=click.Choice(list(ENCODERS)), default="RN50", show_default=True, help="Its encoder.")
-@click.option("--force", is_flag=True, help="Replace a spec that exists.")
+@click.option("--force", is_flag=True, help="Replace the files of an earlier scan; no others.")
 @click.pass_obj
 def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, encoder: str, force: bool) -> None:
     """Describe folders of your own images as a data set: a TOML spec, and a CSV of paths and classes per domain.

@@ -39,9 +39,9 @@ def describe_images(
     out = Path(out)
     if out.suffix != ".toml":
         raise UserError(f"--out {out}", expected="a name that ends in .toml", got=out.name)
-    if out.exists() and not force:
-        raise UserError(f"{out} exists; add --force to replace it and its CSV files")
-    spec, notes = write_dataset(out, name or out.stem, encoder, [OwnDomain.parse(text) for text in domains])
+    spec, notes = write_dataset(
+        out, name or out.stem, encoder, [OwnDomain.parse(text) for text in domains], force=force
+    )
     for note in notes:
         watch.warn(note)
     return spec

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from unimos_pipe.base.config import MethodSpec, build
@@ -156,13 +156,14 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write the weights and the config; the hub mixin calls this, and writes a card where there is none."""
         state = {**self.heads.state(0), "text_features": self.text.cpu().clone()}
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, save_directory / WEIGHTS)
+        content = save({name: tensor.contiguous() for name, tensor in state.items()})
+        (save_directory / WEIGHTS).write_bytes(content)  # save_file would make it unreadable for others
         text = json.dumps(self.settings, indent=1, ensure_ascii=False) + "\n"
         (save_directory / CONFIG).write_text(text, encoding="utf-8")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The export's README; the hub mixin saves it."""
-        return ModelCard(card_text(self.settings))
+        return model_card(self.settings)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, device: str = "auto", **options: Any) -> "AdaptedModel":
@@ -217,6 +218,11 @@ def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> di
         }
     except (KeyError, TypeError) as error:
         raise UserError(f"the run's config.json or result.json lacks {error}; train it again with --force") from None
+
+
+def model_card(settings: Mapping[str, Any]) -> ModelCard:
+    """The README of a model of these settings (an export's config)."""
+    return ModelCard(card_text(settings))
 
 
 def read_json(path: Path) -> dict[str, Any]:

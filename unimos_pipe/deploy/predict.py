@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unimos_pipe.base.cells import name_to_cell, path_to_cell
 from unimos_pipe.base.errors import StaleCacheError, UserError
-from unimos_pipe.base.files import replacing
+from unimos_pipe.base.files import refuse_foreign_file, replacing
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import extract_command
 from unimos_pipe.cache.layout import default_cache
@@ -213,7 +213,8 @@ def answer_rows(answers: Answers, top: int) -> Iterator[list[str]]:
 
 
 def write_answers(out: Path, rows: Iterable[list[str]], top: int, more: tuple[str, ...] = ()) -> None:
-    """Write the table whole or not at all."""
+    """Write the table whole or not at all, over nothing but an earlier one. Raises UserError for any other file."""
+    refuse_foreign_file(out, ",".join(PREDICTION_COLUMNS), "a table of answers", "--out")
     head = [
         *PREDICTION_COLUMNS,
         *(name for place in range(2, top + 1) for name in (f"class_{place}", f"probability_{place}")),

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from unimos_pipe.base.errors import RunError, StaleCacheError, listing
-from unimos_pipe.base.files import only_one, remove_leftovers
+from unimos_pipe.base.files import remove_leftovers
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.identity import ImageIdentity, TextIdentity
-from unimos_pipe.cache.layout import found_shards, text_path
+from unimos_pipe.cache.layout import domain_lock, found_shards, pass_prune, text_path
 from unimos_pipe.cache.shard import (
     ImageHeader,
     TextHeader,
@@ -71,7 +72,8 @@ def extract_images(
     starts = range(0, len(manifest), shard_size)
     bounds = tuple((start, min(start + shard_size, len(manifest))) for start in starts)
     job = ShardJob(manifest, identity, folder, bounds, batch_size, workers, skip_bad)
-    with only_one(folder) as alone:
+    with only_one(folder, lock=domain_lock(folder)) as alone:
+        pass_prune(encoder_folder)
         if alone:
             remove_leftovers(folder)
         kept = {} if force else _kept_shards(folder, identity, bounds, manifest)
@@ -147,7 +149,8 @@ def extract_text(
         **asdict(encoder.identity), class_names=tuple(classes), prompts=tuple(tuple(row) for row in prompts)
     )
     path = text_path(encoder_folder, word, identity)
-    with only_one(path.parent) as alone:
+    with only_one(path.parent, lock=domain_lock(path.parent), wait=True) as alone:
+        pass_prune(encoder_folder)
         if alone:
             remove_leftovers(path.parent)
         if not force and path.is_file():

@@ -1,12 +1,12 @@
 """How many images an encoder call takes and how many processes decode, where the user leaves it to us."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
+from unimos_pipe.base.device import usable_cores
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder import ClipEncoder
@@ -24,7 +24,7 @@ def decoding_workers(wanted: int | None, device: torch.device) -> int:
     """Worker processes: the wanted number, else 2 beside a CPU's encoder and one per core beside a GPU's."""
     if wanted is not None:
         return wanted
-    return 2 if device.type == "cpu" else len(os.sched_getaffinity(0))
+    return 2 if device.type == "cpu" else usable_cores()
 
 
 def measured_batch(encoder: ClipEncoder, sample: torch.Tensor | None) -> tuple[int, dict[int, float]]:

@@ -54,7 +54,8 @@ def make_report(
     """
     if missing := missing_packages():
         raise UserError(f"report needs {', '.join(missing)}", todo="Install it with: pip install 'unimos-pipe[report]'")
-    out = writable_folder(Path(out), "--out")
+    out = Path(out)
+    writable_folder(out.parent, "--out")
 
     from unimos_pipe.report.page import STEPS, write_page  # of the extra [report]
     from unimos_pipe.report.runs import find_runs

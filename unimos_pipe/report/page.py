@@ -8,7 +8,8 @@ from typing import Any
 import jinja2
 
 from unimos_pipe import __version__
-from unimos_pipe.base.files import write_text
+from unimos_pipe.base.files import FolderKind, mend, refuse_foreign_folder, replace_folder, write_text
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.identity import slug
 from unimos_pipe.report import figures as report_figures
 from unimos_pipe.report.gap import bottleneck_map, gap_table, map_classes, modality_map
@@ -68,6 +69,20 @@ class Section:
 
 
 STEPS = 9  # that a section reports while it is made
+PAGE = "report.html"
+
+
+def _is_report(folder: Path) -> bool:
+    try:
+        with (folder / PAGE).open(encoding="utf-8", errors="replace") as file:
+            return "<title>UniMoS: " in file.read(2000)
+    except OSError:
+        return False
+
+
+REPORT = FolderKind(
+    "a report", (PAGE, *(f"tables/*.{s}" for s in ("md", "csv", "tex")), "figures/*.png", "figures/*.svg"), _is_report
+)
 
 
 def write_page(
@@ -81,7 +96,9 @@ def write_page(
     data_root: Path | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
 ) -> None:
-    """Write ``report.html``, ``tables/`` and ``figures/`` below ``out``.
+    """Write ``report.html``, ``tables/`` and ``figures/`` as the folder ``out``, whole or not at all.
+
+    An earlier report there is replaced once the new one is whole.
 
     Args:
         experiments, left_out: from :func:`unimos_pipe.report.runs.find_runs`.
@@ -91,8 +108,26 @@ def write_page(
         data_root: where images are, for thumbnails; embedded data sets need none.
         on_step: called with 1 after each of an experiment's :data:`STEPS`.
     Raises:
-        UserError: no run of the pair, or damaged files.
+        UserError: no run of the pair, damaged files, or a folder that holds anything but a report.
     """
+    with only_one(out) as alone:
+        if alone:
+            mend(out)
+        refuse_foreign_folder(out, REPORT, "--out")
+        with replace_folder(out) as folder:
+            _write_report(experiments, left_out, folder, command, cache, pair, data_root, on_step)
+
+
+def _write_report(
+    experiments: Sequence[Experiment],
+    left_out: Sequence[str],
+    out: Path,
+    command: str,
+    cache: Path,
+    pair: str | None,
+    data_root: Path | None,
+    on_step: Callable[[int], None],
+) -> None:
     shown = [experiment.shown_pair(pair) for experiment in experiments]
     sections = []
     for number, experiment in enumerate(experiments):
@@ -109,7 +144,7 @@ def write_page(
     page = environment.get_template("report.html.j2").render(
         sections=sections, left_out=left_out, version=__version__, colours=report_figures.COLOURS
     )
-    write_text(out / "report.html", page)
+    write_text(out / PAGE, page)
 
 
 class _SectionMaker:

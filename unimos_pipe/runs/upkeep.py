@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unimos_pipe.base.config import ENCODERS
+from unimos_pipe.base.errors import listing
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.care import ENCODER_FOLDER, Entry, Waste, entries, faults, waste
 from unimos_pipe.cache.identity import readable_name
@@ -42,7 +43,9 @@ def verify_cache(cache: Path | None = None, dataset: str | None = None, *, watch
     return Verified(tuple(found), tuple(problems))
 
 
-def prunable(cache: Path | None = None, runs: Path = Path("runs"), recipes: Sequence[str] = ()) -> list[Waste]:
+def prunable(
+    cache: Path | None = None, runs: Path = Path("runs"), recipes: Sequence[str] = (), *, watch: Watch = SILENT
+) -> list[Waste]:
     """Damaged shards, leftovers of killed writers, and features that no recipe or run needs; removes nothing.
 
     Args:
@@ -53,16 +56,23 @@ def prunable(cache: Path | None = None, runs: Path = Path("runs"), recipes: Sequ
         UserError: a recipe that cannot be read.
     """
     cache = cache or default_cache()
-    return waste(cache, needed_features(cache, runs, recipes))
+    needed, count = needed_features(cache, runs, recipes)
+    watch.note(
+        f"needed by {count} run(s) in {runs} and {len(known_recipes())} recipe(s) of the package"
+        f"{f', and by {listing(recipes)}' if recipes else ''}; runs elsewhere, as of adapt --out, are not known: "
+        "name their folder with --runs"
+    )
+    return waste(cache, needed)
 
 
-def needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> set[tuple[str, str]]:
-    """(data set, encoder-id) of the features that finished or unfinished runs and recipes read."""
-    needed = set()
+def needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> tuple[set[tuple[str, str]], int]:
+    """(data set, encoder-id) of the features that runs and recipes read; and the number of runs."""
+    needed, count = set(), 0
     for config in runs.rglob("config.json"):
         try:
             spec = json.loads(config.read_text(encoding="utf-8"))["spec"]
             needed.add((str(spec["dataset"]), str(spec["encoder_id"])))
+            count += 1
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # not a run's
     for name in (*known_recipes(), *recipes):
@@ -72,4 +82,4 @@ def needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> set[tupl
             match = ENCODER_FOLDER.fullmatch(path.name)
             if match and path.name == f"{prefix}_{match[1]}-{match[2]}":
                 needed.add((dataset.name, path.name))
-    return needed
+    return needed, count

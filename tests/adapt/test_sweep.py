@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from unimos_pipe.adapt import baselines, checkpoint
 from unimos_pipe.adapt.stacks import Outcome, PlannedRun
@@ -185,14 +184,14 @@ def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
     pytest.importorskip("sklearn")
     from sklearn.linear_model import LogisticRegression
 
-    from unimos_pipe.adapt.sweep import plan_loader
+    from unimos_pipe.adapt.train import plan_loader
     from unimos_pipe.cache.store import FeatureStore
     from unimos_pipe.data.manifest import load_spec
 
     spec = load_spec("icons")
     folder = next((icons_cache / "icons").glob("tinyclip*"))
     run = RunSpec("icons", folder.name, "color", "line", "full", 0, ("a {domain} photo of a {class}.",), method_spec())
-    loader = plan_loader([PlannedRun(run, tmp_path)], FeatureStore(spec, folder, "x"), torch.device("cpu"))
+    loader = plan_loader([PlannedRun(run, tmp_path)], FeatureStore(spec, folder, "x"), "cpu")
     pair = loader.pair("color", "line")
     found = baselines.pair_baselines({"color->line": pair}, tmp_path / "baselines.json")["color->line"]
     x, y = pair.task.source.features.numpy(), pair.task.source.labels.numpy()

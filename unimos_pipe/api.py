@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from unimos_pipe.adapt.scores import score
-from unimos_pipe.base.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, method_spec
+from unimos_pipe.base.config import DEFAULT_TEMPLATE, EncoderSpec, method_spec
 from unimos_pipe.base.device import pick_device
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import RunError, UserError, listing
 from unimos_pipe.cache.identity import encoder_id
 from unimos_pipe.cache.layout import default_cache, find_encoder_folder

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "unimos_pipe"
 TORCHLESS = {"data", "cache", "runs", "report"}
 APART = {"methods", "extract", "report"}  # know nothing of each other
 DOORS = {
-    "open_clip": {"extract/encoder", "extract/weights"},
+    "open_clip": {"extract/checkpoint", "extract/encoder", "extract/tokens", "extract/weights"},
     "h5py": {"cache/shard"},
     "rich": {"base/console"},
     "PIL": {"data/decode"},
@@ -19,7 +19,7 @@ DOORS = {
     "matplotlib": {"report/figures"},
     "jinja2": {"report/page"},
     "onnxruntime": {"deploy/export"},
-    "huggingface_hub": {"deploy/model"},
+    "huggingface_hub": {"deploy/model", "extract/hub"},
 }
 
 

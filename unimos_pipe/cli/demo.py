@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.base.config import DEFAULT_TEMPLATE, ENCODERS
+from unimos_pipe.base.config import DEFAULT_TEMPLATE
 from unimos_pipe.base.console import Output
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.files import writable_folder
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.extract import encode

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.base.config import ENCODERS
 from unimos_pipe.base.console import Output
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import RunError, UserError, listing
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.data.manifest import known_datasets, load_spec

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.base.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, PromptSpec, build
+from unimos_pipe.base.config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.cache.identity import names_its_weights
 from unimos_pipe.cache.layout import default_cache, find_encoder_folder
@@ -50,6 +51,12 @@ cache_option = folder_option(
 )
 runs_option = folder_option("--runs", "runs_folder", default=Path("runs"), help="Where run folders go.")
 
+trust_option = click.option(
+    "--trust-weights",
+    is_flag=True,
+    help="Open a weights file that is a TorchScript archive though it is not OpenAI's: it can run code.",
+)
+
 
 def data_options(command: Callable) -> Callable:
     """Add the options of :class:`DataOptions` to a command, which gets them as ``data``."""
@@ -68,6 +75,7 @@ def data_options(command: Callable) -> Callable:
     @click.option(
         "--pretrained", metavar="TAG|FILE", help="open_clip weights tag or a local file, instead of the preset's."
     )
+    @trust_option
     @click.option(
         "--precision",
         type=click.Choice(["fp32", "fp16", "bf16", "auto"]),
@@ -92,15 +100,28 @@ def data_options(command: Callable) -> Callable:
     @cache_option
     @functools.wraps(command)
     def wrapped(
-        *args, dataset, encoder, model, pretrained, precision, templates, words, cache, encoder_id=None, **kwargs
+        *args,
+        dataset,
+        encoder,
+        model,
+        pretrained,
+        trust_weights,
+        precision,
+        templates,
+        words,
+        cache,
+        encoder_id=None,
+        **kwargs,
     ):
         spec = load_spec(dataset).with_words(dict(_word(text) for text in words))
-        chosen = encoder_spec(encoder or spec.encoder, model, pretrained, precision)
+        chosen = encoder_spec(encoder or spec.encoder, model, pretrained, precision, trust_weights)
         template_list = build(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
         given = [("--encoder", encoder), ("--model", model), ("--pretrained", pretrained)]
         given += [("--template", text) for text in templates] + [("--word", text) for text in words]
         extract = shlex.join(
-            ["unimos-pipe", "extract", "--dataset", dataset, *(part for pair in given if pair[1] for part in pair)]
+            ["unimos-pipe", "extract", "--dataset", dataset]
+            + [part for pair in given if pair[1] for part in pair]
+            + ["--trust-weights"] * trust_weights
         )
         data = DataOptions(spec, chosen, encoder_id, template_list, cache or default_cache(), extract)
         return command(*args, data=data, **kwargs)
@@ -139,7 +160,9 @@ def protocol_option(command: Callable) -> Callable:
     )(command)
 
 
-def encoder_spec(preset: str, model: str | None, pretrained: str | None, precision: str) -> EncoderSpec:
+def encoder_spec(
+    preset: str, model: str | None, pretrained: str | None, precision: str, trust: bool = False
+) -> EncoderSpec:
     """The spec of a preset with its model or weights replaced. Raises UserError for an unknown preset."""
     if preset not in ENCODERS:
         raise UserError(
@@ -149,7 +172,7 @@ def encoder_spec(preset: str, model: str | None, pretrained: str | None, precisi
         raise UserError(f"--model {model} names its own weights; leave out --pretrained")
     if model and not pretrained and not names_its_weights(model):
         raise UserError("--model needs --pretrained: which weights it is to load (a tag or a file)")
-    chosen = {"model": model, "pretrained": pretrained}
+    chosen = {"model": model, "pretrained": pretrained, "trust_weights": trust}
     return replace(ENCODERS[preset], precision=precision, **{key: value for key, value in chosen.items() if value})
 
 

@@ -7,7 +7,7 @@ import click
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import RunError, UserError
 from unimos_pipe.cache.layout import default_cache
-from unimos_pipe.cli.options import device_option, folder_option
+from unimos_pipe.cli.options import device_option, folder_option, trust_option
 from unimos_pipe.data.manifest import load_spec
 
 
@@ -42,6 +42,7 @@ from unimos_pipe.data.manifest import load_spec
 @click.option(
     "--weights", type=click.Path(path_type=Path), metavar="FILE", help="The encoder's weights, if they were a file."
 )
+@trust_option
 @click.option("--dataset", metavar="NAME|FILE.toml", help="With --domain: the data set's spec, if it is your own.")
 @folder_option(
     "--cache",
@@ -60,6 +61,7 @@ def predict(
     out: Path,
     top: int,
     weights: Path | None,
+    trust_weights: bool,
     dataset: str | None,
     cache: Path | None,
     batch_size: int,
@@ -92,7 +94,7 @@ def predict(
         return
     files, names = list_images(sources)
     model = load(run_folder, device)
-    model.encoder(weights)
+    model.encoder(weights, trust=trust_weights)
     with output.progress("predict", len(files), "images") as advance:
         unreadable = predict_images(
             model, files, names, out, top=top, batch_size=batch_size, workers=workers, on_rows=advance

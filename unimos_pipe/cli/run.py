@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unimos_pipe.base.config import ENCODERS
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.cache.layout import default_cache, encoder_folders, find_encoder_folder
@@ -18,9 +17,11 @@ from unimos_pipe.cli.options import (
     cache_option,
     data_root_options,
     device_option,
+    encoder_spec,
     lockstep_option,
     protocol_option,
     runs_option,
+    trust_option,
 )
 from unimos_pipe.cli.report import missing_packages, write_report
 from unimos_pipe.cli.sweep import sweep_features
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @data_root_options
 @cache_option
 @click.option("--pretrained", metavar="TAG|FILE", help="Weights of the encoder, instead of the preset's.")
+@trust_option
 @click.option("--seeds", type=click.IntRange(1), help="Seeds per pair, instead of the recipe's.")
 @protocol_option
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that decode images.")
@@ -51,6 +53,7 @@ def run(
     strict_counts: bool,
     cache: Path | None,
     pretrained: str | None,
+    trust_weights: bool,
     seeds: int | None,
     protocol: str | None,
     workers: int,
@@ -75,8 +78,9 @@ def run(
     chosen, spec = load_recipe(recipe)
     chosen = replace(chosen, seeds=seeds or chosen.seeds, protocol=spec.protocol(protocol or chosen.protocol or None))
     preset = chosen.encoder or spec.encoder
-    encoder = replace(ENCODERS[preset], pretrained=pretrained or ENCODERS[preset].pretrained)
+    encoder = encoder_spec(preset, None, pretrained, "fp32", trust_weights)
     words = ["--dataset", chosen.dataset, "--encoder", preset, *(["--pretrained", pretrained] if pretrained else [])]
+    words += ["--trust-weights"] * trust_weights
     data = DataOptions(
         spec,
         encoder,

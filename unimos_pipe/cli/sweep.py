@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unimos_pipe.base.config import ENCODERS
 from unimos_pipe.base.console import Output
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.files import only_one, writable_folder, write_text
 from unimos_pipe.cache.layout import default_cache, find_encoder_folder
 from unimos_pipe.cli.options import (

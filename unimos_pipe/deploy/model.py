@@ -97,16 +97,18 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         weight = inference_weight(epoch, self.method.eval)
         return (weight * vac + (1 - weight) * lac).softmax(-1), vac.softmax(-1), lac.softmax(-1)
 
-    def encoder(self, weights: Path | None = None) -> ClipEncoder:
+    def encoder(self, weights: Path | None = None, *, trust: bool = False) -> ClipEncoder:
         """The frozen encoder the model was trained on, loaded at the first call and checked against its fingerprint.
 
         Args:
             weights: a weights file, where they were no open_clip tag's.
+            trust: whether it may be a TorchScript archive that is not OpenAI's.
         Raises:
             UserError: the weights are not here, or are not those the model was trained on.
         """
         if self._encoder is None:
-            found = ClipEncoder(recorded_spec(self.identity, self.settings["encoder_id"], weights), self.device)
+            spec = recorded_spec(self.identity, self.settings["encoder_id"], weights, trust=trust)
+            found = ClipEncoder(spec, self.device)
             if difference := differing_field(found.identity, self.identity):
                 field, got, wanted = difference
                 raise UserError(

@@ -16,6 +16,8 @@ _PUBLIC = {
     "load": "unimos_pipe.deploy.model",
     "AdaptedModel": "unimos_pipe.deploy.model",
     "EncoderSpec": "unimos_pipe.base.config",
+    "task_from_arrays": "unimos_pipe.methods.arrays",
+    "UniMoSClassifier": "unimos_pipe.deploy.estimator",
 }
 __all__ = ["__version__", *_PUBLIC]
 

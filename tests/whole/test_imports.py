@@ -14,7 +14,7 @@ DOORS = {
     "h5py": {"cache/shard"},
     "rich": {"base/console"},
     "PIL": {"data/decode"},
-    "sklearn": {"adapt/baselines", "report/gap"},
+    "sklearn": {"adapt/baselines", "deploy/estimator", "report/gap"},
     "ray": {"base/engine"},
     "matplotlib": {"report/figures"},
     "jinja2": {"report/page"},

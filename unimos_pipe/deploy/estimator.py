@@ -60,7 +60,7 @@ class UniMoSClassifier(ClassifierMixin, BaseEstimator):
                 target too.
         Raises:
             ValueError: arrays that do not fit each other, fewer than two classes, or fewer than two rows of a domain.
-            UserError, RunError: unknown settings; training that diverged.
+            UserError: unknown settings, or text of another shape. RunError: training that diverged.
         """
         X, y = validate_data(self, X, y, dtype=np.float64)  # noqa: N806
         domain = np.ones(len(X)) if sample_domain is None else np.asarray(sample_domain)
@@ -78,8 +78,8 @@ class UniMoSClassifier(ClassifierMixin, BaseEstimator):
         method = method_spec(self.variant, {"train.precision": "fp64", **(self.settings or {})}, "settings")
         task = task_from_arrays((X[source], y[source]), X[target], self.text, list(self.classes_), dtype=torch.float64)
         trainer = Trainer([seeded_run(task, method, self.random_state)])
-        for _ in trainer.train():
-            pass
+        for _, records in trainer.train():
+            list(records)  # an epoch is over when its records are made
         if trainer.failures:
             raise RunError(trainer.failures[0])
         self.method_ = method

@@ -11,20 +11,20 @@ from unimos_pipe.methods.arrays import task_from_arrays
 
 pytest.importorskip("sklearn", minversion="1.6")
 SMALL = {
-    "train.epochs": 4,
-    "train.max_steps": 40,
+    "train.epochs": 3,
+    "train.max_steps": 15,
     "heads.bottleneck_dim": 16,
     "heads.weight_hidden": 8,
     "heads.discriminator_hidden": 8,
 }
-REASONS = {}  # of scikit-learn's checks that are not met
 
 
 def small(**options):
     return unimos_pipe.UniMoSClassifier(settings=SMALL, **options)
 
 
-def test_scikit_learns_checks_pass_but_for_those_named():
+@pytest.mark.slow
+def test_scikit_learns_checks_pass():
     from sklearn.utils.estimator_checks import check_estimator
 
     results = check_estimator(small(), on_skip=None, on_fail=None)
@@ -32,8 +32,7 @@ def test_scikit_learns_checks_pass_but_for_those_named():
         result["check_name"]: str(result["exception"])[-400:] for result in results if result["status"] == "failed"
     }
     assert len(results) > 40
-    assert failed.keys() == REASONS.keys(), failed
-    assert len(REASONS) <= 5
+    assert not failed
 
 
 @pytest.mark.parametrize("name", ["make_shifted_datasets", "make_shifted_blobs"])
@@ -54,11 +53,8 @@ def test_skadas_cross_validation_runs_it(name):
         SourceTargetShuffleSplit(n_splits=2, random_state=0),
         StratifiedDomainShuffleSplit(2, random_state=0),
     ):
-        for scoring in (None, "accuracy"):
-            found = cross_validate(
-                small(), x, y, cv=splitter, params={"sample_domain": domain}, scoring=scoring, error_score="raise"
-            )
-            assert len(found["test_score"]) == 2 and (found["test_score"] >= 0).all()
+        found = cross_validate(small(), x, y, cv=splitter, params={"sample_domain": domain}, error_score="raise")
+        assert len(found["test_score"]) == 2 and (found["test_score"] > 0.3).all()
 
 
 def blobs(seed: int, turn: float) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +71,7 @@ def test_target_labels_are_never_looked_at_and_a_seed_is_a_model():
     masked = small().fit(x, np.concatenate([ys, np.full(60, -1)]), sample_domain=domain)
     told = small().fit(x, np.concatenate([ys, yt]), domain)
     assert np.array_equal(masked.predict_proba(xt), told.predict_proba(xt))
-    assert masked.classes_.tolist() == [0, 1, 2] and masked.score(xt, yt) == 1.0
+    assert masked.classes_.tolist() == [0, 1, 2] and masked.score(xt, yt) >= 0.9
     assert np.allclose(masked.predict_proba(xt).sum(1), 1)
     other = small(random_state=1).fit(x, np.concatenate([ys, yt]), domain)
     assert not np.array_equal(other.predict_proba(xt), told.predict_proba(xt))
@@ -87,7 +83,7 @@ def test_text_takes_the_place_of_class_means():
     names = np.array(["bar", "circle", "square"])
     x, domain = np.concatenate([xs, xt]), np.repeat([1, -1], 60)
     found = small(text=text).fit(x, np.concatenate([names[ys], names[yt]]), domain)
-    assert np.allclose(found.text_.numpy(), text) and found.score(xt, names[yt]) == 1.0
+    assert np.allclose(found.text_.numpy(), text) and found.score(xt, names[yt]) >= 0.9
     with pytest.raises(UserError, match=r"the text features: expected 3 rows, one a class, got 2"):
         small(text=text[:2]).fit(xs, ys)
 

@@ -30,6 +30,8 @@ _HOMES = {
     "bench.adapt": ("bench_adapt",),
     "base.console": ("Output",),
     "base.config": ("EncoderSpec",),
+    "methods.arrays": ("task_from_arrays",),
+    "deploy.estimator": ("UniMoSClassifier",),
     "base.engine": ("Compute", "RayOptions"),
 }
 _PUBLIC = {name: f"unimos_pipe.{home}" for home, names in _HOMES.items() for name in names}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unimos_pipe.adapt.forecast import Rows, expected_rows, training_seconds
-from unimos_pipe.base.config import ENCODERS
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.extract.encoder import encoder_speed
 from unimos_pipe.runs.recipe import load_recipe

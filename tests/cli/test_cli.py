@@ -253,12 +253,13 @@ def test_a_cache_that_cannot_be_written(cli, tmp_path):
 
 
 def test_no_network_and_no_local_weights(cli, miniature, tmp_path, monkeypatch):
-    from unimos_pipe.extract import weights
+    from unimos_pipe.extract import hub
 
-    def unreachable(tag):
+    def unreachable(url, timeout):
         raise OSError("Temporary failure in name resolution")
 
-    monkeypatch.setattr(weights, "download_pretrained", unreachable)
+    monkeypatch.setattr(hub, "at_hand", lambda wanted: None)
+    monkeypatch.setattr(hub, "get_hf_file_metadata", unreachable)
     args = ("extract", *miniature.args(tmp_path / "cache"), "--all", "--data-root", miniature.root)
     answer = cli(*args, "--encoder", "RN50")
     assert (answer.code, answer.err) == (

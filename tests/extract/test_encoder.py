@@ -10,7 +10,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 from torch.nn.functional import cosine_similarity, normalize
 
-from unimos_pipe.base.config import ENCODERS
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.data.decode import decode
 from unimos_pipe.data.scan import unpack_embedded
 from unimos_pipe.extract import encoder

@@ -16,7 +16,8 @@ import torch
 from conftest import draw
 from PIL import Image
 
-from unimos_pipe.base.config import ENCODERS, EncoderSpec, fingerprint
+from unimos_pipe.base.config import EncoderSpec, fingerprint
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
 from unimos_pipe.cache.identity import EncoderIdentity, ImageIdentity, TextIdentity, encoder_id
 from unimos_pipe.cache.layout import found_shards, text_path
@@ -256,13 +257,13 @@ def test_a_model_folder_is_an_encoder(encoder, tmp_path):
 
 
 def test_a_hub_model_out_of_reach_says_which_file_to_bring(monkeypatch):
-    from unimos_pipe.extract import weights as module
+    from unimos_pipe.extract import hub
 
-    def unreachable(name):
+    def unreachable(url, timeout):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(module, "download_pretrained_from_hf", unreachable)
-    monkeypatch.setattr(module.open_clip, "get_model_config", lambda name: {})
+    monkeypatch.setattr(hub, "at_hand", lambda wanted: None)
+    monkeypatch.setattr(hub, "get_hf_file_metadata", unreachable)
     with pytest.raises(UserError) as caught:
         ClipEncoder(EncoderSpec("hf-hub:owner/name"), CPU)
     assert str(caught.value) == (

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import unimos_pipe
-from unimos_pipe.base.config import ENCODERS
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.report.make import missing_packages
 

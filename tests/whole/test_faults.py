@@ -21,7 +21,7 @@ import pytest
 import torch
 from conftest import draw
 
-from unimos_pipe.base.config import ENCODERS
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
 from unimos_pipe.cache.layout import found_shards
 from unimos_pipe.cache.store import FeatureStore

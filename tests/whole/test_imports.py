@@ -10,17 +10,17 @@ PACKAGE = Path(__file__).parents[2] / "unimos_pipe"
 TORCHLESS = {"data", "cache", "runs", "report"}
 APART = {"methods", "extract", "report"}  # know nothing of each other
 DOORS = {
-    "open_clip": {"extract/encoder", "extract/weights"},
+    "open_clip": {"extract/checkpoint", "extract/encoder", "extract/tokens", "extract/weights"},
     "h5py": {"cache/shard"},
     "rich": {"base/console"},
     "PIL": {"data/decode"},
     "pillow_heif": {"data/decode"},
-    "sklearn": {"adapt/baselines", "report/gap"},
+    "sklearn": {"adapt/baselines", "deploy/estimator", "report/gap"},
     "ray": {"base/engine"},
     "matplotlib": {"report/figures"},
     "jinja2": {"report/page"},
     "onnxruntime": {"deploy/export"},
-    "huggingface_hub": {"deploy/model"},
+    "huggingface_hub": {"deploy/model", "extract/hub"},
 }
 
 

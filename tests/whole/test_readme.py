@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import draw
 
-from unimos_pipe.base import config
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.data.manifest import load_spec
 
 README = Path(__file__).parents[2] / "README.md"
@@ -53,8 +53,8 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("UNIMOS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    for name, preset in config.ENCODERS.items():
-        monkeypatch.setitem(config.ENCODERS, name, replace(config.ENCODERS["tiny"], precision=preset.precision))
+    for name, preset in ENCODERS.items():
+        monkeypatch.setitem(ENCODERS, name, replace(ENCODERS["tiny"], precision=preset.precision))
     return tmp_path
 
 

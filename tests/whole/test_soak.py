@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from unimos_pipe.base.config import ENCODERS
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.cache.identity import encoder_id
 from unimos_pipe.cache.layout import found_shards
 from unimos_pipe.cache.shard import read_image_shard
@@ -83,7 +83,7 @@ import resource, sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
-from unimos_pipe.base.config import ENCODERS
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.domain import extract_images
 from unimos_pipe.data.manifest import load_spec

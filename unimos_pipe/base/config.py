@@ -27,15 +27,7 @@ class EncoderSpec:
     model: str = option("RN50-quickgelu", "open_clip model name")
     pretrained: str = option("openai", "open_clip weights tag, or a path to a weights file")
     precision: str = option("fp32", "arithmetic of the encoder", choices=("fp32", "fp16", "bf16", "auto"))
-
-
-ENCODERS = {
-    "tiny": EncoderSpec("tinyclip-r24-64", "embedded"),
-    "RN50": EncoderSpec("RN50-quickgelu", "openai"),
-    "RN101": EncoderSpec("RN101-quickgelu", "openai"),
-    "ViT-B-16": EncoderSpec("ViT-B-16-quickgelu", "openai"),
-    "ViT-L-14": EncoderSpec("ViT-L-14-quickgelu", "openai"),
-}
+    trust_weights: bool = option(False, "load a TorchScript archive of unknown origin, which can run code")
 
 
 @dataclass(frozen=True)

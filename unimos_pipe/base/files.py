@@ -221,3 +221,9 @@ def refuse_foreign_file(target: Path, begins: str, what: str, option: str) -> No
         raise UserError(f"cannot write {target}: {error.strerror}; choose another {option}") from None
     if head and head != begins.encode():
         raise UserError(f"{target} is not {what} that this tool wrote and is left alone; choose another {option}")
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

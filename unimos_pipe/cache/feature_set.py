@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unimos_pipe.base.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, PromptSpec, build
+from unimos_pipe.base.config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.cache.identity import names_its_weights
 from unimos_pipe.cache.layout import default_cache, encoder_folders, find_encoder_folder
@@ -14,6 +15,8 @@ from unimos_pipe.data.manifest import DatasetSpec, load_spec
 
 if TYPE_CHECKING:
     from unimos_pipe.cache.store import FeatureStore
+
+TRUST = [("--trust-weights",)]  # the command's option for an encoder with trust_weights
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def feature_set(
     if isinstance(encoder, EncoderSpec):
         options = [("--model", encoder.model)]
         options += [] if names_its_weights(encoder.model) else [("--pretrained", encoder.pretrained)]
+    options += TRUST if chosen.trust_weights else []
     options += [("--template", text) for text in templates if tuple(templates) != (DEFAULT_TEMPLATE,)]
     options += [("--word", f"{domain}={word}") for domain, word in (words or {}).items()]
     return FeatureSet(
@@ -106,11 +110,11 @@ def preset(name: str) -> EncoderSpec:
     return ENCODERS[name]
 
 
-def with_weights(encoder: EncoderSpec, pretrained: str | None) -> EncoderSpec:
-    """An encoder with other weights, a tag or a file; None keeps its own."""
-    return replace(encoder, pretrained=pretrained) if pretrained else encoder
+def with_weights(encoder: EncoderSpec, pretrained: str | None, trust: bool = False) -> EncoderSpec:
+    """An encoder with other weights, a tag or a file (None keeps its own); ``trust`` opens any TorchScript archive."""
+    return replace(encoder, pretrained=pretrained or encoder.pretrained, trust_weights=trust)
 
 
-def extract_command(dataset: str, options: Sequence[tuple[str, str]] = ()) -> str:
+def extract_command(dataset: str, options: Sequence[tuple[str, ...]] = ()) -> str:
     """The command line of stage one for a data set, without its domains."""
     return shlex.join(["unimos-pipe", "extract", "--dataset", dataset, *(part for pair in options for part in pair)])

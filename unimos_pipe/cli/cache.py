@@ -10,7 +10,7 @@ from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import PipeError, UserError, listing
 from unimos_pipe.cache.care import clear
 from unimos_pipe.cache.layout import default_cache
-from unimos_pipe.cli.options import cache_option, device_option, folder_option
+from unimos_pipe.cli.options import cache_option, device_option, encoder_spec, folder_option, trust_option
 
 CLOSE = 0.999  # between stored float16 features and the same images encoded again
 
@@ -50,6 +50,7 @@ def _size(count: int) -> str:
 @click.option("--deep", is_flag=True, help="Also check the images' list, and encode a sample again and compare.")
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Images for --deep, as for extract.")
 @click.option("--pretrained", metavar="TAG|FILE", help="Weights for --deep, if not the preset's.")
+@trust_option
 @click.option("--model", metavar="NAME", help="open_clip model for --deep, if not the preset's.")
 @click.option("--encoder", metavar="NAME", help="Encoder preset for --deep. Default: the data set's.")
 @click.option("--images", type=click.IntRange(1), default=64, show_default=True, help="Sample of --deep per domain.")
@@ -62,6 +63,7 @@ def verify(
     deep: bool,
     data_root: Path | None,
     pretrained: str | None,
+    trust_weights: bool,
     model: str | None,
     encoder: str | None,
     images: int,
@@ -80,9 +82,7 @@ def verify(
     verified = unimos_pipe.verify_cache(folder, spec and spec.name, watch=output)
     found, problems = verified.entries, list(verified.problems)
     if deep:
-        from unimos_pipe.cli.options import encoder_spec
-
-        chosen = encoder_spec(encoder or spec.encoder, model, pretrained, "fp32")
+        chosen = encoder_spec(encoder or spec.encoder, model, pretrained, "fp32", trust_weights)
         problems += _deep_faults(output, spec, chosen, found, folder, data_root, device, images)
     for problem in problems:
         output.result(problem)

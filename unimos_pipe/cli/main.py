@@ -16,6 +16,7 @@ from unimos_pipe.cli.bench import bench
 from unimos_pipe.cli.cache import cache
 from unimos_pipe.cli.demo import demo
 from unimos_pipe.cli.door import Terminated, tell
+from unimos_pipe.cli.encoder import encoder
 from unimos_pipe.cli.export import export
 from unimos_pipe.cli.extract import extract
 from unimos_pipe.cli.manifest import manifest
@@ -78,5 +79,5 @@ def main(ctx: click.Context, quiet: bool, verbose: bool) -> None:
     ctx.obj = Output(-1 if quiet else int(verbose))
 
 
-for command in (extract, adapt, sweep, run, report, predict, export, demo, manifest, cache, bench):
+for command in (extract, adapt, sweep, run, report, predict, export, demo, manifest, encoder, cache, bench):
     main.add_command(command)

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.config import ENCODERS
 from unimos_pipe.base.console import Output
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import RunError, listing
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.data.scan import layout

@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, PromptSpec, build
+from unimos_pipe.base.config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.engine import Compute, RayOptions
 from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.cache.feature_set import FeatureSet, extract_command
+from unimos_pipe.cache.feature_set import TRUST, FeatureSet, extract_command
 from unimos_pipe.cache.identity import names_its_weights
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.data.manifest import PROTOCOLS, load_spec
@@ -56,12 +57,19 @@ cache_option = folder_option(
 )
 runs_option = folder_option("--runs", "runs_folder", default=Path("runs"), help="Where run folders go.")
 
+trust_option = click.option(
+    "--trust-weights",
+    is_flag=True,
+    help="Open a weights file that is a TorchScript archive though it is not OpenAI's: it can run code.",
+)
+
 
 def _features(
     dataset: str,
     encoder: str | None,
     model: str | None,
     pretrained: str | None,
+    trust_weights: bool,
     precision: str,
     templates: tuple[str, ...],
     words: tuple[str, ...],
@@ -69,11 +77,11 @@ def _features(
     encoder_id: str | None = None,
 ) -> FeatureSet:
     spec = load_spec(dataset).with_words(dict(_word(text) for text in words))
-    chosen = encoder_spec(encoder or spec.encoder, model, pretrained, precision)
+    chosen = encoder_spec(encoder or spec.encoder, model, pretrained, precision, trust_weights)
     template_list = build(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
     given = [("--encoder", encoder), ("--model", model), ("--pretrained", pretrained)]
     given += [("--template", text) for text in templates] + [("--word", text) for text in words]
-    command = extract_command(dataset, [(name, value) for name, value in given if value])
+    command = extract_command(dataset, [*[pair for pair in given if pair[1]], *(TRUST if trust_weights else [])])
     return FeatureSet(spec, chosen, template_list, cache or default_cache(), command, encoder_id)
 
 
@@ -94,6 +102,7 @@ features_options = grouped(
     click.option(
         "--pretrained", metavar="TAG|FILE", help="open_clip weights tag or a local file, instead of the preset's."
     ),
+    trust_option,
     click.option(
         "--precision",
         type=click.Choice(["fp32", "fp16", "bf16", "auto"]),
@@ -144,7 +153,9 @@ protocol_option = click.option(
 )
 
 
-def encoder_spec(preset: str, model: str | None, pretrained: str | None, precision: str) -> EncoderSpec:
+def encoder_spec(
+    preset: str, model: str | None, pretrained: str | None, precision: str, trust: bool = False
+) -> EncoderSpec:
     """The spec of a preset with its model or weights replaced. Raises UserError for an unknown preset."""
     if preset not in ENCODERS:
         raise UserError(
@@ -154,7 +165,7 @@ def encoder_spec(preset: str, model: str | None, pretrained: str | None, precisi
         raise UserError(f"--model {model} names its own weights; leave out --pretrained")
     if model and not pretrained and not names_its_weights(model):
         raise UserError("--model needs --pretrained: which weights it is to load (a tag or a file)")
-    chosen = {"model": model, "pretrained": pretrained}
+    chosen = {"model": model, "pretrained": pretrained, "trust_weights": trust}
     return replace(ENCODERS[preset], precision=precision, **{key: value for key, value in chosen.items() if value})
 
 
@@ -221,12 +232,19 @@ def _recipe(
     recipe: str,
     cache: Path | None,
     pretrained: str | None,
+    trust_weights: bool,
     seeds: int | None,
     protocol: str | None,
     encoder_id: str | None = None,
 ) -> BoundRecipe:
     return bind_recipe(
-        recipe, cache=cache, pretrained=pretrained, encoder_id=encoder_id, seeds=seeds, protocol=protocol
+        recipe,
+        cache=cache,
+        pretrained=pretrained,
+        trust=trust_weights,
+        encoder_id=encoder_id,
+        seeds=seeds,
+        protocol=protocol,
     )
 
 
@@ -236,6 +254,7 @@ recipe_options = grouped(
     click.argument("recipe", metavar="RECIPE"),
     cache_option,
     click.option("--pretrained", metavar="TAG|FILE", help="Weights of the encoder, instead of the preset's."),
+    trust_option,
     click.option("--seeds", type=click.IntRange(1), help="Seeds per pair, instead of the recipe's."),
     protocol_option,
 )

@@ -7,11 +7,13 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.cli.options import device_option, folder_option, grouped
+from unimos_pipe.cli.options import device_option, folder_option, grouped, trust_option
 
 
-def _answering(top: int, batch_size: int, workers: int, weights: Path | None) -> "unimos_pipe.AnswerOptions":
-    return unimos_pipe.AnswerOptions(top, batch_size, workers, weights)
+def _answering(
+    top: int, batch_size: int, workers: int, weights: Path | None, trust_weights: bool
+) -> "unimos_pipe.AnswerOptions":
+    return unimos_pipe.AnswerOptions(top, batch_size, workers, weights, trust_weights)
 
 
 answer_options = grouped(
@@ -29,6 +31,7 @@ answer_options = grouped(
     click.option(
         "--weights", type=click.Path(path_type=Path), metavar="FILE", help="The encoder's weights, if they were a file."
     ),
+    trust_option,
     click.option(
         "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images per encoder call."
     ),

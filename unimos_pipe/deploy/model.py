@@ -19,14 +19,13 @@ from unimos_pipe.base.errors import UserError, listing, shown
 from unimos_pipe.cache.identity import EncoderIdentity
 from unimos_pipe.cache.shard import differing_field
 from unimos_pipe.data.decode import Picture
+from unimos_pipe.deploy.answering import branch_probabilities
 from unimos_pipe.deploy.card import card_text
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.images import read_batches
 from unimos_pipe.extract.weights import recorded_spec
 from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.methods.unimos.heads import Heads, parameter_shapes
-from unimos_pipe.methods.unimos.pseudo_labels import branch_logits
-from unimos_pipe.methods.unimos.schedules import inference_weight
 from unimos_pipe.runs.folder import HEADS, RESULT
 from unimos_pipe.runs.stored import read_run
 
@@ -95,21 +94,20 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
 
     def probabilities(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(n, D) unit-norm rows -> (n, K) probabilities of ensemble, VAC and LAC."""
-        epoch = self.method.train.epochs - 1
-        vac, lac, _ = branch_logits(self.heads, x, self.text, epoch, self.method.eval)
-        weight = inference_weight(epoch, self.method.eval)
-        return (weight * vac + (1 - weight) * lac).softmax(-1), vac.softmax(-1), lac.softmax(-1)
+        return branch_probabilities(self.heads, x, self.text, self.method)
 
-    def encoder(self, weights: Path | None = None) -> ClipEncoder:
+    def encoder(self, weights: Path | None = None, *, trust: bool = False) -> ClipEncoder:
         """The frozen encoder the model was trained on, loaded at the first call and checked against its fingerprint.
 
         Args:
             weights: a weights file, where they were no open_clip tag's.
+            trust: whether it may be a TorchScript archive that is not OpenAI's.
         Raises:
             UserError: the weights are not here, or are not those the model was trained on.
         """
         if self._encoder is None:
-            found = ClipEncoder(recorded_spec(self.identity, self.settings["encoder_id"], weights), self.device)
+            spec = recorded_spec(self.identity, self.settings["encoder_id"], weights, trust=trust)
+            found = ClipEncoder(spec, self.device)
             if difference := differing_field(found.identity, self.identity):
                 field, got, wanted = difference
                 raise UserError(

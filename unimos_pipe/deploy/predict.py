@@ -28,6 +28,7 @@ class AnswerOptions:
     batch_size: int = 64  # images per encoder call
     workers: int = 2  # processes that decode; 0 decodes in this one
     weights: Path | None = None  # the encoder's, if they were a file
+    trust: bool = False  # whether that may be a TorchScript archive that is not OpenAI's, which can run code
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def predict(
     files, names, notes = list_images([Path(source) for source in images])
     model = load(run, device)
     refuse_too_many(options.top, model.classes)
-    model.encoder(options.weights)
+    model.encoder(options.weights, trust=options.trust)
     for note in notes:
         watch.warn(note)
     with watch.progress("predict", len(files), "images") as advance:

@@ -3,7 +3,6 @@
 import json
 import platform
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -15,20 +14,21 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
-from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transform import MaybeConvertMode
-from safetensors import SafetensorError
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor, v2
 
 from unimos_pipe.base.config import EncoderSpec
 from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.files import file_sha256
 from unimos_pipe.base.memory import keep_freed_memory
 from unimos_pipe.cache.identity import EncoderIdentity, names_its_weights
 from unimos_pipe.data.decode import DECODER
+from unimos_pipe.extract.checkpoint import load_weights
 from unimos_pipe.extract.images import readable_sample
 from unimos_pipe.extract.sentences import tokens_of
-from unimos_pipe.extract.weights import EMBEDDED, file_sha256, find_weights, quiet_logging, refuse_wrong_activation
+from unimos_pipe.extract.tokens import load_tokenizer
+from unimos_pipe.extract.weights import EMBEDDED, find_weights, preprocessing, quiet_logging, refuse_wrong_activation
 
 CACHED_PIXELS = 8 * 224 * 224
 ENCODER_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -67,9 +67,8 @@ class ClipEncoder:
         config = _config(spec.model)
         activation = "QuickGELU" if config.get("quick_gelu") else "GELU"
         refuse_wrong_activation(spec, weights, sha256, activation)
+        self.tokenizer = load_tokenizer(spec.model, config["text_cfg"])
         model, transform = plain_model(spec, weights, device)
-        with quiet_logging():
-            self.tokenizer = open_clip.get_tokenizer(spec.model)
         if device.type == "cpu":
             keep_freed_memory()
         self.model = _frozen(model)
@@ -128,24 +127,21 @@ class ClipEncoder:
 
 def plain_model(spec: EncoderSpec, weights: Path, device: torch.device) -> tuple[torch.nn.Module, Compose]:
     """open_clip's model and evaluation transform as they come. Raises UserError if the weights do not fit."""
+    prepared = {f"image_{key}": value for key, value in preprocessing(spec).items()}
     with quiet_logging():
         try:
-            # Weights come from the hashed file itself; a tag's own preprocessing is passed along with it.
-            tag = get_pretrained_cfg(spec.model, spec.pretrained)
             model, _, transform = open_clip.create_model_and_transforms(
                 spec.model,
-                pretrained=str(weights),
+                load_weights=False,  # they come from the hashed file itself
+                pretrained_text=False,
                 precision=spec.precision,
                 device=device,
-                weights_only=True,
-                image_mean=tag.get("mean"),
-                image_std=tag.get("std"),
-                image_interpolation=tag.get("interpolation"),
-                image_resize_mode=tag.get("resize_mode"),
+                **prepared,
             )
-        except (RuntimeError, KeyError, ValueError, OSError, zipfile.BadZipFile, SafetensorError) as error:
+        except (RuntimeError, KeyError, ValueError, TypeError, OSError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise UserError(f"weights {weights} do not load into {spec.model}: {reason}") from None
+            raise UserError(f"model {spec.model} cannot be built: {reason}") from None
+        load_weights(model, spec.model, weights, trust=spec.trust_weights)
     return model, transform
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from unimos_pipe.cache.feature_set import FeatureSet, extract_command, preset, with_weights
+from unimos_pipe.cache.feature_set import TRUST, FeatureSet, extract_command, preset, with_weights
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.data.manifest import DatasetSpec
 from unimos_pipe.runs.recipe import Recipe, check_recipe, load_recipe
@@ -27,6 +27,7 @@ def bind_recipe(
     *,
     cache: Path | None = None,
     pretrained: str | None = None,
+    trust: bool = False,
     encoder_id: str | None = None,
     seeds: int | None = None,
     protocol: str | None = None,
@@ -37,6 +38,7 @@ def bind_recipe(
         recipe: a known recipe's name, a ``.toml`` file, or a recipe.
         cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
         pretrained: weights (a tag or a file) of its encoder, instead of the preset's.
+        trust: whether they may be a TorchScript archive that is not OpenAI's, which can run code.
         encoder_id: the features' folder in the cache, where several fit.
         seeds, protocol: instead of the recipe's.
     Raises:
@@ -48,8 +50,8 @@ def bind_recipe(
         recipe, spec = load_recipe(str(recipe))
     recipe = replace(recipe, seeds=seeds or recipe.seeds, protocol=spec.protocol(protocol or recipe.protocol or None))
     name = recipe.encoder or spec.encoder
-    options = [("--encoder", name), *([("--pretrained", pretrained)] if pretrained else [])]
-    encoder = with_weights(preset(name), pretrained)
+    options = [("--encoder", name), *([("--pretrained", pretrained)] if pretrained else []), *(TRUST if trust else [])]
+    encoder = with_weights(preset(name), pretrained, trust)
     command = extract_command(recipe.dataset, options)
     return BoundRecipe(
         recipe, FeatureSet(spec, encoder, recipe.templates, cache or default_cache(), command, encoder_id)

@@ -11,7 +11,6 @@ from typing import Any
 
 from unimos_pipe.base.config import (
     DEFAULT_TEMPLATE,
-    ENCODERS,
     VARIANTS,
     MethodSpec,
     collect,
@@ -20,6 +19,7 @@ from unimos_pipe.base.config import (
     option,
     option_fields,
 )
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import UserError, listing, shown
 from unimos_pipe.data.manifest import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.data.prompts import write_prompts

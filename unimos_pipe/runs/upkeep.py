@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unimos_pipe.base.config import ENCODERS
+from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import listing
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.care import ENCODER_FOLDER, Entry, Waste, entries, faults, waste

@@ -8,7 +8,6 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import PipeError, UserError, listing
-from unimos_pipe.cache.care import clear
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.options import cache_option, device_option, folder_option
 
@@ -162,7 +161,7 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     if not yes and not click.confirm(f"Remove these {len(found)}, {total}?", err=True):
         output.result("nothing removed")
         return
-    busy = [item.path for item in found if not clear(folder, item)]
+    busy = unimos_pipe.prune_cache(found, folder)
     if busy:
         output.warn(f"in use by another process and left alone: {listing(busy)}")
     output.result(f"{len(found) - len(busy)} removed")

@@ -56,7 +56,7 @@ def found_shards(folder: Path) -> list[tuple[int, int, Path]]:
 def text_path(encoder_folder: Path, word: str, identity: TextIdentity) -> Path:
     """The text shard of a domain word: readable, and unique to class names and prompts as written."""
     key = fingerprint([identity.class_names, identity.prompts])[:12]
-    return encoder_folder / "text" / f"{slug(word)}-{key}.h5"
+    return encoder_folder / "text" / f"{slug(word)[:80]}-{key}.h5"
 
 
 def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:

@@ -1,7 +1,5 @@
 """A data set of one's own: folders of images become a spec (TOML) and one manifest (CSV) per domain."""
 
-import csv
-import io
 import json
 import os
 from dataclasses import dataclass
@@ -10,9 +8,10 @@ from pathlib import Path
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import refuse_foreign_file, write_text
 from unimos_pipe.base.locks import only_one
-from unimos_pipe.data.listfiles import ListedRow, read_csv
+from unimos_pipe.data.images import find_images, left_out
+from unimos_pipe.data.listfiles import ListedRow, csv_text, read_csv
 from unimos_pipe.data.manifest import DatasetSpec, check_spec
-from unimos_pipe.data.scan import class_folders, file_size, image_files, not_utf8
+from unimos_pipe.data.scan import file_size, loose_images, not_utf8, unlisted
 
 FIRST_LINE = "# A data set of one's own, for --dataset."
 HEADER = ("path", "class")
@@ -44,18 +43,20 @@ class OwnDomain:
         return [] if self.labels in ("folders", "none") else [self.folder / self.labels, Path(self.labels)]
 
 
-def read_rows(domain: OwnDomain) -> list[ListedRow]:
-    """The domain's images, sorted, with class names ('' = none).
+def read_rows(domain: OwnDomain) -> tuple[list[ListedRow], list[str]]:
+    """The domain's images, sorted, with class names ('' = none), and lines about what was left out.
 
     Raises:
         UserError: no image, images without a label in the CSV (or the other way round), names that are not UTF-8.
     """
+    there = find_images(domain.folder)
+    notes = [left_out(domain.folder, there.left)]
     if domain.labels == "none":
-        rows = [ListedRow(path, "") for path in image_files(domain.folder)]
+        rows = [ListedRow(path, "") for path in there.paths]
     elif domain.labels == "folders":
-        names = class_folders(domain.folder)
-        rows = [ListedRow(f"{name}/{path}", name) for name in names for path in image_files(domain.folder / name)]
-        if not rows and image_files(domain.folder):
+        rows = [ListedRow(path, path.partition("/")[0]) for path in there.paths if "/" in path]
+        notes.append(loose_images(domain.folder, there.paths))
+        if not rows and there.paths:
             raise UserError(
                 f"domain {domain.name}: {domain.folder} holds images but no class folders",
                 expected="<class>/<image>",
@@ -63,22 +64,33 @@ def read_rows(domain: OwnDomain) -> list[ListedRow]:
             )
     else:
         beside, given = domain.label_files()
-        rows = read_csv(beside if beside.is_file() else given)
+        rows = read_csv(beside if beside.exists() else given)
+        rows = [ListedRow(row.path, row.label.strip()) for row in rows]
+        if more := unlisted(there.paths, [row.path for row in rows]):
+            notes.append(
+                f"{domain.folder}: {len(more)} image(s) that {domain.labels} does not list: {listing(more, 3)}"
+            )
+    told = [note for note in notes if note]
     if not rows:
-        raise UserError(f"domain {domain.name}: no images in {domain.folder}")
+        raise UserError("; ".join([f"domain {domain.name}: no images in {domain.folder}", *told]))
     if bad := not_utf8([row.path for row in rows]):
         raise UserError(f"{domain.folder}: file names that are not UTF-8: {listing(bad, 3)}; rename them")
     gone = [row.path for row in rows if file_size(domain.folder / row.path) is None]
     if gone:
         raise UserError(
-            f"domain {domain.name}: {len(gone)} image(s) missing in {domain.folder}, or links that lead nowhere: "
-            f"{listing(gone, 5)}"
+            f"domain {domain.name}: {len(gone)} image(s) missing in {domain.folder}, links that lead nowhere, or no "
+            f"files: {listing(gone, 5)}"
         )
-    return rows
+    return rows, told
 
 
-def write_dataset(out: Path, name: str, encoder: str, domains: list[OwnDomain], *, force: bool = False) -> DatasetSpec:
-    """Scan domains and write ``out`` (TOML) and, beside it, ``<out's stem>.<domain>.csv``; returns the spec.
+def write_dataset(
+    out: Path, name: str, encoder: str, domains: list[OwnDomain], *, force: bool = False
+) -> tuple[DatasetSpec, list[str]]:
+    """Scan domains and write ``out`` (TOML) and, beside it, ``<out's stem>.<domain>.csv``.
+
+    Returns:
+        The spec, and lines about what was left out.
 
     Raises:
         UserError: a domain given twice or unreadable, no labelled domain, a spec that would not be valid, or files of
@@ -88,7 +100,8 @@ def write_dataset(out: Path, name: str, encoder: str, domains: list[OwnDomain], 
         raise UserError("--domain: a name is given twice")
     tables = {domain.name: out.with_name(f"{out.stem}.{domain.name}.csv") for domain in domains}
     _refuse_existing(out, domains, tables, force)
-    rows = {domain.name: read_rows(domain) for domain in domains}
+    found = {domain.name: read_rows(domain) for domain in domains}
+    rows = {name: part for name, (part, _) in found.items()}
     classes = sorted({row.label for part in rows.values() for row in part} - {""})
     if not classes:
         raise UserError("no domain has labels; adaptation needs a labelled source, DIR:folders or DIR:FILE.csv")
@@ -109,9 +122,9 @@ def write_dataset(out: Path, name: str, encoder: str, domains: list[OwnDomain], 
     spec = check_spec(values, out)
     with only_one(out):
         for domain, part in rows.items():
-            write_text(tables[domain], _csv(part))
+            write_text(tables[domain], csv_text(part))
         write_text(out, _toml(values))
-    return spec
+    return spec, [note for _, notes in found.values() for note in notes]
 
 
 def _refuse_existing(out: Path, domains: list[OwnDomain], tables: dict[str, Path], force: bool) -> None:
@@ -130,14 +143,6 @@ def _place(folder: Path, base: Path) -> str:
     """A folder as the spec names it: relative when it lies below the spec's own folder, so that both can move."""
     folder, base = folder.resolve(), base.resolve()
     return os.path.relpath(folder, base) if folder.is_relative_to(base) else str(folder)
-
-
-def _csv(rows: list[ListedRow]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows((row.path, row.label) for row in rows)
-    return text.getvalue()
 
 
 def _toml(values: dict) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -26,6 +27,8 @@ from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.methods.unimos.heads import Heads, parameter_shapes
 from unimos_pipe.methods.unimos.pseudo_labels import branch_logits
 from unimos_pipe.methods.unimos.schedules import inference_weight
+from unimos_pipe.runs.folder import HEADS, RESULT
+from unimos_pipe.runs.stored import read_run
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 1
@@ -186,12 +189,12 @@ def load(folder: str | Path, device: str = "auto") -> AdaptedModel:
     folder = Path(folder)
     if (folder / WEIGHTS).is_file():
         return AdaptedModel(read_json(folder / CONFIG), read_tensors(folder / WEIGHTS), device)
-    if not (folder / "result.json").is_file():
+    if not (folder / RESULT).is_file():
         raise UserError(
             f"{folder} holds no model", expected=f"a finished run's folder, or one with {WEIGHTS}", got="neither"
         )
-    config = run_model_config(read_json(folder / "config.json"), read_json(folder / "result.json"))
-    return AdaptedModel(config, read_tensors(folder / "heads.safetensors"), device)
+    run = read_run(folder)
+    return AdaptedModel(run_model_config(run.config, run.result), load_tensors(run.content(HEADS)), device)
 
 
 def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,6 +280,8 @@ def _check_tensors(tensors: Mapping[str, Tensor], classes: int, method: MethodSp
     if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
         got = listing(sorted(str(kind).removeprefix("torch.") for kind in kinds))
         raise UserError("the model's tensors", expected="all float32, or all float64", got=got)
+    if strange := [name for name in (*wanted, "text_features") if not tensors[name].isfinite().all()]:
+        raise UserError("the model's tensors", expected="finite values", got=f"{strange[0]} with others")
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> str:

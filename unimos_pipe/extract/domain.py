@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from unimos_pipe.base.errors import RunError, StaleCacheError, listing
@@ -24,6 +25,7 @@ from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.prompts import clean_class_name, write_prompts
 from unimos_pipe.extract.encoder import Encoder
 from unimos_pipe.extract.encoding import Made, ShardJob, encode_shards, library_versions
+from unimos_pipe.extract.sentences import same_text
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,16 @@ def extract_text(
     wording: Sequence[str] | None = None,
     *,
     force: bool = False,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> bool:
     """Encode a domain word's prompts into a text shard; returns whether anything had to be encoded.
 
     The K class sentences of each template are encoded; several templates are averaged and normalised again.
-    ``wording`` is what the prompts call the classes, else their cleaned names.
+    ``wording`` is what the prompts call the classes, else their cleaned names; ``on_note`` is told, in a line, of
+    classes whose features are equal.
+
+    Raises:
+        UserError: a sentence is too long for the model, or another process makes the prompts.
     """
     prompts = write_prompts(templates, word, wording or [clean_class_name(name) for name in classes])
     identity = TextIdentity(
@@ -148,7 +155,7 @@ def extract_text(
             remove_leftovers(path.parent)
         if not force and path.is_file():
             try:
-                read_text_shard(path)
+                _tell_same(read_text_shard(path).text_features, classes, on_note)
                 return False
             except StaleCacheError:
                 pass  # damaged: encode it again
@@ -158,4 +165,10 @@ def extract_text(
             **asdict(identity), dataset=dataset, word=word, templates=tuple(templates), versions=library_versions()
         )
         write_text_shard(path, header, features.numpy())
+    _tell_same(features.numpy(), classes, on_note)
     return True
+
+
+def _tell_same(features: np.ndarray, classes: Sequence[str], on_note: Callable[[str], None]) -> None:
+    if note := same_text(features, classes):
+        on_note(note)

@@ -1,6 +1,5 @@
 """Finished runs as one self-contained HTML page, the same tables as files, and figures. Needs no torch, no network."""
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +32,6 @@ from unimos_pipe.report.tables import (
     headline,
     matrix,
     published_means,
-    seed_means,
     selection,
     to_csv,
     to_latex,
@@ -87,7 +85,7 @@ REPORT = FolderKind(
 )
 
 
-def make_report(
+def write_page(
     experiments: Sequence[Experiment],
     left_out: Sequence[str],
     out: Path,
@@ -303,18 +301,13 @@ def _summary(experiment: Experiment) -> dict[str, str]:
     if not experiment.labelled:
         return summary
 
-    def mean(which: str) -> float:
-        return statistics.mean(statistics.mean(experiment.values(pair, which)) for pair in pairs)
-
-    last, zero = mean("last"), mean("zero_shot")
-    seeds = seed_means(experiment, "last", experiment.main, pairs)
-    spread = f" ± {100 * statistics.stdev(seeds):.1f}" if len(seeds) > 1 else ""
-    gain = round(100 * (last - zero), 1) + 0.0
+    last, zero, oracle = (experiment.mean(which) for which in ("last", "zero_shot", "oracle_best"))
+    gain = round(100 * (last.mean - zero.mean), 1) + 0.0
     return {
-        "UniMoS": f"{100 * last:.1f}{spread}",
-        "zero-shot": f"{100 * zero:.1f}",
+        "UniMoS": last.text(),
+        "zero-shot": f"{100 * zero.mean:.1f}",
         "gain": f"{gain:+.1f}".replace("-", "−"),
-        "oracle best": f"{100 * mean('oracle_best'):.1f}",
+        "oracle best": f"{100 * oracle.mean:.1f}",
         **summary,
     }
 

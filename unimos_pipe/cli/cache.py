@@ -8,7 +8,6 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import PipeError, UserError, listing
-from unimos_pipe.cache.care import clear
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.options import cache_option, device_option, folder_option
 
@@ -151,6 +150,8 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     --recipe, would train on; it says where it looked. Asks before anything is removed, and passes over what another
     process is writing.
     """
+    from unimos_pipe.cache.care import clear
+
     folder = cache or default_cache()
     found = unimos_pipe.prunable(folder, runs_folder, recipes, watch=output)
     if not found:

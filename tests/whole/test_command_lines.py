@@ -16,7 +16,7 @@ from trees import damage, tree
 
 from unimos_pipe.cli.main import main
 
-SHORT = 40  # command lines in CI; all of them with --slow
+SHORT = 150  # command lines in CI; all of them with --slow
 NEVER = {"bench", "demo"}  # whole measurements and a whole demonstration: their options alone are tried, with --help
 
 

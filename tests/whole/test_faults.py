@@ -177,7 +177,7 @@ def test_the_second_of_two_extractors_is_refused(light, encoder, tmp_path):
     holder.kill()  # a killed holder's lock is free again, although its child lives on
     holder.wait()
     assert extract_images(light, encoder, tmp_path, workers=0).encoded == 24
-    assert not list(tmp_path.parent.rglob("*.lock"))
+    assert not [*tmp_path.rglob("*.lock"), *tmp_path.parent.glob(".*.light.lock")]
 
 
 _HOLD = """

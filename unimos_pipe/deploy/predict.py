@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unimos_pipe.base.cells import name_to_cell, path_to_cell
-from unimos_pipe.base.errors import StaleCacheError, UserError
+from unimos_pipe.base.errors import RunError, StaleCacheError, UserError, listing
 from unimos_pipe.base.files import refuse_foreign_file, replacing
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import extract_command
@@ -157,6 +157,7 @@ def predict_images(
 
     Raises:
         UserError: ``top`` is above the number of classes.
+        RunError: no image could be read; ``out`` is not written.
     """
     refuse_too_many(top, model.classes)
     unreadable: list[tuple[str, str]] = []
@@ -175,6 +176,9 @@ def predict_images(
                 ]
             start += len(answers.probabilities)
             on_rows(len(answers.probabilities))
+        if len(unreadable) == len(files):
+            reasons = listing((f"{name} ({reason})" for name, reason in unreadable), 3)
+            raise RunError(f"no image could be read, {out} is not written: {reasons}")
 
     write_answers(out, rows(), top, ("error",))
     return unreadable

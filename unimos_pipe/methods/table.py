@@ -1,6 +1,6 @@
 """The methods beside UniMoS, by the names that commands, recipes and reports know. A new one is a file and a line."""
 
-from unimos_pipe.methods import fused, gda, linear_im, source_probe, stata, zero_shot, zlap
+from unimos_pipe.methods import fused, gda, linear_im, source_probe, stata, trio, zero_shot, zlap
 from unimos_pipe.methods.contract import LinearModel, Method
 
 METHODS: dict[str, Method] = {
@@ -12,4 +12,5 @@ METHODS: dict[str, Method] = {
     "stata-fused": Method(stata.fit_from_fused),
     "zlap": Method(zlap.fit),
     "linear-im": Method(linear_im.fit, LinearModel.restore),
+    "trio": Method(trio.fit),
 }

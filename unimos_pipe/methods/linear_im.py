@@ -31,8 +31,9 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 def objective(task: AdaptationTask, weight: Tensor, bias: Tensor) -> Tensor:
     """What is minimised, of ``weight`` (K, D) and ``bias`` (K,)."""
-    source = F.cross_entropy(SCALE * task.source.features @ weight.mT + bias, task.source.labels)
-    answers = (SCALE * task.target.features @ weight.mT + bias).softmax(-1)
+    head = SCALE * weight.mT
+    source = F.cross_entropy(task.source.features @ head + bias, task.source.labels)
+    answers = (task.target.features @ head + bias).softmax(-1)
     information = entropy(answers).mean() - entropy(answers.mean(0))
     return source + IM_WEIGHT * information + PENALTY * weight.square().sum()
 

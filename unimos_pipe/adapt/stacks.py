@@ -14,8 +14,9 @@ from unimos_pipe.adapt.checkpoint import Checkpoint
 from unimos_pipe.adapt.record import RunRecorder, sample_features, untrained_sample
 from unimos_pipe.base.config import fingerprint
 from unimos_pipe.methods.task import PairData, PairLoader
+from unimos_pipe.methods.unimos.form import StepForm
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
-from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run, stack_key
+from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run
 from unimos_pipe.runs.folder import RunSpec, finished_result, run_identity
 
 TRAINING_DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}  # of features and weights
@@ -79,10 +80,10 @@ def adapt(
 
 
 def stacks(runs: Sequence[TrainingRun], lockstep: int | None) -> Iterator[list[int]]:
-    """Positions of the runs of each stack: equal keys together, at most ``lockstep`` at once."""
-    groups: dict[tuple, list[int]] = {}
+    """Positions of the runs of each stack: equal forms together, at most ``lockstep`` at once."""
+    groups: dict[StepForm, list[int]] = {}
     for index, run in enumerate(runs):
-        groups.setdefault(stack_key(run), []).append(index)
+        groups.setdefault(run.form, []).append(index)
     for members in groups.values():
         size = lockstep or stack_size(runs[members[0]])
         for start in range(0, len(members), size):

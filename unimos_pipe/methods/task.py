@@ -14,17 +14,19 @@ from unimos_pipe.data.manifest import NO_LABEL
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """The source: (n, D) unit-norm features and (n,) int64 labels."""
+    """The source: (n, D) unit-norm features and (n,) int64 labels. Equal names mean equal features."""
 
     features: torch.Tensor
     labels: torch.Tensor
+    name: str = "source"
 
 
 @dataclass(frozen=True)
 class UnlabelledFeatures:
-    """The target as a trainer sees it: (n, D) unit-norm features and nothing else."""
+    """The target as a trainer sees it: (n, D) unit-norm features under a name, and nothing else."""
 
     features: torch.Tensor
+    name: str = "target"
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ class PairLoader:
         text, text_digest = self.store.text(target, self.templates, target_domain.encoder)
         labels = torch.from_numpy(source_domain.labels).to(self.device)
         task = AdaptationTask(
-            LabelledFeatures(source_features, labels),
-            UnlabelledFeatures(target_features),
+            LabelledFeatures(source_features, labels, "+".join(spec.parts(source)[:seen])),
+            UnlabelledFeatures(target_features, "+".join(spec.parts(target)[:seen])),
             unit_rows(torch.tensor(text), self.dtype, self.device),
         )
         labelled = not (scored.labels == NO_LABEL).any()

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 
-from unimos_pipe.cache.layout import found_shards, shard_path
-from unimos_pipe.cache.shard import ImageHeader, read_image_shard, write_image_shard
+from unimos_pipe.cache.index import DomainIndex, write_index
+from unimos_pipe.cache.layout import shard_files, shard_path
+from unimos_pipe.cache.shard import ImageHeader, read_header, read_image_shard, write_image_shard
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.manifest import DatasetSpec, DomainSpec, Manifest
 from unimos_pipe.extract.domain import extract_images
@@ -127,7 +128,7 @@ def extracted(encoder: ClipEncoder, manifest: Manifest, batch_size: int, workers
     """(n, D) float32 of the features stage one stores for a manifest, and its images per second."""
     with tempfile.TemporaryDirectory() as folder:
         report = extract_images(manifest, encoder, Path(folder), batch_size=batch_size, workers=workers)
-        parts = [read_image_shard(path).image_features for _, _, path in found_shards(Path(folder) / manifest.domain)]
+        parts = [read_image_shard(path).image_features for path in shard_files(Path(folder) / manifest.domain)]
     return torch.from_numpy(np.concatenate(parts)).float(), len(manifest) / report.seconds
 
 
@@ -175,7 +176,7 @@ def store_times(folder: Path, rows: int, dim: int, rounds: int) -> list[tuple[fl
     The domain is written below ``folder`` first: unit-norm float16 features in shards of 4,096 rows, as stage one does.
     """
     store = write_made_up_domain(folder, rows, dim)
-    paths = [path for _, _, path in found_shards(store.folder / "made")]
+    paths = shard_files(store.folder / "made")
     times = []
     for _ in range(rounds):
         plain = _seconds(lambda: [path.read_bytes() for path in paths])
@@ -188,18 +189,23 @@ def write_made_up_domain(folder: Path, rows: int, dim: int, shard_size: int = 40
     spec = DatasetSpec("bench", ("a", "b"), {"made": DomainSpec(("made",), "made")})
     generator = np.random.default_rng(0)
     bounds = [(start, min(start + shard_size, rows)) for start in range(0, rows, shard_size)]
+    shards = []
     for index, (start, stop) in enumerate(bounds):
         features = generator.standard_normal((stop - start, dim), np.float32)
         features /= np.linalg.norm(features, axis=1, keepdims=True)
         numbers = np.arange(start, stop)
         header = ImageHeader(
-            "0" * 64, "made", "GELU", "none", "fp32", "0" * 64,
-            dataset="bench", domain="made", class_names=spec.classes,
-            row_start=start, row_stop=stop, row_total=rows, skipped=(), versions={},
+            "0" * 64, "made", "GELU", "none", "fp32",
+            dataset="bench", domain="made", row_start=start, row_stop=stop,
+            skipped=(), read_at=0, origin={}, versions={},
         )  # fmt: skip
         names = [f"{'ab'[row % 2]}/image_{row:06d}.jpg" for row in numbers]
-        target = shard_path(folder / "made", index, len(bounds))
-        write_image_shard(target, header, features, numbers % 2, names, numbers)
+        target = shard_path(folder / "made", index, "00000000")
+        blank = np.zeros((len(numbers), 16), np.uint8), np.zeros((len(numbers), 3))
+        write_image_shard(target, header, features, names, numbers, *blank)
+        shards.append((target.name, read_header(target).features_digest))
+    labels = np.arange(rows) % 2
+    write_index(folder / "made", DomainIndex("bench", "made", spec.classes, rows, tuple(shards), labels))
     return FeatureStore(spec, folder, "unimos-pipe bench store")
 
 

@@ -80,7 +80,8 @@ def extract(
       unimos-pipe extract --domain art --data-root ~/OfficeHome
       unimos-pipe extract --dataset icons --all
 
-    Finished shards are verified and kept, so an interrupted command goes on where it was.
+    Images whose contents are known keep their features, wherever they lie and whatever their class is called; only
+    new ones are encoded. An interrupted command goes on where it was.
     """
     spec = data.dataset
     if bool(domains) == every:
@@ -165,9 +166,8 @@ def encode(
             output.warn(f"left out {manifest.domain}/{path}: {reason}")
         rate = f", {report.encoded / report.seconds:,.0f} images/s" if report.encoded else ""
         output.note(
-            f"{spec.name}/{report.domain}: {report.rows - len(report.skipped)} rows in "
-            f"{report.shards_kept + report.shards_written} shard(s), {report.shards_written} new, "
-            f"{report.seconds:.1f} s{rate}"
+            f"{spec.name}/{report.domain}: {report.rows - len(report.skipped)} rows, {report.encoded} encoded, "
+            f"{report.kept} kept, {report.seconds:.1f} s{rate}"
         )
     return folder
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import StaleCacheError, UserError
 from unimos_pipe.cache.identity import EncoderIdentity
+from unimos_pipe.cache.shard import NORM_SLACK
 from unimos_pipe.cache.store import DomainFeatures, FeatureStore
 from unimos_pipe.data.manifest import NO_LABEL
 
@@ -71,12 +72,29 @@ class PairData:
     held_out: HeldOutLabels
     scored_paths: tuple[str, ...]  # of the rows that are scored
     encoder: EncoderIdentity
-    shard_digests: dict[str, list[str]]
+    shard_digests: dict[str, list[str]]  # of all that training sees: features, prompts, the source's labels and classes
+    scored_labels: list[str]  # of the labels and class names that only scoring sees
 
 
 def unit_rows(features: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(n, D) stored features in the training dtype, normalised again (METHOD.md section 1)."""
     return F.normalize(features.to(device=device, dtype=dtype), dim=-1)
+
+
+def stored_rows(domain: DomainFeatures, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A cached domain's (n, D) features as :func:`unit_rows`. Raises StaleCacheError where one is no unit vector."""
+    features = torch.from_numpy(domain.features).to(device=device, dtype=dtype)
+    norms = torch.linalg.vector_norm(features, dim=-1)
+    wrong = ~((norms - 1).abs() < NORM_SLACK)  # not finite is wrong, too
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise StaleCacheError(
+            f"{domain.name}: {int(wrong.sum())} stored feature(s), the first of {domain.paths[row]}",
+            expected="finite, of unit norm",
+            got=f"a norm of {norms[row].item():.4g}",
+            todo="Make them again: unimos-pipe extract --force",
+        )
+    return unit_rows(features, dtype, device)
 
 
 class PairLoader:
@@ -90,7 +108,7 @@ class PairLoader:
         """Parts of one domain as one, and their unit-norm features on the device."""
         if parts not in self._rows:
             domain = self.store.domain(*parts)
-            self._rows[parts] = domain, unit_rows(torch.from_numpy(domain.features), self.dtype, self.device)
+            self._rows[parts] = domain, stored_rows(domain, self.dtype, self.device)
         return self._rows[parts]
 
     def pair(self, source: str, target: str, protocol: str = "transductive") -> PairData:
@@ -127,7 +145,10 @@ class PairLoader:
         digests = {
             part: list(digests) for side in (source_domain, target_domain, scored) for part, digests in side.digests
         }
-        return PairData(task, held_out, scored.paths, target_domain.encoder, {**digests, "text": [text_digest]})
+        seen_labels = [digest for _, digest in source_domain.label_digests]
+        scored_labels = [digest for _, digest in scored.label_digests]
+        digests |= {"text": [text_digest], "source labels": seen_labels}
+        return PairData(task, held_out, scored.paths, target_domain.encoder, digests, scored_labels)
 
 
 def _same_encoder(source: DomainFeatures, target: DomainFeatures) -> None:

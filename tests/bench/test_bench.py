@@ -39,7 +39,7 @@ def test_bench_store_prints_its_ratio(cli):
 def test_the_made_up_domain_is_what_stage_one_would_write(tmp_path):
     found = write_made_up_domain(tmp_path, 100, 16, shard_size=30).domain("made")
     assert found.features.shape == (100, 16) and found.paths[99] == "b/image_000099.jpg"
-    assert torch.allclose(found.features.float().norm(dim=1), torch.ones(100), atol=1e-3)
+    assert torch.allclose(torch.from_numpy(found.features).float().norm(dim=1), torch.ones(100), atol=1e-3)
 
 
 def test_smallest_cosine_sees_through_a_common_direction():

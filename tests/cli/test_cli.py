@@ -223,8 +223,8 @@ def test_a_class_list_that_does_not_fit_the_shards(cli, mini, tmp_path):
     answer = cli("adapt", *miniature.args(cache), "--src", "dark", "--tgt", "light", "--runs", tmp_path)
     assert answer.code == 2
     assert answer.err.startswith(
-        f"Error: stale shard in {only(cache, 'mini/*/dark')}: class_names: expected ('bar', 'circle', 'square'), "
-        "got ('circle', 'square', 'bar'). Run: unimos-pipe extract "
+        f"Error: stale labels in {only(cache, 'mini/*/dark')}/domain.json: class_names, number 1: expected 'bar', "
+        "got 'circle'. Run: unimos-pipe extract "
     )
 
 

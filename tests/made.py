@@ -31,7 +31,9 @@ def made_task(
 
     x, y = rows(source)
     text = F.normalize(centres + torch.randn(classes, dim, generator=g, dtype=torch.float64), dim=-1)
-    return AdaptationTask(LabelledFeatures(x, y), UnlabelledFeatures(rows(target)[0]), text.to(dtype))
+    name = f"{seed}, {dtype}"
+    made = LabelledFeatures(x, y, f"source {name}"), UnlabelledFeatures(rows(target)[0], f"target {name}")
+    return AdaptationTask(*made, text.to(dtype))
 
 
 def made_heads(method: MethodSpec, runs: int = 1, dim: int = 16, classes: int = 5, dtype=torch.float64) -> Heads:

@@ -1,16 +1,16 @@
 """Run folders written by hand, with figures that tests know beforehand. No training, no torch."""
 
-import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
-from unimos_pipe.base.config import MethodSpec
+from unimos_pipe.base.config import method_spec
+from unimos_pipe.runs.folder import FILES, RESULT, RunContents, digest, json_bytes, result_digest
+from unimos_pipe.runs.folder import write_run as write
 
 CLASSES = ("circle", "square", "bar")
 ENCODER_ID = "tinyclip-r24-64_embedded_fp32-00000000"
@@ -42,12 +42,12 @@ def write_run(
     source, target = pair.split("->")
     label = ",".join([variant, *(f"{name.rpartition('.')[2]}={value}" for name, value in (changed or {}).items())])
     folder = root / dataset / encoder_id / f"{source}-{target}" / label / f"seed{seed}"
-    folder.mkdir(parents=True)
     if rows is None:
         names = [classes[i % len(classes)] for i in range(12)]
         rows = [(f"{name}/{i}.png", name, 0.9, name, 0.8, name, 0.7, name) for i, name in enumerate(names)]
-    method = asdict(MethodSpec())
+    method = asdict(method_spec(variant, changed))
     config = {
+        "identity": f"{pair} {label} {seed}",
         "spec": {
             "dataset": dataset,
             "encoder_id": encoder_id,
@@ -58,6 +58,7 @@ def write_run(
             "templates": ["a {domain} photo of a {class}."],
             "method": method,
             "changed": changed or {},
+            "protocol": "transductive",
         },
         "label": label,
         "classes": list(classes),
@@ -82,6 +83,7 @@ def write_run(
     picked = {"im": {"epoch": 1, "accuracy": last + 0.02 if labelled else None}}
     result = {
         "protocol": "transductive",
+        "metric": "accuracy",
         "source_rows": 12,
         "target_rows": len(rows),
         "classes": len(classes),
@@ -89,15 +91,38 @@ def write_run(
         "selected": picked,
         "seconds": 2.5,
     }
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    _write_epochs(folder, last, labelled, epochs)
-    _write_predictions(folder, rows, labelled)
-    _write_tensors(folder, len(classes), len(rows), seed)
-    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    sample, heads = _arrays(len(classes), len(rows), seed)
+    rows = [[str(value) for value in (row if labelled else row[:-1])] for row in rows]
+    write(folder, RunContents(config, _lines(last, labelled, epochs), rows, labelled, heads, sample, result))
     return folder
 
 
-def _write_epochs(folder: Path, last: float, labelled: bool, epochs: int) -> None:
+def forge(folder: Path, name: str, change: Callable[[bytes], bytes]) -> None:
+    """Change a file of a run and sign the folder again, as someone would who knows how it is verified.
+
+    A changed ``result.json`` keeps its own digests of the other files.
+    """
+    path = folder / name
+    path.write_bytes(change(path.read_bytes()))
+    result = json.loads((folder / RESULT).read_bytes())
+    if name != RESULT:
+        result["files"] = {file: digest((folder / file).read_bytes()) for file in FILES if file != RESULT}
+    result["digest"] = result_digest(result)
+    (folder / RESULT).write_bytes(json_bytes(result))
+
+
+def forge_json(folder: Path, name: str, change: Callable[[dict], object]) -> None:
+    """As :func:`forge`; ``change`` works on the values of a JSON file in place."""
+
+    def changed(content: bytes) -> bytes:
+        values = json.loads(content)
+        change(values)
+        return json_bytes(values)
+
+    forge(folder, name, changed)
+
+
+def _lines(last: float, labelled: bool, epochs: int) -> list[dict[str, Any]]:
     terms = ("lac", "vac", "im", "ortho", "bce_source", "bce_target")
     lines = []
     for epoch in range(-1, epochs):
@@ -112,18 +137,11 @@ def _write_epochs(folder: Path, last: float, labelled: bool, epochs: int) -> Non
                 "per_class_mean": {"ensemble": value, "vac": value, "lac": value},
             }
         )
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return lines
 
 
-def _write_predictions(folder: Path, rows: Sequence[tuple], labelled: bool) -> None:
-    head = ["path", "class", "probability", "vac", "vac_probability", "lac", "lac_probability", "label"]
-    with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(head if labelled else head[:-1])
-        writer.writerows(row if labelled else row[:-1] for row in rows)
-
-
-def _write_tensors(folder: Path, classes: int, target_rows: int, seed: int) -> None:
+def _arrays(classes: int, target_rows: int, seed: int) -> tuple[dict, dict]:
+    """The arrays of sample.safetensors and heads.safetensors."""
     rng = np.random.default_rng(seed)
     sample = {"source_labels": np.arange(12) % classes}
     for side, count in (("source", 12), ("target", target_rows)):
@@ -131,6 +149,4 @@ def _write_tensors(folder: Path, classes: int, target_rows: int, seed: int) -> N
         for kind, width in (("image", DIM), ("vac", DIM), ("lac", DIM), ("bottleneck_before", WIDTH)):
             sample[f"{side}_{kind}"] = rng.normal(size=(count, width)).astype(np.float16)
         sample[f"{side}_bottleneck_after"] = sample[f"{side}_bottleneck_before"]
-    save_file(sample, folder / "sample.safetensors")
-    text = rng.normal(size=(classes, DIM)).astype(np.float32)
-    save_file({"text_features": text}, folder / "heads.safetensors")
+    return sample, {"text_features": rng.normal(size=(classes, DIM)).astype(np.float32)}

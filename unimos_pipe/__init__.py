@@ -1,22 +1,38 @@
 """UniMoS as a two-stage feature-cache pipeline: encode with frozen CLIP once, adapt from the cache in seconds.
 
-From Python: :func:`extract_features`, :func:`open_store`, :func:`make_task`, :func:`adapt_task`, :func:`load`. They
-are imported when first used, because torch takes seconds to import.
+From Python every command has its function: :func:`extract_features`, :func:`adapt_pairs`, :func:`run_sweep`,
+:func:`run_recipe`, :func:`make_report`, :func:`predict`, ...; they return values and print nothing. They are imported
+when first used, because torch takes seconds to import.
 """
 
 import importlib
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "extract_features": "unimos_pipe.api",
-    "open_store": "unimos_pipe.api",
-    "make_task": "unimos_pipe.api",
-    "adapt_task": "unimos_pipe.api",
-    "load": "unimos_pipe.deploy.model",
-    "AdaptedModel": "unimos_pipe.deploy.model",
-    "EncoderSpec": "unimos_pipe.base.config",
+_HOMES = {
+    "api": ("run_recipe", "demo", "make_task", "adapt_task"),
+    "extract.stage": ("extract_features", "ReadOptions"),
+    "cache.feature_set": ("feature_set",),
+    "adapt.pairs": ("adapt_pairs", "Training", "Place"),
+    "adapt.sweep": ("run_sweep", "plan_sweep", "SweepOptions", "SweepResult"),
+    "adapt.forecast": ("plan_recipe",),
+    "runs.bound": ("bind_recipe",),
+    "runs.upkeep": ("list_cache", "verify_cache", "prunable"),
+    "runs.recipe": ("Recipe", "load_recipe"),
+    "report.make": ("make_report", "Report"),
+    "deploy.predict": ("predict", "predict_cached", "AnswerOptions"),
+    "deploy.export": ("export_run",),
+    "deploy.model": ("load", "AdaptedModel"),
+    "data.catalogue": ("list_datasets", "describe_images", "check_dataset"),
+    "data.manifest": ("load_spec",),
+    "bench.extract": ("bench_extract", "ExtractTrial"),
+    "bench.store": ("bench_store",),
+    "bench.adapt": ("bench_adapt",),
+    "base.console": ("Output",),
+    "base.config": ("EncoderSpec",),
+    "base.engine": ("Compute", "RayOptions"),
 }
+_PUBLIC = {name: f"unimos_pipe.{home}" for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_PUBLIC]
 
 

@@ -1,47 +1,147 @@
-"""The whole pipeline from Python, for notebooks: extract, open a store, make a task, adapt, predict.
+"""The whole pipeline from Python, for notebooks: what runs both stages, and single tasks without a run folder.
 
-    store = unimos_pipe.extract_features("icons")
-    task = unimos_pipe.make_task(store, "line", "sketch")
+    features = unimos_pipe.extract_features("icons").features
+    task = unimos_pipe.make_task(features, "line", "sketch")
     model = unimos_pipe.adapt_task(task, on_epoch=lambda epoch: print(epoch.epoch, epoch.accuracy))
     model.predict(["photo.jpg"]).labels
 
-Nothing here writes a run folder; the command line does, and keeps everything a report needs.
+What belongs to one stage lies in that stage's folder; :mod:`unimos_pipe` names all of it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unimos_pipe.adapt.scores import score
-from unimos_pipe.base.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, method_spec
+from unimos_pipe.adapt.summary import ORACLE, ResultRow, result_rows
+from unimos_pipe.adapt.sweep import SweepOptions, SweepResult, plan_runs, run_sweep
+from unimos_pipe.adapt.train import plan_loader, train
+from unimos_pipe.base.config import method_spec
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import RunError, UserError, listing
-from unimos_pipe.cache.identity import encoder_id
-from unimos_pipe.cache.layout import default_cache, find_encoder_folder
+from unimos_pipe.base.engine import Compute
+from unimos_pipe.base.errors import RunError
+from unimos_pipe.base.files import writable_folder
+from unimos_pipe.base.watch import SILENT, Watch
+from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.data.manifest import load_spec
-from unimos_pipe.data.scan import find_root, scan
 from unimos_pipe.deploy.model import FORMAT, AdaptedModel
-from unimos_pipe.extract.domain import extract_images, extract_text
-from unimos_pipe.extract.encoder import ClipEncoder
+from unimos_pipe.extract.stage import Extracted, ReadOptions, extract_features
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.pseudo_labels import Assessment
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
+from unimos_pipe.report.make import Report, make_report, missing_packages
+from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
+from unimos_pipe.runs.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RecipeResult:
+    """What a recipe came to: stage one (None if it was done), the table, and the page (None if it cannot be made)."""
+
+    extracted: Extracted | None
+    sweep: SweepResult
+    report: Report | None
+
+
+def run_recipe(
+    recipe: str | Path | Recipe | BoundRecipe,
+    root: str | Path | None = None,
+    runs: str | Path = "runs",
+    *,
+    options: SweepOptions = SweepOptions(),
+    reading: ReadOptions = ReadOptions(workers=2),
+    compute: Compute = Compute(),
+    watch: Watch = SILENT,
+    on_sweep: Callable[[SweepResult], None] = lambda result: None,
+) -> RecipeResult:
+    """A recipe from images to its report: encode what is missing, sweep, and make the page in the sweep's folder.
+
+    Args:
+        recipe: a known recipe's name, a ``.toml`` file, a recipe, or what ``bind_recipe`` makes of one.
+        root: folder that holds the domains' folders; not needed where features are complete or images embedded.
+        on_sweep: called with the table before the page is made.
+    Returns:
+        No report where runs failed, or where the packages of the extra ``[report]`` are missing.
+    Raises:
+        UserError, StaleCacheError, RunError: as :func:`extract_features` and :func:`run_sweep`.
+    """
+    bound = recipe if isinstance(recipe, BoundRecipe) else bind_recipe(recipe)
+    root = Path(root) if root else None
+    missing = bound.features.missing(bound.recipe.domains(bound.dataset))
+    extracted = None
+    if missing:
+        extracted = extract_features(bound.features, missing, root, reading=reading, compute=compute, watch=watch)
+    sweep = run_sweep(
+        bound, extracted.features if extracted else None, runs, options=options, compute=compute, watch=watch
+    )
+    on_sweep(sweep)
+    if sweep.failures or missing_packages():
+        return RecipeResult(extracted, sweep, None)
+    cache = bound.features.cache
+    page = make_report(sweep.folder, sweep.folder / "report", root=root, cache=cache, watch=watch)
+    return RecipeResult(extracted, sweep, page)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """The demo's table, zero-shot, last epoch and oracle best by pair, and what it took."""
+
+    pairs: tuple[str, ...]  # source->target
+    rows: tuple[ResultRow, ...]
+    trained: int
+    kept: int  # finished before
+    extract_seconds: float
+    train_seconds: float
+
+
+def demo(
+    seeds: int = 1,
+    runs: str | Path = "runs",
+    cache: str | Path | None = None,
+    *,
+    compute: Compute = Compute(),
+    watch: Watch = SILENT,
+) -> DemoResult:
+    """Both stages on the embedded icons: encode them, adapt all 12 pairs, keep what is finished.
+
+    Raises:
+        UserError: folders that cannot be written to, or a device that is not there.
+    """
+    folder = writable_folder(Path(runs), "--runs")
+    started = time.perf_counter()
+    store = extract_features(feature_set("icons", cache=cache), compute=compute, watch=watch).features.store()
+    encoded = time.perf_counter()
+    recipe = Recipe("demo", store.spec.name, seeds=seeds)
+    plans = plan_runs(recipe, store.spec, store.folder.name, folder)
+    loader = plan_loader(plans, store, compute.device)
+    trained, outcomes = train(plans, loader, "12 pairs", compute=compute, watch=watch)
+    rows = result_rows(plans, outcomes, {}, also=[ORACLE])
+    pairs = tuple(f"{source}->{target}" for source, target in recipe.domain_pairs(store.spec))
+    kept = sum(run.kept for run in trained)
+    seconds = encoded - started, time.perf_counter() - encoded
+    return DemoResult(pairs, tuple(rows), len(trained) - kept, kept, *seconds)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One pair of domains, loaded. ``data.task`` holds the (n, D) features that training sees."""
+    """One pair of domains. ``data.task`` holds the (n, D) features as a run of train.precision fp32 sees them."""
 
-    store: FeatureStore
     source: str
     target: str
-    templates: tuple[str, ...]
-    data: PairData
+    loader: PairLoader
+
+    @property
+    def store(self) -> FeatureStore:
+        """Where the features come from."""
+        return self.loader.store
+
+    @property
+    def data(self) -> PairData:
+        """The pair in fp32."""
+        return self.loader.pair(self.source, self.target)
 
 
 @dataclass(frozen=True)
@@ -59,80 +159,16 @@ class Epoch:
     assessment: Assessment
 
 
-def extract_features(
-    dataset: str = "icons",
-    *,
-    domains: Sequence[str] = (),
-    root: str | Path | None = None,
-    cache: str | Path | None = None,
-    encoder: str | EncoderSpec | None = None,
-    templates: Sequence[str] = (DEFAULT_TEMPLATE,),
-    device: str = "auto",
-) -> FeatureStore:
-    """Encode a data set's images and prompts into the cache; what is there and fits is kept.
-
-    Args:
-        dataset: a known data set's name, or the path of a spec file.
-        domains: their names; empty = all.
-        root: folder that holds the domains' folders; embedded data needs none.
-        cache: default: ``$UNIMOS_CACHE``, else the user's cache folder.
-        encoder: a preset's name or a spec; None takes the data set's.
-    Raises:
-        UserError, StaleCacheError, RunError: as ``unimos-pipe extract`` reports them.
-    """
-    spec = load_spec(dataset)
-    wanted = _encoder(encoder or spec.encoder)
-    place = Path(cache) if cache else default_cache()
-    images = find_root(spec, Path(root) if root else None, place)
-    names = tuple(domains) or tuple(spec.domains)
-    manifests = [scan(spec, part, images) for name in names for part in spec.parts(name)]
-    loaded = ClipEncoder(wanted, pick_device(device))
-    folder = place / spec.name / encoder_id(wanted, loaded.identity)
-    for name in names:
-        word = spec.domain(name).word
-        extract_text(spec.name, word, spec.classes, tuple(templates), loaded, folder, spec.wording())
-    for manifest in manifests:
-        extract_images(manifest, loaded, folder)
-    return FeatureStore(spec, folder, _extract_command(dataset))
-
-
-def open_store(
-    dataset: str = "icons",
-    *,
-    cache: str | Path | None = None,
-    encoder: str | EncoderSpec | None = None,
-    encoder_id: str | None = None,
-) -> FeatureStore:
-    """The cached features of a data set, found without images or weights. Arguments as :func:`extract_features`.
-
-    Args:
-        encoder_id: the cache folder's name, where several fit.
-    Raises:
-        UserError: none there, or several.
-    """
-    spec = load_spec(dataset)
-    place = Path(cache) if cache else default_cache()
-    command = _extract_command(dataset)
-    folder = find_encoder_folder(place, spec.name, _encoder(encoder or spec.encoder), encoder_id, f"{command} --all")
-    return FeatureStore(spec, folder, command)
-
-
-def make_task(
-    store: FeatureStore,
-    source: str,
-    target: str,
-    *,
-    templates: Sequence[str] = (DEFAULT_TEMPLATE,),
-    dtype: torch.dtype = torch.float32,
-    device: str = "auto",
-) -> Task:
+def make_task(features: str | FeatureSet, source: str, target: str, *, device: str = "auto") -> Task:
     """Load a labelled source and an unlabelled target, (n, D) unit-norm features each, and the (K, D) prompts.
 
     Raises:
         UserError, StaleCacheError: missing, damaged or unfitting features.
     """
-    loader = PairLoader(store, tuple(templates), dtype, pick_device(device))
-    return Task(store, source, target, tuple(templates), loader.pair(source, target))
+    features = feature_set(features) if isinstance(features, str) else features
+    loader = PairLoader(features.store(), features.templates, pick_device(device))
+    loader.pair(source, target)  # every fault shows now
+    return Task(source, target, loader)
 
 
 def adapt_task(
@@ -155,22 +191,30 @@ def adapt_task(
         RunError: training that diverged.
     """
     method = method_spec(variant, settings, "adapt_task")
-    trainer = Trainer([seeded_run(task.data.task, method, seed)])
+    data = task.loader.pair(task.source, task.target, precision=method.train.precision)
+    trainer = Trainer([seeded_run(data.task, method, seed)])
     accuracy = {}
     for epoch, records in trainer.train():
         for record in records:
-            found = score(record.assessment.predictions, task.data.held_out)
+            found = score(record.assessment.predictions, data.held_out)
             value = found.accuracy if found else None
             accuracy["zero_shot" if epoch == BEFORE_TRAINING else "last"] = value
             if epoch == BEFORE_TRAINING and found:
-                accuracy["zero_shot"] = score(record.assessment.text_predictions, task.data.held_out).accuracy
+                accuracy["zero_shot"] = score(record.assessment.text_predictions, data.held_out).accuracy
             on_epoch(Epoch(epoch, record.losses, record.train_weight, value, record.assessment))
     if trainer.failures:
         raise RunError(trainer.failures[0])
-    config = {
+    config = _model_config(task, data, method, variant, seed, None if None in accuracy.values() else accuracy)
+    tensors = {**trainer.state(0), "text_features": data.task.text_features}
+    return AdaptedModel(config, tensors, data.task.text_features.device.type)
+
+
+def _model_config(task: Task, data: PairData, method, variant: str, seed: int, accuracy: Mapping | None) -> dict:
+    """What an exported model records of how it was made."""
+    return {
         "format": FORMAT,
         "classes": list(task.store.spec.classes),
-        "encoder": asdict(task.data.encoder),
+        "encoder": asdict(data.encoder),
         "encoder_id": task.store.folder.name,
         "method": asdict(method),
         "about": {
@@ -179,22 +223,8 @@ def adapt_task(
             "target": task.target,
             "variant": variant,
             "seed": seed,
-            "templates": list(task.templates),
-            "accuracy": None if None in accuracy.values() else accuracy,
-            "rows": {"source": len(task.data.task.source.features), "target": len(task.data.task.target.features)},
+            "templates": list(task.loader.templates),
+            "accuracy": accuracy,
+            "rows": {"source": len(data.task.source.features), "target": len(data.task.target.features)},
         },
     }
-    tensors = {**trainer.state(0), "text_features": task.data.task.text_features}
-    return AdaptedModel(config, tensors, task.data.task.text_features.device.type)
-
-
-def _encoder(encoder: str | EncoderSpec) -> EncoderSpec:
-    if isinstance(encoder, EncoderSpec):
-        return encoder
-    if encoder not in ENCODERS:
-        raise UserError(f"unknown encoder {encoder!r}; known: {listing(ENCODERS, 20)}; others as an EncoderSpec")
-    return ENCODERS[encoder]
-
-
-def _extract_command(dataset: str) -> str:
-    return f"unimos-pipe extract --dataset {dataset}"

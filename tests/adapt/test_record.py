@@ -22,8 +22,8 @@ ROOT/Art/Drill/<image>, then: unimos-pipe run office_home_rn50 --data-root ROOT
 
 
 def test_the_plan_without_the_data(cli, tmp_path, monkeypatch):
-    monkeypatch.setattr("unimos_pipe.extract.encoder.encoder_speed", lambda spec, device: (0.1, 1024))
-    monkeypatch.setattr("unimos_pipe.adapt.stacks.MOST_IN_STACK", 1)
+    monkeypatch.setattr("unimos_pipe.adapt.forecast.encoder_speed", lambda spec, device: (0.1, 1024))
+    monkeypatch.setattr("unimos_pipe.adapt.forecast.MOST_IN_STACK", 1)
     answer = cli("run", "office_home_rn50", "--dry-run", "--cache", tmp_path, "--device", "cpu")
     assert (answer.code, re.sub(r"about [\d.]+ (s|min|h) ", "about TIME ", answer.out)) == (0, PLAN)
     assert "about 26 min on cpu, decoding aside" in answer.out

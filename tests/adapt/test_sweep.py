@@ -6,14 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from unimos_pipe.adapt import baselines, checkpoint
 from unimos_pipe.adapt.stacks import Outcome, PlannedRun
-from unimos_pipe.adapt.summary import mean_spread, result_rows
+from unimos_pipe.adapt.summary import result_rows
 from unimos_pipe.base.config import method_spec
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.runs.folder import RunSpec
+from unimos_pipe.runs.means import mean_and_spread
+from unimos_pipe.runs.spec import RunSpec
 
 RECIPE = """
 name = "small"
@@ -61,9 +61,9 @@ def test_a_sweep_runs_everything_once_and_shows_one_table(cli, recipe, icons_cac
         *("full, oracle best", "no-im, oracle best", "target probe, oracle"),
     ]
     last = [json.loads((path / "result.json").read_text())["accuracy"]["last"]["accuracy"]
-            for path in sorted(runs.glob("small/icons/*/line-color/full/seed*"))]  # fmt: skip
+            for path in sorted(runs.glob("small/icons/*/line-color/full,epochs=4/seed*"))]  # fmt: skip
     row = next(line for line in first.out.splitlines() if line.startswith("│ full "))
-    assert row.split("│")[2].strip() == mean_spread(last)
+    assert row.split("│")[2].strip() == mean_and_spread(("", seed, value) for seed, value in enumerate(last)).text()
 
 
 def test_an_interrupted_sweep_resumes_to_the_same_bytes(cli, recipe, icons_cache, tmp_path, monkeypatch):
@@ -115,7 +115,7 @@ def test_one_diverging_run_fails_alone(cli, recipe, icons_cache, tmp_path):
     assert answer.code == 1
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 4
     warnings = [line for line in answer.err.splitlines() if line.startswith("Warning: ")]
-    assert len(warnings) == 4 and all("fixed-weight,lr=1e+30" in line for line in warnings)
+    assert len(warnings) == 4 and all("fixed-weight,epochs=4,lr=1e+30" in line for line in warnings)
     assert warnings[0].endswith(
         "training diverged in epoch 0: losses or probabilities are not finite; try a lower train.lr"
     )
@@ -185,14 +185,14 @@ def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
     pytest.importorskip("sklearn")
     from sklearn.linear_model import LogisticRegression
 
-    from unimos_pipe.adapt.sweep import plan_loader
+    from unimos_pipe.adapt.train import plan_loader
     from unimos_pipe.cache.store import FeatureStore
     from unimos_pipe.data.manifest import load_spec
 
     spec = load_spec("icons")
     folder = next((icons_cache / "icons").glob("tinyclip*"))
     run = RunSpec("icons", folder.name, "color", "line", "full", 0, ("a {domain} photo of a {class}.",), method_spec())
-    loader = plan_loader([PlannedRun(run, tmp_path)], FeatureStore(spec, folder, "x"), torch.device("cpu"))
+    loader = plan_loader([PlannedRun(run, tmp_path)], FeatureStore(spec, folder, "x"), "cpu")
     pair = loader.pair("color", "line")
     found = baselines.pair_baselines({"color->line": pair}, tmp_path / "baselines.json")["color->line"]
     x, y = pair.task.source.features.numpy(), pair.task.source.labels.numpy()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unimos_pipe.base.config import method_spec
-from unimos_pipe.bench.adapt import SIZES, Size, bench_adapt, profile_step, step_flops
+from unimos_pipe.bench.adapt import SIZES, Size, measure_adapt, profile_step, step_flops
 
 TINY = Size(64, 96, 16, 5)
 
@@ -23,7 +23,7 @@ def test_flops_of_a_step_by_hand():
 
 def test_figures_hang_together():
     method = method_spec("full", {"train.epochs": 3})
-    found = bench_adapt(TINY, method, (1, 2), torch.device("cpu"), repeats=1)
+    found = measure_adapt(TINY, method, (1, 2), torch.device("cpu"), repeats=1)
     assert found.step_flops == step_flops(TINY, method, 32)
     assert found.epoch == pytest.approx(2 * found.step + found.evaluation, rel=1e-9)  # 64 // 32 = 2 steps
     assert found.step_rate == pytest.approx(found.step_flops / found.step / found.matmul_rate)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import draw
 
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.care import deep_faults, entries, faults, is_inside, waste
-from unimos_pipe.cache.layout import shard_files
+from unimos_pipe.cache.layout import domain_lock, shard_files
 from unimos_pipe.cache.shard import read_image_shard, write_image_shard
 
 
@@ -138,3 +139,19 @@ def test_links_are_not_followed(cached, tmp_path):
     (cached / "linked").symlink_to(outside.parent)
     assert {entry.dataset for entry in entries(cached)} == {"mini"}
     assert all(outside.parent not in item.path.parents for item in waste(cached, set()))
+
+
+def test_prune_passes_over_what_another_process_writes_by_name(cli, cached, tmp_path):
+    """A living extract holds the lock of one domain: neither it nor the encoder's folder around it goes."""
+    old = cached / "mini" / "RN50_other_fp32-01234567"
+    shutil.copytree(encoder_folder(cached), old)
+    part = cached / "embedded" / ".unimos-01234567-0123456789abcdef.part"
+    (part / "icons").mkdir(parents=True)
+    command = ("cache", "prune", "--cache", cached, "--runs", tmp_path / "none", "--yes")
+    with only_one(old / "light", lock=domain_lock(old / "light")):
+        answer = cli(*command)
+        assert "in use by another process and left alone: " + str(old) in answer.err
+        assert f"needed by 0 run(s) in {tmp_path / 'none'} and " in answer.err
+        assert (old / "light").is_dir() and not part.exists()
+    assert cli(*command).code == 0 and not old.exists()
+    assert not list(cached.rglob("*.lock"))

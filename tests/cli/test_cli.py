@@ -100,7 +100,8 @@ def test_a_finished_run_is_refused_without_force(cli, icons_cache, tmp_path):
     again = cli(*args)
     assert (again.code, again.err) == (
         2,
-        f"Error: {tmp_path}/run holds a finished run; add --force to train it again, or choose another --out\n",
+        f"Error: {tmp_path}/run holds a finished run; add --force to train it again, or choose another --out or "
+        "--runs\n",
     )
     assert cli(*args, "--force").code == 0
     (tmp_path / "mine").mkdir()

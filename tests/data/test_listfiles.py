@@ -1,9 +1,14 @@
 """List files and CSV manifests: rows, bindings, and every line that is refused."""
 
+import os
+
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.data.listfiles import ListedRow, bind, bind_names, read_csv, read_list
+from unimos_pipe.base.files import write_text
+from unimos_pipe.data.listfiles import ListedRow, bind, bind_names, csv_text, read_csv, read_list
 
 CLASSES = ("cat", "dog", "emu")
 
@@ -53,6 +58,75 @@ def test_a_csv_in_any_usual_form(tmp_path, text):
     file = tmp_path / "l.csv"
     file.write_text(text, encoding="utf-8")
     assert read_csv(file) == [ListedRow("a.jpg", "cat"), ListedRow("b.jpg", "")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "img,class\na.jpg,cat\n",
+            "line 1: no column of paths: expected one named path, file, filename, file_name, image, image_path, got "
+            "the columns 'img', 'class'",
+        ),
+        (
+            "path;kind\na.jpg;cat\n",
+            "line 1: no column of classes: expected one named class, label, category, class_name, got the columns "
+            "'path', 'kind'. Without labels, keep the column of paths alone",
+        ),
+        (
+            "picture,kind\na.jpg,cat\n",
+            "line 1: no column of paths: expected one named path, file, filename, file_name, image, image_path, got "
+            "the columns 'picture', 'kind'",
+        ),
+        ("path,class,Class\na.jpg,cat,dog\n", "line 1: columns named twice: class"),
+        ("path,class\na,b.jpg,cat\n", "line 2: expected 2 cells, got 3: ['a', 'b.jpg', 'cat']"),
+        ("path,class\na.jpg,cat\n,dog\n", "line 3: no path"),
+        ("path,class\na.jpg;cat\nb.jpg,dog\n", "line 2: expected 2 cells, got 1: ['a.jpg;cat']"),
+        ('path,class\n"a.jpg,cat\nb.jpg,dog\n', "line 3: unexpected end of data"),
+        (f"path,class\n{'a' * 200_000},cat\n", "line 2: field larger than field limit (131072)"),
+        ("path,class\na\0.jpg,cat\n", "'a\\x00.jpg' is no path"),
+        ("path,class\n.,cat\n", "'.' is no path"),
+    ],
+)
+def test_a_csv_whose_form_is_wrong(tmp_path, text, message):
+    file = tmp_path / "l.csv"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_csv(file)
+    assert str(caught.value) == f"list file {file}: {message}"
+
+
+def test_a_csv_in_utf16_is_named(tmp_path):
+    (tmp_path / "l.csv").write_text("path,class\n", encoding="utf-16")
+    with pytest.raises(UserError, match=r"l\.csv: is UTF-16; save it as UTF-8"):
+        read_csv(tmp_path / "l.csv")
+
+
+def test_a_csv_that_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "l.csv")
+    for read in (read_csv, read_list):
+        with pytest.raises(UserError, match=r"l\.csv: cannot be read: a named pipe, not a regular file"):
+            read(tmp_path / "l.csv")
+
+
+def test_more_columns_and_fewer_cells(tmp_path):
+    (tmp_path / "l.csv").write_text("width,label,path\n3,cat,a;b.jpg\n4,,b.jpg,\n\n , ,\n")
+    assert read_csv(tmp_path / "l.csv") == [ListedRow("a;b.jpg", "cat"), ListedRow("b.jpg", "")]
+
+
+name = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=st.lists(st.tuples(name, name), min_size=1, max_size=5, unique_by=lambda row: row[0]))
+@example(rows=[(f"a{sep}b", f"c{sep}d") for sep in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029,;\t\"'=+-@"])
+@example(rows=[("path", "class"), ("=1", "-x"), ("'", "''=")])
+def test_what_scan_writes_is_read_back(rows, tmp_path_factory):
+    """Any name a file or folder may have, separators of lines and cells too."""
+    rows = [ListedRow(path, label) for path, label in rows if path.strip() and path not in (".", "..")]
+    file = tmp_path_factory.getbasetemp() / "round.csv"
+    write_text(file, csv_text(rows))
+    assert read_csv(file) == rows
 
 
 def test_a_csv_cannot_leave_its_folder(tmp_path):

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.data.images import find_images
 from unimos_pipe.data.manifest import check_spec, load_spec
-from unimos_pipe.data.scan import count_warning, domain_folder, find_root, image_files, scan
+from unimos_pipe.data.scan import count_warning, domain_folder, find_root, scan
 
 
 def image(path, value=0):
@@ -122,7 +123,7 @@ def test_missing_files_are_counted_and_named(tmp_path):
     with pytest.raises(UserError) as caught:
         scan(spec_of(tmp_path, photo={"manifest": "toy.csv"}), "photo", tmp_path)
     assert str(caught.value) == (
-        f"1 of 2 images of photo are missing, or links that lead nowhere, in {tmp_path / 'photo'}: 2.png. "
+        f"1 of 2 images of photo are missing, links that lead nowhere, or no files, in {tmp_path / 'photo'}: 2.png. "
         "Restore them, or take them out of the list"
     )
 
@@ -134,12 +135,13 @@ def test_links_in_circles(tmp_path):
     (tmp_path / "a" / "deeper").mkdir()
     (tmp_path / "a" / "deeper" / "up").symlink_to(tmp_path)
     (tmp_path / "a" / "linked.png").symlink_to(tmp_path / "elsewhere.png")
-    assert image_files(tmp_path / "a") == ["1.png", "deeper/up/elsewhere.png", "linked.png"]
+    found = find_images(tmp_path / "a")
+    assert found.paths == ("1.png", "deeper/up/elsewhere.png", "linked.png")
+    assert found.left == {("folder that links to itself", ""): 2}
     (tmp_path / "a" / "loop.png").symlink_to("loop.png")
-    with pytest.raises(
-        UserError, match=r"1 of 4 images of a are missing, or links that lead nowhere, in .*: loop\.png"
-    ):
-        scan(spec_of(tmp_path, a={"labels": "none"}), "a", tmp_path)
+    assert scan(spec_of(tmp_path, a={"labels": "none"}), "a", tmp_path).notes == (
+        f"{tmp_path / 'a'}: 3 left out: folder that links to itself 2, link that leads nowhere 1 (.png 1)",
+    )
 
 
 def test_names_with_spaces_and_other_scripts(tmp_path):

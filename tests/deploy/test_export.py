@@ -120,7 +120,8 @@ def test_what_is_no_model_is_refused(made, cli, tmp_path):
     answer = cli("export", "--run", folder / "run", "--to", tmp_path / "other")
     assert (answer.code, answer.err) == (
         2,
-        f"Error: {tmp_path / 'other'} is not empty and no exported model; choose another folder\n",
+        f"Error: {tmp_path / 'other'} is not empty and not an exported model that this tool made; "
+        "choose another --to\n",
     )
     assert (tmp_path / "other" / "precious.txt").is_file()
     assert cli("export", "--run", folder / "run", "--to", tmp_path / "m", "--with-encoder", tmp_path).err == (

@@ -445,7 +445,7 @@ def test_features_that_are_no_unit_vectors_are_refused_at_load(value, encoder, i
     stage.write_index(tmp_path / "light", renewed)
     store = FeatureStore(SPEC, tmp_path, "x")
     with pytest.raises(StaleCacheError) as caught:
-        PairLoader(store, ("a {class}",), torch.float32, torch.device("cpu"))._load(("light",))
+        PairLoader(store, ("a {class}",), torch.device("cpu"))._load(("light",), torch.float32)
     assert str(caught.value) == (
         "light: 1 stored feature(s), the first of bar/5.png: expected finite, of unit norm, "
         f"got a norm of {value:.4g}. Make them again: unimos-pipe extract --force"

@@ -103,9 +103,9 @@ def broken_files(tmp_path):
         ("empty.jpg", "an empty file"),
         ("cut.jpg", "OSError: image file is truncated"),
         ("text.jpg", "not an image of a known format"),
-        ("loop.jpg", "OSError: [Errno 40] Too many levels of symbolic links: 'the file'"),
-        ("folder.jpg", "IsADirectoryError: [Errno 21] Is a directory: 'the file'"),
-        ("gone.jpg", "FileNotFoundError: [Errno 2] No such file or directory: 'the file'"),
+        ("loop.jpg", "Too many levels of symbolic links"),
+        ("folder.jpg", "a folder, not a regular file"),
+        ("gone.jpg", "No such file or directory"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, name, reason):

@@ -31,6 +31,15 @@ def test_centroids_and_clusters_by_loop():
     assert nearest_centroid(b, centroids).tolist() == [row.index(max(row)) for row in cosine]
 
 
+def test_a_class_without_predicted_mass_attracts_no_row():
+    """Its centroid is a direction, but of no length: the row that points the same way goes to another class."""
+    b = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], dtype=torch.float64)
+    p = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.5, 0.5 - 1e-20, 1e-20]], dtype=torch.float64)
+    centroids = class_centroids(p, b)
+    assert 0 < centroids[2].norm() < 1e-8
+    assert nearest_centroid(b, centroids).tolist() == [0, 1, 1]
+
+
 def test_assessment_ensembles_debiased_text_with_vac():
     method = small_method()
     heads, x, text = evaluated(method), TASK.target.features, TASK.text_features

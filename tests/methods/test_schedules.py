@@ -21,7 +21,14 @@ def test_learning_rate_falls_by_the_power_of_the_step():
 def test_inference_weight_falls_from_08_to_03_over_ten_epochs():
     found = [inference_weight(epoch, EvalSpec()) for epoch in (-1, 0, 1, 2, 9, 10, 11, 49)]
     assert found == pytest.approx([0.8, 0.8, 0.75, 0.7, 0.35, 0.3, 0.3, 0.3], abs=1e-12)
-    assert inference_weight(0, EvalSpec(w_start=0.3)) == 0.3  # the paper's fixed weight
+    assert {inference_weight(epoch, EvalSpec(w_start=0.3)) for epoch in range(15)} == {0.3}  # the paper's fixed weight
+
+
+def test_another_inference_weight_at_the_end_takes_ten_epochs_too():
+    found = [inference_weight(epoch, EvalSpec(w_end=0.6)) for epoch in (0, 1, 5, 9, 10, 30)]
+    assert found == pytest.approx([0.8, 0.78, 0.7, 0.62, 0.6, 0.6], abs=1e-12)
+    rising = [inference_weight(epoch, EvalSpec(w_start=0.2, w_end=0.6, w_epochs=4)) for epoch in range(6)]
+    assert rising == pytest.approx([0.2, 0.3, 0.4, 0.5, 0.6, 0.6], abs=1e-12)
 
 
 def test_pseudo_labels_come_from_teacher_then_cluster_and_ensemble_in_turn():

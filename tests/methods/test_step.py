@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from made import made_batch, made_heads, made_task, small_method
 
 from unimos_pipe.base.config import VARIANTS
+from unimos_pipe.methods.unimos.form import Coefficients, StepForm
 from unimos_pipe.methods.unimos.layers import bottleneck, classify, ensemble_weight
-from unimos_pipe.methods.unimos.step import TERMS, Coefficients, train_step
+from unimos_pipe.methods.unimos.objective import LOSSES, TERMS
+from unimos_pipe.methods.unimos.step import train_step
 
 MODULES = {
     "G_vis": "vision_separator",
@@ -26,28 +28,27 @@ REACHED = {  # METHOD.md section 3.4; everything else is exactly zero
     "ortho": {"G_vis", "G_txt"},
     "bce_source": {"G_vis", "G_txt", "D"},
     "bce_target": {"G_vis", "G_txt"},
+    "mcc": {"G_vis", "Phi_1", "Phi_2", "W"},
 }
 CPU = torch.device("cpu")
 TASK = made_task()
 
 
-PART_OF_TERM = {"lac": (0, 1), "vac": (2, 3), "im": (4,), "ortho": (5,), "bce_source": (6,), "bce_target": (7,)}
-
-
 def coefficients_of(method, term: str | None = None, runs: int = 1) -> Coefficients:
-    """The method's coefficients; with ``term``, all parts of other terms count nothing."""
+    """The method's coefficients; with ``term``, only its losses have a weight."""
     c = Coefficients.of([method] * runs, torch.float64, CPU)
-    if term is None:
-        return c
-    mask = torch.zeros(8, 1, dtype=torch.float64)
-    mask[list(PART_OF_TERM[term])] = 1
-    return replace(c, parts=c.parts * mask)
+    kept = torch.tensor([[float(term in (None, LOSSES[name].term))] for name in c.losses])
+    return replace(c, weights=c.weights * kept)
+
+
+def form_of(method) -> StepForm:
+    return StepForm.of(method, 8, 5, 16)
 
 
 def loss_terms(heads, batch, method) -> dict[str, torch.Tensor]:
     """The terms of METHOD.md by name, (R,) each."""
     still = torch.zeros(len(batch.x), dtype=torch.float64)
-    found = train_step(heads, batch, coefficients_of(method, runs=len(batch.x)), method.loss, still)
+    found = train_step(heads, batch, coefficients_of(method, runs=len(batch.x)), form_of(method), still)
     return dict(zip(TERMS, found.T, strict=False))
 
 
@@ -55,13 +56,13 @@ def gradients(method, term: str | None = None) -> dict[str, torch.Tensor]:
     """Gradient of one term (or of all together) for every parameter of one fresh run, as the step computes it."""
     heads = made_heads(method)
     lr = torch.zeros(1, dtype=torch.float64)
-    train_step(heads, made_batch(TASK, method), coefficients_of(method, term), method.loss, lr)
+    train_step(heads, made_batch(TASK, method), coefficients_of(method, term), form_of(method), lr)
     return heads.momentum  # it was zero: it now holds the gradient
 
 
 @pytest.mark.parametrize("term", TERMS)
 def test_gradient_reaches_exactly_the_modules_of_the_method(term):
-    found = gradients(small_method(), term)
+    found = gradients(small_method(loss__mcc=0.3), term)
     for module, prefix in MODULES.items():
         tensors = [tensor for name, tensor in found.items() if name.startswith(prefix)]
         assert tensors
@@ -151,7 +152,9 @@ def test_gradients_equal_autograds(options):
         for name, more in zip(separators, extra, strict=True):
             params[name].grad += more
         wanted.append(params)
-    train_step(heads, batch, coefficients_of(method, runs=runs), method.loss, torch.zeros(runs, dtype=torch.float64))
+    train_step(
+        heads, batch, coefficients_of(method, runs=runs), form_of(method), torch.zeros(runs, dtype=torch.float64)
+    )
     for run in range(runs):
         for name, tensor in wanted[run].items():
             plain = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
@@ -200,15 +203,15 @@ def test_one_step_is_sgd_with_momentum():
     c, lr = Coefficients.of([method], torch.float64, CPU), torch.tensor([0.01], dtype=torch.float64)
     name = "text_separator.weight"
     start = heads.params[name].detach().clone()
-    train_step(heads, batch, c, method.loss, lr)
+    train_step(heads, batch, c, form_of(method), lr)
     first = heads.momentum[name].clone()
     assert torch.allclose(heads.params[name], start - 0.01 * first, rtol=1e-12)
     middle = heads.params[name].detach().clone()
     fresh = made_heads(method)
     for key in fresh.params:
         fresh.params[key].data.copy_(heads.params[key].data)
-    train_step(heads, batch, c, method.loss, lr)
-    train_step(fresh, batch, c, method.loss, torch.zeros(1, dtype=torch.float64))  # its momentum is g2 alone
+    train_step(heads, batch, c, form_of(method), lr)
+    train_step(fresh, batch, c, form_of(method), torch.zeros(1, dtype=torch.float64))  # its momentum is g2 alone
     assert torch.allclose(heads.momentum[name], 0.9 * first + fresh.momentum[name], rtol=1e-9)
     assert torch.allclose(heads.params[name], middle - 0.01 * heads.momentum[name], rtol=1e-12)
 
@@ -218,7 +221,7 @@ def test_label_prior_moves_by_its_momentum():
     heads, batch = made_heads(method), made_batch(TASK, method)
     c = Coefficients.of([method], torch.float64, CPU)
     lac = heads.lac_logits(heads.lac(batch.x), batch.text)[:, 8:].softmax(-1).mean(1)
-    train_step(heads, batch, c, method.loss, torch.zeros(1, dtype=torch.float64))
+    train_step(heads, batch, c, form_of(method), torch.zeros(1, dtype=torch.float64))
     assert torch.allclose(heads.label_prior, 0.99 / 5 + 0.01 * lac.detach(), rtol=1e-12)
 
 

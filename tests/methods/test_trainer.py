@@ -76,8 +76,10 @@ def test_runs_draw_the_same_whatever_their_company():
         shift = stack.source_start[position], stack.target_start[position]
         assert (ours[0][position, :8] - shift[0]).equal(theirs[0][0, :8])
         assert (ours[0][position, 8:] - shift[1]).equal(theirs[0][0, 8:] - lone.target_start[0])
-        assert ours[2][position].equal(theirs[2][0])  # dropout
-        assert ours[3][position].equal(theirs[3][0])  # learning rate
+        assert (ours[1][position] - stack.label_start[position]).equal(theirs[1][0])
+        assert (ours[2][position] - stack.pseudo_start[position]).equal(theirs[2][0])
+        assert ours[3][position].equal(theirs[3][0])  # dropout
+        assert ours[4][position].equal(theirs[4][0])  # learning rate
     assert stack.heads.params["vision_separator.weight"][position].equal(
         lone.heads.params["vision_separator.weight"][0]
     )

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from made_runs import CLASSES, write_run
+from made_runs import CLASSES, forge_json, write_run
 from PIL import Image
 
 from unimos_pipe.base.errors import UserError
@@ -95,7 +95,7 @@ def expected_row(sweep: Path, source: str, target: str) -> list[str]:
     """A row of the headline table as the runs' result.json have it."""
     found = [
         json.loads(path.read_text())["accuracy"]
-        for path in sorted(sweep.glob(f"icons/*/{source}-{target}/full/*/result.json"))
+        for path in sorted(sweep.glob(f"icons/*/{source}-{target}/full,epochs=2/*/result.json"))
     ]
     assert len(found) == 2
 
@@ -130,7 +130,7 @@ def test_files_beside_the_page(page, sweep):
     assert {path.name for path in (out / "figures").iterdir()} == {f"{n}.{s}" for n in names for s in ("png", "svg")}
     with (out / "tables" / "headline.csv").open() as file:
         first = next(csv.DictReader(file))
-    results = [json.loads(p.read_text()) for p in sorted(sweep.glob("icons/*/line-sketch/full/*/result.json"))]
+    results = [json.loads(p.read_text()) for p in sorted(sweep.glob("icons/*/line-sketch/full,epochs=2/*/result.json"))]
     assert float(first["UniMoS"]) == pytest.approx(
         100 * statistics.mean(r["accuracy"]["last"]["accuracy"] for r in results), abs=1e-4
     )
@@ -212,7 +212,7 @@ def test_what_is_missing_is_said(cli, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_report_of_252_runs_is_quick_and_small(sweep, icons_cache, tmp_path):
     """12 pairs x 3 seeds x 7 variants, real samples in each; the bound is loose, the figure is printed with -s."""
-    template = next(sweep.glob("icons/*/line-sketch/full/seed0"))
+    template = next(sweep.glob("icons/*/line-sketch/full,epochs=2/seed0"))
     domains = ("line", "solid", "color", "sketch")
     for variant in ("full", "no-ortho", "no-debias", "no-im", "no-distill", "fixed-weight", "no-discriminator"):
         for source in domains:
@@ -220,11 +220,13 @@ def test_a_report_of_252_runs_is_quick_and_small(sweep, icons_cache, tmp_path):
                 for seed in range(3 if source != target else 0):
                     folder = tmp_path / "runs/icons/e" / f"{source}-{target}" / variant / f"seed{seed}"
                     shutil.copytree(template, folder)
-                    config = json.loads((folder / "config.json").read_text())
-                    config["label"] = variant
-                    config["spec"] |= {"variant": variant, "source": source, "target": target, "seed": seed}
-                    config["spec"] |= {"encoder_id": "e"}
-                    (folder / "config.json").write_text(json.dumps(config))
+                    place = {"variant": variant, "source": source, "target": target, "seed": seed, "encoder_id": "e"}
+
+                    def moved(config, place=place):
+                        config["label"] = place["variant"]
+                        config["spec"] |= place
+
+                    forge_json(folder, "config.json", moved)
     started = time.perf_counter()
     command = [sys.executable, "-m", "unimos_pipe", "report", tmp_path / "runs", "--out", tmp_path / "out"]
     done = subprocess.run([*command, "--cache", icons_cache], capture_output=True, text=True)

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from made_runs import write_run
-from safetensors.numpy import save_file
+from made_runs import forge, write_run
+from safetensors.numpy import save
 
 from unimos_pipe.report.gap import GAPS, bottleneck_map, gap, gap_table, map_classes, modality_map, spaced, tsne
 from unimos_pipe.report.runs import find_runs
@@ -33,8 +33,8 @@ def run(tmp_path):
     domains = np.concatenate([cone(9, 12, rng), cone(10, 12, rng)])
     sample |= {"source_bottleneck_after": classes, "target_bottleneck_after": classes + 0.01}
     sample |= {"source_bottleneck_before": domains[:12], "target_bottleneck_before": domains[12:]}
-    save_file(sample, folder / "sample.safetensors")
-    save_file({"text_features": cone(2, 3, rng)}, folder / "heads.safetensors")
+    forge(folder, "sample.safetensors", lambda _: save(sample))
+    forge(folder, "heads.safetensors", lambda _: save({"text_features": cone(2, 3, rng)}))
     return find_runs([tmp_path])[0][0].runs[0]
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from made_runs import write_run
+from made_runs import forge, forge_json, write_run
 
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.report.runs import find_runs
@@ -28,7 +28,7 @@ def test_runs_are_grouped_by_root_and_ordered_by_recipe(tmp_path):
     ]
     assert (first.main, first.labels, first.pairs) == ("full", ["full", "no-im"], ["dark->light"])
     assert first.baselines["dark->light"]["source_only"] == 0.5 and first.recipe["title"] == "T"
-    assert second.values("dark->light", "last") == [0.1]
+    assert second.measured("last") == [("dark->light", 0, 0.1)]
 
 
 def test_pairs_come_in_the_data_sets_order_of_domains(tmp_path):
@@ -39,18 +39,25 @@ def test_pairs_come_in_the_data_sets_order_of_domains(tmp_path):
 
 def test_folders_without_a_sound_result_are_named(tmp_path):
     write_run(tmp_path)
-    unfinished, damaged, foreign = (write_run(tmp_path, seed=seed) for seed in (1, 2, 3))
+    unfinished, damaged, edited, foreign, older = (write_run(tmp_path, seed=seed) for seed in range(1, 6))
     (unfinished / "result.json").unlink()
     (damaged / "result.json").write_text("{")
-    config = json.loads((foreign / "config.json").read_text())
-    del config["classes"]
-    (foreign / "config.json").write_text(json.dumps(config))
+    result = (edited / "result.json").read_text()
+    (edited / "result.json").write_text(result.replace('"accuracy": 0.7', '"accuracy": 0.99'))
+    forge_json(foreign, "config.json", lambda config: config.pop("classes"))
+    for name in ("config.json", "result.json"):
+        values = json.loads((older / name).read_text())
+        known = {key: value for key, value in values.items() if key not in ("kind", "schema", "files", "digest")}
+        (older / name).write_text(json.dumps(known))
     found, left_out = find_runs([tmp_path])
     assert len(found[0].runs) == 1
     assert left_out == [
-        f"{unfinished}: unfinished",
-        f"{damaged}: cannot be read (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))",
-        f"{foreign}: config.json or result.json lacks 'classes'; written by another version?",
+        f"{unfinished}: unfinished, it has no result.json",
+        f"{damaged}: result.json cannot be read (Expecting property name enclosed in double quotes: line 1 column 2 "
+        "(char 1))",
+        f"{edited}: result.json is not what was written",
+        f"{foreign}: config.json or result.json lacks 'classes'",
+        f"{older}: it is of schema 1 and this version reads schema 2",
     ]
 
 
@@ -77,14 +84,36 @@ def test_the_shown_pair_is_the_one_that_gained_most(tmp_path):
         experiment.shown_pair("dark->blue")
 
 
-def test_damaged_files_are_named_when_they_are_needed(tmp_path):
+def test_files_damaged_after_they_were_found_are_named_when_they_are_needed(tmp_path):
     folder = write_run(tmp_path)
-    (folder / "sample.safetensors").write_bytes(b"nonsense")
-    (folder / "predictions.csv").write_text("path,class\n1.png,circle\n")
     run = find_runs([tmp_path])[0][0].runs[0]
-    with pytest.raises(UserError, match=r"sample\.safetensors cannot be read .* Train the run again with --force"):
+    (folder / "sample.safetensors").write_bytes(b"nonsense")
+    (folder / "predictions.csv").unlink()
+    with pytest.raises(UserError) as caught:
         run.tensors("target_image")
-    with pytest.raises(UserError, match=r"predictions\.csv cannot be read \(expected the columns path, class"):
+    found = "xxh3 01edcc66839f1f0c938cf5183d45c142"
+    todo = "Train it again with --force"
+    assert str(caught.value) == (
+        f"{folder} holds no whole run: sample.safetensors is not what was written, {found}. {todo}"
+    )
+    with pytest.raises(UserError) as caught:
+        _ = run.predictions
+    assert str(caught.value) == f"{folder} holds no whole run: predictions.csv is missing. {todo}"
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"path,class\n1.png,circle\n", "expected the columns path, class, probability, vac, vac_probability, lac, "
+         "lac_probability"),
+        (b"path,class,probability,vac,vac_probability,lac,lac_probability\n1,a,1,a,1,a,1\n",
+         "a class that config.json does not name"),
+    ],
+)  # fmt: skip
+def test_tables_that_no_run_wrote_are_named(content, fault, tmp_path):
+    forge(write_run(tmp_path), "predictions.csv", lambda _: content)
+    run = find_runs([tmp_path])[0][0].runs[0]
+    with pytest.raises(UserError, match=rf"holds no whole run: predictions\.csv cannot be read \({fault}\)\. Train"):
         _ = run.predictions
 
 

@@ -20,6 +20,7 @@ from unimos_pipe.report.tables import (
     to_latex,
     to_markdown,
 )
+from unimos_pipe.runs.means import MeanSpread, mean_and_spread
 
 
 def texts(rows) -> list[list[str]]:
@@ -41,10 +42,10 @@ def test_headline(experiment):
     table = headline(experiment, PrintedFigures())
     assert table.columns == ("pair", "UniMoS", "gain", "zero-shot", "source-only", "class mean", "oracle best")
     assert texts(table.rows) == [
-        ["dark → light", "72.0 ± 2.8", "+12.0", "60.0", "50.0", "72.0 ± 2.8", "80.0"],
-        ["light → dark", "52.0 ± 2.8", "−3.0", "55.0", "–", "52.0 ± 2.8", "60.0"],
+        ["dark → light", "72.0 ± 2.8", "+12.0", "60.0", "50.0", "72.0 ± 2.8", "80.0 ± 0.0"],
+        ["light → dark", "52.0 ± 2.8", "−3.0", "55.0", "–", "52.0 ± 2.8", "60.0 ± 0.0"],
     ]
-    assert texts(table.footer) == [["mean of 2", "62.0 ± 2.8", "+4.5", "57.5", "–", "62.0", "70.0"]]
+    assert texts(table.footer) == [["mean of 2", "62.0 ± 2.8", "+4.5", "57.5", "–", "62.0", "70.0 ± 0.0"]]
     assert [row[2].sign for row in table.rows] == ["up", "down"] and table.rows[0][-1].kind == "oracle"
 
 
@@ -82,14 +83,14 @@ def test_selection(experiment):
 
 
 def test_cells():
-    assert mean_cell(None).text == "–" and mean_cell([]).text == "–"
-    assert mean_cell([0.5, 0.5]).text == "50.0" and mean_cell(0.123).text == "12.3"
+    assert [mean_cell(found).text for found in (None, 0.123, MeanSpread(0.5, 0.0))] == ["–", "12.3", "50.0 ± 0.0"]
     assert [change(0.5, 0.5004).text, change(0.5, 0.5004).sign] == ["0.0", "even"]
     assert change(None, 0.1).text == "–"
 
 
+FIGURE = mean_cell(mean_and_spread([("p", 0, 0.5), ("p", 1, 0.6)]))
 TABLE = Table(
-    "t", "A & B", "How_to.", ("pair", "x"), ((name_cell("a|<b> → c"), mean_cell([0.5, 0.6])),),
+    "t", "A & B", "How_to.", ("pair", "x"), ((name_cell("a|<b> → c"), FIGURE),),
     ((name_cell("mean"), Cell("55.0", 0.55, None, "oracle")),),
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from unimos_pipe.base.errors import UserError
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.runs.paper import published
 from unimos_pipe.runs.recipe import known_recipes, load_recipe
+from unimos_pipe.runs.spec import row_names
 
 
 def rows(table, dataset):
@@ -53,7 +54,7 @@ def test_ablations_and_grids_carry_the_labels_of_our_runs():
 def test_labels_meet_those_of_the_recipes_runs(name):
     recipe, spec = load_recipe(name)
     if recipe.paper.partition(".")[0] in ("ablation", "sensitivity"):
-        ours = {run.label() for run in recipe.runs(spec, "x")}
+        ours = set(row_names(recipe.runs(spec, "x")))
         assert {row.label for row in published(recipe.paper, spec)} == ours
     if recipe.dataset == "visda2017" and not recipe.grid:
         assert {(run.method.loss.alpha, run.method.loss.beta) for run in recipe.runs(spec, "x")} == {(0.001, 0.1)}

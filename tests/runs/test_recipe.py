@@ -1,11 +1,13 @@
 """Recipes: what they expand to, and all their faults at once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.runs.recipe import check_recipe, known_recipes, load_recipe
+from unimos_pipe.runs.spec import row_names
 
 
 def test_the_ablation_recipe_is_252_runs():
@@ -21,8 +23,8 @@ def test_grids_multiply_and_label_their_cells():
     values = {"name": "g", "dataset": "icons", "pairs": ["line->solid"], "seeds": 1, "set": {"train": {"epochs": 2}}}
     recipe, spec = check_recipe(values | {"grid": {"loss.alpha": [0.1, 1.0], "loss.beta": [0.5, 2.0]}}, "here")
     runs = recipe.runs(spec, "e")
-    labels = [run.label() for run in runs]
-    assert labels == [f"full,alpha={a},beta={b}" for a in (0.1, 1.0) for b in (0.5, 2.0)]
+    assert row_names(runs) == [f"full,alpha={a},beta={b}" for a in (0.1, 1.0) for b in (0.5, 2.0)]
+    assert [run.label() for run in runs][1:3] == ["full,alpha=0.1,beta=2.0,epochs=2", "full,beta=0.5,epochs=2"]
     assert [(run.method.loss.alpha, run.method.loss.beta, run.method.train.epochs) for run in runs] == [
         (0.1, 0.5, 2),
         (0.1, 2.0, 2),
@@ -59,6 +61,23 @@ def test_every_fault_is_named_at_once():
     ):
         assert fault in message, fault
     assert "\n" not in message
+
+
+def test_what_is_listed_twice_and_sizes_without_end_are_faults():
+    values = {"name": "x", "dataset": "icons", "seeds": 10**9, "variants": ["full", "full"]}
+    values |= {"pairs": ["line->solid", "line -> solid"], "grid": {"loss.alpha": [1, 1.0]}}
+    with pytest.raises(UserError) as caught:
+        check_recipe(values, "r.toml")
+    assert str(caught.value) == (
+        "r.toml: variant full is listed twice; grid loss.alpha: 1 is listed twice; pair 'line->solid' is listed twice; "
+        "8000000000 runs (pairs x seeds x variants x grid): expected at most 100000"
+    )
+    recipe, spec = check_recipe({"name": "x", "dataset": "icons"}, "r.toml")
+    with pytest.raises(UserError) as caught:
+        replace(recipe, seeds=10**9).runs(spec, "e")
+    assert str(caught.value) == (
+        "recipe x: 12000000000 runs (pairs x seeds x variants x grid): expected at most 100000"
+    )
 
 
 def test_unknown_recipes_and_keys(tmp_path):

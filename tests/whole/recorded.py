@@ -15,8 +15,8 @@ from unimos_pipe.base.config import method_spec
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
 from unimos_pipe.methods.unimos import trainer as trainer_module
 from unimos_pipe.methods.unimos.draws import RunDraws
+from unimos_pipe.methods.unimos.objective import TERMS
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
-from unimos_pipe.methods.unimos.step import TERMS
 from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun
 
 SMALL = Path(__file__).parent / "parity_small.npz"

@@ -17,8 +17,9 @@ import unimos_pipe
 from unimos_pipe.base.errors import PipeError, UserError
 from unimos_pipe.cache.identity import EncoderIdentity
 from unimos_pipe.data.manifest import load_spec
-from unimos_pipe.runs.folder import finished_result
+from unimos_pipe.report.mistakes import image_folder
 from unimos_pipe.runs.recipe import load_recipe
+from unimos_pipe.runs.stored import Run, RunFolderError, read_run
 
 values = st.recursive(
     st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
@@ -72,8 +73,8 @@ def test_a_run_whose_files_are_not_a_runs_is_not_finished(text, tmp_path):
     for result, config in ((text, good), (good, text)):
         for name, content in (("result.json", result), ("config.json", config)):
             (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-        assert finished_result(tmp_path, "i") is None
-        assert finished_result(tmp_path) is None
+        with pytest.raises(RunFolderError):
+            read_run(tmp_path)
 
 
 def test_a_deeply_nested_spec_is_one_line(tmp_path):
@@ -186,3 +187,19 @@ def test_a_deeply_nested_export_is_one_line(export):
     (folder / "config.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match=r"config\.json cannot be read: maximum recursion depth exceeded"):
         unimos_pipe.load(folder, "cpu")
+
+
+def test_a_spec_can_unpack_only_what_the_package_holds(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(f'{toml(SPEC)}\nembedded = "../../x.zip"\n[domains]\na = {{}}\n')
+    with pytest.raises(UserError) as caught:
+        load_spec(str(path))
+    assert str(caught.value) == f"{path}: embedded '../../x.zip': the package has icons.zip"
+
+
+def test_a_runs_target_cannot_leave_the_images_folder(tmp_path):
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "shop" / "phone").mkdir(parents=True)
+    for target, folder in (("phone", tmp_path / "shop" / "phone"), ("../phone", None), (".", None)):
+        run = Run(tmp_path, {"spec": {"dataset": "own", "target": target}}, {})
+        assert image_folder(run, tmp_path / "shop", tmp_path) == folder

@@ -14,6 +14,7 @@ DOORS = {
     "h5py": {"cache/shard"},
     "rich": {"base/console"},
     "PIL": {"data/decode"},
+    "pillow_heif": {"data/decode"},
     "sklearn": {"adapt/baselines", "report/gap"},
     "ray": {"base/engine"},
     "matplotlib": {"report/figures"},

@@ -6,8 +6,8 @@ from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.own_data import OwnDomain
 
 
-def scan(cli, out, *domains):
-    return cli("manifest", "scan", *(f"--domain={text}" for text in domains), "-o", out, "--encoder", "tiny")
+def scan(cli, out, domain, *more):
+    return cli("manifest", "scan", f"--domain={domain}", "-o", out, "--encoder", "tiny", *more)
 
 
 def test_the_files_it_writes(cli, miniature, tmp_path):
@@ -37,9 +37,31 @@ def test_an_existing_spec_is_kept(cli, miniature, tmp_path):
     answer = scan(cli, out, f"a={miniature.root}/dark")
     assert (answer.code, answer.err) == (
         2,
-        f"Error: {out} exists; add --force to replace it and its CSV files\n",
+        f"Error: {out} exists; add --force to replace what an earlier scan wrote\n",
     )
     assert out.read_text() == "mine"
+    assert scan(cli, out, f"a={miniature.root}/dark", "--force").err == (
+        f"Error: {out} is not a spec that this tool wrote and is left alone; choose another --out\n"
+    )
+    assert out.read_text() == "mine"
+
+
+def test_force_replaces_an_earlier_scan_and_no_table_of_the_users(cli, miniature, tmp_path):
+    out, table = tmp_path / "own.toml", tmp_path / "own.a.csv"
+    table.write_text("path;class\nbar/0.png;bar\n")
+    domain = f"a={miniature.root}/dark"
+    assert scan(cli, out, domain).err == f"Error: {table} exists; add --force to replace what an earlier scan wrote\n"
+    assert scan(cli, out, domain, "--force").err == (
+        f"Error: {table} is not a table of images that this tool wrote and is left alone; choose another --out\n"
+    )
+    table.write_text("path,class\nbar/0.png,bar\n")
+    assert scan(cli, out, f"{domain}:{table}", "--force").err == (
+        f"Error: {table} holds the labels to read and would be replaced; choose another --out\n"
+    )
+    assert not out.exists() and table.read_text() == "path,class\nbar/0.png,bar\n"
+    for _ in range(2):
+        assert scan(cli, out, domain, "--force").code == 0
+    assert len(table.read_text().splitlines()) == 25
 
 
 @pytest.mark.parametrize(

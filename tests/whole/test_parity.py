@@ -7,8 +7,8 @@ import torch
 from conftest import SHARED
 from recorded import LOSS_NAMES, SMALL, Recording, step_values
 
+from unimos_pipe.methods.unimos.objective import TERMS
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
-from unimos_pipe.methods.unimos.step import TERMS
 from unimos_pipe.methods.unimos.trainer import Trainer
 
 GOLDEN = os.environ.get("UNIMOS_PARITY_FILE") or SHARED / "golden" / "unimos_parity.npz"

@@ -77,7 +77,7 @@ def pair_baselines(pairs: dict[str, PairData], file: Path) -> dict[str, dict[str
         if known.get(name, {}).get("identity") == identity:
             found[name] = known[name]
             continue
-        source, target = pair.task.source.features.data_ptr(), pair.held_out.rows(pair.task).data_ptr()
+        source, target = pair.task.source.name, (pair.task.target.name, pair.held_out.features is None)
         if source not in probes:
             probes[source] = source_probe(pair.task)
         if target not in oracles:

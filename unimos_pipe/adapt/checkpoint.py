@@ -1,13 +1,19 @@
-"""A stack's state between epochs in one safetensors file, so that an interrupted sweep goes on where it was."""
+"""A stack's state between epochs in one file, so that an interrupted sweep goes on where it was.
+
+The file is safetensors (the trainer's tensors, and ``notes``: JSON as bytes) followed by the xxh3 digest of all that.
+"""
 
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+import torch
+import xxhash
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from unimos_pipe.adapt.record import RunRecorder
 from unimos_pipe.base.config import fingerprint
@@ -16,6 +22,7 @@ from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
 
 SECONDS_BETWEEN = 15.0
+DIGEST = 16  # bytes
 NOT_STARTED = BEFORE_TRAINING - 1
 
 
@@ -33,27 +40,40 @@ class Checkpoint:
         key = fingerprint(list(identities))
         return cls(folder / f"{key[:16]}.safetensors" if folder else None, key, time.monotonic())
 
-    def load(self, trainer: Trainer, recorders: Sequence[RunRecorder | None]) -> int:
-        """Restore trainer and recorders; returns the last epoch done, -2 where there is nothing (usable) to restore.
+    def load(self, trainer: Trainer, recorders: Sequence[RunRecorder | None]) -> tuple[int, str | None]:
+        """Restore trainer and recorders, or leave them as they are.
 
-        A damaged or foreign file counts as none: the stack starts anew.
+        Returns:
+            The last epoch done, -2 where there is nothing to go on from; and why a file that is there was refused.
         """
         if self.path is None or not self.path.is_file():
-            return NOT_STARTED
+            return NOT_STARTED, None
         try:
-            with safe_open(self.path, "pt") as file:
-                notes = json.loads(file.metadata()["unimos"])
+            notes, state = self._verified()
             pairs = list(zip(recorders, notes["runs"], strict=True))
-            if notes["key"] != self.key or any(recorder and note is None for recorder, note in pairs):
-                return NOT_STARTED
-            trainer.load_state(load_file(self.path, device=str(trainer.device)))
-        except (SafetensorError, KeyError, ValueError, TypeError, OSError):
-            return NOT_STARTED
-        trainer.failures = {int(index): message for index, message in notes["failures"].items()}
+            if any(recorder and note is None for recorder, note in pairs):
+                raise ValueError("it lacks a run that is to be trained")
+            failures = {int(index): message for index, message in notes["failures"].items()}
+            trainer.load_state(state)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:120]
+            return NOT_STARTED, f"checkpoint {self.path} is left out ({reason}); its runs start anew"
+        trainer.failures = failures
         for recorder, note in pairs:
             if recorder:
                 recorder.restore(note)
-        return notes["epoch"]
+        return notes["epoch"], None
+
+    def _verified(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """The notes and the trainer's state of the file. Raises ValueError, or what a damaged file raises."""
+        content = memoryview(self.path.read_bytes())
+        if xxhash.xxh3_128(content[:-DIGEST]).digest() != content[-DIGEST:]:
+            raise ValueError("it is not what was written")
+        state = load(bytes(content[:-DIGEST]))
+        notes = json.loads(state.pop("notes").numpy().tobytes())
+        if notes["key"] != self.key:
+            raise ValueError("it is another stack's")
+        return notes, state
 
     def save_if_due(self, epoch: int, trainer: Trainer, recorders: Sequence[RunRecorder | None]) -> None:
         """Write the state after an epoch if the last write was long enough ago."""
@@ -65,8 +85,10 @@ class Checkpoint:
             "failures": trainer.failures,
             "runs": [recorder.memory() if recorder else None for recorder in recorders],
         }
+        text = torch.frombuffer(bytearray(json.dumps(notes).encode()), dtype=torch.uint8)
+        content = save({**trainer.full_state(), "notes": text})
         with replacing(self.path) as part:
-            part.write_bytes(save(trainer.full_state(), {"unimos": json.dumps(notes)}))
+            part.write_bytes(content + xxhash.xxh3_128(content).digest())
         self.saved_at = time.monotonic()
 
     def remove(self) -> None:

@@ -30,12 +30,12 @@ def adapt_on_ray(
     """
     plans = [replace(plan, folder=plan.folder.absolute()) for plan in plans]
     store = FeatureStore(loader.store.spec, loader.store.folder.absolute(), loader.store.extract)
-    pairs = [loader.pair(plan.spec.source, plan.spec.target, plan.spec.protocol) for plan in plans]
+    pairs = [plan.data(loader) for plan in plans]
     runs = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, pairs, strict=True)]
     groups = [tuple(members) for members in stacks(runs, lockstep)]
     outcomes: dict[int, Outcome] = {}
     with ray_jobs(options) as run:
-        shared = (plans, PairLoader(store, loader.templates, loader.dtype, loader.device), keep_finished)
+        shared = (plans, PairLoader(store, loader.templates, loader.device), keep_finished)
         folder = checkpoints and checkpoints.absolute()
         for members, trained in run(_train, groups, *shared, folder, max(1, int(options.cpus))):
             outcomes.update(zip(members, trained, strict=True))

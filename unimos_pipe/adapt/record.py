@@ -1,7 +1,5 @@
-"""A run's folder, written while the run trains."""
+"""What a run measures while it trains, kept in memory and written as a whole folder at its end."""
 
-import csv
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,24 +7,34 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 
 from unimos_pipe.adapt.scores import score
 from unimos_pipe.adapt.validators import validators
-from unimos_pipe.base.files import replacing, write_text
-from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
+from unimos_pipe.methods.task import AdaptationTask, PairData
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.pseudo_labels import Assessment, assess
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import EpochRecord
-from unimos_pipe.runs.folder import FILES, PREDICTION_COLUMNS, RunSpec, run_identity
+from unimos_pipe.runs.folder import RunContents, write_run
+from unimos_pipe.runs.spec import RunSpec, run_identity
 
 SAMPLE_ROWS = 1000
 
 
+@dataclass(frozen=True)
+class FinalState:
+    """What a run's folder takes from the end of training: tensors, and facts that join its config.json."""
+
+    assessment: Assessment
+    heads: dict[str, torch.Tensor]
+    sample: dict[str, torch.Tensor]
+    about: Mapping[str, Any]
+    seconds: float
+
+
 @dataclass
 class RunRecorder:
-    """Writes one run's folder while it trains."""
+    """Collects what one run measures and writes its folder when it is finished."""
 
     folder: Path
     spec: RunSpec
@@ -34,33 +42,16 @@ class RunRecorder:
     lines: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl
     zero_shot: dict[str, Any] | None = None
 
-    def start(self, about: Mapping[str, Any]) -> None:
-        """Begin the folder afresh: ``config.json``, and the epochs known so far. ``about`` joins the config."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            (self.folder / name).unlink(missing_ok=True)
-        config = {
-            "identity": run_identity(self.spec, self.data.shard_digests),
-            "spec": asdict(self.spec),
-            "label": self.spec.label(),
-            "classes": self.data.held_out.classes,
-            "encoder": asdict(self.data.encoder),
-            "shards": self.data.shard_digests,
-            **about,
-        }
-        write_text(self.folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
-        self._append(*self.lines)
-
     def memory(self) -> dict[str, Any]:
         """What :meth:`restore` needs to go on from here, as plain values."""
         return {"lines": self.lines, "zero_shot": self.zero_shot}
 
     def restore(self, memory: Mapping[str, Any]) -> None:
-        """Take over the memory of an interrupted recorder; call it before :meth:`start`."""
+        """Take over the memory of an interrupted recorder."""
         self.lines, self.zero_shot = memory["lines"], memory["zero_shot"]
 
     def add(self, record: EpochRecord) -> Assessment:
-        """Append an epoch's line to ``metrics.jsonl``, scored where labels are known; returns what was scored."""
+        """Take an epoch's line of ``metrics.jsonl``, scored where labels are known; returns what was scored."""
         found, scored = record.assessment, self._scored(record)
         scores = self._scores(scored)
         if record.epoch == BEFORE_TRAINING:
@@ -76,7 +67,6 @@ class RunRecorder:
             | ({} if record.source_accuracy is None else {"source": record.source_accuracy}),
         }
         self.lines.append(line)
-        self._append(line)
         return scored
 
     def _scored(self, record: EpochRecord) -> Assessment:
@@ -86,49 +76,50 @@ class RunRecorder:
             return record.assessment
         return assess(record.heads, test, self.data.task.text_features, record.epoch, self.spec.method.eval)
 
-    def _append(self, *lines: dict[str, Any]) -> None:
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
-
     def _scores(self, found: Assessment) -> dict[str, dict[str, Any] | None]:
         answers = {"ensemble": found.predictions, "vac": found.vac_predictions, "lac": found.text_predictions}
         scores = {name: score(predictions, self.data.held_out) for name, predictions in answers.items()}
         return {name: value and asdict(value) for name, value in scores.items()}
 
-    def finish(
-        self, final: Assessment, state: dict[str, torch.Tensor], sample: dict[str, torch.Tensor], seconds: float
-    ) -> dict[str, Any]:
-        """Write predictions, weights, sample and, last, ``result.json``; returns the result."""
-        self._write_predictions(final)
-        state = {**state, "text_features": self.data.task.text_features.cpu().clone()}
-        for name, tensors in (("heads.safetensors", state), ("sample.safetensors", sample)):
-            with replacing(self.folder / name) as part:
-                part.write_bytes(save({key: tensor.contiguous() for key, tensor in tensors.items()}))
-        result = self._result(final, seconds)
-        write_text(self.folder / "result.json", json.dumps(result, indent=1) + "\n")
-        return result
+    def finish(self, final: FinalState) -> dict[str, Any]:
+        """Write the run's folder; returns the values of its ``result.json``."""
+        heads = {**final.heads, "text_features": self.data.task.text_features}
+        contents = RunContents(
+            config=self._config(final.about),
+            epochs=self.lines,
+            predictions=self._predictions(final.assessment),
+            labelled=self.data.held_out.labels is not None,
+            heads={name: tensor.cpu().numpy() for name, tensor in heads.items()},
+            sample={name: tensor.numpy() for name, tensor in final.sample.items()},
+            result=self._result(final.assessment, final.seconds),
+        )
+        return write_run(self.folder, contents)
 
-    def _write_predictions(self, final: Assessment) -> None:
-        held_out: HeldOutLabels = self.data.held_out
+    def _config(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "identity": pair_identity(self.spec, self.data),
+            "spec": {**asdict(self.spec), "changed": self.spec.changed},
+            "label": self.spec.label(),
+            "classes": self.data.held_out.classes,
+            "encoder": asdict(self.data.encoder),
+            "shards": self.data.shard_digests,
+            **about,
+        }
+
+    def _predictions(self, final: Assessment) -> list[tuple[str, ...]]:
+        held_out = self.data.held_out
         names = held_out.classes
         top = final.probabilities.max(-1)
-        columns = [
-            self.data.scored_paths,
-            [names[k] for k in top.indices.tolist()],
-            [f"{p:.6f}" for p in top.values.tolist()],
-            [names[k] for k in final.vac_predictions.tolist()],
-            [f"{p:.6f}" for p in final.vac_confidence.tolist()],
-            [names[k] for k in final.text_predictions.tolist()],
-            [f"{p:.6f}" for p in final.text_confidence.tolist()],
-        ]
-        head = list(PREDICTION_COLUMNS)
+        columns = [self.data.scored_paths]
+        for answers, sureness in (
+            (top.indices, top.values),
+            (final.vac_predictions, final.vac_confidence),
+            (final.text_predictions, final.text_confidence),
+        ):
+            columns += [[names[k] for k in answers.tolist()], [f"{p:.6f}" for p in sureness.tolist()]]
         if held_out.labels is not None:
-            head.append("label")
             columns.append([names[k] for k in held_out.labels.tolist()])
-        with replacing(self.folder / "predictions.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(head)
-            writer.writerows(zip(*columns, strict=True))
+        return list(zip(*columns, strict=True))
 
     def _result(self, final: Assessment, seconds: float) -> dict[str, Any]:
         scores, held_out = self._scores(final), self.data.held_out
@@ -156,6 +147,11 @@ class RunRecorder:
             "selected": {name: _epoch_figures(line) for name, line in picks.items()},
             "seconds": round(seconds, 3),
         }
+
+
+def pair_identity(spec: RunSpec, data: PairData) -> str:
+    """The identity of a run on a loaded pair."""
+    return run_identity(spec, data.shard_digests, data.held_out.metric)
 
 
 def _epoch_figures(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Stage two, composed: planned runs are grouped into stacks, trained from cached features, and recorded."""
 
+import contextlib
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ import torch
 
 from unimos_pipe import __version__
 from unimos_pipe.adapt.checkpoint import Checkpoint
-from unimos_pipe.adapt.record import RunRecorder, sample_features, untrained_sample
+from unimos_pipe.adapt.record import FinalState, RunRecorder, pair_identity, sample_features, untrained_sample
 from unimos_pipe.base.config import fingerprint
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.methods.task import PairData, PairLoader
+from unimos_pipe.methods.unimos.form import StepForm
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
-from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run, stack_key
-from unimos_pipe.runs.folder import RunSpec, finished_result, run_identity
-
-TRAINING_DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}  # of features and weights
+from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run
+from unimos_pipe.runs.folder import check_place
+from unimos_pipe.runs.spec import RunSpec
+from unimos_pipe.runs.stored import RunFolderError, read_run
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,11 @@ class PlannedRun:
     spec: RunSpec
     folder: Path
 
+    def data(self, loader: PairLoader) -> PairData:
+        """What it learns from and is scored on, in the dtype of its precision."""
+        spec = self.spec
+        return loader.pair(spec.source, spec.target, spec.protocol, spec.method.train.precision)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -36,6 +44,7 @@ class Outcome:
     result: dict[str, Any] | None
     error: str | None = None
     kept: bool = False  # finished before
+    notes: tuple[str, ...] = ()  # what was found damaged on the way and made again
 
 
 def adapt(
@@ -52,37 +61,62 @@ def adapt(
     What is stacked with what follows from the whole plan, so a resumed plan gives the results of an undisturbed one.
 
     Args:
-        loader: loads the pairs; its dtype must be that of the runs' ``train.precision``.
+        loader: loads the pairs.
         lockstep: most runs in one stack; None takes what memory and speed suggest.
-        keep_finished: leave runs alone that are finished and were made from the same spec and shards.
+        keep_finished: leave runs alone that are whole and were made from the same spec and shards; False trains all
+            again, and each replaces the run in its folder when it is finished.
         checkpoints: folder for the stacks' checkpoints, or None to keep none.
         on_epochs: called with the number of run-epochs just settled.
     Returns:
         One outcome per plan, in order. A run that diverges does not stop the others.
     Raises:
-        UserError, StaleCacheError: data that cannot be loaded, before anything is trained.
+        UserError, StaleCacheError: data that cannot be loaded, a folder that holds something else than a run, before
+            anything is trained; or a run folder that another process is writing.
     """
-    data = [loader.pair(plan.spec.source, plan.spec.target, plan.spec.protocol) for plan in plans]
+    data = [plan.data(loader) for plan in plans]
     runs = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
+    before = [finished(plan, pair) if keep_finished else Outcome(None) for plan, pair in zip(plans, data, strict=True)]
+    for plan, found in zip(plans, before, strict=True):
+        if not found.kept:
+            check_place(plan.folder, force=True)
     outcomes: dict[int, Outcome] = {}
     for members in stacks(runs, lockstep):
-        stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
-        done = stack.finished() if keep_finished else [None] * len(members)
-        epochs = runs[members[0]].method.train.epochs
-        if all(done):
-            on_epochs(epochs * len(members))
-            trained = [Outcome(result, kept=True) for result in done]
+        done = [before[i] for i in members]
+        if all(outcome.kept for outcome in done):
+            on_epochs(runs[members[0]].method.train.epochs * len(members))
         else:
-            trained = stack.train(checkpoints, on_epochs, [result is not None for result in done])
-        outcomes.update(zip(members, trained, strict=True))
+            stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
+            with _alone([plan for plan, found in zip(stack.plans, done, strict=True) if not found.kept]):
+                done = stack.train(checkpoints, on_epochs, done)
+        outcomes.update(zip(members, done, strict=True))
     return [outcomes[index] for index in range(len(plans))]
 
 
+def finished(plan: PlannedRun, data: PairData) -> Outcome:
+    """What is in a run's folder: a kept outcome if it is whole and of this identity, else one without a result."""
+    try:
+        run = read_run(plan.folder)
+    except RunFolderError as fault:
+        there = plan.folder.is_dir() and any(plan.folder.iterdir())
+        return Outcome(None, notes=(f"{plan.folder}: {fault.reason}; trained again",) if there else ())
+    same = run.identity == pair_identity(plan.spec, data)
+    return Outcome(run.result, kept=True) if same else Outcome(None)
+
+
+@contextlib.contextmanager
+def _alone(plans: Sequence[PlannedRun]) -> Iterator[None]:
+    """Hold the locks of run folders. Raises UserError where another process is writing one."""
+    with contextlib.ExitStack() as held:
+        for folder in sorted(plan.folder for plan in plans):
+            held.enter_context(only_one(folder))
+        yield
+
+
 def stacks(runs: Sequence[TrainingRun], lockstep: int | None) -> Iterator[list[int]]:
-    """Positions of the runs of each stack: equal keys together, at most ``lockstep`` at once."""
-    groups: dict[tuple, list[int]] = {}
+    """Positions of the runs of each stack: equal forms together, at most ``lockstep`` at once."""
+    groups: dict[StepForm, list[int]] = {}
     for index, run in enumerate(runs):
-        groups.setdefault(stack_key(run), []).append(index)
+        groups.setdefault(run.form, []).append(index)
     for members in groups.values():
         size = lockstep or stack_size(runs[members[0]])
         for start in range(0, len(members), size):
@@ -120,26 +154,21 @@ class _Stack:
 
     def __init__(self, plans: list[PlannedRun], data: list[PairData], runs: list[TrainingRun]):
         self.plans, self.data, self.runs = plans, data, runs
-        self.identities = [run_identity(p.spec, d.shard_digests) for p, d in zip(plans, data, strict=True)]
+        self.identities = [pair_identity(p.spec, d) for p, d in zip(plans, data, strict=True)]
 
-    def finished(self) -> list[dict[str, Any] | None]:
-        """The results of the runs that need not be trained again."""
-        return [finished_result(p.folder, known) for p, known in zip(self.plans, self.identities, strict=True)]
-
-    def train(self, checkpoints: Path | None, on_epochs: Callable[[int], None], keep: list[bool]) -> list[Outcome]:
-        """Train from the start or the checkpoint; the folders of kept runs stay as they are."""
+    def train(
+        self, checkpoints: Path | None, on_epochs: Callable[[int], None], before: Sequence[Outcome]
+    ) -> list[Outcome]:
+        """Train from the start or the checkpoint; the folders of runs kept from ``before`` stay as they are."""
         started = time.perf_counter()
         trainer = Trainer(self.runs)
-        before = [untrained_sample(run.task, trainer.eval_heads(index)) for index, run in enumerate(self.runs)]
+        untrained = [untrained_sample(run.task, trainer.eval_heads(index)) for index, run in enumerate(self.runs)]
         checkpoint = Checkpoint.open(checkpoints, self.identities)
         recorders = [
-            None if kept else RunRecorder(plan.folder, plan.spec, data)
-            for plan, data, kept in zip(self.plans, self.data, keep, strict=True)
+            None if found.kept else RunRecorder(plan.folder, plan.spec, data)
+            for plan, data, found in zip(self.plans, self.data, before, strict=True)
         ]
-        resumed = checkpoint.load(trainer, recorders)
-        for recorder in recorders:
-            if recorder:
-                recorder.start(self._about(trainer))
+        resumed, refused = checkpoint.load(trainer, recorders)
         on_epochs(max(0, resumed + 1) * len(self.runs))
         last_epoch = self.runs[0].method.train.epochs - 1
         final = {}
@@ -154,14 +183,16 @@ class _Stack:
             on_epochs(len(self.runs) if epoch > BEFORE_TRAINING else 0)
         seconds = (time.perf_counter() - started) / len(self.runs)
         outcomes = []
-        for index, recorder in enumerate(recorders):
-            if index in trainer.failures:
-                outcomes.append(Outcome(None, trainer.failures[index]))
-            elif recorder is None:
-                outcomes.append(Outcome(finished_result(self.plans[index].folder), kept=True))
+        for index, (recorder, found) in enumerate(zip(recorders, before, strict=True)):
+            notes = found.notes + ((refused,) if refused else ())
+            if recorder is None:
+                outcomes.append(found)
+            elif error := trainer.failures.get(index) or _weights_fault(trainer.state(index)):
+                outcomes.append(Outcome(None, error, notes=notes))
             else:
-                sample = sample_features(self.runs[index].task, before[index], trainer.eval_heads(index))
-                outcomes.append(Outcome(recorder.finish(final[index], trainer.state(index), sample, seconds)))
+                sample = sample_features(self.runs[index].task, untrained[index], trainer.eval_heads(index))
+                state = FinalState(final[index], trainer.state(index), sample, self._about(trainer), seconds)
+                outcomes.append(Outcome(recorder.finish(state), notes=notes))
         checkpoint.remove()
         return outcomes
 
@@ -182,3 +213,10 @@ class _Stack:
                 "threads": torch.get_num_threads(),
             },
         }
+
+
+def _weights_fault(state: Mapping[str, torch.Tensor]) -> str | None:
+    """A run with such weights would not be believed when it is read back."""
+    if all(tensor.isfinite().all() for tensor in state.values()):
+        return None
+    return "training diverged: weights are not finite; try a lower train.lr"

@@ -1,16 +1,17 @@
 """Results of many runs as the rows of one table: mean and spread over seeds, per pair and on average."""
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from unimos_pipe.adapt.stacks import Outcome, PlannedRun
 from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.runs.means import MeanSpread, mean_and_spread
 from unimos_pipe.runs.paper import published
+from unimos_pipe.runs.spec import row_names
 
 ORACLE = "oracle"
-Values = dict[str, list[float]]  # pair -> one accuracy per seed
+Values = dict[str, dict[int, float]]  # pair -> accuracy by seed; what has no seed stands under 0
 
 
 @dataclass(frozen=True)
@@ -23,32 +24,31 @@ class ResultRow:
 
     def cell(self, pair: str) -> str:
         """``72.3 ± 0.4`` in percent, without the spread of a single value; ``-`` where there is none."""
-        return mean_spread(self.values.get(pair, []))
+        return _text(mean_and_spread((pair, seed, value) for seed, value in self.values.get(pair, {}).items()))
 
     def average(self, pairs: Sequence[str]) -> str:
         """Mean over pairs, with the spread of that mean over seeds; ``-`` unless every pair has a figure."""
         if self.printed_average is not None:
-            return mean_spread([self.printed_average])
-        if any(pair not in self.values for pair in pairs):
-            return "-"
-        columns = zip(*(self.values[pair] for pair in pairs), strict=False)
-        return mean_spread([statistics.mean(column) for column in columns])
+            return MeanSpread(self.printed_average).text()
+        return "-" if any(pair not in self.values for pair in pairs) else _text(self.mean())
+
+    def mean(self) -> MeanSpread | None:
+        """Mean of the pairs that have a figure, and its spread over seeds."""
+        return mean_and_spread(
+            (pair, seed, value) for pair, found in self.values.items() for seed, value in found.items()
+        )
+
+
+def _text(found: MeanSpread | None) -> str:
+    return "-" if found is None else found.text()
 
 
 def published_rows(table: str, spec: DatasetSpec) -> list[ResultRow]:
     """A published table as rows to stand below ours."""
     return [
-        ResultRow(f"{row.label}, published", {pair: [value] for pair, value in row.values.items()}, row.average)
+        ResultRow(f"{row.label}, published", {pair: {0: value} for pair, value in row.values.items()}, row.average)
         for row in published(table, spec)
     ]
-
-
-def mean_spread(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation of fractions, in percent with one decimal."""
-    if not values:
-        return "-"
-    mean = f"{100 * statistics.mean(values):.1f}"
-    return mean if len(set(values)) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
 
 
 def result_rows(
@@ -64,22 +64,29 @@ def result_rows(
         also: validators whose choice of epoch is shown beside the last one, and "oracle" for the best epoch by target
             labels, which comes last.
     """
-    results: dict[str, dict[str, list[dict]]] = {}
-    for plan, outcome in zip(plans, outcomes, strict=True):
+    results: dict[str, dict[str, dict[int, dict]]] = {}  # by name, pair and seed
+    names = row_names([plan.spec for plan in plans])
+    for plan, name, outcome in zip(plans, names, outcomes, strict=True):
         if outcome.result and outcome.result["accuracy"]:
             pair = f"{plan.spec.source}->{plan.spec.target}"
-            results.setdefault(plan.spec.label(), {}).setdefault(pair, []).append(outcome.result)
+            results.setdefault(name, {}).setdefault(pair, {})[plan.spec.seed] = outcome.result
 
     def rows(title: str, pick: Callable[[dict], float | None]) -> list[ResultRow]:
         return [
-            ResultRow(title.format(label), {pair: [pick(result) for result in found] for pair, found in pairs.items()})
+            ResultRow(
+                title.format(label),
+                {pair: {k: pick(found) for k, found in same.items()} for pair, same in pairs.items()},
+            )
             for label, pairs in results.items()
-            if all(pick(result) is not None for found in pairs.values() for result in found)
+            if all(pick(found) is not None for same in pairs.values() for found in same.values())
         ]
 
-    metrics = {found["metric"] for pairs in results.values() for same in pairs.values() for found in same}
+    metrics = {found["metric"] for pairs in results.values() for same in pairs.values() for found in same.values()}
     (metric,) = metrics or {"accuracy"}  # one data set, so one published figure
-    table = rows("zero-shot", lambda result: result["accuracy"]["zero_shot"][metric])[:1]
+    table = [
+        replace(row, values={pair: {0: next(iter(same.values()))} for pair, same in row.values.items()})
+        for row in rows("zero-shot", lambda result: result["accuracy"]["zero_shot"][metric])[:1]
+    ]  # zero-shot answers have no seed
     table += _baseline_rows("source-only", "source_only", baselines)
     table += rows("{}", lambda result: result["accuracy"]["last"][metric])
     if metric != "accuracy":
@@ -92,5 +99,5 @@ def result_rows(
 
 
 def _baseline_rows(label: str, key: str, baselines: Mapping[str, Mapping[str, Any]]) -> list[ResultRow]:
-    values = {pair: [found[key]] for pair, found in baselines.items() if found[key] is not None}
+    values = {pair: {0: found[key]} for pair, found in baselines.items() if found[key] is not None}
     return [ResultRow(label, values)] if values else []

@@ -1,20 +1,124 @@
 """A recipe's runs below one folder: planned as a whole, trained in stacks, resumable, read against baselines."""
 
+import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
-from unimos_pipe.adapt.stacks import TRAINING_DTYPES, PlannedRun, stacks
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.adapt import baselines
+from unimos_pipe.adapt.stacks import PlannedRun, finished, stacks
+from unimos_pipe.adapt.summary import ResultRow, published_rows, result_rows
+from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
+from unimos_pipe.base.engine import Compute
+from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.files import writable_folder, write_text
+from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.watch import SILENT, Watch
+from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.data.manifest import DatasetSpec
-from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run
-from unimos_pipe.runs.folder import finished_result, run_identity
+from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
 from unimos_pipe.runs.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """How a sweep is trained and what its table shows beside the last epoch."""
+
+    lockstep: int | None = None  # runs trained together as one stack; None: what memory allows, at most 36
+    force: bool = False  # train again what is finished
+    also: tuple[str, ...] = ()  # validators whose epochs are shown too, or "oracle" for the best by target labels
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep came to. Figures are the data set's published one (``metric``), as fractions."""
+
+    title: str
+    folder: Path
+    pairs: tuple[str, ...]  # source->target
+    rows: tuple[ResultRow, ...]  # zero-shot, baselines, every label's last epoch, ...; empty without target labels
+    printed: tuple[ResultRow, ...]  # the published figures to stand below
+    runs: tuple[TrainedRun, ...]
+    has_baselines: bool  # False where scikit-learn is missing
+
+    @property
+    def failures(self) -> tuple[TrainedRun, ...]:
+        """The runs without a result."""
+        return tuple(run for run in self.runs if run.error)
+
+    @property
+    def results(self) -> list[dict]:
+        """The values of every ``result.json``."""
+        return [run.result for run in self.runs if run.result]
+
+    @property
+    def metric(self) -> str:
+        """The data set's published figure: accuracy or per_class_mean."""
+        return self.results[0]["metric"]
+
+    @property
+    def protocol(self) -> str:
+        """Inductive or transductive."""
+        return self.runs[0].spec.protocol
+
+    def row(self, label: str) -> ResultRow:
+        """A row of the table. Raises UserError listing the labels where there is none."""
+        found = {row.label: row for row in self.rows}
+        if label not in found:
+            raise UserError(f"the sweep has no row {label!r}; it has {listing(found, 20)}")
+        return found[label]
+
+    def mean(self, label: str = "full") -> float:
+        """A row's mean over pairs of the mean over seeds, a fraction. Raises UserError where there is no such row."""
+        return self.row(label).mean().mean
+
+
+def run_sweep(
+    recipe: str | Path | Recipe | BoundRecipe,
+    features: FeatureSet | None = None,
+    runs: str | Path = "runs",
+    *,
+    options: SweepOptions = SweepOptions(),
+    compute: Compute = Compute(),
+    watch: Watch = SILENT,
+) -> SweepResult:
+    """Run every pair, seed, variant and grid cell of a recipe from cached features, below ``<runs>/<its name>``.
+
+    Finished runs are kept if they were made from the same options and features; what was interrupted goes on.
+
+    Args:
+        recipe: a known recipe's name, a ``.toml`` file, a recipe, or what ``bind_recipe`` makes of one.
+        features: what to read; None takes the recipe's own, in the default cache.
+    Returns:
+        The table as values. A run that diverges is in ``failures`` and does not stop the others.
+    Raises:
+        UserError, StaleCacheError: faults of the recipe, features missing or damaged; before anything is trained.
+    """
+    bound = recipe if isinstance(recipe, BoundRecipe) else bind_recipe(recipe)
+    recipe, store = bound.recipe, (features or bound.features).store()
+    folder = Path(runs) / recipe.name
+    plans = plan_runs(recipe, store.spec, store.folder.name, folder)
+    loader = plan_loader(plans, store, compute.device)
+    data = pair_data(plans, loader)  # every fault of the cache shows before a folder is touched
+    printed = published_rows(recipe.paper, store.spec) if recipe.paper else []
+    writable_folder(folder, "--runs")
+    with only_one(folder):
+        write_text(folder / "recipe.json", json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n")
+        trained, outcomes = train(
+            plans,
+            loader,
+            f"{len(plans)} runs",
+            compute=compute,
+            watch=watch,
+            lockstep=options.lockstep,
+            keep_finished=not options.force,
+            checkpoints=folder / ".checkpoints",
+        )
+        figures = baselines.pair_baselines(data, folder / "baselines.json") if baselines.available() else {}
+    rows = result_rows(plans, outcomes, figures, options.also)
+    title = recipe.title or recipe.name
+    return SweepResult(title, folder, tuple(data), tuple(rows), tuple(printed), tuple(trained), baselines.available())
 
 
 @dataclass(frozen=True)
@@ -33,40 +137,30 @@ def plan_runs(recipe: Recipe, spec: DatasetSpec, encoder_id: str, folder: Path) 
     return [PlannedRun(run, run.folder(folder)) for run in recipe.runs(spec, encoder_id)]
 
 
-def plan_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: torch.device) -> PairLoader:
-    """The loader that a plan needs: its prompts, and the dtype of its training precision.
-
-    Raises:
-        UserError: runs of different training precision, which one plan cannot mix.
-    """
-    precisions = {plan.spec.method.train.precision for plan in plans}
-    if len(precisions) > 1:
-        raise UserError(f"train.precision takes one value per sweep, got {', '.join(sorted(precisions))}")
-    return PairLoader(store, plans[0].spec.templates, TRAINING_DTYPES[precisions.pop()], device)
-
-
-def pair_data(plans: Sequence[PlannedRun], loader: PairLoader) -> dict[str, PairData]:
-    """The data of every pair of a plan, by ``source->target``. Raises what :meth:`PairLoader.pair` raises."""
-    pairs = dict.fromkeys((plan.spec.source, plan.spec.target, plan.spec.protocol) for plan in plans)
-    return {f"{source}->{target}": loader.pair(source, target, protocol) for source, target, protocol in pairs}
-
-
-def estimate(plans: Sequence[PlannedRun], loader: PairLoader, lockstep: int | None) -> SweepPlan:
-    """Count the work and time one epoch of the first stack to tell how long the rest takes."""
+def plan_sweep(
+    recipe: str | Path | Recipe | BoundRecipe,
+    features: FeatureSet | None = None,
+    runs: str | Path = "runs",
+    *,
+    options: SweepOptions = SweepOptions(),
+    compute: Compute = Compute(),
+) -> SweepPlan:
+    """What :func:`run_sweep` would do and about how long it would take here; nothing is written."""
+    bound = recipe if isinstance(recipe, BoundRecipe) else bind_recipe(recipe)
+    recipe, store = bound.recipe, (features or bound.features).store()
+    plans = plan_runs(recipe, store.spec, store.folder.name, Path(runs) / recipe.name)
+    loader = plan_loader(plans, store, compute.device)
     pairs = pair_data(plans, loader)
     data = [pairs[f"{plan.spec.source}->{plan.spec.target}"] for plan in plans]
-    runs = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
-    finished = [
-        finished_result(plan.folder, run_identity(plan.spec, pair.shard_digests)) is not None
-        for plan, pair in zip(plans, data, strict=True)
-    ]
-    open_stacks = [members for members in stacks(runs, lockstep) if not all(finished[i] for i in members)]
-    steps = [sum(_total_steps(runs[i]) for i in members) for members in open_stacks]
+    seeded = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
+    done = [not options.force and finished(plan, pair).kept for plan, pair in zip(plans, data, strict=True)]
+    open_stacks = [members for members in stacks(seeded, options.lockstep) if not all(done[i] for i in members)]
+    steps = [sum(_total_steps(seeded[i]) for i in members) for members in open_stacks]
     seconds = 0.0
     if open_stacks:
-        members = [runs[i] for i in open_stacks[0]]
+        members = [seeded[i] for i in open_stacks[0]]
         seconds = epoch_seconds(members) / sum(run.steps for run in members) * sum(steps)
-    return SweepPlan(len(plans), sum(finished), sum(steps), len(open_stacks), seconds)
+    return SweepPlan(len(plans), sum(done), sum(steps), len(open_stacks), seconds)
 
 
 def _total_steps(run: TrainingRun) -> int:

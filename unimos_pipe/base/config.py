@@ -72,6 +72,7 @@ class LossSpec:
     ensemble_weight: str = option("learned", "w in training: learned, or fixed at 0.5", choices=("learned", "fixed"))
     weight_per: str = option("batch", "one w per step, or the paper's one per row", choices=("batch", "row"))
     train_ensemble: str = option("raw", "LAC logits in training: raw, or debiased", choices=("raw", "debiased"))
+    mcc: float = option(0.0, "weight of minimum class confusion on the ensemble (not in the paper)", low=0.0)
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ class EvalSpec:
 
     debias_tau: float = option(0.5, "strength of the label-prior debiasing (eq. 9); 0 turns it off", low=0.0)
     w_start: float = option(0.8, "weight of VAC at inference in epoch 0", low=0.0, high=1.0)
-    w_end: float = option(0.3, "weight of VAC at inference from epoch (w_start - w_end) / w_step on", low=0.0, high=1.0)
-    w_step: float = option(0.05, "how fast the inference weight falls per epoch", low=0.0)
+    w_end: float = option(0.3, "weight of VAC at inference from epoch w_epochs on", low=0.0, high=1.0)
+    w_epochs: int = option(10, "epochs in which the inference weight goes from w_start to w_end", low=1)
     pseudo_labels: str = option(
         "alternate", "alternate cluster labels with argmax, or cluster at every epoch", choices=("alternate", "cluster")
     )
@@ -125,6 +126,9 @@ VARIANTS: dict[str, dict[str, Any]] = {  # the ablations of table 5 (METHOD.md s
     "fixed-weight": {"loss.ensemble_weight": "fixed"},
     "no-discriminator": {"loss.discriminator": False},
 }
+
+
+RENAMED = {"eval.w_step": "eval.w_epochs, the epochs in which the inference weight goes from w_start to w_end"}
 
 
 def option_fields(cls: type = MethodSpec, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -161,7 +165,9 @@ def collect(cls: type, values: Mapping[str, Any], prefix: str, problems: list[st
     """
     known = {entry.name: entry for entry in fields(cls)}
     unknown = [f"{prefix}{key}" for key in values if key not in known]
-    if unknown:
+    renamed = {key: RENAMED[name] for name in RENAMED for key in unknown if key.endswith(name)}
+    problems += [f"{key} is now {what}" for key, what in renamed.items()]
+    if unknown := [key for key in unknown if key not in renamed]:
         problems.append(f"unknown {listing(unknown)} (known: {listing([prefix + name for name in known], 20)})")
     chosen = {}
     for name, entry in known.items():
@@ -226,6 +232,8 @@ def parse_setting(text: str, types: Mapping[str, Any] | None = None) -> tuple[st
     name, equals, raw = text.partition("=")
     if not equals:
         raise UserError(f"--set {text}", expected="section.key=value", got=repr(text))
+    if name in RENAMED:
+        raise UserError(f"--set {name} is now {RENAMED[name]}")
     if name not in types:
         raise UserError(f"--set {name}: no such option; known: {listing(types, 60)}")
     kind = types[name]

@@ -1,6 +1,9 @@
 """What a user sees on the terminal: results on stdout, progress and notes on stderr, silence where it was asked for."""
 
 import contextlib
+import errno
+import os
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
@@ -8,44 +11,83 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: control, format, half a character, line ends
+
+
+def visible(text: str, encoding: str = "utf-8") -> str:
+    """Text for a terminal: what would steer it, or what its encoding lacks, as escapes such as ``\\x1b``."""
+    safe = "".join(
+        char.encode("unicode_escape", "surrogatepass").decode() if unicodedata.category(char) in UNSEEN else char
+        for char in text
+    )
+    return safe.encode(encoding, "backslashreplace").decode(encoding)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave a closed pipe to :class:`Output`; rich would end the process."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
 
 class Output:
-    """The two streams with one verbosity: -1 quiet, 0 normal, 1 verbose."""
+    """The two streams with one verbosity: -1 quiet, 0 normal, 1 verbose.
+
+    A stream that fails (a closed pipe, a full disk) stops no work: the rest of what it was to show is dropped, and
+    :meth:`close` tells of an answer that was lost.
+    """
 
     def __init__(self, verbosity: int = 0):
         self.verbosity = verbosity
-        self.out = Console(highlight=False, soft_wrap=True)
-        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.lost: OSError | None = None  # why the answer could not be written
+        self.out = _Console(highlight=False, soft_wrap=True)
+        self.err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
     def result(self, text: str) -> None:
         """A line of the command's answer; printed even with -q."""
-        self.out.print(escape(text))
+        self._print(self.out, self._plain(self.out, text))
 
     def note(self, text: str) -> None:
         """A line about what was done."""
         if self.verbosity >= 0:
-            self.err.print(escape(text))
+            self._print(self.err, self._plain(self.err, text))
 
     def detail(self, text: str) -> None:
         """A line only -v shows."""
         if self.verbosity >= 1:
-            self.err.print(escape(text))
+            self._print(self.err, self._plain(self.err, text))
 
     def warn(self, text: str) -> None:
         """A line that even -q shows: something may not be as the user thinks."""
-        self.err.print(f"[yellow]Warning:[/] {escape(text)}")
+        self._print(self.err, f"[yellow]Warning:[/] {self._plain(self.err, text)}")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], footer: Sequence[str] = ()):
         """A table with text left and figures right; ``footer`` is set apart as the last row."""
-        table = Table(title=escape(title), title_justify="left")
+        table = Table(title=self._plain(self.out, title), title_justify="left")
         for index, name in enumerate(columns):
-            table.add_column(escape(name), justify="left" if index == 0 else "right", no_wrap=True)
+            table.add_column(self._plain(self.out, name), justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
+            table.add_row(*(self._plain(self.out, cell) for cell in row))
         if footer:
             table.add_section()
-            table.add_row(*(escape(cell) for cell in footer))
-        self.out.print(table, soft_wrap=False)
+            table.add_row(*(self._plain(self.out, cell) for cell in footer))
+        self._print(self.out, table, soft_wrap=False)
+
+    def _plain(self, console: Console, text: str) -> str:
+        return escape(visible(text, console.encoding))
+
+    def _print(self, console: Console, content: object, **options) -> None:
+        try:
+            if not (console is self.out and self.lost):
+                console.print(content, **options)
+                console.file.flush()
+        except OSError as error:
+            if console is self.out:
+                self.lost = error
+
+    def close(self) -> None:
+        """Raise the OSError of an answer that could not be written."""
+        if self.lost:
+            raise self.lost
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
@@ -60,7 +102,7 @@ class Output:
         )
         quiet = self.verbosity < 0 or not self.err.is_terminal
         with Progress(*columns, console=self.err, disable=quiet, transient=True) as bar:
-            task = bar.add_task(escape(label), total=total, rate="")
+            task = bar.add_task(self._plain(self.err, label), total=total, rate="")
 
             def advance(count: int) -> None:
                 speed = bar.tasks[0].speed

@@ -1,5 +1,7 @@
 """Which device the arithmetic runs on."""
 
+import os
+
 import torch
 
 from unimos_pipe.base.errors import UserError, listing
@@ -18,3 +20,8 @@ def pick_device(name: str) -> torch.device:
         have = listing(key for key, there in available.items() if there)
         raise UserError(f"--device {name}", expected=f"a device that torch can use here ({have})", got=name)
     return torch.device(name)
+
+
+def usable_cores() -> int:
+    """CPU cores this process may use, where the system says so; else all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

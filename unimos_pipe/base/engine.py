@@ -3,7 +3,7 @@
 import contextlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from unimos_pipe.base.errors import PipeError, RunError, UserError
@@ -18,6 +18,18 @@ class RayOptions:
     address: str | None = None  # of a running cluster; None starts one on this machine
     cpus: float = 1.0  # per job
     gpus: float = 0.0  # per job
+
+    def on(self, device: str) -> "RayOptions":
+        """The same for jobs on a type of device: one on a GPU has it for itself."""
+        return replace(self, gpus=1.0 if device == "cuda" else 0.0)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where to compute: on a device of this machine, or in jobs on a Ray cluster whose machines have such a device."""
+
+    device: str = "auto"  # or cpu, cuda, mps
+    ray: RayOptions | None = None
 
 
 @contextlib.contextmanager

@@ -1,30 +1,49 @@
-"""Files that are whole or absent: write beside the target, fsync, then rename over it."""
+"""Files and folders that are whole or absent: written beside the target, synced, then renamed over it.
+
+What is being written has a name nobody can guess, ``.unimos-<key>-<random>.part`` beside its target, and is made
+exclusively, never through a link. What a killed writer leaves has such a name; :func:`mend` clears it.
+"""
 
 import contextlib
+import ctypes
 import errno
-import fcntl
+import hashlib
 import os
-import platform
+import secrets
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 
-from unimos_pipe.base.errors import RunError, UserError
+from unimos_pipe.base.errors import RunError, UserError, listing
+
+_AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2  # fcntl.h, linux/fs.h, macOS's stdio.h
+_NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a ``.part`` path beside ``target``; on success it is synced to disk and takes the target's name.
+    """Yield a new, empty file beside ``target``; on success it is synced to disk and takes the target's name.
 
-    If the block fails, the target is untouched and the ``.part`` file is removed.
+    Its mode is what the umask leaves. If the block fails, the target is untouched and the new file is removed.
+
+    Raises:
+        RunError: what was written is not the file that was made: somebody put another in its place.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{platform.node()}-{os.getpid()}.part")  # two writers never share one
+    part = _beside(target, "part")
+    handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
-        yield part
-        _sync(part)
+        try:
+            yield part
+            if not os.path.samestat(os.fstat(handle), part.lstat()):
+                raise RunError(f"{part} was replaced by another file while it was written; {target} is left as it was")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
         part.replace(target)
-        _sync(target.parent)
+        _sync_folder(target.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -32,17 +51,86 @@ def replacing(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replace_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``target`` that takes its place when the block succeeds."""
-    part = target.with_name(f"{target.name}.part-{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    """Yield an empty folder beside ``target`` that takes its place when the block succeeds.
+
+    The two exchange their names in one step where the system can (Linux and macOS on their own file systems): at every
+    moment the old folder or the new one stands under the name. Elsewhere (NFS, Windows) the old one is renamed aside
+    first; a kill just then leaves nothing under the name and the old folder as ``.unimos-<key>-<random>.old`` beside
+    it, which :func:`mend`, that every writer of a folder calls first, puts back.
+    """
+    target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would follow links
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = _beside(target, "part")
+    part.mkdir()
     try:
         yield part
-        shutil.rmtree(target, ignore_errors=True)
-        part.replace(target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        for path in [*part.rglob("*"), part]:
+            (_sync_folder if path.is_dir() else _sync_file)(path)
+        _swap(part, target)
+        _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # the old folder, or what was not finished
+
+
+def _swap(part: Path, target: Path) -> None:
+    """Give ``part`` the name ``target``; an old folder of that name is left under the name ``part``, or is removed."""
+    if not os.path.lexists(target):
+        part.rename(target)
+    elif not _exchange(part, target):
+        aside = part.with_suffix(".old")
+        target.rename(aside)
+        try:
+            part.rename(target)
+        except BaseException:
+            if not os.path.lexists(target):
+                aside.rename(target)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, two: Path) -> bool:
+    """Let two paths take each other's place in one step; False where the system or file system has no such step."""
+    if os.name != "posix":
+        return False
+    library = ctypes.CDLL(None, use_errno=True)
+    first, second = os.fsencode(one), os.fsencode(two)
+    if hasattr(library, "renameat2"):
+        failed = library.renameat2(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE)
+    elif hasattr(library, "renamex_np"):
+        failed = library.renamex_np(first, second, _RENAME_SWAP)
+    else:
+        return False
+    if failed and (code := ctypes.get_errno()) not in _NO_EXCHANGE:
+        raise OSError(code, os.strerror(code), str(two))
+    return not failed
+
+
+def mend(target: Path) -> None:
+    """Clear what killed writers of a file or folder left beside it, and put the old one back where there is none.
+
+    To be called with the target's lock held (:mod:`unimos_pipe.base.locks`): what is there may be in use otherwise.
+    """
+    for path in sorted(target.parent.glob(f".unimos-{_key(target)}-*")):
+        if path.suffix == ".old" and not os.path.lexists(target):
+            path.rename(target)
+        elif path.suffix in (".old", ".part"):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all it holds, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _key(target: Path) -> str:
+    return hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    return target.with_name(f".unimos-{_key(target)}-{secrets.token_hex(8)}.{suffix}")
 
 
 def write_text(target: Path, text: str) -> None:
@@ -51,7 +139,7 @@ def write_text(target: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _sync(path: Path) -> None:
+def _sync_file(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -59,64 +147,77 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def _sync_folder(path: Path) -> None:
+    """Sync a folder's names to disk, where folders can be synced (not on Windows)."""
+    if os.name == "posix":
+        _sync_file(path)
+
+
 def writable_folder(folder: Path, option: str) -> Path:
     """Make a folder and prove that files can be made in it. Raises UserError naming the option to change."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-{os.getpid()}"
-        probe.touch()
+        probe = _beside(folder / "probe", "part")
+        probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with {option}") from None
     return folder
 
 
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[bool]:
-    """Hold a folder's lock; a second process is refused. A killed holder's lock is free again at once.
-
-    Yields whether the lock is held: on a file system without locks the work goes on without one. Nothing can be torn
-    then either, as every writer renames a file of its own over the target; two of them only do the work twice.
-
-    Raises:
-        UserError: another process holds the lock.
-        RunError: the folder cannot be written to.
-    """
-    path = folder / ".lock"
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = path.open("w")
-        except OSError as error:
-            raise RunError(f"cannot write to {folder}: {error.strerror}") from None
-        with handle:
-            # a record lock: unlike flock's it is not inherited by worker processes that may outlive a killed holder
-            try:
-                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    raise UserError(f"another process is writing to {folder}; wait for it to finish") from None
-                yield False
-                return
-            if not _is_at(handle, path):
-                continue  # its last holder removed the file between our opening and locking it
-            try:
-                yield True
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_at(handle, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove what killed writers left in a folder whose lock is held; returns the files removed."""
+    """Remove what killed writers left in a folder of the cache whose lock is held; returns the files removed."""
     leftovers = sorted([*folder.glob("*.part"), *folder.glob(".write-*")])
     for path in leftovers:
         path.unlink(missing_ok=True)
     return leftovers
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """A kind of folder that this tool makes as a whole."""
+
+    name: str  # with its article, for messages
+    files: tuple[str, ...]  # patterns of all that it may hold, relative to it
+    is_marked: Callable[[Path], bool]  # whether a folder carries what only this tool writes
+
+
+def refuse_foreign_folder(target: Path, kind: FolderKind, option: str) -> None:
+    """Let a folder be replaced only if this tool made it and nothing else was put there; absent or empty is fine.
+
+    Raises:
+        UserError: a link, a file, a folder without the kind's mark, or one with files that are not the kind's.
+    """
+    if not os.path.lexists(target):
+        return
+    if target.is_symlink() or not target.is_dir():
+        raise UserError(f"{target} is no folder; choose another {option}")
+    held = [path for path in sorted(target.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    if not held:
+        return
+    if not kind.is_marked(target):
+        raise UserError(f"{target} is not empty and not {kind.name} that this tool made; choose another {option}")
+    inside = [PurePath("/", path.relative_to(target)) for path in held]
+    foreign = [path for path in inside if not any(path.match(f"/{pattern}") for pattern in kind.files)]
+    if foreign:
+        names = listing((str(path)[1:] for path in foreign), 3)
+        raise UserError(f"{target} also holds {names}, which this tool did not make; choose another {option}")
+
+
+def refuse_foreign_file(target: Path, begins: str, what: str, option: str) -> None:
+    """Let a file be replaced only if it begins as this tool's own output does; absent or empty is fine.
+
+    Raises:
+        UserError: a folder, link or device, a file that begins otherwise, or one that cannot be looked at.
+    """
+    try:
+        if not stat.S_ISREG(target.lstat().st_mode):
+            raise UserError(f"{target} is no regular file; choose another {option}")
+        with target.open("rb") as file:
+            head = file.read(len(begins.encode()))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}; choose another {option}") from None
+    if head and head != begins.encode():
+        raise UserError(f"{target} is not {what} that this tool wrote and is left alone; choose another {option}")

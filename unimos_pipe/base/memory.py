@@ -5,13 +5,14 @@ here, 15% of the encoder's time on a CPU.
 """
 
 import ctypes
+import os
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def keep_freed_memory() -> None:
     """Keep up to 256 MB of freed memory in this process, in blocks of up to 32 MB."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _of_libc("mallopt")
     if mallopt:
         mallopt(_TRIM_THRESHOLD, 256 << 20)
         mallopt(_MMAP_THRESHOLD, 32 << 20)
@@ -19,6 +20,10 @@ def keep_freed_memory() -> None:
 
 def give_back_freed_memory() -> None:
     """Give back what is kept: before a fork, for pages shared with a child cost far more to take than fresh ones."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = _of_libc("malloc_trim")
     if trim:
         trim(0)
+
+
+def _of_libc(name: str):
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None

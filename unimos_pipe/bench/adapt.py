@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 from unimos_pipe.adapt.validators import validators
 from unimos_pipe.base.config import MethodSpec
-from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
+from unimos_pipe.base.device import pick_device
+from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures, training_dtype
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.pseudo_labels import assess
 from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
@@ -37,7 +38,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class StepTimes:
-    """What :func:`bench_adapt` measured; seconds unless named otherwise."""
+    """What :func:`measure_adapt` measured; seconds unless named otherwise."""
 
     matmul_rate: float  # FLOP/s of a large product in the training dtype
     step_flops: int
@@ -83,14 +84,47 @@ def made_task(size: Size, device: torch.device, dtype: torch.dtype, seed: int = 
     )
 
 
+@dataclass(frozen=True)
+class AdaptBench:
+    """What :func:`bench_adapt` measured: the task's size, the device, times, and operators' shares if asked for."""
+
+    size: Size
+    device: str
+    times: StepTimes
+    shares: tuple[tuple[str, float], ...]
+
+
 def bench_adapt(
+    size: str = "office_home",
+    method: MethodSpec = MethodSpec(),
+    stacks: tuple[int, ...] = (),
+    *,
+    profiled: bool = False,
+    device: str = "auto",
+) -> AdaptBench:
+    """Measure stage two on random features of a named size.
+
+    Args:
+        size: a key of :data:`SIZES`.
+        stacks: sizes of whole stacks to time.
+        profiled: also find which operators a lone step spends its time in.
+    Raises:
+        UserError: a device that is not there.
+    """
+    place = pick_device(device)
+    times = measure_adapt(SIZES[size], method, stacks, place)
+    shares = profile_step(SIZES[size], method, place) if profiled else []
+    return AdaptBench(SIZES[size], str(place), times, tuple(shares))
+
+
+def measure_adapt(
     size: Size, method: MethodSpec, stacks: tuple[int, ...], device: torch.device, *, repeats: int = 3
 ) -> StepTimes:
     """Measure a lone run's step, epoch and evaluation, and whole stacks.
 
     The matrix rate is taken before and after, and the larger one counts.
     """
-    dtype = torch.float64 if method.train.precision == "fp64" else torch.float32
+    dtype = training_dtype(method.train.precision)
     task = made_task(size, device, dtype)
     rate = _matmul_rate(device, dtype)
     lone = Trainer([seeded_run(task, method, 0)])
@@ -121,7 +155,7 @@ def profile_step(size: Size, method: MethodSpec, device: torch.device, most: int
     """Where an epoch of lone steps spends its time: the ``most`` largest operators and their share, then the rest."""
     from torch.profiler import ProfilerActivity, profile
 
-    task = made_task(size, device, torch.float64 if method.train.precision == "fp64" else torch.float32)
+    task = made_task(size, device, training_dtype(method.train.precision))
     trainer = Trainer([seeded_run(task, method, 0)])
     _finish(trainer._assess(-1, None))
     trainer._train_epoch(0)

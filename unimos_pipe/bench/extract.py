@@ -8,23 +8,40 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch.utils.data import DataLoader, Dataset
 
-from unimos_pipe.cache.index import DomainIndex, write_index
-from unimos_pipe.cache.layout import shard_files, shard_path
-from unimos_pipe.cache.shard import ImageHeader, read_header, read_image_shard, write_image_shard
-from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.data.manifest import DatasetSpec, DomainSpec, Manifest
+from unimos_pipe.base.device import pick_device
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.watch import SILENT, Watch
+from unimos_pipe.bench.usual_loop import PLAIN_BATCH, plain_loop
+from unimos_pipe.cache.feature_set import FeatureSet
+from unimos_pipe.cache.layout import shard_files
+from unimos_pipe.cache.shard import read_image_shard
+from unimos_pipe.data.manifest import Manifest
+from unimos_pipe.data.scan import find_root, scan
 from unimos_pipe.extract.domain import extract_images
-from unimos_pipe.extract.encoder import ClipEncoder, new_model
-from unimos_pipe.extract.images import decode, read_batches
+from unimos_pipe.extract.encoder import ClipEncoder, load_encoder, new_model, plain_model, readable_sample
+from unimos_pipe.extract.images import read_batches
+from unimos_pipe.extract.sizes import decoding_workers, measured_batch, sample_files
+from unimos_pipe.extract.stage import ReadOptions, batch_line
+from unimos_pipe.extract.weights import find_weights
 
-PLAIN_BATCH = 64
+SAMPLE = 128  # images whose pixels the bare encoder is given
+
+
+@dataclass(frozen=True)
+class ExtractTrial:
+    """What is measured."""
+
+    images: int = 1120  # most, of all domains
+    rounds: int = 3  # repetitions, in turn
+    plain: int = 0  # images of the plain loop to compare with; 0 for none
+    random_weights: bool = False  # where there are no real ones
 
 
 @dataclass(frozen=True)
@@ -37,28 +54,100 @@ class ExtractRates:
     written: float
 
 
-def best_batch(encoder: ClipEncoder, sample: torch.Tensor, on_size: Callable[[int, float], None]) -> int:
-    """The batch size from which a larger one gains less than 3%, or no longer fits the device.
+@dataclass(frozen=True)
+class PlainGain:
+    """Stage one beside the plain loop, both on the same images: (images/s, plain images/s) of every round."""
 
-    Args:
-        sample: (n, H, W, 3) uint8 pixels, repeated to the sizes tried: 16, 32, ... to 128 on a CPU, 1,024 on a GPU.
-        on_size: called with every size tried and its images per second.
+    images: int
+    batch: int  # of the plain loop
+    rates: tuple[tuple[float, float], ...]
+    cosine: float  # the smallest one between both sides' features, means subtracted
+
+
+@dataclass(frozen=True)
+class ExtractBench:
+    """What :func:`bench_extract` measured; bytes are the largest held so far."""
+
+    rounds: tuple[ExtractRates, ...]
+    on_cpu: bool  # encoder and decoder share the cores
+    resident_bytes: int
+    gpu_bytes: int
+    gain: PlainGain | None
+
+    def median(self, name: str) -> float:
+        """Median over the rounds of bare, decode, end_to_end or written."""
+        return median(getattr(rates, name) for rates in self.rounds)
+
+    @property
+    def bound(self) -> float:
+        """Images per second that encoder and decoder allow: taking turns on a CPU, else the slower one's."""
+        bare, decode = self.median("bare"), self.median("decode")
+        return 1 / (1 / bare + 1 / decode) if self.on_cpu else min(bare, decode)
+
+    @property
+    def share(self) -> float:
+        """Median over the rounds of end to end / bare."""
+        return median(rates.end_to_end / rates.bare for rates in self.rounds)
+
+
+def bench_extract(
+    features: FeatureSet,
+    root: Path | None = None,
+    trial: ExtractTrial = ExtractTrial(),
+    *,
+    reading: ReadOptions = ReadOptions(),
+    device: str = "auto",
+    watch: Watch = SILENT,
+) -> ExtractBench:
+    """Measure stage one on a data set's images; of ``reading`` batch size and workers count. The cache stays as it is.
+
+    Raises:
+        UserError: images or weights that are missing, or images that cannot be read.
     """
-    best, best_rate = 16, 0.0
-    largest = 128 if encoder.device.type == "cpu" else 1024
-    while (size := best if best_rate == 0 else best * 2) <= largest:
-        pixels = sample.repeat(-(-size // len(sample)), 1, 1, 1)[:size]
-        try:
-            encoder.encode_images(pixels)
-            rate = size / min(_seconds(lambda pixels=pixels: encoder.encode_images(pixels)) for _ in range(2))
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            break
-        on_size(size, rate)
-        if rate < 1.03 * best_rate:
-            break
-        best, best_rate = size, rate
-    return best
+    spec, place = features.dataset, pick_device(device)
+    images = find_root(spec, root, features.cache)
+    manifests = [scan(spec, part, images) for name in spec.domains for part in spec.parts(name)]
+    rows = mixed_rows(manifests, trial.images)
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = features.encoder
+        if trial.random_weights:
+            chosen = replace(chosen, pretrained=str(random_weights(chosen.model, Path(folder))))
+        encoder = load_encoder(chosen, place, sample_files(manifests))
+        full = replace(chosen, precision="fp32")
+        reference = plain_model(full, find_weights(full), place) if trial.plain else None
+    sample = readable_sample([rows.root / path for path in rows.paths[:SAMPLE]], encoder.preprocess)
+    if sample is None:
+        raise UserError(f"none of the first images in {rows.root} can be read")
+    batch, workers = reading.batch_size, decoding_workers(reading.workers, place)
+    if batch == "auto":
+        batch, rates = measured_batch(encoder, sample)
+        watch.note(batch_line(batch, rates))
+    watch.note(
+        f"{encoder.identity.model}, {encoder.identity.precision} on {place}, batches of {batch}, {workers} worker(s), "
+        f"{len(rows)} images, {trial.rounds} round(s) in turn; medians"
+    )
+    pixels, results = sample.repeat(-(-batch // len(sample)), 1, 1, 1)[:batch], []
+    with watch.progress("measuring", trial.rounds, "rounds") as advance:
+        for result in measure_extract(rows, encoder, pixels, batch, workers, trial.rounds):
+            results.append(result)
+            advance(1)
+    memory = peak_bytes(place)
+    gain = None
+    if reference:
+        gain = _plain_gain(reference, encoder, mixed_rows(manifests, trial.plain), (batch, workers), trial.rounds)
+    return ExtractBench(tuple(results), place.type == "cpu", *memory, gain)
+
+
+def _plain_gain(
+    reference: tuple, encoder: ClipEncoder, rows: Manifest, sizes: tuple[int, int], rounds: int
+) -> PlainGain:
+    """Both sides in turn; ``reference`` is open_clip's model and transform, ``sizes`` batch and workers of ours."""
+    rates = []
+    for _ in range(rounds):
+        expected, plain_rate = plain_loop(*reference, encoder.device, rows)
+        found, rate = extracted(encoder, rows, *sizes)
+        rates.append((rate, plain_rate))
+    return PlainGain(len(rows), PLAIN_BATCH, tuple(rates), smallest_cosine(found, expected))
 
 
 def measure_extract(
@@ -90,38 +179,6 @@ def bare(encoder: ClipEncoder, inputs: torch.Tensor) -> None:
     encoder.forward(inputs)
     if encoder.device.type == "cuda":
         torch.cuda.synchronize(encoder.device)
-
-
-class _PlainImages(Dataset):
-    """One image after the other through open_clip's own transform."""
-
-    def __init__(self, manifest: Manifest, transform: Callable):
-        self.manifest, self.transform = manifest, transform
-
-    def __len__(self) -> int:
-        return len(self.manifest)
-
-    def __getitem__(self, row: int) -> torch.Tensor:
-        return self.transform(decode(self.manifest.root / self.manifest.paths[row]))
-
-
-@torch.inference_mode()
-def plain_loop(
-    model: torch.nn.Module, transform: Callable, device: torch.device, manifest: Manifest
-) -> tuple[torch.Tensor, float]:
-    """The loop people write: open_clip's fp32 model as it comes, a DataLoader of batches of 64 without workers.
-
-    Args:
-        model, transform: from :func:`unimos_pipe.extract.encoder.plain_model`, on ``device``.
-    Returns:
-        (n, D) unit-norm float32 features of the manifest's rows, and images per second.
-    """
-    model.eval()
-    loader = DataLoader(_PlainImages(manifest, transform), PLAIN_BATCH)
-    started = time.perf_counter()
-    features = torch.cat([model.encode_image(images.to(device)).cpu() for images in loader])
-    rate = len(manifest) / (time.perf_counter() - started)
-    return F.normalize(features, dim=-1), rate
 
 
 def extracted(encoder: ClipEncoder, manifest: Manifest, batch_size: int, workers: int) -> tuple[torch.Tensor, float]:
@@ -168,45 +225,6 @@ def peak_bytes(device: torch.device) -> tuple[int, int]:
     unit = 1 if sys.platform == "darwin" else 1024
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return resident, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-
-
-def store_times(folder: Path, rows: int, dim: int, rounds: int) -> list[tuple[float, float]]:
-    """(seconds to load and verify, seconds to read the same bytes) of a made-up domain, once per round.
-
-    The domain is written below ``folder`` first: unit-norm float16 features in shards of 4,096 rows, as stage one does.
-    """
-    store = write_made_up_domain(folder, rows, dim)
-    paths = shard_files(store.folder / "made")
-    times = []
-    for _ in range(rounds):
-        plain = _seconds(lambda: [path.read_bytes() for path in paths])
-        times.append((_seconds(lambda: store.domain("made")), plain))
-    return times
-
-
-def write_made_up_domain(folder: Path, rows: int, dim: int, shard_size: int = 4096) -> FeatureStore:
-    """A store of one domain, ``made``, of random features."""
-    spec = DatasetSpec("bench", ("a", "b"), {"made": DomainSpec(("made",), "made")})
-    generator = np.random.default_rng(0)
-    bounds = [(start, min(start + shard_size, rows)) for start in range(0, rows, shard_size)]
-    shards = []
-    for index, (start, stop) in enumerate(bounds):
-        features = generator.standard_normal((stop - start, dim), np.float32)
-        features /= np.linalg.norm(features, axis=1, keepdims=True)
-        numbers = np.arange(start, stop)
-        header = ImageHeader(
-            "0" * 64, "made", "GELU", "none", "fp32",
-            dataset="bench", domain="made", row_start=start, row_stop=stop,
-            skipped=(), read_at=0, origin={}, versions={},
-        )  # fmt: skip
-        names = [f"{'ab'[row % 2]}/image_{row:06d}.jpg" for row in numbers]
-        target = shard_path(folder / "made", index, "00000000")
-        blank = np.zeros((len(numbers), 16), np.uint8), np.zeros((len(numbers), 3))
-        write_image_shard(target, header, features, names, numbers, *blank)
-        shards.append((target.name, read_header(target).features_digest))
-    labels = np.arange(rows) % 2
-    write_index(folder / "made", DomainIndex("bench", "made", spec.classes, rows, tuple(shards), labels))
-    return FeatureStore(spec, folder, "unimos-pipe bench store")
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -1,5 +1,6 @@
 """Looking after the cache: what is there, whether it is sound, and what nothing needs."""
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -8,11 +9,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from unimos_pipe.base.config import fingerprint
-from unimos_pipe.base.errors import PipeError, StaleCacheError, listing
+from unimos_pipe.base.errors import PipeError, StaleCacheError, UserError, listing
+from unimos_pipe.base.files import remove
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.contents import read_contents
 from unimos_pipe.cache.identity import EncoderIdentity
 from unimos_pipe.cache.index import read_index
-from unimos_pipe.cache.layout import index_path, shard_files
+from unimos_pipe.cache.layout import domain_locks, index_path, prune_lock, shard_files
 from unimos_pipe.cache.shard import (
     ImageShard,
     OtherSchemaError,
@@ -176,6 +179,9 @@ def is_inside(name: str) -> bool:
     return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
 
 
+FORMER = "no longer part of its domain"
+
+
 @dataclass(frozen=True)
 class Waste:
     """Something in the cache that nothing needs, its size, and why."""
@@ -206,19 +212,46 @@ def waste(cache: Path, needed: Collection[tuple[str, str]]) -> list[Waste]:
                     found.append(Waste(path, path.stat().st_size, "damaged; extract makes it again"))
                     good.add(path)
             left = sorted(set(shard_files(part)) - good) if part.name != "text" else []
-            found += [Waste(path, path.stat().st_size, "no longer part of its domain") for path in left]
+            found += [Waste(path, path.stat().st_size, FORMER) for path in left]
             good.update(left)
             strays = [path for path in sorted(part.iterdir()) if path.is_file() and path not in good]
             found += [Waste(path, path.stat().st_size, "left by a killed writer") for path in strays if _is_ours(path)]
-    strays = [path for path in sorted(cache.glob(".write-*")) if path.is_file()]
-    return found + [Waste(path, path.stat().st_size, "left by a killed writer") for path in strays]
+    strays = [*cache.glob(".write-*"), *cache.glob(".unimos-*"), *(cache / "embedded").glob(".unimos-*")]
+    strays += (cache / "embedded").glob("*.part-*")  # of an unpacking by an earlier version
+    return found + [Waste(path, _size(path), "left by a killed writer") for path in sorted(strays)]
 
 
 def _is_ours(path: Path) -> bool:
     return path.suffix == ".part" or path.name == ".lock" or path.name.startswith(".write-")
 
 
+def clear(cache: Path, item: Waste) -> bool:
+    """Remove something that is :func:`waste`; False, and nothing removed, where a living process may be using it.
+
+    While this looks at the locks of an encoder's domains and removes, a process that takes one waits
+    (:func:`unimos_pipe.cache.layout.pass_prune`), so that nothing is removed below it.
+    """
+    parts = item.path.relative_to(cache).parts
+    with contextlib.ExitStack() as held:
+        try:
+            if parts[0] == "embedded" or len(parts) == 1:
+                held.enter_context(only_one(cache / "embedded", lock=cache / "embedded" / ".unpacking.lock"))
+            else:
+                encoder = cache.joinpath(*parts[:2])
+                held.enter_context(only_one(encoder, lock=prune_lock(encoder)))
+                for lock in domain_locks(encoder):
+                    held.enter_context(only_one(encoder, lock=lock))
+        except UserError:
+            return False
+        if item.why == FORMER and item.path in _shard_files(item.path.parent):
+            return False  # a growth has finished since it was listed
+        remove(item.path)
+    return True
+
+
 def _size(folder: Path) -> int:
+    if not folder.is_dir():
+        return folder.lstat().st_size
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 

@@ -2,6 +2,7 @@
 ``domain.json`` (labels, and which shards count); ``<cache>/<dataset>/<encoder-id>/text/`` the prompts' features.
 """
 
+import glob
 import os
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import platformdirs
 
 from unimos_pipe.base.config import EncoderSpec, fingerprint
 from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.identity import TextIdentity, readable_name, slug
 
 
@@ -34,10 +36,32 @@ def index_path(folder: Path) -> Path:
     return folder / "domain.json"
 
 
+def domain_lock(folder: Path) -> Path:
+    """The lock file of a domain's folder or of ``text``: beside the encoder's folder, which ``cache prune`` removes."""
+    encoder = folder.parent
+    return encoder.with_name(f".{encoder.name}.{folder.name}.lock")
+
+
+def domain_locks(encoder_folder: Path) -> list[Path]:
+    """Every lock file of an encoder's domains, held or left by a killed holder."""
+    return sorted(encoder_folder.parent.glob(f".{glob.escape(encoder_folder.name)}.*.lock"))
+
+
+def prune_lock(encoder_folder: Path) -> Path:
+    """The lock file that ``cache prune`` holds while it removes things of a data set."""
+    return encoder_folder.with_name(".prune.lock")
+
+
+def pass_prune(encoder_folder: Path) -> None:
+    """Wait, with a domain's lock held, until no ``cache prune`` is at work that had seen the lock free."""
+    with only_one(encoder_folder, lock=prune_lock(encoder_folder), wait=True):
+        pass
+
+
 def text_path(encoder_folder: Path, word: str, identity: TextIdentity) -> Path:
     """The text shard of a domain word: readable, and unique to class names and prompts as written."""
     key = fingerprint([identity.class_names, identity.prompts])[:12]
-    return encoder_folder / "text" / f"{slug(word)}-{key}.h5"
+    return encoder_folder / "text" / f"{slug(word)[:80]}-{key}.h5"
 
 
 def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.base.config import VARIANTS, method_spec, option_fields, parse_setting
+import unimos_pipe
+from unimos_pipe.base.config import VARIANTS, option_fields, parse_setting
 from unimos_pipe.base.console import Output, percent
-from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.base.files import writable_folder
-from unimos_pipe.cli.options import DataOptions, data_options, device_option, protocol_option, runs_option
+from unimos_pipe.base.engine import Compute
+from unimos_pipe.base.errors import RunError
+from unimos_pipe.cache.feature_set import FeatureSet
+from unimos_pipe.cli.options import device_option, features_options, grouped, protocol_option, runs_option
 
 
 def _settings_help() -> str:
@@ -16,38 +18,7 @@ def _settings_help() -> str:
     return "\b\nOptions for --set, with their defaults:\n" + "\n".join(lines)
 
 
-@click.command(epilog=_settings_help())
-@click.option("--src", "source", required=True, metavar="DOMAIN", help="Labelled source domain.")
-@click.option("--tgt", "target", required=True, metavar="DOMAIN", help="Unlabelled target domain.")
-@data_options
-@click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
-@click.option(
-    "--variant",
-    type=click.Choice(list(VARIANTS)),
-    default="full",
-    show_default=True,
-    help="An ablation of the paper's table 5.",
-)
-@click.option("--epochs", type=click.IntRange(1), help="Epochs.  [default: 50]")
-@click.option("--lr", type=click.FloatRange(0), help="Initial learning rate.  [default: 0.003]")
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change any number of the method; see below."
-)
-@protocol_option
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs with seeds from --seed on.")
-@device_option
-@runs_option
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="This run's folder, instead of one in --runs."
-)
-@click.option("--force", is_flag=True, help="Train again even if the run is finished.")
-@click.pass_obj
-def adapt(
-    output: Output,
-    source: str,
-    target: str,
-    data: DataOptions,
+def _training(
     variant: str,
     epochs: int | None,
     lr: float | None,
@@ -55,10 +26,68 @@ def adapt(
     protocol: str | None,
     seed: int,
     seeds: int,
+) -> "unimos_pipe.Training":
+    values = dict(parse_setting(text) for text in settings)
+    chosen = {"train.epochs": epochs, "train.lr": lr}
+    values |= {name: value for name, value in chosen.items() if value is not None}
+    return unimos_pipe.Training(variant, values, tuple(range(seed, seed + seeds)), protocol)
+
+
+training_options = grouped(
+    "training",
+    _training,
+    click.option(
+        "--variant",
+        type=click.Choice(list(VARIANTS)),
+        default="full",
+        show_default=True,
+        help="An ablation of the paper's table 5.",
+    ),
+    click.option("--epochs", type=click.IntRange(1), help="Epochs.  [default: 50]"),
+    click.option("--lr", type=click.FloatRange(0), help="Initial learning rate.  [default: 0.003]"),
+    click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change any number of the method; see below."
+    ),
+    protocol_option,
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random."),
+    click.option(
+        "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs with seeds from --seed on."
+    ),
+)
+
+
+def _place(runs_folder: Path, out: Path | None, force: bool) -> "unimos_pipe.Place":
+    return unimos_pipe.Place(runs_folder, out, force)
+
+
+place_options = grouped(
+    "place",
+    _place,
+    runs_option,
+    click.option(
+        "--out", type=click.Path(path_type=Path), metavar="DIR", help="This run's folder, instead of one in --runs."
+    ),
+    click.option("--force", is_flag=True, help="Train again even if the run is finished."),
+)
+
+
+@click.command(epilog=_settings_help())
+@click.option("--src", "source", required=True, metavar="DOMAIN", help="Labelled source domain.")
+@click.option("--tgt", "target", required=True, metavar="DOMAIN", help="Unlabelled target domain.")
+@features_options
+@click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
+@training_options
+@device_option
+@place_options
+@click.pass_obj
+def adapt(
+    output: Output,
+    source: str,
+    target: str,
+    features: FeatureSet,
+    training: "unimos_pipe.Training",
     device: str,
-    runs_folder: Path,
-    out: Path | None,
-    force: bool,
+    place: "unimos_pipe.Place",
 ) -> None:
     """Stage two: adapt to a target domain from cached features alone.
 
@@ -67,47 +96,12 @@ def adapt(
       unimos-pipe adapt --src art --tgt clipart
       unimos-pipe adapt --dataset icons --src line --tgt sketch --seeds 3 --set loss.gamma=0.05
     """
-    spec = data.dataset
-    spec.domain(source)
-    spec.domain(target)
-    if source == target:
-        raise UserError(f"--src and --tgt are both {source!r}; adaptation needs two domains")
-    protocol = spec.protocol(protocol)
-    chosen = {"train.epochs": epochs, "train.lr": lr}
-    values = dict(parse_setting(text) for text in settings)
-    values |= {name: value for name, value in chosen.items() if value is not None}
-    method = method_spec(variant, values, "adapt")
-    folder = data.encoder_folder()
-
-    from unimos_pipe.adapt.stacks import TRAINING_DTYPES, PlannedRun
-    from unimos_pipe.adapt.stacks import adapt as train
-    from unimos_pipe.base.device import pick_device
-    from unimos_pipe.cache.store import FeatureStore
-    from unimos_pipe.methods.task import PairLoader
-    from unimos_pipe.runs.folder import RunSpec, check_folder
-
-    plans = []
-    for number in range(seed, seed + seeds):
-        run = RunSpec(spec.name, folder.name, source, target, variant, number, data.templates, method, values, protocol)
-        place = run.folder(runs_folder) if out is None else out if seeds == 1 else out / f"seed{number}"
-        check_folder(place, force)
-        plans.append(PlannedRun(run, place))
-    loader = PairLoader(
-        FeatureStore(spec, folder, data.extract_command),
-        data.templates,
-        TRAINING_DTYPES[method.train.precision],
-        pick_device(device),
-    )
-    loader.pair(source, target, protocol)  # every fault of the cache shows before a folder is touched
-    for plan in plans:
-        writable_folder(plan.folder, "--runs or --out")
-    with output.progress(f"{source} -> {target}", seeds * method.train.epochs, "epochs") as advance:
-        outcomes = train(plans, loader, on_epochs=advance)
-    for plan, outcome in zip(plans, outcomes, strict=True):
-        if outcome.result:
-            output.result(_summary(plan.spec, outcome.result))
-            output.note(f"  written to {plan.folder}")
-    if failures := [f"{plan.folder}: {o.error}" for plan, o in zip(plans, outcomes, strict=True) if o.error]:
+    runs = unimos_pipe.adapt_pairs(features, [(source, target)], training, place, compute=Compute(device), watch=output)
+    for run in runs:
+        if run.result:
+            output.result(_summary(run.spec, run.result))
+            output.note(f"  written to {run.folder}")
+    if failures := [f"{run.folder}: {run.error}" for run in runs if run.error]:
         raise RunError("; ".join(failures))
 
 

@@ -2,6 +2,7 @@
 
 import click
 
+import unimos_pipe
 from unimos_pipe.base.config import method_spec, parse_setting
 from unimos_pipe.base.console import Output
 from unimos_pipe.cli.options import device_option
@@ -33,15 +34,11 @@ def bench_adapt(
       unimos-pipe bench adapt --size office_home --stack 1 --stack 12 --profile
     """
     method = method_spec("full", dict(parse_setting(text) for text in settings), "bench adapt")
-
-    from unimos_pipe.base.device import pick_device
-    from unimos_pipe.bench import adapt as measure
-
-    chosen, place = measure.SIZES[size], pick_device(device)
-    found = measure.bench_adapt(chosen, method, stacks, place)
+    bench = unimos_pipe.bench_adapt(size, method, stacks, profiled=profiled, device=device)
+    chosen, found = bench.size, bench.times
     rows = f"{chosen.source_rows:,} + {chosen.target_rows:,} rows"
     output.table(
-        f"{size}: {rows}, D = {chosen.dim}, K = {chosen.classes}, on {place}",
+        f"{size}: {rows}, D = {chosen.dim}, K = {chosen.classes}, on {bench.device}",
         ["measured", "value"],
         [
             ["matrix-product rate", f"{found.matmul_rate / 1e9:,.0f} GFLOP/s"],
@@ -55,6 +52,6 @@ def bench_adapt(
             ["peak memory", f"{found.peak_memory / 2**30:.2f} GiB"],
         ],
     )
-    if profiled:
-        shares = [[name, f"{100 * share:.1f} %"] for name, share in measure.profile_step(chosen, method, place)]
+    if bench.shares:
+        shares = [[name, f"{100 * share:.1f} %"] for name, share in bench.shares]
         output.table("time of a lone step by operator", ["operator", "share"], shares)

@@ -1,14 +1,14 @@
 """``unimos-pipe cache``: what the cache holds, whether it is sound, and making room."""
 
-import json
-import shutil
 import sys
 from pathlib import Path
 
 import click
 
+import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import PipeError, UserError, listing
+from unimos_pipe.cache.care import clear
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.options import cache_option, device_option, folder_option
 
@@ -25,10 +25,8 @@ def cache() -> None:
 @click.pass_obj
 def ls(output: Output, cache: Path | None) -> None:
     """List the cache: data sets, encoders, rows, sizes, and what is missing at first sight."""
-    from unimos_pipe.cache.care import entries
-
     folder = cache or default_cache()
-    found = entries(folder)
+    found = unimos_pipe.list_cache(folder)
     if not found:
         output.result(f"{folder} holds no features")
         return
@@ -73,19 +71,14 @@ def verify(
 
     Exits with 1 if anything is wrong; `extract` makes damaged shards again.
     """
-    from unimos_pipe.cache.care import entries, faults
     from unimos_pipe.data.manifest import load_spec
 
     if deep and not dataset:
         raise UserError("--deep needs --dataset, and --data-root where the images are not embedded")
     spec = load_spec(dataset) if dataset else None
     folder = cache or default_cache()
-    found = [entry for entry in entries(folder) if spec is None or entry.dataset == spec.name]
-    problems = []
-    with output.progress("verify", len(found), "folders") as advance:
-        for entry in found:
-            problems += faults(entry)
-            advance(1)
+    verified = unimos_pipe.verify_cache(folder, spec and spec.name, watch=output)
+    found, problems = verified.entries, list(verified.problems)
     if deep:
         from unimos_pipe.cli.options import encoder_spec
 
@@ -153,13 +146,11 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     """Remove damaged shards, leftovers of killed writers, and features that no recipe or run needs.
 
     Needed is what runs in --runs were trained on, and what the recipes that come with the package, or yours named by
-    --recipe, would train on. Asks before anything is removed.
+    --recipe, would train on; it says where it looked. Asks before anything is removed, and passes over what another
+    process is writing.
     """
-    from unimos_pipe.base.files import only_one
-    from unimos_pipe.cache.care import waste
-
     folder = cache or default_cache()
-    found = waste(folder, _needed(folder, runs_folder, recipes))
+    found = unimos_pipe.prunable(folder, runs_folder, recipes, watch=output)
     if not found:
         output.result(f"nothing to remove in {folder}")
         return
@@ -169,45 +160,7 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     if not yes and not click.confirm(f"Remove these {len(found)}, {total}?", err=True):
         output.result("nothing removed")
         return
-    busy = []
-    for item in found:
-        parts = [path for path in item.path.iterdir() if path.is_dir()] if item.path.is_dir() else [item.path.parent]
-        try:
-            for part in parts:
-                with only_one(part):
-                    if item.path.is_file():
-                        item.path.unlink()
-                if item.path.is_dir():
-                    shutil.rmtree(part)
-        except UserError:
-            busy.append(item.path)
-            continue
-        if item.path.is_dir():
-            shutil.rmtree(item.path)
+    busy = [item.path for item in found if not clear(folder, item)]
     if busy:
         output.warn(f"in use by another process and left alone: {listing(busy)}")
     output.result(f"{len(found) - len(busy)} removed")
-
-
-def _needed(cache: Path, runs_folder: Path, recipes: tuple[str, ...]) -> set[tuple[str, str]]:
-    """(data set, encoder-id) of the features that finished or unfinished runs and recipes read."""
-    from unimos_pipe.base.config import ENCODERS
-    from unimos_pipe.cache.care import ENCODER_FOLDER
-    from unimos_pipe.cache.identity import readable_name
-    from unimos_pipe.runs.recipe import known_recipes, load_recipe
-
-    needed = set()
-    for config in runs_folder.rglob("config.json"):
-        try:
-            spec = json.loads(config.read_text(encoding="utf-8"))["spec"]
-            needed.add((str(spec["dataset"]), str(spec["encoder_id"])))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue  # not a run's
-    for name in (*known_recipes(), *recipes):
-        recipe, dataset = load_recipe(name)
-        prefix = readable_name(ENCODERS[recipe.encoder or dataset.encoder])
-        for path in (cache / dataset.name).glob("*"):
-            match = ENCODER_FOLDER.fullmatch(path.name)
-            if match and path.name == f"{prefix}_{match[1]}-{match[2]}":
-                needed.add((dataset.name, path.name))
-    return needed

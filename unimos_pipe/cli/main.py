@@ -11,11 +11,11 @@ import click
 
 from unimos_pipe import __version__
 from unimos_pipe.base.console import Output
-from unimos_pipe.base.errors import PipeError
 from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.cli.bench import bench
 from unimos_pipe.cli.cache import cache
 from unimos_pipe.cli.demo import demo
+from unimos_pipe.cli.door import Terminated, tell
 from unimos_pipe.cli.export import export
 from unimos_pipe.cli.extract import extract
 from unimos_pipe.cli.manifest import manifest
@@ -25,14 +25,10 @@ from unimos_pipe.cli.run import run
 from unimos_pipe.cli.sweep import sweep
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as orderly as Ctrl-C does."""
-
-
 @contextlib.contextmanager
 def _terminated_as_interrupt() -> Iterator[None]:
     def stop(*_):
-        raise _Terminated
+        raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -50,19 +46,20 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
 class _Group(click.Group):
-    """Turns the library's errors into one line and an exit code."""
+    """One door for every command: whatever goes wrong is one line and an exit code."""
+
+    def main(self, *args, standalone_mode: bool = True, **extra):
+        """Run a command line and exit: 0 done, 1 failed, 2 the user's mistake, 130 or 143 interrupted."""
+        with _terminated_as_interrupt():
+            code = tell(lambda: super(_Group, self).main(*args, standalone_mode=False, **extra))
+        sys.exit(code)
 
     def invoke(self, ctx: click.Context):
-        try:
-            with _terminated_as_interrupt():
-                return super().invoke(ctx)
-        except PipeError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt as stop:
-            word, code = ("Terminated", 143) if isinstance(stop, _Terminated) else ("Interrupted", 130)
-            click.echo(f"{word}. Finished shards and runs are kept; the same command goes on from there.", err=True)
-            sys.exit(code)
+        """Run the command, then tell of an answer that nobody could read."""
+        result = super().invoke(ctx)
+        if isinstance(ctx.obj, Output):
+            ctx.obj.close()
+        return result
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import click
 
+import unimos_pipe
 from unimos_pipe.base.config import ENCODERS
 from unimos_pipe.base.console import Output
-from unimos_pipe.base.errors import RunError, UserError, listing
+from unimos_pipe.base.errors import RunError, listing
 from unimos_pipe.cache.layout import default_cache
-from unimos_pipe.data.manifest import known_datasets, load_spec
-from unimos_pipe.data.own_data import OwnDomain, write_dataset
-from unimos_pipe.data.scan import find_root, layout
+from unimos_pipe.data.scan import layout
 
 
 @click.group()
@@ -22,13 +21,12 @@ def manifest() -> None:
 @click.pass_obj
 def list_known(output: Output) -> None:
     """List the data sets that come with unimos-pipe."""
-    specs = {name: load_spec(name) for name in sorted(known_datasets())}
     output.table(
         "Data sets",
         ["name", "classes", "domains", "protocol", "encoder"],
         [
             [name, str(len(spec.classes)), str(len(spec.domains)), spec.protocol(), spec.encoder]
-            for name, spec in specs.items()
+            for name, spec in unimos_pipe.list_datasets().items()
         ],
     )
 
@@ -38,7 +36,7 @@ def list_known(output: Output) -> None:
 @click.pass_obj
 def show(output: Output, dataset: str) -> None:
     """Say where a data set comes from, under what terms, and the folder layout expected."""
-    spec = load_spec(dataset)
+    spec = unimos_pipe.load_spec(dataset)
     for label, text in (
         ("title", spec.title or spec.name),
         ("get it from", spec.source),
@@ -63,10 +61,13 @@ def show(output: Output, dataset: str) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE.toml", help="Spec to write.")
 @click.option("--name", metavar="NAME", help="The data set's name.  [default: the file's]")
 @click.option("--encoder", type=click.Choice(list(ENCODERS)), default="RN50", show_default=True, help="Its encoder.")
-@click.option("--force", is_flag=True, help="Replace a spec that exists.")
+@click.option("--force", is_flag=True, help="Replace the files of an earlier scan; no others.")
 @click.pass_obj
 def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, encoder: str, force: bool) -> None:
     """Describe folders of your own images as a data set: a TOML spec, and a CSV of paths and classes per domain.
+
+    Every file is accounted for: images by suffix or, where that says nothing, by their first bytes; HEIC and AVIF, too.
+    What is left out (hidden files, videos, links that lead nowhere, ...) is counted in a warning.
 
     \b
     Example, a labelled source and a folder of photos without labels:
@@ -74,11 +75,7 @@ def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, 
       unimos-pipe extract --dataset my.toml --all
       unimos-pipe adapt --dataset my.toml --src product --tgt phone --out phone-run
     """
-    if out.suffix != ".toml":
-        raise UserError(f"--out {out}", expected="a name that ends in .toml", got=out.name)
-    if out.exists() and not force:
-        raise UserError(f"{out} exists; add --force to replace it and its CSV files")
-    spec = write_dataset(out, name or out.stem, encoder, [OwnDomain.parse(text) for text in domains])
+    spec = unimos_pipe.describe_images(domains, out, name=name, encoder=encoder, force=force, watch=output)
     rows = ", ".join(f"{key}: {domain.images}" for key, domain in spec.domains.items())
     output.result(f"{out}: {len(spec.classes)} classes ({listing(spec.classes, 6)}); images: {rows}")
     output.note(f"  read it through, then: unimos-pipe extract --dataset {out} --all")
@@ -101,22 +98,14 @@ def check(output: Output, dataset: str, data_root: Path | None, cache: Path | No
     """Look at every image of a data set and report what is wrong.
 
     Finds missing and unreadable files, names that are not UTF-8, images of equal contents or not in the manifest,
-    and classes that have no image or are absent in a domain. Exit code 1 where extract would fail.
+    classes that have no image or are absent in a domain, and counts what is left out. Exit code 1 where extract would
+    fail.
     """
-    spec = load_spec(dataset)
-    root = find_root(spec, data_root, cache or default_cache())
-
-    from unimos_pipe.data.check import gather, inspect
-
-    gathered = gather(spec, root)
-    with output.progress(f"checking {spec.name}", len(gathered.files), "images") as advance:
-        findings = sorted(
-            [*gathered.findings, *inspect(gathered.files, on_files=advance)], key=lambda finding: not finding.serious
-        )
-    for finding in findings:
+    found = unimos_pipe.check_dataset(dataset, data_root, cache or default_cache(), watch=output)
+    name = found.dataset.name
+    for finding in found.findings:
         places = listing((place.encode(errors="replace").decode() for place in finding.places), limit)
         output.result(f"{'error' if finding.serious else 'notice'}: {finding.kind}, {len(finding.places)}: {places}")
-    serious = sum(len(finding.places) for finding in findings if finding.serious)
-    if serious:
-        raise RunError(f"{serious} fault(s) in {gathered.rows} rows of {spec.name}; mend them, then check again")
-    output.result(f"{spec.name}: {gathered.rows} rows, {'nothing serious' if findings else 'nothing'} to report")
+    if found.faults:
+        raise RunError(f"{found.faults} fault(s) in {found.rows} rows of {name}; mend them, then check again")
+    output.result(f"{name}: {found.rows} rows, {'nothing serious' if found.findings else 'nothing'} to report")

@@ -1,36 +1,42 @@
 """Options that several commands share, and what they mean as values."""
 
 import functools
-import shlex
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+import unimos_pipe
 from unimos_pipe.base.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, PromptSpec, build
+from unimos_pipe.base.engine import Compute, RayOptions
 from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.cache.feature_set import FeatureSet, extract_command
 from unimos_pipe.cache.identity import names_its_weights
-from unimos_pipe.cache.layout import default_cache, find_encoder_folder
-from unimos_pipe.data.manifest import PROTOCOLS, DatasetSpec, load_spec
+from unimos_pipe.cache.layout import default_cache
+from unimos_pipe.data.manifest import PROTOCOLS, load_spec
+from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    """Which data set, encoded by what, kept where."""
+def grouped(name: str, make: Callable, *options: Callable) -> Callable[[Callable], Callable]:
+    """Add options to a command, which gets ``name``: what ``make`` makes of them.
 
-    dataset: DatasetSpec
-    encoder: EncoderSpec
-    encoder_id: str | None
-    templates: tuple[str, ...]
-    cache: Path
-    extract_command: str
+    The parameters of ``make`` are named as the options are; those with a default may be options of the command itself.
+    """
+    wanted = inspect.signature(make).parameters
 
-    def encoder_folder(self) -> Path:
-        """The cache folder of these features, found without the weights."""
-        return find_encoder_folder(
-            self.cache, self.dataset.name, self.encoder, self.encoder_id, f"{self.extract_command} --all"
-        )
+    def add(command: Callable) -> Callable:
+        @functools.wraps(command)
+        def wrapped(*args, **kwargs):
+            own = {key: kwargs.pop(key) for key in wanted if key in kwargs}
+            return command(*args, **{name: make(**own)}, **kwargs)
+
+        for option in reversed(options):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return add
 
 
 def folder_option(*names: str, help: str, default: Path | None = None) -> Callable[[Callable], Callable]:
@@ -51,61 +57,66 @@ cache_option = folder_option(
 runs_option = folder_option("--runs", "runs_folder", default=Path("runs"), help="Where run folders go.")
 
 
-def data_options(command: Callable) -> Callable:
-    """Add the options of :class:`DataOptions` to a command, which gets them as ``data``."""
+def _features(
+    dataset: str,
+    encoder: str | None,
+    model: str | None,
+    pretrained: str | None,
+    precision: str,
+    templates: tuple[str, ...],
+    words: tuple[str, ...],
+    cache: Path | None,
+    encoder_id: str | None = None,
+) -> FeatureSet:
+    spec = load_spec(dataset).with_words(dict(_word(text) for text in words))
+    chosen = encoder_spec(encoder or spec.encoder, model, pretrained, precision)
+    template_list = build(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
+    given = [("--encoder", encoder), ("--model", model), ("--pretrained", pretrained)]
+    given += [("--template", text) for text in templates] + [("--word", text) for text in words]
+    command = extract_command(dataset, [(name, value) for name, value in given if value])
+    return FeatureSet(spec, chosen, template_list, cache or default_cache(), command, encoder_id)
 
-    @click.option(
+
+features_options = grouped(
+    "features",
+    _features,
+    click.option(
         "--dataset",
         default="office_home",
         show_default=True,
         metavar="NAME|FILE.toml",
         help="Data set: a known name, or a spec file of your own.",
-    )
-    @click.option("--encoder", metavar="NAME", help=f"Encoder preset: {', '.join(ENCODERS)}. Default: the data set's.")
-    @click.option(
+    ),
+    click.option("--encoder", metavar="NAME", help=f"Encoder preset: {', '.join(ENCODERS)}. Default: the data set's."),
+    click.option(
         "--model", metavar="NAME", help="open_clip model, hf-hub:OWNER/NAME or local-dir:PATH, instead of the preset's."
-    )
-    @click.option(
+    ),
+    click.option(
         "--pretrained", metavar="TAG|FILE", help="open_clip weights tag or a local file, instead of the preset's."
-    )
-    @click.option(
+    ),
+    click.option(
         "--precision",
         type=click.Choice(["fp32", "fp16", "bf16", "auto"]),
         default="fp32",
         show_default=True,
         help="Arithmetic of the encoder; auto takes 16 bits where the hardware has them and features stay the same.",
-    )
-    @click.option(
+    ),
+    click.option(
         "--template",
         "templates",
         multiple=True,
         metavar="TEXT",
         help=f"Prompt template, repeatable; several are averaged. Default: {DEFAULT_TEMPLATE!r}",
-    )
-    @click.option(
+    ),
+    click.option(
         "--word",
         "words",
         multiple=True,
         metavar="DOMAIN=WORD",
         help="Another word for a domain in its prompts; repeatable.",
-    )
-    @cache_option
-    @functools.wraps(command)
-    def wrapped(
-        *args, dataset, encoder, model, pretrained, precision, templates, words, cache, encoder_id=None, **kwargs
-    ):
-        spec = load_spec(dataset).with_words(dict(_word(text) for text in words))
-        chosen = encoder_spec(encoder or spec.encoder, model, pretrained, precision)
-        template_list = build(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
-        given = [("--encoder", encoder), ("--model", model), ("--pretrained", pretrained)]
-        given += [("--template", text) for text in templates] + [("--word", text) for text in words]
-        extract = shlex.join(
-            ["unimos-pipe", "extract", "--dataset", dataset, *(part for pair in given if pair[1] for part in pair)]
-        )
-        data = DataOptions(spec, chosen, encoder_id, template_list, cache or default_cache(), extract)
-        return command(*args, data=data, **kwargs)
-
-    return wrapped
+    ),
+    cache_option,
+)
 
 
 def _word(text: str) -> tuple[str, str]:
@@ -115,28 +126,22 @@ def _word(text: str) -> tuple[str, str]:
     return domain, word
 
 
-def data_root_options(command: Callable) -> Callable:
-    """Add ``--data-root`` and ``--strict-counts``."""
-    command = click.option(
-        "--strict-counts", is_flag=True, help="Counts other than the published ones are an error, not a warning."
-    )(command)
-    return click.option(
-        "--data-root",
-        type=click.Path(path_type=Path),
-        envvar="UNIMOS_DATA_ROOT",
-        show_envvar=True,
-        metavar="DIR",
-        help="Folder that holds the domains' folders, or the data set's. Not needed for embedded data.",
-    )(command)
-
-
-def protocol_option(command: Callable) -> Callable:
-    """Add ``--protocol``."""
-    return click.option(
-        "--protocol",
-        type=click.Choice(PROTOCOLS),
-        help="Inductive (default where there are splits): learn from the target's train rows, score its test rows.",
-    )(command)
+data_root_option = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    envvar="UNIMOS_DATA_ROOT",
+    show_envvar=True,
+    metavar="DIR",
+    help="Folder that holds the domains' folders, or the data set's. Not needed for embedded data.",
+)
+strict_counts_option = click.option(
+    "--strict-counts", is_flag=True, help="Counts other than the published ones are an error, not a warning."
+)
+protocol_option = click.option(
+    "--protocol",
+    type=click.Choice(PROTOCOLS),
+    help="Inductive (default where there are splits): learn from the target's train rows, score its test rows.",
+)
 
 
 def encoder_spec(preset: str, model: str | None, pretrained: str | None, precision: str) -> EncoderSpec:
@@ -153,60 +158,112 @@ def encoder_spec(preset: str, model: str | None, pretrained: str | None, precisi
     return replace(ENCODERS[preset], precision=precision, **{key: value for key, value in chosen.items() if value})
 
 
-def device_option(command: Callable) -> Callable:
-    """Add ``--device``."""
-    return click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-        default="auto",
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes a CUDA GPU where there is one.",
+)
+
+
+def _compute(device: str, engine: str, address: str | None, cpus_per_job: float) -> Compute:
+    return Compute(device, RayOptions(address, cpus_per_job) if engine == "ray" else None)
+
+
+compute_options = grouped(
+    "compute",
+    _compute,
+    device_option,
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
         show_default=True,
-        help="Where to compute; auto takes a CUDA GPU where there is one.",
-    )(command)
+        help="Where to compute: in this process, or on every machine of a Ray cluster.",
+    ),
+    click.option(
+        "--address", metavar="HOST:PORT|auto", help="Ray cluster to use. Default: one started on this machine."
+    ),
+    click.option(
+        "--cpus-per-job",
+        type=click.FloatRange(0, min_open=True),
+        default=1.0,
+        show_default=True,
+        help="Cores per Ray job.",
+    ),
+)
 
 
-def lockstep_option(command: Callable) -> Callable:
-    """Add ``--lockstep``."""
-    return click.option(
-        "--lockstep",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Runs trained together as one stack. Default: what memory allows, at most 36.",
-    )(command)
+class _BatchSize(click.ParamType):
+    """A positive number, or ``auto``."""
 
+    name = "N|auto"
+
+    def convert(self, value, param, ctx):
+        """The number, or the word as it is."""
+        return value if value == "auto" else click.IntRange(1).convert(value, param, ctx)
+
+
+batch_size_option = click.option(
+    "--batch-size",
+    type=_BatchSize(),
+    default=64,
+    show_default=True,
+    help="Images per encoder call; auto measures what the device is fastest with.",
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(0), help="Processes that decode images. Default: 2, on a GPU one per core."
+)
+
+
+def _recipe(
+    recipe: str,
+    cache: Path | None,
+    pretrained: str | None,
+    seeds: int | None,
+    protocol: str | None,
+    encoder_id: str | None = None,
+) -> BoundRecipe:
+    return bind_recipe(
+        recipe, cache=cache, pretrained=pretrained, encoder_id=encoder_id, seeds=seeds, protocol=protocol
+    )
+
+
+recipe_options = grouped(
+    "bound",
+    _recipe,
+    click.argument("recipe", metavar="RECIPE"),
+    cache_option,
+    click.option("--pretrained", metavar="TAG|FILE", help="Weights of the encoder, instead of the preset's."),
+    click.option("--seeds", type=click.IntRange(1), help="Seeds per pair, instead of the recipe's."),
+    protocol_option,
+)
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would be done and how long it would take, then stop."
+)
 
 ALSO = ("im", "entropy", "bnm", "snd", "source", "oracle")
 
 
-def also_option(command: Callable) -> Callable:
-    """Add ``--also``."""
-    return click.option(
+def _sweep(lockstep: int | None, force: bool, also: tuple[str, ...]) -> "unimos_pipe.SweepOptions":
+    return unimos_pipe.SweepOptions(lockstep, force, also)
+
+
+sweep_options = grouped(
+    "options",
+    _sweep,
+    click.option(
+        "--lockstep",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Runs trained together as one stack. Default: what memory allows, at most 36.",
+    ),
+    click.option("--force", is_flag=True, help="Train again also what is finished; each run is replaced when made."),
+    click.option(
         "--also",
         type=click.Choice(ALSO),
         multiple=True,
         help="Also show the epoch a label-free validator picks, or the best one by target labels (oracle); repeatable.",
-    )(command)
-
-
-def engine_options(command: Callable) -> Callable:
-    """Add ``--engine``, ``--address`` and ``--cpus-per-job``."""
-    for option in (
-        click.option(
-            "--cpus-per-job",
-            type=click.FloatRange(0, min_open=True),
-            default=1.0,
-            show_default=True,
-            help="Cores per Ray job.",
-        ),
-        click.option(
-            "--address", metavar="HOST:PORT|auto", help="Ray cluster to use. Default: one started on this machine."
-        ),
-        click.option(
-            "--engine",
-            type=click.Choice(["local", "ray"]),
-            default="local",
-            show_default=True,
-            help="Where to compute: in this process, or on every machine of a Ray cluster.",
-        ),
-    ):
-        command = option(command)
-    return command
+    ),
+)

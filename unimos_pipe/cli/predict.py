@@ -4,11 +4,38 @@ from pathlib import Path
 
 import click
 
+import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.cache.layout import default_cache
-from unimos_pipe.cli.options import device_option, folder_option
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.cli.options import device_option, folder_option, grouped
+
+
+def _answering(top: int, batch_size: int, workers: int, weights: Path | None) -> "unimos_pipe.AnswerOptions":
+    return unimos_pipe.AnswerOptions(top, batch_size, workers, weights)
+
+
+answer_options = grouped(
+    "options",
+    _answering,
+    click.option(
+        "--top",
+        type=click.IntRange(1),
+        default=1,
+        is_flag=False,
+        flag_value=5,
+        metavar="[N]",
+        help="Also the next likeliest classes, N in all; 5 without a number.",
+    ),
+    click.option(
+        "--weights", type=click.Path(path_type=Path), metavar="FILE", help="The encoder's weights, if they were a file."
+    ),
+    click.option(
+        "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images per encoder call."
+    ),
+    click.option(
+        "--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that decode images."
+    ),
+)
 
 
 @click.command()
@@ -30,25 +57,12 @@ from unimos_pipe.data.manifest import load_spec
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.csv", help="Where answers go."
 )
-@click.option(
-    "--top",
-    type=click.IntRange(1),
-    default=1,
-    is_flag=False,
-    flag_value=5,
-    metavar="[N]",
-    help="Also the next likeliest classes, N in all; 5 without a number.",
-)
-@click.option(
-    "--weights", type=click.Path(path_type=Path), metavar="FILE", help="The encoder's weights, if they were a file."
-)
+@answer_options
 @click.option("--dataset", metavar="NAME|FILE.toml", help="With --domain: the data set's spec, if it is your own.")
 @folder_option(
     "--cache",
     help="With --domain: where features are. Default: $UNIMOS_CACHE, else the user's cache folder.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images per encoder call.")
-@click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that decode images.")
 @device_option
 @click.pass_obj
 def predict(
@@ -58,12 +72,9 @@ def predict(
     more: tuple[Path, ...],
     domain: str | None,
     out: Path,
-    top: int,
-    weights: Path | None,
+    options: "unimos_pipe.AnswerOptions",
     dataset: str | None,
     cache: Path | None,
-    batch_size: int,
-    workers: int,
     device: str,
 ) -> None:
     """Classify new images with a finished run; answers as CSV, in the images' order.
@@ -77,28 +88,16 @@ def predict(
     sources = [*([images] if images else []), *more]
     if bool(sources) == bool(domain):
         raise UserError("say what to classify: --images DIR|FILE... or --domain NAME (one of the two)")
-
-    from unimos_pipe.cache.store import FeatureStore
-    from unimos_pipe.deploy.model import load
-    from unimos_pipe.deploy.predict import list_images, predict_domain, predict_images
-
     if domain:
-        model = load(run_folder, device)
-        spec = load_spec(dataset or model.settings["about"]["dataset"])
-        folder = (cache or default_cache()) / spec.name / model.settings["encoder_id"]
-        store = FeatureStore(spec, folder, f"unimos-pipe extract --dataset {dataset or spec.name}")
-        rows = predict_domain(model, store, domain, out, top=top)
-        output.result(f"{out}: {rows} rows of {spec.name}/{domain}")
-        return
-    files, names = list_images(sources)
-    model = load(run_folder, device)
-    model.encoder(weights)
-    with output.progress("predict", len(files), "images") as advance:
-        unreadable = predict_images(
-            model, files, names, out, top=top, batch_size=batch_size, workers=workers, on_rows=advance
+        found = unimos_pipe.predict_cached(
+            run_folder, domain, out, dataset=dataset, cache=cache, top=options.top, device=device
         )
-    for name, reason in unreadable:
+        output.result(f"{out}: {found.rows} rows of {found.name}")
+        return
+    found = unimos_pipe.predict(run_folder, sources, out, options, device=device, watch=output)
+    for name, reason in found.unreadable:
         output.warn(f"cannot read {name}: {reason}")
-    output.result(f"{out}: {len(files) - len(unreadable)} of {len(files)} images classified")
-    if len(unreadable) == len(files):
+    unreadable = len(found.unreadable)
+    output.result(f"{out}: {found.rows - unreadable} of {found.rows} images classified")
+    if unreadable == found.rows:
         raise RunError("no image could be read")

@@ -1,21 +1,14 @@
 """``unimos-pipe report``: finished runs as one page, tables and figures."""
 
-import importlib.util
 import shlex
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+import unimos_pipe
 from unimos_pipe.base.console import Output
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.files import writable_folder
-from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.options import folder_option
-
-NEEDS = {"jinja2": "jinja2", "matplotlib": "matplotlib", "sklearn": "scikit-learn"}
 
 
 @click.command()
@@ -43,40 +36,15 @@ def report(
 
     Tables are also written as Markdown, CSV and LaTeX, figures as PNG and SVG.
     """
-    if missing := missing_packages():
-        raise UserError(f"report needs {', '.join(missing)}", todo="Install it with: pip install 'unimos-pipe[report]'")
-    write_report(output, runs, out, pair=pair, data_root=data_root, cache=cache or default_cache())
-
-
-def missing_packages() -> list[str]:
-    """What has to be installed before a report can be made."""
-    return [package for module, package in NEEDS.items() if importlib.util.find_spec(module) is None]
-
-
-def write_report(
-    output: Output, runs: Sequence[Path], out: Path, *, pair: str | None, data_root: Path | None, cache: Path
-) -> None:
-    """Make the report of some folders' runs and say where it is."""
-    writable_folder(out, "--out")
-
-    from unimos_pipe.report.page import STEPS, make_report
-    from unimos_pipe.report.runs import find_runs
-
-    started = time.perf_counter()
-    experiments, left_out = find_runs(runs)
     command = shlex.join(["unimos-pipe", *sys.argv[1:]])
-    count = sum(len(experiment.runs) for experiment in experiments)
-    with output.progress("report", STEPS * len(experiments), "steps") as advance:
-        make_report(
-            experiments,
-            left_out,
-            out,
-            command=command,
-            pair=pair,
-            data_root=data_root,
-            cache=cache,
-            on_step=advance,
-        )
-    for line in left_out:
+    show_report(
+        output,
+        unimos_pipe.make_report(runs, out, pair=pair, root=data_root, cache=cache, command=command, watch=output),
+    )
+
+
+def show_report(output: Output, report: "unimos_pipe.Report") -> None:
+    """Where the page is, and what it had to leave out."""
+    for line in report.left_out:
         output.warn(f"left out {line}")
-    output.result(f"{out / 'report.html'}: {count} run(s), {time.perf_counter() - started:.1f} s")
+    output.result(f"{report.page}: {report.runs} run(s), {report.seconds:.1f} s")

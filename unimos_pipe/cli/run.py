@@ -1,63 +1,58 @@
 """``unimos-pipe run``: a recipe from images to its report, both stages."""
 
 import shlex
-from dataclasses import replace
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from unimos_pipe.base.config import ENCODERS
+import unimos_pipe
 from unimos_pipe.base.console import Output
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.cache.layout import default_cache, encoder_folders, find_encoder_folder
-from unimos_pipe.cli.extract import encode
+from unimos_pipe.base.engine import Compute
 from unimos_pipe.cli.options import (
-    DataOptions,
-    also_option,
-    cache_option,
-    data_root_options,
+    data_root_option,
     device_option,
-    lockstep_option,
-    protocol_option,
+    dry_run_option,
+    grouped,
+    recipe_options,
     runs_option,
+    strict_counts_option,
+    sweep_options,
 )
-from unimos_pipe.cli.report import missing_packages, write_report
-from unimos_pipe.cli.sweep import sweep_features
-from unimos_pipe.data.scan import find_root, layout, scan
+from unimos_pipe.cli.report import show_report
+from unimos_pipe.cli.sweep import show_plan, show_sweep
+from unimos_pipe.data.scan import layout
+from unimos_pipe.runs.bound import BoundRecipe
 
-if TYPE_CHECKING:
-    from unimos_pipe.runs.recipe import Recipe
+
+def _reading(strict_counts: bool, workers: int) -> "unimos_pipe.ReadOptions":
+    return unimos_pipe.ReadOptions(workers=workers, strict_counts=strict_counts)
 
 
 @click.command()
-@click.argument("recipe", metavar="RECIPE")
-@data_root_options
-@cache_option
-@click.option("--pretrained", metavar="TAG|FILE", help="Weights of the encoder, instead of the preset's.")
-@click.option("--seeds", type=click.IntRange(1), help="Seeds per pair, instead of the recipe's.")
-@protocol_option
-@click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that decode images.")
+@recipe_options
+@data_root_option
+@grouped(
+    "reading",
+    _reading,
+    strict_counts_option,
+    click.option(
+        "--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that decode images."
+    ),
+)
 @device_option
 @runs_option
-@lockstep_option
-@also_option
-@click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take, then stop.")
+@sweep_options
+@dry_run_option
 @click.pass_obj
 def run(
     output: Output,
-    recipe: str,
+    bound: BoundRecipe,
     data_root: Path | None,
-    strict_counts: bool,
-    cache: Path | None,
-    pretrained: str | None,
-    seeds: int | None,
-    protocol: str | None,
-    workers: int,
+    reading: "unimos_pipe.ReadOptions",
     device: str,
     runs_folder: Path,
-    lockstep: int | None,
-    also: tuple[str, ...],
+    options: "unimos_pipe.SweepOptions",
     dry_run: bool,
 ) -> None:
     """Run a recipe from images to its report: encode what is missing, sweep, and make the page.
@@ -70,101 +65,59 @@ def run(
     What is finished is kept, so an interrupted command goes on where it was. Features that are complete need neither
     images nor weights.
     """
-    from unimos_pipe.runs.recipe import load_recipe
-
-    chosen, spec = load_recipe(recipe)
-    chosen = replace(chosen, seeds=seeds or chosen.seeds, protocol=spec.protocol(protocol or chosen.protocol or None))
-    preset = chosen.encoder or spec.encoder
-    encoder = replace(ENCODERS[preset], pretrained=pretrained or ENCODERS[preset].pretrained)
-    words = ["--dataset", chosen.dataset, "--encoder", preset, *(["--pretrained", pretrained] if pretrained else [])]
-    data = DataOptions(
-        spec,
-        encoder,
-        None,
-        chosen.templates,
-        cache or default_cache(),
-        shlex.join(["unimos-pipe", "extract", *words]),
-    )
-    missing = _missing_domains(data, chosen.domains(spec))
-    if dry_run and missing:
-        _print_plan(output, recipe, chosen, data, missing, data_root, device, lockstep)
-        return
-    if missing:
-        features = encode(output, data, missing, data_root, device, strict_counts=strict_counts, workers=workers)
-    else:
-        features = find_encoder_folder(data.cache, spec.name, encoder, None, data.extract_command)
-    sweep_features(output, chosen, spec, features, data.extract_command, device, runs_folder, lockstep, also, dry_run)
-    folder = runs_folder / chosen.name
+    compute = Compute(device)
     if dry_run:
+        if bound.features.missing(bound.recipe.domains(bound.dataset)):
+            _show_both_stages(output, bound, data_root, options, compute)
+        else:
+            show_plan(output, bound, runs_folder, options, compute)
         return
-    if missing_packages():
-        output.note("for a report of it: pip install 'unimos-pipe[report]', then unimos-pipe report " + str(folder))
+    result = unimos_pipe.run_recipe(
+        bound,
+        data_root,
+        runs_folder,
+        options=options,
+        reading=reading,
+        compute=compute,
+        watch=output,
+        on_sweep=lambda sweep: show_sweep(output, sweep),
+    )
+    if result.sweep.failures:
+        sys.exit(1)
+    if result.report is None:
+        folder = result.sweep.folder
+        output.note(f"for a report of it: pip install 'unimos-pipe[report]', then unimos-pipe report {folder}")
     else:
-        write_report(output, [folder], folder / "report", pair=None, data_root=data_root, cache=data.cache)
+        show_report(output, result.report)
 
 
-def _missing_domains(data: DataOptions, domains: list[str]) -> list[str]:
-    """The domains whose images or prompts are not in the cache, or not whole."""
-    from unimos_pipe.cache.store import FeatureStore
-
-    if not encoder_folders(data.cache, data.dataset.name, data.encoder):
-        return domains
-    store = FeatureStore(data.dataset, data.encoder_folder(), data.extract_command)
-    missing = []
-    for name in domains:
-        try:
-            store.text(name, data.templates, store.domain(*data.dataset.parts(name)).encoder)
-        except UserError:  # stage one says what is wrong with a shard, where it cannot mend it
-            missing.append(name)
-    return missing
-
-
-def _print_plan(
+def _show_both_stages(
     output: Output,
-    name: str,
-    recipe: "Recipe",
-    data: DataOptions,
-    missing: list[str],
+    bound: BoundRecipe,
     data_root: Path | None,
-    device: str,
-    lockstep: int | None,
+    options: "unimos_pipe.SweepOptions",
+    compute: Compute,
 ) -> None:
     """Both stages before the features exist: what there is to do, how long it may take, and the next step."""
-    from unimos_pipe.adapt.forecast import Rows, expected_rows, training_seconds
-    from unimos_pipe.adapt.stacks import MOST_IN_STACK
-    from unimos_pipe.base.device import pick_device
-    from unimos_pipe.extract.encoder import encoder_speed
-
-    spec = data.dataset
-    rows = {domain: expected_rows(spec, domain, recipe.protocol) for domain in recipe.domains(spec)}
-    problem = None
-    try:
-        root = find_root(spec, data_root, data.cache)
-        parts = {domain: [len(scan(spec, part, root)) for part in spec.parts(domain)] for domain in rows}
-        inductive = recipe.protocol == "inductive"
-        rows = {domain: Rows(*counts) if inductive else Rows(sum(counts)) for domain, counts in parts.items()}
-    except UserError as error:
-        problem = error
-    place = pick_device(device)
-    runs = recipe.runs(spec, "")
-    encoding = f"of {', '.join(missing)} to encode with {data.encoder.model}"
-    training = f"{len(runs)} runs ({len(recipe.domain_pairs(spec))} pairs x {recipe.seeds} seeds"
+    recipe, spec = bound.recipe, bound.dataset
+    plan = unimos_pipe.plan_recipe(bound, data_root, lockstep=options.lockstep, compute=compute)
+    encoding = f"of {', '.join(plan.missing)} to encode with {bound.features.encoder.model}"
+    training = f"{plan.runs} runs ({len(recipe.domain_pairs(spec))} pairs x {recipe.seeds} seeds"
     training += f" x {len(recipe.variants) * len(recipe.cells())} settings)"
     output.result(f"{recipe.title or recipe.name} ({recipe.protocol})")
-    if all(rows.values()):
-        images = sum(rows[domain].learned + rows[domain].scored for domain in missing)
-        per_image, dim = encoder_speed(data.encoder, place)
-        seconds = training_seconds(runs, rows, len(spec.classes), dim, place, lockstep or MOST_IN_STACK)
-        output.result(
-            f"  stage one: {images:,} images ({'as published, the images are not here' if problem else 'found'}) "
-            f"{encoding}; {images * (2 * dim + 80) / 1e6:,.0f} MB of cache; about {_duration(images * per_image)} on "
-            f"{place.type}, decoding aside"
-        )
-        output.result(f"  stage two: {training}; about {_duration(seconds)} on {place.type}")
-    else:
+    if plan.images is None:
         output.result(f"  stage one: images {encoding}; how many and how long, its list files will tell")
         output.result(f"  stage two: {training}")
-    if problem is None:
+    else:
+        output.result(
+            f"  stage one: {plan.images:,} images "
+            f"({'as published, the images are not here' if plan.problem else 'found'}) "
+            f"{encoding}; {plan.cache_bytes / 1e6:,.0f} MB of cache; about {_duration(plan.encode_seconds)} on "
+            f"{plan.device}, decoding aside"
+        )
+        output.result(f"  stage two: {training}; about {_duration(plan.train_seconds)} on {plan.device}")
+    name = click.get_current_context().params["recipe"]
+    if plan.problem is None:
         given = ["--data-root", str(data_root)] if data_root else []
         output.result(f"  next: {shlex.join(['unimos-pipe', 'run', name, *given])}")
     elif data_root is None:
@@ -173,7 +126,7 @@ def _print_plan(
             f"        unpack them as {layout(spec)}, then: {shlex.join(['unimos-pipe', 'run', name])} --data-root ROOT"
         )
     else:
-        output.result(f"  next: {problem}")
+        output.result(f"  next: {plan.problem}")
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """What is wrong with a data set's files, all of it: for ``manifest check``."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,11 @@ from pathlib import Path
 import xxhash
 
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.inputs import open_regular
 from unimos_pipe.data.decode import decode, reason_of
+from unimos_pipe.data.images import find_images, left_out
 from unimos_pipe.data.manifest import NO_LABEL, DatasetSpec
-from unimos_pipe.data.scan import Listing, domain_folder, file_size, image_files, not_utf8, read_part
+from unimos_pipe.data.scan import Listing, domain_folder, file_size, not_utf8, read_part, unlisted
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,14 @@ def gather(spec: DatasetSpec, root: Path) -> Gathered:
                 if bad := not_utf8([path]):
                     found["name is not UTF-8", True].append(f"{part}/{bad[0]!r}")
                 elif file_size(folder / path) is None:
-                    found["missing, or a link that leads nowhere", True].append(f"{part}/{path}")
+                    found["missing, a link that leads nowhere, or no file", True].append(f"{part}/{path}")
                 else:
                     files.append(RowFile(part, path, folder / path))
         if spec.domain(domain).manifest:
-            extra = sorted(set(image_files(folder)) - set(parts[domain].paths))
+            there = find_images(folder)
+            extra = unlisted(there.paths, parts[domain].paths)
             found["image not in the manifest", False] += [f"{domain}/{path}" for path in extra]
+            found["note", False] += [note] if (note := left_out(folder, there.left)) else []
     _check_classes(spec, parts, found)
     return Gathered(sum(len(rows.paths) for rows in parts.values()), tuple(files), _findings(found))
 
@@ -132,5 +137,6 @@ def same_contents(files: Sequence[RowFile]) -> list[list[RowFile]]:
     groups = defaultdict(list)
     for size, group in by_size.items():
         for file in group if len(group) > 1 else ():
-            groups[size, xxhash.xxh3_128(file.place.read_bytes()).digest()].append(file)
+            with open_regular(file.place) as bytes_of:
+                groups[size, hashlib.file_digest(bytes_of, xxhash.xxh3_128).digest()].append(file)
     return [group for group in groups.values() if len(group) > 1]

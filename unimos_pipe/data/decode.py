@@ -1,13 +1,24 @@
 """Image files as a viewer shows them. Needs no torch, so that a report can show thumbnails."""
 
 import contextlib
+import functools
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from unimos_pipe.base.inputs import open_regular
+
+pillow_heif.register_heif_opener()
+
 Picture = Image.Image
+# What PIL decodes by itself. Not: formats that it hands to another program (EPS to Ghostscript), those that it has no
+# decoder for (WMF, GRIB, HDF5), and those that take almost any file for theirs.
+MARKED = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF", "BMP", "JPEG2000", "PSD", "PPM", "QOI")
+FORMATS = (*MARKED, "CUR", "DDS", "ICNS", "ICO", "PCX", "SGI", "SUN", "TGA", "XBM", "XPM")
 MOST_ELONGATED = 100  # of an image's longer side to its shorter: CLIP's resize keeps it, and scales the shorter one
 DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
 
@@ -17,6 +28,37 @@ def blank() -> Picture:
     return Image.new("RGB", (1, 1))
 
 
+@functools.cache
+def image_suffixes() -> frozenset[str]:
+    """The suffixes of the formats that :func:`decode` reads, lower case with their dot."""
+    formats = {*FORMATS, "DIB", "MPO"}  # which PIL opens as BMP and JPEG
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
+
+
+def starts_as_image(path: Path) -> bool:
+    """Whether a file's first bytes and header are an image's, whatever its name; nothing is decoded."""
+    try:
+        with _opened(path, MARKED):
+            return True
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        return True  # too large an image is still one
+    except Exception:  # damaged headers raise anything
+        return False
+
+
+@contextlib.contextmanager
+def _opened(source: Path | Picture, formats: tuple[str, ...] = FORMATS) -> Iterator[Picture]:
+    """An image with its header read. PIL's warnings pass unseen, but for the one about decompression bombs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        if isinstance(source, Picture):
+            yield source
+            return
+        with open_regular(source) as file, Image.open(file, formats=formats) as image:
+            yield image
+
+
 def decode(source: Path | Picture) -> Picture:
     """Read an image, from a file or as PIL has it open, the way a viewer shows it, as RGB: by its contents alone.
 
@@ -24,22 +66,19 @@ def decode(source: Path | Picture) -> Picture:
         OSError, SyntaxError, ValueError: whatever PIL finds wrong with the file, decompression bombs included; or one
             side is more than 100 times the other.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with contextlib.nullcontext(source) if isinstance(source, Picture) else Image.open(source) as image:
-            width, height = image.size
-            if max(width, height) > MOST_ELONGATED * min(width, height):
-                raise ValueError(f"{width} x {height} pixels: one side is more than {MOST_ELONGATED} times the other")
-            image.load()
-            image = _upright(image)
-            if image.mode.startswith("I") or image.mode == "F":
-                return _eight_bit(image)
-            if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image)
-            return image if image.mode == "RGB" else image.convert("RGB")
+    with _opened(source) as image:
+        width, height = image.size
+        if max(width, height) > MOST_ELONGATED * min(width, height):
+            raise ValueError(f"{width} x {height} pixels: one side is more than {MOST_ELONGATED} times the other")
+        image.load()
+        image = _upright(image)
+        if image.mode.startswith("I") or image.mode == "F":
+            return _eight_bit(image)
+        if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -67,4 +106,6 @@ def reason_of(error: Exception, source: Path | Picture) -> str:
     """What a decoder raised about an image, in a few words that do not repeat its path."""
     if isinstance(error, UnidentifiedImageError) and isinstance(source, Path):
         return "an empty file" if source.stat().st_size == 0 else "not an image of a known format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return f"{type(error).__name__}: {' '.join(str(error).split()).replace(str(source), 'the file')}"

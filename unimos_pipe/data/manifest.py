@@ -13,10 +13,12 @@ import numpy as np
 
 from unimos_pipe.base.config import build, option
 from unimos_pipe.base.errors import UserError, listing, shown
+from unimos_pipe.base.inputs import read_text
 from unimos_pipe.data.prompts import clean_class_name
 
 PACKAGE = Path(__file__).parents[1]
 SPEC_FOLDERS = (PACKAGE / "data_manifests", PACKAGE.parent / "data_manifests")  # installed wheel, checkout
+EMBEDDED = ("icons.zip",)  # archives in data/embedded; a run needs the spec, but not the archive
 NO_LABEL = -1
 SPLITS = ("train", "test")
 PROTOCOLS = ("inductive", "transductive")
@@ -141,8 +143,10 @@ def load_spec(name_or_path: str) -> DatasetSpec:
             f"unknown data set {name_or_path!r}; known: {listing(sorted(known), 20)}; or give the path of a .toml file"
         )
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = tomllib.loads(read_text(path))
+    except OSError as error:
+        raise UserError(f"data-set spec {path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"data-set spec {path}: cannot be read: {error}") from None
     return check_spec(values, path)
 
@@ -173,13 +177,14 @@ def check_spec(values: Mapping, path: Path) -> DatasetSpec:
     return spec
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
+    """Whether a text may name a data set or a domain, and with it a folder: letters, digits, '-' and '_' only."""
     return text.replace("_", "").replace("-", "").isalnum()
 
 
 def _domain_faults(name: str, domain: DomainSpec) -> list[str]:
     faults = []
-    if name == "text" or not _is_name(name):
+    if name == "text" or not is_name(name):
         faults.append(f"domain {name!r}: a name is letters, digits, '-' and '_', and not 'text'")
     inside = (*domain.folder, *domain.list, *domain.train, *domain.test)
     if any(Path(part).is_absolute() or ".." in Path(part).parts for part in inside):
@@ -194,8 +199,10 @@ def _domain_faults(name: str, domain: DomainSpec) -> list[str]:
 
 def _class_faults(spec: DatasetSpec) -> list[str]:
     faults = []
-    if not _is_name(spec.name):
+    if not is_name(spec.name):
         faults.append(f"name {spec.name!r}: letters, digits, '-' and '_' only")
+    if spec.embedded and spec.embedded not in EMBEDDED:
+        faults.append(f"embedded {shown(spec.embedded)}: the package has {listing(EMBEDDED)}")
     if repeated := [name for name, count in Counter(spec.classes).items() if count > 1]:
         faults.append(f"classes named twice: {listing(repeated)}")
     if not all(name.strip() for name in spec.classes):

@@ -1,17 +1,20 @@
 """A data set of one's own: folders of images become a spec (TOML) and one manifest (CSV) per domain."""
 
-import csv
-import io
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.files import write_text
-from unimos_pipe.data.listfiles import ListedRow, read_csv
+from unimos_pipe.base.files import refuse_foreign_file, write_text
+from unimos_pipe.base.locks import only_one
+from unimos_pipe.data.images import find_images, left_out
+from unimos_pipe.data.listfiles import ListedRow, csv_text, read_csv
 from unimos_pipe.data.manifest import DatasetSpec, check_spec
-from unimos_pipe.data.scan import class_folders, file_size, image_files, not_utf8
+from unimos_pipe.data.scan import file_size, loose_images, not_utf8, unlisted
+
+FIRST_LINE = "# A data set of one's own, for --dataset."
+HEADER = ("path", "class")
 
 
 @dataclass(frozen=True)
@@ -35,49 +38,70 @@ class OwnDomain:
             raise UserError(f"--domain {text}: no folder {folder}")
         return cls(name, Path(folder).expanduser(), labels)
 
+    def label_files(self) -> list[Path]:
+        """Where a CSV of labels may be: in the folder, or as the path says; none where labels are not in one."""
+        return [] if self.labels in ("folders", "none") else [self.folder / self.labels, Path(self.labels)]
 
-def read_rows(domain: OwnDomain) -> list[ListedRow]:
-    """The domain's images, sorted, with class names ('' = none).
+
+def read_rows(domain: OwnDomain) -> tuple[list[ListedRow], list[str]]:
+    """The domain's images, sorted, with class names ('' = none), and lines about what was left out.
 
     Raises:
         UserError: no image, images without a label in the CSV (or the other way round), names that are not UTF-8.
     """
+    there = find_images(domain.folder)
+    notes = [left_out(domain.folder, there.left)]
     if domain.labels == "none":
-        rows = [ListedRow(path, "") for path in image_files(domain.folder)]
+        rows = [ListedRow(path, "") for path in there.paths]
     elif domain.labels == "folders":
-        names = class_folders(domain.folder)
-        rows = [ListedRow(f"{name}/{path}", name) for name in names for path in image_files(domain.folder / name)]
-        if not rows and image_files(domain.folder):
+        rows = [ListedRow(path, path.partition("/")[0]) for path in there.paths if "/" in path]
+        notes.append(loose_images(domain.folder, there.paths))
+        if not rows and there.paths:
             raise UserError(
                 f"domain {domain.name}: {domain.folder} holds images but no class folders",
                 expected="<class>/<image>",
                 todo=f"Say {domain.name}={domain.folder}:none if they have no labels, or name a CSV file instead",
             )
     else:
-        beside = domain.folder / domain.labels
-        rows = read_csv(beside if beside.is_file() else Path(domain.labels))
+        beside, given = domain.label_files()
+        rows = read_csv(beside if beside.exists() else given)
+        rows = [ListedRow(row.path, row.label.strip()) for row in rows]
+        if more := unlisted(there.paths, [row.path for row in rows]):
+            notes.append(
+                f"{domain.folder}: {len(more)} image(s) that {domain.labels} does not list: {listing(more, 3)}"
+            )
+    told = [note for note in notes if note]
     if not rows:
-        raise UserError(f"domain {domain.name}: no images in {domain.folder}")
+        raise UserError("; ".join([f"domain {domain.name}: no images in {domain.folder}", *told]))
     if bad := not_utf8([row.path for row in rows]):
         raise UserError(f"{domain.folder}: file names that are not UTF-8: {listing(bad, 3)}; rename them")
     gone = [row.path for row in rows if file_size(domain.folder / row.path) is None]
     if gone:
         raise UserError(
-            f"domain {domain.name}: {len(gone)} image(s) missing in {domain.folder}, or links that lead nowhere: "
-            f"{listing(gone, 5)}"
+            f"domain {domain.name}: {len(gone)} image(s) missing in {domain.folder}, links that lead nowhere, or no "
+            f"files: {listing(gone, 5)}"
         )
-    return rows
+    return rows, told
 
 
-def write_dataset(out: Path, name: str, encoder: str, domains: list[OwnDomain]) -> DatasetSpec:
-    """Scan domains and write ``out`` (TOML) and, beside it, ``<out's stem>.<domain>.csv``; returns the spec.
+def write_dataset(
+    out: Path, name: str, encoder: str, domains: list[OwnDomain], *, force: bool = False
+) -> tuple[DatasetSpec, list[str]]:
+    """Scan domains and write ``out`` (TOML) and, beside it, ``<out's stem>.<domain>.csv``.
+
+    Returns:
+        The spec, and lines about what was left out.
 
     Raises:
-        UserError: a domain given twice or unreadable, no labelled domain, or a spec that would not be valid.
+        UserError: a domain given twice or unreadable, no labelled domain, a spec that would not be valid, or files of
+            these names: with ``force`` those of an earlier scan are replaced, others never.
     """
     if len({domain.name for domain in domains}) < len(domains):
         raise UserError("--domain: a name is given twice")
-    rows = {domain.name: read_rows(domain) for domain in domains}
+    tables = {domain.name: out.with_name(f"{out.stem}.{domain.name}.csv") for domain in domains}
+    _refuse_existing(out, domains, tables, force)
+    found = {domain.name: read_rows(domain) for domain in domains}
+    rows = {name: part for name, (part, _) in found.items()}
     classes = sorted({row.label for part in rows.values() for row in part} - {""})
     if not classes:
         raise UserError("no domain has labels; adaptation needs a labelled source, DIR:folders or DIR:FILE.csv")
@@ -88,7 +112,7 @@ def write_dataset(out: Path, name: str, encoder: str, domains: list[OwnDomain]) 
         "domains": {
             domain.name: {
                 "root": _place(domain.folder, out.parent),
-                "manifest": f"{out.stem}.{domain.name}.csv",
+                "manifest": tables[domain.name].name,
                 "word": domain.name.replace("_", " "),
                 "images": len(rows[domain.name]),
             }
@@ -96,24 +120,29 @@ def write_dataset(out: Path, name: str, encoder: str, domains: list[OwnDomain]) 
         },
     }
     spec = check_spec(values, out)
-    for domain, part in rows.items():
-        write_text(out.parent / values["domains"][domain]["manifest"], _csv(part))
-    write_text(out, _toml(values))
-    return spec
+    with only_one(out):
+        for domain, part in rows.items():
+            write_text(tables[domain], csv_text(part))
+        write_text(out, _toml(values))
+    return spec, [note for _, notes in found.values() for note in notes]
+
+
+def _refuse_existing(out: Path, domains: list[OwnDomain], tables: dict[str, Path], force: bool) -> None:
+    """Raise UserError for what must not be replaced: anything without ``force``, other files and inputs with it."""
+    files = [out, *tables.values()]
+    if not force and (there := [path for path in files if os.path.lexists(path)]):
+        raise UserError(f"{listing(there)} exists; add --force to replace what an earlier scan wrote")
+    refuse_foreign_file(out, FIRST_LINE, "a spec", "--out")
+    for table in tables.values():
+        refuse_foreign_file(table, ",".join(HEADER), "a table of images", "--out")
+        if any(table.resolve() == place.resolve() for domain in domains for place in domain.label_files()):
+            raise UserError(f"{table} holds the labels to read and would be replaced; choose another --out")
 
 
 def _place(folder: Path, base: Path) -> str:
     """A folder as the spec names it: relative when it lies below the spec's own folder, so that both can move."""
     folder, base = folder.resolve(), base.resolve()
     return os.path.relpath(folder, base) if folder.is_relative_to(base) else str(folder)
-
-
-def _csv(rows: list[ListedRow]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "class"])
-    writer.writerows((row.path, row.label) for row in rows)
-    return text.getvalue()
 
 
 def _toml(values: dict) -> str:
@@ -123,7 +152,7 @@ def _toml(values: dict) -> str:
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
     lines = [
-        "# A data set of one's own, for --dataset. Label ids follow the order of `classes`; rows are in the CSV files.",
+        f"{FIRST_LINE} Label ids follow the order of `classes`; rows are in the CSV files.",
         f"name = {quote(values['name'])}",
         f"encoder = {quote(values['encoder'])}",
         "classes = [  # in label order",

@@ -5,17 +5,18 @@ import os
 import stat
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.files import replace_folder
+from unimos_pipe.base.files import mend, replace_folder
+from unimos_pipe.base.locks import only_one
+from unimos_pipe.data.images import find_images, is_skipped_folder, left_out
 from unimos_pipe.data.listfiles import ListedRow, bind, bind_names, read_csv, read_list
 from unimos_pipe.data.manifest import NO_LABEL, PACKAGE, DatasetSpec, DomainSpec, Manifest
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
 def find_root(spec: DatasetSpec, root: Path | None, cache: Path) -> Path:
@@ -68,10 +69,19 @@ def unpack_embedded(archive: str, cache: Path) -> Path:
         members = bundle.infolist()
         stamp = hashlib.sha256(repr([(m.filename, m.file_size, m.CRC) for m in members]).encode()).hexdigest()[:8]
         target = cache / "embedded" / f"{source.stem}-{stamp}"
-        if not all(file_size(target / member.filename) == member.file_size for member in members):
-            with replace_folder(target) as fresh:
-                bundle.extractall(fresh)
+        if _is_unpacked(target, members):
+            return target
+        with only_one(target, lock=target.with_name(".unpacking.lock"), wait=True) as alone:
+            if alone:
+                mend(target)
+            if not _is_unpacked(target, members):  # another process may have done it while we waited
+                with replace_folder(target) as fresh:
+                    bundle.extractall(fresh)
     return target
+
+
+def _is_unpacked(folder: Path, members: list[zipfile.ZipInfo]) -> bool:
+    return all(file_size(folder / member.filename) == member.file_size for member in members)
 
 
 def file_size(path: Path) -> int | None:
@@ -131,7 +141,19 @@ def scan(spec: DatasetSpec, part: str, root: Path) -> Manifest:
             names that are not UTF-8.
     """
     folder = domain_folder(spec, spec.domain_of(part), root)
-    return _manifest(spec, part, folder, read_part(spec, part, folder))
+    rows = read_part(spec, part, folder)
+    if spec.domain(spec.domain_of(part)).manifest:
+        there = find_images(folder)
+        more = unlisted(there.paths, rows.paths)
+        note = f"{folder}: {len(more)} image(s) that the CSV does not list: {listing(more, 3)}" if more else None
+        rows.notes += _told(note, left_out(folder, there.left))
+    return _manifest(spec, part, folder, rows)
+
+
+def unlisted(there: Sequence[str], rows: Sequence[str]) -> list[str]:
+    """Those of a folder's images that a CSV's rows do not name."""
+    named = {PurePosixPath(path).as_posix() for path in rows}
+    return [path for path in there if path not in named]
 
 
 def read_part(spec: DatasetSpec, part: str, folder: Path) -> Listing:
@@ -146,8 +168,8 @@ def read_part(spec: DatasetSpec, part: str, folder: Path) -> Listing:
         labels = bind_names(spec.base / entry.manifest, rows, spec.classes, NO_LABEL)
         return Listing([row.path for row in rows], labels)
     if entry.labels == "none":
-        paths = image_files(folder)
-        return Listing(paths, [NO_LABEL] * len(paths))
+        found = find_images(folder)
+        return Listing(list(found.paths), [NO_LABEL] * len(found.paths), _told(left_out(folder, found.left)))
     return _from_folders(spec, folder)
 
 
@@ -159,6 +181,7 @@ def _from_list(spec: DatasetSpec, file: Path) -> Listing:
 
 def _from_folders(spec: DatasetSpec, folder: Path) -> Listing:
     ids = {name: label for label, name in enumerate(spec.classes)}
+    images = find_images(folder)
     found = class_folders(folder)
     if unknown := [name for name in found if name not in ids]:
         missing = [name for name in spec.classes if name not in found]
@@ -166,53 +189,39 @@ def _from_folders(spec: DatasetSpec, folder: Path) -> Listing:
             f"the class folders in {folder} do not fit {spec.name}: unknown {listing(unknown)}; "
             f"without a folder: {listing(missing)}. Correct the folders or the spec's class list"
         )
-    rows = [(f"{name}/{path}", ids[name]) for name in found for path in image_files(folder / name)]
-    loose = [path.name for path in sorted(folder.iterdir()) if is_image_name(path.name)]
-    notes = [f"{folder}: {len(loose)} image(s) outside the class folders are ignored: {listing(loose, 3)}"]
-    return Listing([path for path, _ in rows], [label for _, label in rows], notes if loose else [])
+    paths = [path for path in images.paths if "/" in path]
+    labels = [ids[path.partition("/")[0]] for path in paths]
+    return Listing(paths, labels, _told(loose_images(folder, images.paths), left_out(folder, images.left)))
+
+
+def _told(*notes: str | None) -> list[str]:
+    return [note for note in notes if note]
+
+
+def loose_images(folder: Path, paths: Sequence[str]) -> str | None:
+    """A line about those images of a folder of class folders that lie in none of them."""
+    if loose := [path for path in paths if "/" not in path]:
+        return f"{folder}: {len(loose)} image(s) outside the class folders are ignored: {listing(loose, 3)}"
+    return None
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, hidden ones left out."""
-    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file of this name is taken for an image; hidden files are not."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-
-
-def image_files(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> list[str]:
-    """POSIX paths of the image files below a folder, relative to it, sorted folder by folder.
-
-    Links are followed; a link back to a folder that is being read is passed over, as a file browser would.
-    """
-    here = folder.stat()
-    above = (*above, (here.st_dev, here.st_ino))
-    found = []
-    for path in sorted(folder.iterdir()):
-        name = path.name
-        if name.startswith("."):
-            continue
-        if path.is_dir():
-            inner = path.stat()
-            if (inner.st_dev, inner.st_ino) not in above:
-                found += [f"{name}/{below}" for below in image_files(path, above)]
-        elif is_image_name(name):
-            found.append(name)
-    return found
+    """Names of the folders in a folder, sorted, without those that are passed over."""
+    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not is_skipped_folder(child.name))
 
 
 def _manifest(spec: DatasetSpec, part: str, folder: Path, rows: Listing) -> Manifest:
     if not rows.paths:
-        raise UserError(f"no images of {part} in {folder}", expected=layout(spec), got="no image file")
+        raise UserError(
+            f"no images of {part} in {folder}", expected=layout(spec), got="; ".join(["no image file", *rows.notes])
+        )
     if bad := not_utf8(rows.paths):
         raise UserError(f"{folder}: file names that are not UTF-8: {listing(bad, 3)}; rename them")
     sizes = [file_size(folder / path) for path in rows.paths]
     if gone := [path for path, size in zip(rows.paths, sizes, strict=True) if size is None]:
         raise UserError(
-            f"{len(gone)} of {len(sizes)} images of {part} are missing, or links that lead nowhere, in {folder}: "
-            f"{listing(gone, 5)}. Restore them, or take them out of the list"
+            f"{len(gone)} of {len(sizes)} images of {part} are missing, links that lead nowhere, or no files, in "
+            f"{folder}: {listing(gone, 5)}. Restore them, or take them out of the list"
         )
     return Manifest(
         spec.name,

@@ -1,51 +1,99 @@
 """A finished run as a folder to take away: weights, config, card, and ONNX graphs checked against our own answers."""
 
+import importlib.util
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.base.files import replace_folder
-from unimos_pipe.deploy.model import CONFIG, WEIGHTS, AdaptedModel, load, read_tensors
+from unimos_pipe.base.files import FolderKind, mend, refuse_foreign_folder, replace_folder, writable_folder
+from unimos_pipe.base.locks import only_one
+from unimos_pipe.deploy.model import CONFIG, KEYS, WEIGHTS, AdaptedModel, load, model_card, read_json
+from unimos_pipe.deploy.predict import list_images
 from unimos_pipe.extract.images import read_batches
 from unimos_pipe.methods.task import unit_rows
+from unimos_pipe.runs.stored import read_run
 
 TOLERANCE = 1e-4  # between onnxruntime's probabilities and ours
 OUTPUTS = ("probabilities", "vac", "lac")
 CHECKED_IMAGES = 16
+CARD = "README.md"
 
 
-def export_run(run: Path, to: Path, *, onnx: bool = False, images: list[Path] | None = None) -> dict[str, float]:
+NEEDS = ("onnx", "onnxruntime", "onnxscript")  # the extra [onnx]
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        return read_json(folder / CONFIG).keys() >= set(KEYS)
+    except (UserError, AttributeError):
+        return False
+
+
+EXPORT = FolderKind("an exported model", (CONFIG, WEIGHTS, CARD, "heads.onnx", "model.onnx"), _is_export)
+
+
+def export_run(
+    run: str | Path, to: str | Path, *, onnx: bool = False, images: Sequence[str | Path] = (), force: bool = False
+) -> dict[str, float]:
     """Write ``model.safetensors``, ``config.json``, ``README.md`` and, if asked, ONNX graphs.
 
     Args:
         run: a finished run's folder.
-        to: the folder to make; an earlier export there is replaced.
+        to: the folder to make; an earlier export there is replaced, once the new one is whole.
         onnx: also write ``heads.onnx``, from (n, D) CLIP image features to (n, K) probabilities.
-        images: a few images; with them ``model.onnx`` is written too, from preprocessed pixels, and checked on them.
+        images: with ``onnx``, a few images or folders of them; ``model.onnx`` is then written too, from preprocessed
+            pixels, and checked on up to 16 of them.
+        force: replace an earlier export even if its card was edited.
     Returns:
         The largest difference to our own probabilities, by graph.
     Raises:
-        UserError: no finished run, or a folder that holds something else.
+        UserError: no finished run, a folder that holds something else, packages that are missing, or another process
+            that writes there.
         RunError: a graph whose answers differ by more than :data:`TOLERANCE`.
     """
-    if to.is_dir() and any(to.iterdir()) and not ((to / CONFIG).is_file() and (to / WEIGHTS).is_file()):
-        raise UserError(f"{to} is not empty and no exported model; choose another folder")
-    model = load(run, "cpu")
+    run, to = Path(run), Path(to)
+    if images and not onnx:
+        raise UserError("--with-encoder needs --onnx")
+    if missing := [name for name in NEEDS if onnx and importlib.util.find_spec(name) is None]:
+        raise UserError(f"--onnx needs {', '.join(missing)}", todo="Install it with: pip install 'unimos-pipe[onnx]'")
+    writable_folder(to.parent, "--to")
+    files = list_images([Path(source) for source in images])[0] if images else []
     differences = {}
-    with replace_folder(to) as folder:
-        model.save_pretrained(folder)
-        if onnx:
-            rows = read_tensors(run / "sample.safetensors")["target_image"].float()
-            rows = unit_rows(rows, torch.float32, torch.device("cpu"))
-            differences["heads.onnx"] = _write_onnx(_HeadsGraph(model), rows, "features", folder / "heads.onnx")
-        if images:
-            pixels = _pixels(model, images[:CHECKED_IMAGES])
-            differences["model.onnx"] = _write_onnx(_ImageGraph(model), pixels, "pixels", folder / "model.onnx")
+    with only_one(to) as alone:
+        if alone:
+            mend(to)
+        _refuse_other(to, force)
+        model = load(run, "cpu")
+        with replace_folder(to) as folder:
+            model.save_pretrained(folder)
+            if onnx:
+                rows = torch.from_numpy(read_run(run).tensors("target_image")["target_image"])
+                rows = unit_rows(rows, torch.float32, torch.device("cpu"))
+                differences["heads.onnx"] = _write_onnx(_HeadsGraph(model), rows, "features", folder / "heads.onnx")
+            if files:
+                pixels = _pixels(model, files[:CHECKED_IMAGES])
+                differences["model.onnx"] = _write_onnx(_ImageGraph(model), pixels, "pixels", folder / "model.onnx")
     return differences
+
+
+def _refuse_other(to: Path, force: bool) -> None:
+    """Raise UserError where ``to`` holds what is not an export's, or a card that somebody edited."""
+    refuse_foreign_folder(to, EXPORT, "--to")
+    if force or not (to / CARD).is_file():
+        return
+    try:
+        edited = (to / CARD).read_text(encoding="utf-8") != str(model_card(read_json(to / CONFIG)))
+    except (ValueError, KeyError, TypeError, AttributeError):  # not text, or a config from which no card can be made
+        edited = True
+    if edited:
+        raise UserError(
+            f"{to / CARD} was edited since it was exported; add --force to replace it too, or choose another --to"
+        )
 
 
 class _HeadsGraph(torch.nn.Module):

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from unimos_pipe.base.config import MethodSpec, build
@@ -26,6 +27,8 @@ from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.methods.unimos.heads import Heads, parameter_shapes
 from unimos_pipe.methods.unimos.pseudo_labels import branch_logits
 from unimos_pipe.methods.unimos.schedules import inference_weight
+from unimos_pipe.runs.folder import HEADS, RESULT
+from unimos_pipe.runs.stored import read_run
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 1
@@ -153,13 +156,14 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write the weights and the config; the hub mixin calls this, and writes a card where there is none."""
         state = {**self.heads.state(0), "text_features": self.text.cpu().clone()}
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, save_directory / WEIGHTS)
+        content = save({name: tensor.contiguous() for name, tensor in state.items()})
+        (save_directory / WEIGHTS).write_bytes(content)  # save_file would make it unreadable for others
         text = json.dumps(self.settings, indent=1, ensure_ascii=False) + "\n"
         (save_directory / CONFIG).write_text(text, encoding="utf-8")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The export's README; the hub mixin saves it."""
-        return ModelCard(card_text(self.settings))
+        return model_card(self.settings)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, device: str = "auto", **options: Any) -> "AdaptedModel":
@@ -185,12 +189,12 @@ def load(folder: str | Path, device: str = "auto") -> AdaptedModel:
     folder = Path(folder)
     if (folder / WEIGHTS).is_file():
         return AdaptedModel(read_json(folder / CONFIG), read_tensors(folder / WEIGHTS), device)
-    if not (folder / "result.json").is_file():
+    if not (folder / RESULT).is_file():
         raise UserError(
             f"{folder} holds no model", expected=f"a finished run's folder, or one with {WEIGHTS}", got="neither"
         )
-    config = run_model_config(read_json(folder / "config.json"), read_json(folder / "result.json"))
-    return AdaptedModel(config, read_tensors(folder / "heads.safetensors"), device)
+    run = read_run(folder)
+    return AdaptedModel(run_model_config(run.config, run.result), load_tensors(run.content(HEADS)), device)
 
 
 def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,6 +218,11 @@ def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> di
         }
     except (KeyError, TypeError) as error:
         raise UserError(f"the run's config.json or result.json lacks {error}; train it again with --force") from None
+
+
+def model_card(settings: Mapping[str, Any]) -> ModelCard:
+    """The README of a model of these settings (an export's config)."""
+    return ModelCard(card_text(settings))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -271,6 +280,8 @@ def _check_tensors(tensors: Mapping[str, Tensor], classes: int, method: MethodSp
     if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
         got = listing(sorted(str(kind).removeprefix("torch.") for kind in kinds))
         raise UserError("the model's tensors", expected="all float32, or all float64", got=got)
+    if strange := [name for name in (*wanted, "text_features") if not tensors[name].isfinite().all()]:
+        raise UserError("the model's tensors", expected="finite values", got=f"{strange[0]} with others")
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> str:

@@ -1,41 +1,143 @@
 """A finished run applied to images or cached features: answers as a CSV table, one row in, one row out."""
 
 import csv
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from unimos_pipe.base.cells import name_to_cell, path_to_cell
 from unimos_pipe.base.errors import StaleCacheError, UserError
-from unimos_pipe.base.files import replacing
+from unimos_pipe.base.files import refuse_foreign_file, replacing
+from unimos_pipe.base.watch import SILENT, Watch
+from unimos_pipe.cache.feature_set import extract_command
+from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cache.shard import differing_field
 from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.data.scan import IMAGE_SUFFIXES
-from unimos_pipe.deploy.model import AdaptedModel, Answers
+from unimos_pipe.data.images import find_images, left_out
+from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.deploy.model import AdaptedModel, Answers, load
 from unimos_pipe.runs.folder import PREDICTION_COLUMNS
 
 
-def list_images(sources: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Image files of folders (sorted, sub-folders too) and single files, in the order given, and their names.
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How images are classified and what is written of the answers."""
 
-    Names are relative to the folder where only one folder is given, else as given.
+    top: int = 1  # also the next likeliest classes, so many in all
+    batch_size: int = 64  # images per encoder call
+    workers: int = 2  # processes that decode; 0 decodes in this one
+    weights: Path | None = None  # the encoder's, if they were a file
 
+
+@dataclass(frozen=True)
+class Predicted:
+    """A table of answers that was written: its rows, and (name, reason) of every image that could not be read."""
+
+    table: Path
+    rows: int
+    unreadable: tuple[tuple[str, str], ...] = ()
+    name: str = ""  # <data set>/<domain>, where rows of the cache were classified
+
+
+def predict(
+    run: str | Path,
+    images: Sequence[str | Path],
+    out: str | Path,
+    options: AnswerOptions = AnswerOptions(),
+    *,
+    device: str = "auto",
+    watch: Watch = SILENT,
+) -> Predicted:
+    """Classify images with a finished run or an exported model, and write a row for each, in order.
+
+    Args:
+        images: files, and folders of them.
+    Raises:
+        UserError: no such run or image, or other weights than the run's.
+    """
+    files, names, notes = list_images([Path(source) for source in images])
+    model = load(run, device)
+    refuse_too_many(options.top, model.classes)
+    model.encoder(options.weights)
+    for note in notes:
+        watch.warn(note)
+    with watch.progress("predict", len(files), "images") as advance:
+        unreadable = predict_images(
+            model,
+            files,
+            names,
+            Path(out),
+            top=options.top,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            on_rows=advance,
+        )
+    return Predicted(Path(out), len(files), tuple(unreadable))
+
+
+def predict_cached(
+    run: str | Path,
+    domain: str,
+    out: str | Path,
+    *,
+    dataset: str | None = None,
+    cache: Path | None = None,
+    top: int = 1,
+    device: str = "auto",
+) -> Predicted:
+    """Classify a domain's cached features with a finished run; needs neither images nor weights.
+
+    Args:
+        dataset: its spec, if it is not one that is known by the name the run recorded.
+        cache: where the features are; None takes ``$UNIMOS_CACHE``, else the user's cache folder.
+    Raises:
+        UserError, StaleCacheError: no such run or domain, or features of another encoder than the run's.
+    """
+    model = load(run, device)
+    spec = load_spec(dataset or model.settings["about"]["dataset"])
+    folder = (cache or default_cache()) / spec.name / model.settings["encoder_id"]
+    store = FeatureStore(spec, folder, extract_command(dataset or spec.name))
+    rows = predict_domain(model, store, domain, Path(out), top=top)
+    return Predicted(Path(out), rows, name=f"{spec.name}/{domain}")
+
+
+def list_images(sources: Sequence[Path]) -> tuple[list[Path], list[str], list[str]]:
+    """Image files of folders (sorted, sub-folders too) and single files whatever they are, in the order given.
+
+    Returns:
+        The files; their names, relative to the folder where only one folder is given, else as given; and a line about
+        what was left out of each folder.
     Raises:
         UserError: a path that is not there, a folder without images, or nothing at all.
     """
     files: list[Path] = []
+    notes: list[str] = []
     for source in sources:
-        if source.is_dir():
-            found = sorted(p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            if not found:
-                raise UserError(
-                    f"no image in {source}", expected=f"files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
-                )
-            files += found
-        elif source.is_file():
+        if not source.is_dir():
+            if not source.exists():
+                raise UserError(f"no image or folder {source}")
             files.append(source)
-        else:
-            raise UserError(f"no image or folder {source}")
+            continue
+        found = find_images(source)
+        note = left_out(source, found.left)
+        if not found.paths:
+            raise UserError(f"no image in {source}" + (f"; {note}" if note else ""))
+        files += [source / path for path in found.paths]
+        notes += [note] if note else []
     only = sources[0] if len(sources) == 1 and sources[0].is_dir() else None
-    return files, [(file.relative_to(only) if only else file).as_posix() for file in files]
+    return files, [_name(file.relative_to(only) if only else file) for file in files], notes
+
+
+def _name(file: Path) -> str:
+    """A path for a UTF-8 table: bytes that are none stand as ``\\xe9``."""
+    return os.fsencode(file.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def refuse_too_many(top: int, classes: Sequence[str]) -> None:
+    """Raise UserError if more places are asked for than there are classes."""
+    if top > len(classes):
+        raise UserError(f"--top {top}", expected=f"at most {len(classes)}, the model's classes", got=top)
 
 
 def predict_images(
@@ -52,7 +154,11 @@ def predict_images(
     """Classify images and write a row for each, in order; returns (name, reason) of those that could not be read.
 
     A row of an unreadable image has no answers and says why in the column ``error``.
+
+    Raises:
+        UserError: ``top`` is above the number of classes.
     """
+    refuse_too_many(top, model.classes)
     unreadable: list[tuple[str, str]] = []
 
     def rows() -> Iterator[list[str]]:
@@ -62,7 +168,11 @@ def predict_images(
             unreadable.extend((names[row], reason) for row, reason in bad)
             for index, row in enumerate(answer_rows(answers, top)):
                 blank = [""] * len(row)
-                yield [names[start + index], *(blank if index in reasons else row), reasons.get(index, "")]
+                yield [
+                    path_to_cell(names[start + index]),
+                    *(blank if index in reasons else row),
+                    name_to_cell(reasons.get(index, "")),
+                ]
             start += len(answers.probabilities)
             on_rows(len(answers.probabilities))
 
@@ -75,7 +185,9 @@ def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Pat
 
     Raises:
         StaleCacheError: features of another encoder than the model's.
+        UserError: ``top`` is above the number of classes.
     """
+    refuse_too_many(top, model.classes)
     parts = store.spec.parts(name) if name in store.spec.domains else (name,)  # a split may be named itself
     domain = store.domain(*parts)
     if difference := differing_field(domain.encoder, model.identity):
@@ -84,7 +196,7 @@ def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Pat
             f"{store.folder / name} was not encoded by the run's encoder: {field}", expected=wanted, got=got
         )
     answers = model.answer(domain.features)
-    rows = ([path, *row] for path, row in zip(domain.paths, answer_rows(answers, top), strict=True))
+    rows = ([path_to_cell(path), *row] for path, row in zip(domain.paths, answer_rows(answers, top), strict=True))
     write_answers(out, rows, top)
     return len(domain.paths)
 
@@ -96,12 +208,13 @@ def answer_rows(answers: Answers, top: int) -> Iterator[list[str]]:
         for best in (values.max(-1) for values in (answers.probabilities, answers.vac, answers.lac))
     ]
     for first, vac, lac, ranked in zip(*branches, answers.top(top), strict=True):
-        row = [part for k, p in (first, vac, lac) for part in (answers.classes[k], f"{p:.6f}")]
-        yield row + [part for name, p in ranked[1:] for part in (name, f"{p:.6f}")]
+        row = [part for k, p in (first, vac, lac) for part in (name_to_cell(answers.classes[k]), f"{p:.6f}")]
+        yield row + [part for name, p in ranked[1:] for part in (name_to_cell(name), f"{p:.6f}")]
 
 
 def write_answers(out: Path, rows: Iterable[list[str]], top: int, more: tuple[str, ...] = ()) -> None:
-    """Write the table whole or not at all."""
+    """Write the table whole or not at all, over nothing but an earlier one. Raises UserError for any other file."""
+    refuse_foreign_file(out, ",".join(PREDICTION_COLUMNS), "a table of answers", "--out")
     head = [
         *PREDICTION_COLUMNS,
         *(name for place in range(2, top + 1) for name in (f"class_{place}", f"probability_{place}")),

@@ -6,20 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from unimos_pipe.base.errors import RunError, StaleCacheError, listing
-from unimos_pipe.base.files import only_one, remove_leftovers
+from unimos_pipe.base.files import remove_leftovers
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.contents import read_contents
 from unimos_pipe.cache.identity import TextIdentity
 from unimos_pipe.cache.index import DomainIndex, read_index, remove_others, write_index
 from unimos_pipe.cache.known import Known, read_known
-from unimos_pipe.cache.layout import text_path
+from unimos_pipe.cache.layout import domain_lock, pass_prune, text_path
 from unimos_pipe.cache.shard import ImageHeader, TextHeader, read_header, read_text_shard, write_text_shard
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.prompts import clean_class_name, write_prompts
 from unimos_pipe.extract.encoder import Encoder
 from unimos_pipe.extract.encoding import Made, ShardJob, encode_shards, library_versions
+from unimos_pipe.extract.sentences import same_text
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def extract_images(
     """
     started = time.perf_counter()
     folder = encoder_folder / manifest.domain
-    with only_one(folder) as alone:
+    with only_one(folder, lock=domain_lock(folder)) as alone:
+        pass_prune(encoder_folder)
         if alone:
             remove_leftovers(folder)
         todo = f"Add --force to encode {manifest.domain} again"
@@ -148,23 +152,29 @@ def extract_text(
     wording: Sequence[str] | None = None,
     *,
     force: bool = False,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> bool:
     """Encode a domain word's prompts into a text shard; returns whether anything had to be encoded.
 
     The K class sentences of each template are encoded; several templates are averaged and normalised again.
-    ``wording`` is what the prompts call the classes, else their cleaned names.
+    ``wording`` is what the prompts call the classes, else their cleaned names; ``on_note`` is told, in a line, of
+    classes whose features are equal.
+
+    Raises:
+        UserError: a sentence is too long for the model, or another process makes the prompts.
     """
     prompts = write_prompts(templates, word, wording or [clean_class_name(name) for name in classes])
     identity = TextIdentity(
         **asdict(encoder.identity), class_names=tuple(classes), prompts=tuple(tuple(row) for row in prompts)
     )
     path = text_path(encoder_folder, word, identity)
-    with only_one(path.parent) as alone:
+    with only_one(path.parent, lock=domain_lock(path.parent), wait=True) as alone:
+        pass_prune(encoder_folder)
         if alone:
             remove_leftovers(path.parent)
         if not force and path.is_file():
             try:
-                read_text_shard(path)
+                _tell_same(read_text_shard(path).text_features, classes, on_note)
                 return False
             except StaleCacheError:
                 pass  # damaged: encode it again
@@ -174,4 +184,10 @@ def extract_text(
             **asdict(identity), dataset=dataset, word=word, templates=tuple(templates), versions=library_versions()
         )
         write_text_shard(path, header, features.numpy())
+    _tell_same(features.numpy(), classes, on_note)
     return True
+
+
+def _tell_same(features: np.ndarray, classes: Sequence[str], on_note: Callable[[str], None]) -> None:
+    if note := same_text(features, classes):
+        on_note(note)

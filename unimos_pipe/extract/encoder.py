@@ -27,6 +27,7 @@ from unimos_pipe.base.memory import keep_freed_memory
 from unimos_pipe.cache.identity import EncoderIdentity, names_its_weights
 from unimos_pipe.data.decode import DECODER
 from unimos_pipe.extract.images import readable_sample
+from unimos_pipe.extract.sentences import tokens_of
 from unimos_pipe.extract.weights import EMBEDDED, file_sha256, find_weights, quiet_logging, refuse_wrong_activation
 
 CACHED_PIXELS = 8 * 224 * 224
@@ -119,8 +120,8 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def encode_texts(self, sentences: Sequence[str]) -> torch.Tensor:
-        """n sentences -> (n, D) float32 unit-norm features on the CPU."""
-        tokens = self.tokenizer(list(sentences)).to(self.device)
+        """n sentences -> (n, D) float32 unit-norm features on the CPU. Raises UserError if one is too long."""
+        tokens = tokens_of(self.tokenizer, sentences).to(self.device)
         parts = [self.model.encode_text(part).float() for part in tokens.split(256)]
         return F.normalize(torch.cat(parts), dim=-1).cpu()
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from unimos_pipe.base.config import TrainSpec
 from unimos_pipe.base.errors import StaleCacheError, UserError
 from unimos_pipe.cache.identity import EncoderIdentity
 from unimos_pipe.cache.shard import NORM_SLACK
@@ -15,17 +16,19 @@ from unimos_pipe.data.manifest import NO_LABEL
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """The source: (n, D) unit-norm features and (n,) int64 labels."""
+    """The source: (n, D) unit-norm features and (n,) int64 labels. Equal names mean equal features."""
 
     features: torch.Tensor
     labels: torch.Tensor
+    name: str = "source"
 
 
 @dataclass(frozen=True)
 class UnlabelledFeatures:
-    """The target as a trainer sees it: (n, D) unit-norm features and nothing else."""
+    """The target as a trainer sees it: (n, D) unit-norm features under a name, and nothing else."""
 
     features: torch.Tensor
+    name: str = "target"
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,11 @@ class PairData:
     scored_labels: list[str]  # of the labels and class names that only scoring sees
 
 
+def training_dtype(precision: str) -> torch.dtype:
+    """The dtype of features and weights for a ``train.precision``; bf16 is the arithmetic of products alone."""
+    return torch.float64 if precision == "fp64" else torch.float32
+
+
 def unit_rows(features: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(n, D) stored features in the training dtype, normalised again (METHOD.md section 1)."""
     return F.normalize(features.to(device=device, dtype=dtype), dim=-1)
@@ -100,23 +108,30 @@ def stored_rows(domain: DomainFeatures, dtype: torch.dtype, device: torch.device
 class PairLoader:
     """Loads pairs of one store, each domain once, onto one device."""
 
-    def __init__(self, store: FeatureStore, templates: tuple[str, ...], dtype: torch.dtype, device: torch.device):
-        self.store, self.templates, self.dtype, self.device = store, templates, dtype, device
-        self._rows: dict[tuple[str, ...], tuple[DomainFeatures, torch.Tensor]] = {}
+    def __init__(self, store: FeatureStore, templates: tuple[str, ...], device: torch.device):
+        self.store, self.templates, self.device = store, templates, device
+        self._domains: dict[tuple[str, ...], DomainFeatures] = {}
+        self._rows: dict[tuple, torch.Tensor] = {}
 
-    def _load(self, parts: tuple[str, ...]) -> tuple[DomainFeatures, torch.Tensor]:
+    def _load(self, parts: tuple[str, ...], dtype: torch.dtype) -> tuple[DomainFeatures, torch.Tensor]:
         """Parts of one domain as one, and their unit-norm features on the device."""
-        if parts not in self._rows:
-            domain = self.store.domain(*parts)
-            self._rows[parts] = domain, stored_rows(domain, self.dtype, self.device)
-        return self._rows[parts]
+        if parts not in self._domains:
+            self._domains[parts] = self.store.domain(*parts)
+        domain = self._domains[parts]
+        if (parts, dtype) not in self._rows:
+            self._rows[parts, dtype] = stored_rows(domain, dtype, self.device)
+        return domain, self._rows[parts, dtype]
 
-    def pair(self, source: str, target: str, protocol: str = "transductive") -> PairData:
+    def pair(
+        self, source: str, target: str, protocol: str = "transductive", precision: str = TrainSpec.precision
+    ) -> PairData:
         """Load source, target and the target's prompts.
 
         Transductive runs learn from and are scored on all of the target; inductive ones see the train split of both
         domains, and the target's test split is only scored.
 
+        Args:
+            precision: the run's ``train.precision``, which decides the features' dtype.
         Raises:
             UserError: the same domain twice, missing shards, an unlabelled source, fewer than 2 rows, or an inductive
                 pair of a data set without splits.
@@ -124,11 +139,11 @@ class PairLoader:
         """
         if source == target:
             raise UserError(f"source and target are both {source!r}; adaptation needs two domains")
-        spec = self.store.spec
+        spec, dtype = self.store.spec, training_dtype(precision)
         seen = 1 if spec.protocol(protocol) == "inductive" else None  # of (train, test)
-        source_domain, source_features = self._load(spec.parts(source)[:seen])
-        target_domain, target_features = self._load(spec.parts(target)[:seen])
-        scored, test_features = (target_domain, None) if seen is None else self._load(spec.parts(target)[seen:])
+        source_domain, source_features = self._load(spec.parts(source)[:seen], dtype)
+        target_domain, target_features = self._load(spec.parts(target)[:seen], dtype)
+        scored, test_features = (target_domain, None) if seen is None else self._load(spec.parts(target)[seen:], dtype)
         if (source_domain.labels == NO_LABEL).any():
             raise UserError(f"source domain {source} has images without a label; only a target may have them")
         _same_encoder(source_domain, target_domain)
@@ -136,9 +151,9 @@ class PairLoader:
         text, text_digest = self.store.text(target, self.templates, target_domain.encoder)
         labels = torch.from_numpy(source_domain.labels).to(self.device)
         task = AdaptationTask(
-            LabelledFeatures(source_features, labels),
-            UnlabelledFeatures(target_features),
-            unit_rows(torch.tensor(text), self.dtype, self.device),
+            LabelledFeatures(source_features, labels, "+".join(spec.parts(source)[:seen])),
+            UnlabelledFeatures(target_features, "+".join(spec.parts(target)[:seen])),
+            unit_rows(torch.tensor(text), dtype, self.device),
         )
         labelled = not (scored.labels == NO_LABEL).any()
         held_out = HeldOutLabels(scored.labels if labelled else None, spec.classes, spec.metric, test_features)

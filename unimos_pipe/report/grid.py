@@ -1,6 +1,5 @@
 """Sensitivity to the options that a sweep's grid varies (the paper's figure 5)."""
 
-import statistics
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +7,8 @@ import numpy as np
 
 from unimos_pipe.report.runs import Experiment
 from unimos_pipe.report.tables import Table, mean_cell, name_cell
+from unimos_pipe.runs.means import mean_and_spread
+from unimos_pipe.runs.stored import Run
 
 
 @dataclass(frozen=True)
@@ -20,21 +21,25 @@ class Sensitivity:
     labels: tuple[str, str]
 
 
-def cells(experiment: Experiment) -> dict[tuple[tuple[str, Any], ...], list[float]]:
-    """Accuracies of the main variant by the grid's settings, over the pairs and seeds that every cell has."""
-    variant = next(run.spec["variant"] for run in experiment.runs if run.label == experiment.main)
-    runs = [run for run in experiment.runs if run.spec["variant"] == variant]
-    varied = {name for run in runs for name in run.spec["changed"]}
+def cells(experiment: Experiment) -> dict[tuple[tuple[str, Any], ...], list[tuple[str, int, float]]]:
+    """(pair, seed, accuracy) of the main variant by the options that vary, of the pairs and seeds every cell has."""
+    main = next(run for run in experiment.runs if run.label == experiment.main)
+    runs = [run for run in experiment.runs if _variant(run) == _variant(main)]
+    names = dict.fromkeys(name for run in runs for name in run.spec["changed"])
+    varied = [name for name in names if len({repr(run.option(name)) for run in runs}) > 1]
     by_cell: dict[tuple, dict[tuple, float]] = {}
     for run in runs:
-        changed = run.spec["changed"]
-        if varied and set(changed) == varied:
-            place = run.pair, run.spec["seed"]
-            by_cell.setdefault(tuple(changed.items()), {})[place] = run.accuracy("last")
+        cell = tuple((name, run.option(name)) for name in varied)
+        by_cell.setdefault(cell, {})[run.pair, run.spec["seed"]] = run.accuracy("last")
     if len(by_cell) < 2:
         return {}
     common = set.intersection(*(set(found) for found in by_cell.values()))
-    return {cell: [found[place] for place in sorted(common)] for cell, found in by_cell.items() if common}
+    places = sorted(common)
+    return {cell: [(*place, found[place]) for place in places] for cell, found in by_cell.items() if places}
+
+
+def _variant(run: Run) -> tuple[str, str]:
+    return run.spec["variant"], run.spec["protocol"]
 
 
 def grid_table(experiment: Experiment) -> Table | None:
@@ -44,14 +49,17 @@ def grid_table(experiment: Experiment) -> Table | None:
         return None
     names = [name for name, _ in next(iter(found))]
     rows = [
-        (name_cell(", ".join(f"{name.rpartition('.')[2]} = {value}" for name, value in cell)), mean_cell(values))
+        (
+            name_cell(", ".join(f"{name.rpartition('.')[2]} = {value}" for name, value in cell)),
+            mean_cell(mean_and_spread(values)),
+        )
         for cell, values in found.items()
     ]
     count = len(next(iter(found.values())))
     return Table(
         "sensitivity",
         "Sensitivity",
-        f"Accuracy in % by {' and '.join(names)}, mean ± standard deviation over the {count} run(s) of every cell.",
+        f"Accuracy in % by {' and '.join(names)}, mean over the {count} run(s) of every cell, ± over seeds.",
         ("setting", "accuracy"),
         tuple(rows),
     )
@@ -59,7 +67,7 @@ def grid_table(experiment: Experiment) -> Table | None:
 
 def sensitivity(experiment: Experiment) -> Sensitivity | None:
     """The grid as a map, if it varies exactly two options."""
-    found = {cell: 100 * statistics.mean(values) for cell, values in cells(experiment).items()}
+    found = {cell: 100 * mean_and_spread(values).mean for cell, values in cells(experiment).items()}
     if not found or len(next(iter(found))) != 2:
         return None
     first, second = (name for name, _ in next(iter(found)))

@@ -11,7 +11,7 @@ import numpy as np
 
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.data.decode import decode
-from unimos_pipe.data.manifest import known_datasets, load_spec
+from unimos_pipe.data.manifest import is_name, known_datasets, load_spec
 from unimos_pipe.data.scan import domain_folder, find_root
 from unimos_pipe.report.runs import Run
 
@@ -87,10 +87,11 @@ def _disagreement(row: dict[str, str]) -> Disagreement:
 
 def image_folder(run: Run, data_root: Path | None, cache: Path) -> Path | None:
     """Where the target's images are, as far as that can be found out; None where they are not here."""
-    target = run.spec["target"]
+    target = str(run.spec["target"])
     known = known_datasets().get(run.spec["dataset"])
     if known is None:
-        return data_root / target if data_root is not None and (data_root / target).is_dir() else None
+        there = data_root is not None and is_name(target) and (data_root / target).is_dir()
+        return data_root / target if there else None
     try:
         spec = load_spec(str(known))
         return domain_folder(spec, target, find_root(spec, data_root, cache))

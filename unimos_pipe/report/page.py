@@ -1,6 +1,5 @@
 """Finished runs as one self-contained HTML page, the same tables as files, and figures. Needs no torch, no network."""
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 import jinja2
 
 from unimos_pipe import __version__
-from unimos_pipe.base.files import write_text
+from unimos_pipe.base.files import FolderKind, mend, refuse_foreign_folder, replace_folder, write_text
+from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.identity import slug
 from unimos_pipe.report import figures as report_figures
 from unimos_pipe.report.gap import bottleneck_map, gap_table, map_classes, modality_map
@@ -32,7 +32,6 @@ from unimos_pipe.report.tables import (
     headline,
     matrix,
     published_means,
-    seed_means,
     selection,
     to_csv,
     to_latex,
@@ -70,9 +69,23 @@ class Section:
 
 
 STEPS = 9  # that a section reports while it is made
+PAGE = "report.html"
 
 
-def make_report(
+def _is_report(folder: Path) -> bool:
+    try:
+        with (folder / PAGE).open(encoding="utf-8", errors="replace") as file:
+            return "<title>UniMoS: " in file.read(2000)
+    except OSError:
+        return False
+
+
+REPORT = FolderKind(
+    "a report", (PAGE, *(f"tables/*.{s}" for s in ("md", "csv", "tex")), "figures/*.png", "figures/*.svg"), _is_report
+)
+
+
+def write_page(
     experiments: Sequence[Experiment],
     left_out: Sequence[str],
     out: Path,
@@ -83,7 +96,9 @@ def make_report(
     data_root: Path | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
 ) -> None:
-    """Write ``report.html``, ``tables/`` and ``figures/`` below ``out``.
+    """Write ``report.html``, ``tables/`` and ``figures/`` as the folder ``out``, whole or not at all.
+
+    An earlier report there is replaced once the new one is whole.
 
     Args:
         experiments, left_out: from :func:`unimos_pipe.report.runs.find_runs`.
@@ -93,8 +108,26 @@ def make_report(
         data_root: where images are, for thumbnails; embedded data sets need none.
         on_step: called with 1 after each of an experiment's :data:`STEPS`.
     Raises:
-        UserError: no run of the pair, or damaged files.
+        UserError: no run of the pair, damaged files, or a folder that holds anything but a report.
     """
+    with only_one(out) as alone:
+        if alone:
+            mend(out)
+        refuse_foreign_folder(out, REPORT, "--out")
+        with replace_folder(out) as folder:
+            _write_report(experiments, left_out, folder, command, cache, pair, data_root, on_step)
+
+
+def _write_report(
+    experiments: Sequence[Experiment],
+    left_out: Sequence[str],
+    out: Path,
+    command: str,
+    cache: Path,
+    pair: str | None,
+    data_root: Path | None,
+    on_step: Callable[[int], None],
+) -> None:
     shown = [experiment.shown_pair(pair) for experiment in experiments]
     sections = []
     for number, experiment in enumerate(experiments):
@@ -111,7 +144,7 @@ def make_report(
     page = environment.get_template("report.html.j2").render(
         sections=sections, left_out=left_out, version=__version__, colours=report_figures.COLOURS
     )
-    write_text(out / "report.html", page)
+    write_text(out / PAGE, page)
 
 
 class _SectionMaker:
@@ -268,18 +301,13 @@ def _summary(experiment: Experiment) -> dict[str, str]:
     if not experiment.labelled:
         return summary
 
-    def mean(which: str) -> float:
-        return statistics.mean(statistics.mean(experiment.values(pair, which)) for pair in pairs)
-
-    last, zero = mean("last"), mean("zero_shot")
-    seeds = seed_means(experiment, "last", experiment.main, pairs)
-    spread = f" ± {100 * statistics.stdev(seeds):.1f}" if len(seeds) > 1 else ""
-    gain = round(100 * (last - zero), 1) + 0.0
+    last, zero, oracle = (experiment.mean(which) for which in ("last", "zero_shot", "oracle_best"))
+    gain = round(100 * (last.mean - zero.mean), 1) + 0.0
     return {
-        "UniMoS": f"{100 * last:.1f}{spread}",
-        "zero-shot": f"{100 * zero:.1f}",
+        "UniMoS": last.text(),
+        "zero-shot": f"{100 * zero.mean:.1f}",
         "gain": f"{gain:+.1f}".replace("-", "−"),
-        "oracle best": f"{100 * mean('oracle_best'):.1f}",
+        "oracle best": f"{100 * oracle.mean:.1f}",
         **summary,
     }
 

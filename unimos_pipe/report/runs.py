@@ -1,108 +1,17 @@
 """The finished runs a report is about, read from their folders without torch: checked, grouped, never changed."""
 
-import csv
 import json
-import math
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.data.manifest import known_datasets, load_spec
-
-ANSWER = ("path", "class", "probability", "vac", "vac_probability", "lac", "lac_probability")  # of predictions.csv
-
-
-@dataclass(frozen=True)
-class Run:
-    """One finished run. Files other than config.json and result.json are read when asked for."""
-
-    folder: Path
-    config: dict[str, Any]
-    result: dict[str, Any]
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """The run's spec as plain values: dataset, source, target, variant, seed, method, ..."""
-        return self.config["spec"]
-
-    @property
-    def pair(self) -> str:
-        """``source->target``."""
-        return f"{self.spec['source']}->{self.spec['target']}"
-
-    @property
-    def label(self) -> str:
-        """``full``, ``no-im`` or ``full,alpha=0.1``: everything but pair and seed."""
-        return self.config["label"]
-
-    @property
-    def classes(self) -> list[str]:
-        """K class names in label order."""
-        return self.config["classes"]
-
-    def accuracy(self, which: str) -> float | None:
-        """Overall accuracy as a fraction: last, zero_shot, oracle_best, vac or lac; None without target labels."""
-        scores = self.result["accuracy"]
-        return scores[which]["accuracy"] if scores else None
-
-    def per_class(self, which: str) -> list[float | None]:
-        """(K,) accuracy of each class: last, zero_shot, vac or lac. Only where the target has labels."""
-        return self.result["accuracy"][which]["per_class"]
-
-    @cached_property
-    def epochs(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, the evaluation before training (epoch -1) first."""
-        path = self.folder / "metrics.jsonl"
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as error:
-            raise _damaged(path, error) from None
-
-    @cached_property
-    def predictions(self) -> list[dict[str, str]]:
-        """The rows of predictions.csv, in the target's order."""
-        path = self.folder / "predictions.csv"
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, ValueError, csv.Error) as error:
-            raise _damaged(path, error) from None
-        known = set(self.classes)
-        columns = ("class", "vac", "lac", *(["label"] if rows and "label" in rows[0] else []))
-        if not rows or any(name not in rows[0] for name in ANSWER):
-            raise _damaged(path, f"expected the columns {', '.join(ANSWER)}")
-        if any(row[name] not in known for row in rows for name in columns):
-            raise _damaged(path, "a class that config.json does not name")
-        return rows
-
-    def tensors(self, *names: str) -> dict[str, np.ndarray]:
-        """Named arrays of sample.safetensors, features as float32; ``text`` (K, D) is the target's prompts.
-
-        Not kept: the samples of a large sweep would not fit into memory together.
-        """
-        found = {}
-        for name in names:
-            file, key = ("heads", "text_features") if name == "text" else ("sample", name)
-            path = self.folder / f"{file}.safetensors"
-            try:
-                with safe_open(path, framework="numpy") as handle:
-                    array = handle.get_tensor(key)
-            except (OSError, SafetensorError) as error:
-                raise _damaged(path, error) from None
-            found[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
-        return found
-
-
-def _damaged(path: Path, error: object) -> UserError:
-    reason = " ".join(str(error).split())[:120]
-    return UserError(f"{path} cannot be read ({reason}). Train the run again with --force, or leave it out")
+from unimos_pipe.runs.folder import CONFIG
+from unimos_pipe.runs.means import MeanSpread, mean_and_spread
+from unimos_pipe.runs.stored import Run, RunFolderError, read_run
 
 
 @dataclass
@@ -152,10 +61,17 @@ class Experiment:
             (run for run in self.runs if run.pair == pair and run.label == wanted), key=lambda run: run.spec["seed"]
         )
 
-    def values(self, pair: str, which: str, label: str | None = None) -> list[float]:
-        """One accuracy per seed, those that there are."""
-        found = (run.accuracy(which) for run in self.select(pair, label))
-        return [value for value in found if value is not None]
+    def measured(
+        self, which: str, label: str | None = None, pairs: Sequence[str] | None = None
+    ) -> list[tuple[str, int, float]]:
+        """(pair, seed, accuracy) of the runs of a label (default: the main one), those that have one."""
+        runs = [run for pair in (self.pairs if pairs is None else pairs) for run in self.select(pair, label)]
+        found = [(run.pair, run.spec["seed"], run.accuracy(which)) for run in runs]
+        return [(pair, seed, value) for pair, seed, value in found if value is not None]
+
+    def mean(self, which: str, *pairs: str) -> MeanSpread | None:
+        """Mean and spread of an accuracy of the main runs, over these pairs or over all; None without any."""
+        return mean_and_spread(self.measured(which, pairs=pairs or None))
 
     def shown_pair(self, wanted: str | None) -> str:
         """The pair that figures show: the wanted one, else the one that gained most over zero-shot.
@@ -170,10 +86,7 @@ class Experiment:
             return name
         if not self.labelled:
             return self.pairs[0]
-        gains = {
-            pair: statistics.mean(self.values(pair, "last")) - statistics.mean(self.values(pair, "zero_shot"))
-            for pair in self.pairs
-        }
+        gains = {pair: self.mean("last", pair).mean - self.mean("zero_shot", pair).mean for pair in self.pairs}
         return max(gains, key=gains.get)
 
 
@@ -189,9 +102,10 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
     places: dict[tuple, Path] = {}
     left_out = []
     for folder in _run_folders(paths):
-        run, fault = _read_run(folder)
-        if run is None:
-            left_out.append(f"{folder}: {fault}")
+        try:
+            run = read_run(folder)
+        except RunFolderError as fault:
+            left_out.append(f"{folder}: {fault.reason}")
             continue
         root = _root(run)
         key = root, run.spec["dataset"], run.spec["encoder_id"]
@@ -216,36 +130,9 @@ def _run_folders(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise UserError(f"{path} is no folder; give the folder of a run, of a sweep, or of many")
-        for config in sorted(path.rglob("config.json")):
+        for config in sorted(path.rglob(CONFIG)):
             folders.setdefault(config.parent.resolve(), config.parent)
     return list(folders.values())
-
-
-def _read_run(folder: Path) -> tuple[Run | None, str]:
-    """The run in a folder, or None and why there is none."""
-    if not (folder / "result.json").is_file():
-        return None, "unfinished"
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        run = Run(folder, config, result)
-        spec = run.spec
-        texts = [run.pair, run.label, spec["dataset"], spec["encoder_id"], spec["variant"], config["encoder"]["model"]]
-        texts += run.classes
-        numbers = [spec["seed"], result["seconds"], result["target_rows"], spec["method"]["train"]["epochs"]]
-        if result["accuracy"]:
-            numbers += [run.accuracy(which) for which in ("last", "zero_shot", "oracle_best", "vac", "lac")]
-            numbers += [len(run.per_class(which)) - len(run.classes) for which in ("last", "zero_shot")]
-            if any(numbers[-2:]):
-                return None, "its accuracies do not fit its classes"
-        sound = all(isinstance(text, str) for text in texts) and isinstance(spec["changed"], dict)
-        if not sound or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-            return None, "config.json or result.json holds values that are not a run's"
-    except (OSError, ValueError) as error:
-        return None, f"cannot be read ({' '.join(str(error).split())[:80]})"
-    except (KeyError, TypeError, AttributeError) as error:
-        return None, f"config.json or result.json lacks {error}; written by another version?"
-    return run, ""
 
 
 def _root(run: Run) -> Path:
@@ -267,10 +154,11 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def _order(experiment: Experiment) -> None:
-    """Pairs as the domains come in, variants and cells as the recipe has them, seeds upwards."""
+    """Pairs as the domains come in, variants as the recipe has them, cells by their options' values, seeds upwards."""
     variants = list(experiment.recipe.get("variants", [])) or ["full"]
     known = known_datasets().get(experiment.dataset)
     domains = list(load_spec(str(known)).domains) if known else []
+    varied = list(dict.fromkeys(name for run in experiment.runs for name in run.spec["changed"]))
 
     def place(items: list[str], item: str) -> tuple[int, str]:
         return items.index(item) if item in items else len(items), item
@@ -278,7 +166,7 @@ def _order(experiment: Experiment) -> None:
     experiment.runs.sort(
         key=lambda run: (
             place(variants, run.spec["variant"]),
-            [(name, str(type(value)), value) for name, value in run.spec["changed"].items()],
+            [(type(value).__name__, value) for value in map(run.option, varied) if value is not None],
             place(domains, run.spec["source"]),
             place(domains, run.spec["target"]),
             run.spec["seed"],

@@ -2,12 +2,13 @@
 
 import csv
 import io
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from unimos_pipe.base.cells import name_to_cell
 from unimos_pipe.report.printed import PrintedFigures
 from unimos_pipe.report.runs import Experiment
+from unimos_pipe.runs.means import MeanSpread, mean_and_spread
 
 FULL = "UniMoS"
 
@@ -48,17 +49,12 @@ def name_cell(text: str) -> Cell:
     return Cell(text, kind="name")
 
 
-def mean_cell(values: Sequence[float] | float | None, kind: str = "") -> Cell:
-    """Mean and sample standard deviation of fractions, in percent with one decimal; a dash where there are none."""
-    values = [] if values is None else [values] if isinstance(values, float) else list(values)
-    if not values:
+def mean_cell(found: MeanSpread | float | None, kind: str = "") -> Cell:
+    """A figure, or a mean with its spread, of fractions in percent with one decimal; a dash where there is none."""
+    if found is None:
         return Cell("–", kind=kind)
-    mean = statistics.mean(values)
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    text = f"{100 * mean:.1f}"
-    if spread is not None and len(set(values)) > 1:
-        text += f" ± {100 * spread:.1f}"
-    return Cell(text, mean, spread, kind)
+    found = found if isinstance(found, MeanSpread) else MeanSpread(found)
+    return Cell(found.text(), found.mean, found.spread, kind)
 
 
 def change(ours: float | None, other: float | None) -> Cell:
@@ -69,36 +65,30 @@ def change(ours: float | None, other: float | None) -> Cell:
     return Cell(f"{shown:+.1f}".replace("-", "−") if shown else "0.0", ours - other, kind="change")
 
 
-def seed_means(experiment: Experiment, which: str, label: str, pairs: Sequence[str]) -> list[float]:
-    """Per seed that every pair has: the mean over the pairs of an accuracy."""
-    by_pair = [{run.spec["seed"]: run.accuracy(which) for run in experiment.select(pair, label)} for pair in pairs]
-    seeds = set.intersection(*(set(values) for values in by_pair)) if by_pair else set()
-    columns = [[values[seed] for values in by_pair] for seed in sorted(seeds)]
-    return [statistics.mean(column) for column in columns if None not in column]
-
-
 def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
     """Pairs by method, the paper's figures beside ours where there are any."""
-    main, pairs = experiment.main, experiment.pairs
+    pairs = experiment.pairs
     source_only = {pair: experiment.baselines.get(pair, {}).get("source_only") for pair in pairs}
     with_source, with_paper = any(source_only.values()), bool(paper.pairs)
     rows = []
     for pair in pairs:
-        last = _mean(experiment.values(pair, "last"))
-        zero = _mean(experiment.values(pair, "zero_shot"))
-        class_means = [run.result["accuracy"]["last"]["per_class_mean"] for run in experiment.select(pair) if last]
-        compared = _mean(class_means) if paper.per_class_mean else last
+        last, zero = experiment.mean("last", pair), _mean(experiment.mean("zero_shot", pair))
+        class_means = last and mean_and_spread(
+            (pair, run.spec["seed"], run.result["accuracy"]["last"]["per_class_mean"])
+            for run in experiment.select(pair)
+        )
+        compared = _mean(class_means if paper.per_class_mean else last)
         printed = paper.pairs.get(pair, {})
         rows.append(
             (
                 name_cell(pair.replace("->", " → ")),
-                mean_cell(experiment.values(pair, "last"), "main"),
-                change(last, zero),
+                mean_cell(last, "main"),
+                change(_mean(last), zero),
                 mean_cell(zero),
                 *([mean_cell(source_only[pair])] if with_source else []),
                 mean_cell(class_means),
                 *([mean_cell(printed.get(FULL), "paper"), change(compared, printed.get(FULL))] if with_paper else []),
-                mean_cell(experiment.values(pair, "oracle_best"), "oracle"),
+                mean_cell(experiment.mean("oracle_best", pair), "oracle"),
             )
         )
     columns = (
@@ -119,31 +109,29 @@ def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
     if with_paper:
         kind = "class means" if paper.per_class_mean else "accuracies"
         how += f" Paper is the published UniMoS figure, compared with our {kind}."
-    footer = (_average_row(columns, rows, experiment, pairs, main),) if len(pairs) > 1 else ()
+    footer = (_average_row(columns, rows, experiment),) if len(pairs) > 1 else ()
     return Table("headline", "Accuracy by pair", how, columns, tuple(rows), footer)
 
 
-def _average_row(columns, rows, experiment: Experiment, pairs, main: str) -> tuple[Cell, ...]:
-    """Means over the pairs; where the figures are ours, with the spread of that mean over seeds."""
-    own = {"zero-shot": "zero_shot", FULL: "last", "oracle best": "oracle_best"}
-    cells = [name_cell(f"mean of {len(pairs)}")]
+def _average_row(columns, rows, experiment: Experiment) -> tuple[Cell, ...]:
+    """Means over the pairs; where the figures are ours and have seeds, with the spread of that mean over them."""
+    own = {FULL: "last", "oracle best": "oracle_best"}
+    cells = [name_cell(f"mean of {len(rows)}")]
     for position, column in enumerate(columns[1:], 1):
         kind = rows[0][position].kind
         values = [row[position].value for row in rows]
-        if None in values:
-            cells.append(Cell("–", kind=kind))
-        elif kind == "change":
-            cells.append(change(statistics.mean(values), 0.0))
+        average = None if None in values else _mean(mean_and_spread((str(i), 0, v) for i, v in enumerate(values)))
+        if kind == "change":
+            cells.append(change(average, 0.0))
+        elif column in own and average is not None:
+            cells.append(mean_cell(experiment.mean(own[column]), kind))
         else:
-            mean = statistics.mean(values)
-            spread = mean_cell(seed_means(experiment, own[column], main, pairs)).spread if column in own else None
-            text = f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if spread else "")
-            cells.append(Cell(text, mean, spread, kind))
+            cells.append(mean_cell(average, kind))
     return tuple(cells)
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return statistics.mean(values) if values else None
+def _mean(found: MeanSpread | None) -> float | None:
+    return None if found is None else found.mean
 
 
 def matrix(experiment: Experiment) -> Table:
@@ -152,7 +140,7 @@ def matrix(experiment: Experiment) -> Table:
     targets = list(dict.fromkeys(pair.split("->")[1] for pair in experiment.pairs))
     order = sources + [name for name in targets if name not in sources]
     targets = [name for name in order if name in targets]
-    values = {pair: statistics.mean(experiment.values(pair, "last")) for pair in experiment.pairs}
+    values = {pair: experiment.mean("last", pair).mean for pair in experiment.pairs}
     low, high = min(values.values()), max(values.values())
 
     def shaded(pair: str) -> Cell:
@@ -161,7 +149,7 @@ def matrix(experiment: Experiment) -> Table:
 
     rows = [(name_cell(source), *(shaded(f"{source}->{target}") for target in targets)) for source in sources]
     zero = [
-        mean_cell(_mean([v for source in sources for v in experiment.values(f"{source}->{target}", "zero_shot")]))
+        mean_cell(_mean(experiment.mean("zero_shot", *(p for p in experiment.pairs if p.endswith(f"->{target}")))))
         for target in targets
     ]
     return Table(
@@ -177,7 +165,7 @@ def matrix(experiment: Experiment) -> Table:
 
 def published_means(experiment: Experiment, paper: PrintedFigures) -> Table:
     """The published averages of every method on this data set, ours among them."""
-    ours = _mean([_mean(experiment.values(pair, "last")) for pair in experiment.pairs])
+    ours = _mean(experiment.mean("last"))
     rows = [(name_cell(f"{name} (paper)"), mean_cell(value, "paper")) for name, value in paper.averages.items()]
     rows.append((name_cell(f"{FULL} (these runs)"), mean_cell(ours)))
     return Table(
@@ -202,21 +190,20 @@ def ablation(experiment: Experiment, paper: PrintedFigures) -> Table | None:
     seeds = sorted({seed for _, seed in common})
     variants = {run.label: run.spec["variant"] for run in experiment.runs}
 
-    def by_seed(label: str, which: str) -> list[float]:
-        values = {s: [cells[label][place].accuracy(which) for place in common if place[1] == s] for s in seeds}
-        return [statistics.mean(column) for column in values.values()]
+    def over_seeds(label: str, which: str) -> MeanSpread | None:
+        return mean_and_spread((*place, cells[label][place].accuracy(which)) for place in common)
 
-    base = _mean(by_seed(labels[0], "last"))
+    base = _mean(over_seeds(labels[0], "last"))
     rows = []
     for label in labels:
-        last = by_seed(label, "last")
+        last = over_seeds(label, "last")
         rows.append(
             (
                 name_cell(label),
                 mean_cell(last),
                 Cell("", kind="change") if label == labels[0] else change(_mean(last), base),
-                mean_cell(_mean(by_seed(label, "vac"))),
-                mean_cell(_mean(by_seed(label, "lac"))),
+                mean_cell(_mean(over_seeds(label, "vac"))),
+                mean_cell(_mean(over_seeds(label, "lac"))),
                 *([mean_cell(paper.ablations.get(variants[label]), "paper")] if paper.ablations else []),
             )
         )
@@ -236,12 +223,16 @@ def selection(experiment: Experiment) -> Table | None:
     names = [name for name in picks[0] if all(name in found for found in picks)]
     if not names:
         return None
-    last = statistics.mean(run.accuracy("last") for run in runs)
+    last = _mean(experiment.mean("last"))
     rows = [(name_cell("last epoch (headline)"), mean_cell(last), change(last, last))]
     for name in names:
-        mean = statistics.mean(found[name]["accuracy"] for found in picks)
+        mean = _mean(
+            mean_and_spread(
+                (run.pair, run.spec["seed"], found[name]["accuracy"]) for run, found in zip(runs, picks, strict=True)
+            )
+        )
         rows.append((name_cell(name), mean_cell(mean), change(mean, last)))
-    best = statistics.mean(run.accuracy("oracle_best") for run in runs)
+    best = _mean(experiment.mean("oracle_best"))
     rows.append((name_cell("oracle best"), mean_cell(best, "oracle"), change(best, last)))
     return Table(
         "selection",
@@ -274,12 +265,12 @@ def to_csv(table: Table) -> str:
     ]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(head)
+    writer.writerow(map(name_to_cell, head))
     for row in rows:
         line = []
         for cell, wide in zip(row, spread, strict=True):
             scale = 1 if cell.kind == "distance" else 100
-            line.append(cell.text if cell.kind == "name" else _number(cell.value, scale))
+            line.append(name_to_cell(cell.text) if cell.kind == "name" else _number(cell.value, scale))
             line += [_number(cell.spread, scale)] if wide else []
         writer.writerow(line)
     return file.getvalue()

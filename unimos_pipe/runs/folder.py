@@ -1,76 +1,148 @@
-"""A run's folder: what shaped it, what it measured each epoch, what it answered, and its weights.
+"""A run's folder, written: what shaped the run, what it measured each epoch, what it answered, and its weights.
 
-``result.json`` is written last; a folder without it is unfinished. No file but it holds times, so equal runs give
-equal bytes.
+The folder is made beside its place and swapped in whole. ``result.json`` is written last and holds the xxh3 digest of
+every other file and, as ``digest``, its own: that of its JSON with sorted keys, without blanks and without that field.
+No file but it holds times, so equal runs give equal bytes. :mod:`unimos_pipe.runs.stored` reads and verifies.
 """
 
+import csv
+import io
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.config import MethodSpec, fingerprint
-from unimos_pipe.base.errors import UserError
+import numpy as np
+import xxhash
+from safetensors.numpy import save
 
+from unimos_pipe.base.cells import name_to_cell, path_to_cell
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.files import replace_folder, replacing
+
+KIND, SCHEMA = "unimos-pipe run", 2  # the mark of config.json and result.json; schema 1 had none
+CONFIG, EPOCHS, PREDICTIONS = "config.json", "metrics.jsonl", "predictions.csv"
+HEADS, SAMPLE, RESULT = "heads.safetensors", "sample.safetensors", "result.json"
+FILES = (CONFIG, EPOCHS, PREDICTIONS, HEADS, SAMPLE, RESULT)
 PREDICTION_COLUMNS = ("path", "class", "probability", "vac", "vac_probability", "lac", "lac_probability")
-FILES = (  # in the order of removal: without a result a folder is unfinished
-    "result.json",
-    "config.json",
-    "metrics.jsonl",
-    "predictions.csv",
-    "heads.safetensors",
-    "sample.safetensors",
-)
+LABEL_COLUMN = "label"  # follows where the target has labels
 
 
 @dataclass(frozen=True)
-class RunSpec:
-    """Everything that shapes a run but the shards it reads."""
+class RunContents:
+    """What a run's folder is to hold. ``predictions`` are rows of :data:`PREDICTION_COLUMNS`, labels last if any."""
 
-    dataset: str
-    encoder_id: str
-    source: str
-    target: str
-    variant: str
-    seed: int
-    templates: tuple[str, ...]
-    method: MethodSpec
-    changed: dict[str, Any] = field(default_factory=dict)  # options that set it apart from its variant's plain run
-    protocol: str = "transductive"  # or inductive: learn from the target's train rows, score its test rows
-
-    def label(self) -> str:
-        """``no-im`` or ``full,inductive,alpha=0.1``: the run's part in a table, and its folder's name."""
-        protocol = ["inductive"] if self.protocol == "inductive" else []
-        changed = (f"{key.rpartition('.')[2]}={value}" for key, value in self.changed.items())
-        return ",".join([self.variant, *protocol, *changed])
-
-    def folder(self, runs: Path) -> Path:
-        """Where the run lives below a runs folder."""
-        pair = f"{self.source}-{self.target}"
-        return runs / self.dataset / self.encoder_id / pair / self.label() / f"seed{self.seed}"
+    config: Mapping[str, Any]
+    epochs: Sequence[Mapping[str, Any]]
+    predictions: Iterable[Sequence[str]]
+    labelled: bool
+    heads: Mapping[str, np.ndarray]
+    sample: Mapping[str, np.ndarray]
+    result: Mapping[str, Any]
 
 
-def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]]) -> str:
-    """Fingerprint of a run's spec and of the shards it reads: equal identity, equal run."""
-    return fingerprint([asdict(spec), dict(shard_digests)])
+def write_run(folder: Path, contents: RunContents) -> dict[str, Any]:
+    """Write a whole run in place of whatever run was there, which stays until then; returns ``result.json``'s values.
+
+    Ask :func:`check_place` first: nothing here looks at what is replaced.
+    """
+    head = [*PREDICTION_COLUMNS, *([LABEL_COLUMN] if contents.labelled else [])]
+    mark = {"kind": KIND, "schema": SCHEMA}
+    files = {
+        CONFIG: json_bytes({**mark, **contents.config}),
+        EPOCHS: "".join(json.dumps(line) + "\n" for line in contents.epochs).encode(),
+        PREDICTIONS: table_text(head, map(prediction_cells, contents.predictions)).encode(),
+        HEADS: save({name: np.ascontiguousarray(array) for name, array in contents.heads.items()}),
+        SAMPLE: save({name: np.ascontiguousarray(array) for name, array in contents.sample.items()}),
+    }
+    result = {**mark, **contents.result, "files": {name: digest(content) for name, content in files.items()}}
+    result["digest"] = result_digest(result)
+    with replace_folder(folder) as part:
+        for name, content in {**files, RESULT: json_bytes(result)}.items():
+            with replacing(part / name) as file:
+                file.write_bytes(content)
+    return result
 
 
-def finished_result(folder: Path, identity: str | None = None) -> dict[str, Any] | None:
-    """A finished run's result, or None; with ``identity``, only if the run was made from exactly that."""
+def json_bytes(values: Mapping[str, Any]) -> bytes:
+    """Values as the run's JSON files hold them."""
+    return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+
+
+def prediction_cells(row: Sequence[str]) -> list[str]:
+    """A row of answers as cells that no spreadsheet runs: path, classes and their probabilities in turn, the label."""
+    path, *answers = row
+    return [path_to_cell(path), *(text if place % 2 else name_to_cell(text) for place, text in enumerate(answers))]
+
+
+def table_text(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A CSV table as ``predictions.csv`` is written."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(head)
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def digest(content: bytes) -> str:
+    """The xxh3 digest of a file's bytes, 32 hex digits."""
+    return xxhash.xxh3_128(content).hexdigest()
+
+
+def result_digest(result: Mapping[str, Any]) -> str:
+    """The digest that ``result.json`` holds of itself."""
+    plain = {name: value for name, value in result.items() if name != "digest"}
+    return digest(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
+
+
+def check_place(folder: Path, *, force: bool) -> None:
+    """Prove that a run may be written to a folder, without touching anything.
+
+    Raises:
+        UserError: the place cannot be written to, holds anything that no run wrote, or, without ``force``, a run with
+            a result.
+    """
     try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not (isinstance(result, dict) and isinstance(config, dict)):
-        return None
-    return result if identity in (None, config.get("identity")) else None
+        names = sorted(entry.name for entry in folder.iterdir())
+    except FileNotFoundError:
+        names = []
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out or --runs") from None
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link; choose another --out or --runs")
+    if names and not _only_a_run(folder, names):
+        strange = [name for name in names if name not in FILES]
+        why = f"{strange[0]} is none of a run's files" if strange else f"no {CONFIG} that a run wrote"
+        raise UserError(f"{folder} is not empty and no run's folder ({why}); choose another --out or --runs")
+    parent = next(place for place in folder.absolute().parents if place.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {parent}: Permission denied; choose another --out or --runs")
+    if RESULT in names and not force:
+        raise UserError(
+            f"{folder} holds a finished run; add --force to train it again, or choose another --out or --runs"
+        )
 
 
-def check_folder(folder: Path, force: bool) -> None:
-    """Raise UserError if the folder holds files that no run wrote or, without ``force``, a finished run."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is not empty and no run's folder; choose another --out")
-    if not force and finished_result(folder) is not None:
-        raise UserError(f"{folder} holds a finished run; add --force to train it again, or choose another --out")
+def _only_a_run(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a folder holds nothing but a run's files and one of them carries the mark, whatever state they are in.
+
+    One mark is enough, so that a run that lost a file can be made again; so are files that are empty.
+    """
+    places = [folder / name for name in names]
+    if not {*names} <= {*FILES} or any(place.is_symlink() or not place.is_file() for place in places):
+        return False
+    marks = [_mark(place.read_bytes()) for place in places if place.name in (CONFIG, RESULT)]
+    return any(marks) or not any(place.stat().st_size for place in places)
+
+
+def _mark(content: bytes) -> bool:
+    """Whether a JSON file begins as a run's; of schema 1, whether it has a run's keys."""
+    if content.removeprefix(b"{").lstrip().startswith(f'"kind": "{KIND}"'.encode()):
+        return True
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and {"identity", "spec", "shards"} <= values.keys()

@@ -1,8 +1,10 @@
 """A recipe: one experiment as TOML, every pair, seed, variant and grid cell of it, checked as a whole."""
 
 import itertools
+import math
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,10 @@ from unimos_pipe.base.config import (
 from unimos_pipe.base.errors import UserError, listing, shown
 from unimos_pipe.data.manifest import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.data.prompts import write_prompts
-from unimos_pipe.runs.folder import RunSpec
 from unimos_pipe.runs.paper import published
+from unimos_pipe.runs.spec import RunSpec
 
+MOST_RUNS = 100_000  # of one recipe; every run is planned before the first one starts
 RECIPE_FOLDERS = (PACKAGE / "pipelines", PACKAGE.parent / "pipelines")  # installed wheel, checkout
 
 
@@ -59,11 +62,22 @@ class Recipe:
         """The settings of each grid cell; one empty cell where there is no grid."""
         return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
 
+    def size(self, spec: DatasetSpec) -> int:
+        """How many runs the recipe has, counted without listing them."""
+        counts = (len(self.domain_pairs(spec)), self.seeds, len(self.variants), *map(len, self.grid.values()))
+        return math.prod(counts)
+
     def runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
-        """Every run of the recipe: variant by variant, cell by cell, pair by pair, seed by seed."""
+        """Every run of the recipe: variant by variant, cell by cell, pair by pair, seed by seed.
+
+        Raises:
+            UserError: more than :data:`MOST_RUNS`.
+        """
+        if fault := _size_fault(self, spec):
+            raise UserError(f"recipe {self.name}: {fault}")
         base = {f"{section}.{key}": value for section, table in self.set.items() for key, value in table.items()}
         return [
-            RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, method, cell, protocol)
+            RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, method, protocol)
             for protocol in [spec.protocol(self.protocol or None)]
             for variant in self.variants
             for cell in self.cells()
@@ -120,6 +134,7 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
         faults.append(f"unknown encoder {recipe.encoder!r} (known: {listing(ENCODERS)})")
     if unknown := [name for name in recipe.variants if name not in VARIANTS]:
         faults.append(f"unknown variant {listing(unknown)} (known: {listing(VARIANTS)})")
+    faults += [f"variant {name} is listed twice" for name in _twice(recipe.variants)]
     collect(MethodSpec, recipe.set, "set.", faults)
     tables = {section: table for section, table in recipe.set.items() if isinstance(table, Mapping)}
     options = dict(option_fields())
@@ -131,6 +146,7 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
         else:
             for value in choices:
                 collect(MethodSpec, nested({name: value}), "grid ", faults)
+            faults += [f"grid {name}: {shown(value)} is listed twice" for value in _twice(choices)]
     fixed = {name: variant for variant in recipe.variants for name in VARIANTS.get(variant, {})}
     changed = {*recipe.grid, *(f"{section}.{key}" for section, table in tables.items() for key in table)}
     faults += [
@@ -140,7 +156,21 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
         faults += _spec_faults(recipe, spec)
     if spec is not None and recipe.pairs != ("all",):
         faults += _pair_faults(recipe, spec)
+    if spec is not None and all(isinstance(choices, list) for choices in recipe.grid.values()):
+        faults += [fault] if (fault := _size_fault(recipe, spec)) else []
     return faults
+
+
+def _size_fault(recipe: Recipe, spec: DatasetSpec) -> str | None:
+    if (count := recipe.size(spec)) <= MOST_RUNS:
+        return None
+    return f"{shown(count)} runs (pairs x seeds x variants x grid): expected at most {MOST_RUNS}"
+
+
+def _twice(items: Iterable[Any]) -> list[Any]:
+    """The items that come more than once, in order."""
+    counts = Counter(item for item in items if isinstance(item, Hashable))
+    return [item for item, count in counts.items() if count > 1]
 
 
 def _spec_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
@@ -166,4 +196,5 @@ def _pair_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
             faults.append(
                 f"pair {pair!r}: {spec.name} has no domain {listing(unknown)} (known: {listing(spec.domains)})"
             )
+    faults += [f"pair {'->'.join(parts)!r} is listed twice" for parts in _twice(recipe.domain_pairs(spec))]
     return faults

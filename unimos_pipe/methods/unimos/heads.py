@@ -168,8 +168,8 @@ class Heads:
 
     def classify(self, bottleneck: Tensor) -> Tensor:
         """(R, n, K) logits of the weight-normalised classifier Phi_2."""
-        direction, norm = self.params["classifier.weight_v"], self.params["classifier.weight_g"]
-        weight = torch._weight_norm(direction.flatten(0, 1), norm.flatten(0, 1), 0).view(direction.shape)
+        direction, length = self.params["classifier.weight_v"], self.params["classifier.weight_g"]
+        weight = direction * (length / direction.norm(dim=-1, keepdim=True))
         return torch.baddbmm(self.params["classifier.bias"].unsqueeze(1), bottleneck, weight.mT)
 
     def update(self, lr: Tensor) -> None:

@@ -1,6 +1,6 @@
-"""The loss terms of METHOD.md section 3, each with its gradient: one mean per stacked run, and what it changes by.
+"""The loss terms of METHOD.md section 3, one mean per stacked run; autograd gives their gradients.
 
-Shapes: logits (R, B, K), labels (R, B) int64, features (R, n, D), results (R,); a gradient has its argument's shape.
+Shapes: logits (R, B, K), labels (R, B) int64, features (R, n, D), results (R,).
 """
 
 import torch
@@ -8,30 +8,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOG_GUARD = 1e-5
+MCC_TEMPERATURE = 2.5
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy (eqs. 7 and 15); its gradient is (p - onehot) / B."""
-    log_p, index = logits.log_softmax(-1), labels.unsqueeze(-1)
-    value = -log_p.gather(-1, index).mean((-2, -1))
-    return value, log_p.exp().scatter_(-1, index, -1.0, reduce="add") / labels.shape[-1]
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy (eqs. 7 and 15)."""
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    return losses.view(labels.shape).mean(-1)
 
 
-def distillation(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """KL(softmax(student) || softmax(teacher)), the student first (eq. 6), and its gradient for the student."""
+def distillation(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(softmax(student) || softmax(teacher)), the student first (eq. 6)."""
     log_student, log_teacher = student.log_softmax(-1), teacher.log_softmax(-1)
-    p, gap = log_student.exp(), log_student - log_teacher
-    rows = (p * gap).sum(-1, keepdim=True)
-    return rows.mean((-2, -1)), p * (gap - rows) / student.shape[-2]
+    return (log_student.exp() * (log_student - log_teacher)).sum(-1).mean(-1)
 
 
-def information_maximisation(logits: Tensor) -> tuple[Tensor, Tensor]:
+def information_maximisation(logits: Tensor) -> Tensor:
     """Mean entropy of the rows minus the entropy of their mean, each log as log(p + 1e-5)."""
     rows = logits.softmax(-1)
-    mean = rows.mean(-2, keepdim=True)
-    slope = (_entropy_slope(rows) - _entropy_slope(mean)) / logits.shape[-2]
-    gradient = rows * (slope - (rows * slope).sum(-1, keepdim=True))
-    return entropy(rows).mean(-1) - entropy(mean).squeeze(-1), gradient
+    return entropy(rows).mean(-1) - entropy(rows.mean(-2))
 
 
 def entropy(probabilities: Tensor) -> Tensor:
@@ -39,28 +34,31 @@ def entropy(probabilities: Tensor) -> Tensor:
     return -(probabilities * (probabilities + LOG_GUARD).log()).sum(-1)
 
 
-def _entropy_slope(p: Tensor) -> Tensor:
-    guarded = p + LOG_GUARD
-    return -guarded.log() - p / guarded
+def row_orthogonality(f_lac: Tensor, f_vac: Tensor) -> Tensor:
+    """Sum over rows of the squared dot product of a row's two components."""
+    return (f_lac * f_vac).sum(-1).square().sum(-1)
 
 
-def row_orthogonality(f_lac: Tensor, f_vac: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum over rows of the squared dot product of a row's two components; gradients for both."""
-    dots = (f_lac * f_vac).sum(-1, keepdim=True)
-    return dots.square().sum((-2, -1)), 2 * dots * f_vac, 2 * dots * f_lac
-
-
-def matrix_orthogonality(f_lac: Tensor, f_vac: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def matrix_orthogonality(f_lac: Tensor, f_vac: Tensor) -> Tensor:
     """The paper's form: squared Frobenius norm of f_lac f_vac^T per domain (a half of the rows), added."""
-    halves = [half.flatten(0, 1) for half in (f_lac.unflatten(1, (2, -1)), f_vac.unflatten(1, (2, -1)))]
-    dots = torch.bmm(halves[0], halves[1].mT)
-    value = dots.square().sum((-2, -1)).view(-1, 2).sum(-1)
-    return value, 2 * torch.bmm(dots, halves[1]).view_as(f_vac), 2 * torch.bmm(dots.mT, halves[0]).view_as(f_lac)
+    lac, vac = (features.unflatten(1, (2, -1)).flatten(0, 1) for features in (f_lac, f_vac))
+    return torch.bmm(lac, vac.mT).square().sum((-2, -1)).view(-1, 2).sum(-1)
 
 
-def modality_bce(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Binary cross-entropy of discriminator logits (..., 2B), the first B rows VAC (0), the others LAC (1)."""
-    sign = logits.new_ones(2, 1)
-    sign[1] = -1
-    signed = logits.unflatten(-1, (2, -1)) * sign
-    return F.softplus(signed).mean((-2, -1)), (signed.sigmoid() * sign).flatten(-2) / logits.shape[-1]
+def modality_bce(logits: Tensor) -> Tensor:
+    """Binary cross-entropy of discriminator logits (R, 2B), the first B rows VAC (0), the others LAC (1)."""
+    vac, lac = logits.chunk(2, -1)
+    return torch.cat([F.softplus(vac), F.softplus(-lac)], -1).mean(-1)
+
+
+def minimum_class_confusion(logits: Tensor) -> Tensor:
+    """How much classes are confused with each other, 0 to 1 (MCC: Jin et al., ECCV 2020, arXiv 1912.03699, eqs. 2-6).
+
+    Rows are softened by a temperature of 2.5 and weighted by 1 + exp(-entropy), without gradient through the weights.
+    """
+    rows = (logits / MCC_TEMPERATURE).softmax(-1)
+    weight = 1 + (-entropy(rows.detach())).exp()
+    weight = weight / weight.mean(-1, keepdim=True)
+    confusion = torch.bmm(rows.mT, rows * weight.unsqueeze(-1))
+    confusion = confusion / confusion.sum(-1, keepdim=True)
+    return 1 - confusion.diagonal(dim1=-2, dim2=-1).mean(-1)

@@ -105,8 +105,8 @@ def class_centroids(probabilities: Tensor, bottleneck: Tensor) -> Tensor:
 
 
 def nearest_centroid(bottleneck: Tensor, centroids: Tensor) -> Tensor:
-    """(n,) class of the most cosine-similar centroid."""
-    directions = F.normalize(centroids, dim=-1)
+    """(n,) class of the most cosine-similar centroid; one without predicted mass attracts none."""
+    directions = F.normalize(centroids, dim=-1, eps=1e-8)
     return torch.cat([(bottleneck[rows] @ directions.mT).argmax(-1) for rows in _chunks(len(bottleneck))])
 
 

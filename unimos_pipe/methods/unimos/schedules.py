@@ -11,10 +11,9 @@ def learning_rate(step: int, spec: TrainSpec) -> float:
 
 
 def inference_weight(epoch: int, spec: EvalSpec) -> float:
-    """Weight of VAC at the evaluation after ``epoch``: 0.80, 0.75, ... 0.30, then constant (METHOD.md section 4)."""
-    falls = max(0, epoch)
-    value = spec.w_start - spec.w_step * falls
-    return max(value, spec.w_end) if spec.w_start >= spec.w_end else spec.w_end
+    """Weight of VAC at the evaluation after ``epoch``: w_start to w_end in w_epochs (METHOD.md section 4)."""
+    done = min(max(0, epoch), spec.w_epochs) / spec.w_epochs
+    return spec.w_start + (spec.w_end - spec.w_start) * done
 
 
 def pseudo_label_source(epoch: int, spec: EvalSpec) -> str:

@@ -5,6 +5,7 @@ epoch. Epochs are aligned: the runs are ordered by steps per epoch, and a step p
 before it only, a view of the stack, so that an idle slot costs nothing.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +16,12 @@ from torch import Tensor
 from unimos_pipe.base.config import MethodSpec
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 from unimos_pipe.methods.unimos.draws import RunDraws, holdout_order
+from unimos_pipe.methods.unimos.form import Coefficients, StepForm
 from unimos_pipe.methods.unimos.heads import Heads
+from unimos_pipe.methods.unimos.objective import TERMS, terms_of
 from unimos_pipe.methods.unimos.pseudo_labels import Assessment, assess
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING, batch_rows, learning_rate, steps_per_epoch
-from unimos_pipe.methods.unimos.step import TERMS, Batch, Coefficients, train_step
+from unimos_pipe.methods.unimos.step import Batch, train_step
 
 BLOCK = 16  # steps whose random draws are made and moved to the device together
 
@@ -34,6 +37,11 @@ class TrainingRun:
     steps: int  # per epoch
     held_source: LabelledFeatures | None = None  # source rows that training does not see
 
+    @property
+    def form(self) -> StepForm:
+        """Runs of equal forms can be trained as one stack."""
+        return StepForm.of(self.method, self.batch, *self.task.text_features.shape)
+
 
 def seeded_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingRun:
     """A run whose every random choice follows from its seed."""
@@ -41,8 +49,8 @@ def seeded_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingR
     if rows := int(method.train.source_holdout * len(task.source.features)):
         order = holdout_order(seed, len(task.source.features)).to(task.source.labels.device)
         held, rest = (
-            LabelledFeatures(task.source.features[part], task.source.labels[part])
-            for part in (order[:rows], order[rows:])
+            LabelledFeatures(task.source.features[part], task.source.labels[part], f"{task.source.name}, {what}")
+            for part, what in ((order[:rows], f"{rows} held out"), (order[rows:], f"without {rows} by seed {seed}"))
         )
         task = replace(task, source=rest)
     sizes = len(task.source.features), len(task.target.features)
@@ -64,44 +72,28 @@ class EpochRecord:
     source_accuracy: float | None = None  # on held-out source rows, where there are any
 
 
-def stack_key(run: TrainingRun) -> tuple:
-    """Runs with equal keys can be trained as one stack."""
-    method, (classes, dim) = run.method, run.task.text_features.shape
-    form = method.loss.ortho_form, method.loss.weight_per, method.loss.train_ensemble
-    return (
-        method.heads,
-        form,
-        method.train.epochs,
-        method.train.momentum,
-        method.train.precision,
-        run.batch,
-        classes,
-        dim,
-    )
-
-
 class Trainer:
-    """Trains runs of one stack key together."""
+    """Trains runs of one form together."""
 
     def __init__(self, runs: Sequence[TrainingRun]):
         """All tensors of the runs' tasks must be on one device and of the training dtype."""
-        if len({stack_key(run) for run in runs}) != 1:
+        forms = {run.form for run in runs}
+        if len(forms) != 1:
             raise ValueError("runs of different shapes or structure cannot share a stack")
+        (self.form,) = forms
         self.order = sorted(range(len(runs)), key=lambda index: -runs[index].steps)
         self.runs = [runs[index] for index in self.order]
         first = self.runs[0]
         text = first.task.text_features
         self.dtype, self.device = text.dtype, text.device
-        self.spec, self.form = first.method.heads, first.method.loss
-        classes, dim = text.shape
-        starts = [run.draws.parameters(dim, classes, self.spec) for run in self.runs]
+        starts = [run.draws.parameters(self.form.dim, self.form.classes, self.form.heads) for run in self.runs]
         self.heads = Heads.stack(
             starts,
-            self.spec,
+            self.form.heads,
             self.dtype,
             self.device,
-            first.method.train.momentum,
-            torch.bfloat16 if first.method.train.precision == "bf16" else None,
+            self.form.momentum,
+            torch.bfloat16 if self.form.precision == "bf16" else None,
         )
         self.coefficients = Coefficients.of([run.method for run in self.runs], self.dtype, self.device)
         self.text = torch.stack([run.task.text_features for run in self.runs])
@@ -109,25 +101,25 @@ class Trainer:
         self._build_tables()
 
     def _build_tables(self) -> None:
-        """Put the rows of all domains one below the other, each domain once, so that a batch is one gather."""
-        offsets, parts, labels, rows = {}, [], [], 0
+        """Put the rows of all domains one below the other, each domain once, so that a batch is one gather.
+
+        Labels lie apart, run by run: a run's source labels and its own pseudo-labels, which no other run can reach.
+        """
+        domains: dict[str, Tensor] = {}
         for run in self.runs:
             for side in (run.task.source, run.task.target):
-                key = side.features.data_ptr()
-                if key not in offsets:
-                    offsets[key] = rows
-                    parts.append(side.features)
-                    labels.append(torch.full((len(side.features),), -1, device=self.device))
-                    rows += len(side.features)
-        for run in self.runs:  # only domains that are some run's source show their labels, and only to it
-            start = offsets[run.task.source.features.data_ptr()]
-            labels[list(offsets.values()).index(start)] = run.task.source.labels
-        self.rows, self.labels = torch.cat(parts), torch.cat(labels)
-        self.source_start = torch.tensor([offsets[run.task.source.features.data_ptr()] for run in self.runs])
-        self.target_start = torch.tensor([offsets[run.task.target.features.data_ptr()] for run in self.runs])
-        sizes = [len(run.task.target.features) for run in self.runs]
-        self.pseudo_start = torch.tensor([sum(sizes[:index]) for index in range(len(sizes))])
-        self.pseudo_labels = torch.empty(sum(sizes), dtype=torch.int64, device=self.device)
+                known = domains.setdefault(side.name, side.features)
+                if known is not side.features and not torch.equal(known, side.features):
+                    raise ValueError(f"two domains of different rows are called {side.name!r}")
+        starts = dict(zip(domains, _starts([len(rows) for rows in domains.values()]), strict=True))
+        self.rows = torch.cat(list(domains.values()))
+        self.source_start = torch.tensor([starts[run.task.source.name] for run in self.runs])
+        self.target_start = torch.tensor([starts[run.task.target.name] for run in self.runs])
+        self.source_labels = torch.cat([run.task.source.labels for run in self.runs])
+        self.label_start = torch.tensor(_starts([len(run.task.source.labels) for run in self.runs]))
+        targets = [len(run.task.target.features) for run in self.runs]
+        self.pseudo_labels = torch.empty(sum(targets), dtype=torch.int64, device=self.device)
+        self.pseudo_start = torch.tensor(_starts(targets))
 
     def train(self, after_epoch: int = BEFORE_TRAINING - 1) -> Iterator[tuple[int, Iterator[EpochRecord]]]:
         """Train to the last epoch; yields (epoch, its records), one record per run.
@@ -157,19 +149,30 @@ class Trainer:
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from what :meth:`full_state` gave for the same runs in the same order."""
+        """Go on from what :meth:`full_state` gave for the same runs in the same order.
+
+        Raises:
+            ValueError: another stack's state; the trainer is then as it was.
+        """
         for name, tensor in self.full_state().items():
             if name not in state or (not name.startswith("draws.") and state[name].shape != tensor.shape):
                 raise ValueError(f"the checkpoint does not fit these runs: {name}")
+        drawn = [run.draws.state() for run in self.runs]
+        try:
+            for index, run in enumerate(self.runs):
+                prefix = f"draws.{index}."
+                found = {k.removeprefix(prefix): v.cpu() for k, v in state.items() if k.startswith(prefix)}
+                run.draws.load_state(found)
+        except (RuntimeError, TypeError) as error:  # no state of a generator
+            for run, known in zip(self.runs, drawn, strict=True):
+                run.draws.load_state(known)
+            raise ValueError(f"the checkpoint does not fit these runs: {error}") from None
         for name, param in self.heads.params.items():
             param.copy_(state[f"params.{name}"])
             self.heads.momentum[name].copy_(state[f"momentum.{name}"])
         for name in ("running_mean", "running_var", "label_prior"):
             getattr(self.heads, name).copy_(state[name])
         self.pseudo_labels.copy_(state["pseudo_labels"])
-        for index, run in enumerate(self.runs):
-            prefix = f"draws.{index}."
-            run.draws.load_state({k.removeprefix(prefix): v.cpu() for k, v in state.items() if k.startswith(prefix)})
 
     def state(self, run: int) -> dict[str, Tensor]:
         """Weights, statistics and label prior of a run, by its position in the sequence given."""
@@ -188,21 +191,20 @@ class Trainer:
                 params[name].copy_(fresh)
 
     def _train_epoch(self, epoch: int) -> Tensor:
-        """One epoch of every run; returns (R, 7) means of loss terms and w."""
+        """One epoch of every run; returns (R, terms + 1) means of loss terms and w."""
         steps = torch.tensor([run.steps for run in self.runs])
         sums = torch.zeros(len(self.runs), len(TERMS) + 1, dtype=self.dtype, device=self.device)
         prefixes: dict[int, tuple[Heads, Coefficients]] = {}
         for start in range(0, self.runs[0].steps, BLOCK):
             block = self._draw(epoch, start)
-            for offset, (rows, pseudo_rows, keep, lr) in enumerate(block):
+            for offset, (rows, label_rows, pseudo_rows, keep, lr) in enumerate(block):
                 active = int((steps > start + offset).sum())
                 if active not in prefixes:
                     prefixes[active] = self.heads.runs(0, active), self.coefficients.runs(active)
                 heads, coefficients = prefixes[active]
-                half = rows.shape[1] // 2
                 batch = Batch(
                     self.rows.index_select(0, rows[:active].flatten()).unflatten(0, (active, -1)),
-                    self.labels[rows[:active, :half]],
+                    self.source_labels[label_rows[:active]],
                     self.pseudo_labels[pseudo_rows[:active]],
                     self.text[:active],
                     keep[:active],
@@ -210,17 +212,17 @@ class Trainer:
                 sums[:active] += train_step(heads, batch, coefficients, self.form, lr[:active])
         return sums / steps.to(self.device).unsqueeze(-1)
 
-    def _draw(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Rows (R, 2B), pseudo-label rows (R, B), dropout multipliers and learning rates of the next BLOCK steps.
+    def _draw(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        """Rows (R, 2B), label and pseudo-label rows (R, B), dropout multipliers and learning rates of BLOCK steps.
 
         A run's own draws stop at its last step; the slots after it hold zeros that no step reads.
         """
         count = len(self.runs)
         steps = min(BLOCK, self.runs[0].steps - start)
-        batch = self.runs[0].batch
+        batch, heads = self.form.batch, self.form.heads
         rows = torch.zeros(steps, count, 2 * batch, dtype=torch.int64)
-        pseudo = torch.zeros(steps, count, batch, dtype=torch.int64)
-        kept = torch.zeros(steps, count, 4 * batch, self.spec.discriminator_hidden, dtype=torch.bool)
+        labels, pseudo = torch.zeros(2, steps, count, batch, dtype=torch.int64)
+        kept = torch.zeros(steps, count, 4 * batch, heads.discriminator_hidden, dtype=torch.bool)
         lr = torch.zeros(steps, count, dtype=torch.float64)
         for index, run in enumerate(self.runs):
             own = min(steps, run.steps - start)
@@ -229,16 +231,17 @@ class Trainer:
             source, target = run.draws.batches(own)
             rows[:own, index, :batch] = source + self.source_start[index]
             rows[:own, index, batch:] = target + self.target_start[index]
+            labels[:own, index] = source + self.label_start[index]
             pseudo[:own, index] = target + self.pseudo_start[index]
-            kept[:own, index] = run.draws.kept(own, 4 * batch, kept.shape[-1], self.spec.discriminator_dropout)
+            kept[:own, index] = run.draws.kept(own, 4 * batch, kept.shape[-1], heads.discriminator_dropout)
             lr[:own, index] = torch.tensor(
                 [learning_rate(epoch * run.steps + start + step, run.method.train) for step in range(own)],
                 dtype=torch.float64,
             )
-        rows, pseudo, kept = rows.to(self.device), pseudo.to(self.device), kept.to(self.device)
+        rows, labels, pseudo, kept = (drawn.to(self.device) for drawn in (rows, labels, pseudo, kept))
         lr = lr.to(self.dtype).to(self.device)
-        scale = 1 / (1 - round(256 * self.spec.discriminator_dropout) / 256)
-        return ((rows[step], pseudo[step], kept[step].to(self.dtype) * scale, lr[step]) for step in range(steps))
+        scale = 1 / (1 - round(256 * heads.discriminator_dropout) / 256)
+        return zip(rows, labels, pseudo, (keep.to(self.dtype) * scale for keep in kept), lr, strict=True)
 
     def _assess(self, epoch: int, means: Tensor | None) -> Iterator[EpochRecord]:
         """Assess every run and take over its pseudo-labels, in the order in which the runs were given."""
@@ -252,7 +255,8 @@ class Trainer:
             found = assess(heads, run.task.target.features, run.task.text_features, epoch, run.method.eval)
             start = int(self.pseudo_start[position])
             self.pseudo_labels[start : start + len(found.pseudo_labels)] = found.pseudo_labels
-            losses = {} if values is None else dict(zip(TERMS, values[position], strict=False))
+            every = {} if values is None else dict(zip(TERMS, values[position], strict=False))
+            losses = {term: every[term] for term in terms_of(run.method.loss) if every}
             if not (found.probabilities.isfinite().all() and all(map(math.isfinite, losses.values()))):
                 self.failures[index] = (
                     f"training diverged in epoch {epoch}: losses or probabilities are not finite; try a lower train.lr"
@@ -269,3 +273,8 @@ class Trainer:
         held = run.held_source
         found = assess(heads, held.features, run.task.text_features, epoch, run.method.eval)
         return float((found.predictions == held.labels).double().mean())
+
+
+def _starts(lengths: Sequence[int]) -> list[int]:
+    """Where each of several pieces begins when they lie one after the other."""
+    return [0, *itertools.accumulate(lengths)][: len(lengths)]

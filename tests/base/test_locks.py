@@ -1,0 +1,77 @@
+"""One writer per thing; the second is told who the first is."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from unimos_pipe.base.errors import RunError, UserError
+from unimos_pipe.base.locks import lock_beside, only_one
+
+_HOLD = """
+import sys
+from pathlib import Path
+from unimos_pipe.base.locks import only_one
+with only_one(Path(sys.argv[1]), wait=True):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def started(thing, *more):
+    return subprocess.Popen(
+        [sys.executable, "-c", _HOLD, thing, *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_the_second_is_refused_with_the_firsts_host_process_and_command(tmp_path):
+    thing = tmp_path / "thing"
+    first = started(thing, "two words")
+    assert first.stdout.readline() == "held\n"
+    with pytest.raises(UserError) as caught, only_one(thing):
+        pass
+    assert str(caught.value) == (
+        f"another process is writing to {thing} (host {platform.node()}, process {first.pid}, -c {thing} 'two words'); "
+        "wait for it to finish"
+    )
+    first.kill()
+    first.wait()
+    assert lock_beside(thing).is_file()  # left by the killed, and free
+    with only_one(thing) as alone:
+        assert alone and f"process {os.getpid()}, " in lock_beside(thing).read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_waiting_second_goes_on_when_the_first_is_done(tmp_path):
+    first = started(tmp_path / "thing")
+    assert first.stdout.readline() == "held\n"
+    second = started(tmp_path / "thing")
+    first.communicate("")
+    assert second.stdout.readline() == "held\n"  # on a new lock file: the first removed its own
+    with pytest.raises(UserError, match=f"process {second.pid}, "), only_one(tmp_path / "thing"):
+        pass
+    second.communicate("")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError) as caught, only_one(tmp_path / "file" / "thing"):
+        pass
+    assert str(caught.value) == f"cannot write to {tmp_path / 'file' / 'thing'}: File exists"
+
+
+def test_a_lock_file_is_never_made_through_a_link(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    lock_beside(tmp_path / "thing").symlink_to(tmp_path / "mine")
+    with pytest.raises(RunError, match=r"cannot write to .*thing: Too many levels of symbolic links"):  # noqa: SIM117
+        with only_one(tmp_path / "thing"):
+            pass
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_names_as_long_as_a_file_system_takes_have_a_lock_of_their_own(tmp_path):
+    with only_one(tmp_path / ("x" * 255)), only_one(tmp_path / ("x" * 254 + "y")):
+        assert len(list(tmp_path.iterdir())) == 2

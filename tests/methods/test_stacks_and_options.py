@@ -1,0 +1,147 @@
+"""Every option of the method has its effect, alone and in company; domains are told apart by name."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from made import SMALL, made_task
+
+from unimos_pipe.base.config import method_spec, option_fields
+from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
+from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
+
+BASE = SMALL | {"train.epochs": 3, "train.batch_size": 8}
+OTHER = {  # a value that is not the base's; booleans and choices take the one that is left
+    "heads.bottleneck_dim": 6,
+    "heads.weight_hidden": 7,
+    "heads.discriminator_hidden": 5,
+    "heads.discriminator_dropout": 0.25,
+    "heads.temperature_scale": 50.0,
+    "loss.alpha": 0.3,
+    "loss.beta": 0.2,
+    "loss.gamma": 0.5,
+    "loss.mcc": 0.7,
+    "train.epochs": 2,
+    "train.lr": 1e-2,
+    "train.lr_gamma": 0.3,
+    "train.lr_power": 3.0,
+    "train.momentum": 0.5,
+    "train.batch_size": 6,
+    "train.max_steps": 3,
+    "train.prior_momentum": 0.5,
+    "train.reset_probability": 1.0,
+    "train.source_holdout": 0.25,
+    "eval.debias_tau": 2.0,
+    "eval.w_start": 0.4,
+    "eval.w_end": 0.7,
+    "eval.w_epochs": 2,
+}
+PRECISION = "train.precision"  # a matter of the task's dtype; every one has a form of its own
+
+
+def other_value(name, entry):
+    if entry.type is bool:
+        return not entry.default
+    if choices := entry.metadata["choices"]:
+        return next(choice for choice in choices if choice != entry.default)
+    return OTHER[name]
+
+
+def last_records(trainer):
+    """The last record of every run, in the order given."""
+    found = {}
+    for _, records in trainer.train():
+        found |= {record.run: record for record in records}
+    return [found[run] for run in sorted(found)]
+
+
+def test_every_option_acts_and_does_so_in_a_stack_as_alone():
+    """One with another value than its company is either kept out of the stack, or trains as it does alone."""
+    task = made_task()
+    settings = {name: other_value(name, entry) for name, entry in option_fields() if name != PRECISION}
+    methods = [method_spec("full", BASE)]
+    methods += [method_spec("full", BASE | {name: value}) for name, value in settings.items()]
+    names = ["nothing", *settings]
+    alone = [last_records(Trainer([seeded_run(task, method, 0)]))[0] for method in methods]
+    for name, record in zip(names[1:], alone[1:], strict=True):
+        assert not torch.equal(record.assessment.probabilities, alone[0].assessment.probabilities), name
+    stacks: dict = {}
+    for index, method in enumerate(methods):
+        stacks.setdefault(seeded_run(task, method, 0).form, []).append(index)
+    together = max(stacks.values(), key=len)
+    assert {name for name in names if names.index(name) not in together} == {
+        *(name for name in settings if name.startswith("heads.")),
+        *("train.epochs", "train.momentum", "train.batch_size", "loss.weight_per", "loss.train_ensemble"),
+    }
+    records = last_records(Trainer([seeded_run(task, methods[index], 0) for index in together]))
+    for index, record in zip(together, records, strict=True):
+        ours, lone = record.assessment.probabilities, alone[index].assessment.probabilities
+        assert torch.allclose(ours, lone, rtol=1e-6, atol=1e-9), names[index]
+        assert record.losses == pytest.approx(alone[index].losses, rel=1e-6), names[index]
+
+
+def test_precisions_have_forms_of_their_own():
+    forms = {
+        seeded_run(made_task(), method_spec("full", BASE | {PRECISION: p}), 0).form for p in ("fp32", "fp64", "bf16")
+    }
+    assert len(forms) == 3
+
+
+@pytest.fixture
+def three_domains():
+    """Three domains, each a labelled and an unlabelled side of one tensor, with prompts."""
+    sides = []
+    for seed, name in enumerate("abc"):
+        task = made_task(source=40 + 8 * seed, seed=seed)
+        sides.append((name, task.source.features, task.source.labels, task.text_features))
+    return sides
+
+
+def pair(source, target) -> AdaptationTask:
+    name, features, labels, _ = source
+    other, unlabelled, _, text = target
+    return AdaptationTask(LabelledFeatures(features, labels, name), UnlabelledFeatures(unlabelled, other), text)
+
+
+def test_pairs_that_share_domains_in_both_roles_train_as_alone(three_domains):
+    """a is source of one run and target of another: no run learns from labels that are its target's."""
+    a, b, c = three_domains
+    method = method_spec("full", BASE)
+    tasks = [pair(a, b), pair(b, a), pair(c, a)]
+    stack = Trainer([seeded_run(task, method, seed) for seed, task in enumerate(tasks)])
+    assert len(stack.rows) == 40 + 48 + 56  # each domain once
+    together = last_records(stack)
+    for seed, (task, record) in enumerate(zip(tasks, together, strict=True)):
+        (lone,) = last_records(Trainer([seeded_run(task, method, seed)]))
+        assert torch.allclose(record.assessment.probabilities, lone.assessment.probabilities, rtol=1e-6, atol=1e-9)
+        assert record.losses == pytest.approx(lone.losses, rel=1e-6)
+
+
+def test_a_runs_answers_do_not_depend_on_what_labels_its_target_has_elsewhere(three_domains):
+    """b's labels are known to the run that learns from b, and change nothing for the run that adapts to b."""
+    a, b, _ = three_domains
+    method = method_spec("full", BASE)
+    wrong = (b[0], b[1], (b[2] + 1) % 5, b[3])
+    found = [
+        last_records(Trainer([seeded_run(pair(a, b), method, 0), seeded_run(pair(known, a), method, 1)]))
+        for known in (b, wrong)
+    ]
+    assert torch.equal(found[0][0].assessment.probabilities, found[1][0].assessment.probabilities)
+    assert not torch.equal(found[0][1].assessment.probabilities, found[1][1].assessment.probabilities)
+
+
+def test_a_source_that_is_a_view_of_the_target_is_a_domain_of_its_own():
+    task = made_task(source=40, target=56)
+    view = replace(task, source=LabelledFeatures(task.target.features[:40], task.source.labels, "view"))
+    copy = replace(task, source=LabelledFeatures(task.target.features[:40].clone(), task.source.labels, "copy"))
+    method = method_spec("full", BASE)
+    ours, wanted = (last_records(Trainer([seeded_run(t, method, 0)]))[0] for t in (view, copy))
+    assert torch.equal(ours.assessment.probabilities, wanted.assessment.probabilities)
+
+
+def test_one_name_for_different_rows_is_refused():
+    first, second = made_task(seed=1), made_task(seed=2)
+    second = replace(second, source=replace(second.source, name=first.source.name))
+    method = method_spec("full", BASE)
+    with pytest.raises(ValueError, match=r"two domains of different rows are called 'source 1, torch.float64'"):
+        Trainer([seeded_run(first, method, 0), seeded_run(second, method, 0)])

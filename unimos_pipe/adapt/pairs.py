@@ -1,0 +1,85 @@
+"""Stage two for single pairs: each with its seeds, and nothing else around it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unimos_pipe.adapt.stacks import PlannedRun
+from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
+from unimos_pipe.base.config import method_spec
+from unimos_pipe.base.engine import Compute
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.watch import SILENT, Watch
+from unimos_pipe.cache.feature_set import FeatureSet, feature_set
+from unimos_pipe.runs.folder import check_place
+from unimos_pipe.runs.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Training:
+    """How each pair is trained."""
+
+    variant: str = "full"  # or an ablation, such as no-im
+    settings: Mapping[str, Any] = field(default_factory=dict)  # changed options, such as {"train.epochs": 20}
+    seeds: tuple[int, ...] = (0,)
+    protocol: str | None = None  # None: inductive where the data set has test splits
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where run folders go: below ``runs``, each in its own place, or the run to ``out``."""
+
+    runs: Path = Path("runs")
+    out: Path | None = None  # several runs go below it
+    force: bool = False  # train again what is finished
+
+    def folder(self, run: RunSpec, pairs: int, seeds: int) -> Path:
+        """The folder of one run of so many pairs and seeds."""
+        if self.out is None:
+            return run.folder(self.runs)
+        pair = self.out if pairs == 1 else self.out / f"{run.source}-{run.target}"
+        return pair if seeds == 1 else pair / f"seed{run.seed}"
+
+
+def adapt_pairs(
+    features: str | FeatureSet,
+    pairs: Sequence[tuple[str, str]],
+    training: Training = Training(),
+    place: Place = Place(),
+    *,
+    compute: Compute = Compute(),
+    watch: Watch = SILENT,
+) -> list[TrainedRun]:
+    """Adapt from a labelled source to an unlabelled target, pair by pair and seed by seed, and write run folders.
+
+    Args:
+        features: cached features, or the name or spec file of a data set whose default ones are meant.
+        pairs: (source, target) domains.
+    Returns:
+        One value per run, in order; a run that diverged has an error instead of a result.
+    Raises:
+        UserError, StaleCacheError: unknown names, options or values, features that are missing or damaged, a finished
+            run without ``force``. Nothing is written then.
+    """
+    features = feature_set(features) if isinstance(features, str) else features
+    spec = features.dataset
+    for source, target in pairs:
+        spec.domain(source)
+        spec.domain(target)
+        if source == target:
+            raise UserError(f"--src and --tgt are both {source!r}; adaptation needs two domains")
+    protocol = spec.protocol(training.protocol)
+    method = method_spec(training.variant, training.settings, "adapt")
+    store, plans = features.store(), []
+    for source, target in pairs:
+        for seed in training.seeds:
+            names = spec.name, store.folder.name, source, target, training.variant, seed
+            run = RunSpec(*names, features.templates, method, protocol)
+            plans.append(PlannedRun(run, place.folder(run, len(pairs), len(training.seeds))))
+            check_place(plans[-1].folder, force=place.force)
+    loader = plan_loader(plans, store, compute.device)
+    pair_data(plans, loader)  # every fault of the cache shows before a folder is touched
+    label = " -> ".join(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs"
+    runs, _ = train(plans, loader, label, compute=compute, watch=watch, keep_finished=False)
+    return runs

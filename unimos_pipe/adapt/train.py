@@ -1,0 +1,85 @@
+"""Planned runs trained where they are to be trained, as values: what the pairs, the sweeps and the demo share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from unimos_pipe.adapt.on_ray import adapt_on_ray
+from unimos_pipe.adapt.stacks import Outcome, PlannedRun, adapt
+from unimos_pipe.base.device import pick_device
+from unimos_pipe.base.engine import Compute
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.watch import Watch
+from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.methods.task import PairData, PairLoader
+from unimos_pipe.runs.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """One run and what came of it: the values of its ``result.json``, or the message that says why there are none."""
+
+    spec: RunSpec
+    folder: Path
+    result: dict[str, Any] | None
+    error: str | None = None
+    kept: bool = False  # finished before
+
+    @property
+    def accuracy(self) -> float | None:
+        """The data set's published figure on the target after the last epoch, a fraction; None without labels."""
+        scores = self.result and self.result["accuracy"]
+        return scores["last"][self.result["metric"]] if scores else None
+
+
+def plan_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: str) -> PairLoader:
+    """What loads the pairs of a plan, with its prompts.
+
+    Raises:
+        UserError: a device that is not there, or runs of different training precision, which one plan cannot mix.
+    """
+    precisions = {plan.spec.method.train.precision for plan in plans}
+    if len(precisions) > 1:
+        raise UserError(f"train.precision takes one value per sweep, got {', '.join(sorted(precisions))}")
+    return PairLoader(store, plans[0].spec.templates, pick_device(device))
+
+
+def pair_data(plans: Sequence[PlannedRun], loader: PairLoader) -> dict[str, PairData]:
+    """The data of every pair of a plan, by ``source->target``. Raises what :meth:`PairLoader.pair` raises."""
+    pairs = {f"{plan.spec.source}->{plan.spec.target}": plan for plan in plans}
+    return {name: plan.data(loader) for name, plan in pairs.items()}
+
+
+def train(
+    plans: Sequence[PlannedRun],
+    loader: PairLoader,
+    label: str,
+    *,
+    compute: Compute,
+    watch: Watch,
+    lockstep: int | None = None,
+    keep_finished: bool = True,
+    checkpoints: Path | None = None,
+) -> tuple[list[TrainedRun], list[Outcome]]:
+    """Train a plan here or on a cluster, as :func:`unimos_pipe.adapt.stacks.adapt` does; ``label`` names the bar."""
+    work = adapt
+    if compute.ray:
+        work = partial(adapt_on_ray, options=compute.ray.on(loader.device.type))
+    with watch.progress(label, sum(plan.spec.method.train.epochs for plan in plans), "epochs") as advance:
+        outcomes = work(
+            plans,
+            loader,
+            lockstep=lockstep,
+            keep_finished=keep_finished,
+            checkpoints=checkpoints,
+            on_epochs=advance,
+        )
+    for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
+        watch.warn(note)
+    runs = [
+        TrainedRun(plan.spec, plan.folder, outcome.result, outcome.error, outcome.kept)
+        for plan, outcome in zip(plans, outcomes, strict=True)
+    ]
+    return runs, outcomes

@@ -1,0 +1,82 @@
+"""One writer per thing: a lock file beside what is written, never in it, that says who holds it."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from unimos_pipe.base.errors import RunError, UserError
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+
+
+def lock_beside(thing: Path) -> Path:
+    """The lock file of a file or folder: hidden, beside it, so that it lives through the thing's replacement."""
+    long = len(os.fsencode(thing.name)) > 200
+    name = hashlib.sha256(os.fsencode(thing.name)).hexdigest() if long else thing.name
+    return thing.with_name(f".{name}.lock")
+
+
+@contextlib.contextmanager
+def only_one(thing: Path, *, lock: Path | None = None, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock of what is about to be written. A killed holder's lock is free again at once.
+
+    Yields whether the lock is held: on a file system without locks the work goes on without one. Nothing can be torn
+    then either, as every writer renames a file of its own over the target; two of them only do the work twice.
+
+    Args:
+        thing: the file or folder to be written; it need not be there.
+        lock: its lock file; None takes :func:`lock_beside`.
+        wait: wait for another holder to finish instead of being refused.
+    Raises:
+        UserError: another process holds the lock; says its host, process and command.
+        RunError: the lock file cannot be written.
+    """
+    thing = Path(os.path.abspath(thing))  # noqa: PTH100 - resolve() would follow links
+    path = lock or lock_beside(thing)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False, on_acquired=_sign)
+        held.acquire()
+    except Timeout:
+        raise UserError(f"another process is writing to {thing} ({holder(path)}); wait for it to finish") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise RunError(f"cannot write to {thing}: {error.strerror}") from None
+        held = None
+    if held is None:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with contextlib.suppress(OSError):  # where an open file cannot be removed, it stays, and is free
+            path.unlink()
+        held.release()
+
+
+def holder(lock: Path) -> str:
+    """Who holds a lock file, as it was signed."""
+    try:
+        with lock.open("rb") as file:
+            text = file.read(2000).decode("utf-8", "replace")
+    except OSError:
+        text = ""
+    return text or "it left no name"
+
+
+def _sign(handle: int) -> None:
+    """Write this process's host, number and command into its lock file."""
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    text = f"host {platform.node()}, process {os.getpid()}, {command}"
+    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+        os.ftruncate(handle, 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, text.encode("utf-8", "replace")[:2000])

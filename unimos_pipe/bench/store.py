@@ -1,0 +1,72 @@
+"""How fast a domain is loaded and verified here, against a plain read of the same bytes."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from unimos_pipe.cache.index import DomainIndex, write_index
+from unimos_pipe.cache.layout import shard_files, shard_path
+from unimos_pipe.cache.shard import ImageHeader, read_header, write_image_shard
+from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.data.manifest import DatasetSpec, DomainSpec
+
+
+@dataclass(frozen=True)
+class StoreTimes:
+    """Seconds to load and verify a domain, and to read the same bytes, once per round."""
+
+    load: tuple[float, ...]
+    plain: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """Median over the rounds of loading's share of reading."""
+        return median(load / plain for load, plain in zip(self.load, self.plain, strict=True))
+
+
+def bench_store(rows: int = 120_000, dim: int = 512, rounds: int = 7) -> StoreTimes:
+    """Measure a made-up domain of random unit-norm float16 features, in shards of 4,096 rows as stage one writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = write_made_up_domain(Path(folder), rows, dim)
+        paths = shard_files(store.folder / "made")
+        plain, load = [], []
+        for _ in range(rounds):
+            plain.append(_seconds(lambda: [path.read_bytes() for path in paths]))
+            load.append(_seconds(lambda: store.domain("made")))
+    return StoreTimes(tuple(load), tuple(plain))
+
+
+def write_made_up_domain(folder: Path, rows: int, dim: int, shard_size: int = 4096) -> FeatureStore:
+    """A store of one domain, ``made``, of random features."""
+    spec = DatasetSpec("bench", ("a", "b"), {"made": DomainSpec(("made",), "made")})
+    generator = np.random.default_rng(0)
+    bounds = [(start, min(start + shard_size, rows)) for start in range(0, rows, shard_size)]
+    shards = []
+    for index, (start, stop) in enumerate(bounds):
+        features = generator.standard_normal((stop - start, dim), np.float32)
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        numbers = np.arange(start, stop)
+        header = ImageHeader(
+            "0" * 64, "made", "GELU", "none", "fp32",
+            dataset="bench", domain="made", row_start=start, row_stop=stop,
+            skipped=(), read_at=0, origin={}, versions={},
+        )  # fmt: skip
+        names = [f"{'ab'[row % 2]}/image_{row:06d}.jpg" for row in numbers]
+        target = shard_path(folder / "made", index, "00000000")
+        blank = np.zeros((len(numbers), 16), np.uint8), np.zeros((len(numbers), 3))
+        write_image_shard(target, header, features, names, numbers, *blank)
+        shards.append((target.name, read_header(target).features_digest))
+    labels = np.arange(rows) % 2
+    write_index(folder / "made", DomainIndex("bench", "made", spec.classes, rows, tuple(shards), labels))
+    return FeatureStore(spec, folder, "unimos-pipe bench store")
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

@@ -1,0 +1,116 @@
+"""Which features are meant: of which data set, by which encoder, in which cache, and the command that makes them."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unimos_pipe.base.config import DEFAULT_TEMPLATE, ENCODERS, EncoderSpec, PromptSpec, build
+from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.cache.identity import names_its_weights
+from unimos_pipe.cache.layout import default_cache, encoder_folders, find_encoder_folder
+from unimos_pipe.data.manifest import DatasetSpec, load_spec
+
+if TYPE_CHECKING:
+    from unimos_pipe.cache.store import FeatureStore
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features that stage one makes and stage two reads; :func:`feature_set` makes one from names."""
+
+    dataset: DatasetSpec
+    encoder: EncoderSpec
+    templates: tuple[str, ...]
+    cache: Path
+    command: str  # that makes them, for messages; without its domains
+    encoder_id: str | None = None  # the cache folder's name, where several fit
+
+    def folder(self) -> Path:
+        """Their cache folder, found without images or weights.
+
+        Raises:
+            UserError: none is there, or several.
+        """
+        command = f"{self.command} --all"
+        return find_encoder_folder(self.cache, self.dataset.name, self.encoder, self.encoder_id, command)
+
+    def store(self) -> "FeatureStore":
+        """The features to read. Raises what :meth:`folder` raises."""
+        from unimos_pipe.cache.store import FeatureStore  # h5py takes a while
+
+        return FeatureStore(self.dataset, self.folder(), self.command)
+
+    def missing(self, domains: Sequence[str]) -> list[str]:
+        """The domains whose images or prompts are not in the cache, or not whole.
+
+        Raises:
+            UserError: several folders fit.
+        """
+        if not self.encoder_id and not encoder_folders(self.cache, self.dataset.name, self.encoder):
+            return list(domains)
+        store = self.store()
+        missing = []
+        for name in domains:
+            try:
+                store.text(name, self.templates, store.domain(*self.dataset.parts(name)).encoder)
+            except UserError:  # stage one says what is wrong with a shard, where it cannot mend it
+                missing.append(name)
+        return missing
+
+
+def feature_set(
+    dataset: str = "icons",
+    *,
+    encoder: str | EncoderSpec | None = None,
+    templates: Sequence[str] = (DEFAULT_TEMPLATE,),
+    words: Mapping[str, str] | None = None,
+    cache: str | Path | None = None,
+    encoder_id: str | None = None,
+) -> FeatureSet:
+    """Name features by what they are of, whether they are made yet or not.
+
+    Args:
+        dataset: a known data set's name, or the path of a spec file.
+        encoder: a preset's name, or a spec; None takes the data set's.
+        templates: prompts with ``{domain}`` and ``{class}``; several are averaged.
+        words: another word for a domain in its prompts.
+        cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
+        encoder_id: the cache folder's name, where several fit.
+    Raises:
+        UserError: unknown names, or faults of the spec file or the templates.
+    """
+    spec = load_spec(dataset).with_words(words or {})
+    chosen = encoder if isinstance(encoder, EncoderSpec) else preset(encoder or spec.encoder)
+    options = [("--encoder", encoder)] if isinstance(encoder, str) else []
+    if isinstance(encoder, EncoderSpec):
+        options = [("--model", encoder.model)]
+        options += [] if names_its_weights(encoder.model) else [("--pretrained", encoder.pretrained)]
+    options += [("--template", text) for text in templates if tuple(templates) != (DEFAULT_TEMPLATE,)]
+    options += [("--word", f"{domain}={word}") for domain, word in (words or {}).items()]
+    return FeatureSet(
+        spec,
+        chosen,
+        build(PromptSpec, {"templates": tuple(templates)}, "templates").templates,
+        Path(cache) if cache else default_cache(),
+        extract_command(dataset, options),
+        encoder_id,
+    )
+
+
+def preset(name: str) -> EncoderSpec:
+    """The encoder of a preset. Raises UserError listing the presets."""
+    if name not in ENCODERS:
+        raise UserError(f"unknown encoder {name!r}; known: {listing(ENCODERS, 20)}; others as an EncoderSpec")
+    return ENCODERS[name]
+
+
+def with_weights(encoder: EncoderSpec, pretrained: str | None) -> EncoderSpec:
+    """An encoder with other weights, a tag or a file; None keeps its own."""
+    return replace(encoder, pretrained=pretrained) if pretrained else encoder
+
+
+def extract_command(dataset: str, options: Sequence[tuple[str, str]] = ()) -> str:
+    """The command line of stage one for a data set, without its domains."""
+    return shlex.join(["unimos-pipe", "extract", "--dataset", dataset, *(part for pair in options for part in pair)])

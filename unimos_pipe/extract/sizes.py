@@ -1,0 +1,71 @@
+"""How many images an encoder call takes and how many processes decode, where the user leaves it to us."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from unimos_pipe.base.device import usable_cores
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.data.manifest import Manifest
+from unimos_pipe.extract.encoder import ClipEncoder
+
+SAMPLE = 64  # images on which precision and batch size are decided
+
+
+def sample_files(manifests: Sequence[Manifest]) -> list[Path]:
+    """At most :data:`SAMPLE` images of all domains, evenly spaced."""
+    files = [manifest.root / path for manifest in manifests for path in manifest.paths]
+    return files[:: max(1, len(files) // SAMPLE)][:SAMPLE]
+
+
+def decoding_workers(wanted: int | None, device: torch.device) -> int:
+    """Worker processes: the wanted number, else 2 beside a CPU's encoder and one per core beside a GPU's."""
+    if wanted is not None:
+        return wanted
+    return 2 if device.type == "cpu" else usable_cores()
+
+
+def measured_batch(encoder: ClipEncoder, sample: torch.Tensor | None) -> tuple[int, dict[int, float]]:
+    """The batch size that this device is fastest with, and the images per second of every size tried.
+
+    Args:
+        sample: (n, H, W, 3) uint8 pixels, or None where no image could be read.
+    Raises:
+        UserError: no sample.
+    """
+    if sample is None:
+        raise UserError("--batch-size auto: none of the images tried can be read; give a number")
+    rates: dict[int, float] = {}
+    return best_batch(encoder, sample, rates.__setitem__), rates
+
+
+def best_batch(encoder: ClipEncoder, sample: torch.Tensor, on_size: Callable[[int, float], None]) -> int:
+    """The batch size from which a larger one gains less than 3%, or no longer fits the device.
+
+    Args:
+        sample: (n, H, W, 3) uint8 pixels, repeated to the sizes tried: 16, 32, ... to 128 on a CPU, 1,024 on a GPU.
+        on_size: called with every size tried and its images per second.
+    """
+    best, best_rate = 16, 0.0
+    largest = 128 if encoder.device.type == "cpu" else 1024
+    while (size := best if best_rate == 0 else best * 2) <= largest:
+        pixels = sample.repeat(-(-size // len(sample)), 1, 1, 1)[:size]
+        try:
+            encoder.encode_images(pixels)
+            rate = size / min(_seconds(lambda pixels=pixels: encoder.encode_images(pixels)) for _ in range(2))
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            break
+        on_size(size, rate)
+        if rate < 1.03 * best_rate:
+            break
+        best, best_rate = size, rate
+    return best
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

@@ -1,0 +1,83 @@
+"""Finished runs as a page, tables and figures: from folders to files. Needs no torch."""
+
+import importlib.util
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.files import writable_folder
+from unimos_pipe.base.watch import SILENT, Watch
+from unimos_pipe.cache.layout import default_cache
+
+NEEDS = {"jinja2": "jinja2", "matplotlib": "matplotlib", "sklearn": "scikit-learn"}  # the extra [report]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was made: its page, how many runs it shows, and a line for each folder it had to leave out."""
+
+    page: Path
+    runs: int
+    left_out: tuple[str, ...]
+    seconds: float  # that it took
+
+
+def missing_packages() -> list[str]:
+    """What has to be installed before a report can be made."""
+    return [package for module, package in NEEDS.items() if importlib.util.find_spec(module) is None]
+
+
+def make_report(
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path = "report",
+    *,
+    pair: str | None = None,
+    root: Path | None = None,
+    cache: Path | None = None,
+    command: str | None = None,
+    watch: Watch = SILENT,
+) -> Report:
+    """Write ``report.html``, ``tables/`` and ``figures/`` below ``out``.
+
+    Args:
+        runs: the folder of a run, of a sweep, or of many; one or several.
+        pair: ``source->target`` that the figures show; None takes the one that gained most.
+        root: folder that holds the domains' folders, for thumbnails; embedded data needs none.
+        cache: where embedded images are unpacked; None takes ``$UNIMOS_CACHE``, else the user's cache folder.
+        command: what asked for this, for the page; None takes this process's command line.
+    Raises:
+        UserError: packages that are missing, no finished run, no run of the pair, or damaged files.
+    """
+    if missing := missing_packages():
+        raise UserError(f"report needs {', '.join(missing)}", todo="Install it with: pip install 'unimos-pipe[report]'")
+    out = Path(out)
+    writable_folder(out.parent, "--out")
+
+    from unimos_pipe.report.page import STEPS, write_page  # of the extra [report]
+    from unimos_pipe.report.runs import find_runs
+
+    folders = [runs] if isinstance(runs, str | Path) else runs
+    started = time.perf_counter()
+    experiments, left_out = find_runs([Path(folder) for folder in folders])
+    with watch.progress("report", STEPS * len(experiments), "steps") as advance:
+        write_page(
+            experiments,
+            left_out,
+            out,
+            command=command or _command_line(),
+            pair=pair,
+            data_root=root,
+            cache=cache or default_cache(),
+            on_step=advance,
+        )
+    count = sum(len(experiment.runs) for experiment in experiments)
+    return Report(out / "report.html", count, tuple(left_out), time.perf_counter() - started)
+
+
+def _command_line() -> str:
+    program = Path(sys.argv[0]).name
+    return shlex.join(["unimos-pipe" if program == "__main__.py" else program, *sys.argv[1:]])

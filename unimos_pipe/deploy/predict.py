@@ -17,6 +17,7 @@ from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.images import find_images, left_out
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.deploy.model import AdaptedModel, Answers, load
+from unimos_pipe.methods.task import stored_rows
 from unimos_pipe.runs.folder import PREDICTION_COLUMNS
 
 
@@ -199,7 +200,7 @@ def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Pat
         raise StaleCacheError(
             f"{store.folder / name} was not encoded by the run's encoder: {field}", expected=wanted, got=got
         )
-    answers = model.answer(domain.features)
+    answers = model.answer(stored_rows(domain, model.text.dtype, model.device))
     rows = ([path_to_cell(path), *row] for path, row in zip(domain.paths, answer_rows(answers, top), strict=True))
     write_answers(out, rows, top)
     return len(domain.paths)

@@ -148,8 +148,6 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     --recipe, would train on; it says where it looked. Asks before anything is removed, and passes over what another
     process is writing.
     """
-    from unimos_pipe.cache.care import clear
-
     folder = cache or default_cache()
     found = unimos_pipe.prunable(folder, runs_folder, recipes, watch=output)
     if not found:

@@ -60,7 +60,7 @@ def test_both_stages_and_only_what_is_missing(cli, miniature, recipe, tmp_path):
     shutil.rmtree(features / "light")
     third = cli("run", recipe, *place, "--data-root", miniature.root, "--workers", 0)
     assert third.code == 0
-    assert "mini/light: 24 rows in 1 shard(s), 1 new" in third.err
+    assert "mini/light: 24 rows, 24 encoded, 0 kept" in third.err
     assert "mini/dark" not in third.err
 
 

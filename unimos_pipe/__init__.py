@@ -17,7 +17,7 @@ _HOMES = {
     "adapt.sweep": ("run_sweep", "plan_sweep", "SweepOptions", "SweepResult"),
     "adapt.forecast": ("plan_recipe",),
     "runs.bound": ("bind_recipe",),
-    "runs.upkeep": ("list_cache", "verify_cache", "prunable"),
+    "runs.upkeep": ("list_cache", "verify_cache", "prunable", "prune_cache"),
     "runs.recipe": ("Recipe", "load_recipe"),
     "report.make": ("make_report", "Report"),
     "deploy.predict": ("predict", "predict_cached", "AnswerOptions"),

@@ -46,7 +46,7 @@ def test_both_stages_and_only_what_is_missing(cli, miniature, recipe, tmp_path):
 
     first = cli("run", recipe, *place, "--data-root", miniature.root, "--workers", 0)
     assert first.code == 0
-    assert "mini/dark: 24 rows in 1 shard(s), 1 new" in first.err
+    assert "mini/dark: 24 rows, 24 encoded, 0 kept" in first.err
     assert "4 run(s) trained, 0 kept, 0 failed" in first.err
 
     shutil.rmtree(miniature.root / "dark")  # stage two and complete features need no images
@@ -60,7 +60,7 @@ def test_both_stages_and_only_what_is_missing(cli, miniature, recipe, tmp_path):
     shutil.rmtree(features / "light")
     third = cli("run", recipe, *place, "--data-root", miniature.root, "--workers", 0)
     assert third.code == 0
-    assert "mini/light: 24 rows in 1 shard(s), 1 new" in third.err
+    assert "mini/light: 24 rows, 24 encoded, 0 kept" in third.err
     assert "mini/dark" not in third.err
 
 

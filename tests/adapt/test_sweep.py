@@ -142,7 +142,8 @@ def test_missing_or_stale_shards_stop_a_sweep_before_it_starts(cli, recipe, icon
     answer = sweep(cli, recipe, cache, runs)
     assert (answer.code, answer.err) == (
         2,
-        f"Error: shards of icons/color are missing in {shard.parent}: expected all of them, got none. "
+        f"Error: shards of icons/color are missing in {shard.parent}: expected all 1 that domain.json names, "
+        f"got no {shard.name}. "
         "Run: unimos-pipe extract --dataset icons --encoder tiny --domain color\n",
     )
     assert not runs.exists()

@@ -11,7 +11,7 @@ from conftest import draw
 
 from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.care import deep_faults, entries, faults, is_inside, waste
-from unimos_pipe.cache.layout import domain_lock, found_shards
+from unimos_pipe.cache.layout import domain_lock, shard_files
 from unimos_pipe.cache.shard import read_image_shard, write_image_shard
 
 
@@ -30,8 +30,8 @@ def encoder_folder(cache: Path) -> Path:
 
 def test_ls_shows_rows_sizes_and_what_is_missing(cli, cached):
     folder = encoder_folder(cached)
-    (folder / "light" / "shard-00001-of-00003.h5").unlink()
-    (folder / "dark" / "shard-00000-of-00003.h5").write_bytes(b"nothing")
+    shard_files(folder / "light")[1].unlink()
+    shard_files(folder / "dark")[0].write_bytes(b"nothing")
     found = {entry.domain: (entry.rows, entry.shards, entry.state) for entry in entries(cached)}
     assert found == {"dark": (14, 3, "damaged"), "light": (14, 2, "2 of 3 shards"), "text": (6, 2, "complete")}
     lines = cli("cache", "ls", "--cache", cached).out.splitlines()
@@ -51,35 +51,40 @@ def test_verify_passes_what_extract_made(cli, cached, miniature):
     answer = cli(*deep)
     images = miniature.root / "light"
     assert answer.code == 1
-    assert f"{encoder_folder(cached) / 'light'}: the images in {images} are not those that were encoded" in answer.out
+    place = encoder_folder(cached) / "light"
+    assert f"{place}: the images in {images} are not those that were encoded: bar/new.png is new or" in answer.out
 
 
 def rewrite(path: Path, **changes) -> None:
     """A shard that was changed and signed again."""
     found = read_image_shard(path)
-    parts = {"features": found.image_features.astype(np.float32), "paths": list(found.paths), "header": found.header}
+    parts = {"features": found.image_features, "paths": list(found.paths), "header": found.header}
     parts |= changes
-    write_image_shard(path, parts["header"], parts["features"], found.labels, parts["paths"], found.rows)
+    write_image_shard(
+        path, parts["header"], parts["features"], parts["paths"], found.rows, found.contents, found.stamps
+    )
 
 
 def test_verify_finds_what_a_digest_cannot(cached):
     """Each shard is whole by itself, and still none belongs where it lies."""
     folder = encoder_folder(cached)
-    shards = [path for _, _, path in found_shards(folder / "light")]
+    shards = shard_files(folder / "light")
     header = read_image_shard(shards[1]).header
     rewrite(shards[1], header=replace(header, weights_sha256="f" * 64))
     rewrite(shards[2], paths=["../../etc/passwd", "bar/0.png", "square/6.png", "square/7.png"])
-    shutil.copy(folder / "light" / shards[0].name, folder / "dark" / shards[0].name)
+    dark = shard_files(folder / "dark")[0]
+    shutil.copy(shards[0], dark)
     told = "\n".join(fault for entry in entries(cached) for fault in faults(entry))
     assert f"{shards[1]} belongs elsewhere: encoder fingerprint: expected {folder.name[-8:]}, got " in told
     assert f"{shards[1]}: weights_sha256 differs from the first shard's: " in told
     assert f"{shards[2]}: paths that leave the data root: ../../etc/passwd" in told
     assert f"{shards[2]}: paths that stand in an earlier shard too: bar/0.png" in told
-    assert f"{folder / 'dark' / shards[0].name} belongs elsewhere: domain: expected dark, got light" in told
+    assert f"{dark} belongs elsewhere: domain: expected dark, got light" in told
+    assert f"{dark} holds other features than domain.json says" in told
 
 
 def test_verify_deep_names_rows_whose_features_are_another_images(cached):
-    shard = read_image_shard(found_shards(encoder_folder(cached) / "light")[0][2])
+    shard = read_image_shard(shard_files(encoder_folder(cached) / "light")[0])
     features = shard.image_features.astype(np.float32)
     assert list(deep_faults([shard], features[[0, 9]], [(0, 0), (0, 9)], 0.999)) == []
     (fault,) = deep_faults([shard], features[[9, 9]], [(0, 0), (0, 9)], 0.999)
@@ -103,9 +108,9 @@ def test_prune_asks_and_removes_only_what_nothing_needs(cli, cached, tmp_path):
     (runs / "bad" / "config.json").write_text("[" * 100_000)
     old = cached / "mini" / "RN50_other_fp32-01234567"
     shutil.copytree(folder, old)
-    damaged = folder / "light" / "shard-00001-of-00003.h5"
+    damaged = shard_files(folder / "light")[1]
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    (folder / "light" / "shard-00002-of-00003.h5.host-1.part").write_bytes(b"half")
+    (folder / "light" / "shard-00002-01234567.h5.host-1.part").write_bytes(b"half")
     (folder / "text" / ".lock").write_text("")
     mine = folder / "light" / "notes.txt"
     mine.write_text("the user's own")
@@ -121,7 +126,7 @@ def test_prune_asks_and_removes_only_what_nothing_needs(cli, cached, tmp_path):
     ]
     assert cli(*command, "--yes").out.endswith("4 removed\n")
     left = {path for path in cached.rglob("*") if path.is_file()}
-    gone = {damaged, folder / "light" / "shard-00002-of-00003.h5.host-1.part", folder / "text" / ".lock"}
+    gone = {damaged, folder / "light" / "shard-00002-01234567.h5.host-1.part", folder / "text" / ".lock"}
     assert left == {path for path in before if old not in path.parents} - gone
     assert mine in left and not old.exists()
     assert cli(*command).out == f"nothing to remove in {cached}\n"

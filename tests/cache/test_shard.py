@@ -17,10 +17,11 @@ from unimos_pipe.cache import shard
 from unimos_pipe.cache.shard import ImageHeader, TextHeader, read_header, read_image_shard, read_text_shard
 
 HEADER = ImageHeader(
-    "0" * 64, "RN50", "GELU", "{}", "fp32", "1" * 64,
-    dataset="d", domain="a", class_names=("cup", "bus"), row_start=4, row_stop=8, row_total=9,
-    skipped=(("cup/bad.jpg", "OSError: no image"),), versions={"torch": "2.15"},
+    "0" * 64, "RN50", "GELU", "{}", "fp32",
+    dataset="d", domain="a", row_start=4, row_stop=8, skipped=(("cup/bad.jpg", "OSError: no image", "00" * 16),),
+    read_at=5, origin={}, versions={"torch": "2.15"},
 )  # fmt: skip
+CONTENTS, STAMPS = np.arange(48, dtype=np.uint8).reshape(3, 16), np.arange(9).reshape(3, 3)
 PATHS = ["cup/é.jpg", "cup/b.jpg", "bus/日.jpg"]
 
 
@@ -29,8 +30,11 @@ def unit(rows: int, dim: int, seed: int = 0) -> np.ndarray:
     return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
 
 
+WRITTEN = replace(HEADER, features_digest=xxhash.xxh3_128(unit(3, 16).astype(np.float16)).hexdigest())
+
+
 def write(path: Path, header: ImageHeader = HEADER) -> Path:
-    shard.write_image_shard(path, header, unit(3, 16), np.array([0, 0, 1]), PATHS, np.array([4, 6, 7]))
+    shard.write_image_shard(path, header, unit(3, 16), PATHS, np.array([4, 6, 7]), CONTENTS, STAMPS)
     return path
 
 
@@ -46,9 +50,10 @@ def forge(path: Path, arrays: dict | None = None, **changes) -> Path:
     attributes = {"schema": shard.SCHEMA, "kind": "image", **attributes, **changes}
     plain = {
         "image_features": unit(3, 16).astype(np.float16),
-        "labels": np.array([0, 0, 1]),
         "paths": np.array([name.encode() for name in PATHS]),
         "rows": np.array([4, 6, 7]),
+        "contents": CONTENTS,
+        "stamps": STAMPS,
     }
     path.write_bytes(shard._file_content(attributes, {**plain, **(arrays or {})}))
     return path
@@ -56,9 +61,10 @@ def forge(path: Path, arrays: dict | None = None, **changes) -> Path:
 
 def test_read_equals_written(tmp_path):
     found = read_image_shard(write(tmp_path / "s.h5"))
-    assert found.header == HEADER == read_header(tmp_path / "s.h5")
+    assert found.header == WRITTEN == read_header(tmp_path / "s.h5")
     assert np.array_equal(found.image_features, unit(3, 16).astype(np.float16))
-    assert (found.labels.tolist(), found.paths, found.rows.tolist()) == ([0, 0, 1], tuple(PATHS), [4, 6, 7])
+    assert (found.paths, found.rows.tolist()) == (tuple(PATHS), [4, 6, 7])
+    assert np.array_equal(found.contents, CONTENTS) and np.array_equal(found.stamps, STAMPS)
     assert read_image_shard(forge(tmp_path / "t.h5")).header == HEADER  # the forger's starting point is sound
 
 
@@ -67,7 +73,8 @@ def test_any_hdf5_tool_opens_a_shard(tmp_path):
         assert file["image_features"].dtype == np.float16 and file["image_features"].chunks is None
         assert np.array_equal(file["image_features"], unit(3, 16).astype(np.float16))
         assert [name.decode() for name in file["paths"]] == PATHS
-        assert (file.attrs["kind"], json.loads(file.attrs["class_names"])) == ("image", ["cup", "bus"])
+        assert (file.attrs["kind"], json.loads(file.attrs["row_stop"])) == ("image", 8)
+        assert file["contents"].shape == (3, 16) and file["stamps"].dtype == np.int64
 
 
 def test_a_text_shard_is_no_image_shard(tmp_path):
@@ -81,7 +88,8 @@ def test_a_text_shard_is_no_image_shard(tmp_path):
     with pytest.raises(StaleCacheError) as caught:
         read_image_shard(tmp_path / "t.h5")
     assert str(caught.value) == (
-        f"{tmp_path / 't.h5'}: expected schema 2, kind image, got schema 2, kind text. Delete it and run extract again"
+        f"{tmp_path / 't.h5'}: expected schema 3, kind image, got schema 3, kind text. "
+        "Make these features again: unimos-pipe extract --force"
     )
 
 
@@ -89,7 +97,7 @@ def test_features_that_are_not_finite_are_never_written(tmp_path):
     features = unit(3, 16)
     features[1, 3] = np.nan
     with pytest.raises(RunError) as caught:
-        shard.write_image_shard(tmp_path / "s.h5", HEADER, features, np.zeros(3), PATHS, np.array([4, 6, 7]))
+        shard.write_image_shard(tmp_path / "s.h5", HEADER, features, PATHS, np.array([4, 6, 7]), CONTENTS, STAMPS)
     assert str(caught.value) == (
         "s.h5: the encoder's feature of cup/b.jpg: expected unit norm, got nan. Check the weights, or try "
         "--precision fp32"
@@ -116,13 +124,13 @@ def corrupt(content: bytes, other: bytes, kind: int, rng: random.Random) -> byte
     return bytes(changed)
 
 
-def test_fifty_corruptions_are_all_found(tmp_path):
+def test_sixty_corruptions_are_all_found(tmp_path):
     """Bits, bytes, cuts, holes and splices anywhere in a shard: reading refuses each with one line."""
     content = write(tmp_path / "s.h5").read_bytes()
     other = write(tmp_path / "o.h5", replace(HEADER, domain="b", weights_sha256="f" * 64)).read_bytes()
     rng = random.Random(0)
     found = 0
-    for number in range(50):
+    for number in range(60):
         spoilt = corrupt(content, other, number % 5, rng)
         if spoilt in (content, other):
             spoilt = content[:-1]
@@ -130,7 +138,7 @@ def test_fifty_corruptions_are_all_found(tmp_path):
         with pytest.raises(StaleCacheError, match=r"s\.h5.*Delete it and run extract again"):
             read_image_shard(tmp_path / "s.h5")
         found += 1
-    assert found == 50
+    assert found == 60
 
 
 @pytest.mark.parametrize(
@@ -138,14 +146,17 @@ def test_fifty_corruptions_are_all_found(tmp_path):
     [
         ({"row_start": '"4"'}, {}),
         ({"row_start": "true"}, {}),
-        ({"class_names": '["cup", 3]'}, {}),
-        ({"class_names": "[" * 100_000}, {}),
+        ({"skipped": '[["a", "b", 3]]'}, {}),
+        ({"skipped": "[" * 100_000}, {}),
         ({"skipped": '[["only one"]]'}, {}),
+        ({"read_at": "1.5"}, {}),
         ({"row_stop": "9" * 5000}, {}),
         ({"row_stop": "7"}, {}),
         ({"versions": "[]"}, {}),
-        ({}, {"labels": np.array([0, 0, 2])}),
-        ({}, {"labels": np.array([0, 0, -2])}),
+        ({}, {"contents": CONTENTS[:2]}),
+        ({}, {"contents": CONTENTS.astype(np.int64)}),
+        ({}, {"stamps": STAMPS[:, :2]}),
+        ({}, {"stamps": STAMPS.astype(np.uint8)}),
         ({}, {"rows": np.array([4, 7, 6])}),
         ({}, {"rows": np.array([4, 6, 8])}),
         ({}, {"rows": np.array([4, 6])}),
@@ -226,4 +237,4 @@ def test_the_file_that_crashed_hdf5_is_refused(tmp_path):
     with pytest.raises(StaleCacheError, match="the contents do not match their digest, the file is damaged"):
         read_image_shard(tmp_path / "s.h5")
     resign(tmp_path / "s.h5", bytes(content))
-    assert read_image_shard(tmp_path / "s.h5").header == HEADER  # signed by a forger: HDF5's structures are not read
+    assert read_image_shard(tmp_path / "s.h5").header == WRITTEN  # signed by a forger: HDF5's structures are not read

@@ -41,10 +41,10 @@ def test_a_terminal_that_cannot_encode_gets_escapes(miniature, tmp_path):
     table.write_text("path,class\nbar/0.png,caf\u00e9\u001b[31m\nbar/1.png,a\n")
     command = ["manifest", "scan", "--domain", f"a={miniature.root / 'light'}:{table.name}", "-o", tmp_path / "x.toml"]
     done = unimos(*command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert (done.returncode, done.stdout, done.stderr) == (
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (
         0,
         f"{tmp_path / 'x.toml'}: 2 classes (a, caf\\xe9\\x1b[31m); images: a: 2\n",
-        f"  read it through, then: unimos-pipe extract --dataset {tmp_path / 'x.toml'} --all\n",
+        f"  read it through, then: unimos-pipe extract --dataset {tmp_path / 'x.toml'} --all",
     )
 
 

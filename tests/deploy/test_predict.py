@@ -107,4 +107,10 @@ def test_faults_are_said(cli, run, tmp_path):
     assert answer.code == 2 and f"Error: weights {wrong} do not load into tinyclip-r24-64" in answer.err
     (tmp_path / "bad.png").write_bytes(b"x")
     answer = cli("predict", "--run", run, "--images", tmp_path / "bad.png", *out)
-    assert answer.code == 1 and answer.err.endswith("Error: no image could be read\n")
+    assert (answer.code, answer.out, answer.err) == (
+        1,
+        "",
+        f"Error: no image could be read, {out[1]} is not written: {tmp_path / 'bad.png'} "
+        "(not an image of a known format)\n",
+    )
+    assert not out[1].exists()

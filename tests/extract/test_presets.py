@@ -88,8 +88,9 @@ def test_a_tokenizer_without_its_package_says_what_to_install(monkeypatch):
 
 def test_encoder_ls_needs_no_torch(tmp_path):
     code = (
-        "import sys\nfrom unimos_pipe.cli.main import main\nmain(['encoder', 'ls'], standalone_mode=False)\n"
-        "print([m for m in ('torch', 'open_clip') if m in sys.modules])"
+        "import atexit, sys\nfrom unimos_pipe.cli.main import main\n"
+        "atexit.register(lambda: print([m for m in ('torch', 'open_clip') if m in sys.modules]))\n"
+        "main(['encoder', 'ls'])"
     )
     places = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:1", "PYTHONPATH": os.pathsep.join(sys.path)}
     seen = subprocess.check_output(

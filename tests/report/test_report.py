@@ -101,7 +101,7 @@ def expected_row(sweep: Path, source: str, target: str) -> list[str]:
 
     def cell(values: list[float]) -> str:
         mean = f"{100 * statistics.mean(values):.1f}"
-        return mean if len(set(values)) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
+        return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
 
     last = [a["last"]["accuracy"] for a in found]
     zero = [a["zero_shot"]["accuracy"] for a in found]
@@ -112,7 +112,7 @@ def expected_row(sweep: Path, source: str, target: str) -> list[str]:
         f"{source} → {target}",
         cell(last),
         f"{sign}{abs(gain):.1f}",
-        cell(zero),
+        cell(zero[:1]),  # it has no seed
         cell([source_only]),
         cell([a["last"]["per_class_mean"] for a in found]),
         cell([a["oracle_best"]["accuracy"] for a in found]),

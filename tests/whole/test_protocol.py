@@ -87,7 +87,7 @@ def test_the_two_never_share_a_folder_or_a_table(cli, split, miniature, tmp_path
     assert titles[0] == "r: target accuracy in %, last epoch unless named otherwise, inductive"
     assert titles[1] == "r: target accuracy in %, last epoch unless named otherwise, transductive"
     labels = sorted(path.parent.parent.name for path in (tmp_path / "runs").rglob("result.json"))
-    assert labels == ["full", "full", "full,inductive", "full,inductive"]
+    assert labels == ["full,epochs=2", "full,epochs=2", "full,inductive,epochs=2", "full,inductive,epochs=2"]
 
 
 def test_splits_are_needed(cli, icons_cache):

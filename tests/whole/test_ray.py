@@ -10,7 +10,7 @@ import pytest
 
 from unimos_pipe.base.engine import RayOptions, ray_jobs
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.cache.layout import found_shards
+from unimos_pipe.cache.layout import shard_files
 from unimos_pipe.cache.shard import read_image_shard
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.prompts import clean_class_name
@@ -33,7 +33,7 @@ def two_machines():
 
 def features(cache: Path, domain: str) -> np.ndarray:
     folder = next(cache.glob(f"icons/*/{domain}"))
-    return np.concatenate([read_image_shard(path).image_features for _, _, path in found_shards(folder)])
+    return np.concatenate([read_image_shard(path).image_features for path in shard_files(folder)])
 
 
 def test_jobs_give_their_results_and_their_errors(two_machines):
@@ -74,7 +74,7 @@ def test_a_lost_machine_costs_its_shards_in_hand_and_nothing_else(shards, killed
     assert process.wait(600) == 0, process.stderr.read()
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())  # none was made twice
     assert cli(*args, tmp_path / "local").code == 0
-    assert len(found_shards(next((tmp_path / "ray").glob("icons/*/line")))) == shards
+    assert len(shard_files(next((tmp_path / "ray").glob("icons/*/line")))) == shards
     assert np.array_equal(features(tmp_path / "ray", "line"), features(tmp_path / "local", "line"))
 
 

@@ -13,7 +13,7 @@ import torch
 
 from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.cache.identity import encoder_id
-from unimos_pipe.cache.layout import found_shards
+from unimos_pipe.cache.layout import shard_files
 from unimos_pipe.cache.shard import read_image_shard
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.scan import scan
@@ -24,7 +24,7 @@ SHARDS = 24  # of one image each
 
 
 def stored(folder: Path) -> np.ndarray:
-    return np.concatenate([read_image_shard(path).image_features for _, _, path in found_shards(folder)])
+    return np.concatenate([read_image_shard(path).image_features for path in shard_files(folder)])
 
 
 def kill_at_random(command: list[str], cache: Path, rng: random.Random) -> int:
@@ -62,7 +62,8 @@ def soak(rounds: int, cli, miniature, tmp_path: Path, seed: int) -> list[int]:
         (runs / "config.json").write_text(json.dumps({"spec": {"dataset": "mini", "encoder_id": folder.name}}))
         assert cli(*prune).code == 0
         left = [path for path in cache.rglob("*") if path.is_file()]
-        assert {path.suffix for path in left} == {".h5"} and len(list((folder / "light").iterdir())) == SHARDS
+        assert {path.suffix for path in left} == {".h5", ".json"}
+        assert len(list((folder / "light").iterdir())) == SHARDS + 1
         assert cli("cache", "verify", "--cache", cache).code == 0
     return killed_at
 

@@ -73,7 +73,7 @@ def pair_baselines(pairs: dict[str, PairData], file: Path) -> dict[str, dict[str
         known = {}
     probes, oracles, found = {}, {}, {}
     for name, pair in pairs.items():
-        identity = fingerprint([pair.shard_digests, pair.held_out.metric, C, FOLDS])
+        identity = fingerprint([pair.shard_digests, pair.scored_labels, pair.held_out.metric, C, FOLDS])
         if known.get(name, {}).get("identity") == identity:
             found[name] = known[name]
             continue

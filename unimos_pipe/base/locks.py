@@ -7,13 +7,16 @@ import os
 import platform
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+with warnings.catch_warnings(action="ignore"):  # it tells the terminal where there is no fcntl
+    from filelock import FileLock, SoftFileLock, Timeout
 
 from unimos_pipe.base.errors import RunError, UserError
 
+NATIVE = not issubclass(FileLock, SoftFileLock)  # a soft lock's file would outlive a killed holder
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
@@ -28,7 +31,7 @@ def lock_beside(thing: Path) -> Path:
 def only_one(thing: Path, *, lock: Path | None = None, wait: bool = False) -> Iterator[bool]:
     """Hold the lock of what is about to be written. A killed holder's lock is free again at once.
 
-    Yields whether the lock is held: on a file system without locks the work goes on without one. Nothing can be torn
+    Yields whether the lock is held: where the system or file system has none the work goes on without. Nothing is torn
     then either, as every writer renames a file of its own over the target; two of them only do the work twice.
 
     Args:
@@ -39,6 +42,9 @@ def only_one(thing: Path, *, lock: Path | None = None, wait: bool = False) -> It
         UserError: another process holds the lock; says its host, process and command.
         RunError: the lock file cannot be written.
     """
+    if not NATIVE:
+        yield False
+        return
     thing = Path(os.path.abspath(thing))  # noqa: PTH100 - resolve() would follow links
     path = lock or lock_beside(thing)
     try:

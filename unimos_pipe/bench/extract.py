@@ -20,7 +20,7 @@ from unimos_pipe.base.errors import UserError
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.bench.usual_loop import PLAIN_BATCH, plain_loop
 from unimos_pipe.cache.feature_set import FeatureSet
-from unimos_pipe.cache.layout import found_shards
+from unimos_pipe.cache.layout import shard_files
 from unimos_pipe.cache.shard import read_image_shard
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.scan import find_root, scan
@@ -185,7 +185,7 @@ def extracted(encoder: ClipEncoder, manifest: Manifest, batch_size: int, workers
     """(n, D) float32 of the features stage one stores for a manifest, and its images per second."""
     with tempfile.TemporaryDirectory() as folder:
         report = extract_images(manifest, encoder, Path(folder), batch_size=batch_size, workers=workers)
-        parts = [read_image_shard(path).image_features for _, _, path in found_shards(Path(folder) / manifest.domain)]
+        parts = [read_image_shard(path).image_features for path in shard_files(Path(folder) / manifest.domain)]
     return torch.from_numpy(np.concatenate(parts)).float(), len(manifest) / report.seconds
 
 

@@ -9,8 +9,9 @@ from statistics import median
 
 import numpy as np
 
-from unimos_pipe.cache.layout import found_shards, shard_path
-from unimos_pipe.cache.shard import ImageHeader, write_image_shard
+from unimos_pipe.cache.index import DomainIndex, write_index
+from unimos_pipe.cache.layout import shard_files, shard_path
+from unimos_pipe.cache.shard import ImageHeader, read_header, write_image_shard
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.manifest import DatasetSpec, DomainSpec
 
@@ -32,7 +33,7 @@ def bench_store(rows: int = 120_000, dim: int = 512, rounds: int = 7) -> StoreTi
     """Measure a made-up domain of random unit-norm float16 features, in shards of 4,096 rows as stage one writes."""
     with tempfile.TemporaryDirectory() as folder:
         store = write_made_up_domain(Path(folder), rows, dim)
-        paths = [path for _, _, path in found_shards(store.folder / "made")]
+        paths = shard_files(store.folder / "made")
         plain, load = [], []
         for _ in range(rounds):
             plain.append(_seconds(lambda: [path.read_bytes() for path in paths]))
@@ -45,18 +46,23 @@ def write_made_up_domain(folder: Path, rows: int, dim: int, shard_size: int = 40
     spec = DatasetSpec("bench", ("a", "b"), {"made": DomainSpec(("made",), "made")})
     generator = np.random.default_rng(0)
     bounds = [(start, min(start + shard_size, rows)) for start in range(0, rows, shard_size)]
+    shards = []
     for index, (start, stop) in enumerate(bounds):
         features = generator.standard_normal((stop - start, dim), np.float32)
         features /= np.linalg.norm(features, axis=1, keepdims=True)
         numbers = np.arange(start, stop)
         header = ImageHeader(
-            "0" * 64, "made", "GELU", "none", "fp32", "0" * 64,
-            dataset="bench", domain="made", class_names=spec.classes,
-            row_start=start, row_stop=stop, row_total=rows, skipped=(), versions={},
+            "0" * 64, "made", "GELU", "none", "fp32",
+            dataset="bench", domain="made", row_start=start, row_stop=stop,
+            skipped=(), read_at=0, origin={}, versions={},
         )  # fmt: skip
         names = [f"{'ab'[row % 2]}/image_{row:06d}.jpg" for row in numbers]
-        target = shard_path(folder / "made", index, len(bounds))
-        write_image_shard(target, header, features, numbers % 2, names, numbers)
+        target = shard_path(folder / "made", index, "00000000")
+        blank = np.zeros((len(numbers), 16), np.uint8), np.zeros((len(numbers), 3))
+        write_image_shard(target, header, features, names, numbers, *blank)
+        shards.append((target.name, read_header(target).features_digest))
+    labels = np.arange(rows) % 2
+    write_index(folder / "made", DomainIndex("bench", "made", spec.classes, rows, tuple(shards), labels))
     return FeatureStore(spec, folder, "unimos-pipe bench store")
 
 

@@ -12,18 +12,22 @@ from unimos_pipe.base.config import fingerprint
 from unimos_pipe.base.errors import PipeError, StaleCacheError, UserError, listing
 from unimos_pipe.base.files import remove
 from unimos_pipe.base.locks import only_one
+from unimos_pipe.cache.contents import read_contents
 from unimos_pipe.cache.identity import EncoderIdentity
-from unimos_pipe.cache.layout import domain_locks, found_shards, prune_lock
+from unimos_pipe.cache.index import read_index
+from unimos_pipe.cache.layout import domain_locks, index_path, prune_lock, shard_files
 from unimos_pipe.cache.shard import (
     ImageShard,
+    OtherSchemaError,
     differing_field,
     read_header,
     read_image_shard,
     read_text_shard,
     wrong_norms,
 )
+from unimos_pipe.data.manifest import Manifest
 
-ENCODER_FOLDER = re.compile(r".+_(fp32|fp16|bf16)-([0-9a-f]{8})")
+ENCODER_FOLDER = re.compile(r".+_(fp32|fp16|bf16|imported)-([0-9a-f]{8})")
 
 
 @dataclass(frozen=True)
@@ -58,33 +62,49 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _entry(folder: Path) -> Entry:
-    paths = _shard_files(folder)
+    paths, state = _shard_files(folder), "complete"
     kind = "text" if folder.name == "text" else "image"
-    rows, state = 0, "complete"
     headers = []
     for path in paths:
         try:
             headers.append(read_header(path, kind))
+        except OtherSchemaError:
+            state = "of another version"
         except PipeError:
             state = "damaged"
     if kind == "text":
         rows = sum(len(header.class_names) for header in headers)
     else:
         rows = sum(header.row_stop - header.row_start - len(header.skipped) for header in headers)
-        counts = {count for _, count, _ in found_shards(folder)}
-        if len(counts) > 1:
-            state = "shards of several sets"
-        elif state == "complete" and len(paths) != max(counts, default=-1):
-            state = f"{len(paths)} of {max(counts, default=0)} shards"
+        state = _index_state(folder) if state == "complete" else state
     encoder = folder.parent
     size = sum(path.stat().st_size for path in paths)
     return Entry(folder, encoder.parent.name, encoder.name, folder.name, len(paths), rows, size, state)
 
 
+def _index_state(folder: Path) -> str:
+    """What an image folder's index says of its shards, at first sight."""
+    try:
+        index = read_index(folder)
+    except PipeError:
+        return "damaged"
+    if index is None:
+        return "not finished"
+    here = sum((folder / name).is_file() for name, _ in index.shards)
+    return "complete" if here == len(index.shards) else f"{here} of {len(index.shards)} shards"
+
+
 def _shard_files(folder: Path) -> list[Path]:
+    """A text folder's shards; an image folder's that its index names, or all where there is no index to trust."""
     if folder.name == "text":
         return sorted(folder.glob("*.h5"))
-    return [path for _, _, path in found_shards(folder)]
+    try:
+        index = read_index(folder)
+    except PipeError:
+        index = None
+    if index is None:
+        return shard_files(folder)
+    return [path for name, _ in index.shards if (path := folder / name).is_file()]
 
 
 def faults(entry: Entry) -> Iterator[str]:
@@ -122,29 +142,44 @@ def _misplaced(path: Path, header, entry: Entry) -> Iterator[str]:
 
 
 def _misfits(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> Iterator[str]:
-    """Where a domain's shards do not continue each other, or their paths could not come from one manifest."""
-    row, seen = 0, set()
+    """Where a domain's shards do not continue each other, or do not fit its index, or paths stand where none may."""
+    row, stored, seen = 0, 0, set()
     for path, shard in shards:
         header = shard.header
-        if difference := differing_field(header.identity(), shards[0][1].header.identity()):
+        if difference := differing_field(header.encoder(), shards[0][1].header.encoder()):
             name, found, wanted = difference
             yield f"{path}: {name} differs from the first shard's: {wanted} there, {found} here"
         if header.row_start != row:
             yield f"{path} starts at row {header.row_start}, expected {row}"
-        row = header.row_stop
+        row, stored = header.row_stop, stored + len(shard.paths)
         if unsafe := [name for name in shard.paths if not is_inside(name)]:
             yield f"{path}: paths that leave the data root: {listing(unsafe, 3)}"
         if repeated := [name for name in shard.paths if name in seen]:
             yield f"{path}: paths that stand in an earlier shard too: {listing(repeated, 3)}"
         seen.update(shard.paths)
-    if shards and row != shards[-1][1].header.row_total:
-        yield f"{folder}: the last row is {row}, expected {shards[-1][1].header.row_total}"
+    try:
+        index = read_index(folder)
+    except PipeError as error:
+        yield str(error)
+        return
+    if index is None or not shards:
+        return
+    digests = dict(index.shards)
+    for path, shard in shards:
+        if shard.header.features_digest != digests[path.name]:
+            yield f"{path} holds other features than {index_path(folder).name} says"
+    for what, found, wanted in (("last row", row, index.row_total), ("number of labels", len(index.labels), stored)):
+        if found != wanted:
+            yield f"{folder}: the {what} is {found}, expected {wanted}"
 
 
 def is_inside(name: str) -> bool:
     """Whether a relative POSIX path stays below the folder it is relative to."""
     path = PurePosixPath(name)
     return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
+
+
+FORMER = "no longer part of its domain"
 
 
 @dataclass(frozen=True)
@@ -176,6 +211,9 @@ def waste(cache: Path, needed: Collection[tuple[str, str]]) -> list[Waste]:
                 except StaleCacheError:
                     found.append(Waste(path, path.stat().st_size, "damaged; extract makes it again"))
                     good.add(path)
+            left = sorted(set(shard_files(part)) - good) if part.name != "text" else []
+            found += [Waste(path, path.stat().st_size, FORMER) for path in left]
+            good.update(left)
             strays = [path for path in sorted(part.iterdir()) if path.is_file() and path not in good]
             found += [Waste(path, path.stat().st_size, "left by a killed writer") for path in strays if _is_ours(path)]
     strays = [*cache.glob(".write-*"), *cache.glob(".unimos-*"), *(cache / "embedded").glob(".unimos-*")]
@@ -205,6 +243,8 @@ def clear(cache: Path, item: Waste) -> bool:
                     held.enter_context(only_one(encoder, lock=lock))
         except UserError:
             return False
+        if item.why == FORMER and item.path in _shard_files(item.path.parent):
+            return False  # a growth has finished since it was listed
         remove(item.path)
     return True
 
@@ -213,6 +253,22 @@ def _size(folder: Path) -> int:
     if not folder.is_dir():
         return folder.lstat().st_size
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def whole_shards(entry: Entry) -> list[ImageShard]:
+    """A domain's shards in order. Raises StaleCacheError for a damaged one."""
+    return [read_image_shard(path) for path in _shard_files(entry.folder)]
+
+
+def changed_images(shards: Sequence[ImageShard], manifest: Manifest) -> str | None:
+    """The first image of a manifest that a domain's shards do not hold as it is now, and what of it; or None."""
+    held = {name: row.tobytes() for shard in shards for name, row in zip(shard.paths, shard.contents, strict=True)}
+    held |= {name: bytes.fromhex(content) for shard in shards for name, _, content in shard.header.skipped}
+    now = read_contents(manifest.root, manifest.paths, {})
+    for name, row in zip(manifest.paths, now.digests, strict=True):
+        if held.pop(name, None) != row.tobytes():
+            return f"{name} is new or has changed"
+    return f"{next(iter(held))} is gone" if held else None
 
 
 def deep_faults(

@@ -8,20 +8,13 @@ from unimos_pipe.base.config import EncoderSpec, fingerprint
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """Everything about an encoder that shapes its features."""
+    """Everything about an encoder that shapes its features; with an image's content it is all that they depend on."""
 
     weights_sha256: str
     model: str
     activation: str
     preprocessing: str
     precision: str
-
-
-@dataclass(frozen=True)
-class ImageIdentity(EncoderIdentity):
-    """What image features depend on: the encoder and the manifest's rows."""
-
-    manifest_digest: str
 
 
 @dataclass(frozen=True)

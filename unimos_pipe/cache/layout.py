@@ -1,4 +1,6 @@
-"""Where the cache keeps what: ``<cache>/<dataset>/<encoder-id>/<domain>/shard-00000-of-00003.h5`` and ``.../text/``."""
+"""Where the cache keeps what: ``<cache>/<dataset>/<encoder-id>/<domain>/`` holds ``shard-*.h5`` (features) and
+``domain.json`` (labels, and which shards count); ``<cache>/<dataset>/<encoder-id>/text/`` the prompts' features.
+"""
 
 import glob
 import os
@@ -12,17 +14,26 @@ from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.identity import TextIdentity, readable_name, slug
 
-SHARD_NAME = re.compile(r"shard-(\d{5,})-of-(\d{5,})\.h5")
-
 
 def default_cache() -> Path:
     """``$UNIMOS_CACHE``, else the user's cache folder."""
     return Path(os.environ.get("UNIMOS_CACHE") or platformdirs.user_cache_dir("unimos-pipe"))
 
 
-def shard_path(folder: Path, index: int, count: int) -> Path:
-    """The file of shard ``index`` of ``count`` in a domain's folder."""
-    return folder / f"shard-{index:05d}-of-{count:05d}.h5"
+def shard_path(folder: Path, index: int, batch: str) -> Path:
+    """The file of shard ``index`` in a domain's folder. ``batch`` is a word of the extraction that makes it: a shard
+    never takes the name of one that is in use."""
+    return folder / f"shard-{index:05d}-{batch}.h5"
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """Every shard file in a domain's folder, by name, whether or not the domain's index names it."""
+    return sorted(folder.glob("shard-*.h5"))
+
+
+def index_path(folder: Path) -> Path:
+    """The file that says which shards a domain consists of, and its labels."""
+    return folder / "domain.json"
 
 
 def domain_lock(folder: Path) -> Path:
@@ -47,12 +58,6 @@ def pass_prune(encoder_folder: Path) -> None:
         pass
 
 
-def found_shards(folder: Path) -> list[tuple[int, int, Path]]:
-    """(index, count, path) of every shard file in a domain's folder, in order."""
-    matches = ((SHARD_NAME.fullmatch(path.name), path) for path in folder.glob("shard-*.h5"))
-    return sorted((int(match[1]), int(match[2]), path) for match, path in matches if match)
-
-
 def text_path(encoder_folder: Path, word: str, identity: TextIdentity) -> Path:
     """The text shard of a domain word: readable, and unique to class names and prompts as written."""
     key = fingerprint([identity.class_names, identity.prompts])[:12]
@@ -61,7 +66,7 @@ def text_path(encoder_folder: Path, word: str, identity: TextIdentity) -> Path:
 
 def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:
     """A data set's folders for encoders of the spec's readable name, whatever their precision and fingerprint."""
-    pattern = re.compile(re.escape(readable_name(spec)) + r"_(fp32|fp16|bf16)-[0-9a-f]{8}")
+    pattern = re.compile(re.escape(readable_name(spec)) + r"_(fp32|fp16|bf16|imported)-[0-9a-f]{8}")
     return sorted(path for path in (cache / dataset).glob("*") if pattern.fullmatch(path.name))
 
 

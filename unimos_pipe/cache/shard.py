@@ -1,8 +1,9 @@
 """One HDF5 file of the cache: written whole or not at all, read only if its digest holds.
 
-An image shard holds ``image_features`` (n, D) float16, ``labels`` (n,) int64 (-1 = none), ``paths`` (n,) UTF-8 and
-``rows`` (n,) int64, the position in the manifest. A text shard holds ``text_features`` (K, D) float32 in class order.
-Everything that shaped the contents is in the attributes.
+An image shard holds ``image_features`` (n, D) float16, ``paths`` (n,) UTF-8, ``rows`` (n,) int64, the position in the
+manifest, ``contents`` (n, 16) uint8, the xxh3_128 of each image file's bytes, and ``stamps`` (n, 3) int64, its size,
+mtime and ctime in nanoseconds. Labels are not here (:mod:`unimos_pipe.cache.index`). A text shard holds
+``text_features`` (K, D) float32 in class order. Everything that shaped the contents is in the attributes.
 
 Behind the HDF5 data stand an index (JSON: the attributes, and each array's type, shape and offset), its length, and an
 xxh3 digest of all bytes before it. Any HDF5 tool opens the file. We read it by the index once the digest holds, so that
@@ -13,7 +14,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -23,30 +24,30 @@ import xxhash
 
 from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
 from unimos_pipe.base.files import replacing
-from unimos_pipe.cache.identity import ImageIdentity, TextIdentity
-from unimos_pipe.data.manifest import NO_LABEL
+from unimos_pipe.cache.identity import EncoderIdentity, TextIdentity
 
-SCHEMA = 2
+SCHEMA = 3
 NORM_SLACK = 1e-2  # float16 keeps the norm of a unit vector within 1e-3
-DATASETS = {"image": ("image_features", "labels", "paths", "rows"), "text": ("text_features",)}
+DATASETS = {"image": ("image_features", "paths", "rows", "contents", "stamps"), "text": ("text_features",)}
 
 
 @dataclass(frozen=True)
-class ImageHeader(ImageIdentity):
+class ImageHeader(EncoderIdentity):
     """Attributes of an image shard: identity, place in the domain, and what was left out."""
 
     dataset: str
     domain: str
-    class_names: tuple[str, ...]
     row_start: int
     row_stop: int
-    row_total: int
-    skipped: tuple[tuple[str, str], ...]  # (path, reason) of rows left out by --on-error skip
+    skipped: tuple[tuple[str, str, str], ...]  # (path, reason, content) of rows left out by --on-error skip
+    read_at: int  # when the images were looked at, in nanoseconds
+    origin: dict  # of features made elsewhere: their files and what was said about them
     versions: dict
+    features_digest: str = ""  # of image_features alone; the writer fills it in
 
-    def identity(self) -> ImageIdentity:
-        """The part that must match for the features to be reused."""
-        return ImageIdentity(*(getattr(self, entry.name) for entry in fields(ImageIdentity)))
+    def encoder(self) -> EncoderIdentity:
+        """The encoder that made the features."""
+        return EncoderIdentity(*(getattr(self, entry.name) for entry in fields(EncoderIdentity)))
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class TextHeader(TextIdentity):
     versions: dict
 
 
+class OtherSchemaError(StaleCacheError):
+    """A shard as another version of this tool writes it, or of another kind."""
+
+
 HEADERS = {"image": ImageHeader, "text": TextHeader}
 
 
@@ -68,10 +73,10 @@ class ImageShard:
 
     header: ImageHeader
     image_features: np.ndarray  # (n, D) float16, unit norm
-    labels: np.ndarray  # (n,) int64
     paths: tuple[str, ...]
     rows: np.ndarray  # (n,) int64
-    digest: str
+    contents: np.ndarray  # (n, 16) uint8
+    stamps: np.ndarray  # (n, 3) int64
 
 
 @dataclass(frozen=True)
@@ -84,18 +89,24 @@ class TextShard:
 
 
 def write_image_shard(
-    path: Path, header: ImageHeader, features: np.ndarray, labels: np.ndarray, paths: list[str], rows: np.ndarray
+    path: Path,
+    header: ImageHeader,
+    features: np.ndarray,
+    paths: list[str],
+    rows: np.ndarray,
+    contents: np.ndarray,
+    stamps: np.ndarray,
 ) -> None:
     """Write an image shard atomically.
 
     Args:
         features: (n, D) unit-norm features, stored as float16.
-        labels, rows: (n,) integers.
         paths: n POSIX paths.
+        rows, contents, stamps: (n,) integers, (n, 16) uint8 and (n, 3) integers, as :class:`ImageShard` has them.
     Raises:
         RunError: features that are not finite or not of unit norm, or a full disk.
     """
-    features = features.astype(np.float16)
+    features = np.ascontiguousarray(features, np.float16)
     if wrong_norms(features):
         norms = np.linalg.norm(features.astype(np.float32), axis=1)
         row = int(np.argmax(~(np.abs(norms - 1) < NORM_SLACK)))
@@ -105,16 +116,16 @@ def write_image_shard(
             got=norms[row],
             todo="Check the weights, or try --precision fp32",
         )
-    encoded = np.array([name.encode() for name in paths] or [b""])[: len(paths)]
     _write(
         path,
         "image",
-        header,
+        replace(header, features_digest=xxhash.xxh3_128(features).hexdigest()),
         {
             "image_features": features,
-            "labels": np.asarray(labels, np.int64),
-            "paths": encoded,
+            "paths": np.array([name.encode() for name in paths] or [b""])[: len(paths)],
             "rows": np.asarray(rows, np.int64),
+            "contents": np.ascontiguousarray(contents, np.uint8),
+            "stamps": np.ascontiguousarray(stamps, np.int64),
         },
     )
 
@@ -160,18 +171,20 @@ def read_image_shard(path: Path) -> ImageShard:
         StaleCacheError: not a whole shard of this schema, contents that its digest does not cover, or rows that do
             not fit each other or the header.
     """
-    header, arrays, digest = _read(path, "image")
-    features, labels, paths, rows = (arrays[name] for name in DATASETS["image"])
+    header, arrays, _ = _read(path, "image")
+    features, paths, rows, contents, stamps = (arrays[name] for name in DATASETS["image"])
     fits = (
         features.dtype == np.float16
         and features.ndim == 2
-        and labels.dtype == rows.dtype == np.int64
+        and rows.dtype == stamps.dtype == np.int64
+        and contents.dtype == np.uint8
         and paths.dtype.kind == "S"
-        and labels.shape == rows.shape == paths.shape == features.shape[:1]
+        and rows.shape == paths.shape == features.shape[:1]
+        and contents.shape == (len(rows), DIGEST)
+        and stamps.shape == (len(rows), 3)
         and len(rows) == header.row_stop - header.row_start - len(header.skipped) > 0
         and bool(np.all(np.diff(rows) > 0))
-        and header.row_start <= rows[0] <= rows[-1] < header.row_stop <= header.row_total
-        and bool(np.all((labels >= NO_LABEL) & (labels < len(header.class_names))))
+        and header.row_start <= rows[0] <= rows[-1] < header.row_stop
     )
     if not fits:
         raise StaleCacheError(f"{path}: its rows do not fit each other or its header", todo=_REBUILD)
@@ -179,7 +192,7 @@ def read_image_shard(path: Path) -> ImageShard:
         names = tuple(name.decode() for name in paths.tolist())
     except UnicodeDecodeError:
         raise StaleCacheError(f"{path}: paths that are not UTF-8", todo=_REBUILD) from None
-    return ImageShard(header, features, labels, names, rows, digest)
+    return ImageShard(header, features, names, rows, contents, stamps)
 
 
 def read_text_shard(path: Path) -> TextShard:
@@ -241,6 +254,7 @@ def _read(path: Path, kind: str):
 
 FOOTER, DIGEST = 24, 16  # bytes of the index's length and the digest, of the digest alone
 _REBUILD = "Delete it and run extract again"
+_RENEW = "Make these features again: unimos-pipe extract --force"
 
 
 def _header(path: Path, index: Mapping, kind: str):
@@ -248,7 +262,7 @@ def _header(path: Path, index: Mapping, kind: str):
     attributes = index["attributes"]
     if (attributes["schema"], attributes["kind"]) != (SCHEMA, kind):
         got = f"schema {attributes['schema']}, kind {attributes['kind']}"
-        raise StaleCacheError(f"{path}", expected=f"schema {SCHEMA}, kind {kind}", got=got, todo=_REBUILD)
+        raise OtherSchemaError(f"{path}", expected=f"schema {SCHEMA}, kind {kind}", got=got, todo=_RENEW)
     header_class = HEADERS[kind]
     values = {entry.name: _tuples(json.loads(attributes[entry.name])) for entry in fields(header_class)}
     if wrong := [entry.name for entry in fields(header_class) if not _is_a(values[entry.name], entry.type)]:
@@ -272,7 +286,7 @@ def _array(content: bytes, kind: str, shape: list[int], offset: int) -> np.ndarr
     """An array of a shard's bytes, without a copy. Raises ValueError for one that does not lie within them."""
     dtype = np.dtype(kind)
     count = math.prod(shape)
-    if dtype.kind not in "fiS" or offset < 0 or min(shape, default=0) < 0:
+    if dtype.kind not in "fiuS" or offset < 0 or min(shape, default=0) < 0:
         raise ValueError(f"no array of a shard: {kind} {shape} at {offset}")
     return np.frombuffer(content, dtype, count, offset).reshape(shape) if count else np.empty(shape, dtype)
 

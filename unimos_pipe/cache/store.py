@@ -8,8 +8,16 @@ import numpy as np
 
 from unimos_pipe.base.errors import StaleCacheError, UserError, listing
 from unimos_pipe.cache.identity import EncoderIdentity, TextIdentity
-from unimos_pipe.cache.layout import found_shards, text_path
-from unimos_pipe.cache.shard import ImageHeader, ImageShard, differing_field, read_image_shard, read_text_shard
+from unimos_pipe.cache.index import DomainIndex, read_index
+from unimos_pipe.cache.layout import index_path, shard_files, text_path
+from unimos_pipe.cache.shard import (
+    ImageShard,
+    OtherSchemaError,
+    differing_field,
+    read_header,
+    read_image_shard,
+    read_text_shard,
+)
 from unimos_pipe.data.manifest import DatasetSpec
 from unimos_pipe.data.prompts import write_prompts
 
@@ -23,7 +31,16 @@ class DomainFeatures:
     labels: np.ndarray
     paths: tuple[str, ...]
     encoder: EncoderIdentity
-    digests: tuple[tuple[str, tuple[str, ...]], ...]  # of each part's shards
+    digests: tuple[tuple[str, tuple[str, ...]], ...]  # of the features in each part's shards
+    label_digests: tuple[tuple[str, str], ...]  # of each part's labels and class names
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A domain without splits, or one split, as loaded."""
+
+    index: DomainIndex
+    shards: list[ImageShard]
 
 
 class FeatureStore:
@@ -40,79 +57,103 @@ class FeatureStore:
             parts: the domain's name, or one or both of its splits, ``clipart.train`` and ``clipart.test``.
         Raises:
             UserError: unknown domain, or missing shards (names the extract command).
-            StaleCacheError: damaged shards, shards that do not belong together, or another class list.
+            StaleCacheError: damaged shards, shards that do not belong together, another class list, or features as
+                another version of this tool wrote them.
         """
-        shards = {part: self._part(part) for part in parts}
-        every = [shard for group in shards.values() for shard in group]
+        loaded = {part: self._part(part) for part in parts}
+        every = [shard for part in loaded.values() for shard in part.shards]
         name = parts[0].partition(".")[0]
         for shard in every:
-            if difference := differing_field(_encoder_part(shard.header), _encoder_part(every[0].header)):
-                field, got, wanted = difference
-                raise StaleCacheError(
-                    f"the splits of {name} were encoded differently: {field}",
-                    expected=_brief(wanted, got),
-                    got=_brief(got, wanted),
-                    todo=f"Run: {self.extract} --domain {name} --force",
-                )
+            if difference := differing_field(shard.header.encoder(), every[0].header.encoder()):
+                raise _stale(f"the splits of {name} were encoded differently", difference, self._renew(name))
         return DomainFeatures(
             name,
             np.concatenate([shard.image_features for shard in every]),
-            np.concatenate([shard.labels for shard in every]),
+            np.concatenate([part.index.labels for part in loaded.values()]),
             tuple(path for shard in every for path in shard.paths),
-            _encoder_part(every[0].header),
-            tuple((part, tuple(shard.digest for shard in group)) for part, group in shards.items()),
+            every[0].header.encoder(),
+            tuple((name, tuple(digest for _, digest in part.index.shards)) for name, part in loaded.items()),
+            tuple((name, part.index.labels_digest()) for name, part in loaded.items()),
         )
 
-    def _part(self, name: str) -> list[ImageShard]:
-        """The verified shards of a domain without splits, or of one split."""
-        command = f"{self.extract} --domain {self.spec.domain_of(name)}"
-        found = found_shards(self.folder / name)
-        counts = {count for _, count, _ in found}
-        if not found or (len(counts) == 1 and len(found) < max(counts)):
-            have = f"{len(found)} of {max(counts, default=0)}" if found else "none"
-            raise UserError(
-                f"shards of {self.spec.name}/{name} are missing in {self.folder / name}",
-                expected="all of them",
-                got=have,
-                todo=f"Run: {command}",
-            )
-        if len(counts) > 1:
-            raise StaleCacheError(
-                f"{self.folder / name} holds shards of several sets",
-                expected="one count",
-                got=listing(sorted(counts)),
-                todo=f"Run: {command} --force",
-            )
-        with ThreadPoolExecutor(4) as pool:  # one shard's digest is computed while the next is read
-            shards = list(pool.map(read_image_shard, [path for _, _, path in found]))
-        self._check_fit(name, shards, command)
-        return shards
+    def _renew(self, name: str, force: bool = True) -> str:
+        """The way out, for messages: the command that makes a part again."""
+        return f"Run: {self.extract} --domain {name.partition('.')[0]}" + (" --force" if force else "")
 
-    def _check_fit(self, name: str, shards: list[ImageShard], command: str) -> None:
-        first, row = shards[0].header, 0
-        for shard in shards:
+    def _part(self, name: str) -> _Part:
+        """The verified shards of a domain without splits, or of one split."""
+        self.spec.domain_of(name)
+        folder = self.folder / name
+        index = self._index(name)
+        while True:
+            paths = [folder / file for file, _ in index.shards]
+            try:
+                with ThreadPoolExecutor(4) as pool:  # one shard's digest is computed while the next is read
+                    shards = list(pool.map(read_image_shard, paths))
+                break
+            except StaleCacheError:
+                gone = [path.name for path in paths if not path.is_file()]
+                now = self._index(name)
+                if now.shards == index.shards:
+                    if not gone:
+                        raise
+                    raise UserError(
+                        f"shards of {self.spec.name}/{name} are missing in {folder}",
+                        expected=f"all {len(paths)} that {index_path(folder).name} names",
+                        got=f"no {listing(gone, 3)}",
+                        todo=self._renew(name, force=False),
+                    ) from None
+            index = now  # an extraction has just finished, and removed what it replaced
+        self._check_fit(name, index, shards)
+        return _Part(index, shards)
+
+    def _index(self, name: str) -> DomainIndex:
+        """A part's index. Raises UserError where there is none, or StaleCacheError."""
+        folder = self.folder / name
+        index = read_index(folder)
+        if index is not None:
+            return index
+        files = shard_files(folder)
+        if files:
+            try:
+                read_header(files[0])
+            except OtherSchemaError as error:
+                raise StaleCacheError(str(error).partition(". ")[0], todo=self._renew(name)) from None
+        raise UserError(
+            f"shards of {self.spec.name}/{name} are missing in {folder}",
+            expected="all of them",
+            got=f"{len(files)} of a domain that is not finished" if files else "none",
+            todo=self._renew(name, force=False),
+        )
+
+    def _check_fit(self, name: str, index: DomainIndex, shards: list[ImageShard]) -> None:
+        """Whether index, shards and spec belong together. Raises StaleCacheError with the first difference."""
+        row, first = 0, shards[0].header
+        place = f"stale labels in {index_path(self.folder / name)}"
+        for field, got, wanted in (
+            ("dataset", index.dataset, self.spec.name),
+            ("domain", index.domain, name),
+            ("class_names", index.class_names, self.spec.classes),
+            ("labels", len(index.labels), sum(len(shard.paths) for shard in shards)),
+        ):
+            if got != wanted:
+                raise _stale(place, (field, got, wanted), self._renew(name, force=False))
+        for (file, digest), shard in zip(index.shards, shards, strict=True):
             header = shard.header
             checks = [
                 ("dataset", header.dataset, self.spec.name),
                 ("domain", header.domain, name),
-                ("class_names", header.class_names, self.spec.classes),
                 ("row_start", header.row_start, row),
+                differing_field(header.encoder(), first.encoder()) or ("", None, None),
+                ("features_digest", header.features_digest, digest),
             ]
-            if difference := differing_field(header.identity(), first.identity()):
-                checks.append(difference)
             for field, got, wanted in checks:
                 if got != wanted:
-                    raise StaleCacheError(
-                        f"stale shard in {self.folder / name}: {field}",
-                        expected=_brief(wanted, got),
-                        got=_brief(got, wanted),
-                        todo=f"Run: {command} --force",
-                    )
+                    place = f"stale shard {self.folder / name / file}"
+                    raise _stale(place, (field, got, wanted), self._renew(name))
             row = header.row_stop
-        if row != first.row_total:
-            raise StaleCacheError(
-                f"shards of {name}", expected=f"{first.row_total} rows", got=row, todo=f"Run: {command} --force"
-            )
+        if row != index.row_total:
+            raise _stale(f"stale shards in {self.folder / name}", ("rows", row, index.row_total), self._renew(name))
 
     def text(self, domain: str, templates: tuple[str, ...], encoder: EncoderIdentity) -> tuple[np.ndarray, str]:
         """The (K, D) float32 prompt features of a domain's word, and the shard's digest.
@@ -133,23 +174,19 @@ class FeatureStore:
             )
         shard = read_text_shard(path)
         if difference := differing_field(shard.header, identity):
-            field, got, wanted = difference
-            raise StaleCacheError(
-                f"stale prompts {path}: {field}",
-                expected=_brief(wanted, got),
-                got=_brief(got, wanted),
-                todo=f"Run: {self.extract} --domain {domain} --force",
-            )
+            raise _stale(f"stale prompts {path}", difference, self._renew(domain))
         return shard.text_features, shard.digest
 
 
-def _encoder_part(header: ImageHeader) -> EncoderIdentity:
-    return EncoderIdentity(*(getattr(header, entry.name) for entry in fields(EncoderIdentity)))
-
-
-def _brief(value: object, other: object) -> str:
-    """A value for a message; of two long lists, only what one has and the other has not."""
-    if isinstance(value, tuple) and isinstance(other, tuple) and len(value) + len(other) > 8:
-        only = [item for item in value if item not in other]
-        return f"{len(value)} entries, of them only here {listing(only, 4)}" if only else f"{len(value)} entries"
-    return repr(value)
+def _stale(what: str, difference: tuple[str, object, object], todo: str) -> StaleCacheError:
+    """The error for a (field, found, wanted) that differ; of two lists it names the first entries that do."""
+    field, got, wanted = difference
+    if isinstance(got, tuple) and isinstance(wanted, tuple):
+        place = next((at for at, pair in enumerate(zip(got, wanted, strict=False)) if pair[0] != pair[1]), None)
+        if place is None:
+            place = min(len(got), len(wanted))
+        field = f"{field}, number {place + 1}"
+        got, wanted = (repr(values[place]) if place < len(values) else "none" for values in (got, wanted))
+    else:
+        got, wanted = repr(got), repr(wanted)
+    return StaleCacheError(f"{what}: {field}", expected=wanted, got=got, todo=todo)

@@ -51,7 +51,7 @@ training_options = grouped(
     protocol_option,
     click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random."),
     click.option(
-        "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs with seeds from --seed on."
+        "--seeds", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Runs with seeds from --seed on."
     ),
 )
 

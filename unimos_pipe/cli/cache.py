@@ -8,7 +8,6 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import PipeError, UserError, listing
-from unimos_pipe.cache.care import clear
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.options import cache_option, device_option, encoder_spec, folder_option, trust_option
 
@@ -96,10 +95,8 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
     from dataclasses import replace
 
     from unimos_pipe.base.device import pick_device
-    from unimos_pipe.cache.care import ENCODER_FOLDER, deep_faults, is_inside
+    from unimos_pipe.cache.care import ENCODER_FOLDER, changed_images, deep_faults, is_inside, whole_shards
     from unimos_pipe.cache.identity import encoder_id
-    from unimos_pipe.cache.layout import found_shards
-    from unimos_pipe.cache.shard import read_image_shard
     from unimos_pipe.data.scan import find_root, scan
     from unimos_pipe.extract.encoder import ClipEncoder, readable_sample
 
@@ -115,12 +112,12 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
             output.note(f"{entry.folder}: made with other weights or settings, not encoded again")
             continue
         try:
-            shards = [read_image_shard(path) for _, _, path in found_shards(entry.folder)]
+            shards = whole_shards(entry)
         except PipeError:
             continue  # told already
         manifest = scan(spec, entry.domain, root)
-        if shards and shards[0].header.manifest_digest != manifest.digest():
-            problems.append(f"{entry.folder}: the images in {manifest.root} are not those that were encoded")
+        if shards and (change := changed_images(shards, manifest)):
+            problems.append(f"{entry.folder}: the images in {manifest.root} are not those that were encoded: {change}")
             continue
         places = [(index, row) for index, shard in enumerate(shards) for row in range(len(shard.paths))]
         places = places[:: max(1, len(places) // images)][:images]
@@ -162,7 +159,7 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     if not yes and not click.confirm(f"Remove these {len(found)}, {total}?", err=True):
         output.result("nothing removed")
         return
-    busy = [item.path for item in found if not clear(folder, item)]
+    busy = unimos_pipe.prune_cache(found, folder)
     if busy:
         output.warn(f"in use by another process and left alone: {listing(busy)}")
     output.result(f"{len(found) - len(busy)} removed")

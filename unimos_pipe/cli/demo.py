@@ -11,7 +11,9 @@ from unimos_pipe.cli.options import cache_option, device_option, runs_option
 
 
 @click.command()
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs per pair, seeds 0, 1, ...")
+@click.option(
+    "--seeds", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Runs per pair, seeds 0, 1, ..."
+)
 @cache_option
 @device_option
 @runs_option

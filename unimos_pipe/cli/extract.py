@@ -68,7 +68,8 @@ def extract(
       unimos-pipe extract --domain art --data-root ~/OfficeHome
       unimos-pipe extract --dataset icons --all
 
-    Finished shards are verified and kept, so an interrupted command goes on where it was.
+    Images whose contents are known keep their features, wherever they lie and whatever their class is called; only
+    new ones are encoded. An interrupted command goes on where it was.
     """
     if bool(domains) == every:
         raise UserError(f"say which domains: --domain NAME (known: {', '.join(features.dataset.domains)}) or --all")

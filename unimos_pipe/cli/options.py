@@ -224,7 +224,7 @@ batch_size_option = click.option(
     help="Images per encoder call; auto measures what the device is fastest with.",
 )
 workers_option = click.option(
-    "--workers", type=click.IntRange(0), help="Processes that decode images. Default: 2, on a GPU one per core."
+    "--workers", type=click.IntRange(0, 1024), help="Processes that decode images. Default: 2, on a GPU one per core."
 )
 
 
@@ -255,7 +255,7 @@ recipe_options = grouped(
     cache_option,
     click.option("--pretrained", metavar="TAG|FILE", help="Weights of the encoder, instead of the preset's."),
     trust_option,
-    click.option("--seeds", type=click.IntRange(1), help="Seeds per pair, instead of the recipe's."),
+    click.option("--seeds", type=click.IntRange(1, 10_000), help="Seeds per pair, instead of the recipe's."),
     protocol_option,
 )
 dry_run_option = click.option(

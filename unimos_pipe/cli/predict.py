@@ -6,7 +6,7 @@ import click
 
 import unimos_pipe
 from unimos_pipe.base.console import Output
-from unimos_pipe.base.errors import RunError, UserError
+from unimos_pipe.base.errors import UserError
 from unimos_pipe.cli.options import device_option, folder_option, grouped, trust_option
 
 
@@ -36,7 +36,7 @@ answer_options = grouped(
         "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images per encoder call."
     ),
     click.option(
-        "--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that decode images."
+        "--workers", type=click.IntRange(0, 1024), default=2, show_default=True, help="Processes that decode images."
     ),
 )
 
@@ -102,5 +102,3 @@ def predict(
         output.warn(f"cannot read {name}: {reason}")
     unreadable = len(found.unreadable)
     output.result(f"{out}: {found.rows - unreadable} of {found.rows} images classified")
-    if unreadable == found.rows:
-        raise RunError("no image could be read")

@@ -37,7 +37,7 @@ def _reading(strict_counts: bool, workers: int) -> "unimos_pipe.ReadOptions":
     _reading,
     strict_counts_option,
     click.option(
-        "--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that decode images."
+        "--workers", type=click.IntRange(0, 1024), default=2, show_default=True, help="Processes that decode images."
     ),
 )
 @device_option

@@ -3,8 +3,6 @@
 How rows are found on disk is :mod:`unimos_pipe.data.scan`'s business; nothing here touches an image.
 """
 
-import hashlib
-import json
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -124,12 +122,6 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.paths)
-
-    def digest(self) -> str:
-        """sha256 over class names, and path, label and file size of every row; the root does not enter."""
-        rows = zip(self.paths, self.labels.tolist(), self.sizes.tolist(), strict=True)
-        content = [self.dataset, self.domain, self.classes, list(rows)]
-        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 
 def known_datasets() -> dict[str, Path]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unimos_pipe.base.cells import name_to_cell, path_to_cell
-from unimos_pipe.base.errors import StaleCacheError, UserError
+from unimos_pipe.base.errors import RunError, StaleCacheError, UserError, listing
 from unimos_pipe.base.files import refuse_foreign_file, replacing
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import extract_command
@@ -17,6 +17,7 @@ from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.images import find_images, left_out
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.deploy.model import AdaptedModel, Answers, load
+from unimos_pipe.methods.task import stored_rows
 from unimos_pipe.runs.folder import PREDICTION_COLUMNS
 
 
@@ -158,6 +159,7 @@ def predict_images(
 
     Raises:
         UserError: ``top`` is above the number of classes.
+        RunError: no image could be read; ``out`` is not written.
     """
     refuse_too_many(top, model.classes)
     unreadable: list[tuple[str, str]] = []
@@ -176,6 +178,9 @@ def predict_images(
                 ]
             start += len(answers.probabilities)
             on_rows(len(answers.probabilities))
+        if len(unreadable) == len(files):
+            reasons = listing((f"{name} ({reason})" for name, reason in unreadable), 3)
+            raise RunError(f"no image could be read, {out} is not written: {reasons}")
 
     write_answers(out, rows(), top, ("error",))
     return unreadable
@@ -196,7 +201,7 @@ def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Pat
         raise StaleCacheError(
             f"{store.folder / name} was not encoded by the run's encoder: {field}", expected=wanted, got=got
         )
-    answers = model.answer(domain.features)
+    answers = model.answer(stored_rows(domain, model.text.dtype, model.device))
     rows = ([path_to_cell(path), *row] for path, row in zip(domain.paths, answer_rows(answers, top), strict=True))
     write_answers(out, rows, top)
     return len(domain.paths)

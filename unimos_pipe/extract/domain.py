@@ -1,5 +1,6 @@
 """Stage one, composed: the frozen encoder runs once over a domain and its prompts, shard by shard, resumable."""
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,16 +12,12 @@ import torch
 from unimos_pipe.base.errors import RunError, StaleCacheError, listing
 from unimos_pipe.base.files import remove_leftovers
 from unimos_pipe.base.locks import only_one
-from unimos_pipe.cache.identity import ImageIdentity, TextIdentity
-from unimos_pipe.cache.layout import domain_lock, found_shards, pass_prune, text_path
-from unimos_pipe.cache.shard import (
-    ImageHeader,
-    TextHeader,
-    differing_field,
-    read_image_shard,
-    read_text_shard,
-    write_text_shard,
-)
+from unimos_pipe.cache.contents import read_contents
+from unimos_pipe.cache.identity import TextIdentity
+from unimos_pipe.cache.index import DomainIndex, read_index, remove_others, write_index
+from unimos_pipe.cache.known import Known, read_known
+from unimos_pipe.cache.layout import domain_lock, pass_prune, text_path
+from unimos_pipe.cache.shard import ImageHeader, TextHeader, read_header, read_text_shard, write_text_shard
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.prompts import clean_class_name, write_prompts
 from unimos_pipe.extract.encoder import Encoder
@@ -30,11 +27,12 @@ from unimos_pipe.extract.sentences import same_text
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """What stage one did for one domain."""
+    """What stage one did for one domain: of ``rows``, ``encoded`` are new, ``kept`` come from older shards."""
 
     domain: str
     rows: int
     encoded: int
+    kept: int
     shards_kept: int
     shards_written: int
     skipped: tuple[tuple[str, str], ...]
@@ -54,73 +52,94 @@ def extract_images(
     on_rows: Callable[[int], None] = lambda rows: None,
     make: Callable[[ShardJob, Sequence[int], Encoder, Callable[[int], None]], Made] = encode_shards,
 ) -> ExtractReport:
-    """Encode a domain's images into shards, keeping those that are whole, verified and of the same identity.
+    """Bring a domain's shards up to date: images of known content keep their features, the others are encoded.
+
+    New shards lie beside the old ones until all are whole; then the domain's index is swapped by one rename, and what
+    it no longer names is removed. Killed at any moment, the domain is the old one or the new one, and the shards made
+    so far are used by the next try.
 
     Args:
         encoder_folder: ``<cache>/<dataset>/<encoder-id>``.
         skip_bad: leave unreadable images out and list them, instead of failing after all good shards are written.
         force: encode everything again.
         on_rows: called with the number of rows just settled.
-        make: makes the missing shards, here (:func:`unimos_pipe.extract.encoding.encode_shards`) or on a cluster.
+        make: makes the shards with new images, here (:func:`unimos_pipe.extract.encoding.encode_shards`) or on a
+            cluster.
     Raises:
-        StaleCacheError: existing shards belong to another manifest, shard size or encoder.
+        StaleCacheError: existing shards are another encoder's, or as another version of this tool writes them.
         RunError: unreadable images (the shards without any are kept), a full disk, or a decoder that hung or crashed.
     """
     started = time.perf_counter()
     folder = encoder_folder / manifest.domain
-    identity = ImageIdentity(**asdict(encoder.identity), manifest_digest=manifest.digest())
-    starts = range(0, len(manifest), shard_size)
-    bounds = tuple((start, min(start + shard_size, len(manifest))) for start in starts)
-    job = ShardJob(manifest, identity, folder, bounds, batch_size, workers, skip_bad)
     with only_one(folder, lock=domain_lock(folder)) as alone:
         pass_prune(encoder_folder)
         if alone:
             remove_leftovers(folder)
-        kept = {} if force else _kept_shards(folder, identity, bounds, manifest)
-        if force:
-            for _, _, path in found_shards(folder):
-                path.unlink()
+        todo = f"Add --force to encode {manifest.domain} again"
+        known = Known() if force else read_known(folder, encoder.identity, manifest.domain, todo)
+        job = _job(manifest, encoder, folder, known, shard_size, (batch_size, workers, skip_bad))
+        kept = {}
+        for index, (start, stop) in enumerate(job.bounds):
+            if path := known.shard_of(start, stop, manifest.paths, job.contents):
+                kept[index] = path
         on_rows(sum(job.rows(index) for index in kept))
-        missing = [index for index in range(len(bounds)) if index not in kept]
-        made = make(job, missing, encoder, on_rows) if missing else Made()
-    if made.bad and not skip_bad:
-        names = listing((f"{path} ({reason})" for path, reason in made.bad), 5)
-        raise RunError(
-            f"{len(made.bad)} unreadable image(s) in {manifest.root}: {names}. The other shards are kept; "
-            "mend the files, or leave them out with --on-error skip"
-        )
-    skipped = tuple(made.bad) + tuple(pair for header in kept.values() for pair in header.skipped)
+        missing = [index for index in range(len(job.bounds)) if index not in kept]
+        fresh = [index for index in missing if job.new_rows(index)]
+        copied = [index for index in missing if not job.new_rows(index)]
+        made = make(job, fresh, encoder, on_rows) if fresh else Made()
+        if made.bad and not skip_bad:
+            raise _unreadable(made, manifest)
+        encode_shards(job, copied, encoder, on_rows)
+        paths = [kept.get(index) or job.path(index) for index in range(len(job.bounds))]
+        headers = [read_header(path) for path in paths]
+        _set_index(folder, manifest, paths, headers)
+        if alone:
+            remove_others(folder, paths)
+    skipped = tuple((path, reason) for header in headers for path, reason, _ in header.skipped)
+    rows = len(manifest)
     return ExtractReport(
-        manifest.domain, len(manifest), made.encoded, len(kept), len(missing), skipped, time.perf_counter() - started
+        manifest.domain, rows, made.encoded, rows - len(skipped) - made.encoded,
+        len(kept), len(missing), skipped, time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def _job(
+    manifest: Manifest, encoder: Encoder, folder: Path, known: Known, shard_size: int, how: tuple[int, int, bool]
+) -> ShardJob:
+    """The work of a domain: every image's contents, the shards' bounds, and where known features lie."""
+    contents = read_contents(manifest.root, manifest.paths, known.seen)
+    starts = range(0, len(manifest), shard_size)
+    bounds = tuple((start, min(start + shard_size, len(manifest))) for start in starts)
+    sources, word = known.sources(contents), secrets.token_hex(4)
+    return ShardJob(manifest, contents, encoder.identity, folder, word, bounds, tuple(known.files), sources, *how)
+
+
+def _unreadable(made: Made, manifest: Manifest) -> RunError:
+    names = listing((f"{path} ({reason})" for path, reason in made.bad), 5)
+    return RunError(
+        f"{len(made.bad)} unreadable image(s) in {manifest.root}: {names}. The other shards are kept; "
+        "mend the files, or leave them out with --on-error skip"
     )
 
 
-def _kept_shards(folder: Path, identity: ImageIdentity, bounds, manifest: Manifest) -> dict[int, ImageHeader]:
-    """Headers of the shards that can stay, by index. A damaged one is made again, a foreign one is refused."""
-    kept = {}
-    for index, count, path in found_shards(folder):
-        try:
-            header = read_image_shard(path).header
-        except StaleCacheError:
-            continue  # damaged: encode it again and replace it
-        difference = differing_field(header.identity(), identity)
-        if difference is None and (count != len(bounds) or bounds[index] != (header.row_start, header.row_stop)):
-            difference = "shard size", header.row_stop - header.row_start, bounds[0][1]
-        if difference:
-            name, found, wanted = difference
-            raise StaleCacheError(
-                f"stale shard {path}: {name}",
-                expected=_short(wanted),
-                got=_short(found),
-                todo=f"Add --force to encode {manifest.domain} again",
-            )
-        kept[index] = header
-    return kept
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _set_index(folder: Path, manifest: Manifest, paths: Sequence[Path], headers: Sequence[ImageHeader]) -> None:
+    """Make the domain consist of these shards, with the manifest's labels; a right index is left alone."""
+    skipped = {path for header in headers for path, _, _ in header.skipped}
+    stored = [row for row, path in enumerate(manifest.paths) if path not in skipped]
+    index = DomainIndex(
+        manifest.dataset,
+        manifest.domain,
+        manifest.classes,
+        len(manifest),
+        tuple((path.name, header.features_digest) for path, header in zip(paths, headers, strict=True)),
+        manifest.labels[stored],
+    )
+    try:
+        before = read_index(folder)
+    except StaleCacheError:
+        before = None  # damaged: it is made again
+    if before is None or not index.equals(before):
+        write_index(folder, index)
 
 
 def extract_text(

@@ -1,4 +1,5 @@
-"""Shards from images: decoding ahead, encoding, and writing behind, so that the encoder never waits for a disk."""
+"""Shards from images and older shards: decoding ahead, encoding, and writing behind, so that the encoder never waits
+for a disk."""
 
 import importlib.metadata
 import platform
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from unimos_pipe.base.errors import RunError
-from unimos_pipe.cache.identity import ImageIdentity
+from unimos_pipe.cache.contents import Contents, file_stamp
+from unimos_pipe.cache.identity import EncoderIdentity
 from unimos_pipe.cache.layout import shard_path
-from unimos_pipe.cache.shard import ImageHeader, write_image_shard
+from unimos_pipe.cache.shard import ImageHeader, read_image_shard, write_image_shard
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder import Encoder
 from unimos_pipe.extract.images import read_batches
@@ -26,17 +28,29 @@ class ShardJob:
     """
 
     manifest: Manifest
-    identity: ImageIdentity
+    contents: Contents  # of the manifest's images
+    encoder: EncoderIdentity
     folder: Path
+    word: str  # of this extraction, in the names of its shards
     bounds: tuple[tuple[int, int], ...]  # (first row, row after the last) of every shard of the domain
+    files: tuple[Path, ...]  # older shards of the domain
+    sources: np.ndarray  # (n, 2) position in files and row there of each row's feature; -1 = encode it
     batch_size: int
     workers: int
     skip_bad: bool
 
+    def path(self, index: int) -> Path:
+        """The file of a shard."""
+        return shard_path(self.folder, index, self.word)
+
+    def new_rows(self, index: int) -> list[int]:
+        """The rows of a shard whose images must be encoded."""
+        return [row for row in range(*self.bounds[index]) if self.sources[row, 0] < 0]
+
     def batches(self, index: int) -> list[list[int]]:
         """The row numbers of each batch of a shard."""
-        start, stop = self.bounds[index]
-        return [list(range(first, min(first + self.batch_size, stop))) for first in range(start, stop, self.batch_size)]
+        rows = self.new_rows(index)
+        return [rows[first : first + self.batch_size] for first in range(0, len(rows), self.batch_size)]
 
     def rows(self, index: int) -> int:
         """How many rows of the manifest a shard stands for."""
@@ -59,89 +73,117 @@ def encode_shards(
     Raises:
         RunError: a full disk, features that are not finite, or a decoder that hung or crashed.
     """
-    plan = [(index, rows) for index in indices for rows in job.batches(index)]
+    plan = [rows for index in indices for rows in job.batches(index)]
     stream = read_batches(
         job.manifest.root,
         job.manifest.paths,
-        [rows for _, rows in plan],
+        plan,
         encoder.preprocess,
-        job.workers,
+        job.workers if plan else 0,
         on_gpu=encoder.device.type == "cuda",
     )
     made = Made()
     with _ShardWriter(job, made) as writer:
-        for (index, rows), (good, pixels, bad) in zip(plan, stream, strict=True):
-            writer.add(index, good, encoder.encode_images(pixels).numpy() if good else None, bad)
-            on_rows(len(rows))
+        for index in indices:
+            rows, features, bad = [], [], []
+            for batch in job.batches(index):
+                good, pixels, unread = next(stream)
+                if good:
+                    rows += good
+                    features.append(encoder.encode_images(pixels).numpy().astype(np.float16))
+                bad += unread
+                on_rows(len(batch))
+            on_rows(job.rows(index) - len(rows) - len(bad))
+            writer.write(index, rows, features, bad)
     return made
 
 
 class _ShardWriter:
-    """Collects encoded batches and writes each shard, in a thread, when its last row has come."""
+    """Puts each shard together from new and older features, and writes it in a thread."""
 
     def __init__(self, job: ShardJob, made: Made):
         self.job, self.made = job, made
         self.thread = ThreadPoolExecutor(1)
         self.writing: Future | None = None
-        self._start_shard()
 
     def __enter__(self) -> "_ShardWriter":
         return self
 
     def __exit__(self, kind, *_) -> None:
-        """Finish the shard that is being written, interrupted or not; one half encoded is dropped."""
+        """Finish the shard that is being written, interrupted or not."""
         self.thread.shutdown(wait=True)
         if kind is None:
             self._wait()
 
-    def _start_shard(self) -> None:
-        self.rows: list[int] = []
-        self.features: list[np.ndarray] = []
-        self.bad: list[tuple[str, str]] = []
+    def write(self, index: int, rows: list[int], features: list[np.ndarray], bad: list[tuple[int, str]]) -> None:
+        """Write a shard of its new rows, whose (m, D) features come in batches, and of what older shards hold.
 
-    def add(self, index: int, rows: list[int], features: np.ndarray | None, bad: list[tuple[int, str]]) -> None:
-        """Take a batch: its good rows with their (n, D) features, and its bad rows with the reasons."""
-        if rows:
-            self.rows += rows
-            self.features.append(features.astype(np.float16))
-        self.bad += [(self.job.manifest.paths[row], reason) for row, reason in bad]
-        if len(self.rows) + len(self.bad) == self.job.rows(index):
-            self.made.bad += self.bad
-            if not self.bad or self.job.skip_bad:
-                self._write(index)
-            self._start_shard()
-
-    def _write(self, index: int) -> None:
-        manifest, (start, stop) = self.job.manifest, self.job.bounds[index]
-        if not self.rows:
-            raise RunError(f"no readable image in rows {start} to {stop - 1} of {manifest.root}")
-        header = ImageHeader(
-            **asdict(self.job.identity),
-            dataset=manifest.dataset,
-            domain=manifest.domain,
-            class_names=manifest.classes,
-            row_start=start,
-            row_stop=stop,
-            row_total=len(manifest),
-            skipped=tuple(self.bad),
-            versions=library_versions(),
-        )
+        ``bad`` are rows that could not be encoded, with the reasons.
+        """
+        job = self.job
+        changed = {row for row in rows if not _unchanged(job, row)}
+        bad = sorted([*bad, *((row, "it changed while it was read") for row in changed)])
+        names = [(job.manifest.paths[row], reason) for row, reason in bad]
+        self.made.bad += names
+        if bad and not job.skip_bad:
+            return
+        new = dict(zip(rows, (feature for batch in features for feature in batch), strict=True))
+        lost = {row for row, _ in bad}
+        kept = [row for row in range(*job.bounds[index]) if row not in lost]
+        if not kept:
+            first, stop = job.bounds[index]
+            raise RunError(f"no readable image in rows {first} to {stop - 1} of {job.manifest.root}")
+        older = _older_features(job, [row for row in kept if row not in new])
+        stacked = np.stack([new[row] if row in new else older[row] for row in kept])
         self._wait()
         self.writing = self.thread.submit(
             write_image_shard,
-            shard_path(self.job.folder, index, len(self.job.bounds)),
-            header,
-            np.concatenate(self.features),
-            manifest.labels[self.rows],
-            [manifest.paths[row] for row in self.rows],
-            np.array(self.rows),
+            job.path(index),
+            _header(job, index, bad),
+            stacked,
+            [job.manifest.paths[row] for row in kept],
+            np.array(kept),
+            job.contents.digests[kept],
+            job.contents.stamps[kept],
         )
-        self.made.encoded += len(self.rows)
+        self.made.encoded += len(new) - len(changed)
 
     def _wait(self) -> None:
         """Wait for the shard being written; raises what went wrong with it."""
         if self.writing is not None:
             self.writing.result()
+
+
+def _unchanged(job: ShardJob, row: int) -> bool:
+    """Whether an image is still the file whose contents are on record."""
+    try:
+        return file_stamp(job.manifest.root / job.manifest.paths[row]) == tuple(job.contents.stamps[row].tolist())
+    except OSError:
+        return False
+
+
+def _older_features(job: ShardJob, rows: Sequence[int]) -> dict[int, np.ndarray]:
+    """The (D,) features of rows that older shards hold; each of those is read once."""
+    found = {}
+    for number in dict.fromkeys(job.sources[rows, 0].tolist()):
+        features = read_image_shard(job.files[number]).image_features
+        found |= {row: features[job.sources[row, 1]] for row in rows if job.sources[row, 0] == number}
+    return found
+
+
+def _header(job: ShardJob, index: int, bad: Sequence[tuple[int, str]]) -> ImageHeader:
+    manifest, (start, stop) = job.manifest, job.bounds[index]
+    return ImageHeader(
+        **asdict(job.encoder),
+        dataset=manifest.dataset,
+        domain=manifest.domain,
+        row_start=start,
+        row_stop=stop,
+        skipped=tuple((manifest.paths[row], reason, job.contents.digests[row].tobytes().hex()) for row, reason in bad),
+        read_at=job.contents.read_at,
+        origin={},
+        versions=library_versions(),
+    )
 
 
 def library_versions() -> dict[str, str]:

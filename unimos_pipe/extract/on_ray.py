@@ -33,7 +33,8 @@ def encode_on_ray(
     spec = replace(spec, precision=encoder.identity.precision)
     # workers may run elsewhere: paths are absolute, and a decoder process each is enough
     manifest = replace(job.manifest, root=job.manifest.root.absolute())
-    job = replace(job, manifest=manifest, folder=job.folder.absolute())
+    files = tuple(path.absolute() for path in job.files)
+    job = replace(job, manifest=manifest, folder=job.folder.absolute(), files=files)
     if Path(spec.pretrained).is_file():
         spec = replace(spec, pretrained=str(Path(spec.pretrained).absolute()))
     whole = Made()
@@ -48,7 +49,7 @@ def encode_on_ray(
 def _encode_shard(index: int, job: ShardJob, spec: EncoderSpec, device: str, threads: int) -> Made:
     """One shard, in a worker process."""
     encoder = _encoder(spec, device, threads)
-    if difference := differing_field(job.identity, encoder.identity):
+    if difference := differing_field(job.encoder, encoder.identity):
         field, wanted, got = difference
         raise RunError(
             f"a worker's encoder is another one: {field}",

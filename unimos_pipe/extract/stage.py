@@ -67,7 +67,7 @@ def extract_features(
         root: folder that holds the domains' folders; embedded data needs none.
     Raises:
         UserError: unknown names, images or weights that are missing, a cache that cannot be written to.
-        StaleCacheError: shards there are of other images, of another shard size or encoder.
+        StaleCacheError: shards there are of another encoder, or as another version of this tool wrote them.
         RunError: unreadable images (the shards without any are kept), a full disk, a decoder that hung or crashed.
     """
     features = feature_set(features) if isinstance(features, str) else features
@@ -153,9 +153,8 @@ def _domain(
         watch.warn(line)
     rate = f", {report.encoded / report.seconds:,.0f} images/s" if report.encoded else ""
     watch.note(
-        f"{manifest.dataset}/{report.domain}: {report.rows - len(report.skipped)} rows in "
-        f"{report.shards_kept + report.shards_written} shard(s), {report.shards_written} new, "
-        f"{report.seconds:.1f} s{rate}"
+        f"{manifest.dataset}/{report.domain}: {report.rows - len(report.skipped)} rows, {report.encoded} encoded, "
+        f"{report.kept} kept, {report.seconds:.1f} s{rate}"
     )
     return report
 

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from unimos_pipe.base.config import TrainSpec
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import StaleCacheError, UserError
 from unimos_pipe.cache.identity import EncoderIdentity
+from unimos_pipe.cache.shard import NORM_SLACK
 from unimos_pipe.cache.store import DomainFeatures, FeatureStore
 from unimos_pipe.data.manifest import NO_LABEL
 
@@ -74,7 +75,8 @@ class PairData:
     held_out: HeldOutLabels
     scored_paths: tuple[str, ...]  # of the rows that are scored
     encoder: EncoderIdentity
-    shard_digests: dict[str, list[str]]
+    shard_digests: dict[str, list[str]]  # of all that training sees: features, prompts, the source's labels and classes
+    scored_labels: list[str]  # of the labels and class names that only scoring sees
 
 
 def training_dtype(precision: str) -> torch.dtype:
@@ -85,6 +87,22 @@ def training_dtype(precision: str) -> torch.dtype:
 def unit_rows(features: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(n, D) stored features in the training dtype, normalised again (METHOD.md section 1)."""
     return F.normalize(features.to(device=device, dtype=dtype), dim=-1)
+
+
+def stored_rows(domain: DomainFeatures, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A cached domain's (n, D) features as :func:`unit_rows`. Raises StaleCacheError where one is no unit vector."""
+    features = torch.from_numpy(domain.features).to(device=device, dtype=dtype)
+    norms = torch.linalg.vector_norm(features, dim=-1)
+    wrong = ~((norms - 1).abs() < NORM_SLACK)  # not finite is wrong, too
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise StaleCacheError(
+            f"{domain.name}: {int(wrong.sum())} stored feature(s), the first of {domain.paths[row]}",
+            expected="finite, of unit norm",
+            got=f"a norm of {norms[row].item():.4g}",
+            todo="Make them again: unimos-pipe extract --force",
+        )
+    return unit_rows(features, dtype, device)
 
 
 class PairLoader:
@@ -101,7 +119,7 @@ class PairLoader:
             self._domains[parts] = self.store.domain(*parts)
         domain = self._domains[parts]
         if (parts, dtype) not in self._rows:
-            self._rows[parts, dtype] = unit_rows(torch.from_numpy(domain.features), dtype, self.device)
+            self._rows[parts, dtype] = stored_rows(domain, dtype, self.device)
         return domain, self._rows[parts, dtype]
 
     def pair(
@@ -142,7 +160,10 @@ class PairLoader:
         digests = {
             part: list(digests) for side in (source_domain, target_domain, scored) for part, digests in side.digests
         }
-        return PairData(task, held_out, scored.paths, target_domain.encoder, {**digests, "text": [text_digest]})
+        seen_labels = [digest for _, digest in source_domain.label_digests]
+        scored_labels = [digest for _, digest in scored.label_digests]
+        digests |= {"text": [text_digest], "source labels": seen_labels}
+        return PairData(task, held_out, scored.paths, target_domain.encoder, digests, scored_labels)
 
 
 def _same_encoder(source: DomainFeatures, target: DomainFeatures) -> None:

@@ -84,6 +84,7 @@ def _settings(experiment: Experiment) -> str:
 def _shards(experiment: Experiment) -> str:
     shards: dict[str, list[str]] = {}
     for run in experiment.runs:
-        shards.update({name: digests for name, digests in run.config.get("shards", {}).items() if name != "text"})
+        found = run.config.get("shards", {})
+        shards.update({name: found[name] for name in found if name not in ("text", "source labels")})
     parts = (f"{name} {', '.join(digest[:12] for digest in digests)}" for name, digests in sorted(shards.items()))
     return f"{experiment.runs[0].spec['encoder_id']}; shard digests: " + "; ".join(parts)

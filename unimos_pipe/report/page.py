@@ -144,7 +144,8 @@ def _write_report(
     page = environment.get_template("report.html.j2").render(
         sections=sections, left_out=left_out, version=__version__, colours=report_figures.COLOURS
     )
-    write_text(out / PAGE, page)
+    shown = page.encode("utf-8", "backslashreplace").decode()  # names of files need not be UTF-8
+    write_text(out / PAGE, shown)
 
 
 class _SectionMaker:

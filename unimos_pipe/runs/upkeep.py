@@ -8,7 +8,7 @@ from pathlib import Path
 from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import listing
 from unimos_pipe.base.watch import SILENT, Watch
-from unimos_pipe.cache.care import ENCODER_FOLDER, Entry, Waste, entries, faults, waste
+from unimos_pipe.cache.care import ENCODER_FOLDER, Entry, Waste, clear, entries, faults, waste
 from unimos_pipe.cache.identity import readable_name
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.runs.recipe import known_recipes, load_recipe
@@ -63,6 +63,11 @@ def prunable(
         "name their folder with --runs"
     )
     return waste(cache, needed)
+
+
+def prune_cache(found: Sequence[Waste], cache: Path | None = None) -> list[Path]:
+    """Remove what :func:`prunable` found; returns what another process is using, which is left alone."""
+    return [item.path for item in found if not clear(cache or default_cache(), item)]
 
 
 def needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> tuple[set[tuple[str, str]], int]:

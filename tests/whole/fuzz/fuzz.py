@@ -43,8 +43,8 @@ WORK = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else No
 atexit.register(shutil.rmtree, WORK, ignore_errors=True)
 SEED_HEADER = {
     "weights_sha256": "0" * 64, "model": "m", "activation": "GELU", "preprocessing": "p", "precision": "fp32",
-    "manifest_digest": "1" * 64, "dataset": "d", "domain": "a", "class_names": ["x", "y"], "row_start": 0,
-    "row_stop": 3, "row_total": 3, "skipped": [], "versions": {},
+    "dataset": "d", "domain": "a", "row_start": 0, "row_stop": 3, "skipped": [], "read_at": 0, "origin": {},
+    "versions": {}, "features_digest": "",
 }  # fmt: skip
 
 
@@ -83,9 +83,10 @@ def forge(path: Path, provider) -> None:
         attributes[name] = text
     arrays = {
         "image_features": np.eye(3, 4, dtype=np.float16),
-        "labels": np.zeros(3, np.int64),
         "paths": np.array([b"a", b"b", b"c"]),
         "rows": np.arange(3),
+        "contents": np.zeros((3, 16), np.uint8),
+        "stamps": np.zeros((3, 3), np.int64),
     }
     for name in arrays:
         if provider.remaining_bytes() and provider.ConsumeIntInRange(0, 3) == 3:

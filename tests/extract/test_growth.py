@@ -1,0 +1,452 @@
+"""A cache that grows: only what is new is encoded, and at every moment there is the old domain or the new one."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw
+
+from unimos_pipe.base.encoders import ENCODERS
+from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
+from unimos_pipe.cache import contents
+from unimos_pipe.cache.layout import index_path, shard_files
+from unimos_pipe.cache.shard import read_image_shard, write_image_shard
+from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.data.manifest import check_spec
+from unimos_pipe.data.scan import scan
+from unimos_pipe.extract import domain as stage
+from unimos_pipe.extract import encoding
+from unimos_pipe.extract.domain import extract_images
+from unimos_pipe.extract.encoder import ClipEncoder
+
+OPTIONS = {"workers": 0, "shard_size": 10}
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return ClipEncoder(ENCODERS["tiny"], torch.device("cpu"))
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """A folder of 24 images, three classes of eight."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("circle", "square", "bar")):
+        for index in range(8):
+            draw(tmp_path / "images" / "light" / name / f"{index}.png", label, rng, False)
+    return tmp_path / "images"
+
+
+def spec_of(*classes: str):
+    values = {"name": "mini", "classes": list(classes), "encoder": "tiny", "domains": {"light": {}}}
+    return check_spec(values, Path("mini.toml"))
+
+
+SPEC = spec_of("circle", "square", "bar")
+
+
+def manifest_of(images: Path, spec=SPEC):
+    return scan(spec, "light", images)
+
+
+def load(cache: Path, spec=SPEC):
+    return FeatureStore(spec, cache, "unimos-pipe extract --dataset mini").domain("light")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def equal_to_a_fresh_extraction(cache: Path, images: Path, encoder, tmp_path: Path, spec=SPEC) -> bool:
+    """Rows, labels and paths, and features to one step of float16 below 1."""
+    shutil.rmtree(tmp_path / "fresh", ignore_errors=True)
+    extract_images(manifest_of(images, spec), encoder, tmp_path / "fresh", workers=0)
+    found, fresh = load(cache, spec), load(tmp_path / "fresh", spec)
+    assert found.paths == fresh.paths and found.labels.tolist() == fresh.labels.tolist()
+    return bool(np.abs(found.features.astype(np.float32) - fresh.features.astype(np.float32)).max() <= 2.0**-11)
+
+
+def test_ten_photos_and_a_new_class_in_a_folder_of_281(encoder, tmp_path):
+    rng, images = np.random.default_rng(3), tmp_path / "images"
+    for number in range(281):
+        draw(images / "light" / ("circle", "square")[number % 2] / f"{number}.png", number % 2, rng, False)
+    before = spec_of("circle", "square")
+    assert extract_images(manifest_of(images, before), encoder, tmp_path, workers=0, shard_size=100).encoded == 281
+    for number in range(10):
+        draw(images / "light" / ("bar", "circle")[number % 2] / f"new{number}.png", 2 * (number % 2 == 0), rng, False)
+    after = spec_of("bar", "circle", "square")
+    report = extract_images(manifest_of(images, after), encoder, tmp_path, workers=0, shard_size=100)
+    assert (report.rows, report.encoded, report.kept) == (291, 10, 281)
+    assert np.bincount(load(tmp_path, after).labels).tolist() == [5, 146, 140]
+    assert equal_to_a_fresh_extraction(tmp_path, images, encoder, tmp_path, after)
+    assert len(shard_files(tmp_path / "light")) == 3
+
+
+def test_the_command_says_how_many_were_encoded_and_kept(cli, miniature, tmp_path):
+    args = ("extract", *miniature.args(tmp_path / "c"), "--data-root", miniature.root, "--workers", 0, "--all")
+    assert cli(*args).code == 0
+    draw(miniature.root / "light" / "bar" / "new.png", 2, np.random.default_rng(1), False)
+    lines = cli(*args).err.splitlines()
+    assert [line.rpartition(", ")[0] for line in lines[:1]] == ["mini/dark: 24 rows, 0 encoded, 24 kept"]
+    assert lines[1].startswith("mini/light: 25 rows, 1 encoded, 24 kept, ")
+
+
+def test_a_renamed_class_encodes_no_image(encoder, images, tmp_path):
+    extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    old = load(tmp_path)
+    (images / "light" / "circle").rename(images / "light" / "disc")
+    renamed = spec_of("disc", "square", "bar")
+    with pytest.raises(StaleCacheError) as caught:
+        load(tmp_path, renamed)
+    assert str(caught.value) == (
+        f"stale labels in {index_path(tmp_path / 'light')}: class_names, number 1: expected 'disc', got 'circle'. "
+        "Run: unimos-pipe extract --dataset mini --domain light"
+    )
+    report = extract_images(manifest_of(images, renamed), encoder, tmp_path, **OPTIONS)
+    assert (report.encoded, report.kept) == (0, 24)
+    new = load(tmp_path, renamed)
+    assert sorted(new.paths) == sorted(path.replace("circle", "disc") for path in old.paths)
+    assert new.features.tobytes() == old.features.tobytes() and new.labels.tolist() == old.labels.tolist()
+    assert new.digests == old.digests and new.label_digests != old.label_digests
+
+
+def test_classes_in_another_order_touch_the_index_alone(encoder, images, tmp_path):
+    extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    before = tree(tmp_path / "light")
+    other = spec_of("bar", "square", "circle")
+    assert extract_images(manifest_of(images, other), encoder, tmp_path, **OPTIONS).shards_kept == 3
+    after = tree(tmp_path / "light")
+    assert [name for name in after if after[name] != before[name]] == ["domain.json"]
+    assert load(tmp_path, other).labels.tolist() == [0] * 8 + [2] * 8 + [1] * 8
+
+
+def test_moved_removed_and_doubled_images_are_not_encoded(encoder, images, tmp_path):
+    extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    folder = images / "light"
+    (folder / "circle" / "3.png").rename(folder / "bar" / "moved.png")
+    (folder / "square" / "0.png").unlink()
+    shutil.copy(folder / "circle" / "1.png", folder / "circle" / "copy.png")
+    report = extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    assert (report.rows, report.encoded, report.kept) == (24, 0, 24)
+    assert equal_to_a_fresh_extraction(tmp_path, images, encoder, tmp_path)
+
+
+def test_splits_grow_like_domains(encoder, images, tmp_path):
+    folder = images / "light"
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
+    labels = {"circle": 0, "square": 1, "bar": 2}
+
+    def split(train: int):
+        for file, part in (("train.txt", names[:train]), ("test.txt", names[train:])):
+            (folder / file).write_text("".join(f"{name} {labels[name.partition('/')[0]]}\n" for name in part))
+        values = {"name": "mini", "classes": list(labels), "domains": {"light": {"train": "train.txt"}}}
+        values["domains"]["light"] = {"train": ["train.txt"], "test": ["test.txt"]}
+        return check_spec(values, Path("mini.toml"))
+
+    for train, expected in ((16, (16, 8)), (20, (4, 0))):
+        spec = split(train)
+        reports = [
+            extract_images(scan(spec, part, images), encoder, tmp_path, **OPTIONS) for part in spec.parts("light")
+        ]
+        assert tuple(report.encoded for report in reports) == expected
+    found = FeatureStore(spec, tmp_path, "x").domain("light.train", "light.test")
+    assert found.paths == tuple(names) and [part for part, _ in found.label_digests] == ["light.train", "light.test"]
+
+
+def replace_with_equal_size(path: Path, other: Path) -> None:
+    """Another image under a name, with the size and the mtime that were there."""
+    before = path.stat()
+    small, large = path.read_bytes(), other.read_bytes()
+    whole = large + bytes(max(0, len(small) - len(large)))
+    path.write_bytes(whole)
+    os.truncate(path, len(whole))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_replaced_image_of_equal_size_and_restored_mtime_is_seen(encoder, images, tmp_path, monkeypatch):
+    """By its ctime, which nobody can set, even where nothing young is read again."""
+    monkeypatch.setattr(contents, "YOUNG", -(10**18))
+    files = [images / "light" / "circle" / f"{number}.png" for number in (2, 5)]
+    size = max(path.stat().st_size for path in files)
+    for path in files:
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+    extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    old = load(tmp_path)
+    before = files[0].stat()
+    time.sleep(0.02)
+    replace_with_equal_size(*files)
+    after = files[0].stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    reads = []
+    plain = contents.content_digest
+    monkeypatch.setattr(contents, "content_digest", lambda path: reads.append(path) or plain(path))
+    report = extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    assert reads == files[:1]
+    assert (report.encoded, report.kept) == (0, 24)  # the other image's content is known
+    new = load(tmp_path)
+    row = old.paths.index("circle/2.png")
+    assert (new.features[row] == old.features[old.paths.index("circle/5.png")]).all()
+    assert not (new.features[row] == old.features[row]).all()
+
+
+def test_a_file_as_young_as_its_record_is_read_again(encoder, images, tmp_path, monkeypatch):
+    """Two writings within one tick of the file system's clock leave one stamp: such stamps are not trusted."""
+    extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    reads = []
+    plain = contents.content_digest
+    monkeypatch.setattr(contents, "content_digest", lambda path: reads.append(path) or plain(path))
+    assert extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS).shards_kept == 3
+    assert len(reads) == 24
+    now = time.time_ns()
+    stamp = (10, now - 3 * contents.YOUNG, now - 2 * contents.YOUNG)
+    seen = contents.Seen(stamp, now, b"d" * 16)
+    assert seen.still(stamp)
+    assert not contents.Seen(stamp, now - contents.YOUNG, b"d" * 16).still(stamp)
+    for place in range(3):
+        assert not seen.still(tuple(value + (at == place) for at, value in enumerate(stamp)))
+
+
+def test_an_image_that_changes_under_our_hands_is_a_bad_one(encoder, images, tmp_path, monkeypatch):
+    plain = encoding.file_stamp
+    monkeypatch.setattr(encoding, "file_stamp", lambda path: (0, 0, 0) if path.name == "3.png" else plain(path))
+    with pytest.raises(RunError, match=r"3 unreadable .* bar/3\.png \(it changed while it was read\), circle/3"):
+        extract_images(manifest_of(images), encoder, tmp_path, workers=0)
+    report = extract_images(manifest_of(images), encoder, tmp_path, workers=0, skip_bad=True)
+    assert [path for path, _ in report.skipped] == ["bar/3.png", "circle/3.png", "square/3.png"]
+    assert (report.encoded, report.kept, len(load(tmp_path).paths)) == (21, 0, 21)
+
+
+def test_a_mended_image_is_encoded_and_nothing_else(encoder, images, tmp_path):
+    bad = images / "light" / "circle" / "3.png"
+    whole = bad.read_bytes()
+    bad.write_bytes(b"no image")
+    extract_images(manifest_of(images), encoder, tmp_path, skip_bad=True, **OPTIONS)
+    again = extract_images(manifest_of(images), encoder, tmp_path, skip_bad=True, **OPTIONS)
+    assert (again.shards_kept, again.encoded, len(again.skipped)) == (3, 0, 1)
+    bad.write_bytes(whole)
+    report = extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    assert (report.encoded, report.kept, report.skipped) == (1, 23, ())
+    assert equal_to_a_fresh_extraction(tmp_path, images, encoder, tmp_path)
+
+
+class _Killed(BaseException):
+    """Stands for a signal that nothing survives."""
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    "moment", ["before the first shard", "after two shards", "before the index", "after the index"]
+)
+def test_a_growth_that_is_broken_off_leaves_the_old_domain_or_the_new_one(
+    moment, force, encoder, images, tmp_path, monkeypatch
+):
+    extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    old = load(tmp_path)
+    for number in range(10):
+        draw(images / "light" / "bar" / f"new{number}.png", 2, np.random.default_rng(number), False)
+    calls = []
+
+    def die(*_):
+        raise _Killed
+
+    def write(*args):
+        calls.append(args)
+        if len(calls) > (0 if moment == "before the first shard" else 2):
+            die()
+        write_image_shard(*args)
+
+    with monkeypatch.context() as patch:
+        if "shard" in moment:
+            patch.setattr(encoding, "write_image_shard", write)
+        else:
+            patch.setattr(stage, "write_index" if moment == "before the index" else "remove_others", die)
+        with pytest.raises(_Killed):
+            extract_images(manifest_of(images), encoder, tmp_path, force=force, **OPTIONS)
+    found = load(tmp_path)
+    if moment == "after the index":
+        assert len(found.paths) == 34
+    else:
+        assert found.paths == old.paths and found.features.tobytes() == old.features.tobytes()
+    report = extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    # the new images lie in the first two shards; what needs no encoder is put together after them
+    assert report.encoded == (10 if moment == "before the first shard" else 0)
+    assert equal_to_a_fresh_extraction(tmp_path, images, encoder, tmp_path)
+    assert len(list((tmp_path / "light").iterdir())) == 5  # four shards and the index
+
+
+def test_force_makes_first_and_deletes_after(encoder, images, tmp_path):
+    """What cannot begin, such as a cluster that is not there, costs nothing."""
+    extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    before = tree(tmp_path / "light")
+
+    def unreachable(*_):
+        raise UserError("no Ray cluster at 10.0.0.1:6379")
+
+    with pytest.raises(UserError):
+        extract_images(manifest_of(images), encoder, tmp_path, force=True, make=unreachable, **OPTIONS)
+    assert tree(tmp_path / "light") == before
+    report = extract_images(manifest_of(images), encoder, tmp_path, force=True, **OPTIONS)
+    assert (report.encoded, report.kept, len(shard_files(tmp_path / "light"))) == (24, 0, 3)
+
+
+def kill_growths(rounds: int, cli, miniature, tmp_path: Path, seed: int) -> list[str]:
+    """Grow a domain from 24 images to 44 in shards of 4, killed with SIGKILL somewhere; what stood there then."""
+    rng = random.Random(seed)
+    cache = tmp_path / "cache"
+    args = ("extract", *miniature.args(cache), "--data-root", miniature.root, "--domain", "light")
+    args = (*args, "--workers", 0, "--shard-size", 4, "--batch-size", 1)
+    assert cli(*args).code == 0
+    folder = next(cache.glob("mini/*/light"))
+    spec = spec_of("circle", "square", "bar")
+    old = load(folder.parent, spec)
+    for number in range(20):
+        draw(miniature.root / "light" / "bar" / f"new{number}.png", 2, np.random.default_rng(number), False)
+    shutil.copytree(cache, tmp_path / "old")
+    found = []
+    for _ in range(rounds):
+        shutil.rmtree(cache)
+        shutil.copytree(tmp_path / "old", cache)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "unimos_pipe", *(str(arg) for arg in args)], stderr=subprocess.DEVNULL
+        )
+        wanted = 6 + rng.randrange(14)
+        while process.poll() is None and len(shard_files(folder)) < wanted:
+            time.sleep(rng.random() / 500)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        now = load(folder.parent, spec)
+        assert len(now.paths) in (24, 44)
+        if len(now.paths) == 24:
+            assert now.paths == old.paths and now.features.tobytes() == old.features.tobytes()
+        assert cli(*args).code == 0
+        assert len(load(folder.parent, spec).paths) == 44
+        assert len(list(folder.iterdir())) == 12  # eleven shards and the index
+        found.append("old" if len(now.paths) == 24 else "new")
+    return found
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_growth_is_the_old_domain_or_the_new_one(rounds, cli, miniature, tmp_path):
+    assert len(kill_growths(rounds, cli, miniature, tmp_path, seed=rounds)) == rounds
+
+
+def test_prune_clears_what_a_domain_no_longer_names(cli, miniature, tmp_path):
+    cache = tmp_path / "cache"
+    args = ("extract", *miniature.args(cache), "--data-root", miniature.root, "--all", "--workers", 0)
+    assert cli(*args).code == 0
+    folder = next((cache / "mini").iterdir())
+    shutil.copy(shard_files(folder / "light")[0], folder / "light" / "shard-00000-01234567.h5")
+    (tmp_path / "runs" / "r").mkdir(parents=True)
+    config = {"spec": {"dataset": "mini", "encoder_id": folder.name}}
+    (tmp_path / "runs" / "r" / "config.json").write_text(json.dumps(config))
+    answer = cli("cache", "prune", "--cache", cache, "--runs", tmp_path / "runs", "--yes")
+    assert answer.out.splitlines()[0].endswith("light/shard-00000-01234567.h5  (no longer part of its domain)")
+    assert len(shard_files(folder / "light")) == 1
+    index_path(folder / "light").unlink()  # a first extraction that was killed: its shards stay
+    assert cli("cache", "prune", "--cache", cache, "--runs", tmp_path / "runs", "--yes").out.startswith("nothing to")
+    assert "not finished" in cli("cache", "ls", "--cache", cache).out
+
+
+def test_older_features_are_refused_by_the_name_of_their_schema(encoder, images, tmp_path):
+    extract_images(manifest_of(images), encoder, tmp_path, workers=0)
+    folder = tmp_path / "light"
+    path = folder / "shard-00000-of-00001.h5"
+    new = shard_files(folder)[0]
+    rewrite_schema(new, path)
+    new.unlink()
+    index_path(folder).unlink()
+    told = f"{path}: expected schema 3, kind image, got schema 2, kind image"
+    with pytest.raises(StaleCacheError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == f"{told}. Run: unimos-pipe extract --dataset mini --domain light --force"
+    with pytest.raises(StaleCacheError) as caught:
+        extract_images(manifest_of(images), encoder, tmp_path, workers=0)
+    assert str(caught.value) == f"{told}. Add --force to encode light again"
+    assert path.is_file()
+    assert extract_images(manifest_of(images), encoder, tmp_path, workers=0, force=True).encoded == 24
+    assert not path.exists() and len(load(tmp_path).paths) == 24
+
+
+def rewrite_schema(source: Path, target: Path) -> None:
+    """A shard that says it is of schema 2, signed."""
+    import xxhash
+
+    content = source.read_bytes()
+    length = int.from_bytes(content[-24:-16], "little")
+    index = json.loads(content[-24 - length : -24])
+    index["attributes"]["schema"] = 2
+    text = json.dumps(index).encode()
+    body = content[: -24 - length] + text + len(text).to_bytes(8, "little")
+    target.write_bytes(body + xxhash.xxh3_128(body).digest())
+
+
+def test_the_index_must_be_whole_and_fit_the_shards(encoder, images, tmp_path):
+    extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    path = index_path(tmp_path / "light")
+    content = path.read_bytes()
+    whole = load(tmp_path)
+    rng = random.Random(0)
+    for number in range(30):
+        spoilt = bytearray(content)
+        if number % 2:
+            spoilt[rng.randrange(len(spoilt))] ^= 1 << rng.randrange(8)
+        else:
+            spoilt = spoilt[: rng.randrange(len(spoilt))]
+        path.write_bytes(spoilt)
+        with pytest.raises(StaleCacheError, match=r"domain\.json is damaged \(\w+\)\. Run extract again; feat"):
+            load(tmp_path)
+    assert extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS).encoded == 0
+    assert path.read_bytes() == content
+    first, second, _ = shard_files(tmp_path / "light")
+    swapped = first.read_bytes(), second.read_bytes()
+    first.write_bytes(swapped[1]), second.write_bytes(swapped[0])
+    with pytest.raises(StaleCacheError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == (
+        f"stale shard {first}: row_start: expected 0, got 10. "
+        "Run: unimos-pipe extract --dataset mini --domain light --force"
+    )
+    first.write_bytes(swapped[0]), second.unlink()
+    with pytest.raises(UserError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == (
+        f"shards of mini/light are missing in {tmp_path / 'light'}: expected all 3 that domain.json names, "
+        f"got no {second.name}. Run: unimos-pipe extract --dataset mini --domain light"
+    )
+    second.write_bytes(swapped[1])
+    assert load(tmp_path).features.tobytes() == whole.features.tobytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_features_that_are_no_unit_vectors_are_refused_at_load(value, encoder, images, tmp_path, monkeypatch):
+    from unimos_pipe.cache import shard
+    from unimos_pipe.methods.task import PairLoader
+
+    extract_images(manifest_of(images), encoder, tmp_path, workers=0)
+    path = shard_files(tmp_path / "light")[0]
+    found = read_image_shard(path)
+    features = found.image_features.copy()
+    features[5] = value
+    monkeypatch.setattr(shard, "wrong_norms", lambda features: 0)
+    header = replace(found.header, versions={})
+    write_image_shard(path, header, features, list(found.paths), found.rows, found.contents, found.stamps)
+    index = stage.read_index(tmp_path / "light")
+    renewed = replace(index, shards=((path.name, read_image_shard(path).header.features_digest),))
+    stage.write_index(tmp_path / "light", renewed)
+    store = FeatureStore(SPEC, tmp_path, "x")
+    with pytest.raises(StaleCacheError) as caught:
+        PairLoader(store, ("a {class}",), torch.device("cpu"))._load(("light",), torch.float32)
+    assert str(caught.value) == (
+        "light: 1 stored feature(s), the first of bar/5.png: expected finite, of unit norm, "
+        f"got a norm of {value:.4g}. Make them again: unimos-pipe extract --force"
+    )

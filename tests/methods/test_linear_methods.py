@@ -1,0 +1,254 @@
+"""Methods that leave a linear model: zero-shot, source probe, fused, gda, linear-im; slow loops and guards by hand."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+from scipy.optimize import minimize
+
+from tests.made import made_task
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.methods import fused, gda, linear_im, source_probe
+from unimos_pipe.methods.table import METHODS
+from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
+
+TASK = made_task()
+XS, YS, XT, MU = TASK.source.features, TASK.source.labels, TASK.target.features, TASK.text_features
+CLASSES = len(MU)
+LINEAR = [name for name, method in METHODS.items() if method.restore]
+
+
+def without_class(task: AdaptationTask, absent: int) -> AdaptationTask:
+    kept = task.source.labels != absent
+    return replace(task, source=LabelledFeatures(task.source.features[kept], task.source.labels[kept]))
+
+
+def of_classes(task: AdaptationTask, count: int) -> AdaptationTask:
+    kept = task.source.labels < count
+    source = LabelledFeatures(task.source.features[kept], task.source.labels[kept])
+    return AdaptationTask(source, task.target, task.text_features[:count])
+
+
+def close(found: torch.Tensor, wanted, tolerance: float = 1e-8) -> None:
+    torch.testing.assert_close(found, torch.as_tensor(wanted, dtype=found.dtype), rtol=tolerance, atol=tolerance)
+
+
+def softmax(row: list[float]) -> list[float]:
+    weights = [math.exp(value - max(row)) for value in row]
+    return [weight / sum(weights) for weight in weights]
+
+
+def minus_row_means(table: list[list[float]]) -> list[list[float]]:
+    return [[value - sum(row) / len(row) for value in row] for row in table]
+
+
+def spread(table: list[list[float]]) -> float:
+    values = [value for row in table for value in row]
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+
+
+def products(rows: torch.Tensor, columns: torch.Tensor) -> list[list[float]]:
+    return [
+        [sum(a * b for a, b in zip(row, column, strict=True)) for column in columns.tolist()] for row in rows.tolist()
+    ]
+
+
+ZERO_SHOT = [[100 * value for value in row] for row in products(XT, MU)]
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_model_answers_the_target_as_its_fit_did_and_comes_back_from_its_state(name):
+    task = made_task(dtype=torch.float32)
+    answers = METHODS[name].fit(task)
+    assert answers.logits.dtype == torch.float32 and answers.logits.shape == (56, CLASSES)
+    back = METHODS[name].restore(load(save(answers.model.state())))
+    assert torch.equal(back.logits(task.target.features), answers.logits)
+    assert torch.equal(METHODS[name].fit(task).logits, answers.logits)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_gives_probabilities_for_every_row_and_beats_chance(name):
+    answers = METHODS[name].fit(TASK)
+    close(answers.probabilities.sum(-1), torch.ones(56))
+    labels = torch.arange(56) % CLASSES  # as made_task draws them
+    assert (answers.classes == labels).double().mean() > 0.5
+
+
+def test_zero_shot_is_a_hundred_cosines():
+    close(METHODS["zero-shot"].fit(TASK).logits, ZERO_SHOT)
+
+
+def test_the_probe_is_the_least_of_its_penalised_loss():
+    """C = 10 weighs the summed cross-entropy against half the squared weights; the bias is free."""
+    model = source_probe.model(TASK)
+
+    def loss(flat: np.ndarray) -> float:
+        weight, bias = flat[:-CLASSES].reshape(CLASSES, -1), flat[-CLASSES:]
+        logits = XS.numpy() @ weight.T + bias
+        summed = -sum(math.log(softmax(row.tolist())[label]) for row, label in zip(logits, YS.tolist(), strict=True))
+        return 10 * summed + (weight**2).sum() / 2
+
+    least = loss(np.concatenate([model.weight.mT.flatten().numpy(), model.bias.numpy()]))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        step = 0.05 * rng.standard_normal(CLASSES * 17)
+        assert loss(np.concatenate([model.weight.mT.flatten().numpy(), model.bias.numpy()]) + step) > least
+
+
+def test_two_classes_share_the_decision_value():
+    task = of_classes(TASK, 2)
+    decision = source_probe.logistic_regression(task.source.features.numpy(), task.source.labels.numpy())
+    wanted = torch.from_numpy(decision.decision_function(XT.numpy()))
+    close(METHODS["source-probe"].fit(task).logits, torch.stack([-wanted / 2, wanted / 2], 1))
+
+
+def test_one_class_is_too_few_for_a_probe():
+    with pytest.raises(UserError) as error:
+        source_probe.fit(replace(TASK, source=LabelledFeatures(XS[:4], torch.zeros(4, dtype=torch.int64))))
+    assert str(error.value) == "labels to fit a probe on: expected at least 2 classes, got 1"
+
+
+@pytest.mark.parametrize("name", ["source-probe", "fused", "gda"])
+def test_a_class_without_source_rows_is_never_answered(name):
+    task = without_class(TASK, 3)
+    answers = METHODS[name].fit(task)
+    assert (answers.logits[:, 3] == -torch.inf).all() and not answers.probabilities[:, 3].any()
+    assert answers.logits[:, [0, 1, 2, 4]].isfinite().all()
+
+
+def test_row_weights_count_as_copies_of_rows_do():
+    weights = torch.tensor([1.0, 2.0]).repeat(20)
+    copied = torch.arange(40).repeat_interleave(weights.long())
+    twice = replace(TASK, source=LabelledFeatures(XS[copied], YS[copied]))
+    close(source_probe.model(TASK, weights).weight, source_probe.model(twice).weight, 1e-3)  # each stops at 1e-4
+    assert (source_probe.model(TASK).weight - source_probe.model(twice).weight).abs().max() > 0.1
+
+
+def test_equal_say_gives_every_source_the_same_sum():
+    close(source_probe.equal_say(torch.tensor([0, 0, 0, 2])), [4 / 6, 4 / 6, 4 / 6, 2])
+
+
+def test_fused_by_loop():
+    probe = source_probe.model(TASK)
+    p = [[v + b for v, b in zip(row, probe.bias.tolist(), strict=True)] for row in products(XT, probe.weight.mT)]
+    z, p = minus_row_means(ZERO_SHOT), minus_row_means(p)
+    scale = spread(z) / spread(p)
+    wanted = [[(a + b * scale) / 2 for a, b in zip(*rows, strict=True)] for rows in zip(z, p, strict=True)]
+    close(fused.fit(TASK).logits, wanted)
+
+
+def test_fused_leaves_an_absent_class_out_of_means_and_deviations():
+    """The last class absent: the other columns are those of the task that does not know of it."""
+    smaller = fused.fit(of_classes(TASK, CLASSES - 1))
+    close(fused.fit(without_class(TASK, CLASSES - 1)).logits[:, :-1], smaller.logits)
+
+
+def test_fused_answers_new_rows_with_the_deviations_of_the_target():
+    new = made_task(seed=5).target.features
+    one_by_one = torch.cat([fused.fit(TASK).model.logits(row.unsqueeze(0)) for row in new])
+    close(one_by_one, fused.fit(TASK).model.logits(new))
+    other = replace(TASK, target=UnlabelledFeatures(new))
+    assert (fused.fit(other).logits - one_by_one).abs().max() > 1e-3
+
+
+def teacher_by_loop(task: AdaptationTask) -> list[list[float]]:
+    w = source_probe.model(task, intercept=False).weight.mT.tolist()
+    mu = task.text_features.tolist()
+
+    def centred(table):
+        means = [sum(column) / len(table) for column in zip(*table, strict=True)]
+        return [[value - mean for value, mean in zip(row, means, strict=True)] for row in table]
+
+    cw, cmu = centred(w), centred(mu)
+    text_logits = [[100 * v for v in row] for row in products(XT, torch.tensor(cmu, dtype=torch.float64))]
+    s = spread(text_logits) / spread(products(XT, torch.tensor(cw, dtype=torch.float64)))
+    return [[(a + s / 100 * b) / 2 for a, b in zip(*rows, strict=True)] for rows in zip(cmu, cw, strict=True)]
+
+
+@pytest.mark.parametrize("classes", [CLASSES, 2])
+def test_the_fused_teachers_text_by_loop(classes):
+    task = of_classes(TASK, classes)
+    close(fused.teacher_text(task), teacher_by_loop(task))
+
+
+def test_the_fused_teacher_keeps_the_prompt_of_an_absent_class():
+    text = fused.teacher_text(without_class(TASK, 3))
+    close(text[3], (MU[3] - MU.mean(0)) / 2)
+
+
+def test_the_discriminant_by_loop():
+    rows, labels, dim = XS.tolist(), YS.tolist(), XS.shape[1]
+    means = []
+    for k in range(CLASSES):
+        members = [row for row, label in zip(rows, labels, strict=True) if label == k]
+        means.append([sum(column) / len(members) for column in zip(*members, strict=True)])
+    deviations = [[x - m for x, m in zip(row, means[k], strict=True)] for row, k in zip(rows, labels, strict=True)]
+    n = len(rows)
+    covariance = [[sum(d[i] * d[j] for d in deviations) / (n - 1) for j in range(dim)] for i in range(dim)]
+    trace = sum(covariance[i][i] for i in range(dim))
+    matrix = [[(n - 1) * covariance[i][j] + trace * (i == j) for j in range(dim)] for i in range(dim)]
+    precision = dim * np.linalg.inv(np.array(matrix))
+    model = gda.discriminant(TASK.source, CLASSES)
+    for k, mean in enumerate(means):
+        column = precision @ np.array(mean)
+        close(model.weight[:, k], column)
+        close(model.bias[k], -0.5 * np.array(mean) @ column)
+
+
+def test_gdas_scale_makes_it_as_sure_as_zero_shot():
+    logits = gda.fit(TASK).logits
+    model = gda.discriminant(TASK.source, CLASSES)
+    raw = minus_row_means(model.logits(XT).tolist())
+    added = minus_row_means((logits - torch.tensor(ZERO_SHOT, dtype=torch.float64)).tolist())
+    a = added[0][0] / raw[0][0]
+    close(torch.tensor(added, dtype=torch.float64), [[a * value for value in row] for row in raw], 1e-7)
+    sure = sum(max(softmax([a * value for value in row])) for row in raw) / len(raw)
+    assert sure == pytest.approx(sum(max(softmax(row)) for row in ZERO_SHOT) / len(raw), abs=1e-9)
+
+
+def test_bisection_finds_a_scale_by_hand_and_stops_at_its_ends():
+    g = torch.tensor([[1.0, -1.0]], dtype=torch.float64)  # sigmoid(2 a) is the larger probability
+    assert gda.matched_scale(g, torch.tensor(0.75)) == pytest.approx(math.log(3) / 2, rel=1e-9)
+    assert gda.matched_scale(g, torch.tensor(0.4)) == pytest.approx(1e-4, rel=1e-9)
+    assert gda.matched_scale(g * 1e-8, torch.tensor(0.9)) == pytest.approx(1e4, rel=1e-9)
+
+
+def loop_objective(weight: list[list[float]], bias: list[float]) -> float:
+    def answers(rows):
+        logits = products(rows, torch.tensor(weight, dtype=torch.float64))
+        return [softmax([20 * v + b for v, b in zip(row, bias, strict=True)]) for row in logits]
+
+    def entropy(p):
+        return -sum(value * math.log(value + 1e-6) for value in p)
+
+    source = -sum(math.log(p[label]) for p, label in zip(answers(XS), YS.tolist(), strict=True)) / len(XS)
+    target = answers(XT)
+    mean = [sum(column) / len(target) for column in zip(*target, strict=True)]
+    information = sum(map(entropy, target)) / len(target) - entropy(mean)
+    return source + information + 1e-4 * sum(v * v for row in weight for v in row)
+
+
+def test_linear_ims_objective_by_loop():
+    g = torch.Generator().manual_seed(1)
+    weight = torch.randn(CLASSES, 16, generator=g, dtype=torch.float64) / 5
+    bias = torch.randn(CLASSES, generator=g, dtype=torch.float64)
+    wanted = loop_objective(weight.tolist(), bias.tolist())
+    assert float(linear_im.objective(TASK, weight, bias)) == pytest.approx(wanted, abs=1e-10)
+
+
+def test_linear_im_reaches_the_minimum_that_another_optimiser_finds():
+    def value_and_slope(flat: np.ndarray):
+        point = torch.from_numpy(flat.copy()).requires_grad_()
+        loss = linear_im.objective(TASK, point[:-CLASSES].view(CLASSES, -1), point[-CLASSES:])
+        (slope,) = torch.autograd.grad(loss, point)
+        return float(loss.detach()), slope.numpy()
+
+    start = np.zeros(CLASSES * 17)
+    found = minimize(value_and_slope, start, jac=True, method="L-BFGS-B", options={"maxiter": 3000, "ftol": 1e-15})
+    model = linear_im.fit(TASK).model
+    reached = loop_objective((model.weight.mT / 20).tolist(), model.bias.tolist())
+    assert reached == pytest.approx(found.fun, abs=1e-4)

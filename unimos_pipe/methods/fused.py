@@ -1,0 +1,68 @@
+"""Fused: zero-shot and source probe on one scale, averaged. Nothing is trained beyond the probe.
+
+l = (c(z) + c(p) sd(c(z)) / sd(c(p))) / 2, with z the zero-shot logits, p the source probe's, c(a) = a minus its mean
+over classes (row by row) and sd(a) the standard deviation over all entries, of the target's rows. Both deviations are
+in the model's weights, so that new rows are answered alike. A class without source rows is never answered and stays
+out of c and sd.
+
+It lives on both parts being of use: where zero-shot is far behind the probe it loses to the probe.
+"""
+
+import torch
+from torch import Tensor
+
+from unimos_pipe.methods import source_probe, zero_shot
+from unimos_pipe.methods.contract import CLIP_SCALE, Answers, LinearModel, present_classes
+from unimos_pipe.methods.task import AdaptationTask
+
+TINY = 1e-12  # a probe that answers the same everywhere adds nothing
+
+
+def centred(values: Tensor, dim: int = -1) -> Tensor:
+    """c(a): minus the mean over the classes, which lie along ``dim``."""
+    return values - values.mean(dim, keepdim=True)
+
+
+def spread(values: Tensor) -> Tensor:
+    """sd(a): the standard deviation over all entries."""
+    return values.std(correction=0)
+
+
+def fit(task: AdaptationTask) -> Answers:
+    """Fused answers to the target.
+
+    Raises:
+        UserError: the source has rows of fewer than two classes.
+    """
+    probe, present = source_probe.model(task), present_classes(task)
+    text_weight = centred(zero_shot.model(task).weight[:, present])
+    probe_weight, probe_bias = centred(probe.weight[:, present]), centred(probe.bias[present])
+    rows = task.target.features
+    scale = spread(rows @ text_weight) / spread(rows @ probe_weight + probe_bias).clamp_min(TINY)
+    weight, bias = torch.zeros_like(probe.weight), torch.full_like(probe.bias, -torch.inf)
+    weight[:, present] = (text_weight + scale * probe_weight) / 2
+    bias[present] = scale * probe_bias / 2
+    return LinearModel(weight, bias).answer(task)
+
+
+def teacher_text(task: AdaptationTask, weights: Tensor | None = None) -> Tensor:
+    """mu' (K, D), prompts that have seen the source, for UniMoS's variant ``fused-teacher``; not of unit norm.
+
+    mu' = (c(mu) + (s / 100) c(w)) / 2, with mu the prompts, w (K, D) the source probe fitted without intercept, c =
+    minus the mean over classes, s = sd(100 x c(mu)^T) / sd(x c(w)^T) over the target's rows. Ours, not the UniMoS
+    paper's. A class without source rows keeps its prompt's part alone.
+
+    Args:
+        task: the pair; no target label enters.
+        weights: (n,) weights of the source's rows for the probe; None for all one.
+
+    Raises:
+        UserError: the source has rows of fewer than two classes.
+    """
+    present = present_classes(task)
+    probe = source_probe.model(task, weights, intercept=False).weight.mT
+    probe = torch.where(present.unsqueeze(-1), probe - probe[present].mean(0), 0)
+    text = centred(task.text_features, dim=0)
+    rows = task.target.features
+    scale = spread(CLIP_SCALE * rows @ text.mT) / spread(rows @ probe.mT).clamp_min(TINY)
+    return (text + scale / CLIP_SCALE * probe) / 2

@@ -1,0 +1,64 @@
+"""Gaussian discriminant analysis of the source beside zero-shot (Wang et al., arXiv 2402.04087).
+
+mu_k = class means of the source rows xs, S = covariance of xs - mu_ys (divisor n - 1),
+P = D ((n - 1) S + tr(S) I)^-1, W = P mu^T, b_k = -1/2 mu_k^T P mu_k (equal priors), l = z + a (x W + b).
+
+The paper chooses a with labels. Here it is the a on [1e-4, 1e4], found by bisection, with which the mean over target
+rows of max softmax(a g) equals that of max softmax(z), g = c(x W + b), c = minus the mean over classes; where an end
+of the interval does not reach it, that end. A class without source rows is never answered.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from unimos_pipe.methods import zero_shot
+from unimos_pipe.methods.contract import Answers, LinearModel, present_classes
+from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
+
+ENDS = (1e-4, 1e4)
+HALVINGS = 50
+
+
+def discriminant(source: LabelledFeatures, classes: int) -> LinearModel:
+    """W (D, K) and b (K,) of the source's Gaussians; b is -inf for a class without rows."""
+    rows, labels = source.features, source.labels
+    counts = torch.bincount(labels, minlength=classes)
+    sums = rows.new_zeros(classes, rows.shape[1]).index_add_(0, labels, rows)
+    means = sums / counts.clamp_min(1).unsqueeze(-1)
+    deviations = rows - means[labels]
+    scatter = deviations.mT @ deviations  # (n - 1) S: deviations from class means have mean zero
+    ridge = scatter.trace() / (len(rows) - 1)
+    eye = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+    weight = rows.shape[1] * torch.linalg.solve(scatter + ridge * eye, means.mT)
+    bias = -(means.mT * weight).sum(0) / 2
+    return LinearModel(weight, bias.masked_fill(counts == 0, -torch.inf))
+
+
+def matched_scale(logits: Tensor, confidence: Tensor) -> float:
+    """The a on ``ENDS`` with which softmax(a ``logits``) is as confident as ``confidence`` in the mean of its rows.
+
+    The mean of the largest probabilities grows with a, so bisection (of log a) finds it, or the nearer end.
+
+    Args:
+        logits: (n, K).
+        confidence: scalar tensor, the wanted mean of the rows' largest probabilities.
+    """
+    low, high = (math.log(end) for end in ENDS)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        found = (math.exp(middle) * logits).softmax(-1).amax(-1).mean()
+        low, high = (middle, high) if found < confidence else (low, middle)
+    return math.exp((low + high) / 2)
+
+
+def fit(task: AdaptationTask) -> Answers:
+    """Answers of zero-shot and discriminant to the target."""
+    zero, present = zero_shot.model(task), present_classes(task)
+    gaussian = discriminant(task.source, len(task.text_features))
+    rows = task.target.features
+    confidence = zero.logits(rows).softmax(-1).amax(-1).mean()
+    g = gaussian.logits(rows)[:, present]
+    a = matched_scale(g - g.mean(-1, keepdim=True), confidence)
+    return LinearModel(zero.weight + a * gaussian.weight, zero.bias + a * gaussian.bias).answer(task)

@@ -1,0 +1,25 @@
+"""Nearest neighbours by cosine, in blocks of rows: no n x n matrix is ever kept."""
+
+import torch
+from torch import Tensor
+
+BLOCK = 2**25  # most similarities held at once: 128 MiB in float32
+
+
+@torch.no_grad()
+def neighbours(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` nearest other rows of each of (n, D) unit-norm rows.
+
+    Returns:
+        Cosines (n, k) and row numbers (n, k), nearest first; k is ``count``, or n - 1 where there are fewer rows. A
+        row is no neighbour of itself, but its duplicates are.
+    """
+    rows = len(features)
+    cosines, indices = [], []
+    for block in torch.arange(rows, device=features.device).split(max(1, BLOCK // rows)):
+        similarity = features[block] @ features.mT
+        similarity[torch.arange(len(block), device=block.device), block] = -torch.inf
+        nearest = similarity.topk(min(count, rows - 1))
+        cosines.append(nearest.values)
+        indices.append(nearest.indices)
+    return torch.cat(cosines), torch.cat(indices)

@@ -1,0 +1,75 @@
+"""Source probe: a linear probe of the source, which knows nothing of target or prompts.
+
+Multinomial logistic regression on unit-norm source rows and labels, L2 penalty with C = 10 (scikit-learn; the linear
+probe of CLIP, Radford et al., arXiv 2103.00020). Its logits p are the decision values, K columns always: for two
+classes with source rows (-d/2, d/2), and -inf for a class without source rows, which is never answered.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.methods.contract import Answers, LinearModel
+from unimos_pipe.methods.task import AdaptationTask
+
+C = 10.0
+MAX_ITERATIONS = 1000
+
+
+def logistic_regression(
+    features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, intercept: bool = True
+) -> LogisticRegression:
+    """The fitted scikit-learn probe of (n, D) rows with (n,) labels and (n,) row weights (None: all one).
+
+    Raises:
+        UserError: fewer than two classes among the labels.
+    """
+    if len(classes := np.unique(labels)) < 2:
+        raise UserError("labels to fit a probe on", expected="at least 2 classes", got=len(classes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # few images per class
+        probe = LogisticRegression(C=C, max_iter=MAX_ITERATIONS, fit_intercept=intercept)
+        return probe.fit(features, labels, weights)
+
+
+def equal_say(origins: Tensor) -> Tensor:
+    """(n,) float64 row weights of mean one with which every source counts the same, from (n,) source numbers."""
+    counts = torch.bincount(origins)
+    return len(origins) / ((counts > 0).sum() * counts[origins]).double()
+
+
+def model(task: AdaptationTask, weights: Tensor | None = None, intercept: bool = True) -> LinearModel:
+    """The probe of a task's source as a linear model, on the device and in the dtype of the task.
+
+    Args:
+        task: of which only the source and the number of classes are read.
+        weights: (n,) weights of the source's rows, as :func:`equal_say` gives them; None for all one.
+        intercept: False fits no bias: it is 0 where it is not -inf.
+
+    Raises:
+        UserError: the source has rows of fewer than two classes.
+    """
+    source = task.source
+    row_weights = None if weights is None else weights.cpu().numpy()
+    probe = logistic_regression(source.features.cpu().numpy(), source.labels.cpu().numpy(), row_weights, intercept)
+    slopes = torch.as_tensor(probe.coef_).to(source.features)
+    offsets = torch.as_tensor(probe.intercept_).to(source.features).expand(len(slopes))
+    if len(slopes) == 1:  # scikit-learn keeps d alone
+        slopes, offsets = torch.cat([-slopes / 2, slopes / 2]), torch.cat([-offsets / 2, offsets / 2])
+    present = torch.as_tensor(probe.classes_, device=slopes.device)
+    weight = slopes.new_zeros(slopes.shape[1], len(task.text_features))
+    bias = slopes.new_full((len(task.text_features),), -torch.inf)
+    weight[:, present] = slopes.mT
+    bias[present] = offsets
+    return LinearModel(weight, bias)
+
+
+def fit(task: AdaptationTask) -> Answers:
+    """The source probe's answers to the target."""
+    return model(task).answer(task)

@@ -29,6 +29,7 @@ _HOMES = {
     "bench.store": ("bench_store",),
     "bench.adapt": ("bench_adapt",),
     "base.console": ("Output",),
+    "extract.catalogue": ("list_encoders",),
     "base.config": ("EncoderSpec",),
     "methods.arrays": ("task_from_arrays",),
     "deploy.estimator": ("UniMoSClassifier",),

@@ -20,6 +20,7 @@ FUNCTIONS = {
     "manifest show": ("load_spec",),
     "manifest scan": ("describe_images",),
     "manifest check": ("check_dataset",),
+    "encoder ls": ("list_encoders",),
     "cache ls": ("list_cache",),
     "cache verify": ("verify_cache",),
     "cache prune": ("prunable",),

@@ -23,7 +23,11 @@ for command in (
     ["extract", "--domain", "clipart", "--data-root", sys.argv[2]],
     ["adapt", "--src", "art", "--tgt", "clipart", "--epochs", "2"],
 ):
-    main(command, standalone_mode=False)
+    try:
+        main(command)
+    except SystemExit as end:
+        if end.code:
+            raise
 """
 
 

@@ -2,8 +2,8 @@
 
 import click
 
+import unimos_pipe
 from unimos_pipe.base.console import Output
-from unimos_pipe.base.encoders import PRESETS
 
 
 @click.group()
@@ -18,18 +18,16 @@ def ls(output: Output) -> None:
 
     Nothing is loaded or downloaded. Weights of your own, and every other model of open_clip: --model and --pretrained.
     """
-    from unimos_pipe.extract.hub import HubWeights, at_hand
-
     rows = [
         (
             name,
-            preset.spec.model,
-            preset.spec.pretrained,
-            str(preset.size),
-            str(preset.dim),
-            preset.licence,
-            "yes" if preset.hub is None or at_hand(HubWeights(preset.hub)) else "no",
+            known.preset.spec.model,
+            known.preset.spec.pretrained,
+            str(known.preset.size),
+            str(known.preset.dim),
+            known.preset.licence,
+            "yes" if known.at_hand else "no",
         )
-        for name, preset in PRESETS.items()
+        for name, known in unimos_pipe.list_encoders().items()
     ]
     output.table("encoders", ("name", "model", "weights", "pixels", "D", "licence", "at hand"), rows)

@@ -22,6 +22,23 @@ from unimos_pipe.base.files import (
 )
 
 
+def test_the_file_that_was_written_takes_the_name_and_is_on_disk_before_it_does(tmp_path, monkeypatch):
+    """No copy, which could be torn; the file is synced before the rename, its folder after it."""
+    target, told = tmp_path / "a", []
+    real = os.fsync
+
+    def fsync(handle):
+        told.append((os.fstat(handle).st_ino, target.exists()))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(target) as part:
+        part.write_bytes(b"x")
+        made = part.stat().st_ino
+    assert target.stat().st_ino == made
+    assert told == [(made, False), (tmp_path.stat().st_ino, True)]
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 

@@ -1,6 +1,7 @@
 """The encoder computes open_clip's own function, only faster: pixels, folded norms, a few images at a time."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,3 +113,24 @@ def test_a_few_images_at_a_time_are_all_images_in_order(tiny, monkeypatch):
     monkeypatch.setattr(encoder, "CACHED_PIXELS", 3 * 64 * 64 + 1)
     assert torch.allclose(tiny.encode_images(pixels), whole, atol=1e-6)
     assert calls == [3, 3, 1]
+
+
+@pytest.mark.parametrize(("worst", "taken"), [(0.9996, "bf16"), (0.9994, "fp32")])
+def test_automatic_precision_goes_by_the_worst_image(monkeypatch, worst, taken):
+    """One image of a hundred that changes is enough to stay with fp32, however good the others are."""
+    features = {precision: torch.tensor([[1.0, 0.0]]).repeat(100, 1) for precision in ("fp32", "bf16")}
+    features["bf16"][7] = torch.tensor([worst, (1 - worst**2) ** 0.5])
+
+    class Stand:
+        preprocess = None
+
+        def __init__(self, spec, device):
+            self.precision = spec.precision
+
+        def encode_images(self, pixels):
+            return features[self.precision]
+
+    monkeypatch.setattr(encoder, "ClipEncoder", Stand)
+    monkeypatch.setattr(encoder, "native_half", lambda device: "bf16")
+    monkeypatch.setattr(encoder, "readable_sample", lambda files, preprocess: torch.zeros(100, 1))
+    assert encoder.load_encoder(replace(ENCODERS["tiny"], precision="auto"), CPU, []).precision == taken

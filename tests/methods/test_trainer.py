@@ -1,5 +1,7 @@
 """Lockstep: a stack equals its lone runs; states resume to the bit; a run that diverges leaves the others alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from made import made_task, small_method
@@ -123,6 +125,21 @@ def test_a_diverging_run_does_not_touch_the_others():
     good = train(Trainer(mixed_runs()))
     for run in (0, 1, 3):
         assert records[run, 2].assessment.probabilities.equal(good[run, 2].assessment.probabilities)
+
+
+def test_probabilities_that_are_not_finite_are_a_failure_though_the_losses_are(monkeypatch):
+    real = trainer_module.assess
+
+    def assess(heads, x, text, epoch, spec):
+        found = real(heads, x, text, epoch, spec)
+        return replace(found, probabilities=found.probabilities * float("nan")) if epoch == 1 else found
+
+    monkeypatch.setattr(trainer_module, "assess", assess)
+    stack = Trainer([seeded_run(made_task(), METHODS[0], 0)])
+    assert [epoch for _, epoch in train(stack)] == [BEFORE_TRAINING, 0]
+    assert stack.failures == {
+        0: "training diverged in epoch 1: losses or probabilities are not finite; try a lower train.lr"
+    }
 
 
 def test_float32_runs_learn_something():

@@ -1,6 +1,6 @@
 """What a run measures while it trains, kept in memory and written as a whole folder at its end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ class RunRecorder:
         epochs = [line for line in self.lines if line["epoch"] > BEFORE_TRAINING]
         accuracy = None
         if scores["ensemble"]:
-            best = max(epochs, key=lambda line: line[held_out.metric]["ensemble"])
+            best = oracle_epoch(epochs, held_out.metric)
             accuracy = {
                 "last": scores["ensemble"],
                 "vac": scores["vac"],
@@ -134,7 +134,7 @@ class RunRecorder:
                 "zero_shot": self.zero_shot,
                 "oracle_best": _epoch_figures(best),
             }
-        picks = {name: max(epochs, key=lambda line: line["validators"][name]) for name in epochs[0]["validators"]}
+        picks = {name: picked_epoch(epochs, name) for name in epochs[0]["validators"]}
         task = self.data.task
         return {
             "protocol": self.spec.protocol,
@@ -152,6 +152,16 @@ class RunRecorder:
 def pair_identity(spec: RunSpec, data: PairData) -> str:
     """The identity of a run on a loaded pair."""
     return run_identity(spec, data.shard_digests, data.held_out.metric)
+
+
+def oracle_epoch(epochs: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any]:
+    """The line of metrics.jsonl with the best figure by target labels, accuracy or per_class_mean; the first of equals."""
+    return max(epochs, key=lambda line: line[metric]["ensemble"])
+
+
+def picked_epoch(epochs: Sequence[Mapping[str, Any]], validator: str) -> Mapping[str, Any]:
+    """The line that a label-free validator scores highest; the first of equals."""
+    return max(epochs, key=lambda line: line["validators"][validator])
 
 
 def _epoch_figures(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,6 +106,15 @@ def test_two_classes_share_the_decision_value():
     close(METHODS["source-probe"].fit(task).logits, torch.stack([-wanted / 2, wanted / 2], 1))
 
 
+def test_the_probes_loss_is_level_where_it_is_fitted():
+    """The gradient of 10 sum CE + |W|^2 / 2 in W and b; another C would leave a slope of a part of W."""
+    model = source_probe.model(TASK)
+    logits = XS @ model.weight + model.bias
+    error = logits.softmax(1) - torch.nn.functional.one_hot(YS, logits.shape[1])
+    assert (10 * XS.T @ error + model.weight).abs().max() < 0.02 * model.weight.abs().max()
+    assert (10 * error.sum(0)).abs().max() < 0.05
+
+
 def test_one_class_is_too_few_for_a_probe():
     with pytest.raises(UserError) as error:
         source_probe.fit(replace(TASK, source=LabelledFeatures(XS[:4], torch.zeros(4, dtype=torch.int64))))

@@ -1,8 +1,6 @@
-"""What a table of adaptation results must be read against, from the same cached features (extra ``[baselines]``)."""
+"""What a table of adaptation results must be read against, from the same cached features."""
 
-import importlib.util
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,7 @@ from unimos_pipe.base.config import fingerprint
 from unimos_pipe.base.files import write_text
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 
-C = 10.0
 FOLDS = 5
-
-
-def available() -> bool:
-    """Whether scikit-learn is there."""
-    return importlib.util.find_spec("sklearn") is not None
 
 
 def source_probe(task: AdaptationTask):
@@ -53,13 +45,9 @@ def _figure(predictions: np.ndarray, held_out: HeldOutLabels) -> float:
 
 
 def _probe(features: np.ndarray, labels: np.ndarray):
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+    from unimos_pipe.methods.source_probe import logistic_regression  # scikit-learn takes a second to import
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", message="The number of unique classes")  # few images per class
-        return LogisticRegression(C=C, max_iter=1000).fit(features, labels)
+    return logistic_regression(features, labels)
 
 
 def pair_baselines(pairs: dict[str, PairData], file: Path) -> dict[str, dict[str, Any]]:
@@ -73,7 +61,7 @@ def pair_baselines(pairs: dict[str, PairData], file: Path) -> dict[str, dict[str
         known = {}
     probes, oracles, found = {}, {}, {}
     for name, pair in pairs.items():
-        identity = fingerprint([pair.shard_digests, pair.scored_labels, pair.held_out.metric, C, FOLDS])
+        identity = fingerprint([pair.shard_digests, pair.scored_labels, pair.held_out.metric, FOLDS])
         if known.get(name, {}).get("identity") == identity:
             found[name] = known[name]
             continue

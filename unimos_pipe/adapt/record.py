@@ -155,7 +155,7 @@ def pair_identity(spec: RunSpec, data: PairData) -> str:
 
 
 def oracle_epoch(epochs: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any]:
-    """The line of metrics.jsonl with the best figure by target labels, accuracy or per_class_mean; the first of equals."""
+    """The epoch's line with the best figure by target labels, accuracy or per_class_mean; the first of equals."""
     return max(epochs, key=lambda line: line[metric]["ensemble"])
 
 

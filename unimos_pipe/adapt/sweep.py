@@ -40,7 +40,6 @@ class SweepResult:
     rows: tuple[ResultRow, ...]  # zero-shot, baselines, every label's last epoch, ...; empty without target labels
     printed: tuple[ResultRow, ...]  # the published figures to stand below
     runs: tuple[TrainedRun, ...]
-    has_baselines: bool  # False where scikit-learn is missing
 
     @property
     def failures(self) -> tuple[TrainedRun, ...]:
@@ -115,10 +114,10 @@ def run_sweep(
             keep_finished=not options.force,
             checkpoints=folder / ".checkpoints",
         )
-        figures = baselines.pair_baselines(data, folder / "baselines.json") if baselines.available() else {}
+        figures = baselines.pair_baselines(data, folder / "baselines.json")
     rows = result_rows(plans, outcomes, figures, options.also)
     title = recipe.title or recipe.name
-    return SweepResult(title, folder, tuple(data), tuple(rows), tuple(printed), tuple(trained), baselines.available())
+    return SweepResult(title, folder, tuple(data), tuple(rows), tuple(printed), tuple(trained))
 
 
 @dataclass(frozen=True)

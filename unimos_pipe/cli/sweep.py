@@ -60,8 +60,6 @@ def show_plan(
 
 def show_sweep(output: Output, result: "unimos_pipe.SweepResult") -> None:
     """A sweep's table above the published figures, and what became of its runs."""
-    if not result.has_baselines:
-        output.note("source-only and probe rows need scikit-learn: pip install 'unimos-pipe[baselines]'")
     if result.rows:
         figure = "target accuracy" if result.metric == "accuracy" else "mean of per-class target accuracies"
         head = f"{result.title}: {figure} in %, last epoch unless named otherwise, {result.protocol}"

@@ -50,7 +50,7 @@ def test_every_fault_is_named_at_once():
     for fault in (
         "r.toml: seeds: expected at least 1, got 0; ",
         "name 'bad name': expected letters, digits, '-' and '_'; ",
-        "unknown encoder 'RN49' (known: tiny, RN50, RN101, ViT-B-16, ViT-L-14); ",
+        "unknown encoder 'RN49' (known: tiny, RN50, RN101, ViT-B-16, ViT-L-14, ",
         "unknown variant no-luck (known: full, no-ortho, no-debias, no-im, no-distill, fixed-weight, ",
         "unknown set.loss.gama (known: set.loss.alpha, ",
         "grid loss.alpha: expected at least 0.0, got -1.0; ",

@@ -43,6 +43,7 @@ SOUND = {  # command lines that work, in the prepared folder, as option -> value
     ("manifest", "show"): {"": "mini.toml"},
     ("manifest", "scan"): {"--domain": "a=images/dark", "-o": "own.toml"},
     ("manifest", "check"): {"": "mini.toml", "--data-root": "images"},
+    ("encoder", "ls"): {},
     ("cache", "ls"): {"--cache": "cache"},
     ("cache", "verify"): {"--cache": "cache"},
     ("cache", "prune"): {"--cache": "cache", "--runs": "runs"},

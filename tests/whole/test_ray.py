@@ -72,7 +72,8 @@ def test_a_lost_machine_costs_its_shards_in_hand_and_nothing_else(shards, killed
     stamps = {path: path.stat().st_mtime_ns for path in found}
     two_machines.remove_node(second, allow_graceful=False)
     assert process.wait(600) == 0, process.stderr.read()
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())  # none was made twice
+    again = [path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp]
+    assert len(again) <= 1  # the lost machine's one core had written at most one that it had not yet told of
     assert cli(*args, tmp_path / "local").code == 0
     assert len(shard_files(next((tmp_path / "ray").glob("icons/*/line")))) == shards
     assert np.array_equal(features(tmp_path / "ray", "line"), features(tmp_path / "local", "line"))

@@ -19,7 +19,10 @@ from unimos_pipe.extract.weights import EMBEDDED, preprocessing
 open_clip.add_model_config(EMBEDDED)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+LARGE = ("SigLIP2-SO400M-14", "PE-Core-L-14")  # take ten seconds and more to build
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in PRESETS])
 def test_a_row_is_what_open_clip_builds(name):
     """On the meta device, which computes shapes alone: a weightless model of the preset's own size."""
     preset = PRESETS[name]

@@ -105,6 +105,7 @@ def test_the_second_extraction_only_verifies(miniature, encoder, tmp_path):
     assert all(after[path] == before[path] for path in before if path != damaged) and len(after) == 3
 
 
+@pytest.mark.slow  # the soak has a short round of it
 def test_kill_and_resume_gives_the_features_of_an_undisturbed_run(tmp_path):
     """SIGKILL in the middle of a run of 81 shards; the rest is made, nothing stays behind."""
     command = [sys.executable, "-m", "unimos_pipe", "extract", "--dataset", "icons", "--domain", "color"]

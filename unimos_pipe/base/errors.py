@@ -1,7 +1,5 @@
 """The kinds of failure a user meets, and the one form their messages take."""
 
-from collections.abc import Sequence
-from itertools import zip_longest
 
 
 class PipeError(Exception):
@@ -48,16 +46,3 @@ def shown(value: object) -> str:
     except (ValueError, RecursionError):  # a number of thousands of digits, tables in tables without end
         return "a value too large to show"
     return text if len(text) <= 300 else f"{text[:300]} and so on"
-
-
-def first_difference(expected: Sequence, got: Sequence) -> tuple[str, str]:
-    """Where two unequal lists first differ, as the ``expected`` and ``got`` of a message.
-
-    Of equal beginnings the shorter ends there: ``nothing as entry 3`` (counted from 1).
-    """
-    pairs = enumerate(zip_longest(expected, got, fillvalue=_NOTHING), 1)
-    place, (wanted, found) = next((place, pair) for place, pair in pairs if pair[0] != pair[1])
-    return tuple(f"{'nothing' if entry is _NOTHING else shown(entry)} as entry {place}" for entry in (wanted, found))
-
-
-_NOTHING = object()

@@ -78,10 +78,8 @@ def extract_images(
         todo = f"Add --force to encode {manifest.domain} again"
         known = Known() if force else read_known(folder, encoder.identity, manifest.domain, todo)
         job = _job(manifest, encoder, folder, known, shard_size, (batch_size, workers, skip_bad))
-        kept = {}
-        for index, (start, stop) in enumerate(job.bounds):
-            if path := known.shard_of(start, stop, manifest.paths, job.contents):
-                kept[index] = path
+        found = [known.shard_of(start, stop, manifest.paths, job.contents) for start, stop in job.bounds]
+        kept = {index: path for index, path in enumerate(found) if path}
         on_rows(sum(job.rows(index) for index in kept))
         missing = [index for index in range(len(job.bounds)) if index not in kept]
         fresh = [index for index in missing if job.new_rows(index)]

@@ -14,6 +14,7 @@ from unimos_pipe.base.config import (
     method_spec,
     option_fields,
     parse_setting,
+    titled,
 )
 from unimos_pipe.base.errors import UserError
 
@@ -75,6 +76,15 @@ def test_settings_take_their_options_type():
         parse_setting("epochs")
 
 
+def test_a_label_says_what_is_ours():
+    assert [titled(label) for label in ("full", "fused-teacher", "fused-teacher,epochs=2", "no-im,epochs=2")] == [
+        "full",
+        "fused-teacher (ours)",
+        "fused-teacher (ours),epochs=2",
+        "no-im,epochs=2",
+    ]
+
+
 def test_variants_change_what_table_5_says():
     base = method_spec()
     changed = {
@@ -89,6 +99,7 @@ def test_variants_change_what_table_5_says():
         "no-distill": {"loss.distill"},
         "fixed-weight": {"loss.ensemble_weight"},
         "no-discriminator": {"loss.discriminator"},
+        "fused-teacher": {"train.text"},
     }
 
 

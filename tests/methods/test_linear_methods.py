@@ -181,11 +181,12 @@ def teacher_by_loop(task: AdaptationTask) -> list[list[float]]:
 @pytest.mark.parametrize("classes", [CLASSES, 2])
 def test_the_fused_teachers_text_by_loop(classes):
     task = of_classes(TASK, classes)
-    close(fused.teacher_text(task), teacher_by_loop(task))
+    close(fused.teacher_text(task, source_probe.model(task, intercept=False)), teacher_by_loop(task))
 
 
 def test_the_fused_teacher_keeps_the_prompt_of_an_absent_class():
-    text = fused.teacher_text(without_class(TASK, 3))
+    task = without_class(TASK, 3)
+    text = fused.teacher_text(task, source_probe.model(task, intercept=False))
     close(text[3], (MU[3] - MU.mean(0)) / 2)
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from made import made_batch, made_heads, made_task, small_method
 
-from unimos_pipe.base.config import VARIANTS
+from unimos_pipe.base.config import OURS, VARIANTS
 from unimos_pipe.methods.unimos.form import Coefficients, StepForm
 from unimos_pipe.methods.unimos.layers import bottleneck, classify, ensemble_weight
 from unimos_pipe.methods.unimos.objective import LOSSES, TERMS
@@ -175,6 +175,7 @@ def seeded(seed: int) -> torch.Generator:
         ("no-discriminator", {"bce_source": "all", "bce_target": "all"}),
         ("fixed-weight", {}),
         ("no-debias", {}),
+        ("fused-teacher", {}),  # its text comes with the batch
     ],
 )
 def test_a_variant_removes_exactly_its_term(variant, gone):
@@ -193,7 +194,8 @@ def test_a_variant_removes_exactly_its_term(variant, gone):
             assert changed[term].item() == values[term].item()
     weight_learns = any(t.abs().max() > 0 for name, t in gradients(method).items() if name.startswith("weight_fc"))
     assert weight_learns == (variant != "fixed-weight")
-    assert set(VARIANTS) == {"full", "no-ortho", "no-debias", "no-im", "no-distill", "fixed-weight", "no-discriminator"}
+    ablations = {"no-ortho", "no-debias", "no-im", "no-distill", "fixed-weight", "no-discriminator"}
+    assert set(VARIANTS) == {"full", *ablations, *OURS}
 
 
 def test_one_step_is_sgd_with_momentum():

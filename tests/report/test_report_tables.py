@@ -49,6 +49,20 @@ def test_headline(experiment):
     assert [row[2].sign for row in table.rows] == ["up", "down"] and table.rows[0][-1].kind == "oracle"
 
 
+def test_a_variant_of_ours_stands_beside_the_papers(experiment, tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path, "dark->light", seed=seed, last=0.75 + seed / 50, variant="fused-teacher")
+        changed = {"train.epochs": 2}
+        write_run(tmp_path, "dark->light", seed=seed, variant="fused-teacher", changed=changed)
+    found = find_runs([tmp_path])[0][0]
+    table = headline(found, PrintedFigures())
+    assert table.columns[:5] == ("pair", "UniMoS", "gain", "fused-teacher (ours)", "zero-shot")
+    assert [row[3].text for row in (*table.rows, *table.footer)] == ["76.0 ± 1.4", "–", "–"]
+    assert table.how.endswith(" What is marked (ours) is UniMoS with a change of ours that is not in the paper.")
+    names = [row[0].text for row in ablation(found, PrintedFigures()).rows]
+    assert names == ["full", "fused-teacher (ours)", "no-im"]
+
+
 def test_the_papers_figures_stand_beside_ours(experiment):
     table = headline(experiment, PrintedFigures(pairs={"dark->light": {"UniMoS": 0.731}}))
     place = table.columns.index("paper")

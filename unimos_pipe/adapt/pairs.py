@@ -20,7 +20,7 @@ from unimos_pipe.runs.spec import RunSpec
 class Training:
     """How each pair is trained."""
 
-    variant: str = "full"  # or an ablation, such as no-im
+    variant: str = "full"  # an ablation such as no-im, or fused-teacher, which is ours
     settings: Mapping[str, Any] = field(default_factory=dict)  # changed options, such as {"train.epochs": 20}
     seeds: tuple[int, ...] = (0,)
     protocol: str | None = None  # None: inductive where the data set has test splits

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unimos_pipe.adapt.scores import score
+from unimos_pipe.adapt.scores import score, zero_shot_score
 from unimos_pipe.adapt.validators import validators
 from unimos_pipe.methods.task import AdaptationTask, PairData
 from unimos_pipe.methods.unimos.heads import Heads
@@ -55,7 +55,7 @@ class RunRecorder:
         found, scored = record.assessment, self._scored(record)
         scores = self._scores(scored)
         if record.epoch == BEFORE_TRAINING:
-            self.zero_shot = scores["lac"]
+            self.zero_shot = asdict(zero_shot_score(self.data)) if scores["lac"] else None
         line = {
             "epoch": record.epoch,
             "losses": record.losses,
@@ -74,7 +74,7 @@ class RunRecorder:
         test = self.data.held_out.features
         if test is None:
             return record.assessment
-        return assess(record.heads, test, self.data.task.text_features, record.epoch, self.spec.method.eval)
+        return assess(record.heads, test, record.text, record.epoch, self.spec.method.eval)
 
     def _scores(self, found: Assessment) -> dict[str, dict[str, Any] | None]:
         answers = {"ensemble": found.predictions, "vac": found.vac_predictions, "lac": found.text_predictions}
@@ -83,13 +83,12 @@ class RunRecorder:
 
     def finish(self, final: FinalState) -> dict[str, Any]:
         """Write the run's folder; returns the values of its ``result.json``."""
-        heads = {**final.heads, "text_features": self.data.task.text_features}
         contents = RunContents(
             config=self._config(final.about),
             epochs=self.lines,
             predictions=self._predictions(final.assessment),
             labelled=self.data.held_out.labels is not None,
-            heads={name: tensor.cpu().numpy() for name, tensor in heads.items()},
+            heads={name: tensor.numpy() for name, tensor in final.heads.items()},
             sample={name: tensor.numpy() for name, tensor in final.sample.items()},
             result=self._result(final.assessment, final.seconds),
         )

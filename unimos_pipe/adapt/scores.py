@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from unimos_pipe.methods.task import HeldOutLabels
+from unimos_pipe.methods import zero_shot
+from unimos_pipe.methods.task import HeldOutLabels, PairData
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,9 @@ def score(predictions: Tensor, held_out: HeldOutLabels) -> Scores | None:
     per_class = tuple(float(h / t) if t else None for h, t in zip(hits, totals, strict=True))
     present = [value for value in per_class if value is not None]
     return Scores(float(right.mean()), sum(present) / len(present), per_class)
+
+
+def zero_shot_score(data: PairData) -> Scores | None:
+    """The score of the prompts alone, whatever text a run takes; None where the target has no labels."""
+    rows = data.held_out.rows(data.task)
+    return score(zero_shot.model(data.task).logits(rows).argmax(-1), data.held_out)

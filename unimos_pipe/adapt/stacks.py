@@ -191,7 +191,7 @@ class _Stack:
                 outcomes.append(Outcome(None, error, notes=notes))
             else:
                 sample = sample_features(self.runs[index].task, untrained[index], trainer.eval_heads(index))
-                state = FinalState(final[index], trainer.state(index), sample, self._about(trainer), seconds)
+                state = FinalState(final[index], trainer.model(index), sample, self._about(trainer), seconds)
                 outcomes.append(Outcome(recorder.finish(state), notes=notes))
         checkpoint.remove()
         return outcomes

@@ -84,6 +84,9 @@ class TrainSpec:
     )
     precision: str = option("fp32", "arithmetic; bf16: of the layers' products", choices=("fp32", "fp64", "bf16"))
     source_holdout: float = option(0.0, "share of source rows kept back for the source validator", low=0.0, high=0.5)
+    text: str = option(
+        "prompts", "text features: the prompts', or fused with a source probe (ours)", choices=("prompts", "fused")
+    )
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class MethodSpec:
     eval: EvalSpec = field(default_factory=EvalSpec)
 
 
-VARIANTS: dict[str, dict[str, Any]] = {  # the ablations of table 5 (METHOD.md section 7)
+VARIANTS: dict[str, dict[str, Any]] = {  # the ablations of table 5, and ours (METHOD.md section 7)
     "full": {},
     "no-ortho": {"loss.ortho": False},
     "no-debias": {"eval.debias_tau": 0.0},
@@ -117,7 +120,15 @@ VARIANTS: dict[str, dict[str, Any]] = {  # the ablations of table 5 (METHOD.md s
     "no-distill": {"loss.distill": False},
     "fixed-weight": {"loss.ensemble_weight": "fixed"},
     "no-discriminator": {"loss.discriminator": False},
+    "fused-teacher": {"train.text": "fused"},
 }
+OURS = ("fused-teacher",)  # variants that are no part of the paper
+
+
+def titled(label: str) -> str:
+    """A variant, or a label that begins with one, as tables name it: what is not the paper's says so."""
+    variant, comma, rest = label.partition(",")
+    return f"{variant} (ours){comma}{rest}" if variant in OURS else label
 
 
 RENAMED = {"eval.w_step": "eval.w_epochs, the epochs in which the inference weight goes from w_start to w_end"}

@@ -1,7 +1,6 @@
 """The kinds of failure a user meets, and the one form their messages take."""
 
 
-
 class PipeError(Exception):
     """The message says what and where, expected, got, and what to do, in a line or two."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.config import VARIANTS, option_fields, parse_setting
+from unimos_pipe.base.config import VARIANTS, option_fields, parse_setting, titled
 from unimos_pipe.base.console import Output, percent
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import RunError
@@ -41,7 +41,7 @@ training_options = grouped(
         type=click.Choice(list(VARIANTS)),
         default="full",
         show_default=True,
-        help="An ablation of the paper's table 5.",
+        help="An ablation of the paper's table 5, or fused-teacher, which is ours.",
     ),
     click.option("--epochs", type=click.IntRange(1), help="Epochs.  [default: 50]"),
     click.option("--lr", type=click.FloatRange(0), help="Initial learning rate.  [default: 0.003]"),
@@ -107,7 +107,7 @@ def adapt(
 
 def _summary(run, result) -> str:
     """One line: the published figure of the data set first, the other one beside it, and the protocol."""
-    head = f"{run.source} -> {run.target}, {run.label()}, seed {run.seed} ({run.protocol})"
+    head = f"{run.source} -> {run.target}, {titled(run.label())}, seed {run.seed} ({run.protocol})"
     accuracy = result["accuracy"]
     if accuracy is None:
         return f"{head}: {result['scored_rows']} rows without labels predicted in {result['seconds']:.1f} s"

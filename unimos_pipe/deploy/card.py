@@ -13,13 +13,15 @@ def card_text(settings: Mapping[str, Any]) -> str:
     dataset, source, target = (_plain(about[name]) for name in ("dataset", "source", "target"))
     header = {"library_name": "unimos-pipe", "pipeline_tag": "zero-shot-image-classification"}
     header["tags"] = ["clip", "domain-adaptation", "unimos"]
+    fused = settings["method"]["train"].get("text") == "fused"
+    changed = ", with text features that have seen the source, which is not in the paper" if fused else ""
     lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in header.items()), "---", ""]
     lines += [
         f"# CLIP adapted to {target} ({dataset})",
         "",
         f"Light heads that adapt the frozen CLIP encoder {encoder['model']} to the domain **{target}** of {dataset}, "
         f"trained with labels of the domain **{source}** and none of {target} itself. "
-        "Method: UniMoS (Li et al., CVPR 2024, arXiv 2403.06946), as unimos-pipe implements it.",
+        f"Method: UniMoS (Li et al., CVPR 2024, arXiv 2403.06946), as unimos-pipe implements it{changed}.",
         "",
         "```python",
         "import unimos_pipe",

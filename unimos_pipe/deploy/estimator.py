@@ -28,11 +28,12 @@ class UniMoSClassifier(ClassifierMixin, BaseEstimator):
         text: (K, D) features of the class prompts, rows in the order of the sorted labels. None: the means of the
             source's classes stand for them. That is not UniMoS as published, whose two branches differ because text
             knows what the source's images do not; it serves comparisons on data that have no text.
-        variant: full, or an ablation such as no-im.
+        variant: full, an ablation such as no-im, or fused-teacher, which is ours.
         settings: changed options by dotted name, such as ``{"train.epochs": 20}``.
         random_state: seed of everything random.
     Attributes:
-        classes_: (K,) sorted labels of the source. heads_, text_: the trained heads and the (K, D) unit-norm text.
+        classes_: (K,) sorted labels of the source. heads_, text_: the trained heads and the (K, D) text features
+            that they answer with.
     """
 
     # scikit-learn's way to say that meta-estimators and cross-validation pass sample_domain on.
@@ -83,8 +84,9 @@ class UniMoSClassifier(ClassifierMixin, BaseEstimator):
         if trainer.failures:
             raise RunError(trainer.failures[0])
         self.method_ = method
-        self.text_ = task.text_features
-        self.heads_ = Heads.from_state(trainer.state(0), method.heads, torch.device("cpu"))
+        model = trainer.model(0)
+        self.text_ = model["text_features"]
+        self.heads_ = Heads.from_state(model, method.heads, torch.device("cpu"))
         return self
 
     @torch.no_grad()

@@ -45,7 +45,7 @@ def fit(task: AdaptationTask) -> Answers:
     return LinearModel(weight, bias).answer(task)
 
 
-def teacher_text(task: AdaptationTask, weights: Tensor | None = None) -> Tensor:
+def teacher_text(task: AdaptationTask, probe: LinearModel) -> Tensor:
     """mu' (K, D), prompts that have seen the source, for UniMoS's variant ``fused-teacher``; not of unit norm.
 
     mu' = (c(mu) + (s / 100) c(w)) / 2, with mu the prompts, w (K, D) the source probe fitted without intercept, c =
@@ -54,15 +54,12 @@ def teacher_text(task: AdaptationTask, weights: Tensor | None = None) -> Tensor:
 
     Args:
         task: the pair; no target label enters.
-        weights: (n,) weights of the source's rows for the probe; None for all one.
-
-    Raises:
-        UserError: the source has rows of fewer than two classes.
+        probe: of its source, without intercept.
     """
     present = present_classes(task)
-    probe = source_probe.model(task, weights, intercept=False).weight.mT
-    probe = torch.where(present.unsqueeze(-1), probe - probe[present].mean(0), 0)
+    slopes = probe.weight.mT
+    slopes = torch.where(present.unsqueeze(-1), slopes - slopes[present].mean(0), 0)
     text = centred(task.text_features, dim=0)
     rows = task.target.features
-    scale = spread(CLIP_SCALE * rows @ text.mT) / spread(rows @ probe.mT).clamp_min(TINY)
-    return (text + scale / CLIP_SCALE * probe) / 2
+    scale = spread(CLIP_SCALE * rows @ text.mT) / spread(rows @ slopes.mT).clamp_min(TINY)
+    return (text + scale / CLIP_SCALE * slopes) / 2

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from unimos_pipe.base.config import MethodSpec
+from unimos_pipe.base.config import MethodSpec, titled
 from unimos_pipe.report.runs import Experiment
 
 
@@ -21,7 +21,7 @@ def origin(experiment: Experiment, command: str) -> list[tuple[str, list[str]]]:
         ("data set", [experiment.dataset]),
         ("recipe", [f"{recipe['name']}: {json.dumps(recipe, ensure_ascii=False)}"] if "name" in recipe else []),
         ("commands", [*_commands(experiment), command]),
-        ("shown in tables", [f"{experiment.main}: {_settings(experiment)}"]),
+        ("shown in tables", [f"{titled(experiment.main)}: {_settings(experiment)}"]),
         ("seeds", [", ".join(sorted({str(run.spec["seed"]) for run in runs}, key=int))]),
         ("protocol", _distinct(run.result.get("protocol") for run in runs)),
         ("prompts", _distinct(text for run in runs for text in run.spec["templates"])),

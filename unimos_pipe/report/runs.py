@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from unimos_pipe.base.config import OURS
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.data.manifest import known_datasets, load_spec
 from unimos_pipe.runs.folder import CONFIG
@@ -48,6 +49,14 @@ class Experiment:
     def labels(self) -> list[str]:
         """Labels in the order found, the main one first."""
         return list(dict.fromkeys([self.main, *(run.label for run in self.runs)]))
+
+    @cached_property
+    def ours(self) -> list[str]:
+        """Labels that differ from the main one by a variant alone that is no part of the paper."""
+        specs = {run.label: run.spec for run in self.runs}
+        changed = specs[self.main]["changed"]
+        others = [label for label in self.labels if label != self.main and specs[label]["changed"] == changed]
+        return [label for label in others if specs[label]["variant"] in OURS]
 
     @cached_property
     def labelled(self) -> bool:

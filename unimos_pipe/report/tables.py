@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unimos_pipe.base.cells import name_to_cell
+from unimos_pipe.base.config import titled
 from unimos_pipe.report.printed import PrintedFigures
 from unimos_pipe.report.runs import Experiment
 from unimos_pipe.runs.means import MeanSpread, mean_and_spread
@@ -69,7 +70,7 @@ def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
     """Pairs by method, the paper's figures beside ours where there are any."""
     pairs = experiment.pairs
     source_only = {pair: experiment.baselines.get(pair, {}).get("source_only") for pair in pairs}
-    with_source, with_paper = any(source_only.values()), bool(paper.pairs)
+    with_source, with_paper, ours = any(source_only.values()), bool(paper.pairs), experiment.ours
     rows = []
     for pair in pairs:
         last, zero = experiment.mean("last", pair), _mean(experiment.mean("zero_shot", pair))
@@ -84,6 +85,7 @@ def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
                 name_cell(pair.replace("->", " → ")),
                 mean_cell(last, "main"),
                 change(_mean(last), zero),
+                *(mean_cell(mean_and_spread(experiment.measured("last", label, [pair]))) for label in ours),
                 mean_cell(zero),
                 *([mean_cell(source_only[pair])] if with_source else []),
                 mean_cell(class_means),
@@ -95,6 +97,7 @@ def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
         "pair",
         FULL,
         "gain",
+        *map(titled, ours),
         "zero-shot",
         *(["source-only"] if with_source else []),
         "class mean",
@@ -106,6 +109,8 @@ def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
         "CLIP's zero-shot answers; class mean averages the classes' accuracies. Oracle best is the best epoch chosen "
         "with the target's own labels: no method may do that, so it is only a bound."
     )
+    if ours:
+        how += " What is marked (ours) is UniMoS with a change of ours that is not in the paper."
     if with_paper:
         kind = "class means" if paper.per_class_mean else "accuracies"
         how += f" Paper is the published UniMoS figure, compared with our {kind}."
@@ -199,7 +204,7 @@ def ablation(experiment: Experiment, paper: PrintedFigures) -> Table | None:
         last = over_seeds(label, "last")
         rows.append(
             (
-                name_cell(label),
+                name_cell(titled(label)),
                 mean_cell(last),
                 Cell("", kind="change") if label == labels[0] else change(_mean(last), base),
                 mean_cell(_mean(over_seeds(label, "vac"))),
@@ -210,9 +215,10 @@ def ablation(experiment: Experiment, paper: PrintedFigures) -> Table | None:
     pairs = len({pair for pair, _ in common})
     how = (
         f"What each part is worth: mean accuracy in % over the {pairs} pair(s) and {len(seeds)} seed(s) that every "
-        f"variant finished, ± over seeds; the difference is against {labels[0]}. VAC and LAC are the branches alone."
+        f"variant finished, ± over seeds; the difference is against {titled(labels[0])}. VAC and LAC are the branches "
+        "alone."
     )
-    columns = ("variant", "ensemble", f"vs {labels[0]}", "VAC", "LAC", *(["paper"] if paper.ablations else []))
+    columns = ("variant", "ensemble", f"vs {titled(labels[0])}", "VAC", "LAC", *(["paper"] if paper.ablations else []))
     return Table("ablation", "Ablation", how, columns, tuple(rows))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.config import MethodSpec, fingerprint, method_spec, option_fields
+from unimos_pipe.base.config import MethodSpec, fingerprint, method_spec, option_fields, titled
 
 # Raised whenever a default of MethodSpec or a result of equal options changes: finished runs are then trained again.
 ARITHMETIC = 2
@@ -55,7 +55,7 @@ def row_names(specs: Sequence[RunSpec]) -> list[str]:
     for spec in specs:
         parts = [spec.protocol] if protocols else []
         parts += [f"{name.rpartition('.')[2]}={_value(spec.method, name)}" for name in varied]
-        names.append(",".join([spec.variant, *parts]))
+        names.append(titled(",".join([spec.variant, *parts])))
     return names
 
 

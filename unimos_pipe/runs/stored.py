@@ -116,7 +116,7 @@ class Run:
         return rows
 
     def tensors(self, *names: str) -> dict[str, np.ndarray]:
-        """Named arrays of sample.safetensors, features as float32; ``text`` (K, D) is the target's prompts.
+        """Named arrays of sample.safetensors, features as float32; ``text`` (K, D) is what stood for prompts.
 
         Not kept: the samples of a large sweep would not fit into memory together.
         """

@@ -22,6 +22,7 @@ from unimos_pipe.methods.unimos.objective import TERMS, terms_of
 from unimos_pipe.methods.unimos.pseudo_labels import Assessment, assess
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING, batch_rows, learning_rate, steps_per_epoch
 from unimos_pipe.methods.unimos.step import Batch, train_step
+from unimos_pipe.methods.unimos.text import text_features
 
 BLOCK = 16  # steps whose random draws are made and moved to the device together
 
@@ -69,6 +70,7 @@ class EpochRecord:
     train_weight: float | None  # mean learned w
     assessment: Assessment  # of the target rows it trains on
     heads: Heads  # in evaluation mode, as they are until the next epoch
+    text: Tensor  # (K, D) text features that they answer with
     source_accuracy: float | None = None  # on held-out source rows, where there are any
 
 
@@ -96,7 +98,7 @@ class Trainer:
             torch.bfloat16 if self.form.precision == "bf16" else None,
         )
         self.coefficients = Coefficients.of([run.method for run in self.runs], self.dtype, self.device)
-        self.text = torch.stack([run.task.text_features for run in self.runs])
+        self.text = torch.stack(text_features([run.task for run in self.runs], [run.method for run in self.runs]))
         self.failures: dict[int, str] = {}  # runs that diverged, by position in the sequence given
         self._build_tables()
 
@@ -178,6 +180,10 @@ class Trainer:
         """Weights, statistics and label prior of a run, by its position in the sequence given."""
         return self.heads.state(self.order.index(run))
 
+    def model(self, run: int) -> dict[str, Tensor]:
+        """:meth:`state` and the (K, D) ``text_features``: everything with which a run answers new rows."""
+        return {**self.state(run), "text_features": self.text[self.order.index(run)].cpu().clone()}
+
     def eval_heads(self, run: int) -> Heads:
         """A run's modules in evaluation mode (R = 1), by its position in the sequence given."""
         position = self.order.index(run)
@@ -252,7 +258,8 @@ class Trainer:
             position = self.order.index(index)
             run = self.runs[position]
             heads = self.eval_heads(index)
-            found = assess(heads, run.task.target.features, run.task.text_features, epoch, run.method.eval)
+            text = self.text[position]
+            found = assess(heads, run.task.target.features, text, epoch, run.method.eval)
             start = int(self.pseudo_start[position])
             self.pseudo_labels[start : start + len(found.pseudo_labels)] = found.pseudo_labels
             every = {} if values is None else dict(zip(TERMS, values[position], strict=False))
@@ -263,15 +270,15 @@ class Trainer:
                 )
                 continue
             weight = None if values is None else values[position][-1]
-            source = self._source_accuracy(heads, run, epoch)
-            yield EpochRecord(index, epoch, losses, weight, found, heads, source)
+            source = self._source_accuracy(heads, text, run, epoch)
+            yield EpochRecord(index, epoch, losses, weight, found, heads, text, source)
 
-    def _source_accuracy(self, heads: Heads, run: TrainingRun, epoch: int) -> float | None:
+    def _source_accuracy(self, heads: Heads, text: Tensor, run: TrainingRun, epoch: int) -> float | None:
         """Accuracy of the ensemble on held-out source rows, by the rules of the target's evaluation."""
         if run.held_source is None:
             return None
         held = run.held_source
-        found = assess(heads, held.features, run.task.text_features, epoch, run.method.eval)
+        found = assess(heads, held.features, text, epoch, run.method.eval)
         return float((found.predictions == held.labels).double().mean())
 
 

@@ -208,6 +208,13 @@ def adapt_task(
     return AdaptedModel(config, trainer.model(0), trainer.device.type)
 
 
+def _rows(data: PairData) -> dict[str, int]:
+    """Counts of rows; those with labels where only some have one."""
+    rows = {"source": len(data.task.source.features), "target": len(data.task.target.features)}
+    labelled, scored = len(data.held_out.known), len(data.scored_paths)
+    return rows | ({"labelled": labelled, "scored": scored} if 0 < labelled < scored else {})
+
+
 def _model_config(task: Task, data: PairData, method, variant: str, seed: int, accuracy: Mapping | None) -> dict:
     """What an exported model records of how it was made."""
     return {
@@ -224,6 +231,6 @@ def _model_config(task: Task, data: PairData, method, variant: str, seed: int, a
             "seed": seed,
             "templates": list(task.loader.templates),
             "accuracy": accuracy,
-            "rows": {"source": len(data.task.source.features), "target": len(data.task.target.features)},
+            "rows": _rows(data),
         },
     }

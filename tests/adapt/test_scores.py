@@ -6,6 +6,7 @@ import torch
 from unimos_pipe.adapt.record import oracle_epoch, picked_epoch
 from unimos_pipe.adapt.scores import score
 from unimos_pipe.methods.task import HeldOutLabels
+from unimos_pipe.runs.means import wilson
 
 
 def test_a_class_without_a_row_stays_out_of_the_class_mean():
@@ -15,6 +16,15 @@ def test_a_class_without_a_row_stays_out_of_the_class_mean():
     assert found.per_class == (2 / 3, 1.0, None)
     assert found.per_class_mean == (2 / 3 + 1) / 2
     assert score(torch.tensor([0]), HeldOutLabels(None, ("a", "b"))) is None
+
+
+def test_rows_without_a_label_are_not_scored():
+    """Of five rows three are known; the class of the other two is seen nowhere else and stays out."""
+    held_out = HeldOutLabels(np.array([0, -1, 1, -1, 0]), ("a", "b", "c"))
+    found = score(torch.tensor([0, 2, 0, 2, 0]), held_out)
+    assert (found.accuracy, found.per_class, found.per_class_mean) == (2 / 3, (1.0, 0.0, None), 0.5)
+    assert found.interval == wilson(2 / 3, 3) and held_out.known.tolist() == [0, 2, 4]
+    assert score(torch.tensor([0, 1]), HeldOutLabels(np.array([-1, -1]), ("a", "b"))) is None
 
 
 def line(epoch: int, accuracy: float, per_class_mean: float, im: float) -> dict:

@@ -28,10 +28,13 @@ def source_only(probe, task: AdaptationTask, held_out: HeldOutLabels) -> float |
 
 
 def target_probe_oracle(task: AdaptationTask, held_out: HeldOutLabels, seed: int = 0) -> float | None:
-    """The same probe fitted on the scored rows' own labels by 5-fold cross-validation: an oracle, an upper bound."""
+    """The same probe fitted on the scored rows' own labels by 5-fold cross-validation: an oracle, an upper bound.
+
+    None where a row has no label, or there are fewer than 5.
+    """
     from sklearn.model_selection import KFold
 
-    if held_out.labels is None or len(held_out.labels) < FOLDS:
+    if held_out.labels is None or len(held_out.known) < max(FOLDS, len(held_out.labels)):
         return None
     features, labels = held_out.rows(task).cpu().numpy(), held_out.labels
     predictions = np.empty_like(labels)

@@ -10,6 +10,7 @@ import torch
 
 from unimos_pipe.adapt.scores import score, zero_shot_score
 from unimos_pipe.adapt.validators import validators
+from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.methods.task import AdaptationTask, PairData
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.pseudo_labels import Assessment, assess
@@ -117,7 +118,7 @@ class RunRecorder:
         ):
             columns += [[names[k] for k in answers.tolist()], [f"{p:.6f}" for p in sureness.tolist()]]
         if held_out.labels is not None:
-            columns.append([names[k] for k in held_out.labels.tolist()])
+            columns.append(["" if k == NO_LABEL else names[k] for k in held_out.labels.tolist()])
         return list(zip(*columns, strict=True))
 
     def _result(self, final: Assessment, seconds: float) -> dict[str, Any]:
@@ -141,6 +142,7 @@ class RunRecorder:
             "source_rows": len(task.source.features),
             "target_rows": len(task.target.features),
             "scored_rows": len(self.data.scored_paths),
+            "labelled_rows": len(held_out.known),
             "classes": len(held_out.classes),
             "accuracy": accuracy,
             "selected": {name: _epoch_figures(line) for name, line in picks.items()},
@@ -149,8 +151,9 @@ class RunRecorder:
 
 
 def pair_identity(spec: RunSpec, data: PairData) -> str:
-    """The identity of a run on a loaded pair."""
-    return run_identity(spec, data.shard_digests, data.held_out.metric)
+    """The identity of a run on a loaded pair: what it learns from, and the labels by which it is scored."""
+    digests = {**data.shard_digests, "scored labels": data.scored_labels}
+    return run_identity(spec, digests, data.held_out.metric)
 
 
 def oracle_epoch(epochs: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any]:

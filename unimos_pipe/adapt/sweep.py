@@ -52,6 +52,13 @@ class SweepResult:
         return [run.result for run in self.runs if run.result]
 
     @property
+    def partly_labelled(self) -> dict[str, tuple[int, int]]:
+        """Of targets with labels for some rows only: how many of how many, by name."""
+        found = {run.spec.target: run.result for run in self.runs if run.result and run.result["accuracy"]}
+        rows = {target: (result["labelled_rows"], result["scored_rows"]) for target, result in found.items()}
+        return {target: counts for target, counts in rows.items() if counts[0] < counts[1]}
+
+    @property
     def metric(self) -> str:
         """The data set's published figure: accuracy or per_class_mean."""
         return self.results[0]["metric"]

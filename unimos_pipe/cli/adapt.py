@@ -11,6 +11,7 @@ from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import RunError
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli.options import device_option, features_options, grouped, protocol_option, runs_option
+from unimos_pipe.runs.means import on_labelled_rows
 
 
 def _settings_help() -> str:
@@ -111,12 +112,14 @@ def _summary(run, result) -> str:
     accuracy = result["accuracy"]
     if accuracy is None:
         return f"{head}: {result['scored_rows']} rows without labels predicted in {result['seconds']:.1f} s"
+    rows, labelled = result["scored_rows"], result["labelled_rows"]
+    some = f"; accuracy on {on_labelled_rows(accuracy['last']['accuracy'], labelled, rows)}" if labelled < rows else ""
     names = {"accuracy": "accuracy", "per_class_mean": "per-class mean"}
     first = result["metric"]
     (second,) = names.keys() - {first}
     return (
         f"{head}: {names[first]} UniMoS {percent(accuracy['last'][first])} (last epoch), zero-shot "
         f"{percent(accuracy['zero_shot'][first])}, oracle best {percent(accuracy['oracle_best'][first])} "
-        f"(epoch {accuracy['oracle_best']['epoch']}); {names[second]} {percent(accuracy['last'][second])}; "
+        f"(epoch {accuracy['oracle_best']['epoch']}); {names[second]} {percent(accuracy['last'][second])}{some}; "
         f"{result['seconds']:.1f} s"
     )

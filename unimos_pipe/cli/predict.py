@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.console import Output
+from unimos_pipe.base.console import Output, percent
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.cli.options import device_option, folder_option, grouped, trust_option
+from unimos_pipe.runs.means import on_labelled_rows
 
 
 def _answering(
@@ -95,7 +96,11 @@ def predict(
         found = unimos_pipe.predict_cached(
             run_folder, domain, out, dataset=dataset, cache=cache, top=options.top, device=device
         )
-        output.result(f"{out}: {found.rows} rows of {found.name}")
+        known = ""
+        if found.labelled:
+            share = on_labelled_rows(found.accuracy, found.labelled, found.rows)
+            known = f"; accuracy {percent(found.accuracy)} on {share}"
+        output.result(f"{out}: {found.rows} rows of {found.name}{known}")
         return
     found = unimos_pipe.predict(run_folder, sources, out, options, device=device, watch=output)
     for name, reason in found.unreadable:

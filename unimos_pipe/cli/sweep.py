@@ -64,6 +64,8 @@ def show_sweep(output: Output, result: "unimos_pipe.SweepResult") -> None:
         figure = "target accuracy" if result.metric == "accuracy" else "mean of per-class target accuracies"
         head = f"{result.title}: {figure} in %, last epoch unless named otherwise, {result.protocol}"
         _show_rows(output, head, [*result.rows, *result.printed], result.pairs)
+    for target, (labelled, rows) in result.partly_labelled.items():
+        output.note(f"accuracies on {target} are those of {labelled} labelled of {rows} rows")
     for run in result.failures:
         output.warn(f"{run.folder}: {run.error}")
     failed, kept = len(result.failures), sum(run.kept for run in result.runs)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unimos_pipe.base.console import percent
+from unimos_pipe.runs.means import on_labelled_rows
 
 
 def card_text(settings: Mapping[str, Any]) -> str:
@@ -58,8 +59,11 @@ def _figures(about: Mapping[str, Any]) -> list[str]:
     accuracy = about["accuracy"]
     if not accuracy:
         return ["The target has no labels, so the accuracy is not known."]
+    rows, known = about["rows"], ""
+    if "labelled" in rows:
+        known = f", {on_labelled_rows(accuracy['last'], rows['labelled'], rows['scored'])}"
     return [
-        f"| accuracy on {_plain(about['target'])} | % |",
+        f"| accuracy on {_plain(about['target'])}{known} | % |",
         "| --- | ---: |",
         f"| this model, last epoch | {percent(accuracy['last'])} |",
         f"| CLIP zero-shot | {percent(accuracy['zero_shot'])} |",

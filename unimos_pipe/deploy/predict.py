@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unimos_pipe.adapt.scores import score
 from unimos_pipe.base.cells import name_to_cell, path_to_cell
 from unimos_pipe.base.errors import RunError, StaleCacheError, UserError, listing
 from unimos_pipe.base.files import refuse_foreign_file, replacing
@@ -17,7 +18,7 @@ from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.images import find_images, left_out
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.deploy.model import AdaptedModel, Answers, load
-from unimos_pipe.methods.task import stored_rows
+from unimos_pipe.methods.task import HeldOutLabels, stored_rows
 from unimos_pipe.runs.folder import PREDICTION_COLUMNS
 
 
@@ -40,6 +41,8 @@ class Predicted:
     rows: int
     unreadable: tuple[tuple[str, str], ...] = ()
     name: str = ""  # <data set>/<domain>, where rows of the cache were classified
+    labelled: int = 0  # how many of them have a label there
+    accuracy: float | None = None  # on those, a fraction
 
 
 def predict(
@@ -100,8 +103,7 @@ def predict_cached(
     spec = load_spec(dataset or model.settings["about"]["dataset"])
     folder = (cache or default_cache()) / spec.name / model.settings["encoder_id"]
     store = FeatureStore(spec, folder, extract_command(dataset or spec.name))
-    rows = predict_domain(model, store, domain, Path(out), top=top)
-    return Predicted(Path(out), rows, name=f"{spec.name}/{domain}")
+    return predict_domain(model, store, domain, Path(out), top=top)
 
 
 def list_images(sources: Sequence[Path]) -> tuple[list[Path], list[str], list[str]]:
@@ -186,8 +188,10 @@ def predict_images(
     return unreadable
 
 
-def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Path, *, top: int = 1) -> int:
-    """Classify a domain's cached features; needs neither images nor encoder weights. Returns the number of rows.
+def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Path, *, top: int = 1) -> Predicted:
+    """Classify a domain's cached features; needs neither images nor encoder weights.
+
+    The answers are scored on the rows that have a label, if the data set's classes are the model's.
 
     Raises:
         StaleCacheError: features of another encoder than the model's.
@@ -204,7 +208,10 @@ def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Pat
     answers = model.answer(stored_rows(domain, model.text.dtype, model.device))
     rows = ([path_to_cell(path), *row] for path, row in zip(domain.paths, answer_rows(answers, top), strict=True))
     write_answers(out, rows, top)
-    return len(domain.paths)
+    held_out = HeldOutLabels(domain.labels, model.classes)
+    labelled = len(held_out.known) if model.classes == store.spec.classes else 0
+    accuracy = score(answers.probabilities.argmax(-1), held_out).accuracy if labelled else None
+    return Predicted(out, len(domain.paths), name=f"{store.spec.name}/{name}", labelled=labelled, accuracy=accuracy)
 
 
 def answer_rows(answers: Answers, top: int) -> Iterator[list[str]]:

@@ -53,14 +53,20 @@ class AdaptationTask:
 class HeldOutLabels:
     """What a run is scored on, out of its trainer's sight: only evaluation takes this type.
 
-    ``labels`` is (n,) int64, or None where they are not known. Inductive runs also hold out the rows themselves:
-    ``features`` (n, D) of the target's test split; None means that the labels are those of the target's own rows.
+    ``labels`` is (n,) int64, NO_LABEL for a row whose label is not known, or None where none is. Inductive runs also
+    hold out the rows themselves: ``features`` (n, D) of the target's test split; None means that the labels are those
+    of the target's own rows.
     """
 
     labels: np.ndarray | None
     classes: tuple[str, ...]
     metric: str = "accuracy"  # the figure published for the data set: accuracy or per_class_mean
     features: torch.Tensor | None = None
+
+    @property
+    def known(self) -> np.ndarray:
+        """Positions of the rows whose label is known."""
+        return np.flatnonzero(np.empty(0) if self.labels is None else self.labels != NO_LABEL)
 
     def rows(self, task: AdaptationTask) -> torch.Tensor:
         """The (n, D) features of the rows that are scored."""
@@ -155,7 +161,7 @@ class PairLoader:
             UnlabelledFeatures(target_features, "+".join(spec.parts(target)[:seen])),
             unit_rows(torch.tensor(text), dtype, self.device),
         )
-        labelled = not (scored.labels == NO_LABEL).any()
+        labelled = (scored.labels != NO_LABEL).any()
         held_out = HeldOutLabels(scored.labels if labelled else None, spec.classes, spec.metric, test_features)
         digests = {
             part: list(digests) for side in (source_domain, target_domain, scored) for part, digests in side.digests

@@ -119,4 +119,4 @@ def map_classes(run: Run) -> dict[str, list[str | None]]:
     rows = arrays["target_rows"][spaced(len(arrays["target_rows"]))].tolist()
     if run.result.get("protocol") == "inductive":
         return {"source": source, "target": [None] * len(rows)}
-    return {"source": source, "target": [run.predictions[row].get("label") for row in rows]}
+    return {"source": source, "target": [run.predictions[row].get("label") or None for row in rows]}

@@ -71,7 +71,7 @@ def disagreements(run: Run, limit: int = SHOWN) -> tuple[list[Disagreement], Tal
 
 
 def _disagreement(row: dict[str, str]) -> Disagreement:
-    truth = row.get("label")
+    truth = row.get("label") or None
 
     def branch(name: str, probability: str) -> Branch:
         return Branch(row[name], float(row[probability]), None if truth is None else row[name] == truth)
@@ -136,7 +136,7 @@ def worst_confusions(runs: Sequence[Run]) -> tuple[np.ndarray, list[str], list[s
         (R, C) percentages, the R true classes (lowest accuracy first), and the C answers: the same classes and the
         commonest wrong answers, then ``other``.
     """
-    pairs = Counter((row["label"], row["class"]) for run in runs for row in run.predictions)
+    pairs = Counter((row["label"], row["class"]) for run in runs for row in run.predictions if row["label"])
     totals = Counter(label for (label, _), count in pairs.items() for _ in range(count))
     worst = sorted(totals, key=lambda name: (pairs[name, name] / totals[name], name))[:WORST]
     wrong = Counter()

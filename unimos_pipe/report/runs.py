@@ -82,6 +82,10 @@ class Experiment:
         """Mean and spread of an accuracy of the main runs, over these pairs or over all; None without any."""
         return mean_and_spread(self.measured(which, pairs=pairs or None))
 
+    def partly(self, pair: str) -> tuple[int, int] | None:
+        """Of a pair's target: how many of how many scored rows have a label, where only some have one."""
+        return next((run.labelled for run in self.select(pair) if run.labelled), None)
+
     def shown_pair(self, wanted: str | None) -> str:
         """The pair that figures show: the wanted one, else the one that gained most over zero-shot.
 

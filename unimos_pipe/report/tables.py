@@ -9,14 +9,16 @@ from unimos_pipe.base.cells import name_to_cell
 from unimos_pipe.base.config import titled
 from unimos_pipe.report.printed import PrintedFigures
 from unimos_pipe.report.runs import Experiment
-from unimos_pipe.runs.means import MeanSpread, mean_and_spread
+from unimos_pipe.runs.means import MeanSpread, mean_and_spread, on_labelled_rows
 
 FULL = "UniMoS"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell. ``value`` and ``spread`` are fractions; ``kind`` is "", name, main, oracle, paper, change, distance."""
+    """One cell. ``value`` and ``spread`` are fractions; ``kind`` is "", name, text, main, oracle, paper, change or
+    distance.
+    """
 
     text: str
     value: float | None = None
@@ -71,6 +73,7 @@ def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
     pairs = experiment.pairs
     source_only = {pair: experiment.baselines.get(pair, {}).get("source_only") for pair in pairs}
     with_source, with_paper, ours = any(source_only.values()), bool(paper.pairs), experiment.ours
+    partly = any(experiment.partly(pair) for pair in pairs)
     rows = []
     for pair in pairs:
         last, zero = experiment.mean("last", pair), _mean(experiment.mean("zero_shot", pair))
@@ -91,6 +94,7 @@ def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
                 mean_cell(class_means),
                 *([mean_cell(printed.get(FULL), "paper"), change(compared, printed.get(FULL))] if with_paper else []),
                 mean_cell(experiment.mean("oracle_best", pair), "oracle"),
+                *([_known_cell(experiment, pair)] if partly else []),
             )
         )
     columns = (
@@ -103,12 +107,15 @@ def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
         "class mean",
         *(["paper", "vs paper"] if with_paper else []),
         "oracle best",
+        *(["known from"] if partly else []),
     )
     how = (
         "Accuracy on the target in %. UniMoS is the last epoch, mean ± standard deviation over seeds; gain is against "
         "CLIP's zero-shot answers; class mean averages the classes' accuracies. Oracle best is the best epoch chosen "
         "with the target's own labels: no method may do that, so it is only a bound."
     )
+    if partly:
+        how += " Known from: where only some rows have labels, how many, and UniMoS's 95% Wilson interval on them."
     if ours:
         how += " What is marked (ours) is UniMoS with a change of ours that is not in the paper."
     if with_paper:
@@ -116,6 +123,12 @@ def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
         how += f" Paper is the published UniMoS figure, compared with our {kind}."
     footer = (_average_row(columns, rows, experiment),) if len(pairs) > 1 else ()
     return Table("headline", "Accuracy by pair", how, columns, tuple(rows), footer)
+
+
+def _known_cell(experiment: Experiment, pair: str) -> Cell:
+    """What an accuracy on some labelled rows is worth."""
+    counts = experiment.partly(pair)
+    return Cell(on_labelled_rows(experiment.mean("last", pair).mean, *counts) if counts else "all rows", kind="text")
 
 
 def _average_row(columns, rows, experiment: Experiment) -> tuple[Cell, ...]:
@@ -276,7 +289,7 @@ def to_csv(table: Table) -> str:
         line = []
         for cell, wide in zip(row, spread, strict=True):
             scale = 1 if cell.kind == "distance" else 100
-            line.append(name_to_cell(cell.text) if cell.kind == "name" else _number(cell.value, scale))
+            line.append(name_to_cell(cell.text) if cell.kind in ("name", "text") else _number(cell.value, scale))
             line += [_number(cell.spread, scale)] if wide else []
         writer.writerow(line)
     return file.getvalue()

@@ -27,7 +27,7 @@ CONFIG, EPOCHS, PREDICTIONS = "config.json", "metrics.jsonl", "predictions.csv"
 HEADS, SAMPLE, RESULT = "heads.safetensors", "sample.safetensors", "result.json"
 FILES = (CONFIG, EPOCHS, PREDICTIONS, HEADS, SAMPLE, RESULT)
 PREDICTION_COLUMNS = ("path", "class", "probability", "vac", "vac_probability", "lac", "lac_probability")
-LABEL_COLUMN = "label"  # follows where the target has labels
+LABEL_COLUMN = "label"  # follows where the target has labels; empty in a row without
 
 
 @dataclass(frozen=True)

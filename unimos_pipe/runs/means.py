@@ -1,8 +1,13 @@
-"""The one mean and spread: over runs, then seeds, then pairs; the spread is over the seeds' means."""
+"""The one mean and spread: over runs, then seeds, then pairs; the spread is over the seeds' means. And what an
+accuracy on a few rows says about all of them.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import mean, stdev
+from math import sqrt
+from statistics import NormalDist, mean, stdev
+
+Z = NormalDist().inv_cdf(0.975)  # of a 95% interval
 
 
 @dataclass(frozen=True)
@@ -34,3 +39,22 @@ def mean_and_spread(values: Iterable[tuple[str, int, float]]) -> MeanSpread | No
     by_seed = [mean(seeds[seed] for seeds in pairs) for seed in sorted(common)]
     spread = stdev(by_seed) if len(by_seed) > 1 else None
     return MeanSpread(mean(mean(seeds.values()) for seeds in pairs), spread)
+
+
+def wilson(share: float, rows: int) -> tuple[float, float]:
+    """The 95% Wilson score interval of a share seen on so many rows drawn at random (Wilson 1927), fractions.
+
+    Args:
+        share: 0 to 1; a mean over seeds will do.
+        rows: at least 1.
+    """
+    middle = share + Z**2 / (2 * rows)
+    half = Z * sqrt(share * (1 - share) / rows + Z**2 / (4 * rows**2))
+    whole = 1 + Z**2 / rows
+    return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
+
+
+def on_labelled_rows(share: float, labelled: int, rows: int) -> str:
+    """What an accuracy on some rows is worth, as ``20 labelled of 281 rows, 95% interval 53.1 to 88.8``."""
+    low, high = wilson(share, labelled)
+    return f"{labelled} labelled of {rows} rows, 95% interval {100 * low:.1f} to {100 * high:.1f}"

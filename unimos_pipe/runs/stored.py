@@ -80,6 +80,13 @@ class Run:
         section, _, key = name.partition(".")
         return self.spec["method"].get(section, {}).get(key)
 
+    @property
+    def labelled(self) -> tuple[int, int] | None:
+        """How many of how many scored rows have a label, where only some have one; else None."""
+        rows = self.result.get("scored_rows")
+        labelled = self.result.get("labelled_rows", rows)  # earlier runs knew all labels or none
+        return (labelled, rows) if self.result["accuracy"] and labelled != rows else None
+
     def accuracy(self, which: str) -> float | None:
         """Overall accuracy as a fraction: last, zero_shot, oracle_best, vac or lac; None without target labels."""
         scores = self.result["accuracy"]
@@ -99,7 +106,7 @@ class Run:
 
     @cached_property
     def predictions(self) -> list[dict[str, str]]:
-        """The rows of predictions.csv, in the target's order."""
+        """The rows of predictions.csv, in the target's order; ``label`` is empty where it is not known."""
         try:
             rows = list(csv.DictReader(io.StringIO(self.content(PREDICTIONS).decode(), newline="")))
         except (ValueError, csv.Error) as error:
@@ -111,7 +118,7 @@ class Run:
         for row in rows:
             row |= {name: name_from_cell(row[name] or "") for name in columns}
             row["path"] = path_from_cell(row["path"])
-        if any(row[name] not in known for row in rows for name in columns):
+        if any(row[name] not in known and (name, row[name]) != (LABEL_COLUMN, "") for row in rows for name in columns):
             raise self._fault(PREDICTIONS, f"a class that {CONFIG} does not name")
         return rows
 

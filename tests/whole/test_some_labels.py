@@ -8,19 +8,16 @@ import pytest
 
 from unimos_pipe.runs.means import on_labelled_rows
 
-LABELLED = 6  # of 24
+LABELLED = 6  # of 24 rows
 
 
 @pytest.fixture
 def some(cli, miniature, tmp_path):
     """Options that name a data set whose target has 6 labels in 24 rows, extracted; circles have none."""
-    rows = [
-        (f"{name}/{i}.png", name if i < 3 and name != "circle" else "")
-        for name in ("circle", "square", "bar")
-        for i in range(8)
-    ]
-    labels = miniature.root / "light" / "labels.csv"
-    labels.write_text("path,class\n" + "".join(f"{path},{name}\n" for path, name in rows))
+    known = {f"{name}/{index}.png": name for name in ("square", "bar") for index in range(3)}
+    paths = [f"{name}/{index}.png" for name in ("circle", "square", "bar") for index in range(8)]
+    rows = "".join(f"{path},{known.get(path, '')}\n" for path in paths)
+    (miniature.root / "light" / "labels.csv").write_text(f"path,class\n{rows}")
     spec = tmp_path / "my.toml"
     domains = f"--domain=shop={miniature.root}/dark", f"--domain=phone={miniature.root}/light:labels.csv"
     assert cli("manifest", "scan", *domains, "-o", spec, "--encoder", "tiny").code == 0

@@ -13,6 +13,8 @@ _HOMES = {
     "api": ("run_recipe", "demo", "make_task", "adapt_task"),
     "extract.stage": ("extract_features", "ReadOptions"),
     "cache.feature_set": ("feature_set",),
+    "exchange.importing": ("import_features", "ImportOptions"),
+    "exchange.exporting": ("export_features",),
     "adapt.pairs": ("adapt_pairs", "Training", "Place"),
     "adapt.sweep": ("run_sweep", "plan_sweep", "SweepOptions", "SweepResult"),
     "adapt.forecast": ("plan_recipe",),

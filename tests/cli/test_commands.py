@@ -24,6 +24,8 @@ FUNCTIONS = {
     "cache ls": ("list_cache",),
     "cache verify": ("verify_cache",),
     "cache prune": ("prunable",),
+    "cache import": ("import_features",),
+    "cache export": ("export_features",),
     "bench extract": ("bench_extract",),
     "bench store": ("bench_store",),
     "bench adapt": ("bench_adapt",),

@@ -11,7 +11,8 @@ TORCHLESS = {"data", "cache", "runs", "report"}
 APART = {"methods", "extract", "report"}  # know nothing of each other
 DOORS = {
     "open_clip": {"extract/checkpoint", "extract/encoder", "extract/tokens", "extract/weights"},
-    "h5py": {"cache/shard"},
+    "h5py": {"cache/shard", "exchange/forms"},
+    "pyarrow": {"exchange/forms"},
     "rich": {"base/console"},
     "PIL": {"data/decode"},
     "pillow_heif": {"data/decode"},

@@ -1,7 +1,6 @@
 """Looking after the cache: what is there, whether it is sound, and what nothing needs."""
 
 import contextlib
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -13,9 +12,9 @@ from unimos_pipe.base.errors import PipeError, StaleCacheError, UserError, listi
 from unimos_pipe.base.files import remove
 from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.contents import read_contents
-from unimos_pipe.cache.identity import EncoderIdentity
+from unimos_pipe.cache.identity import IMPORTED, EncoderIdentity
 from unimos_pipe.cache.index import read_index
-from unimos_pipe.cache.layout import domain_locks, index_path, prune_lock, shard_files
+from unimos_pipe.cache.layout import ENCODER_FOLDER, domain_locks, index_path, prune_lock, shard_files
 from unimos_pipe.cache.shard import (
     ImageShard,
     OtherSchemaError,
@@ -26,8 +25,6 @@ from unimos_pipe.cache.shard import (
     wrong_norms,
 )
 from unimos_pipe.data.manifest import Manifest
-
-ENCODER_FOLDER = re.compile(r".+_(fp32|fp16|bf16|imported)-([0-9a-f]{8})")
 
 
 @dataclass(frozen=True)
@@ -194,12 +191,15 @@ class Waste:
 def waste(cache: Path, needed: Collection[tuple[str, str]]) -> list[Waste]:
     """What can go: leftovers of killed writers, damaged shards, and encoders that nothing needs.
 
+    Features made elsewhere stay: nothing here could make them again.
+
     Args:
         needed: (data set, encoder-id) of every encoder folder that is to stay.
     """
     found = []
     for folder in _encoder_folders(cache):
-        if (folder.parent.name, folder.name) not in needed:
+        ours = ENCODER_FOLDER.fullmatch(folder.name)[1] != IMPORTED
+        if ours and (folder.parent.name, folder.name) not in needed:
             found.append(Waste(folder, _size(folder), "no recipe or run needs it"))
             continue
         for part in _subfolders(folder):

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 from unimos_pipe.base.config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
 from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.cache.identity import names_its_weights
-from unimos_pipe.cache.layout import default_cache, encoder_folders, find_encoder_folder
+from unimos_pipe.cache.identity import IMPORTED, names_its_weights
+from unimos_pipe.cache.layout import (
+    ENCODER_FOLDER,
+    default_cache,
+    encoder_folders,
+    find_encoder_folder,
+    only_encoder_folder,
+)
 from unimos_pipe.data.manifest import DatasetSpec, load_spec
 
 if TYPE_CHECKING:
@@ -29,13 +35,19 @@ class FeatureSet:
     cache: Path
     command: str  # that makes them, for messages; without its domains
     encoder_id: str | None = None  # the cache folder's name, where several fit
+    named: bool = True  # whether the encoder was asked for; else the data set's only features will do
 
     def folder(self) -> Path:
         """Their cache folder, found without images or weights.
 
+        Where no encoder was asked for and the data set has features of one alone, that one.
+
         Raises:
             UserError: none is there, or several.
         """
+        only = None if self.named or self.encoder_id else only_encoder_folder(self.cache, self.dataset.name)
+        if only:
+            return only
         command = f"{self.command} --all"
         return find_encoder_folder(self.cache, self.dataset.name, self.encoder, self.encoder_id, command)
 
@@ -43,7 +55,8 @@ class FeatureSet:
         """The features to read. Raises what :meth:`folder` raises."""
         from unimos_pipe.cache.store import FeatureStore  # h5py takes a while
 
-        return FeatureStore(self.dataset, self.folder(), self.command)
+        folder = self.folder()
+        return FeatureStore(self.dataset, folder, making_command(folder.name, self.command))
 
     def missing(self, domains: Sequence[str]) -> list[str]:
         """The domains whose images or prompts are not in the cache, or not whole.
@@ -100,6 +113,7 @@ def feature_set(
         Path(cache) if cache else default_cache(),
         extract_command(dataset, options),
         encoder_id,
+        named=encoder is not None,
     )
 
 
@@ -118,3 +132,12 @@ def with_weights(encoder: EncoderSpec, pretrained: str | None, trust: bool = Fal
 def extract_command(dataset: str, options: Sequence[tuple[str, ...]] = ()) -> str:
     """The command line of stage one for a data set, without its domains."""
     return shlex.join(["unimos-pipe", "extract", "--dataset", dataset, *(part for pair in options for part in pair)])
+
+
+def making_command(encoder_id: str, extract: str) -> str:
+    """The command that makes the features of a cache folder: that of stage one, or of features made elsewhere."""
+    found = ENCODER_FOLDER.fullmatch(encoder_id)
+    if not found or found[1] != IMPORTED:
+        return extract
+    dataset = shlex.split(extract)[3]  # of extract_command
+    return shlex.join(["unimos-pipe", "cache", "import", "FEATURES", "--dataset", dataset, "--encoder-name", "NAME"])

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from unimos_pipe.base.config import EncoderSpec, fingerprint
 
+IMPORTED = "imported"  # stands where a precision would: features made elsewhere
+
 
 @dataclass(frozen=True)
 class EncoderIdentity:
@@ -46,6 +48,16 @@ def readable_name(spec: EncoderSpec) -> str:
 def encoder_id(spec: EncoderSpec, identity: EncoderIdentity) -> str:
     """Name of the encoder's cache folder: readable name, precision and a short fingerprint of the identity."""
     return f"{readable_name(spec)}_{identity.precision}-{fingerprint(identity)[:8]}"
+
+
+def imported_identity(name: str) -> EncoderIdentity:
+    """An encoder of which only the name is known, as the user says it. It equals none of ours."""
+    return EncoderIdentity("", name, "", "", IMPORTED)
+
+
+def imported_id(name: str) -> str:
+    """Name of the cache folder of features made elsewhere."""
+    return f"{slug(name)[:80]}_{IMPORTED}-{fingerprint(imported_identity(name))[:8]}"
 
 
 def slug(text: str) -> str:

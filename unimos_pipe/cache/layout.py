@@ -14,6 +14,8 @@ from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.locks import only_one
 from unimos_pipe.cache.identity import TextIdentity, readable_name, slug
 
+ENCODER_FOLDER = re.compile(r".+_(fp32|fp16|bf16|imported)-([0-9a-f]{8})")
+
 
 def default_cache() -> Path:
     """``$UNIMOS_CACHE``, else the user's cache folder."""
@@ -65,9 +67,19 @@ def text_path(encoder_folder: Path, word: str, identity: TextIdentity) -> Path:
 
 
 def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:
-    """A data set's folders for encoders of the spec's readable name, whatever their precision and fingerprint."""
-    pattern = re.compile(re.escape(readable_name(spec)) + r"_(fp32|fp16|bf16|imported)-[0-9a-f]{8}")
+    """A data set's folders for encoders of the spec's readable name, of whatever precision and fingerprint."""
+    pattern = re.compile(re.escape(readable_name(spec)) + r"_(fp32|fp16|bf16)-[0-9a-f]{8}")
     return sorted(path for path in (cache / dataset).glob("*") if pattern.fullmatch(path.name))
+
+
+def only_encoder_folder(cache: Path, dataset: str) -> Path | None:
+    """The folder of the one encoder that a data set has features of, or None."""
+    found = _every_encoder(cache, dataset)
+    return found[0] if len(found) == 1 else None
+
+
+def _every_encoder(cache: Path, dataset: str) -> list[Path]:
+    return sorted(path for path in (cache / dataset).glob("*") if path.is_dir() and ENCODER_FOLDER.fullmatch(path.name))
 
 
 def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, chosen: str | None, extract: str) -> Path:
@@ -85,7 +97,9 @@ def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, chosen: st
         matches = encoder_folders(cache, dataset, spec)
     if not matches:
         name = chosen or readable_name(spec)
-        raise UserError(f"no features of {dataset} by {name} in {cache}", todo=f"Make them first: {extract}")
+        others = listing(path.name for path in _every_encoder(cache, dataset))
+        choice = "" if others == "none" else f", or choose with --encoder-id what is there: {others}"
+        raise UserError(f"no features of {dataset} by {name} in {cache}", todo=f"Make them first: {extract}{choice}")
     if len(matches) > 1:
         raise UserError(
             f"{dataset} was encoded in several ways: {listing((path.name for path in matches), 20)}; "

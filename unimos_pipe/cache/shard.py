@@ -14,7 +14,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -58,6 +58,7 @@ class TextHeader(TextIdentity):
     word: str
     templates: tuple[str, ...]
     versions: dict
+    origin: dict = field(default_factory=dict)  # of features made elsewhere, as an image shard's
 
 
 class OtherSchemaError(StaleCacheError):
@@ -264,10 +265,16 @@ def _header(path: Path, index: Mapping, kind: str):
         got = f"schema {attributes['schema']}, kind {attributes['kind']}"
         raise OtherSchemaError(f"{path}", expected=f"schema {SCHEMA}, kind {kind}", got=got, todo=_RENEW)
     header_class = HEADERS[kind]
-    values = {entry.name: _tuples(json.loads(attributes[entry.name])) for entry in fields(header_class)}
-    if wrong := [entry.name for entry in fields(header_class) if not _is_a(values[entry.name], entry.type)]:
+    known = [entry for entry in fields(header_class) if entry.name in attributes or not _may_lack(entry)]
+    values = {entry.name: _tuples(json.loads(attributes[entry.name])) for entry in known}
+    if wrong := [entry.name for entry in known if not _is_a(values[entry.name], entry.type)]:
         raise ValueError(f"{wrong[0]} is of another type")
     return header_class(**values)
+
+
+def _may_lack(entry: Field) -> bool:
+    """Whether shards of earlier versions lack an attribute, and its default says what they mean."""
+    return entry.default_factory is not MISSING
 
 
 def _is_a(value, kind) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unimos_pipe.base.errors import StaleCacheError, UserError, listing
-from unimos_pipe.cache.identity import EncoderIdentity, TextIdentity
+from unimos_pipe.cache.identity import IMPORTED, EncoderIdentity, TextIdentity
 from unimos_pipe.cache.index import DomainIndex, read_index
 from unimos_pipe.cache.layout import index_path, shard_files, text_path
 from unimos_pipe.cache.shard import (
@@ -168,9 +168,12 @@ class FeatureStore:
         identity = TextIdentity(*parts, class_names=self.spec.classes, prompts=prompts)
         path = text_path(self.folder, word, identity)
         if not path.is_file():
+            more = (
+                "--text or --text-from" if encoder.precision == IMPORTED else "--template where it is not the default"
+            )
             raise UserError(
                 f"the prompts of {domain} ({prompts[0][0]!r}, ...) are not in {path.parent}",
-                todo=f"Run: {self.extract} --domain {domain}, with --template where it is not the default",
+                todo=f"Run: {self.extract} --domain {domain}, with {more}",
             )
         shard = read_text_shard(path)
         if difference := differing_field(shard.header, identity):

@@ -9,6 +9,7 @@ import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import PipeError, UserError, listing
 from unimos_pipe.cache.layout import default_cache
+from unimos_pipe.cli.cache_exchange import export_command, import_command
 from unimos_pipe.cli.options import cache_option, device_option, encoder_spec, folder_option, trust_option
 
 CLOSE = 0.999  # between stored float16 features and the same images encoded again
@@ -16,7 +17,7 @@ CLOSE = 0.999  # between stored float16 features and the same images encoded aga
 
 @click.group()
 def cache() -> None:
-    """List, verify and prune cached features."""
+    """List, verify and prune cached features; import and export them."""
 
 
 @cache.command("ls")
@@ -95,8 +96,9 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
     from dataclasses import replace
 
     from unimos_pipe.base.device import pick_device
-    from unimos_pipe.cache.care import ENCODER_FOLDER, changed_images, deep_faults, is_inside, whole_shards
-    from unimos_pipe.cache.identity import encoder_id
+    from unimos_pipe.cache.care import changed_images, deep_faults, is_inside, whole_shards
+    from unimos_pipe.cache.identity import IMPORTED, encoder_id
+    from unimos_pipe.cache.layout import ENCODER_FOLDER
     from unimos_pipe.data.scan import find_root, scan
     from unimos_pipe.extract.encoder import ClipEncoder, readable_sample
 
@@ -106,6 +108,9 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
         if entry.domain == "text":
             continue
         precision = ENCODER_FOLDER.fullmatch(entry.encoder_id)[1]
+        if precision == IMPORTED:
+            output.note(f"{entry.folder}: made elsewhere, not encoded again")
+            continue
         if precision not in encoders:
             encoders[precision] = ClipEncoder(replace(chosen, precision=precision), pick_device(device))
         if encoder_id(chosen, encoders[precision].identity) != entry.encoder_id:
@@ -163,3 +168,7 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     if busy:
         output.warn(f"in use by another process and left alone: {listing(busy)}")
     output.result(f"{len(found) - len(busy)} removed")
+
+
+cache.add_command(import_command)
+cache.add_command(export_command)

@@ -82,7 +82,8 @@ def _features(
     given = [("--encoder", encoder), ("--model", model), ("--pretrained", pretrained)]
     given += [("--template", text) for text in templates] + [("--word", text) for text in words]
     command = extract_command(dataset, [*[pair for pair in given if pair[1]], *(TRUST if trust_weights else [])])
-    return FeatureSet(spec, chosen, template_list, cache or default_cache(), command, encoder_id)
+    asked = bool(encoder or model or pretrained)
+    return FeatureSet(spec, chosen, template_list, cache or default_cache(), command, encoder_id, asked)
 
 
 features_options = grouped(
@@ -95,7 +96,11 @@ features_options = grouped(
         metavar="NAME|FILE.toml",
         help="Data set: a known name, or a spec file of your own.",
     ),
-    click.option("--encoder", metavar="NAME", help=f"Encoder preset: {', '.join(ENCODERS)}. Default: the data set's."),
+    click.option(
+        "--encoder",
+        metavar="NAME",
+        help=f"Encoder preset: {', '.join(ENCODERS)}. Default: the data set's, or the only one that has features.",
+    ),
     click.option(
         "--model", metavar="NAME", help="open_clip model, hf-hub:OWNER/NAME or local-dir:PATH, instead of the preset's."
     ),

@@ -30,7 +30,7 @@ def read_list(file: Path) -> list[ListedRow]:
         UserError: not readable as UTF-8, or lines of another form, unsafe or repeated paths (line numbers given).
     """
     rows, faults = [], []
-    for number, line in enumerate(io.StringIO(_text(file), newline=None), 1):
+    for number, line in enumerate(io.StringIO(text_of(file), newline=None), 1):
         if line.strip():
             parts = line.rsplit(maxsplit=1)
             rows.append(ListedRow(parts[0], parts[-1]))
@@ -50,8 +50,8 @@ def read_csv(file: Path) -> list[ListedRow]:
         UserError: not readable as UTF-8, no CSV, a head without the columns, rows of another length (line numbers
             given), unsafe or repeated paths.
     """
-    text = _text(file)
-    table, faults = _cells(text, _separator(text))
+    text = text_of(file)
+    table, faults = _cells(text, separator(text))
     path_at, class_at, width, least = 0, 1, 2, 1
     if table and (columns := _columns(file, table)):
         path_at, class_at, width = columns
@@ -78,7 +78,7 @@ def csv_text(rows: Sequence[ListedRow]) -> str:
     return text.getvalue()
 
 
-def _separator(text: str) -> str:
+def separator(text: str) -> str:
     """What stands between the cells: what makes known column names of the head, else what the first line has most of.
 
     Names of one's own files may hold any of the three, so quoted cells do not count.
@@ -136,7 +136,8 @@ def _columns(file: Path, table: Sequence[tuple[int, list[str]]]) -> tuple[int, i
     return head.index(path), None if label is None else head.index(label), len(head)
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """The text of a list file. Raises UserError where it cannot be read as UTF-8."""
     try:
         return read_text(file)
     except UnicodeDecodeError as error:

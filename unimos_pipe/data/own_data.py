@@ -14,6 +14,7 @@ from unimos_pipe.data.manifest import DatasetSpec, check_spec
 from unimos_pipe.data.scan import file_size, loose_images, not_utf8, unlisted
 
 FIRST_LINE = "# A data set of one's own, for --dataset."
+ROWS = "rows are in the CSV files."
 HEADER = ("path", "class")
 
 
@@ -123,7 +124,7 @@ def write_dataset(
     with only_one(out):
         for domain, part in rows.items():
             write_text(tables[domain], csv_text(part))
-        write_text(out, _toml(values))
+        write_text(out, spec_text(values, f"{FIRST_LINE} Label ids follow the order of `classes`; {ROWS}"))
     return spec, [note for _, notes in found.values() for note in notes]
 
 
@@ -145,22 +146,25 @@ def _place(folder: Path, base: Path) -> str:
     return os.path.relpath(folder, base) if folder.is_relative_to(base) else str(folder)
 
 
-def _toml(values: dict) -> str:
-    """The spec as a person would write it; JSON's texts are TOML's."""
-
-    def quote(value: object) -> str:
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-
+def spec_text(values: dict, first: str) -> str:
+    """A spec as a person would write it, below its first line."""
     lines = [
-        f"{FIRST_LINE} Label ids follow the order of `classes`; rows are in the CSV files.",
-        f"name = {quote(values['name'])}",
-        f"encoder = {quote(values['encoder'])}",
+        first,
+        *(f"{key} = {_quote(value)}" for key, value in values.items() if isinstance(value, str)),
         "classes = [  # in label order",
-        *(f"  {quote(name)}," for name in values["classes"]),
+        *(f"  {_quote(name)}," for name in values["classes"]),
         "]",
         "",
         '[display]  # other wording for a class in the prompts, such as: flipflops = "flip-flops"',
     ]
-    for name, entry in values["domains"].items():
-        lines += ["", f"[domains.{name}]", *(f"{key} = {quote(value)}" for key, value in entry.items())]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + "".join(domain_text(*item) for item in values["domains"].items())
+
+
+def domain_text(name: str, entry: dict) -> str:
+    """A domain's table, to stand at the end of a spec."""
+    return "\n".join(["", f"[domains.{name}]", *(f"{key} = {_quote(value)}" for key, value in entry.items()), ""])
+
+
+def _quote(value: object) -> str:
+    """JSON's texts are TOML's."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

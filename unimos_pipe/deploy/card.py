@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from unimos_pipe.base.console import percent
+from unimos_pipe.cache.identity import IMPORTED
 from unimos_pipe.runs.means import on_labelled_rows
 
 
 def card_text(settings: Mapping[str, Any]) -> str:
     """Markdown with a metadata header, from a model's config (see :data:`unimos_pipe.deploy.model.KEYS`)."""
     about, encoder = settings["about"], settings["encoder"]
+    elsewhere = encoder["precision"] == IMPORTED
     dataset, source, target = (_plain(about[name]) for name in ("dataset", "source", "target"))
     header = {"library_name": "unimos-pipe", "pipeline_tag": "zero-shot-image-classification"}
     header["tags"] = ["clip", "domain-adaptation", "unimos"]
@@ -20,14 +22,16 @@ def card_text(settings: Mapping[str, Any]) -> str:
     lines += [
         f"# CLIP adapted to {target} ({dataset})",
         "",
-        f"Light heads that adapt the frozen CLIP encoder {encoder['model']} to the domain **{target}** of {dataset}, "
-        f"trained with labels of the domain **{source}** and none of {target} itself. "
+        f"Light heads that adapt the frozen CLIP encoder {_plain(encoder['model'])} to the domain **{target}** of "
+        f"{dataset}, trained with labels of the domain **{source}** and none of {target} itself. "
         f"Method: UniMoS (Li et al., CVPR 2024, arXiv 2403.06946), as unimos-pipe implements it{changed}.",
         "",
         "```python",
         "import unimos_pipe",
         'model = unimos_pipe.load("path/to/this/folder")',
-        'answers = model.predict(["one.png", "two.png"])',
+        "answers = model.answer(features)  # (n, D)"
+        if elsewhere
+        else 'answers = model.predict(["one.png", "two.png"])',
         "print(answers.labels)",
         "print(answers.top(5))",
         "```",
@@ -42,8 +46,7 @@ def card_text(settings: Mapping[str, Any]) -> str:
         f"- trained on {about['rows']['source']} labelled {source} and {about['rows']['target']} unlabelled {target} "
         f"images, variant {about['variant']}, seed {about['seed']}, {settings['method']['train']['epochs']} epochs",
         f"- prompts: {'; '.join(_plain(text) for text in about['templates'])}",
-        f"- encoder weights: sha256 {encoder['weights_sha256']} ({_plain(settings['encoder_id'])}); they are not in "
-        "this folder and are fetched, and checked, when images are first classified",
+        _encoder_line(settings),
         "",
         "## Limits",
         "",
@@ -53,6 +56,16 @@ def card_text(settings: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _encoder_line(settings: Mapping[str, Any]) -> str:
+    encoder = settings["encoder"]
+    if encoder["precision"] == IMPORTED:
+        return "- encoder: its features were made elsewhere; what made them is known by that name alone"
+    return (
+        f"- encoder weights: sha256 {encoder['weights_sha256']} ({_plain(settings['encoder_id'])}); they are not in "
+        "this folder and are fetched, and checked, when images are first classified"
+    )
 
 
 def _figures(about: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from unimos_pipe.base.config import MethodSpec, build
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import UserError, listing, shown
-from unimos_pipe.cache.identity import EncoderIdentity
+from unimos_pipe.cache.identity import IMPORTED, EncoderIdentity
 from unimos_pipe.cache.shard import differing_field
 from unimos_pipe.data.decode import Picture
 from unimos_pipe.deploy.answering import branch_probabilities
@@ -103,8 +103,14 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             weights: a weights file, where they were no open_clip tag's.
             trust: whether it may be a TorchScript archive that is not OpenAI's.
         Raises:
-            UserError: the weights are not here, or are not those the model was trained on.
+            UserError: the weights are not here, or are not those the model was trained on; or its features were made
+                elsewhere.
         """
+        if self.identity.precision == IMPORTED:
+            raise UserError(
+                f"this model was trained on features made elsewhere, by {self.identity.model!r}, which cannot be run here",
+                todo="Import their features, and use predict --domain",
+            )
         if self._encoder is None:
             spec = recorded_spec(self.identity, self.settings["encoder_id"], weights, trust=trust)
             found = ClipEncoder(spec, self.device)

@@ -11,7 +11,7 @@ from unimos_pipe.base.cells import name_to_cell, path_to_cell
 from unimos_pipe.base.errors import RunError, StaleCacheError, UserError, listing
 from unimos_pipe.base.files import refuse_foreign_file, replacing
 from unimos_pipe.base.watch import SILENT, Watch
-from unimos_pipe.cache.feature_set import extract_command
+from unimos_pipe.cache.feature_set import extract_command, making_command
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cache.shard import differing_field
 from unimos_pipe.cache.store import FeatureStore
@@ -102,7 +102,7 @@ def predict_cached(
     model = load(run, device)
     spec = load_spec(dataset or model.settings["about"]["dataset"])
     folder = (cache or default_cache()) / spec.name / model.settings["encoder_id"]
-    store = FeatureStore(spec, folder, extract_command(dataset or spec.name))
+    store = FeatureStore(spec, folder, making_command(folder.name, extract_command(dataset or spec.name)))
     return predict_domain(model, store, domain, Path(out), top=top)
 
 

@@ -176,14 +176,19 @@ def extract_text(
                 return False
             except StaleCacheError:
                 pass  # damaged: encode it again
-        features = torch.stack([encoder.encode_texts(row) for row in prompts]).mean(0)
-        features = torch.nn.functional.normalize(features, dim=-1)
+        features = prompt_features(encoder, prompts)
         header = TextHeader(
             **asdict(identity), dataset=dataset, word=word, templates=tuple(templates), versions=library_versions()
         )
-        write_text_shard(path, header, features.numpy())
-    _tell_same(features.numpy(), classes, on_note)
+        write_text_shard(path, header, features)
+    _tell_same(features, classes, on_note)
     return True
+
+
+def prompt_features(encoder: Encoder, prompts: Sequence[Sequence[str]]) -> np.ndarray:
+    """K sentences of each template -> (K, D) float32: templates averaged, and normalised again."""
+    features = torch.stack([encoder.encode_texts(row) for row in prompts]).mean(0)
+    return torch.nn.functional.normalize(features, dim=-1).numpy()
 
 
 def _tell_same(features: np.ndarray, classes: Sequence[str], on_note: Callable[[str], None]) -> None:

@@ -53,6 +53,6 @@ def bind_recipe(
     options = [("--encoder", name), *([("--pretrained", pretrained)] if pretrained else []), *(TRUST if trust else [])]
     encoder = with_weights(preset(name), pretrained, trust)
     command = extract_command(recipe.dataset, options)
-    return BoundRecipe(
-        recipe, FeatureSet(spec, encoder, recipe.templates, cache or default_cache(), command, encoder_id)
-    )
+    named = bool(recipe.encoder or pretrained)
+    cache = cache or default_cache()
+    return BoundRecipe(recipe, FeatureSet(spec, encoder, recipe.templates, cache, command, encoder_id, named))

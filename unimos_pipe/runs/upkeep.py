@@ -8,9 +8,9 @@ from pathlib import Path
 from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import listing
 from unimos_pipe.base.watch import SILENT, Watch
-from unimos_pipe.cache.care import ENCODER_FOLDER, Entry, Waste, clear, entries, faults, waste
+from unimos_pipe.cache.care import Entry, Waste, clear, entries, faults, waste
 from unimos_pipe.cache.identity import readable_name
-from unimos_pipe.cache.layout import default_cache
+from unimos_pipe.cache.layout import ENCODER_FOLDER, default_cache
 from unimos_pipe.runs.recipe import known_recipes, load_recipe
 
 

@@ -175,7 +175,7 @@ def test_text_from_a_text_tower_and_what_else_a_model_of_them_can(cli, exported,
     refused = cli("predict", "--run", run, "--images", pictures, "-o", tmp_path / "a.csv")
     assert (refused.code, refused.err) == (
         2,
-        "Error: this model was trained on features made elsewhere, by 'a copy', which cannot be run here. "
+        "Error: this model's features were made elsewhere, by 'a copy', which cannot be run here. "
         "Import their features, and use predict --domain\n",
     )
     assert not (tmp_path / "a.csv").exists()

@@ -24,6 +24,7 @@ QUICK = {  # added to commands that measure at full size, or ask
     "bench store": ("--rows", "2000", "--rounds", "1"),
     "bench adapt": ("--size", "icons"),
     "cache prune": ("--yes",),
+    "adapt --dataset mine.toml": ("--epochs", "2"),
 }
 
 

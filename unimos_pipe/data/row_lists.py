@@ -61,8 +61,8 @@ def row_names(paths: Sequence[str], what: str) -> tuple[str, ...]:
         folder = posixpath.commonpath([posixpath.dirname(name) for name in names])
         names = [posixpath.relpath(name, folder) for name in names]
     for fault, bad in (
-        ("named twice", [name for name, count in Counter(names).items() if count > 1]),
-        ("no path inside a folder", [name for name in names if not _is_inside(name)]),
+        ("that stand twice", [name for name, count in Counter(names).items() if count > 1]),
+        ("that lead out of a folder, or nowhere", [name for name in names if not _is_inside(name)]),
     ):
         if bad:
             raise UserError(f"{what}: {len(bad)} path(s) {fault}: {listing(map(shown, bad), 3)}")

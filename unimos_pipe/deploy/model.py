@@ -108,7 +108,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         """
         if self.identity.precision == IMPORTED:
             raise UserError(
-                f"this model was trained on features made elsewhere, by {self.identity.model!r}, which cannot be run here",
+                f"this model's features were made elsewhere, by {self.identity.model!r}, which cannot be run here",
                 todo="Import their features, and use predict --domain",
             )
         if self._encoder is None:

@@ -8,6 +8,7 @@ import importlib.util
 import math
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -136,7 +137,9 @@ def _torch(path: Path) -> Iterator[dict[str, Stored]]:
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
                 raise UserError(f"{path} is a TorchScript archive, which can run code; save the tensors alone")
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols
+            held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} is a pickle with more than tensors in it, which is not opened because a pickle can run code; "

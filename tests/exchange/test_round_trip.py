@@ -267,3 +267,17 @@ def test_a_folder_that_export_did_not_make_is_left_alone(cli, icons_cache, tmp_p
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         *("classes.txt", "export.json", "line.csv", "line.npy", "line.safetensors", "line.text.npy")
     ]
+
+
+def test_many_files_are_named_together(cli, exported, tmp_path):
+    source, cache, files = exported / "features", tmp_path / "cache", []
+    for number, row in enumerate(np.load(source / "line.npy")[:150]):
+        files.append(tmp_path / f"{number}.npy")
+        np.save(files[-1], row[None])
+    named = ("--dataset", tmp_path / "many.toml", "--domain", "line", "--encoder-name", "a copy", "--cache", cache)
+    answer = cli("cache", "import", *files, *named, "--classes", source / "classes.txt")
+    assert answer.out == "many/line: 150 rows, D = 128, 0 with labels, by a copy\n"
+    (path,) = cache.glob("many/*/line/shard-*.h5")
+    sums = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    together = {"files": 150, "sha256": hashlib.sha256(sums.encode()).hexdigest()}
+    assert read_image_shard(path).header.origin["files"] == [together]

@@ -1,5 +1,6 @@
 """Features made elsewhere become a domain of the cache, everything checked before anything is written."""
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -28,6 +29,8 @@ from unimos_pipe.extract.domain import prompt_features
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.encoding import library_versions
 from unimos_pipe.extract.sentences import same_text
+
+MOST_FILES = 100  # that a header names one by one: an attribute of HDF5 holds 64 KiB
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,9 @@ def _origin(name: str, rows: Rows, options: ImportOptions) -> dict[str, Any]:
     """What the header keeps: what the files were, and what was said about them."""
     said = {"labels": options.labels, "paths": ", ".join(map(str, options.paths)), "classes": options.classes}
     files = list(rows.about)
+    if len(files) > MOST_FILES:
+        together = hashlib.sha256("".join(entry["sha256"] for entry in files).encode()).hexdigest()
+        files = [{"files": len(files), "sha256": together}]
     return {"encoder": name, "files": files, **{key: str(value) for key, value in said.items() if value}}
 
 

@@ -364,8 +364,8 @@ def test_the_spec_grows_by_a_domain_and_nothing_else_in_it_changes(bring, cli, p
     (place / "classes.txt").write_text("bar\nsquare\ncircle\n")
     refused = cli(*args, "--domain", "other")
     assert refused.err == (
-        f"Error: --classes {place / 'classes.txt'} does not have the classes of own: expected 'circle' as entry 2, "
-        "got 'square' as entry 2\n"
+        f"Error: --classes {place / 'classes.txt'} does not have the classes of own: number 2: expected 'circle', "
+        "got 'square'\n"
     )
     (place / "classes.txt").write_text("\n".join(CLASSES))
     spec.write_text(f'name = "own"\nclasses = {list(CLASSES)}\ndomains = {{ shop = {{}} }}\n')

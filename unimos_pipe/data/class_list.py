@@ -2,9 +2,10 @@
 
 import tomllib
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
-from unimos_pipe.base.errors import UserError, first_difference
+from unimos_pipe.base.errors import UserError, shown
 from unimos_pipe.base.files import write_text
 from unimos_pipe.base.inputs import read_text
 from unimos_pipe.data.listfiles import text_of
@@ -48,8 +49,10 @@ def with_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> Sp
     if not dataset.endswith(".toml") or file.exists():
         spec = load_spec(dataset)
         if names != spec.classes:
-            expected, got = first_difference(spec.classes, names)
-            raise UserError(f"--classes {classes} does not have the classes of {spec.name}", expected=expected, got=got)
+            place = next(at for at, pair in enumerate(zip_longest(spec.classes, names)) if pair[0] != pair[1])
+            expected, got = (shown(row[place]) if place < len(row) else "none" for row in (spec.classes, names))
+            what = f"--classes {classes} does not have the classes of {spec.name}: number {place + 1}"
+            raise UserError(what, expected=expected, got=got)
         part_of = domain.partition(".")[0]
         if not dataset.endswith(".toml") or part_of in spec.domains:
             return SpecChange(spec)

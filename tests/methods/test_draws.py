@@ -1,4 +1,4 @@
-"""Random draws: whole shuffled passes, honest dropout, and states that go on where they were."""
+"""Random draws: whole shuffled passes, even ones over several domains, honest dropout, and states that go on."""
 
 import torch
 from made import SMALL
@@ -60,3 +60,37 @@ def test_state_goes_on_exactly_where_it_was():
     later.load_state({name: tensor.clone() for name, tensor in draws.state().items()})
     assert draws.batches(6)[0].equal(later.batches(6)[0])
     assert draws.kept(3, 8, 4, 0.5).equal(later.kept(3, 8, 4, 0.5))
+
+
+ORIGINS = torch.tensor([0] * 20 + [2] * 7 + [1] * 13)[torch.randperm(40, generator=torch.Generator().manual_seed(1))]
+
+
+def test_a_batch_holds_as_many_rows_of_each_domain():
+    """11, 11 and 10 of a batch of 32, in turn, so that three steps hold 32 of each."""
+    source, target = RunDraws(0, 40, 56, 32, ORIGINS).batches(6)
+    counts = torch.stack([torch.bincount(ORIGINS[rows], minlength=3) for rows in source])
+    assert source.shape == (6, 32) and sorted(set(counts.flatten().tolist())) == [10, 11]
+    assert counts[:3].sum(0).tolist() == counts[3:].sum(0).tolist() == [32, 32, 32]
+    assert target.equal(RunDraws(0, 40, 56, 32).batches(6)[1])  # the target's batches are as ever
+
+
+def test_every_domain_has_a_shuffled_pass_of_its_own():
+    source = RunDraws(0, 40, 56, 6, ORIGINS).batches(10)[0].flatten()
+    for domain, rows in ((0, 20), (1, 13), (2, 7)):
+        drawn = source[ORIGINS[source] == domain].tolist()
+        assert len(drawn) == 20
+        for start in range(0, 20 - rows + 1, rows):  # pass after pass, each row once
+            assert len(set(drawn[start : start + rows])) == rows
+
+
+def test_a_batch_smaller_than_the_number_of_domains_leaves_none_out():
+    source = RunDraws(0, 40, 56, 2, ORIGINS).batches(3)[0]
+    assert torch.bincount(ORIGINS[source.flatten()]).tolist() == [2, 2, 2]
+
+
+def test_even_draws_go_on_exactly_where_they_were():
+    whole = RunDraws(3, 40, 56, 8, ORIGINS).batches(12)[0]
+    draws, later = RunDraws(3, 40, 56, 8, ORIGINS), RunDraws(99, 40, 56, 8, ORIGINS)
+    first = draws.batches(5)[0]
+    later.load_state({name: tensor.clone() for name, tensor in draws.state().items()})
+    assert whole.equal(torch.cat([first, later.batches(7)[0]]))

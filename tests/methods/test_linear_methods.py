@@ -131,10 +131,26 @@ def test_a_class_without_source_rows_is_never_answered(name):
 
 def test_row_weights_count_as_copies_of_rows_do():
     weights = torch.tensor([1.0, 2.0]).repeat(20)
-    copied = torch.arange(40).repeat_interleave(weights.long())
-    twice = replace(TASK, source=LabelledFeatures(XS[copied], YS[copied]))
-    close(source_probe.model(TASK, weights).weight, source_probe.model(twice).weight, 1e-3)  # each stops at 1e-4
-    assert (source_probe.model(TASK).weight - source_probe.model(twice).weight).abs().max() > 0.1
+    copied = torch.arange(40).repeat_interleave(weights.long()).numpy()
+    x, y = XS.numpy(), YS.numpy()
+    weighted, twice, plain = (
+        source_probe.logistic_regression(*fitted).coef_
+        for fitted in ((x, y, weights.numpy()), (x[copied], y[copied]), (x, y))
+    )
+    close(torch.tensor(weighted), torch.tensor(twice), 1e-3)  # each stops at 1e-4
+    assert abs(plain - twice).max() > 0.1
+
+
+def test_every_domain_of_a_source_counts_the_same():
+    """Eight rows of one domain and 32 of another: as if each of the eight were there four times, and then as 40."""
+    origins = (torch.arange(40) >= 8).long()
+    several = replace(TASK, source=replace(TASK.source, origins=origins))
+    copied = torch.cat([torch.arange(8).repeat_interleave(4), torch.arange(8, 40)])
+    weights = np.full(64, 40 / 64)
+    wanted = source_probe.logistic_regression(XS[copied].numpy(), YS[copied].numpy(), weights)
+    for probe in (source_probe.model(several), source_probe.model(several, intercept=False)):
+        assert (probe.weight - source_probe.model(TASK).weight).abs().max() > 0.1
+    close(source_probe.model(several).weight.mT, torch.tensor(wanted.coef_), 2e-3)
 
 
 def test_equal_say_gives_every_source_the_same_sum():

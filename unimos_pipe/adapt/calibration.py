@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from unimos_pipe.methods.contract import FLOOR, Method
-from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
+from unimos_pipe.methods.task import AdaptationTask, UnlabelledFeatures
 
 FOLDS = 5
 BINS = 15
@@ -46,7 +46,7 @@ def cross_fitted(method: Method, task: AdaptationTask, generator: torch.Generato
     for fold in folds:
         seen = torch.ones(rows, dtype=torch.bool, device=target.device)
         seen[fold] = False
-        rest = LabelledFeatures(source.features[seen], source.labels[seen])
+        rest = source.subset(seen)
         held = source.features[fold]
         if method.restore is None:
             among = UnlabelledFeatures(torch.cat([target, held]))

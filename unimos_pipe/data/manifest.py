@@ -71,6 +71,23 @@ class DatasetSpec:
             raise UserError(f"data set {self.name} has no domain {name!r}; known: {listing(self.domains, 20)}")
         return self.domains[name]
 
+    def sources(self, text: str, target: str) -> tuple[str, ...]:
+        """The domains of a source as one writes it, ``art`` or ``art+photo``, in the data set's own order.
+
+        Raises:
+            UserError: an unknown domain, one that is named twice, or the target among them.
+        """
+        names = text.split("+")
+        for name in (*names, target):
+            self.domain(name)
+        if len(set(names)) < len(names):
+            raise UserError(f"source {text!r} names a domain twice")
+        if names == [target]:
+            raise UserError(f"source and target are both {target!r}; adaptation needs two domains")
+        if target in names:
+            raise UserError(f"target {target!r} is one of the sources {text!r}; adaptation needs another domain")
+        return tuple(name for name in self.domains if name in names)
+
     def parts(self, domain: str) -> tuple[str, ...]:
         """Where the domain's features live in the cache: ``clipart``, or ``clipart.train`` and ``clipart.test``."""
         return tuple(f"{domain}.{split}" for split in SPLITS) if self.domain(domain).split else (domain,)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.methods.contract import Answers, LinearModel
-from unimos_pipe.methods.task import AdaptationTask
+from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 
 C = 10.0
 MAX_ITERATIONS = 1000
@@ -38,26 +38,31 @@ def logistic_regression(
         return probe.fit(features, labels, weights)
 
 
+def source_regression(source: LabelledFeatures, intercept: bool = True) -> LogisticRegression:
+    """The probe of a source, every domain of which counts the same. Raises UserError as the above."""
+    weights = None if source.origins is None else equal_say(source.origins).cpu().numpy()
+    return logistic_regression(source.features.cpu().numpy(), source.labels.cpu().numpy(), weights, intercept)
+
+
 def equal_say(origins: Tensor) -> Tensor:
     """(n,) float64 row weights of mean one with which every source counts the same, from (n,) source numbers."""
     counts = torch.bincount(origins)
     return len(origins) / ((counts > 0).sum() * counts[origins]).double()
 
 
-def model(task: AdaptationTask, weights: Tensor | None = None, intercept: bool = True) -> LinearModel:
+def model(task: AdaptationTask, intercept: bool = True) -> LinearModel:
     """The probe of a task's source as a linear model, on the device and in the dtype of the task.
 
     Args:
-        task: of which only the source and the number of classes are read.
-        weights: (n,) weights of the source's rows, as :func:`equal_say` gives them; None for all one.
+        task: of which only the source and the number of classes are read. Of several domains in the source, each
+            counts the same.
         intercept: False fits no bias: it is 0 where it is not -inf.
 
     Raises:
         UserError: the source has rows of fewer than two classes.
     """
     source = task.source
-    row_weights = None if weights is None else weights.cpu().numpy()
-    probe = logistic_regression(source.features.cpu().numpy(), source.labels.cpu().numpy(), row_weights, intercept)
+    probe = source_regression(source, intercept)
     slopes = torch.as_tensor(probe.coef_).to(source.features)
     offsets = torch.as_tensor(probe.intercept_).to(source.features).expand(len(slopes))
     if len(slopes) == 1:  # scikit-learn keeps d alone

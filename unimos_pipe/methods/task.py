@@ -16,11 +16,20 @@ from unimos_pipe.data.manifest import NO_LABEL
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """The source: (n, D) unit-norm features and (n,) int64 labels. Equal names mean equal features."""
+    """The source: (n, D) unit-norm features and (n,) int64 labels. Equal names mean equal features.
+
+    ``origins`` (n,) int64 says which domain a row is of, 0, 1, ..., where the source consists of several.
+    """
 
     features: torch.Tensor
     labels: torch.Tensor
     name: str = "source"
+    origins: torch.Tensor | None = None
+
+    def subset(self, rows: torch.Tensor, name: str = "source") -> "LabelledFeatures":
+        """Some rows, by number or mask, under a name of their own."""
+        origins = None if self.origins is None else self.origins[rows]
+        return LabelledFeatures(self.features[rows], self.labels[rows], name, origins)
 
 
 @dataclass(frozen=True)
@@ -128,10 +137,29 @@ class PairLoader:
             self._rows[parts, dtype] = stored_rows(domain, dtype, self.device)
         return domain, self._rows[parts, dtype]
 
+    def _source(
+        self, parts: list[tuple[str, ...]], dtype: torch.dtype
+    ) -> tuple[list[DomainFeatures], LabelledFeatures]:
+        """Domains by their parts, and their rows one below the other. Raises UserError where a row has no label."""
+        loaded = [self._load(own, dtype) for own in parts]
+        domains = [domain for domain, _ in loaded]
+        for domain in domains:
+            if (domain.labels == NO_LABEL).any():
+                raise UserError(f"source domain {domain.name} has images without a label; only a target may have them")
+        labels = torch.from_numpy(np.concatenate([domain.labels for domain in domains])).to(self.device)
+        name = "+".join(part for own in parts for part in own)
+        if len(loaded) == 1:
+            return domains, LabelledFeatures(loaded[0][1], labels, name)
+        if (*parts, dtype) not in self._rows:
+            self._rows[*parts, dtype] = torch.cat([rows for _, rows in loaded])
+        counts = torch.tensor([len(rows) for _, rows in loaded], device=self.device)
+        origins = torch.arange(len(loaded), device=self.device).repeat_interleave(counts)
+        return domains, LabelledFeatures(self._rows[*parts, dtype], labels, name, origins)
+
     def pair(
         self, source: str, target: str, protocol: str = "transductive", precision: str = TrainSpec.precision
     ) -> PairData:
-        """Load source, target and the target's prompts.
+        """Load source, target and the target's prompts. ``art+photo`` is a source of two domains, row below row.
 
         Transductive runs learn from and are scored on all of the target; inductive ones see the train split of both
         domains, and the target's test split is only scored.
@@ -139,34 +167,28 @@ class PairLoader:
         Args:
             precision: the run's ``train.precision``, which decides the features' dtype.
         Raises:
-            UserError: the same domain twice, missing shards, an unlabelled source, fewer than 2 rows, or an inductive
-                pair of a data set without splits.
+            UserError: unknown domains, the same one twice, missing shards, an unlabelled source, fewer than 2 rows, or
+                an inductive pair of a data set without splits.
             StaleCacheError: shards that are damaged or do not fit each other.
         """
-        if source == target:
-            raise UserError(f"source and target are both {source!r}; adaptation needs two domains")
         spec, dtype = self.store.spec, training_dtype(precision)
+        names = spec.sources(source, target)
         seen = 1 if spec.protocol(protocol) == "inductive" else None  # of (train, test)
-        source_domain, source_features = self._load(spec.parts(source)[:seen], dtype)
+        sources, labelled = self._source([spec.parts(name)[:seen] for name in names], dtype)
         target_domain, target_features = self._load(spec.parts(target)[:seen], dtype)
         scored, test_features = (target_domain, None) if seen is None else self._load(spec.parts(target)[seen:], dtype)
-        if (source_domain.labels == NO_LABEL).any():
-            raise UserError(f"source domain {source} has images without a label; only a target may have them")
-        _same_encoder(source_domain, target_domain)
-        _same_encoder(target_domain, scored)
+        for domain in (*sources, scored):
+            _same_encoder(domain, target_domain)
         text, text_digest = self.store.text(target, self.templates, target_domain.encoder)
-        labels = torch.from_numpy(source_domain.labels).to(self.device)
         task = AdaptationTask(
-            LabelledFeatures(source_features, labels, "+".join(spec.parts(source)[:seen])),
+            labelled,
             UnlabelledFeatures(target_features, "+".join(spec.parts(target)[:seen])),
             unit_rows(torch.tensor(text), dtype, self.device),
         )
-        labelled = (scored.labels != NO_LABEL).any()
-        held_out = HeldOutLabels(scored.labels if labelled else None, spec.classes, spec.metric, test_features)
-        digests = {
-            part: list(digests) for side in (source_domain, target_domain, scored) for part, digests in side.digests
-        }
-        seen_labels = [digest for _, digest in source_domain.label_digests]
+        known = scored.labels if (scored.labels != NO_LABEL).any() else None
+        held_out = HeldOutLabels(known, spec.classes, spec.metric, test_features)
+        digests = {part: list(digests) for side in (*sources, target_domain, scored) for part, digests in side.digests}
+        seen_labels = [digest for domain in sources for _, digest in domain.label_digests]
         scored_labels = [digest for _, digest in scored.label_digests]
         digests |= {"text": [text_digest], "source labels": seen_labels}
         return PairData(task, held_out, scored.paths, target_domain.encoder, digests, scored_labels)

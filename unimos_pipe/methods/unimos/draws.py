@@ -38,13 +38,68 @@ class _ShuffledPass:
         taken, self.left = self.left[:steps], self.left[steps:]
         return taken
 
+    def state(self) -> dict[str, Tensor]:
+        """The batches not used yet."""
+        return {"left": self.left}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self.left = state["left"]
+
+
+class _EvenPass:
+    """Batches that hold as many rows of each domain as of any other, from a shuffled pass over each.
+
+    Where the batch cannot be divided evenly, the domains take turns at the rows that are left over.
+    """
+
+    def __init__(self, origins: Tensor, batch: int, generator: torch.Generator):
+        self.rows = [(origins == domain).nonzero().flatten() for domain in origins.unique()]
+        self.batch, self.generator, self.turn = batch, generator, 0
+        self.left = [rows[:0] for rows in self.rows]
+
+    def take(self, steps: int) -> Tensor:
+        """(steps, batch) row numbers, each step's domain by domain."""
+        share, more = divmod(self.batch, len(self.rows))
+        batches = []
+        for _ in range(steps):
+            extra = [(domain - self.turn) % len(self.rows) < more for domain in range(len(self.rows))]
+            self.turn = (self.turn + more) % len(self.rows)
+            batches.append(torch.cat([self._rows_of(domain, share + one) for domain, one in enumerate(extra)]))
+        return torch.stack(batches)
+
+    def _rows_of(self, domain: int, count: int) -> Tensor:
+        while len(self.left[domain]) < count:
+            rows = self.rows[domain]
+            order = torch.randperm(len(rows), generator=self.generator)
+            self.left[domain] = torch.cat([self.left[domain], rows[order]])
+        taken, self.left[domain] = self.left[domain][:count], self.left[domain][count:]
+        return taken
+
+    def state(self) -> dict[str, Tensor]:
+        """The rows not used yet, by domain, and whose turn it is."""
+        return {"turn": torch.tensor(self.turn), **{f"left.{place}": rows for place, rows in enumerate(self.left)}}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self.turn = int(state["turn"])
+        self.left = [state[f"left.{place}"] for place in range(len(self.rows))]
+
 
 class RunDraws:
-    """The random choices of one run, in the order in which training asks for them."""
+    """The random choices of one run, in the order in which training asks for them.
 
-    def __init__(self, seed: int, source_rows: int, target_rows: int, batch: int):
+    ``origins`` (source_rows,) says which domain a source row is of, where there are several.
+    """
+
+    def __init__(self, seed: int, source_rows: int, target_rows: int, batch: int, origins: Tensor | None = None):
         self._init, self._dropout, self._reset = (_generator(seed, name) for name in ("init", "dropout", "reset"))
-        self._source = _ShuffledPass(source_rows, batch, _generator(seed, "source"))
+        generator = _generator(seed, "source")
+        self._source = (
+            _ShuffledPass(source_rows, batch, generator)
+            if origins is None
+            else _EvenPass(origins.cpu(), batch, generator)
+        )
         self._target = _ShuffledPass(target_rows, batch, _generator(seed, "target"))
 
     def parameters(self, dim: int, classes: int, spec: HeadSpec) -> dict[str, Tensor]:
@@ -73,13 +128,17 @@ class RunDraws:
     def state(self) -> dict[str, Tensor]:
         """Where every generator stands, and the rows already drawn but not used."""
         state = {name: generator.get_state() for name, generator in self._generators().items()}
-        return state | {"source_left": self._source.left, "target_left": self._target.left}
+        for side, rows in (("source", self._source), ("target", self._target)):
+            state |= {f"{side}_{name}": tensor for name, tensor in rows.state().items()}
+        return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from what :meth:`state` gave."""
         for name, generator in self._generators().items():
             generator.set_state(state[name])
-        self._source.left, self._target.left = state["source_left"], state["target_left"]
+        for side, rows in (("source", self._source), ("target", self._target)):
+            own = {name.removeprefix(f"{side}_"): tensor for name, tensor in state.items()}
+            rows.load_state({name: own[name] for name in rows.state()})
 
     def _generators(self) -> dict[str, torch.Generator]:
         batches = {"source": self._source.generator, "target": self._target.generator}

@@ -50,14 +50,14 @@ def seeded_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingR
     if rows := int(method.train.source_holdout * len(task.source.features)):
         order = holdout_order(seed, len(task.source.features)).to(task.source.labels.device)
         held, rest = (
-            LabelledFeatures(task.source.features[part], task.source.labels[part], f"{task.source.name}, {what}")
+            task.source.subset(part, f"{task.source.name}, {what}")
             for part, what in ((order[:rows], f"{rows} held out"), (order[rows:], f"without {rows} by seed {seed}"))
         )
         task = replace(task, source=rest)
     sizes = len(task.source.features), len(task.target.features)
     batch = batch_rows(*sizes, method.train.batch_size)
     steps = steps_per_epoch(*sizes, batch, method.train.max_steps)
-    return TrainingRun(task, method, RunDraws(seed, *sizes, batch), batch, steps, held)
+    return TrainingRun(task, method, RunDraws(seed, *sizes, batch, task.source.origins), batch, steps, held)
 
 
 @dataclass(frozen=True)

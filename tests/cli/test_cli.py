@@ -240,7 +240,7 @@ def test_fewer_than_two_rows(cli, miniature, tmp_path):
 
 def test_source_equal_to_target(cli, icons_cache, tmp_path):
     answer = cli(*adapt_args(icons_cache, tmp_path, "line", "line"))
-    assert (answer.code, answer.err) == (2, "Error: --src and --tgt are both 'line'; adaptation needs two domains\n")
+    assert (answer.code, answer.err) == (2, "Error: source and target are both 'line'; adaptation needs two domains\n")
 
 
 def test_a_cache_that_cannot_be_written(cli, tmp_path):

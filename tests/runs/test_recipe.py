@@ -57,7 +57,7 @@ def test_every_fault_is_named_at_once():
         "unknown grid option loss.omega (known: heads.bottleneck_dim, ",
         "variant no-im is defined by loss.im; do not set it as well; ",
         "pair 'line->line': expected \"source->target\" with two domains; ",
-        "pair 'line->oil': icons has no domain oil (known: line, solid, color, sketch)",
+        "pair 'line->oil': data set icons has no domain 'oil'; known: line, solid, color, sketch",
     ):
         assert fault in message, fault
     assert "\n" not in message
@@ -100,4 +100,29 @@ def test_every_recipe_that_ships_is_sound(name):
     assert recipe.name == name
     assert len(recipe.runs(spec, "e")) == len(recipe.domain_pairs(spec)) * recipe.seeds * len(recipe.variants) * len(
         recipe.cells()
+    )
+
+
+def test_sources_of_several_domains():
+    """In the data set's order however they are written; leave-one-out takes every other domain."""
+    values = {"name": "x", "dataset": "icons", "pairs": ["sketch + line->color", "solid->line"]}
+    recipe, spec = check_recipe(values, "here")
+    assert recipe.domain_pairs(spec) == [("line+sketch", "color"), ("solid", "line")]
+    assert recipe.domains(spec) == ["line", "solid", "color", "sketch"]
+    assert recipe.runs(spec, "e")[0].folder(Path("r")) == Path("r/icons/e/line+sketch-color/full/seed0")
+    recipe, spec = check_recipe({"name": "x", "dataset": "icons", "pairs": "leave-one-out"}, "here")
+    assert recipe.domain_pairs(spec)[0] == ("solid+color+sketch", "line")
+    assert recipe.domain_pairs(spec)[3] == ("line+solid+color", "sketch")
+    assert len(recipe.runs(spec, "e")) == 12
+
+
+def test_faults_of_sources():
+    pairs = ["line+oil->color", "line+line->color", "line+color->color", "line+sketch->color", "sketch+line->color"]
+    with pytest.raises(UserError) as caught:
+        check_recipe({"name": "x", "dataset": "icons", "pairs": pairs}, "here")
+    assert str(caught.value) == (
+        "here: pair 'line+oil->color': data set icons has no domain 'oil'; known: line, solid, color, sketch; "
+        "pair 'line+line->color': source 'line+line' names a domain twice; "
+        "pair 'line+color->color': target 'color' is one of the sources 'line+color'; adaptation needs another domain; "
+        "pair 'line+sketch->color' is listed twice"
     )

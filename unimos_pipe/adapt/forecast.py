@@ -125,6 +125,6 @@ def training_seconds(
 
 
 def _steps(run: RunSpec, rows: dict[str, Rows]) -> int:
-    sizes = rows[run.source].learned, rows[run.target].learned
+    sizes = sum(rows[name].learned for name in run.source.split("+")), rows[run.target].learned
     train = run.method.train
     return train.epochs * steps_per_epoch(*sizes, batch_rows(*sizes, train.batch_size), train.max_steps)

@@ -9,7 +9,6 @@ from unimos_pipe.adapt.stacks import PlannedRun
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
 from unimos_pipe.base.config import method_spec
 from unimos_pipe.base.engine import Compute
-from unimos_pipe.base.errors import UserError
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.runs.folder import check_place
@@ -55,7 +54,7 @@ def adapt_pairs(
 
     Args:
         features: cached features, or the name or spec file of a data set whose default ones are meant.
-        pairs: (source, target) domains.
+        pairs: (source, target) domains; a source may be several, ``art+photo``.
     Returns:
         One value per run, in order; a run that diverged has an error instead of a result.
     Raises:
@@ -64,11 +63,7 @@ def adapt_pairs(
     """
     features = feature_set(features) if isinstance(features, str) else features
     spec = features.dataset
-    for source, target in pairs:
-        spec.domain(source)
-        spec.domain(target)
-        if source == target:
-            raise UserError(f"--src and --tgt are both {source!r}; adaptation needs two domains")
+    pairs = [("+".join(spec.sources(source, target)), target) for source, target in pairs]
     protocol = spec.protocol(training.protocol)
     method = method_spec(training.variant, training.settings, "adapt")
     store, plans = features.store(), []

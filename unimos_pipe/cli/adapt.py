@@ -73,7 +73,9 @@ place_options = grouped(
 
 
 @click.command(epilog=_settings_help())
-@click.option("--src", "source", required=True, metavar="DOMAIN", help="Labelled source domain.")
+@click.option(
+    "--src", "sources", required=True, multiple=True, metavar="DOMAIN", help="Labelled source domain; several make one."
+)
 @click.option("--tgt", "target", required=True, metavar="DOMAIN", help="Unlabelled target domain.")
 @features_options
 @click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
@@ -83,7 +85,7 @@ place_options = grouped(
 @click.pass_obj
 def adapt(
     output: Output,
-    source: str,
+    sources: tuple[str, ...],
     target: str,
     features: FeatureSet,
     training: "unimos_pipe.Training",
@@ -95,9 +97,11 @@ def adapt(
     \b
     Examples:
       unimos-pipe adapt --src art --tgt clipart
+      unimos-pipe adapt --src art --src product --tgt clipart
       unimos-pipe adapt --dataset icons --src line --tgt sketch --seeds 3 --set loss.gamma=0.05
     """
-    runs = unimos_pipe.adapt_pairs(features, [(source, target)], training, place, compute=Compute(device), watch=output)
+    pairs = [("+".join(sources), target)]
+    runs = unimos_pipe.adapt_pairs(features, pairs, training, place, compute=Compute(device), watch=output)
     for run in runs:
         if run.result:
             output.result(_summary(run.spec, run.result))

@@ -26,6 +26,7 @@ from unimos_pipe.data.prompts import write_prompts
 from unimos_pipe.runs.paper import published
 from unimos_pipe.runs.spec import RunSpec
 
+LEAVE_ONE_OUT = "leave-one-out"  # each domain as the target of all others together
 MOST_RUNS = 100_000  # of one recipe; every run is planned before the first one starts
 RECIPE_FOLDERS = (PACKAGE / "pipelines", PACKAGE.parent / "pipelines")  # installed wheel, checkout
 
@@ -38,7 +39,7 @@ class Recipe:
     dataset: str
     title: str = ""
     encoder: str = ""  # preset; empty = the data set's own
-    pairs: tuple[str, ...] = ("all",)  # or "art->clipart", ...
+    pairs: tuple[str, ...] = ("all",)  # or "leave-one-out", or "art->clipart", "art+photo->clipart", ...
     seeds: int = option(3, "seeds 0, 1, ... per pair", low=1)
     variants: tuple[str, ...] = ("full",)
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
@@ -48,14 +49,16 @@ class Recipe:
     grid: dict = field(default_factory=dict)
 
     def domain_pairs(self, spec: DatasetSpec) -> list[tuple[str, str]]:
-        """The (source, target) pairs, those of "all" in the spec's order of domains."""
+        """The (source, target) pairs, those of "all" in the spec's order of domains; a source may be ``art+photo``."""
         if self.pairs == ("all",):
             return list(itertools.permutations(spec.domains, 2))
-        return [tuple(part.strip() for part in pair.split("->")) for pair in self.pairs]
+        if self.pairs == (LEAVE_ONE_OUT,):
+            return [("+".join(name for name in spec.domains if name != target), target) for target in spec.domains]
+        return [_pair(text, list(spec.domains)) for text in self.pairs]
 
     def domains(self, spec: DatasetSpec) -> list[str]:
         """The domains that the pairs need, in the spec's order."""
-        used = {name for pair in self.domain_pairs(spec) for name in pair}
+        used = {name for pair in self.domain_pairs(spec) for side in pair for name in side.split("+")}
         return [name for name in spec.domains if name in used]
 
     def cells(self) -> list[dict[str, Any]]:
@@ -85,6 +88,13 @@ class Recipe:
             for source, target in self.domain_pairs(spec)
             for seed in range(self.seeds)
         ]
+
+
+def _pair(text: str, domains: list[str]) -> tuple[str, ...]:
+    """The sides of ``source->target``, the domains of each in the order given; unknown ones last."""
+    sides = ([name.strip() for name in side.split("+")] for side in text.split("->"))
+    places = {name: place for place, name in enumerate(domains)}
+    return tuple("+".join(sorted(side, key=lambda name: places.get(name, len(places)))) for side in sides)
 
 
 def known_recipes() -> dict[str, Path]:
@@ -154,7 +164,7 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     ]
     if spec is not None:
         faults += _spec_faults(recipe, spec)
-    if spec is not None and recipe.pairs != ("all",):
+    if spec is not None and recipe.pairs not in (("all",), (LEAVE_ONE_OUT,)):
         faults += _pair_faults(recipe, spec)
     if spec is not None and all(isinstance(choices, list) for choices in recipe.grid.values()):
         faults += [fault] if (fault := _size_fault(recipe, spec)) else []
@@ -192,9 +202,10 @@ def _pair_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
     for pair, parts in zip(recipe.pairs, recipe.domain_pairs(spec), strict=True):
         if len(parts) != 2 or parts[0] == parts[1]:
             faults.append(f'pair {pair!r}: expected "source->target" with two domains')
-        elif unknown := [name for name in parts if name not in spec.domains]:
-            faults.append(
-                f"pair {pair!r}: {spec.name} has no domain {listing(unknown)} (known: {listing(spec.domains)})"
-            )
+            continue
+        try:
+            spec.sources(*parts)
+        except UserError as error:
+            faults.append(f"pair {pair!r}: {error}")
     faults += [f"pair {'->'.join(parts)!r} is listed twice" for parts in _twice(recipe.domain_pairs(spec))]
     return faults

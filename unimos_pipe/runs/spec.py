@@ -17,7 +17,7 @@ class RunSpec:
 
     dataset: str
     encoder_id: str
-    source: str
+    source: str  # or several domains in the data set's order, art+photo
     target: str
     variant: str
     seed: int

@@ -162,6 +162,8 @@ class Epoch:
 def make_task(features: str | FeatureSet, source: str, target: str, *, device: str = "auto") -> Task:
     """Load a labelled source and an unlabelled target, (n, D) unit-norm features each, and the (K, D) prompts.
 
+    Several domains make one source as ``art+photo``.
+
     Raises:
         UserError, StaleCacheError: missing, damaged or unfitting features.
     """

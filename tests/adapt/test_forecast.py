@@ -1,5 +1,7 @@
 """Forecasts: rows as specs expect them, and times in proportion to the work."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -39,3 +41,6 @@ def test_time_grows_with_the_steps(monkeypatch):
     assert training_seconds(runs, rows, 12, 16, CPU, lockstep=2) == 3 * 10 * 20  # 3 seeds, 10 epochs, 640 / 32 steps
     capped = {"synthetic": Rows(152397), "real": Rows(55388)}
     assert training_seconds(runs, capped, 12, 16, CPU, lockstep=2) == 3 * 10 * 1500
+    several = [replace(run, source="synthetic+drawn") for run in runs]
+    rows = {"synthetic": Rows(300), "drawn": Rows(340), "real": Rows(3200)}
+    assert training_seconds(several, rows, 12, 16, CPU, lockstep=2) == 3 * 10 * 20

@@ -9,12 +9,24 @@ from typing import Any
 import numpy as np
 
 from unimos_pipe.base.config import method_spec
-from unimos_pipe.runs.folder import FILES, RESULT, RunContents, digest, json_bytes, result_digest
+from unimos_pipe.runs.folder import (
+    BRANCH_COLUMNS,
+    FILES,
+    LABEL_COLUMN,
+    PREDICTION_COLUMNS,
+    RESULT,
+    RunContents,
+    digest,
+    json_bytes,
+    result_digest,
+)
 from unimos_pipe.runs.folder import write_run as write
+from unimos_pipe.runs.methods import UNIMOS
 
 CLASSES = ("circle", "square", "bar")
 ENCODER_ID = "tinyclip-r24-64_embedded_fp32-00000000"
 DIM, WIDTH = 16, 12
+COLUMNS = (*PREDICTION_COLUMNS, *BRANCH_COLUMNS, LABEL_COLUMN)
 
 
 def write_run(
@@ -34,18 +46,24 @@ def write_run(
     rows: Sequence[tuple] | None = None,
     labelled: bool = True,
     epochs: int = 3,
+    method: str = UNIMOS,
+    more: dict[str, Any] | None = None,
 ) -> Path:
-    """Write one finished run below ``root`` and return its folder.
+    """Write one finished run below ``root`` and return its folder; ``more`` joins its result.json.
 
     ``rows`` are (path, ensemble, p, vac, p, lac, p, label); by default 12 that are all right.
     """
     source, target = pair.split("->")
-    label = ",".join([variant, *(f"{name.rpartition('.')[2]}={value}" for name, value in (changed or {}).items())])
+    tuned = method == UNIMOS
+    variant = variant if tuned else ""
+    label = ",".join(
+        [variant or method, *(f"{name.rpartition('.')[2]}={value}" for name, value in (changed or {}).items())]
+    )
     folder = root / dataset / encoder_id / f"{source}-{target}" / label / f"seed{seed}"
     if rows is None:
         names = [classes[i % len(classes)] for i in range(12)]
         rows = [(f"{name}/{i}.png", name, 0.9, name, 0.8, name, 0.7, name) for i, name in enumerate(names)]
-    method = asdict(method_spec(variant, changed))
+    options = asdict(method_spec(variant or "full", changed))
     config = {
         "identity": f"{pair} {label} {seed}",
         "spec": {
@@ -57,6 +75,7 @@ def write_run(
             "seed": seed,
             "templates": ["a {domain} photo of a {class}."],
             "method": method,
+            "options": options,
             "changed": changed or {},
             "protocol": "transductive",
         },
@@ -75,11 +94,14 @@ def write_run(
     one = lambda value: {"accuracy": value, "per_class_mean": value, "per_class": [value] * len(classes)}  # noqa: E731
     accuracy = {
         "last": one(last),
-        "vac": one(last - 0.1),
-        "lac": one(last - 0.05),
         "zero_shot": one(zero_shot),
-        "oracle_best": {"accuracy": oracle, "epoch": 1},
     }
+    if tuned:
+        accuracy |= {
+            "vac": one(last - 0.1),
+            "lac": one(last - 0.05),
+            "oracle_best": {"accuracy": oracle, "epoch": 1},
+        }
     picked = {"im": {"epoch": 1, "accuracy": last + 0.02 if labelled else None}}
     result = {
         "protocol": "transductive",
@@ -88,12 +110,19 @@ def write_run(
         "target_rows": len(rows),
         "classes": len(classes),
         "accuracy": accuracy if labelled else None,
-        "selected": picked,
+        "selected": picked if tuned else {},
         "seconds": 2.5,
+        **(more or {}),
     }
     sample, heads = _arrays(len(classes), len(rows), seed)
-    rows = [[str(value) for value in (row if labelled else row[:-1])] for row in rows]
-    write(folder, RunContents(config, _lines(last, labelled, epochs), rows, labelled, heads, sample, result))
+    columns = dict(zip(COLUMNS, zip(*([str(value) for value in row] for row in rows), strict=True), strict=True))
+    left_out = {*(() if tuned else BRANCH_COLUMNS), *(() if labelled else [LABEL_COLUMN])}
+    columns = {name: values for name, values in columns.items() if name not in left_out}
+    lines = _lines(last, labelled, epochs)
+    if not tuned:
+        lines = [{"epoch": 0, "losses": {}, "accuracy": {"ensemble": last}, "per_class_mean": {"ensemble": last}}]
+        sample = {name: sample[name] for name in sample if name.endswith(("rows", "image", "labels"))}
+    write(folder, RunContents(config, lines, columns, heads, sample, result))
     return folder
 
 

@@ -18,7 +18,7 @@ from unimos_pipe.adapt.scores import score, zero_shot_score
 from unimos_pipe.adapt.summary import ORACLE, ResultRow, result_rows
 from unimos_pipe.adapt.sweep import SweepOptions, SweepResult, plan_runs, run_sweep
 from unimos_pipe.adapt.train import plan_loader, train
-from unimos_pipe.base.config import method_spec
+from unimos_pipe.base.config import MethodSpec, method_spec
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import RunError
@@ -34,6 +34,7 @@ from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
 from unimos_pipe.report.make import Report, make_report, missing_packages
 from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
+from unimos_pipe.runs.methods import UNIMOS
 from unimos_pipe.runs.recipe import Recipe
 
 
@@ -217,14 +218,18 @@ def _rows(data: PairData) -> dict[str, int]:
     return rows | ({"labelled": labelled, "scored": scored} if 0 < labelled < scored else {})
 
 
-def _model_config(task: Task, data: PairData, method, variant: str, seed: int, accuracy: Mapping | None) -> dict:
+def _model_config(
+    task: Task, data: PairData, options: MethodSpec, variant: str, seed: int, accuracy: Mapping | None
+) -> dict:
     """What an exported model records of how it was made."""
     return {
         "format": FORMAT,
         "classes": list(task.store.spec.classes),
         "encoder": asdict(data.encoder),
         "encoder_id": task.store.folder.name,
-        "method": asdict(method),
+        "method": UNIMOS,
+        "options": asdict(options),
+        "temperature": None,
         "about": {
             "dataset": task.store.spec.name,
             "source": task.source,

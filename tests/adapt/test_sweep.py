@@ -57,7 +57,7 @@ def test_a_sweep_runs_everything_once_and_shows_one_table(cli, recipe, icons_cac
     assert again.err.endswith(f"0 run(s) trained, 8 kept, 0 failed, in {runs}/small\n") and again.out == first.out
     labels = [line.split("│")[1].strip() for line in first.out.splitlines() if line.startswith("│")]
     assert labels == [
-        *("zero-shot", "source-only", "full", "no-im", "full, picked by bnm", "no-im, picked by bnm"),
+        *("zero-shot", "source-probe", "full", "no-im", "full, picked by bnm", "no-im, picked by bnm"),
         *("full, oracle best", "no-im, oracle best", "target probe, oracle"),
     ]
     last = [json.loads((path / "result.json").read_text())["accuracy"]["last"]["accuracy"]
@@ -153,7 +153,12 @@ def outcome(last: float, zero: float = 0.5) -> Outcome:
     pick = {"accuracy": last}
     accuracy = {"last": pick, "zero_shot": {"accuracy": zero}, "oracle_best": {"accuracy": last + 0.1, "epoch": 1}}
     return Outcome(
-        {"metric": "accuracy", "accuracy": accuracy, "selected": {"im": {"epoch": 0, "accuracy": last - 0.1}}}
+        {
+            "metric": "accuracy",
+            "accuracy": accuracy,
+            "seconds": 10 * last,
+            "selected": {"im": {"epoch": 0, "accuracy": last - 0.1}},
+        }
     )
 
 
@@ -171,12 +176,13 @@ def test_tables_average_pairs_and_spread_over_seeds(tmp_path):
     pairs = ["a->b", "b->a"]
     assert [(row.label, *(row.cell(pair) for pair in pairs), row.average(pairs)) for row in rows] == [
         ("zero-shot", "50.0", "50.0", "50.0"),
-        ("source-only", "40.0", "50.0", "45.0"),
+        ("source-probe", "40.0", "50.0", "45.0"),
         ("full", "61.0 ± 1.4", "73.0 ± 4.2", "67.0 ± 2.8"),
         ("full, picked by im", "51.0 ± 1.4", "63.0 ± 4.2", "57.0 ± 2.8"),
         ("full, oracle best", "71.0 ± 1.4", "83.0 ± 4.2", "77.0 ± 2.8"),
         ("target probe, oracle", "-", "90.0", "-"),
     ]
+    assert [row.seconds for row in rows] == [None, None, pytest.approx(6.7), None, None, None]
     failed = [outcome(0.60), Outcome(None, "diverged"), outcome(0.70), outcome(0.76)]
     assert result_rows(plans, failed, {})[1].cell("a->b") == "60.0"
 

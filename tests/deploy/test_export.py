@@ -65,9 +65,8 @@ def test_onnx_agrees_with_ours(made):
     model = unimos_pipe.load(folder / "model", "cpu")
     rows = load_file(folder / "run" / "sample.safetensors")["target_image"].float()
     session = onnxruntime.InferenceSession(folder / "model" / "heads.onnx")
-    theirs = session.run(None, {"features": rows.numpy()})
-    for values, ours in zip(theirs, (answers := model.answer(rows), answers.vac, answers.lac), strict=True):
-        ours = getattr(ours, "probabilities", ours)
+    theirs = session.run(["probabilities", "raw", "vac", "lac"], {"features": rows.numpy()})
+    for values, ours in zip(theirs, model.answer(rows).columns(), strict=True):
         np.testing.assert_allclose(values, ours.numpy(), atol=1e-4)
     pixels = torch.stack([model.encoder().preprocess(_open(path)) for path in images])
     session = onnxruntime.InferenceSession(folder / "model" / "model.onnx")
@@ -100,7 +99,7 @@ def test_what_is_no_model_is_refused(made, cli, tmp_path):
     config = json.loads((folder / "model" / "config.json").read_text())
     tensors = load_file(folder / "model" / "model.safetensors")
     faults = [
-        ({**config, "format": 2}, tensors, r"config\.json: expected format 1 with format, classes, .*, got format 2"),
+        ({**config, "format": 3}, tensors, r"config\.json: expected format 2 with format, classes, .*, got format 3"),
         ({**config, "classes": ["one"]}, tensors, r"classes: expected two or more names"),
         ({**config, "encoder": {}}, tensors, r"encoder: expected the fields activation, model"),
         ({**config, "classes": config["classes"][1:]}, tensors, r"text_features: expected \(35, D\), got \[36, 128\]"),

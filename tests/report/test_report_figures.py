@@ -41,7 +41,7 @@ def test_curves_have_every_seed_faint_and_the_mean_strong(tmp_path):
 
 
 def test_bars_and_grids_show_their_figures():
-    axes = class_bars(["a", "b"], [0.9, 0.2], [0.5, 0.4]).axes[0]
+    axes = class_bars("fused", ["a", "b"], [0.9, 0.2], [0.5, 0.4]).axes[0]
     bars = [bar for bar in axes.patches if bar.get_height() == pytest.approx(0.66)][:2]
     assert [bar.get_width() for bar in bars] == pytest.approx([90, 20])
     assert points(axes.figure, "zero-shot")[:, 0].tolist() == pytest.approx([50, 40])

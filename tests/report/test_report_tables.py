@@ -40,7 +40,7 @@ def experiment(tmp_path):
 
 def test_headline(experiment):
     table = headline(experiment, PrintedFigures())
-    assert table.columns == ("pair", "UniMoS", "gain", "zero-shot", "source-only", "class mean", "oracle best")
+    assert table.columns == ("pair", "UniMoS", "gain", "zero-shot", "source probe", "class mean", "oracle best")
     assert texts(table.rows) == [
         ["dark → light", "72.0 ± 2.8", "+12.0", "60.0", "50.0", "72.0 ± 2.8", "80.0 ± 0.0"],
         ["light → dark", "52.0 ± 2.8", "−3.0", "55.0", "–", "52.0 ± 2.8", "60.0 ± 0.0"],

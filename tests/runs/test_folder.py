@@ -30,6 +30,27 @@ def test_a_whole_run_is_read_and_its_digests_are_what_the_docstring_says(tmp_pat
     assert own == xxhash.xxh3_128(json.dumps(result, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def test_a_run_of_the_time_when_unimos_was_the_only_method_is_read(tmp_path):
+    folder = write_run(tmp_path)
+
+    def old(config):
+        spec = config["spec"]
+        spec["method"] = spec.pop("options")
+
+    before = read_run(folder)
+    forge_json(folder, "config.json", old)
+    assert read_run(folder).spec == before.spec and read_run(folder).option("loss.alpha") == 1.0
+
+
+def test_a_run_of_another_method_has_fewer_figures(tmp_path):
+    run = read_run(write_run(tmp_path, method="fused"))
+    assert (run.method, run.label, run.accuracy("last"), run.accuracy("vac")) == ("fused", "fused", 0.7, None)
+    assert list(run.predictions[0]) == ["path", "class", "probability", "label"]
+    forge_json(run.folder, "config.json", lambda config: config["spec"].update(method="unimos"))
+    with pytest.raises(UserError, match=r"config.json or result.json lacks 'oracle_best'"):
+        read_run(run.folder)
+
+
 def damage(folder, other, number):
     """One of many damages of a run's folder, chosen by number; ``other`` is a run of another seed."""
     rng = np.random.default_rng(number)

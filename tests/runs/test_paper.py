@@ -57,8 +57,8 @@ def test_labels_meet_those_of_the_recipes_runs(name):
         ours = set(row_names(recipe.runs(spec, "x")))
         assert {row.label for row in published(recipe.paper, spec)} == ours
     if recipe.dataset == "visda2017" and not recipe.grid:
-        assert {(run.method.loss.alpha, run.method.loss.beta) for run in recipe.runs(spec, "x")} == {(0.001, 0.1)}
-        assert {(run.method.train.epochs, run.method.train.lr) for run in recipe.runs(spec, "x")} == {(10, 0.0009)}
+        assert {(run.options.loss.alpha, run.options.loss.beta) for run in recipe.runs(spec, "x")} == {(0.001, 0.1)}
+        assert {(run.options.train.epochs, run.options.train.lr) for run in recipe.runs(spec, "x")} == {(10, 0.0009)}
 
 
 def test_an_unknown_table():

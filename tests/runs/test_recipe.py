@@ -16,7 +16,7 @@ def test_the_ablation_recipe_is_252_runs():
     assert len(runs) == len({run.folder(Path("runs")) for run in runs}) == 252
     assert [run.label() for run in runs[::36]] == list(recipe.variants)
     assert (runs[0].source, runs[0].target, runs[0].seed) == ("line", "solid", 0)
-    assert runs[36 * 3].method.loss.im is False
+    assert runs[36 * 3].options.loss.im is False
 
 
 def test_grids_multiply_and_label_their_cells():
@@ -25,7 +25,7 @@ def test_grids_multiply_and_label_their_cells():
     runs = recipe.runs(spec, "e")
     assert row_names(runs) == [f"full,alpha={a},beta={b}" for a in (0.1, 1.0) for b in (0.5, 2.0)]
     assert [run.label() for run in runs][1:3] == ["full,alpha=0.1,beta=2.0,epochs=2", "full,beta=0.5,epochs=2"]
-    assert [(run.method.loss.alpha, run.method.loss.beta, run.method.train.epochs) for run in runs] == [
+    assert [(run.options.loss.alpha, run.options.loss.beta, run.options.train.epochs) for run in runs] == [
         (0.1, 0.5, 2),
         (0.1, 2.0, 2),
         (1.0, 0.5, 2),
@@ -98,8 +98,31 @@ def test_unknown_recipes_and_keys(tmp_path):
 def test_every_recipe_that_ships_is_sound(name):
     recipe, spec = load_recipe(name)
     assert recipe.name == name
-    assert len(recipe.runs(spec, "e")) == len(recipe.domain_pairs(spec)) * recipe.seeds * len(recipe.variants) * len(
-        recipe.cells()
+    tuned = recipe.seeds * len(recipe.variants) * len(recipe.cells()) if "unimos" in recipe.methods else 0
+    quick = len([name for name in recipe.methods if name != "unimos"])
+    assert len(recipe.runs(spec, "e")) == recipe.size(spec) == len(recipe.domain_pairs(spec)) * (tuned + quick)
+
+
+def test_methods_beside_unimos_make_one_run_a_pair():
+    values = {"name": "m", "dataset": "icons", "seeds": 3, "variants": ["full", "no-im"], "target_classes": "some"}
+    recipe, spec = check_recipe(values | {"methods": ["fused", "unimos", "auto"]}, "here")
+    runs = recipe.runs(spec, "e")
+    assert len(runs) == len({run.folder(Path("runs")) for run in runs}) == 12 * (1 + 6 + 1)
+    assert list(dict.fromkeys(run.label() for run in runs)) == ["fused", "full", "no-im", "auto,some-classes"]
+    assert list(dict.fromkeys(row_names(runs))) == ["fused", "full", "no-im", "auto"]
+    assert {run.seed for run in runs if run.method != "unimos"} == {0}
+
+
+def test_what_no_method_of_the_recipe_reads_is_a_fault():
+    values = {"name": "m", "dataset": "domainnet", "methods": ["fused", "stata", "best", "fused"]}
+    values |= {"variants": ["no-im"], "set": {"train": {"epochs": 3}}, "target_classes": "some"}
+    with pytest.raises(UserError) as caught:
+        check_recipe(values, "r.toml")
+    assert str(caught.value) == (
+        "r.toml: unknown method best (known: unimos, zero-shot, source-probe, fused, gda, stata, stata-fused, zlap, "
+        "linear-im, trio, auto); method fused is listed twice; variants, set: only unimos has such options, and "
+        "methods does not name it; target_classes: only auto asks for it, and methods does not name it; stata answers "
+        "only the rows it was fitted on, and an inductive run scores others; take protocol transductive"
     )
 
 

@@ -15,10 +15,10 @@ def test_a_changed_default_raises_the_arithmetic():
 
 
 def test_a_default_that_was_typed_changes_nothing():
-    typed = replace(PLAIN, method=method_spec("full", {"train.epochs": 50, "loss.alpha": 1}))
+    typed = replace(PLAIN, options=method_spec("full", {"train.epochs": 50, "loss.alpha": 1}))
     assert typed == PLAIN and typed.label() == "full"
     assert run_identity(typed, SHARDS, "accuracy") == run_identity(PLAIN, SHARDS, "accuracy")
-    other = replace(PLAIN, variant="no-im", method=method_spec("no-im", {"loss.beta": 0.1, "train.epochs": 3}))
+    other = replace(PLAIN, variant="no-im", options=method_spec("no-im", {"loss.beta": 0.1, "train.epochs": 3}))
     assert other.changed == {"loss.beta": 0.1, "train.epochs": 3} and other.label() == "no-im,beta=0.1,epochs=3"
 
 
@@ -33,10 +33,17 @@ def test_everything_that_shapes_a_run_is_in_its_identity():
         *(identity(**{name: "other"}) for name in ("dataset", "encoder_id", "source", "target", "protocol")),
         identity(seed=1),
         identity(templates=("a photo of a {class}.",)),
-        identity(method=method_spec("full", {"loss.gamma": 0.02})),
+        identity(options=method_spec("full", {"loss.gamma": 0.02})),
     ]
     assert len(set(found)) == len(found) == 11
     assert identity(variant="other") == identity()  # only a name for options
+    assert identity(method="fused") not in found and identity(method="gda") != identity(method="fused")
+    assert identity(method="auto") != identity(method="auto", target_classes="some")
+
+
+def test_a_run_of_unimos_is_known_as_before_there_were_other_methods():
+    """The digest is that of the commit before: finished runs stay."""
+    assert run_identity(PLAIN, SHARDS, "accuracy")[:16] == "c18741dac1782a72"
 
 
 def test_labels_name_an_option_by_its_last_part():

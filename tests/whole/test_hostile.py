@@ -137,8 +137,9 @@ def export(tmp_path):
 
     def write(config=(), **tensors: torch.Tensor):
         encoder = dict.fromkeys(EncoderIdentity.__dataclass_fields__, "0")
-        sound = {"format": 1, "classes": ["a", "b"], "encoder": encoder, "encoder_id": "e", "about": {}}
-        (tmp_path / "config.json").write_text(json.dumps({**sound, "method": asdict(method), **dict(config)}))
+        sound = {"format": 2, "classes": ["a", "b"], "encoder": encoder, "encoder_id": "e", "about": {}}
+        sound |= {"method": "unimos", "options": asdict(method), "temperature": None}
+        (tmp_path / "config.json").write_text(json.dumps({**sound, **dict(config)}))
         state = made_heads(method, dim=4, classes=2, dtype=torch.float32).state(0) | {"text_features": torch.eye(2, 4)}
         save_file({**state, **tensors}, tmp_path / "model.safetensors")
         return tmp_path
@@ -147,19 +148,41 @@ def export(tmp_path):
 
 
 def test_a_sound_export_answers(export):
-    assert unimos_pipe.load(export(), "cpu").answer(torch.ones(3, 4)).probabilities.shape == (3, 2)
+    """One of format 1, too, when UniMoS was the only method."""
+    found = unimos_pipe.load(export(), "cpu").answer(torch.ones(3, 4))
+    assert found.probabilities.shape == (3, 2) and found.raw.equal(found.probabilities)
+    old = unimos_pipe.load(export({"format": 1, "method": asdict(small_method())}), "cpu").answer(torch.ones(3, 4))
+    assert old.probabilities.equal(found.probabilities)
+
+
+ABLE = "unimos, zero-shot, source-probe, fused, gda, linear-im"
 
 
 @pytest.mark.parametrize(
     ("config", "tensors", "fault"),
     [
-        ({"method": 0}, {}, "config.json: method: expected a table, got 0"),
-        ({"method": None}, {}, "config.json: method: expected a table, got None"),
-        ({"encoder_id": 0}, {}, "config.json: encoder and encoder_id: expected texts only"),
-        ({"method": {"loss": {"alpha": 10**400}}}, {}, f"config.json: method: loss.alpha: {BITS} {LONG}"),
-        ({"method": {"train": {"epochs": 10**400}}}, {}, f"config.json: method: train.epochs: {BITS} {LONG}"),
+        ({"options": 0}, {}, "config.json: options: expected a table, got 0"),
+        ({"options": None}, {}, "config.json: options: expected a table, got None"),
+        ({"method": []}, {}, f"config.json: method: expected one of {ABLE}, got []"),
+        ({"method": "zlap"}, {}, f"config.json: method: expected one of {ABLE}, got 'zlap'"),
+        ({"method": "fused"}, {}, "tensors: expected those of fused, got others ('weight')"),
         (
-            {"method": {"heads": {"bottleneck_dim": 2**62}}},
+            {"method": "fused"},
+            {"weight": torch.ones(3, 2), "bias": torch.ones(2), "answered": torch.ones(2, dtype=torch.bool)},
+            "tensors: expected those of fused, got others (mat1 and mat2 shapes cannot be multiplied (1x4 and 3x2))",
+        ),
+        (
+            {"method": "fused"},
+            {"weight": torch.ones(4, 3), "bias": torch.ones(3), "answered": torch.ones(3, dtype=torch.bool)},
+            "tensors: expected answers for 2 classes, got [1, 3]",
+        ),
+        ({"temperature": 0}, {}, "config.json: temperature: expected a number above 0, got 0"),
+        ({"temperature": "x"}, {}, "config.json: temperature: expected a number above 0, got 'x'"),
+        ({"encoder_id": 0}, {}, "config.json: encoder and encoder_id: expected texts only"),
+        ({"options": {"loss": {"alpha": 10**400}}}, {}, f"config.json: options: loss.alpha: {BITS} {LONG}"),
+        ({"options": {"train": {"epochs": 10**400}}}, {}, f"config.json: options: train.epochs: {BITS} {LONG}"),
+        (
+            {"options": {"heads": {"bottleneck_dim": 2**62}}},
             {},
             "tensors: expected bottleneck_linear.weight of shape (4611686018427387904, 4), got (12, 4)",
         ),

@@ -18,6 +18,7 @@ from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, Unlabelle
 from unimos_pipe.methods.unimos.schedules import batch_rows, steps_per_epoch
 from unimos_pipe.methods.unimos.trainer import seeded_run
 from unimos_pipe.runs.bound import BoundRecipe
+from unimos_pipe.runs.methods import UNIMOS
 from unimos_pipe.runs.spec import RunSpec
 
 TIMED_STEPS = 4
@@ -97,15 +98,18 @@ def _found_rows(bound: BoundRecipe, domains: Sequence[str], root: Path | None) -
 def training_seconds(
     runs: Sequence[RunSpec], rows: dict[str, Rows], classes: int, dim: int, device: torch.device, lockstep: int
 ) -> float:
-    """Expected seconds of stage two, from one short epoch of as many runs as would be stacked.
+    """Expected seconds of UniMoS's runs, from one short epoch of as many as would be stacked.
 
     Args:
         rows: each domain's rows.
         dim: embedding size D.
         lockstep: runs in a stack.
     """
-    stack = list(runs[:lockstep])
-    batch, dtype = stack[0].method.train.batch_size, training_dtype(stack[0].method.train.precision)
+    runs = [run for run in runs if run.method == UNIMOS]
+    if not runs:
+        return 0.0
+    stack = runs[:lockstep]
+    batch, dtype = stack[0].options.train.batch_size, training_dtype(stack[0].options.train.precision)
     generator = torch.Generator().manual_seed(0)
 
     def random_rows(count: int) -> torch.Tensor:
@@ -118,13 +122,13 @@ def training_seconds(
     )
     timed = []
     for run in stack:
-        train = replace(run.method.train, epochs=1)
-        timed.append(seeded_run(task, replace(run.method, train=train), run.seed))
+        train = replace(run.options.train, epochs=1)
+        timed.append(seeded_run(task, replace(run.options, train=train), run.seed))
     per_step = epoch_seconds(timed) / (TIMED_STEPS * len(timed))
     return per_step * sum(_steps(run, rows) for run in runs)
 
 
 def _steps(run: RunSpec, rows: dict[str, Rows]) -> int:
     sizes = sum(rows[name].learned for name in run.source.split("+")), rows[run.target].learned
-    train = run.method.train
+    train = run.options.train
     return train.epochs * steps_per_epoch(*sizes, batch_rows(*sizes, train.batch_size), train.max_steps)

@@ -31,7 +31,7 @@ def adapt_on_ray(
     plans = [replace(plan, folder=plan.folder.absolute()) for plan in plans]
     store = FeatureStore(loader.store.spec, loader.store.folder.absolute(), loader.store.extract)
     pairs = [plan.data(loader) for plan in plans]
-    runs = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, pairs, strict=True)]
+    runs = [seeded_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, pairs, strict=True)]
     groups = [tuple(members) for members in stacks(runs, lockstep)]
     outcomes: dict[int, Outcome] = {}
     with ray_jobs(options) as run:
@@ -39,7 +39,7 @@ def adapt_on_ray(
         folder = checkpoints and checkpoints.absolute()
         for members, trained in run(_train, groups, *shared, folder, max(1, int(options.cpus))):
             outcomes.update(zip(members, trained, strict=True))
-            on_epochs(sum(plans[index].spec.method.train.epochs for index in members))
+            on_epochs(sum(plans[index].spec.options.train.epochs for index in members))
     return [outcomes[index] for index in range(len(plans))]
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from unimos_pipe.adapt.stacks import PlannedRun
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
-from unimos_pipe.base.config import method_spec
+from unimos_pipe.base.config import MethodSpec, method_spec
 from unimos_pipe.base.engine import Compute
+from unimos_pipe.base.errors import UserError, listing, shown
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.runs.folder import check_place
+from unimos_pipe.runs.methods import AUTO, METHODS, TARGET_CLASSES, UNIMOS, protocol_fault
 from unimos_pipe.runs.spec import RunSpec
 
 
@@ -23,6 +25,25 @@ class Training:
     settings: Mapping[str, Any] = field(default_factory=dict)  # changed options, such as {"train.epochs": 20}
     seeds: tuple[int, ...] = (0,)
     protocol: str | None = None  # None: inductive where the data set has test splits
+    method: str = UNIMOS  # or another of unimos_pipe.runs.methods, which has no variant, settings or seeds
+    target_classes: str = ""  # for auto: "all" of the classes occur in the target, or "some"; empty: not said
+
+    def options(self, protocol: str) -> MethodSpec:
+        """UniMoS's options for a settled protocol. Raises UserError naming everything that does not fit the method."""
+        if self.method not in METHODS:
+            raise UserError(f"unknown method {self.method!r}; known: {listing(METHODS, 20)}")
+        plain, faults = Training(), []
+        given = [name for name in ("variant", "settings", "seeds") if getattr(self, name) != getattr(plain, name)]
+        if self.method != UNIMOS and given:
+            faults.append(f"{self.method} takes no {listing(given)}; only {UNIMOS} does")
+        if self.target_classes and self.method != AUTO:
+            faults.append(f"{self.method} takes no target classes; only {AUTO} does")
+        if self.target_classes not in ("", *TARGET_CLASSES):
+            faults.append(f"target classes: expected {' or '.join(TARGET_CLASSES)}, got {shown(self.target_classes)}")
+        faults += [fault] if (fault := protocol_fault(self.method, protocol)) else []
+        if faults:
+            raise UserError("; ".join(faults))
+        return method_spec(self.variant, self.settings, "adapt")
 
 
 @dataclass(frozen=True)
@@ -65,12 +86,13 @@ def adapt_pairs(
     spec = features.dataset
     pairs = [("+".join(spec.sources(source, target)), target) for source, target in pairs]
     protocol = spec.protocol(training.protocol)
-    method = method_spec(training.variant, training.settings, "adapt")
+    options = training.options(protocol)
+    variant = training.variant if training.method == UNIMOS else ""
+    beside = features.templates, options, protocol, training.method, training.target_classes
     store, plans = features.store(), []
     for source, target in pairs:
         for seed in training.seeds:
-            names = spec.name, store.folder.name, source, target, training.variant, seed
-            run = RunSpec(*names, features.templates, method, protocol)
+            run = RunSpec(spec.name, store.folder.name, source, target, variant, seed, *beside)
             plans.append(PlannedRun(run, place.folder(run, len(pairs), len(training.seeds))))
             check_place(plans[-1].folder, force=place.force)
     loader = plan_loader(plans, store, compute.device)

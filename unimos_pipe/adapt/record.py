@@ -1,5 +1,6 @@
 """What a run measures while it trains, kept in memory and written as a whole folder at its end."""
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from unimos_pipe import __version__
 from unimos_pipe.adapt.scores import score, zero_shot_score
 from unimos_pipe.adapt.validators import validators
 from unimos_pipe.data.manifest import NO_LABEL
@@ -16,7 +18,7 @@ from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.pseudo_labels import Assessment, assess
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import EpochRecord
-from unimos_pipe.runs.folder import RunContents, write_run
+from unimos_pipe.runs.folder import LABEL_COLUMN, RunContents, write_run
 from unimos_pipe.runs.spec import RunSpec, run_identity
 
 SAMPLE_ROWS = 1000
@@ -75,7 +77,7 @@ class RunRecorder:
         test = self.data.held_out.features
         if test is None:
             return record.assessment
-        return assess(record.heads, test, record.text, record.epoch, self.spec.method.eval)
+        return assess(record.heads, test, record.text, record.epoch, self.spec.options.eval)
 
     def _scores(self, found: Assessment) -> dict[str, dict[str, Any] | None]:
         answers = {"ensemble": found.predictions, "vac": found.vac_predictions, "lac": found.text_predictions}
@@ -84,42 +86,22 @@ class RunRecorder:
 
     def finish(self, final: FinalState) -> dict[str, Any]:
         """Write the run's folder; returns the values of its ``result.json``."""
+        found = final.assessment
+        top = found.probabilities.max(-1)
+        answers = {
+            "class": (top.indices, top.values),
+            "vac": (found.vac_predictions, found.vac_confidence),
+            "lac": (found.text_predictions, found.text_confidence),
+        }
         contents = RunContents(
-            config=self._config(final.about),
+            config=run_config(self.spec, self.data, final.about),
             epochs=self.lines,
-            predictions=self._predictions(final.assessment),
-            labelled=self.data.held_out.labels is not None,
+            predictions=prediction_columns(self.data, answers),
             heads={name: tensor.numpy() for name, tensor in final.heads.items()},
             sample={name: tensor.numpy() for name, tensor in final.sample.items()},
-            result=self._result(final.assessment, final.seconds),
+            result=self._result(found, final.seconds),
         )
         return write_run(self.folder, contents)
-
-    def _config(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "identity": pair_identity(self.spec, self.data),
-            "spec": {**asdict(self.spec), "changed": self.spec.changed},
-            "label": self.spec.label(),
-            "classes": self.data.held_out.classes,
-            "encoder": asdict(self.data.encoder),
-            "shards": self.data.shard_digests,
-            **about,
-        }
-
-    def _predictions(self, final: Assessment) -> list[tuple[str, ...]]:
-        held_out = self.data.held_out
-        names = held_out.classes
-        top = final.probabilities.max(-1)
-        columns = [self.data.scored_paths]
-        for answers, sureness in (
-            (top.indices, top.values),
-            (final.vac_predictions, final.vac_confidence),
-            (final.text_predictions, final.text_confidence),
-        ):
-            columns += [[names[k] for k in answers.tolist()], [f"{p:.6f}" for p in sureness.tolist()]]
-        if held_out.labels is not None:
-            columns.append(["" if k == NO_LABEL else names[k] for k in held_out.labels.tolist()])
-        return list(zip(*columns, strict=True))
 
     def _result(self, final: Assessment, seconds: float) -> dict[str, Any]:
         scores, held_out = self._scores(final), self.data.held_out
@@ -135,15 +117,8 @@ class RunRecorder:
                 "oracle_best": _epoch_figures(best),
             }
         picks = {name: picked_epoch(epochs, name) for name in epochs[0]["validators"]}
-        task = self.data.task
         return {
-            "protocol": self.spec.protocol,
-            "metric": held_out.metric,
-            "source_rows": len(task.source.features),
-            "target_rows": len(task.target.features),
-            "scored_rows": len(self.data.scored_paths),
-            "labelled_rows": len(held_out.known),
-            "classes": len(held_out.classes),
+            **result_head(self.spec, self.data),
             "accuracy": accuracy,
             "selected": {name: _epoch_figures(line) for name, line in picks.items()},
             "seconds": round(seconds, 3),
@@ -154,6 +129,59 @@ def pair_identity(spec: RunSpec, data: PairData) -> str:
     """The identity of a run on a loaded pair: what it learns from, and the labels by which it is scored."""
     digests = {**data.shard_digests, "scored labels": data.scored_labels}
     return run_identity(spec, digests, data.held_out.metric)
+
+
+def run_config(spec: RunSpec, data: PairData, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What shaped a run, as ``config.json`` holds it."""
+    return {
+        "identity": pair_identity(spec, data),
+        "spec": {**asdict(spec), "changed": spec.changed},
+        "label": spec.label(),
+        "classes": data.held_out.classes,
+        "encoder": asdict(data.encoder),
+        "shards": data.shard_digests,
+        **about,
+    }
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """The versions and the machine that ``config.json`` records."""
+    cuda = device.type == "cuda"
+    return {
+        "unimos-pipe": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": device.type,
+        "hardware": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def prediction_columns(
+    data: PairData, answers: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+) -> dict[str, Sequence[str]]:
+    """The columns of ``predictions.csv``, from (n,) class ids and (n,) probabilities of each named answer."""
+    names, labels = data.held_out.classes, data.held_out.labels
+    columns: dict[str, Sequence[str]] = {"path": data.scored_paths}
+    for name, (classes, sureness) in answers.items():
+        columns[name] = [names[k] for k in classes.tolist()]
+        columns["probability" if name == "class" else f"{name}_probability"] = [f"{p:.6f}" for p in sureness.tolist()]
+    if labels is not None:
+        columns[LABEL_COLUMN] = ["" if k == NO_LABEL else names[k] for k in labels.tolist()]
+    return columns
+
+
+def result_head(spec: RunSpec, data: PairData) -> dict[str, Any]:
+    """What every run's ``result.json`` begins with."""
+    return {
+        "protocol": spec.protocol,
+        "metric": data.held_out.metric,
+        "source_rows": len(data.task.source.features),
+        "target_rows": len(data.task.target.features),
+        "scored_rows": len(data.scored_paths),
+        "labelled_rows": len(data.held_out.known),
+        "classes": len(data.held_out.classes),
+    }
 
 
 def oracle_epoch(epochs: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any]:
@@ -171,19 +199,26 @@ def _epoch_figures(line: Mapping[str, Any]) -> dict[str, Any]:
     return {"epoch": line["epoch"], **{name: line[name]["ensemble"] for name in ("accuracy", "per_class_mean")}}
 
 
-@torch.no_grad()
-def untrained_sample(task: AdaptationTask, heads: Heads) -> dict[str, torch.Tensor]:
-    """What :func:`sample_features` shows from before training: ``<side>_rows``, ``_image``, ``_bottleneck_before``.
-
-    At most 1,000 evenly spaced rows a domain; features are float16, the bottleneck is that of x itself.
-    """
+def image_sample(task: AdaptationTask) -> dict[str, torch.Tensor]:
+    """At most 1,000 evenly spaced rows a domain: ``<side>_rows`` and ``_image`` (float16), and ``source_labels``."""
     sample: dict[str, torch.Tensor] = {}
     for side, domain in (("source", task.source), ("target", task.target)):
         count = len(domain.features)
         rows = torch.from_numpy(np.linspace(0, count - 1, min(count, SAMPLE_ROWS)).round().astype(np.int64))
-        x = domain.features[rows.to(domain.features.device)]
         sample[f"{side}_rows"] = rows
-        sample[f"{side}_image"] = _compact(x)
+        sample[f"{side}_image"] = _compact(domain.features[rows.to(domain.features.device)])
+    return sample | {"source_labels": task.source.labels.cpu()[sample["source_rows"]]}
+
+
+@torch.no_grad()
+def untrained_sample(task: AdaptationTask, heads: Heads) -> dict[str, torch.Tensor]:
+    """What :func:`sample_features` shows from before training: the image sample, and its ``<side>_bottleneck_before``.
+
+    The bottleneck is that of x itself, float16.
+    """
+    sample = image_sample(task)
+    for side, domain in (("source", task.source), ("target", task.target)):
+        x = domain.features[sample[f"{side}_rows"].to(domain.features.device)]
         sample[f"{side}_bottleneck_before"] = _compact(heads.bottleneck(x.unsqueeze(0))[0])
     return sample
 
@@ -193,11 +228,9 @@ def sample_features(task: AdaptationTask, before: dict[str, torch.Tensor], heads
     """The sample rows as every part of the trained method sees them, for figures.
 
     Returns:
-        ``before`` with ``<side>_lac``, ``_vac`` (m, D) and ``_bottleneck_after`` (m, H), float16, and
-        ``source_labels`` (m,).
+        ``before`` with ``<side>_lac``, ``_vac`` (m, D) and ``_bottleneck_after`` (m, H), float16.
     """
     sample = dict(before)
-    sample["source_labels"] = task.source.labels.cpu()[before["source_rows"]]
     for side, domain in (("source", task.source), ("target", task.target)):
         x = domain.features[before[f"{side}_rows"].to(domain.features.device)].unsqueeze(0)
         f_vac = heads.vac(x)

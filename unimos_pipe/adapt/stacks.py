@@ -1,7 +1,6 @@
-"""Stage two, composed: planned runs are grouped into stacks, trained from cached features, and recorded."""
+"""Stage two of UniMoS, composed: planned runs are grouped into stacks, trained from cached features, and recorded."""
 
 import contextlib
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +9,15 @@ from typing import Any
 
 import torch
 
-from unimos_pipe import __version__
 from unimos_pipe.adapt.checkpoint import Checkpoint
-from unimos_pipe.adapt.record import FinalState, RunRecorder, pair_identity, sample_features, untrained_sample
+from unimos_pipe.adapt.record import (
+    FinalState,
+    RunRecorder,
+    environment,
+    pair_identity,
+    sample_features,
+    untrained_sample,
+)
 from unimos_pipe.base.config import fingerprint
 from unimos_pipe.base.locks import only_one
 from unimos_pipe.methods.task import PairData, PairLoader
@@ -34,7 +39,7 @@ class PlannedRun:
     def data(self, loader: PairLoader) -> PairData:
         """What it learns from and is scored on, in the dtype of its precision."""
         spec = self.spec
-        return loader.pair(spec.source, spec.target, spec.protocol, spec.method.train.precision)
+        return loader.pair(spec.source, spec.target, spec.protocol, spec.options.train.precision)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def adapt(
     checkpoints: Path | None = None,
     on_epochs: Callable[[int], None] = lambda runs: None,
 ) -> list[Outcome]:
-    """Train planned runs, those of equal shapes in lockstep, and write their folders.
+    """Train planned runs of UniMoS, those of equal shapes in lockstep, and write their folders.
 
     What is stacked with what follows from the whole plan, so a resumed plan gives the results of an undisturbed one.
 
@@ -74,7 +79,7 @@ def adapt(
             anything is trained; or a run folder that another process is writing.
     """
     data = [plan.data(loader) for plan in plans]
-    runs = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
+    runs = [seeded_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
     before = [finished(plan, pair) if keep_finished else Outcome(None) for plan, pair in zip(plans, data, strict=True)]
     for plan, found in zip(plans, before, strict=True):
         if not found.kept:
@@ -86,7 +91,7 @@ def adapt(
             on_epochs(runs[members[0]].method.train.epochs * len(members))
         else:
             stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
-            with _alone([plan for plan, found in zip(stack.plans, done, strict=True) if not found.kept]):
+            with alone([plan for plan, found in zip(stack.plans, done, strict=True) if not found.kept]):
                 done = stack.train(checkpoints, on_epochs, done)
         outcomes.update(zip(members, done, strict=True))
     return [outcomes[index] for index in range(len(plans))]
@@ -104,7 +109,7 @@ def finished(plan: PlannedRun, data: PairData) -> Outcome:
 
 
 @contextlib.contextmanager
-def _alone(plans: Sequence[PlannedRun]) -> Iterator[None]:
+def alone(plans: Sequence[PlannedRun]) -> Iterator[None]:
     """Hold the locks of run folders. Raises UserError where another process is writing one."""
     with contextlib.ExitStack() as held:
         for folder in sorted(plan.folder for plan in plans):
@@ -198,20 +203,10 @@ class _Stack:
 
     def _about(self, trainer: Trainer) -> dict[str, Any]:
         """What each run's config records beside its spec."""
-        device = trainer.device
-        cuda = device.type == "cuda"
-        hardware = torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine()
         company = fingerprint(self.identities) if len(self.runs) > 1 else None
         return {
             "stack": {"runs": len(self.runs), "fingerprint": company},
-            "environment": {
-                "unimos-pipe": __version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-                "device": device.type,
-                "hardware": hardware,
-                "threads": torch.get_num_threads(),
-            },
+            "environment": environment(trainer.device),
         }
 
 

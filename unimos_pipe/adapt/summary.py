@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import mean
 from typing import Any
 
 from unimos_pipe.adapt.stacks import Outcome, PlannedRun
@@ -21,6 +22,7 @@ class ResultRow:
     label: str
     values: Values
     printed_average: float | None = None  # of a published row, which may have nothing else
+    seconds: float | None = None  # that a run took in the mean
 
     def cell(self, pair: str) -> str:
         """``72.3 ± 0.4`` in percent, without the spread of a single value; ``-`` where there is none."""
@@ -57,7 +59,9 @@ def result_rows(
     baselines: Mapping[str, Mapping[str, Any]],
     also: Sequence[str] = (),
 ) -> list[ResultRow]:
-    """Zero-shot and baselines, then every label's last epoch, then what ``also`` names, then the oracle probe.
+    """Zero-shot and source probe, then every label's last epoch, then what ``also`` names, then the oracle probe.
+
+    Zero-shot and source probe are methods, too: where there are runs of them, these are their rows.
 
     Args:
         baselines: as :func:`unimos_pipe.adapt.baselines.pair_baselines` gives them; empty for none.
@@ -83,18 +87,23 @@ def result_rows(
 
     metrics = {found["metric"] for pairs in results.values() for same in pairs.values() for found in same.values()}
     (metric,) = metrics or {"accuracy"}  # one data set, so one published figure
-    table = [
-        replace(row, values={pair: {0: next(iter(same.values()))} for pair, same in row.values.items()})
-        for row in rows("zero-shot", lambda result: result["accuracy"]["zero_shot"][metric])[:1]
-    ]  # zero-shot answers have no seed
-    table += _baseline_rows("source-only", "source_only", baselines)
-    table += rows("{}", lambda result: result["accuracy"]["last"][metric])
+    table = []
+    if "zero-shot" not in results:
+        table += [
+            ResultRow(row.label, {pair: {0: next(iter(same.values()))} for pair, same in row.values.items()})
+            for row in rows("zero-shot", lambda result: result["accuracy"]["zero_shot"][metric])[:1]
+        ]  # zero-shot answers have no seed
+    if "source-probe" not in results:
+        table += _baseline_rows("source-probe", "source_only", baselines)
+    for row in rows("{}", lambda result: result["accuracy"]["last"][metric]):
+        seconds = [found["seconds"] for same in results[row.label].values() for found in same.values()]
+        table.append(replace(row, seconds=mean(seconds)))
     if metric != "accuracy":
         table += rows("{}, overall accuracy", lambda result: result["accuracy"]["last"]["accuracy"])
     for name in (name for name in also if name != ORACLE):
         table += rows(f"{{}}, picked by {name}", lambda r, name=name: r["selected"].get(name, {}).get(metric))
     if ORACLE in also:
-        table += rows("{}, oracle best", lambda result: result["accuracy"]["oracle_best"][metric])
+        table += rows("{}, oracle best", lambda result: result["accuracy"].get("oracle_best", {}).get(metric))
     return table + _baseline_rows("target probe, oracle", "target_probe_oracle", baselines)
 
 

@@ -18,6 +18,7 @@ from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.data.manifest import DatasetSpec
 from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run
 from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
+from unimos_pipe.runs.methods import UNIMOS
 from unimos_pipe.runs.recipe import Recipe
 
 
@@ -89,7 +90,7 @@ def run_sweep(
     compute: Compute = Compute(),
     watch: Watch = SILENT,
 ) -> SweepResult:
-    """Run every pair, seed, variant and grid cell of a recipe from cached features, below ``<runs>/<its name>``.
+    """Run every pair, method, seed, variant and cell of a recipe from cached features, below ``<runs>/<its name>``.
 
     Finished runs are kept if they were made from the same options and features; what was interrupted goes on.
 
@@ -129,13 +130,17 @@ def run_sweep(
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What a sweep would do: runs in all, finished ones, steps to train, stacks, and expected seconds."""
+    """What a sweep would do: runs in all, finished ones, steps to train, stacks, and expected seconds.
+
+    Steps, stacks and seconds are UniMoS's; ``fits`` are the unfinished runs of other methods.
+    """
 
     runs: int
     finished: int
     steps: int
     stacks: int
     seconds: float
+    fits: int
 
 
 def plan_runs(recipe: Recipe, spec: DatasetSpec, encoder_id: str, folder: Path) -> list[PlannedRun]:
@@ -158,15 +163,18 @@ def plan_sweep(
     loader = plan_loader(plans, store, compute.device)
     pairs = pair_data(plans, loader)
     data = [pairs[f"{plan.spec.source}->{plan.spec.target}"] for plan in plans]
-    seeded = [seeded_run(pair.task, plan.spec.method, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
     done = [not options.force and finished(plan, pair).kept for plan, pair in zip(plans, data, strict=True)]
-    open_stacks = [members for members in stacks(seeded, options.lockstep) if not all(done[i] for i in members)]
+    tuned = [index for index, plan in enumerate(plans) if plan.spec.method == UNIMOS]
+    seeded = {i: seeded_run(data[i].task, plans[i].spec.options, plans[i].spec.seed) for i in tuned}
+    found = stacks(list(seeded.values()), options.lockstep)
+    open_stacks = [[tuned[i] for i in members] for members in found if not all(done[tuned[i]] for i in members)]
     steps = [sum(_total_steps(seeded[i]) for i in members) for members in open_stacks]
     seconds = 0.0
     if open_stacks:
         members = [seeded[i] for i in open_stacks[0]]
         seconds = epoch_seconds(members) / sum(run.steps for run in members) * sum(steps)
-    return SweepPlan(len(plans), sum(done), sum(steps), len(open_stacks), seconds)
+    fits = sum(not done[i] for i in range(len(plans)) if i not in seeded)
+    return SweepPlan(len(plans), sum(done), sum(steps), len(open_stacks), seconds, fits)
 
 
 def _total_steps(run: TrainingRun) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.adapt.on_ray import adapt_on_ray
+from unimos_pipe.adapt.quick import fit_runs
 from unimos_pipe.adapt.stacks import Outcome, PlannedRun, adapt
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.engine import Compute
@@ -14,6 +15,7 @@ from unimos_pipe.base.errors import UserError
 from unimos_pipe.base.watch import Watch
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.methods.task import PairData, PairLoader
+from unimos_pipe.runs.methods import UNIMOS
 from unimos_pipe.runs.spec import RunSpec
 
 
@@ -40,7 +42,7 @@ def plan_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: str) -
     Raises:
         UserError: a device that is not there, or runs of different training precision, which one plan cannot mix.
     """
-    precisions = {plan.spec.method.train.precision for plan in plans}
+    precisions = {plan.spec.options.train.precision for plan in plans if plan.spec.method == UNIMOS}
     if len(precisions) > 1:
         raise UserError(f"train.precision takes one value per sweep, got {', '.join(sorted(precisions))}")
     return PairLoader(store, plans[0].spec.templates, pick_device(device))
@@ -63,19 +65,31 @@ def train(
     keep_finished: bool = True,
     checkpoints: Path | None = None,
 ) -> tuple[list[TrainedRun], list[Outcome]]:
-    """Train a plan here or on a cluster, as :func:`unimos_pipe.adapt.stacks.adapt` does; ``label`` names the bar."""
+    """Train a plan's runs of UniMoS here or on a cluster, and fit the other methods here; ``label`` names the bar.
+
+    See :func:`unimos_pipe.adapt.stacks.adapt` and :func:`unimos_pipe.adapt.quick.fit_runs`; outcomes come in order.
+    """
     work = adapt
     if compute.ray:
         work = partial(adapt_on_ray, options=compute.ray.on(loader.device.type))
-    with watch.progress(label, sum(plan.spec.method.train.epochs for plan in plans), "epochs") as advance:
-        outcomes = work(
-            plans,
-            loader,
-            lockstep=lockstep,
-            keep_finished=keep_finished,
-            checkpoints=checkpoints,
-            on_epochs=advance,
-        )
+    tuned, quick = ([plan for plan in plans if (plan.spec.method == UNIMOS) == same] for same in (True, False))
+    found: dict[Path, Outcome] = {}
+    if tuned:
+        with watch.progress(label, sum(plan.spec.options.train.epochs for plan in tuned), "epochs") as advance:
+            done = work(
+                tuned,
+                loader,
+                lockstep=lockstep,
+                keep_finished=keep_finished,
+                checkpoints=checkpoints,
+                on_epochs=advance,
+            )
+        found |= zip((plan.folder for plan in tuned), done, strict=True)
+    if quick:
+        with watch.progress("other methods" if tuned else label, len(quick), "fits") as advance:
+            done = fit_runs(quick, loader, keep_finished=keep_finished, on_fits=advance)
+        found |= zip((plan.folder for plan in quick), done, strict=True)
+    outcomes = [found[plan.folder] for plan in plans]
     for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
         watch.warn(note)
     runs = [

@@ -1,6 +1,8 @@
 """``unimos-pipe adapt``: stage two for one pair of domains."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +14,8 @@ from unimos_pipe.base.errors import RunError
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli.options import device_option, features_options, grouped, protocol_option, runs_option
 from unimos_pipe.runs.means import on_labelled_rows
+from unimos_pipe.runs.methods import METHODS, TARGET_CLASSES, UNIMOS
+from unimos_pipe.runs.spec import RunSpec
 
 
 def _settings_help() -> str:
@@ -20,6 +24,8 @@ def _settings_help() -> str:
 
 
 def _training(
+    method: str,
+    target_classes: str | None,
     variant: str,
     epochs: int | None,
     lr: float | None,
@@ -31,18 +37,31 @@ def _training(
     values = dict(parse_setting(text) for text in settings)
     chosen = {"train.epochs": epochs, "train.lr": lr}
     values |= {name: value for name, value in chosen.items() if value is not None}
-    return unimos_pipe.Training(variant, values, tuple(range(seed, seed + seeds)), protocol)
+    seeds_of = tuple(range(seed, seed + seeds))
+    return unimos_pipe.Training(variant, values, seeds_of, protocol, method, target_classes or "")
 
 
 training_options = grouped(
     "training",
     _training,
     click.option(
+        "--method",
+        type=click.Choice(METHODS),
+        default=UNIMOS,
+        show_default=True,
+        help="UniMoS, one of the methods that are fitted in seconds, or auto: one of these, chosen without labels.",
+    ),
+    click.option(
+        "--target-classes",
+        type=click.Choice(TARGET_CLASSES),
+        help="With --method auto: whether all of the classes occur in the target, or only some.",
+    ),
+    click.option(
         "--variant",
         type=click.Choice(list(VARIANTS)),
         default="full",
         show_default=True,
-        help="An ablation of the paper's table 5, or fused-teacher, which is ours.",
+        help="Of UniMoS: an ablation of the paper's table 5, or fused-teacher, which is ours.",
     ),
     click.option("--epochs", type=click.IntRange(1), help="Epochs.  [default: 50]"),
     click.option("--lr", type=click.FloatRange(0), help="Initial learning rate.  [default: 0.003]"),
@@ -99,6 +118,7 @@ def adapt(
       unimos-pipe adapt --src art --tgt clipart
       unimos-pipe adapt --src art --src product --tgt clipart
       unimos-pipe adapt --dataset icons --src line --tgt sketch --seeds 3 --set loss.gamma=0.05
+      unimos-pipe adapt --dataset icons --src line --tgt sketch --method auto --target-classes all
     """
     pairs = [("+".join(sources), target)]
     runs = unimos_pipe.adapt_pairs(features, pairs, training, place, compute=Compute(device), watch=output)
@@ -110,9 +130,11 @@ def adapt(
         raise RunError("; ".join(failures))
 
 
-def _summary(run, result) -> str:
+def _summary(run: RunSpec, result: Mapping[str, Any]) -> str:
     """One line: the published figure of the data set first, the other one beside it, and the protocol."""
-    head = f"{run.source} -> {run.target}, {titled(run.label())}, seed {run.seed} ({run.protocol})"
+    tuned = run.method == UNIMOS
+    name = f"{titled(run.label())}, seed {run.seed}" if tuned else run.label()
+    head = f"{run.source} -> {run.target}, {name} ({run.protocol})"
     accuracy = result["accuracy"]
     if accuracy is None:
         return f"{head}: {result['scored_rows']} rows without labels predicted in {result['seconds']:.1f} s"
@@ -121,9 +143,13 @@ def _summary(run, result) -> str:
     names = {"accuracy": "accuracy", "per_class_mean": "per-class mean"}
     first = result["metric"]
     (second,) = names.keys() - {first}
-    return (
-        f"{head}: {names[first]} UniMoS {percent(accuracy['last'][first])} (last epoch), zero-shot "
-        f"{percent(accuracy['zero_shot'][first])}, oracle best {percent(accuracy['oracle_best'][first])} "
-        f"(epoch {accuracy['oracle_best']['epoch']}); {names[second]} {percent(accuracy['last'][second])}{some}; "
-        f"{result['seconds']:.1f} s"
-    )
+    figures = [
+        f"{names[first]} {'UniMoS' if tuned else run.method} {percent(accuracy['last'][first])}"
+        + (" (last epoch)" if tuned else ""),
+        f"zero-shot {percent(accuracy['zero_shot'][first])}",
+    ]
+    if tuned:
+        best = accuracy["oracle_best"]
+        figures.append(f"oracle best {percent(best[first])} (epoch {best['epoch']})")
+    other = f"{names[second]} {percent(accuracy['last'][second])}{some}"
+    return f"{head}: {', '.join(figures)}; {other}; {result['seconds']:.1f} s"

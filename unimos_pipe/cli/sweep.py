@@ -28,7 +28,7 @@ def sweep(
     compute: Compute,
     dry_run: bool,
 ) -> None:
-    """Run every pair, seed and variant of a recipe from cached features.
+    """Run every pair, method, seed and variant of a recipe from cached features.
 
     \b
     RECIPE is a name or a .toml file. Examples:
@@ -52,9 +52,10 @@ def show_plan(
 ) -> None:
     """What a sweep of features that are there would do, in a line."""
     plan = unimos_pipe.plan_sweep(bound, None, runs, options=options, compute=compute)
+    fits = f"; {plan.fits} fits of other methods, a second or a few each" if plan.fits else ""
     output.result(
         f"{bound.recipe.name}: {plan.runs} runs, {plan.finished} finished, {plan.stacks} stacks and {plan.steps:,} "
-        f"steps to train, about {plan.seconds / 60:.1f} minutes here"
+        f"steps to train, about {plan.seconds / 60:.1f} minutes here{fits}"
     )
 
 
@@ -74,16 +75,17 @@ def show_sweep(output: Output, result: "unimos_pipe.SweepResult") -> None:
 
 
 def _show_rows(output: Output, title: str, rows: list, pairs: tuple[str, ...]) -> None:
-    """Pairs in columns, as many at a time as the terminal is wide, the average last."""
+    """Pairs in columns, as many at a time as the terminal is wide, then the average and the seconds a run took."""
     label_width = max(len(row.label) for row in rows)
     cells = max(len(row.cell(pair)) for row in rows for pair in pairs)
     column = max(cells, *(len(pair) for pair in pairs)) + 3
     per_block = max(1, (output.out.width - label_width - 4) // column)
-    columns = [*pairs, "average"]
+    columns = [*pairs, "average", "s a run"]
+    last = {
+        "average": lambda row: row.average(pairs),
+        "s a run": lambda row: "-" if row.seconds is None else f"{row.seconds:.1f}",
+    }
     for start in range(0, len(columns), per_block):
         block = columns[start : start + per_block]
-        body = [
-            [row.label, *(row.average(pairs) if name == "average" else row.cell(name) for name in block)]
-            for row in rows
-        ]
+        body = [[row.label, *(last[name](row) if name in last else row.cell(name) for name in block)] for row in rows]
         output.table(title if start == 0 else "", ["", *block], body)

@@ -7,6 +7,7 @@ from typing import Any
 from unimos_pipe.base.console import percent
 from unimos_pipe.cache.identity import IMPORTED
 from unimos_pipe.runs.means import on_labelled_rows
+from unimos_pipe.runs.methods import UNIMOS
 
 
 def card_text(settings: Mapping[str, Any]) -> str:
@@ -14,17 +15,22 @@ def card_text(settings: Mapping[str, Any]) -> str:
     about, encoder = settings["about"], settings["encoder"]
     elsewhere = encoder["precision"] == IMPORTED
     dataset, source, target = (_plain(about[name]) for name in ("dataset", "source", "target"))
+    tuned = settings["method"] == UNIMOS
+    method = "UniMoS (Li et al., CVPR 2024, arXiv 2403.06946)" if tuned else settings["method"]
+    epochs = settings["options"].get("train", {}).get("epochs")
+    training = f", variant {about['variant']}, seed {about['seed']}, {epochs} epochs" if tuned else ""
     header = {"library_name": "unimos-pipe", "pipeline_tag": "zero-shot-image-classification"}
-    header["tags"] = ["clip", "domain-adaptation", "unimos"]
-    fused = settings["method"]["train"].get("text") == "fused"
-    changed = ", with text features that have seen the source, which is not in the paper" if fused else ""
+    header["tags"] = ["clip", "domain-adaptation", settings["method"]]
+    changed = ""
+    if settings["options"].get("train", {}).get("text") == "fused":
+        changed = ", with text features that have seen the source, which is not in the paper"
     lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in header.items()), "---", ""]
     lines += [
         f"# CLIP adapted to {target} ({dataset})",
         "",
-        f"Light heads that adapt the frozen CLIP encoder {_plain(encoder['model'])} to the domain **{target}** of "
-        f"{dataset}, trained with labels of the domain **{source}** and none of {target} itself. "
-        f"Method: UniMoS (Li et al., CVPR 2024, arXiv 2403.06946), as unimos-pipe implements it{changed}.",
+        f"A light model that adapts the frozen CLIP encoder {_plain(encoder['model'])} to the domain **{target}** of "
+        f"{dataset}, made with labels of the domain **{source}** and none of {target} itself. Method: {method}, as "
+        f"unimos-pipe implements it{changed}.",
         "",
         "```python",
         "import unimos_pipe",
@@ -38,13 +44,13 @@ def card_text(settings: Mapping[str, Any]) -> str:
         "",
         "## Figures",
         "",
-        *_figures(about),
+        *_figures(about, "this model, last epoch" if tuned else "this model"),
         "",
         "## What it is made of",
         "",
         f"- classes ({len(settings['classes'])}): {', '.join(_plain(name) for name in settings['classes'])}",
         f"- trained on {about['rows']['source']} labelled {source} and {about['rows']['target']} unlabelled {target} "
-        f"images, variant {about['variant']}, seed {about['seed']}, {settings['method']['train']['epochs']} epochs",
+        f"images{training}",
         f"- prompts: {'; '.join(_plain(text) for text in about['templates'])}",
         _encoder_line(settings),
         "",
@@ -52,7 +58,7 @@ def card_text(settings: Mapping[str, Any]) -> str:
         "",
         f"It knows these classes only and answers one of them to any image. It was fitted to {target} as that data set "
         "has it; elsewhere it may do worse than plain CLIP. It inherits what CLIP's training data taught it, biases "
-        "included. Probabilities are not calibrated.",
+        f"included. {_calibration(settings['temperature'], source, target)}",
         "",
     ]
     return "\n".join(lines)
@@ -68,7 +74,16 @@ def _encoder_line(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _figures(about: Mapping[str, Any]) -> list[str]:
+def _calibration(temperature: float | None, source: str, target: str) -> str:
+    if temperature is None:
+        return "Probabilities are not calibrated."
+    return (
+        f"Probabilities are calibrated: logits are divided by a temperature, {temperature:.3g}, fitted to held-out "
+        f"images of {source}; on {target} they may still be too sure."
+    )
+
+
+def _figures(about: Mapping[str, Any], model: str) -> list[str]:
     accuracy = about["accuracy"]
     if not accuracy:
         return ["The target has no labels, so the accuracy is not known."]
@@ -78,7 +93,7 @@ def _figures(about: Mapping[str, Any]) -> list[str]:
     return [
         f"| accuracy on {_plain(about['target'])}{known} | % |",
         "| --- | ---: |",
-        f"| this model, last epoch | {percent(accuracy['last'])} |",
+        f"| {model} | {percent(accuracy['last'])} |",
         f"| CLIP zero-shot | {percent(accuracy['zero_shot'])} |",
     ]
 

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from unimos_pipe.base.config import method_spec
 from unimos_pipe.base.errors import RunError
-from unimos_pipe.deploy.answering import branch_probabilities
+from unimos_pipe.deploy.answering import UniMoSModel
 from unimos_pipe.methods.arrays import task_from_arrays
 from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.methods.unimos.heads import Heads
@@ -95,7 +95,7 @@ class UniMoSClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)  # noqa: N806
         rows = unit_rows(torch.from_numpy(X), self.text_.dtype, self.text_.device)
-        return branch_probabilities(self.heads_, rows, self.text_, self.method_)[0].numpy()
+        return UniMoSModel(self.heads_, self.text_, self.method_).logits(rows).softmax(-1).numpy()
 
     def predict(self, X) -> np.ndarray:  # noqa: N803
         """(n, D) -> (n,) labels."""

@@ -19,7 +19,7 @@ from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.runs.stored import read_run
 
 TOLERANCE = 1e-4  # between onnxruntime's probabilities and ours
-OUTPUTS = ("probabilities", "vac", "lac")
+OUTPUTS = ("probabilities", "raw", "vac", "lac")  # of a graph; methods beside UniMoS have the first two
 CHECKED_IMAGES = 16
 CARD = "README.md"
 
@@ -97,7 +97,7 @@ def _refuse_other(to: Path, force: bool) -> None:
 
 
 class _HeadsGraph(torch.nn.Module):
-    """(n, D) image features -> (n, K) probabilities of ensemble, VAC and LAC."""
+    """(n, D) image features -> (n, K) probabilities, as :data:`OUTPUTS`."""
 
     def __init__(self, model: AdaptedModel):
         super().__init__()
@@ -139,6 +139,8 @@ def _write_onnx(graph: torch.nn.Module, rows: torch.Tensor, name: str, path: Pat
     import onnxruntime
 
     graph.eval()
+    ours = [values.numpy() for values in graph(rows)]
+    names = list(OUTPUTS[: len(ours)])
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its optimiser reports what it leaves alone
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -147,15 +149,14 @@ def _write_onnx(graph: torch.nn.Module, rows: torch.Tensor, name: str, path: Pat
             (rows[:2].contiguous(),),
             str(path),
             input_names=[name],
-            output_names=list(OUTPUTS),
+            output_names=names,
             dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
             dynamo=True,
             external_data=False,
             verbose=False,
         )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    theirs = session.run(list(OUTPUTS), {name: rows.numpy()})
-    ours = [values.numpy() for values in graph(rows)]
+    theirs = session.run(names, {name: rows.numpy()})
     worst = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
     if not worst <= TOLERANCE:
         raise RunError(

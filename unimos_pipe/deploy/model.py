@@ -1,6 +1,7 @@
-"""An adapted model: a run's heads with what is needed to ask them, from a run's folder, an export or a model hub."""
+"""An adapted model: a run's state with what is needed to ask it, from a run's folder, an export or a model hub."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,44 +16,51 @@ from torch import Tensor
 
 from unimos_pipe.base.config import MethodSpec, build
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import UserError, listing, shown
+from unimos_pipe.base.errors import UserError, shown
 from unimos_pipe.cache.identity import IMPORTED, EncoderIdentity
 from unimos_pipe.cache.shard import differing_field
 from unimos_pipe.data.decode import Picture
-from unimos_pipe.deploy.answering import branch_probabilities
+from unimos_pipe.deploy.answering import UniMoSModel, restored
 from unimos_pipe.deploy.card import card_text
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.images import read_batches
 from unimos_pipe.extract.weights import recorded_spec
 from unimos_pipe.methods.task import unit_rows
-from unimos_pipe.methods.unimos.heads import Heads, parameter_shapes
-from unimos_pipe.runs.folder import HEADS, RESULT
+from unimos_pipe.runs.folder import HEADS, PREDICTIONS, RESULT
+from unimos_pipe.runs.methods import AUTO, METHODS, TARGET_ONLY, UNIMOS
 from unimos_pipe.runs.stored import read_run
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-FORMAT = 1
-KEYS = ("format", "classes", "encoder", "encoder_id", "method", "about")  # of an exported config.json
+FORMAT = 2
+KEYS = ("format", "classes", "encoder", "encoder_id", "method", "options", "temperature", "about")  # of config.json
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says about n rows: (n, K) probabilities of the ensemble and of its two branches, float32 on the CPU.
+    """What a model says about n rows: (n, K) probabilities, float32 on the CPU.
 
-    A row that could not be read is NaN in all three; :attr:`labels` has None there.
+    ``probabilities`` are calibrated if the model has a temperature, ``raw`` are those before; ``vac`` and ``lac`` are
+    those of UniMoS's branches, None for other methods. A row that could not be read is NaN in all of them;
+    :attr:`labels` has None there.
     """
 
     classes: tuple[str, ...]
     probabilities: Tensor
-    vac: Tensor
-    lac: Tensor
+    raw: Tensor
+    vac: Tensor | None = None
+    lac: Tensor | None = None
 
     @property
     def labels(self) -> list[str | None]:
-        """n class names, the ensemble's answers."""
+        """n class names, the answers."""
         return [
             None if row.isnan().any() else self.classes[k]
             for row, k in zip(self.probabilities, self.probabilities.argmax(-1).tolist(), strict=True)
         ]
+
+    def columns(self) -> list[Tensor]:
+        """The probabilities that there are, in the order of the fields."""
+        return [values for values in (self.probabilities, self.raw, self.vac, self.lac) if values is not None]
 
     def top(self, count: int) -> list[list[tuple[str, float]]]:
         """For each row the ``count`` likeliest classes with their probabilities."""
@@ -64,7 +72,7 @@ class Answers:
 
 
 class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "domain-adaptation"]):
-    """CLIP adapted to one target domain: frozen encoder (loaded when first needed) and trained heads.
+    """CLIP adapted to one target domain: frozen encoder (loaded when first needed) and a method's state.
 
     ``from_pretrained`` and ``push_to_hub`` are huggingface_hub's; only safetensors and JSON are read.
     """
@@ -77,12 +85,14 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         """
         self.settings = _checked(config)
         self.classes: tuple[str, ...] = tuple(config["classes"])
-        self.method = build(MethodSpec, config["method"], "the model's config.json: method")
+        self.method, self.temperature = self.settings["method"], self.settings["temperature"]
+        options = None
+        if self.method == UNIMOS:
+            options = build(MethodSpec, self.settings["options"], "the model's config.json: options")
         self.identity = EncoderIdentity(**config["encoder"])
         self.device = pick_device(device)
-        _check_tensors(tensors, len(self.classes), self.method)
+        self.fitted = restored(tensors, len(self.classes), self.method, options, self.device)
         self.text = tensors["text_features"].to(self.device)
-        self.heads = Heads.from_state(tensors, self.method.heads, self.device)
         self._encoder: ClipEncoder | None = None
 
     @torch.no_grad()
@@ -92,9 +102,13 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         parts = [self.probabilities(rows) for rows in x.split(8192)] or [self.probabilities(x)]
         return Answers(self.classes, *(torch.cat(column).float().cpu() for column in zip(*parts, strict=True)))
 
-    def probabilities(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, D) unit-norm rows -> (n, K) probabilities of ensemble, VAC and LAC."""
-        return branch_probabilities(self.heads, x, self.text, self.method)
+    def probabilities(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(n, D) unit-norm rows -> (n, K) probabilities: calibrated, raw, and of UniMoS those of VAC and LAC."""
+        if isinstance(self.fitted, UniMoSModel):
+            logits, *branches = self.fitted.all_logits(x)
+        else:
+            logits, branches = self.fitted.logits(x), []
+        return tuple(every.softmax(-1) for every in (logits / (self.temperature or 1), logits, *branches))
 
     def encoder(self, weights: Path | None = None, *, trust: bool = False) -> ClipEncoder:
         """The frozen encoder the model was trained on, loaded at the first call and checked against its fingerprint.
@@ -128,9 +142,10 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
     def predict(self, images: Sequence[str | Path | Picture], batch_size: int = 64) -> Answers:
         """Classify images given as paths or PIL images; rows come back in order, an unreadable one as NaN."""
         parts = [answers for answers, _ in self.predict_batches(images, batch_size, workers=0)]
-        columns = [[getattr(part, name) for part in parts] for name in ("probabilities", "vac", "lac")]
-        empty = torch.zeros(0, len(self.classes))
-        return Answers(self.classes, *(torch.cat(column) if column else empty for column in columns))
+        if not parts:
+            return self.answer(self.text[:0])
+        columns = zip(*(part.columns() for part in parts), strict=True)
+        return Answers(self.classes, *map(torch.cat, columns))
 
     def predict_batches(
         self, images: Sequence[str | Path | Picture], batch_size: int, workers: int
@@ -148,18 +163,17 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             Path(), images, batches, encoder.preprocess, workers, on_gpu=encoder.device.type == "cuda"
         )
         for rows, (good, pixels, bad) in zip(batches, stream, strict=True):
-            whole = [torch.full((len(rows), len(self.classes)), float("nan")) for _ in range(3)]
-            if good:
-                # Rounded as the cache rounds, so that images answer like cached features.
-                found = self.answer(encoder.encode_images(pixels).half())
-                places = torch.tensor([row - rows[0] for row in good])
-                for column, values in zip(whole, (found.probabilities, found.vac, found.lac), strict=True):
-                    column[places] = values
+            # Rounded as the cache rounds, so that images answer like cached features.
+            found = self.answer(encoder.encode_images(pixels).half() if good else self.text[:0])
+            whole = [torch.full((len(rows), len(self.classes)), float("nan")) for _ in found.columns()]
+            places = torch.tensor([row - rows[0] for row in good], dtype=torch.int64)
+            for column, values in zip(whole, found.columns(), strict=True):
+                column[places] = values
             yield Answers(self.classes, *whole), bad
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write the weights and the config; the hub mixin calls this, and writes a card where there is none."""
-        state = {**self.heads.state(0), "text_features": self.text.cpu().clone()}
+        state = {**self.fitted.state(), "text_features": self.text.cpu().clone()}
         content = save({name: tensor.contiguous() for name, tensor in state.items()})
         (save_directory / WEIGHTS).write_bytes(content)  # save_file would make it unreadable for others
         text = json.dumps(self.settings, indent=1, ensure_ascii=False) + "\n"
@@ -198,7 +212,13 @@ def load(folder: str | Path, device: str = "auto") -> AdaptedModel:
             f"{folder} holds no model", expected=f"a finished run's folder, or one with {WEIGHTS}", got="neither"
         )
     run = read_run(folder)
-    return AdaptedModel(run_model_config(run.config, run.result), load_tensors(run.content(HEADS)), device)
+    config = run_model_config(run.config, run.result)
+    if (method := config["method"]) in TARGET_ONLY:
+        raise UserError(
+            f"{folder}: {method} answers only the rows it was fitted on, which are in its {PREDICTIONS}",
+            todo="New rows need a run of another method, such as fused",
+        )
+    return AdaptedModel(config, load_tensors(run.content(HEADS)), device)
 
 
 def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,10 +239,12 @@ def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> di
             "classes": list(config["classes"]),
             "encoder": config["encoder"],
             "encoder_id": spec["encoder_id"],
-            "method": spec["method"],
+            "method": result["choice"]["picked"] if spec["method"] == AUTO else spec["method"],
+            "options": spec["options"],
+            "temperature": (result.get("calibration") or {}).get("temperature"),
             "about": about,
         }
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the run's config.json or result.json lacks {error}; train it again with --force") from None
 
 
@@ -251,6 +273,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
+    if config.get("format") == 1 and "method" in config:  # when UniMoS was the only method, and never calibrated
+        config = {**config, "format": FORMAT, "method": UNIMOS, "options": config["method"], "temperature": None}
     missing = [key for key in KEYS if key not in config]
     if missing or config["format"] != FORMAT:
         got = f"no {', '.join(missing)}" if missing else f"format {shown(config['format'])}"
@@ -261,34 +285,15 @@ def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError("the model's config.json: encoder", expected=f"the fields {', '.join(sorted(fields))}")
     if not all(isinstance(value, str) for value in (*encoder.values(), config["encoder_id"])):
         raise UserError("the model's config.json: encoder and encoder_id", expected="texts only")
-    if not isinstance(config["method"], Mapping):
-        raise UserError("the model's config.json: method", expected="a table", got=shown(config["method"]))
+    if config["method"] not in (able := [name for name in METHODS if name not in (*TARGET_ONLY, AUTO)]):
+        raise UserError(
+            "the model's config.json: method", expected=f"one of {', '.join(able)}", got=shown(config["method"])
+        )
+    if not isinstance(config["options"], Mapping):
+        raise UserError("the model's config.json: options", expected="a table", got=shown(config["options"]))
+    temperature = config["temperature"]
+    if temperature is not None and not (isinstance(temperature, float) and 0 < temperature < math.inf):
+        raise UserError("the model's config.json: temperature", expected="a number above 0", got=shown(temperature))
     if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
         raise UserError("the model's config.json: classes", expected="two or more names")
     return {key: config[key] for key in KEYS}
-
-
-def _check_tensors(tensors: Mapping[str, Tensor], classes: int, method: MethodSpec) -> None:
-    text = tensors.get("text_features")
-    if text is None or text.ndim != 2 or len(text) != classes or not text.numel():
-        raise UserError(
-            "the model's text_features", expected=f"({classes}, D)", got=None if text is None else [*text.shape]
-        )
-    wanted = parameter_shapes(text.shape[1], classes, method.heads)
-    width = (method.heads.bottleneck_dim,)
-    wanted |= {"bottleneck_bn.running_mean": width, "bottleneck_bn.running_var": width, "label_prior": (classes,)}
-    wrong = [name for name, shape in wanted.items() if name not in tensors or tuple(tensors[name].shape) != shape]
-    if wrong:
-        raise UserError(
-            "the model's tensors", expected=f"{wrong[0]} of shape {wanted[wrong[0]]}", got=_shape(tensors, wrong[0])
-        )
-    kinds = {tensors[name].dtype for name in wanted} | {text.dtype}
-    if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
-        got = listing(sorted(str(kind).removeprefix("torch.") for kind in kinds))
-        raise UserError("the model's tensors", expected="all float32, or all float64", got=got)
-    if strange := [name for name in (*wanted, "text_features") if not tensors[name].isfinite().all()]:
-        raise UserError("the model's tensors", expected="finite values", got=f"{strange[0]} with others")
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
-    return str(tuple(tensors[name].shape)) if name in tensors else "none"

@@ -19,7 +19,8 @@ from unimos_pipe.data.images import find_images, left_out
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.deploy.model import AdaptedModel, Answers, load
 from unimos_pipe.methods.task import HeldOutLabels, stored_rows
-from unimos_pipe.runs.folder import PREDICTION_COLUMNS
+from unimos_pipe.runs.folder import BRANCH_COLUMNS, PREDICTION_COLUMNS, RAW_COLUMN
+from unimos_pipe.runs.methods import UNIMOS
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def predict_images(
         for answers, bad in model.predict_batches(files, batch_size, workers):
             reasons = {row - start: reason for row, reason in bad}
             unreadable.extend((names[row], reason) for row, reason in bad)
-            for index, row in enumerate(answer_rows(answers, top)):
+            for index, row in enumerate(answer_rows(answers, top, model.temperature is not None)):
                 blank = [""] * len(row)
                 yield [
                     path_to_cell(names[start + index]),
@@ -184,7 +185,7 @@ def predict_images(
             reasons = listing((f"{name} ({reason})" for name, reason in unreadable), 3)
             raise RunError(f"no image could be read, {out} is not written: {reasons}")
 
-    write_answers(out, rows(), top, ("error",))
+    write_answers(out, [*table_head(model, top), "error"], rows())
     return unreadable
 
 
@@ -206,33 +207,40 @@ def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Pat
             f"{store.folder / name} was not encoded by the run's encoder: {field}", expected=wanted, got=got
         )
     answers = model.answer(stored_rows(domain, model.text.dtype, model.device))
-    rows = ([path_to_cell(path), *row] for path, row in zip(domain.paths, answer_rows(answers, top), strict=True))
-    write_answers(out, rows, top)
+    rows = answer_rows(answers, top, model.temperature is not None)
+    named = ([path_to_cell(path), *row] for path, row in zip(domain.paths, rows, strict=True))
+    write_answers(out, table_head(model, top), named)
     held_out = HeldOutLabels(domain.labels, model.classes)
     labelled = len(held_out.known) if model.classes == store.spec.classes else 0
     accuracy = score(answers.probabilities.argmax(-1), held_out).accuracy if labelled else None
     return Predicted(out, len(domain.paths), name=f"{store.spec.name}/{name}", labelled=labelled, accuracy=accuracy)
 
 
-def answer_rows(answers: Answers, top: int) -> Iterator[list[str]]:
-    """Everything but the path of each row: answers of ensemble, VAC and LAC, then places 2 to ``top``."""
-    branches = [
-        zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        for best in (values.max(-1) for values in (answers.probabilities, answers.vac, answers.lac))
-    ]
-    for first, vac, lac, ranked in zip(*branches, answers.top(top), strict=True):
-        row = [part for k, p in (first, vac, lac) for part in (name_to_cell(answers.classes[k]), f"{p:.6f}")]
-        yield row + [part for name, p in ranked[1:] for part in (name_to_cell(name), f"{p:.6f}")]
+def table_head(model: AdaptedModel, top: int) -> list[str]:
+    """The columns of a model's answers."""
+    raw = [RAW_COLUMN] if model.temperature is not None else []
+    branches = BRANCH_COLUMNS if model.method == UNIMOS else ()
+    places = [name for place in range(2, top + 1) for name in (f"class_{place}", f"probability_{place}")]
+    return [*PREDICTION_COLUMNS, *raw, *branches, *places]
 
 
-def write_answers(out: Path, rows: Iterable[list[str]], top: int, more: tuple[str, ...] = ()) -> None:
+def answer_rows(answers: Answers, top: int, raw: bool) -> Iterator[list[str]]:
+    """Everything but the path of each row: the answer, with ``raw`` its raw probability, branches, places 2 to top."""
+    for index, ranked in enumerate(answers.top(top)):
+        (name, p), *others = ranked
+        row = [name_to_cell(name), f"{p:.6f}"]
+        row += [f"{answers.raw[index].max():.6f}"] if raw else []
+        for branch in (answers.vac, answers.lac):
+            if branch is not None:
+                best = branch[index].max(0)
+                row += [name_to_cell(answers.classes[int(best.indices)]), f"{best.values:.6f}"]
+        yield row + [part for name, p in others for part in (name_to_cell(name), f"{p:.6f}")]
+
+
+def write_answers(out: Path, head: Sequence[str], rows: Iterable[list[str]]) -> None:
     """Write the table whole or not at all, over nothing but an earlier one. Raises UserError for any other file."""
     refuse_foreign_file(out, ",".join(PREDICTION_COLUMNS), "a table of answers", "--out")
-    head = [
-        *PREDICTION_COLUMNS,
-        *(name for place in range(2, top + 1) for name in (f"class_{place}", f"probability_{place}")),
-    ]
     with replacing(out) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*head, *more])
+        writer.writerow(head)
         writer.writerows(rows)

@@ -5,7 +5,7 @@ A method sees an :class:`unimos_pipe.methods.task.AdaptationTask`, which holds n
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -73,13 +73,15 @@ class LinearModel:
         return features @ weight + self.bias.to(features)
 
     def state(self) -> dict[str, Tensor]:
-        """``weight`` and ``bias``, on the CPU."""
-        return {name: tensor.cpu().contiguous() for name, tensor in asdict(self).items()}
+        """``weight``, ``bias`` (0 where it is -inf) and ``answered`` (K,) bool, on the CPU; all of it finite."""
+        answered = self.bias.isfinite()
+        tensors = {"weight": self.weight, "bias": self.bias.where(answered, 0), "answered": answered}
+        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
     @classmethod
     def restore(cls, state: Mapping[str, Tensor]) -> "LinearModel":
         """The model whose :meth:`state` this is."""
-        return cls(state["weight"], state["bias"])
+        return cls(state["weight"], state["bias"].masked_fill(~state["answered"], -torch.inf))
 
     def answer(self, task: AdaptationTask) -> Answers:
         """The answers to a task's target, the model among them."""

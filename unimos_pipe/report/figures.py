@@ -208,8 +208,8 @@ def _map(title: str):
 
 
 @_styled
-def class_bars(names: Sequence[str], ours: Sequence[float], zero_shot: Sequence[float]) -> Figure:
-    """Accuracy of each class in %, best gain on top, with a mark where zero-shot stands."""
+def class_bars(method: str, names: Sequence[str], ours: Sequence[float], zero_shot: Sequence[float]) -> Figure:
+    """A method's accuracy of each class in %, best gain on top, with a mark where zero-shot stands."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.185 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     rows = np.arange(len(names))[::-1]
@@ -222,8 +222,8 @@ def class_bars(names: Sequence[str], ours: Sequence[float], zero_shot: Sequence[
     axes.set(xlim=(0, 101), ylim=(-0.7, len(names) - 0.3), xlabel="accuracy on the target, %")
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
-    axes.barh([0], [0], color=COLOURS["ensemble"], label="UniMoS, better")
-    axes.barh([0], [0], color=COLOURS["down"], label="UniMoS, worse")
+    axes.barh([0], [0], color=COLOURS["ensemble"], label=f"{method}, better")
+    axes.barh([0], [0], color=COLOURS["down"], label=f"{method}, worse")
     figure.legend(loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.2)
     return figure
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from unimos_pipe.base.config import MethodSpec, titled
 from unimos_pipe.report.runs import Experiment
+from unimos_pipe.runs.methods import UNIMOS
 
 
 def origin(experiment: Experiment, command: str) -> list[tuple[str, list[str]]]:
@@ -57,7 +58,10 @@ def _commands(experiment: Experiment) -> list[str]:
             spec = found[0].spec
             words = ["unimos-pipe", "adapt", "--dataset", spec["dataset"], "--src", spec["source"]]
             words += ["--tgt", spec["target"], "--encoder-id", spec["encoder_id"]]
-            words += ["--variant", spec["variant"]] if spec["variant"] != "full" else []
+            if spec["method"] != UNIMOS:
+                words += ["--method", spec["method"]]
+                words += ["--target-classes", spec["target_classes"]] if spec["target_classes"] else []
+            words += ["--variant", spec["variant"]] if spec["variant"] not in ("", "full") else []
             words += ["--protocol", spec["protocol"]] if spec.get("protocol") else []
             for name, value in spec["changed"].items():
                 words += ["--set", f"{name}={json.dumps(value) if isinstance(value, bool) else value}"]
@@ -69,12 +73,14 @@ def _commands(experiment: Experiment) -> list[str]:
 
 
 def _settings(experiment: Experiment) -> str:
-    """Options of the main runs that differ from the defaults."""
-    method = next(run.spec["method"] for run in experiment.runs if run.label == experiment.main)
+    """UniMoS's options of the main runs that differ from the defaults."""
+    if not experiment.tuned:
+        return "it has no options"
+    chosen = next(run.spec["options"] for run in experiment.runs if run.label == experiment.main)
     default = MethodSpec()
     changed = [
         f"{section}.{name} = {value}"
-        for section, options in method.items()
+        for section, options in chosen.items()
         for name, value in options.items()
         if getattr(getattr(default, section, None), name, None) != value
     ]

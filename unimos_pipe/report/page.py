@@ -14,6 +14,7 @@ from unimos_pipe.cache.identity import slug
 from unimos_pipe.report import figures as report_figures
 from unimos_pipe.report.gap import bottleneck_map, gap_table, map_classes, modality_map
 from unimos_pipe.report.grid import grid_table, sensitivity
+from unimos_pipe.report.methods import method_table
 from unimos_pipe.report.mistakes import (
     Disagreement,
     Tally,
@@ -62,6 +63,8 @@ class Section:
     seeds: int = 0
     first_seed: int = 0
     labelled: bool = True
+    method: str = ""  # that headline and figures show
+    tuned: bool = True  # whether it is UniMoS, with epochs and branches
     disagreements: list[Disagreement] = field(default_factory=list)
     tally: Tally | None = None
     pictured: bool = False
@@ -156,15 +159,18 @@ class _SectionMaker:
         self.runs = experiment.select(pair)
         name = experiment.recipe.get("title") or f"{experiment.dataset}, {experiment.model}"
         self.section = Section(str(name), {}, pair=pair.replace("->", " → "), labelled=experiment.labelled)
+        self.section.method, self.section.tuned = experiment.main_name, experiment.tuned
         self.section.seeds = len(self.runs)
         self.section.first_seed = self.runs[0].spec["seed"]
 
     def make(self, data_root: Path | None, cache: Path, command: str) -> Section:
-        steps = [self._tables, self._curves, self._losses, self._all_curves, self._modality, self._bottleneck]
-        steps += [self._classes, lambda: self._disagreements(data_root, cache), self._grid]
+        steps = [self._curves, self._losses, self._all_curves, self._modality, self._bottleneck]
+        steps += [lambda: self._disagreements(data_root, cache), self._grid]
+        steps = [self._tables, self._classes, *(steps if self.section.tuned else [])]
         for step in steps:
             step()
             self.on_step(1)
+        self.on_step(STEPS - len(steps))
         self.section.summary = _summary(self.experiment)
         self.section.origin = origin(self.experiment, command)
         return self.section
@@ -193,6 +199,7 @@ class _SectionMaker:
             return
         paper = published(experiment)
         self._add_table(headline(experiment, paper))
+        self._add_table(method_table(experiment))
         if len(experiment.pairs) > 1:
             self._add_table(matrix(experiment))
         if paper.averages:
@@ -265,7 +272,8 @@ class _SectionMaker:
         how = "Accuracy of each class, the best gain on top; the upright mark is zero-shot."
         if len(names) < len(self.runs[0].classes):
             how += f" The {len(names)} classes that changed most, of {len(self.runs[0].classes)}."
-        self._add_picture("classes", "Classes against zero-shot", how, report_figures.class_bars(names, ours, zero))
+        bars = report_figures.class_bars(self.section.method, names, ours, zero)
+        self._add_picture("classes", "Classes against zero-shot", how, bars)
         shares, rows, columns = worst_confusions(self.runs)
         how = (
             f"Where the images of the {len(rows)} least accurate classes go, in % of the true class's images: "
@@ -304,11 +312,12 @@ def _summary(experiment: Experiment) -> dict[str, str]:
 
     last, zero, oracle = (experiment.mean(which) for which in ("last", "zero_shot", "oracle_best"))
     gain = round(100 * (last.mean - zero.mean), 1) + 0.0
+    bound = {"oracle best": f"{100 * oracle.mean:.1f}"} if oracle else {}
     return {
-        "UniMoS": last.text(),
+        experiment.main_name: last.text(),
         "zero-shot": f"{100 * zero.mean:.1f}",
         "gain": f"{gain:+.1f}".replace("-", "−"),
-        "oracle best": f"{100 * oracle.mean:.1f}",
+        **bound,
         **summary,
     }
 

@@ -12,7 +12,10 @@ from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.data.manifest import known_datasets, load_spec
 from unimos_pipe.runs.folder import CONFIG
 from unimos_pipe.runs.means import MeanSpread, mean_and_spread
+from unimos_pipe.runs.methods import UNIMOS
 from unimos_pipe.runs.stored import Run, RunFolderError, read_run
+
+FULL = "UniMoS"
 
 
 @dataclass
@@ -36,9 +39,24 @@ class Experiment:
 
     @cached_property
     def main(self) -> str:
-        """The label that headline and figures show: ``full``, else the plainest of the labels there are."""
+        """The label that headline and figures show: ``full``, else the plainest of UniMoS's, else the first method."""
         specs = {run.label: run.spec for run in self.runs}
-        return min(specs, key=lambda label: (specs[label]["variant"] != "full", len(specs[label]["changed"]), label))
+
+        def place(label: str) -> tuple:
+            spec = specs[label]
+            return spec["method"] != UNIMOS, spec["variant"] != "full", len(spec["changed"]), label
+
+        return min(specs, key=place)
+
+    @cached_property
+    def tuned(self) -> bool:
+        """Whether the main label is UniMoS's, so that there are epochs and branches to show."""
+        return all(run.method == UNIMOS for run in self.runs if run.label == self.main)
+
+    @property
+    def main_name(self) -> str:
+        """The main label's method, for readers."""
+        return FULL if self.tuned else self.main
 
     @cached_property
     def pairs(self) -> list[str]:
@@ -167,8 +185,9 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def _order(experiment: Experiment) -> None:
-    """Pairs as the domains come in, variants as the recipe has them, cells by their options' values, seeds upwards."""
+    """Methods and variants as the recipe has them, cells by their options' values, pairs by domain, seeds upwards."""
     variants = list(experiment.recipe.get("variants", [])) or ["full"]
+    methods = list(experiment.recipe.get("methods", [])) or [UNIMOS]
     known = known_datasets().get(experiment.dataset)
     domains = list(load_spec(str(known)).domains) if known else []
     varied = list(dict.fromkeys(name for run in experiment.runs for name in run.spec["changed"]))
@@ -178,6 +197,7 @@ def _order(experiment: Experiment) -> None:
 
     experiment.runs.sort(
         key=lambda run: (
+            place(methods, run.method),
             place(variants, run.spec["variant"]),
             [(type(value).__name__, value) for value in map(run.option, varied) if value is not None],
             place(domains, run.spec["source"]),

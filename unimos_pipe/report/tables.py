@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from unimos_pipe.base.cells import name_to_cell
 from unimos_pipe.base.config import titled
 from unimos_pipe.report.printed import PrintedFigures
-from unimos_pipe.report.runs import Experiment
+from unimos_pipe.report.runs import FULL, Experiment
 from unimos_pipe.runs.means import MeanSpread, mean_and_spread, on_labelled_rows
-
-FULL = "UniMoS"
+from unimos_pipe.runs.methods import UNIMOS
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,11 @@ def mean_cell(found: MeanSpread | float | None, kind: str = "") -> Cell:
     return Cell(found.text(), found.mean, found.spread, kind)
 
 
+def number_cell(value: float | None) -> Cell:
+    """A plain number with one decimal, such as seconds; a dash where there is none."""
+    return Cell("–" if value is None else f"{value:.1f}", value, kind="distance")
+
+
 def change(ours: float | None, other: float | None) -> Cell:
     """A difference of fractions in points, with its sign."""
     if ours is None or other is None:
@@ -72,7 +76,8 @@ def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
     """Pairs by method, the paper's figures beside ours where there are any."""
     pairs = experiment.pairs
     source_only = {pair: experiment.baselines.get(pair, {}).get("source_only") for pair in pairs}
-    with_source, with_paper, ours = any(source_only.values()), bool(paper.pairs), experiment.ours
+    with_source, ours = any(source_only.values()), experiment.ours
+    with_paper = experiment.tuned and bool(paper.pairs)
     partly = any(experiment.partly(pair) for pair in pairs)
     rows = []
     for pair in pairs:
@@ -93,29 +98,25 @@ def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
                 *([mean_cell(source_only[pair])] if with_source else []),
                 mean_cell(class_means),
                 *([mean_cell(printed.get(FULL), "paper"), change(compared, printed.get(FULL))] if with_paper else []),
-                mean_cell(experiment.mean("oracle_best", pair), "oracle"),
+                *([mean_cell(experiment.mean("oracle_best", pair), "oracle")] if experiment.tuned else []),
                 *([_known_cell(experiment, pair)] if partly else []),
             )
         )
     columns = (
         "pair",
-        FULL,
+        experiment.main_name,
         "gain",
         *map(titled, ours),
         "zero-shot",
-        *(["source-only"] if with_source else []),
+        *(["source probe"] if with_source else []),
         "class mean",
         *(["paper", "vs paper"] if with_paper else []),
-        "oracle best",
+        *(["oracle best"] if experiment.tuned else []),
         *(["known from"] if partly else []),
     )
-    how = (
-        "Accuracy on the target in %. UniMoS is the last epoch, mean ± standard deviation over seeds; gain is against "
-        "CLIP's zero-shot answers; class mean averages the classes' accuracies. Oracle best is the best epoch chosen "
-        "with the target's own labels: no method may do that, so it is only a bound."
-    )
+    how = _how(experiment.tuned)
     if partly:
-        how += " Known from: where only some rows have labels, how many, and UniMoS's 95% Wilson interval on them."
+        how += " Known from: where only some rows have labels, how many, and the 95% Wilson interval on them."
     if ours:
         how += " What is marked (ours) is UniMoS with a change of ours that is not in the paper."
     if with_paper:
@@ -123,6 +124,18 @@ def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
         how += f" Paper is the published UniMoS figure, compared with our {kind}."
     footer = (_average_row(columns, rows, experiment),) if len(pairs) > 1 else ()
     return Table("headline", "Accuracy by pair", how, columns, tuple(rows), footer)
+
+
+def _how(tuned: bool) -> str:
+    """How to read the headline, of UniMoS or of another method."""
+    how = "Accuracy on the target in %. "
+    if tuned:
+        how += "UniMoS is the last epoch, mean ± standard deviation over seeds; "
+    how += "gain is against CLIP's zero-shot answers; class mean averages the classes' accuracies."
+    if tuned:
+        how += " Oracle best is the best epoch chosen with the target's own labels: no method may do that, so it is "
+        how += "only a bound."
+    return how
 
 
 def _known_cell(experiment: Experiment, pair: str) -> Cell:
@@ -133,7 +146,7 @@ def _known_cell(experiment: Experiment, pair: str) -> Cell:
 
 def _average_row(columns, rows, experiment: Experiment) -> tuple[Cell, ...]:
     """Means over the pairs; where the figures are ours and have seeds, with the spread of that mean over them."""
-    own = {FULL: "last", "oracle best": "oracle_best"}
+    own = {experiment.main_name: "last", "oracle best": "oracle_best"}
     cells = [name_cell(f"mean of {len(rows)}")]
     for position, column in enumerate(columns[1:], 1):
         kind = rows[0][position].kind
@@ -185,7 +198,7 @@ def published_means(experiment: Experiment, paper: PrintedFigures) -> Table:
     """The published averages of every method on this data set, ours among them."""
     ours = _mean(experiment.mean("last"))
     rows = [(name_cell(f"{name} (paper)"), mean_cell(value, "paper")) for name, value in paper.averages.items()]
-    rows.append((name_cell(f"{FULL} (these runs)"), mean_cell(ours)))
+    rows.append((name_cell(f"{experiment.main_name} (these runs)"), mean_cell(ours)))
     return Table(
         "published",
         "PrintedFigures averages",
@@ -196,9 +209,9 @@ def published_means(experiment: Experiment, paper: PrintedFigures) -> Table:
 
 
 def ablation(experiment: Experiment, paper: PrintedFigures) -> Table | None:
-    """Variants over the pairs and seeds that all of them have; None with fewer than two variants."""
-    changed = {run.label: run.spec["changed"] for run in experiment.runs}
-    labels = [label for label in experiment.labels if changed[label] == changed[experiment.main]]
+    """UniMoS's variants over the pairs and seeds that all of them have; None with fewer than two."""
+    changed = {run.label: run.spec["changed"] for run in experiment.runs if run.method == UNIMOS}
+    labels = [label for label in experiment.labels if label in changed and changed[label] == changed[experiment.main]]
     if len(labels) < 2:
         return None
     cells = {

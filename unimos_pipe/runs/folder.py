@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,19 @@ KIND, SCHEMA = "unimos-pipe run", 2  # the mark of config.json and result.json; 
 CONFIG, EPOCHS, PREDICTIONS = "config.json", "metrics.jsonl", "predictions.csv"
 HEADS, SAMPLE, RESULT = "heads.safetensors", "sample.safetensors", "result.json"
 FILES = (CONFIG, EPOCHS, PREDICTIONS, HEADS, SAMPLE, RESULT)
-PREDICTION_COLUMNS = ("path", "class", "probability", "vac", "vac_probability", "lac", "lac_probability")
+PREDICTION_COLUMNS = ("path", "class", "probability")
+RAW_COLUMN = "raw_probability"  # of runs with a temperature, whose probability is the calibrated one
+BRANCH_COLUMNS = ("vac", "vac_probability", "lac", "lac_probability")  # of UniMoS
 LABEL_COLUMN = "label"  # follows where the target has labels; empty in a row without
 
 
 @dataclass(frozen=True)
 class RunContents:
-    """What a run's folder is to hold. ``predictions`` are rows of :data:`PREDICTION_COLUMNS`, labels last if any."""
+    """What a run's folder is to hold. ``predictions`` are its columns by name, of equal length."""
 
     config: Mapping[str, Any]
     epochs: Sequence[Mapping[str, Any]]
-    predictions: Iterable[Sequence[str]]
-    labelled: bool
+    predictions: Mapping[str, Sequence[str]]
     heads: Mapping[str, np.ndarray]
     sample: Mapping[str, np.ndarray]
     result: Mapping[str, Any]
@@ -48,12 +49,11 @@ def write_run(folder: Path, contents: RunContents) -> dict[str, Any]:
 
     Ask :func:`check_place` first: nothing here looks at what is replaced.
     """
-    head = [*PREDICTION_COLUMNS, *([LABEL_COLUMN] if contents.labelled else [])]
     mark = {"kind": KIND, "schema": SCHEMA}
     files = {
         CONFIG: json_bytes({**mark, **contents.config}),
         EPOCHS: "".join(json.dumps(line) + "\n" for line in contents.epochs).encode(),
-        PREDICTIONS: table_text(head, map(prediction_cells, contents.predictions)).encode(),
+        PREDICTIONS: predictions_text(contents.predictions).encode(),
         HEADS: save({name: np.ascontiguousarray(array) for name, array in contents.heads.items()}),
         SAMPLE: save({name: np.ascontiguousarray(array) for name, array in contents.sample.items()}),
     }
@@ -71,18 +71,14 @@ def json_bytes(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
 
 
-def prediction_cells(row: Sequence[str]) -> list[str]:
-    """A row of answers as cells that no spreadsheet runs: path, classes and their probabilities in turn, the label."""
-    path, *answers = row
-    return [path_to_cell(path), *(text if place % 2 else name_to_cell(text) for place, text in enumerate(answers))]
-
-
-def table_text(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A CSV table as ``predictions.csv`` is written."""
+def predictions_text(columns: Mapping[str, Sequence[str]]) -> str:
+    """``predictions.csv``, in cells that no spreadsheet runs."""
+    guards = {"path": path_to_cell, **dict.fromkeys(("class", "vac", "lac", LABEL_COLUMN), name_to_cell)}
+    guarded = [map(guards.get(name, str), values) for name, values in columns.items()]
     file = io.StringIO(newline="")
     writer = csv.writer(file)
-    writer.writerow(head)
-    writer.writerows(rows)
+    writer.writerow(columns)
+    writer.writerows(zip(*guarded, strict=True))
     return file.getvalue()
 
 

@@ -1,5 +1,6 @@
 """A recipe: one experiment as TOML, every pair, seed, variant and grid cell of it, checked as a whole."""
 
+import contextlib
 import itertools
 import math
 import tomllib
@@ -23,6 +24,7 @@ from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import UserError, listing, shown
 from unimos_pipe.data.manifest import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.data.prompts import write_prompts
+from unimos_pipe.runs.methods import AUTO, METHODS, TARGET_CLASSES, UNIMOS, protocol_fault
 from unimos_pipe.runs.paper import published
 from unimos_pipe.runs.spec import RunSpec
 
@@ -41,7 +43,9 @@ class Recipe:
     encoder: str = ""  # preset; empty = the data set's own
     pairs: tuple[str, ...] = ("all",)  # or "leave-one-out", or "art->clipart", "art+photo->clipart", ...
     seeds: int = option(3, "seeds 0, 1, ... per pair", low=1)
+    methods: tuple[str, ...] = (UNIMOS,)  # of unimos_pipe.runs.methods; seeds, variants, set and grid are UniMoS's
     variants: tuple[str, ...] = ("full",)
+    target_classes: str = option("", "for auto: which classes occur in the target", choices=("", *TARGET_CLASSES))
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
     protocol: str = option("", "empty = the data set's own", choices=("", *PROTOCOLS))
     paper: str = ""  # where paper_results.toml has the published figures
@@ -67,24 +71,38 @@ class Recipe:
 
     def size(self, spec: DatasetSpec) -> int:
         """How many runs the recipe has, counted without listing them."""
-        counts = (len(self.domain_pairs(spec)), self.seeds, len(self.variants), *map(len, self.grid.values()))
-        return math.prod(counts)
+        tuned = math.prod((self.seeds, len(self.variants), *map(len, self.grid.values())))
+        per_pair = sum(tuned if method == UNIMOS else 1 for method in self.methods)
+        return per_pair * len(self.domain_pairs(spec))
 
     def runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
-        """Every run of the recipe: variant by variant, cell by cell, pair by pair, seed by seed.
+        """Every run of the recipe: method by method, UniMoS's by variant, cell, pair and seed, others by pair.
 
         Raises:
             UserError: more than :data:`MOST_RUNS`.
         """
         if fault := _size_fault(self, spec):
             raise UserError(f"recipe {self.name}: {fault}")
+        found = []
+        for method in self.methods:
+            found += self._tuned_runs(spec, encoder_id) if method == UNIMOS else self._runs_of(method, spec, encoder_id)
+        return found
+
+    def _runs_of(self, method: str, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
+        """One run a pair of a method without randomness."""
+        beside = self.templates, method_spec(), spec.protocol(self.protocol or None), method
+        said = self.target_classes if method == AUTO else ""
+        pairs = self.domain_pairs(spec)
+        return [RunSpec(spec.name, encoder_id, *pair, "", 0, *beside, said) for pair in pairs]
+
+    def _tuned_runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
         base = {f"{section}.{key}": value for section, table in self.set.items() for key, value in table.items()}
         return [
-            RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, method, protocol)
+            RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, options, protocol)
             for protocol in [spec.protocol(self.protocol or None)]
             for variant in self.variants
             for cell in self.cells()
-            for method in [method_spec(variant, {**base, **cell}, f"recipe {self.name}")]
+            for options in [method_spec(variant, {**base, **cell}, f"recipe {self.name}")]
             for source, target in self.domain_pairs(spec)
             for seed in range(self.seeds)
         ]
@@ -142,6 +160,7 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
         faults.append(f"name {recipe.name!r}: expected letters, digits, '-' and '_'")
     if recipe.encoder and recipe.encoder not in ENCODERS:
         faults.append(f"unknown encoder {recipe.encoder!r} (known: {listing(ENCODERS)})")
+    faults += _method_faults(recipe)
     if unknown := [name for name in recipe.variants if name not in VARIANTS]:
         faults.append(f"unknown variant {listing(unknown)} (known: {listing(VARIANTS)})")
     faults += [f"variant {name} is listed twice" for name in _twice(recipe.variants)]
@@ -171,6 +190,20 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     return faults
 
 
+def _method_faults(recipe: Recipe) -> list[str]:
+    faults = []
+    if unknown := [name for name in recipe.methods if name not in METHODS]:
+        faults.append(f"unknown method {listing(unknown)} (known: {listing(METHODS, 20)})")
+    faults += [f"method {name} is listed twice" for name in _twice(recipe.methods)]
+    if UNIMOS not in recipe.methods:
+        given = {"variants": recipe.variants != ("full",), "set": recipe.set, "grid": recipe.grid}
+        names = [name for name, there in given.items() if there]
+        faults += [f"{listing(names)}: only {UNIMOS} has such options, and methods does not name it"] if names else []
+    if recipe.target_classes and AUTO not in recipe.methods:
+        faults.append(f"target_classes: only {AUTO} asks for it, and methods does not name it")
+    return faults
+
+
 def _size_fault(recipe: Recipe, spec: DatasetSpec) -> str | None:
     if (count := recipe.size(spec)) <= MOST_RUNS:
         return None
@@ -185,6 +218,9 @@ def _twice(items: Iterable[Any]) -> list[Any]:
 
 def _spec_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
     faults = []
+    with contextlib.suppress(UserError):  # said below
+        protocol = spec.protocol(recipe.protocol or None)
+        faults += [fault for name in recipe.methods if (fault := protocol_fault(name, protocol))]
     for check in (
         lambda: spec.protocol(recipe.protocol or None),
         lambda: recipe.paper and published(recipe.paper, spec),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.config import MethodSpec, fingerprint, method_spec, option_fields, titled
+from unimos_pipe.runs.methods import UNIMOS
 
 # Raised whenever a default of MethodSpec or a result of equal options changes: finished runs are then trained again.
 ARITHMETIC = 2
@@ -13,7 +14,7 @@ ARITHMETIC = 2
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything that shapes a run but the shards it reads."""
+    """Everything that shapes a run but the shards it reads. ``variant`` and ``options`` are UniMoS's alone."""
 
     dataset: str
     encoder_id: str
@@ -22,19 +23,27 @@ class RunSpec:
     variant: str
     seed: int
     templates: tuple[str, ...]
-    method: MethodSpec
+    options: MethodSpec
     protocol: str = "transductive"  # or inductive: learn from the target's train rows, score its test rows
+    method: str = UNIMOS  # or another of unimos_pipe.runs.methods; its variant is then empty, its options the defaults
+    target_classes: str = ""  # for auto: whether all of the classes occur in the target or some; empty: not said
+
+    @property
+    def name(self) -> str:
+        """UniMoS's variant, or the other method's name."""
+        return self.variant if self.method == UNIMOS else self.method
 
     @property
     def changed(self) -> dict[str, Any]:
         """The options that set the run apart from its variant's plain run, by dotted name in the options' order."""
-        return differing(self.method, method_spec(self.variant))
+        return differing(self.options, method_spec(self.variant)) if self.method == UNIMOS else {}
 
     def label(self) -> str:
-        """``no-im`` or ``full,inductive,alpha=0.1``: the run's part in a table, and its folder's name."""
+        """``no-im``, ``fused`` or ``full,inductive,alpha=0.1``: the run's part in a table, and its folder's name."""
+        said = [f"{self.target_classes}-classes"] if self.target_classes else []
         protocol = ["inductive"] if self.protocol == "inductive" else []
         changed = (f"{key.rpartition('.')[2]}={value}" for key, value in self.changed.items())
-        return ",".join([self.variant, *protocol, *changed])
+        return ",".join([self.name, *said, *protocol, *changed])
 
     def folder(self, runs: Path) -> Path:
         """Where the run lives below a runs folder."""
@@ -43,19 +52,21 @@ class RunSpec:
 
 
 def row_names(specs: Sequence[RunSpec]) -> list[str]:
-    """For each of the runs of one table, what sets it apart there: ``no-im``, or ``full,alpha=1.0,beta=0.1`` of a grid.
+    """For each of the runs of one table, what sets it apart: ``fused``, ``no-im``, or ``full,alpha=1.0`` of a grid.
 
     As :meth:`RunSpec.label`, but with the options that vary between the runs, at their defaults or not, and no others.
     """
     changed = {name for spec in specs for name in spec.changed}
     options = [name for name, _ in option_fields() if name in changed]
-    varied = [name for name in options if len({_value(spec.method, name) for spec in specs}) > 1]
+    tuned = [spec for spec in specs if spec.method == UNIMOS]
+    varied = [name for name in options if len({_value(spec.options, name) for spec in tuned}) > 1]
     protocols = len({spec.protocol for spec in specs}) > 1
     names = []
     for spec in specs:
         parts = [spec.protocol] if protocols else []
-        parts += [f"{name.rpartition('.')[2]}={_value(spec.method, name)}" for name in varied]
-        names.append(titled(",".join([spec.variant, *parts])))
+        if spec.method == UNIMOS:
+            parts += [f"{name.rpartition('.')[2]}={_value(spec.options, name)}" for name in varied]
+        names.append(titled(",".join([spec.name, *parts])))
     return names
 
 
@@ -74,12 +85,15 @@ def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: 
     """Equal identity, equal run: what may be kept instead of being trained again.
 
     Of the options only those that differ from the defaults enter, so that a new option leaves finished runs alone, and
-    not the variant's name, which stands for options. ``metric`` is the data set's, by which the best epoch is chosen.
+    not the variant's name, which stands for options. What is UniMoS's as ever has no entry, for the same reason.
+    ``metric`` is the data set's, by which the best epoch is chosen.
     """
+    beside = {} if spec.method == UNIMOS else {"method": spec.method, "target_classes": spec.target_classes}
     return fingerprint(
         {
+            **beside,
             "arithmetic": ARITHMETIC,
-            "options": differing(spec.method, MethodSpec()),
+            "options": differing(spec.options, MethodSpec()),
             "dataset": spec.dataset,
             "encoder_id": spec.encoder_id,
             "source": spec.source,

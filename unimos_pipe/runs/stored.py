@@ -16,6 +16,7 @@ from safetensors.numpy import load
 from unimos_pipe.base.cells import name_from_cell, path_from_cell
 from unimos_pipe.base.errors import UserError, shown
 from unimos_pipe.runs.folder import (
+    BRANCH_COLUMNS,
     CONFIG,
     EPOCHS,
     FILES,
@@ -29,6 +30,7 @@ from unimos_pipe.runs.folder import (
     digest,
     result_digest,
 )
+from unimos_pipe.runs.methods import UNIMOS
 
 
 class RunFolderError(UserError):
@@ -52,7 +54,7 @@ class Run:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The run's spec as plain values: dataset, source, target, variant, seed, method, changed, ..."""
+        """The run's spec as plain values: dataset, source, target, method, variant, seed, options, changed, ..."""
         return self.config["spec"]
 
     @property
@@ -67,7 +69,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """``full``, ``no-im`` or ``full,alpha=0.1``: everything but pair and seed."""
+        """``full``, ``no-im``, ``fused`` or ``full,alpha=0.1``: everything but pair and seed."""
         return self.config["label"]
 
     @property
@@ -76,9 +78,14 @@ class Run:
         return self.config["classes"]
 
     def option(self, name: str) -> Any:
-        """The value of a method's option by its dotted name; None where the run knew no such option."""
+        """The value of one of UniMoS's options by its dotted name; None where the run knew no such option."""
         section, _, key = name.partition(".")
-        return self.spec["method"].get(section, {}).get(key)
+        return self.spec["options"].get(section, {}).get(key)
+
+    @property
+    def method(self) -> str:
+        """A name of :mod:`unimos_pipe.runs.methods`."""
+        return self.spec["method"]
 
     @property
     def labelled(self) -> tuple[int, int] | None:
@@ -88,9 +95,12 @@ class Run:
         return (labelled, rows) if self.result["accuracy"] and labelled != rows else None
 
     def accuracy(self, which: str) -> float | None:
-        """Overall accuracy as a fraction: last, zero_shot, oracle_best, vac or lac; None without target labels."""
+        """Overall accuracy as a fraction: last or zero_shot, of UniMoS also oracle_best, vac or lac.
+
+        None without target labels, and where the method has no such figure.
+        """
         scores = self.result["accuracy"]
-        return scores[which]["accuracy"] if scores else None
+        return scores[which]["accuracy"] if scores and which in scores else None
 
     def per_class(self, which: str) -> list[float | None]:
         """(K,) accuracy of each class: last, zero_shot, vac or lac. Only where the target has labels."""
@@ -112,9 +122,10 @@ class Run:
         except (ValueError, csv.Error) as error:
             raise self._fault(PREDICTIONS, error) from None
         known = set(self.classes)
-        columns = ("class", "vac", "lac", *([LABEL_COLUMN] if rows and LABEL_COLUMN in rows[0] else []))
-        if not rows or any(name not in rows[0] for name in PREDICTION_COLUMNS):
-            raise self._fault(PREDICTIONS, f"expected the columns {', '.join(PREDICTION_COLUMNS)}")
+        needed = (*PREDICTION_COLUMNS, *(BRANCH_COLUMNS if self.method == UNIMOS else ()))
+        if not rows or any(name not in rows[0] for name in needed):
+            raise self._fault(PREDICTIONS, f"expected the columns {', '.join(needed)}")
+        columns = [name for name in ("class", "vac", "lac", LABEL_COLUMN) if name in rows[0]]
         for row in rows:
             row |= {name: name_from_cell(row[name] or "") for name in columns}
             row["path"] = path_from_cell(row["path"])
@@ -173,8 +184,7 @@ def read_run(folder: Path) -> Run:
     if "digest" not in result or not isinstance(files, dict) or {*files, RESULT} != set(FILES):
         raise RunFolderError(folder, f"{RESULT} lacks digests")
     run = Run(folder, {}, result)
-    config = _object(folder, CONFIG, run.content(CONFIG))
-    run = Run(folder, config, result)
+    run = Run(folder, _named(_object(folder, CONFIG, run.content(CONFIG))), result)
     if fault := _values_fault(run):
         raise RunFolderError(folder, fault)
     for name in (EPOCHS, PREDICTIONS, SAMPLE):
@@ -182,6 +192,14 @@ def read_run(folder: Path) -> Run:
     if not all(np.isfinite(array).all() for array in run.arrays(HEADS).values()):
         raise RunFolderError(folder, f"{HEADS} holds values that are not finite")
     return run
+
+
+def _named(config: dict[str, Any]) -> dict[str, Any]:
+    """A config whose spec names its method: those of the time when UniMoS was the only one held its options there."""
+    spec = config.get("spec")
+    if isinstance(spec, dict) and isinstance(spec.get("method"), dict):
+        return {**config, "spec": {**spec, "method": UNIMOS, "options": spec["method"]}}
+    return config
 
 
 def _read(folder: Path, name: str) -> bytes:
@@ -215,14 +233,16 @@ def _values_fault(run: Run) -> str | None:
     """What is wrong with the values of config.json and result.json, for files that were written by nobody's run."""
     try:
         spec, result = run.spec, run.result
-        texts = [run.identity, run.pair, run.label, *(spec[name] for name in ("dataset", "encoder_id", "variant"))]
+        named = ("dataset", "encoder_id", "method", "variant")
+        texts = [run.identity, run.pair, run.label, *(spec[name] for name in named)]
         texts += [run.config["encoder"]["model"], result["metric"], *run.classes]
-        numbers = [spec["seed"], result["seconds"], result["target_rows"], spec["method"]["train"]["epochs"]]
+        numbers = [spec["seed"], result["seconds"], result["target_rows"], spec["options"]["train"]["epochs"]]
         if result["accuracy"]:
-            numbers += [run.accuracy(which) for which in ("last", "zero_shot", "oracle_best", "vac", "lac")]
+            figures = ("last", "zero_shot", *(("oracle_best", "vac", "lac") if run.method == UNIMOS else ()))
+            numbers += [result["accuracy"][which]["accuracy"] for which in figures]
             if any(len(run.per_class(which)) != len(run.classes) for which in ("last", "zero_shot")):
                 return f"the accuracies of {RESULT} do not fit the classes of {CONFIG}"
-        tables = [spec["changed"], *spec["method"].values()]
+        tables = [spec["changed"], *spec["options"].values()]
     except (KeyError, TypeError, AttributeError) as error:
         return f"{CONFIG} or {RESULT} lacks {error}"
     sound = all(isinstance(text, str) for text in texts) and all(isinstance(table, dict) for table in tables)

@@ -123,7 +123,8 @@ def read_list(data: bytes) -> None:
 
 METHOD = MethodSpec(HeadSpec(bottleneck_dim=2, weight_hidden=2, discriminator_hidden=2))
 SOUND_CONFIG = {
-    "format": model.FORMAT, "classes": ["x", "y"], "encoder_id": "m_fp32-0", "method": asdict(METHOD), "about": {},
+    "format": model.FORMAT, "classes": ["x", "y"], "encoder_id": "m_fp32-0", "method": "unimos", "about": {},
+    "options": asdict(METHOD), "temperature": None,
     "encoder": dict.fromkeys(EncoderIdentity.__dataclass_fields__, "0"),
 }  # fmt: skip
 VALUES = [None, True, 0, 1, -1, 2**31, 2**63, 10**400, 0.5, 1e308, float("nan"), "", "x", "\ud800", [], {}, [[0]]]

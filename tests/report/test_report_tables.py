@@ -63,6 +63,12 @@ def test_a_variant_of_ours_stands_beside_the_papers(experiment, tmp_path):
     assert names == ["full", "fused-teacher (ours)", "no-im"]
 
 
+def test_a_variant_of_ours_alone_is_not_called_unimos(tmp_path):
+    write_run(tmp_path, "dark->light", variant="fused-teacher")
+    table = headline(find_runs([tmp_path])[0][0], PrintedFigures())
+    assert table.columns[:4] == ("pair", "UniMoS, fused-teacher (ours)", "gain", "zero-shot")
+
+
 def test_the_papers_figures_stand_beside_ours(experiment):
     table = headline(experiment, PrintedFigures(pairs={"dark->light": {"UniMoS": 0.731}}))
     place = table.columns.index("paper")

@@ -59,6 +59,16 @@ def test_six_of_24_rows(cli, some, tmp_path):
     assert worth in page and "95% Wilson interval" in page
 
 
+def test_the_other_methods_say_it_too(cli, some, tmp_path):
+    out = tmp_path / "run"
+    answer = cli("adapt", *some, "--src", "shop", "--tgt", "phone", "--method", "source-probe", "--out", out)
+    rows = [row for row in csv.DictReader((out / "predictions.csv").open()) if row["label"]]
+    right = sum(row["class"] == row["label"] for row in rows) / LABELLED
+    assert f"; accuracy on {on_labelled_rows(right, LABELLED, 24)}; " in answer.out
+    told = cli("predict", "--run", out, "--domain", "phone", *some, "-o", tmp_path / "a.csv").out
+    assert told.endswith(f"; accuracy {100 * right:.1f} on {on_labelled_rows(right, LABELLED, 24)}\n")
+
+
 def test_labels_change_nothing_but_the_scores(cli, some, tmp_path):
     """Weights and answers are those of a run whose target has no labels, to the byte."""
     adapted(cli, some, tmp_path / "some")

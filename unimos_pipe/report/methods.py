@@ -2,6 +2,7 @@
 
 from statistics import mean
 
+from unimos_pipe.base.config import titled
 from unimos_pipe.report.runs import Experiment
 from unimos_pipe.report.tables import Table, change, mean_cell, name_cell, number_cell
 from unimos_pipe.runs.means import mean_and_spread
@@ -25,7 +26,7 @@ def method_table(experiment: Experiment) -> Table | None:
         runs = [run for pair in pairs for run in experiment.select(pair, label)]
         rows.append(
             (
-                name_cell(label),
+                name_cell(titled(label)),
                 mean_cell(mean_and_spread(experiment.measured("last", label, pairs)), "main"),
                 change(mean(means[label]), zero),
                 mean_cell(mean(below)),

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.config import OURS
+from unimos_pipe.base.config import OURS, titled
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.data.manifest import known_datasets, load_spec
 from unimos_pipe.runs.folder import CONFIG
@@ -55,8 +55,9 @@ class Experiment:
 
     @property
     def main_name(self) -> str:
-        """The main label's method, for readers."""
-        return FULL if self.tuned else self.main
+        """The main label's method, for readers: ``UniMoS``, with the variant where that is not the paper's."""
+        variant = self.main.partition(",")[0]
+        return f"{FULL}, {titled(variant)}" if variant in OURS else FULL if self.tuned else self.main
 
     @cached_property
     def pairs(self) -> list[str]:

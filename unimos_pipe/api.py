@@ -18,7 +18,7 @@ from unimos_pipe.adapt.scores import score, zero_shot_score
 from unimos_pipe.adapt.summary import ORACLE, ResultRow, result_rows
 from unimos_pipe.adapt.sweep import SweepOptions, SweepResult, plan_runs, run_sweep
 from unimos_pipe.adapt.train import plan_loader, train
-from unimos_pipe.base.config import MethodSpec, method_spec
+from unimos_pipe.base.config import MethodSpec, method_spec, with_own_scale
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import RunError
@@ -193,7 +193,7 @@ def adapt_task(
         UserError: unknown options or values.
         RunError: training that diverged.
     """
-    method = method_spec(variant, settings, "adapt_task")
+    method = method_spec(variant, with_own_scale(settings or {}, task.store.logit_scale()), "adapt_task")
     data = task.loader.pair(task.source, task.target, precision=method.train.precision)
     trainer = Trainer([seeded_run(data.task, method, seed)])
     accuracy = {}

@@ -4,7 +4,7 @@ Temperature scaling and expected calibration error: Guo et al., arXiv 1706.04599
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -50,9 +50,9 @@ def cross_fitted(method: Method, task: AdaptationTask, generator: torch.Generato
         held = source.features[fold]
         if method.restore is None:
             among = UnlabelledFeatures(torch.cat([target, held]))
-            logits[fold] = method.fit(AdaptationTask(rest, among, task.text_features)).logits[len(target) :]
+            logits[fold] = method.fit(replace(task, source=rest, target=among)).logits[len(target) :]
         else:
-            logits[fold] = method.fit(AdaptationTask(rest, task.target, task.text_features)).model.logits(held)
+            logits[fold] = method.fit(replace(task, source=rest)).model.logits(held)
     return logits
 
 

@@ -1,13 +1,13 @@
 """Stage two for single pairs: each with its seeds, and nothing else around it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from unimos_pipe.adapt.stacks import PlannedRun
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
-from unimos_pipe.base.config import MethodSpec, method_spec
+from unimos_pipe.base.config import MethodSpec, method_spec, with_own_scale
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError, listing, shown
 from unimos_pipe.base.watch import SILENT, Watch
@@ -86,10 +86,12 @@ def adapt_pairs(
     spec = features.dataset
     pairs = [("+".join(spec.sources(source, target)), target) for source, target in pairs]
     protocol = spec.protocol(training.protocol)
-    options = training.options(protocol)
+    training.options(protocol)  # its faults show before those of the cache
     variant = training.variant if training.method == UNIMOS else ""
-    beside = features.templates, options, protocol, training.method, training.target_classes
     store, plans = features.store(), []
+    if training.method == UNIMOS:
+        training = replace(training, settings=with_own_scale(training.settings, store.logit_scale()))
+    beside = features.templates, training.options(protocol), protocol, training.method, training.target_classes
     for source, target in pairs:
         for seed in training.seeds:
             run = RunSpec(spec.name, store.folder.name, source, target, variant, seed, *beside)

@@ -103,7 +103,8 @@ def run_sweep(
         UserError, StaleCacheError: faults of the recipe, features missing or damaged; before anything is trained.
     """
     bound = recipe if isinstance(recipe, BoundRecipe) else bind_recipe(recipe)
-    recipe, store = bound.recipe, (features or bound.features).store()
+    store = (features or bound.features).store()
+    recipe = bound.recipe.with_own_scale(store.logit_scale())
     folder = Path(runs) / recipe.name
     plans = plan_runs(recipe, store.spec, store.folder.name, folder)
     loader = plan_loader(plans, store, compute.device)
@@ -158,7 +159,8 @@ def plan_sweep(
 ) -> SweepPlan:
     """What :func:`run_sweep` would do and about how long it would take here; nothing is written."""
     bound = recipe if isinstance(recipe, BoundRecipe) else bind_recipe(recipe)
-    recipe, store = bound.recipe, (features or bound.features).store()
+    store = (features or bound.features).store()
+    recipe = bound.recipe.with_own_scale(store.logit_scale())
     plans = plan_runs(recipe, store.spec, store.folder.name, Path(runs) / recipe.name)
     loader = plan_loader(plans, store, compute.device)
     pairs = pair_data(plans, loader)

@@ -13,6 +13,7 @@ from typing import Any
 from unimos_pipe.base.errors import UserError, listing, shown
 
 DEFAULT_TEMPLATE = "a {domain} photo of a {class}."
+CLIP_SCALE = 100.0  # 1/T, what CLIP multiplies cosines by, here fixed (METHOD.md section 1)
 
 
 def option(default, help: str, *, low=None, high=None, choices: tuple = ()):
@@ -45,7 +46,7 @@ class HeadSpec:
     weight_hidden: int = option(256, "hidden width of the weight generator", low=1)
     discriminator_hidden: int = option(256, "hidden width of the modality discriminator", low=1)
     discriminator_dropout: float = option(0.5, "dropout in the discriminator, in steps of 1/256", low=0.0, high=0.99)
-    temperature_scale: float = option(100.0, "1/T of the zero-shot logits", low=1e-6)
+    temperature_scale: float = option(CLIP_SCALE, "1/T of the zero-shot logits", low=1e-6)
     similarity: str = option("dot", "LAC logits: dot product, or the paper's cosine", choices=("dot", "cosine"))
 
 
@@ -263,6 +264,11 @@ def method_spec(variant: str = "full", settings: Mapping[str, Any] | None = None
     if clash := [name for name in settings if name in VARIANTS[variant]]:
         raise UserError(f"{where}: variant {variant} is defined by {listing(clash)}; do not set it as well")
     return build(MethodSpec, nested({**settings, **VARIANTS[variant]}), where)
+
+
+def with_own_scale(settings: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
+    """Options by dotted name, with the 1/T that an encoder learned by itself (None: CLIP's) unless they name one."""
+    return {**({"heads.temperature_scale": scale} if scale else {}), **settings}
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

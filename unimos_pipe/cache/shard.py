@@ -59,6 +59,7 @@ class TextHeader(TextIdentity):
     templates: tuple[str, ...]
     versions: dict
     origin: dict = field(default_factory=dict)  # of features made elsewhere, as an image shard's
+    logit_scale: float = field(default_factory=float)  # 1/T that the model learned by itself; 0 = the method's own
 
 
 class OtherSchemaError(StaleCacheError):

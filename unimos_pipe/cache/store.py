@@ -180,6 +180,11 @@ class FeatureStore:
             raise _stale(f"stale prompts {path}", difference, self._renew(domain))
         return shard.text_features, shard.digest
 
+    def logit_scale(self) -> float | None:
+        """1/T that the encoder learned by itself, as its prompts' shards have it; None where it has none of its own."""
+        found = [read_header(path, "text").logit_scale for path in sorted((self.folder / "text").glob("*.h5"))]
+        return max(found, default=0.0) or None
+
 
 def _stale(what: str, difference: tuple[str, object, object], todo: str) -> StaleCacheError:
     """The error for a (field, found, wanted) that differ; of two lists it names the first entries that do."""

@@ -178,14 +178,14 @@ def _text(part: ImportedDomain, options: ImportOptions, device: str) -> tuple[Te
     spec = part.spec
     word = spec.domain(spec.domain_of(part.part)).word
     prompts = write_prompts(options.templates, word, spec.wording())
-    shape = len(spec.classes), part.features.shape[1]
+    shape, scale = (len(spec.classes), part.features.shape[1]), None
     if options.text:
         found = read_rows([options.text], dtype=np.float32, names=TEXT)
         features, origin, what = found.features, {"files": list(found.about)}, f"--text {options.text}"
     elif options.text_from:
         encoder = ClipEncoder(options.text_from, pick_device(device))
         features, origin = prompt_features(encoder, prompts), {"encoder": asdict(encoder.identity)}
-        what = f"--text-from {options.text_from.model}"
+        what, scale = f"--text-from {options.text_from.model}", encoder.logit_scale
     else:
         return None
     if features.shape != shape:
@@ -199,5 +199,6 @@ def _text(part: ImportedDomain, options: ImportOptions, device: str) -> tuple[Te
         templates=options.templates,
         versions=library_versions(),
         origin=origin,
+        logit_scale=scale or 0.0,
     )
     return header, features

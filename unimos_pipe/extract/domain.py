@@ -178,7 +178,12 @@ def extract_text(
                 pass  # damaged: encode it again
         features = prompt_features(encoder, prompts)
         header = TextHeader(
-            **asdict(identity), dataset=dataset, word=word, templates=tuple(templates), versions=library_versions()
+            **asdict(identity),
+            dataset=dataset,
+            word=word,
+            templates=tuple(templates),
+            versions=library_versions(),
+            logit_scale=encoder.logit_scale or 0.0,
         )
         write_text_shard(path, header, features)
     _tell_same(features, classes, on_note)

@@ -40,6 +40,7 @@ class Encoder(Protocol):
     identity: EncoderIdentity
     preprocess: Callable
     device: torch.device
+    logit_scale: float | None  # 1/T of a model that has one of its own
 
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, H, W, 3) uint8 pixels as ``preprocess`` makes them -> (n, D) float32 unit-norm features on the CPU."""
@@ -75,6 +76,7 @@ class ClipEncoder:
         self.device = device
         self.dtype = ENCODER_DTYPES[spec.precision]
         self.preprocess = Geometry(transform)
+        self.logit_scale = own_scale(model)
         self.value_range = _per_pixel(transform.transforms[-1], device)
         shape = open_clip.get_model_preprocess_cfg(self.model)
         preprocessing = {**shape, "decoder": DECODER, "resizer": self.preprocess.resizer}
@@ -143,6 +145,16 @@ def plain_model(spec: EncoderSpec, weights: Path, device: torch.device) -> tuple
             raise UserError(f"model {spec.model} cannot be built: {reason}") from None
         load_weights(model, spec.model, weights, trust=spec.trust_weights)
     return model, transform
+
+
+def own_scale(model: torch.nn.Module) -> float | None:
+    """1/T of a model trained with a bias beside it, as SigLIP's kin are, to two decimals; None for CLIP's.
+
+    CLIP's kin learn theirs up to a bound of 100, which METHOD.md (section 1) fixes for all of them.
+    """
+    if getattr(model, "logit_bias", None) is None:
+        return None
+    return round(float(model.logit_scale.detach().float().exp()), 2)
 
 
 def _frozen(model: torch.nn.Module) -> torch.nn.Module:

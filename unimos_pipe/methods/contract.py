@@ -13,7 +13,6 @@ from torch import Tensor
 
 from unimos_pipe.methods.task import AdaptationTask
 
-CLIP_SCALE = 100.0  # what CLIP multiplies cosines by, here fixed (METHOD.md section 1)
 FLOOR = 1e-8  # of probabilities whose logarithm is taken
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from unimos_pipe.base.config import TrainSpec
+from unimos_pipe.base.config import CLIP_SCALE, TrainSpec
 from unimos_pipe.base.errors import StaleCacheError, UserError
 from unimos_pipe.cache.identity import EncoderIdentity
 from unimos_pipe.cache.shard import NORM_SLACK
@@ -42,11 +42,15 @@ class UnlabelledFeatures:
 
 @dataclass(frozen=True)
 class AdaptationTask:
-    """One pair of domains for the trainer. ``text_features`` (K, D) are the target's prompts, unit norm."""
+    """One pair of domains for the trainer. ``text_features`` (K, D) are the target's prompts, unit norm.
+
+    ``logit_scale`` is what cosines are multiplied by to be zero-shot logits: CLIP's, or a model's own.
+    """
 
     source: LabelledFeatures
     target: UnlabelledFeatures
     text_features: torch.Tensor
+    logit_scale: float = CLIP_SCALE
 
     def __post_init__(self):
         for name, side in (("source", self.source), ("target", self.target)):
@@ -184,6 +188,7 @@ class PairLoader:
             labelled,
             UnlabelledFeatures(target_features, "+".join(spec.parts(target)[:seen])),
             unit_rows(torch.tensor(text), dtype, self.device),
+            self.store.logit_scale() or CLIP_SCALE,
         )
         known = scored.labels if (scored.labels != NO_LABEL).any() else None
         held_out = HeldOutLabels(known, spec.classes, spec.metric, test_features)

@@ -6,7 +6,7 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,13 @@ class Recipe:
         tuned = math.prod((self.seeds, len(self.variants), *map(len, self.grid.values())))
         per_pair = sum(tuned if method == UNIMOS else 1 for method in self.methods)
         return per_pair * len(self.domain_pairs(spec))
+
+    def with_own_scale(self, scale: float | None) -> "Recipe":
+        """The recipe for an encoder that learned its 1/T by itself (None: CLIP's), unless it names one."""
+        if not scale or "heads.temperature_scale" in self.grid:
+            return self
+        heads = {"temperature_scale": scale, **self.set.get("heads", {})}
+        return replace(self, set={**self.set, "heads": heads})
 
     def runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
         """Every run of the recipe: method by method, UniMoS's by variant, cell, pair and seed, others by pair.

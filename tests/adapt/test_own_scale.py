@@ -48,7 +48,7 @@ def test_it_reaches_the_run_and_the_zero_shot_answers(learned, tmp_path, cli):
     args = ("adapt", *learned.args(tmp_path / "cache"), *PAIR, "--out")
     assert cli(*args, tmp_path / "own").code == 0
     own = config(tmp_path / "own")
-    assert (own["label"], own["spec"]["method"]["heads"]["temperature_scale"]) == (
+    assert (own["label"], own["spec"]["options"]["heads"]["temperature_scale"]) == (
         "full,temperature_scale=33.44,epochs=2",
         33.44,
     )

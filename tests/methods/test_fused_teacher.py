@@ -51,17 +51,18 @@ def test_the_teacher_before_training_is_the_fused_text():
 
 
 def test_a_stack_keeps_each_runs_text_and_fits_a_probe_per_source(monkeypatch):
-    """Two targets of one source, one of them also as the paper's run, and a source of equal rows with other labels."""
+    """Two targets of one source, one of them also as the paper's run; equal rows with other labels; a longer run."""
     first = made_task()
     second = replace(first, target=UnlabelledFeatures(made_task(seed=1).target.features, "another"))
     third = replace(first, source=replace(first.source, labels=(first.source.labels + 1) % 5))
-    tasks, methods = [first, second, first, third], [METHOD, METHOD, PLAIN, METHOD]
+    fourth = made_task(source=64, target=72, seed=2)  # comes first in the stack
+    tasks, methods = [first, second, first, third, fourth], [METHOD, METHOD, PLAIN, METHOD, METHOD]
     alone = [probabilities(Trainer([seeded_run(*run, 0)]))[0] for run in zip(tasks, methods, strict=True)]
     fitted, real = [], source_probe.model
     monkeypatch.setattr(source_probe, "model", lambda *a, **k: fitted.append(a) or real(*a, **k))
     stack = Trainer([seeded_run(*run, 0) for run in zip(tasks, methods, strict=True)])
-    assert len(fitted) == 2
-    wanted = [fused_text(first), fused_text(second), first.text_features, fused_text(third)]
+    assert len(fitted) == 3
+    wanted = [fused_text(first), fused_text(second), first.text_features, fused_text(third), fused_text(fourth)]
     for run, text in enumerate(wanted):
         assert torch.equal(stack.model(run)["text_features"], text)
     for together, lone in zip(probabilities(stack), alone, strict=True):

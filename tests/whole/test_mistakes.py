@@ -13,6 +13,9 @@ MISTAKES = Path(__file__).parent / "mistakes"
 CAUGHT_BY = {
     "labels-of-another-run": "methods/test_stacks_and_options.py::"
     "test_pairs_that_share_domains_in_both_roles_train_as_alone",
+    "text-of-another-run": "methods/test_fused_teacher.py::"
+    "test_a_stack_keeps_each_runs_text_and_fits_a_probe_per_source",
+    "sources-drawn-as-one": "methods/test_draws.py::test_a_batch_holds_as_many_rows_of_each_domain",
     "identity-without-shards": "runs/test_spec.py::test_everything_that_shapes_a_run_is_in_its_identity",
     "stack-key-without-form": "methods/test_stacks_and_options.py::"
     "test_every_option_acts_and_does_so_in_a_stack_as_alone",

@@ -4,7 +4,6 @@ A new option is tried unasked. No trial may end in a traceback or in another exi
 that fails everything that existed exists unchanged.
 """
 
-import os
 import random
 import shutil
 from collections import Counter
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from prepared import prepare
 from trees import damage, tree
 
 from unimos_pipe.cli.main import main
@@ -100,32 +100,7 @@ def line(words: tuple[str, ...], option: str, kind: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def prepared(cli, tmp_path_factory) -> Path:
-    """A folder with a data set, its cache, a run, an export, and things of the user's own."""
-    import numpy as np
-    from conftest import draw
-
-    folder = tmp_path_factory.mktemp("prepared")
-    rng = np.random.default_rng(0)
-    for domain in ("dark", "light"):
-        for label, name in enumerate(("circle", "square", "bar")):
-            for index in range(3):
-                draw(folder / "images" / domain / name / f"{index}.png", label, rng, domain == "dark")
-    (folder / "mini.toml").write_text(
-        'name = "mini"\nclasses = ["circle", "square", "bar"]\nencoder = "tiny"\n[domains]\ndark = {}\nlight = {}\n'
-    )
-    (folder / "recipe.toml").write_text(f'name = "r"\ndataset = {str(folder / "mini.toml")!r}\n')
-    (folder / "precious.jpg").write_bytes(b"\xff\xd8\xff\xe0 a photo")
-    (folder / "circle").symlink_to("circle")
-    here = Path.cwd()
-    os.chdir(folder)
-    try:
-        args = ("--dataset", "mini.toml", "--cache", "cache")
-        assert cli("extract", *args, "--all", "--data-root", "images", "--workers", 0).code == 0
-        assert cli("adapt", *args, "--src", "dark", "--tgt", "light", "--epochs", 1, "--out", "run").code == 0
-        assert cli("export", "--run", "run", "--to", "model").code == 0
-    finally:
-        os.chdir(here)
-    return folder
+    return prepare(cli, tmp_path_factory.mktemp("prepared"))
 
 
 def run_trials(cli, prepared, tmp_path, monkeypatch, chosen) -> Counter:

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 
 from unimos_pipe.adapt.record import RunRecorder
 from unimos_pipe.base.config import fingerprint
-from unimos_pipe.base.files import replacing
+from unimos_pipe.base.files import mend, replacing
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
 
@@ -46,7 +46,10 @@ class Checkpoint:
         Returns:
             The last epoch done, -2 where there is nothing to go on from; and why a file that is there was refused.
         """
-        if self.path is None or not self.path.is_file():
+        if self.path is None:
+            return NOT_STARTED, None
+        mend(self.path)
+        if not self.path.is_file():
             return NOT_STARTED, None
         try:
             notes, state = self._verified()

@@ -19,7 +19,7 @@ from unimos_pipe.adapt.record import (
     untrained_sample,
 )
 from unimos_pipe.base.config import fingerprint
-from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.form import StepForm
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
@@ -113,7 +113,7 @@ def alone(plans: Sequence[PlannedRun]) -> Iterator[None]:
     """Hold the locks of run folders. Raises UserError where another process is writing one."""
     with contextlib.ExitStack() as held:
         for folder in sorted(plan.folder for plan in plans):
-            held.enter_context(only_one(folder))
+            held.enter_context(sole_writer(folder))
         yield
 
 

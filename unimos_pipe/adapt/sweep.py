@@ -12,7 +12,7 @@ from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import writable_folder, write_text
-from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.data.manifest import DatasetSpec
@@ -20,6 +20,8 @@ from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run
 from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
 from unimos_pipe.runs.methods import UNIMOS
 from unimos_pipe.runs.recipe import Recipe
+
+RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,10 @@ def run_sweep(
     data = pair_data(plans, loader)  # every fault of the cache shows before a folder is touched
     printed = published_rows(recipe.paper, store.spec) if recipe.paper else []
     writable_folder(folder, "--runs")
-    with only_one(folder):
-        write_text(folder / "recipe.json", json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n"
+    with sole_writer(folder, folder / RECIPE, folder / "baselines.json"):
+        if not (folder / RECIPE).exists():  # a report of what is finished so far names the sweep by it
+            write_text(folder / RECIPE, text)
         trained, outcomes = train(
             plans,
             loader,
@@ -124,6 +128,7 @@ def run_sweep(
             checkpoints=folder / ".checkpoints",
         )
         figures = baselines.pair_baselines(data, folder / "baselines.json")
+        write_text(folder / RECIPE, text)
     rows = result_rows(plans, outcomes, figures, options.also)
     title = recipe.title or recipe.name
     return SweepResult(title, folder, tuple(data), tuple(rows), tuple(printed), tuple(trained))

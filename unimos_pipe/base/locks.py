@@ -15,6 +15,7 @@ with warnings.catch_warnings(action="ignore"):  # it tells the terminal where th
     from filelock import FileLock, SoftFileLock, Timeout
 
 from unimos_pipe.base.errors import RunError, UserError
+from unimos_pipe.base.files import mend
 
 NATIVE = not issubclass(FileLock, SoftFileLock)  # a soft lock's file would outlive a killed holder
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
@@ -66,6 +67,18 @@ def only_one(thing: Path, *, lock: Path | None = None, wait: bool = False) -> It
         with contextlib.suppress(OSError):  # where an open file cannot be removed, it stays, and is free
             path.unlink()
         held.release()
+
+
+@contextlib.contextmanager
+def sole_writer(*targets: Path, lock: Path | None = None, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of the first of the files or folders that are about to be replaced, as :func:`only_one` does.
+
+    What killed writers left beside any of them is cleared, and put back where it was all there was.
+    """
+    with only_one(targets[0], lock=lock, wait=wait) as alone:
+        for target in targets if alone else ():
+            mend(target)
+        yield
 
 
 def holder(lock: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import refuse_foreign_file, write_text
-from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.data.images import find_images, left_out
 from unimos_pipe.data.listfiles import ListedRow, csv_text, read_csv
 from unimos_pipe.data.manifest import DatasetSpec, check_spec
@@ -121,7 +121,7 @@ def write_dataset(
         },
     }
     spec = check_spec(values, out)
-    with only_one(out):
+    with sole_writer(out, *tables.values()):
         for domain, part in rows.items():
             write_text(tables[domain], csv_text(part))
         write_text(out, spec_text(values, f"{FIRST_LINE} Label ids follow the order of `classes`; {ROWS}"))

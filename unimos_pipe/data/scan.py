@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.files import mend, replace_folder
-from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.files import replace_folder
+from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.data.images import find_images, is_skipped_folder, left_out
 from unimos_pipe.data.listfiles import ListedRow, bind, bind_names, read_csv, read_list
 from unimos_pipe.data.manifest import NO_LABEL, PACKAGE, DatasetSpec, DomainSpec, Manifest
@@ -71,9 +71,7 @@ def unpack_embedded(archive: str, cache: Path) -> Path:
         target = cache / "embedded" / f"{source.stem}-{stamp}"
         if _is_unpacked(target, members):
             return target
-        with only_one(target, lock=target.with_name(".unpacking.lock"), wait=True) as alone:
-            if alone:
-                mend(target)
+        with sole_writer(target, lock=target.with_name(".unpacking.lock"), wait=True):
             if not _is_unpacked(target, members):  # another process may have done it while we waited
                 with replace_folder(target) as fresh:
                     bundle.extractall(fresh)

@@ -11,7 +11,7 @@ from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.methods.contract import Model
 from unimos_pipe.methods.table import METHODS
 from unimos_pipe.methods.unimos.heads import Heads, parameter_shapes
-from unimos_pipe.methods.unimos.pseudo_labels import branch_logits
+from unimos_pipe.methods.unimos.pseudo_labels import branches
 from unimos_pipe.methods.unimos.schedules import inference_weight
 
 
@@ -30,7 +30,7 @@ class UniMoSModel:
     def all_logits(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(n, D) unit-norm rows -> (n, K) logits of ensemble, VAC and LAC."""
         epoch = self.options.train.epochs - 1
-        vac, lac, _ = branch_logits(self.heads, features, self.text, epoch, self.options.eval)
+        vac, lac, _ = branches(self.heads, self.text, epoch, self.options.eval)(features)
         weight = inference_weight(epoch, self.options.eval)
         return weight * vac + (1 - weight) * lac, vac, lac
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.base.files import FolderKind, mend, refuse_foreign_folder, replace_folder, writable_folder
-from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.files import FolderKind, refuse_foreign_folder, replace_folder, writable_folder
+from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.deploy.model import CONFIG, KEYS, WEIGHTS, AdaptedModel, load, model_card, read_json
 from unimos_pipe.deploy.predict import list_images
 from unimos_pipe.extract.images import read_batches
@@ -64,9 +64,7 @@ def export_run(
     writable_folder(to.parent, "--to")
     files = list_images([Path(source) for source in images])[0] if images else []
     differences = {}
-    with only_one(to) as alone:
-        if alone:
-            mend(to)
+    with sole_writer(to):
         _refuse_other(to, force)
         model = load(run, "cpu")
         with replace_folder(to) as folder:

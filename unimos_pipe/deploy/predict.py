@@ -10,6 +10,7 @@ from unimos_pipe.adapt.scores import score
 from unimos_pipe.base.cells import name_to_cell, path_to_cell
 from unimos_pipe.base.errors import RunError, StaleCacheError, UserError, listing
 from unimos_pipe.base.files import refuse_foreign_file, replacing
+from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import extract_command, making_command
 from unimos_pipe.cache.layout import default_cache
@@ -240,7 +241,7 @@ def answer_rows(answers: Answers, top: int, raw: bool) -> Iterator[list[str]]:
 def write_answers(out: Path, head: Sequence[str], rows: Iterable[list[str]]) -> None:
     """Write the table whole or not at all, over nothing but an earlier one. Raises UserError for any other file."""
     refuse_foreign_file(out, ",".join(PREDICTION_COLUMNS), "a table of answers", "--out")
-    with replacing(out) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with sole_writer(out), replacing(out) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(head)
         writer.writerows(rows)

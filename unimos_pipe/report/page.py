@@ -8,8 +8,8 @@ from typing import Any
 import jinja2
 
 from unimos_pipe import __version__
-from unimos_pipe.base.files import FolderKind, mend, refuse_foreign_folder, replace_folder, write_text
-from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.files import FolderKind, refuse_foreign_folder, replace_folder, write_text
+from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.cache.identity import slug
 from unimos_pipe.report import figures as report_figures
 from unimos_pipe.report.gap import bottleneck_map, gap_table, map_classes, modality_map
@@ -113,9 +113,7 @@ def write_page(
     Raises:
         UserError: no run of the pair, damaged files, or a folder that holds anything but a report.
     """
-    with only_one(out) as alone:
-        if alone:
-            mend(out)
+    with sole_writer(out):
         refuse_foreign_folder(out, REPORT, "--out")
         with replace_folder(out) as folder:
             _write_report(experiments, left_out, folder, command, cache, pair, data_root, on_step)

@@ -160,6 +160,27 @@ class Heads:
             f_lac = F.normalize(f_lac, dim=-1)
         return self.spec.temperature_scale * torch.bmm(f_lac, text.mT)
 
+    def bottleneck_map(self, separated: bool) -> tuple[Tensor, Tensor]:
+        """Phi_1 of one run (R = 1) by the running statistics as one linear map of x: weight (H, D) and bias (H,).
+
+        Args:
+            separated: Phi_1(G_vis(x)) instead of Phi_1(x).
+        """
+        gain = self.params["bottleneck_bn.weight"][0] * (self.running_var[0] + BN_EPS).rsqrt()
+        weight = gain.unsqueeze(-1) * self.params["bottleneck_linear.weight"][0]
+        shift = self.params["bottleneck_linear.bias"][0] - self.running_mean[0]
+        bias = torch.addcmul(self.params["bottleneck_bn.bias"][0], shift, gain)
+        if not separated:
+            return weight, bias
+        return weight @ self.params["vision_separator.weight"][0], bias + weight @ self.params["vision_separator.bias"][
+            0
+        ]
+
+    def text_map(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Text logits of one run (R = 1) in the dot form as one linear map of x: weight (K, D) and bias (K,)."""
+        scaled = self.spec.temperature_scale * text
+        return scaled @ self.params["text_separator.weight"][0], scaled @ self.params["text_separator.bias"][0]
+
     def bottleneck(self, f_vac: Tensor) -> Tensor:
         """(R, n, H) features Phi_1 by the running statistics."""
         gain = self.params["bottleneck_bn.weight"] * (self.running_var + BN_EPS).rsqrt()

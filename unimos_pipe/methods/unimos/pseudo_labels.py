@@ -1,6 +1,6 @@
 """Inference over the whole target, clusters and pseudo-labels (METHOD.md section 4). No labels enter here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from unimos_pipe.base.config import EvalSpec
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING, inference_weight, pseudo_label_source
 
+Branches = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 CHUNK = 8192  # rows per product; fixed, so that results do not depend on memory
 
 
@@ -53,9 +54,9 @@ def assess(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) ->
         epoch: -1 before training, then 0, 1, ...
     """
     weight = inference_weight(epoch, spec)
-    parts = []
+    answer, parts = branches(heads, text, epoch, spec), []
     for rows in _chunks(len(x)):
-        vac, text_logits, bottleneck = branch_logits(heads, x[rows], text, epoch, spec)
+        vac, text_logits, bottleneck = answer(x[rows])
         probabilities = (weight * vac + (1 - weight) * text_logits).softmax(-1)
         vac_answer, text_answer = vac.softmax(-1).max(-1), text_logits.softmax(-1).max(-1)
         parts.append(
@@ -83,19 +84,29 @@ def assess(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) ->
     )
 
 
-def branch_logits(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) -> tuple[Tensor, Tensor, Tensor]:
-    """What the two branches answer at inference: (n, K) VAC and text logits, and (n, H) bottleneck features.
+def branches(heads: Heads, text: Tensor, epoch: int, spec: EvalSpec) -> Branches:
+    """What the two branches answer at inference: rows x (n, D) -> (n, K) VAC and text logits, (n, H) bottleneck.
+
+    Linear maps that follow one another are one product: Phi_1 after G_vis, and, in the dot form, mu after G_txt.
 
     Args:
-        heads, x, text, epoch, spec: as for :func:`assess`.
+        heads, text, epoch, spec: as for :func:`assess`.
     """
-    batch = x.unsqueeze(0)
-    bottleneck = heads.bottleneck(batch if epoch == BEFORE_TRAINING else heads.vac(batch))
-    vac = heads.classify(bottleneck)[0]
-    if epoch <= 0:
-        return vac, teacher_logits(x, text, heads.spec.temperature_scale), bottleneck[0]
-    text_logits = heads.lac_logits(heads.lac(batch), text.unsqueeze(0))[0]
-    return vac, text_logits - spec.debias_tau * heads.label_prior[0].log(), bottleneck[0]
+    to_bottleneck, shift = heads.bottleneck_map(separated=epoch != BEFORE_TRAINING)
+    to_text = heads.text_map(text) if epoch > 0 and heads.spec.similarity == "dot" else None
+    penalty = spec.debias_tau * heads.label_prior[0].log()
+
+    def answer(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        bottleneck = torch.addmm(shift, x, to_bottleneck.mT)
+        vac = heads.classify(bottleneck.unsqueeze(0))[0]
+        if epoch <= 0:
+            return vac, teacher_logits(x, text, heads.spec.temperature_scale), bottleneck
+        if to_text:
+            return vac, torch.addmm(to_text[1] - penalty, x, to_text[0].mT), bottleneck
+        text_logits = heads.lac_logits(heads.lac(x.unsqueeze(0)), text.unsqueeze(0))[0]
+        return vac, text_logits - penalty, bottleneck
+
+    return answer
 
 
 def class_centroids(probabilities: Tensor, bottleneck: Tensor) -> Tensor:

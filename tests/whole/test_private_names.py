@@ -1,0 +1,76 @@
+"""Names of torch and open_clip that no documentation promises: all that the package uses stand here, and still work."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+PACKAGE = Path(__file__).parents[2] / "unimos_pipe"
+
+# name -> what the package relies on, as torch 2.14 and open_clip 3.3 have it
+USED = {
+    "torch.cpu._is_avx512_bf16_supported": "() -> bool",
+    "torch.cpu._is_amx_tile_supported": "() -> bool",
+    "torch.native_batch_norm": (
+        "aten::native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, "
+        "Tensor? running_var, bool training, float momentum, float eps) -> (Tensor, Tensor, Tensor)"
+    ),
+    "torch.ops.aten.native_batch_norm_backward": (
+        "aten::native_batch_norm_backward(Tensor grad_out, Tensor input, Tensor? weight, Tensor? running_mean, "
+        "Tensor? running_var, Tensor? save_mean, Tensor? save_invstd, bool train, float eps, bool[3] output_mask) "
+        "-> (Tensor, Tensor, Tensor)"
+    ),
+    "torch.ops.aten.threshold_backward": (
+        "aten::threshold_backward(Tensor grad_output, Tensor self, Scalar threshold) -> Tensor"
+    ),
+    "open_clip.modified_resnet.ModifiedResNet": "conv1 bn1 conv2 bn2 conv3 bn3 layer1 layer2 layer3 layer4",
+    "open_clip.transform.MaybeConvertMode": "(mode='RGB') -> None",
+}
+DOTTED = re.compile(r"[\w.]+")
+PRIVATE = re.compile(r"(torch|torchvision|open_clip)\.(\w+\.)*_[a-z]")
+UNDOCUMENTED = ("torch.ops.", "torch.native_", "open_clip.modified_resnet.", "open_clip.transform.")
+
+
+def found(name: str) -> str:
+    """What the installed library has under a name, in the words of ``USED``."""
+    value = {"torch": torch, "open_clip": open_clip}[name.split(".")[0]]
+    for part in name.split(".")[1:]:
+        value = getattr(value, part)
+    if name.startswith("torch.cpu."):
+        return f"() -> {type(value()).__name__}"
+    if name.startswith(("torch.ops.", "torch.native_")):
+        return str(getattr(torch.ops.aten, name.rpartition(".")[2]).default._schema)
+    if name.endswith("ModifiedResNet"):
+        network = value(layers=(1, 1, 1, 1), output_dim=8, heads=1, image_size=32, width=8)
+        return " ".join(part for part in USED[name].split() if hasattr(network, part))
+    return str(inspect.signature(value))
+
+
+@pytest.mark.parametrize("name", USED)
+def test_a_name_without_a_promise_is_as_it_was(name):
+    versions = f"torch {torch.__version__}, open_clip {open_clip.__version__}"
+    try:
+        now = found(name)
+    except AttributeError as gone:
+        pytest.fail(f"{versions} no longer has {name}: {gone}")
+    assert now == USED[name], f"{versions} changed {name}"
+
+
+def test_the_package_uses_no_other():
+    used = {name for path in PACKAGE.rglob("*.py") for name in unpromised(ast.parse(path.read_text("utf-8")))}
+    assert used == {*USED}
+
+
+def unpromised(tree: ast.Module) -> set[str]:
+    """The undocumented dotted names of torch and open_clip that a module uses or imports."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute) and DOTTED.fullmatch(text := ast.unparse(node)):
+            names.add(text)
+    return {name for name in names if name.startswith(UNDOCUMENTED) or PRIVATE.match(name)} - {"torch.ops.aten"}

@@ -1,0 +1,126 @@
+"""Command lines as processes of their own that start at once: forked from one that has everything imported.
+
+A kill at a random moment then falls into a command's work and not into the seconds of its imports.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_PARENT = """
+import importlib, json, os, pkgutil, resource, sys, threading
+import unimos_pipe
+for module in pkgutil.walk_packages(unimos_pipe.__path__, "unimos_pipe."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from unimos_pipe.__main__ import main
+lock = threading.Lock()
+
+def tell(number, pid, code):
+    with lock:
+        print(json.dumps([number, pid, code]), flush=True)
+
+def child(job):
+    for stream, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{job['to']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    os.chdir(job["folder"])
+    os.environ.update(job["environment"])
+    if job["largest"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest"], resource.RLIM_INFINITY))
+    sys.argv = ["unimos-pipe", *job["words"]]
+    code = 1
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+
+def wait(number, pid):
+    tell(number, pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+for line in sys.stdin:
+    job = json.loads(line)
+    pid = os.fork()
+    if not pid:
+        child(job)
+    tell(job["number"], pid, None)
+    threading.Thread(target=wait, args=(job["number"], pid)).start()
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended; ``code`` is minus the signal's number where one ended it."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Zygote:
+    """Starts command lines below a folder and waits for them."""
+
+    def __init__(self, process: subprocess.Popen, folder: Path):
+        self.process, self.folder, self.count = process, folder, 0
+        self.told: dict[int, int] = {}  # number -> exit code
+
+    def start(self, words: list[str], folder: Path, *, largest: int | None = None, **environment: str) -> "Running":
+        """Start ``unimos-pipe WORDS`` in a folder, with files of at most ``largest`` bytes."""
+        self.count += 1
+        to = self.folder / str(self.count)
+        job = {
+            "number": self.count, "words": words, "folder": str(folder), "to": str(to), "largest": largest,
+            "environment": environment,
+        }  # fmt: skip
+        print(json.dumps(job), file=self.process.stdin, flush=True)
+        return Running(self, self.count, self._hear(self.count, began=True), to)
+
+    def run(self, words: list[str], folder: Path, **options) -> Ended:
+        """Run a command line to its end."""
+        return self.start(words, folder, **options).wait()
+
+    def _hear(self, wanted: int, *, began: bool) -> int:
+        while began or wanted not in self.told:
+            number, pid, code = json.loads(self.process.stdout.readline())
+            if code is not None:
+                self.told[number] = code
+            elif number == wanted:
+                return pid
+        return self.told[wanted]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command that was started."""
+
+    zygote: Zygote
+    number: int
+    pid: int
+    to: Path
+
+    def wait(self) -> Ended:
+        """How it ended."""
+        code = self.zygote._hear(self.number, began=False)
+        out, err = (self.to.with_suffix(f".{name}").read_text("utf-8", "replace") for name in ("out", "err"))
+        return Ended(code, out, err)
+
+
+@contextlib.contextmanager
+def zygote(folder: Path) -> Iterator[Zygote]:
+    """A process to start commands from; their output goes to files in ``folder``."""
+    command = [sys.executable, "-c", _PARENT]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield Zygote(process, folder)
+    finally:
+        process.stdin.close()
+        process.wait()

@@ -110,8 +110,10 @@ class Running:
     def wait(self) -> Ended:
         """How it ended."""
         code = self.zygote._hear(self.number, began=False)
-        out, err = (self.to.with_suffix(f".{name}").read_text("utf-8", "replace") for name in ("out", "err"))
-        return Ended(code, out, err)
+        return Ended(code, *(self._said(self.to.with_suffix(f".{name}")) for name in ("out", "err")))
+
+    def _said(self, file: Path) -> str:
+        return file.read_text("utf-8", "replace") if file.exists() else ""  # killed before its first line
 
 
 @contextlib.contextmanager

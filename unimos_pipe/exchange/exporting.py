@@ -9,8 +9,8 @@ import numpy as np
 from safetensors.numpy import save
 
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.files import FolderKind, mend, refuse_foreign_folder, replace_folder, writable_folder
-from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.files import FolderKind, refuse_foreign_folder, replace_folder, writable_folder
+from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.cache.store import DomainFeatures, FeatureStore
 from unimos_pipe.data.listfiles import ListedRow, csv_text
@@ -59,9 +59,7 @@ def export_features(features: str | FeatureSet, to: str | Path, domains: Sequenc
     loaded = {part: store.domain(part) for part in dict.fromkeys(parts)}
     texts = {part: _text(store, features, found) for part, found in loaded.items()}
     writable_folder(to.absolute().parent, "--out")
-    with only_one(to) as alone:
-        if alone:
-            mend(to)
+    with sole_writer(to):
         refuse_foreign_folder(to, EXPORT, "--out")
         with replace_folder(to) as folder:
             for part, found in loaded.items():

@@ -13,7 +13,7 @@ from unimos_pipe.base.config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, b
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import UserError, shown
 from unimos_pipe.base.files import writable_folder
-from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.identity import imported_id, imported_identity
 from unimos_pipe.cache.imported import ImportedDomain, refuse_other_dim, write_imported, write_imported_text
@@ -133,7 +133,7 @@ def _alone_with_spec(dataset: str, classes: Path | None) -> AbstractContextManag
         return nullcontext()
     if not file.parent.is_dir():
         raise UserError(f"--dataset {dataset}: no folder {file.parent}")
-    return only_one(file)
+    return sole_writer(file)
 
 
 def _spec(dataset: str, domain: str, classes: Path | None, rows: int) -> SpecChange:

@@ -30,6 +30,7 @@ def test_the_shipped_data_sets():
     assert shape == {
         "domainnet": (345, 6, "inductive", "accuracy"),
         "icons": (36, 4, "transductive", "accuracy"),
+        "icons_third": (36, 8, "transductive", "accuracy"),
         "mini_domainnet": (126, 4, "inductive", "accuracy"),
         "office31": (31, 3, "transductive", "accuracy"),
         "office_home": (65, 4, "transductive", "accuracy"),
@@ -103,7 +104,7 @@ def test_a_spec_is_refused(tmp_path, text, message):
 
 
 def test_an_unknown_data_set_lists_the_known():
-    with pytest.raises(UserError, match="unknown data set 'offfice'; known: domainnet, icons, mini_domainnet"):
+    with pytest.raises(UserError, match="unknown data set 'offfice'; known: domainnet, icons, icons_third, "):
         load_spec("offfice")
 
 

@@ -31,7 +31,8 @@ def test_data_sets_are_listed(installed, tmp_path):
     answer = unimos_pipe(installed, tmp_path, "manifest", "ls")
     assert answer.returncode == 0, answer.stderr
     names = [line.split("│")[1].strip() for line in answer.stdout.splitlines() if line.startswith("│")]
-    assert names == ["domainnet", "icons", "mini_domainnet", "office31", "office_home", "pacs", "visda2017"]
+    icons = ["icons", "icons_third"]
+    assert names == ["domainnet", *icons, "mini_domainnet", "office31", "office_home", "pacs", "visda2017"]
 
 
 def test_recipes_are_found_by_name(installed, tmp_path):

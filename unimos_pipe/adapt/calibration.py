@@ -19,6 +19,15 @@ ENDS = (0.01, 100.0)  # of the temperature
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """A run's temperature, the held-out source rows it was fitted to, and the seconds that their answers took."""
+
+    temperature: float
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Reliability:
     """Of probabilities against labels: ``ece`` as a fraction, ``nll`` in nats, ``brier`` from 0 to 2."""
 

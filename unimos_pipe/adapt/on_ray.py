@@ -1,16 +1,18 @@
 """A plan's stacks on Ray: each stack is a job, trained by whichever process of the cluster is free."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from unimos_pipe.adapt.calibration import Calibration
 from unimos_pipe.adapt.stacks import Outcome, PlannedRun, adapt, stacks
 from unimos_pipe.base.engine import RayOptions, ray_jobs
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.trainer import seeded_run
+from unimos_pipe.runs.spec import RunSpec
 
 
 def adapt_on_ray(
@@ -22,6 +24,7 @@ def adapt_on_ray(
     checkpoints: Path | None,
     on_epochs: Callable[[int], None],
     options: RayOptions,
+    calibrations: Mapping[RunSpec, Calibration],
 ) -> list[Outcome]:
     """Like :func:`unimos_pipe.adapt.stacks.adapt`, on a cluster whose machines share the cache and the runs' folder.
 
@@ -35,7 +38,7 @@ def adapt_on_ray(
     groups = [tuple(members) for members in stacks(runs, lockstep)]
     outcomes: dict[int, Outcome] = {}
     with ray_jobs(options) as run:
-        shared = (plans, PairLoader(store, loader.templates, loader.device), keep_finished)
+        shared = (plans, PairLoader(store, loader.templates, loader.device), keep_finished, dict(calibrations))
         folder = checkpoints and checkpoints.absolute()
         for members, trained in run(_train, groups, *shared, folder, max(1, int(options.cpus))):
             outcomes.update(zip(members, trained, strict=True))
@@ -48,10 +51,18 @@ def _train(
     plans: Sequence[PlannedRun],
     loader: PairLoader,
     keep_finished: bool,
+    calibrations: Mapping[RunSpec, Calibration],
     checkpoints: Path | None,
     threads: int,
 ) -> list[Outcome]:
     """One stack, in a worker process."""
     torch.set_num_threads(threads)
     chosen = [plans[index] for index in members]
-    return adapt(chosen, loader, lockstep=len(members), keep_finished=keep_finished, checkpoints=checkpoints)
+    return adapt(
+        chosen,
+        loader,
+        lockstep=len(members),
+        keep_finished=keep_finished,
+        checkpoints=checkpoints,
+        calibrations=calibrations,
+    )

@@ -27,6 +27,7 @@ class Training:
     protocol: str | None = None  # None: inductive where the data set has test splits
     method: str = UNIMOS  # or another of unimos_pipe.runs.methods, which has no variant, settings or seeds
     target_classes: str = ""  # for auto: "all" of the classes occur in the target, or "some"; empty: not said
+    calibrate: bool = True  # by a companion run for UniMoS, which doubles its time; by five fits more for others
 
     def options(self, protocol: str) -> MethodSpec:
         """UniMoS's options for a settled protocol. Raises UserError naming everything that does not fit the method."""
@@ -91,7 +92,8 @@ def adapt_pairs(
     store, plans = features.store(), []
     if training.method == UNIMOS:
         training = replace(training, settings=with_own_scale(training.settings, store.logit_scale()))
-    beside = features.templates, training.options(protocol), protocol, training.method, training.target_classes
+    chosen = training.method, training.target_classes, training.calibrate
+    beside = features.templates, training.options(protocol), protocol, *chosen
     for source, target in pairs:
         for seed in training.seeds:
             run = RunSpec(spec.name, store.folder.name, source, target, variant, seed, *beside)

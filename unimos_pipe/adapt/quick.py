@@ -2,14 +2,23 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from unimos_pipe.adapt.calibration import Calibration, cross_fitted, fitted_temperature
 from unimos_pipe.adapt.choice import Choice, auto
-from unimos_pipe.adapt.record import environment, image_sample, prediction_columns, result_head, run_config
+from unimos_pipe.adapt.known import PairView, PairViews, answer_facts
+from unimos_pipe.adapt.record import (
+    confidence,
+    environment,
+    image_sample,
+    prediction_columns,
+    result_head,
+    run_config,
+)
 from unimos_pipe.adapt.scores import score, zero_shot_score
 from unimos_pipe.adapt.stacks import Outcome, PlannedRun, alone, finished
 from unimos_pipe.base.errors import UserError
@@ -29,6 +38,7 @@ class Fitted:
     model: Model | None
     choice: Choice | None
     seconds: float
+    calibration: Calibration | None = None
 
 
 def fit_runs(
@@ -37,6 +47,7 @@ def fit_runs(
     *,
     keep_finished: bool = False,
     on_fits: Callable[[int], None] = lambda fits: None,
+    views: PairViews | None = None,
 ) -> list[Outcome]:
     """Fit planned runs of the methods beside UniMoS, one after the other, and write their folders.
 
@@ -44,32 +55,35 @@ def fit_runs(
         loader: loads the pairs.
         keep_finished: leave runs alone that are whole and were made from the same spec and shards.
         on_fits: called with 1 after each.
+        views: of pairs that others share; None makes them anew.
     Returns:
         One outcome per plan, in order. A method that cannot be fitted does not stop the others.
     Raises:
         UserError, StaleCacheError: data that cannot be loaded, or a folder that holds something else than a run.
     """
-    outcomes = []
+    views, outcomes = views or PairViews(), []
     for plan in plans:
         data = plan.data(loader)
         found = finished(plan, data) if keep_finished else Outcome(None)
         if not found.kept:
             check_place(plan.folder, force=True)
             with alone([plan]):
-                found = _fit_run(plan, data, found.notes)
+                found = _fit_run(plan, data, views.of(data), found.notes)
         outcomes.append(found)
         on_fits(1)
     return outcomes
 
 
-def _fit_run(plan: PlannedRun, data: PairData, notes: tuple[str, ...]) -> Outcome:
+def _fit_run(plan: PlannedRun, data: PairData, view: PairView, notes: tuple[str, ...]) -> Outcome:
     try:
         fitted = fit(plan.spec, data)
+        if plan.spec.calibrate:
+            fitted = replace(fitted, calibration=_calibration(plan.spec, data, fitted))
     except UserError as error:
         return Outcome(None, str(error), notes=notes)
     if fitted.logits.isnan().any():
         return Outcome(None, f"{plan.spec.method} gave answers that are not finite", notes=notes)
-    return Outcome(write_run(plan.folder, _contents(plan.spec, data, fitted)), notes=notes)
+    return Outcome(write_run(plan.folder, _contents(plan.spec, data, fitted, view)), notes=notes)
 
 
 @torch.no_grad()
@@ -83,9 +97,23 @@ def fit(spec: RunSpec, data: PairData) -> Fitted:
     return Fitted(logits, answers.model, choice, time.perf_counter() - started)
 
 
-def _contents(spec: RunSpec, data: PairData, fitted: Fitted) -> RunContents:
-    top = fitted.logits.softmax(-1).max(-1)
-    scores = score(top.indices, data.held_out)
+@torch.no_grad()
+def _calibration(spec: RunSpec, data: PairData, fitted: Fitted) -> Calibration:
+    """The temperature of a method, or of auto's pick, by cross-fitting: five fits more."""
+    started = time.perf_counter()
+    method = METHODS[fitted.choice.picked if fitted.choice else spec.method]
+    held = cross_fitted(method, data.task, torch.Generator().manual_seed(spec.seed))
+    temperature = fitted_temperature(held, data.task.source.labels)
+    return Calibration(temperature, len(held), round(time.perf_counter() - started, 3))
+
+
+def _contents(spec: RunSpec, data: PairData, fitted: Fitted, view: PairView) -> RunContents:
+    raw, calibration = fitted.logits.softmax(-1), fitted.calibration
+    calibrated = raw if calibration is None else (fitted.logits / calibration.temperature).softmax(-1)
+    classes = fitted.logits.argmax(-1)
+    answers = {"class": (classes, confidence(calibrated, classes))}
+    answers |= {"raw": (None, confidence(raw, classes))} if calibration else {}
+    scores = score(classes, data.held_out)
     accuracy = None
     if scores:
         accuracy = {"last": asdict(scores), "zero_shot": asdict(zero_shot_score(data))}
@@ -94,7 +122,7 @@ def _contents(spec: RunSpec, data: PairData, fitted: Fitted) -> RunContents:
     return RunContents(
         config=run_config(spec, data, {"environment": environment(data.task.text_features.device)}),
         epochs=[_line(accuracy and accuracy["last"])],
-        predictions=prediction_columns(data, {"class": (top.indices, top.values)}),
+        predictions=prediction_columns(data, answers),
         heads={name: tensor.cpu().numpy() for name, tensor in state.items()},
         sample={name: tensor.numpy() for name, tensor in image_sample(data.task).items()},
         result={
@@ -103,6 +131,7 @@ def _contents(spec: RunSpec, data: PairData, fitted: Fitted) -> RunContents:
             "selected": {},
             **({"choice": _chosen(fitted.choice)} if fitted.choice else {}),
             "seconds": round(fitted.seconds, 3),
+            **answer_facts(view, data.held_out, raw, calibrated, calibration),
         },
     )
 

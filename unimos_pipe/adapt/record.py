@@ -10,12 +10,15 @@ import numpy as np
 import torch
 
 from unimos_pipe import __version__
+from unimos_pipe.adapt.calibration import Calibration
+from unimos_pipe.adapt.known import PairView, answer_facts
 from unimos_pipe.adapt.scores import score, zero_shot_score
 from unimos_pipe.adapt.validators import validators
 from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.methods.task import AdaptationTask, PairData
 from unimos_pipe.methods.unimos.heads import Heads
-from unimos_pipe.methods.unimos.pseudo_labels import Assessment, assess
+from unimos_pipe.methods.unimos.model import UniMoSModel
+from unimos_pipe.methods.unimos.pseudo_labels import CHUNK, Assessment, assess
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import EpochRecord
 from unimos_pipe.runs.folder import LABEL_COLUMN, RunContents, write_run
@@ -26,13 +29,16 @@ SAMPLE_ROWS = 1000
 
 @dataclass(frozen=True)
 class FinalState:
-    """What a run's folder takes from the end of training: tensors, and facts that join its config.json."""
+    """What a run's folder takes from the end of training: tensors, facts that join its config.json, the pair's view."""
 
     assessment: Assessment
+    model: UniMoSModel
     heads: dict[str, torch.Tensor]
     sample: dict[str, torch.Tensor]
     about: Mapping[str, Any]
     seconds: float
+    view: PairView
+    calibration: Calibration | None
 
 
 @dataclass
@@ -86,10 +92,14 @@ class RunRecorder:
 
     def finish(self, final: FinalState) -> dict[str, Any]:
         """Write the run's folder; returns the values of its ``result.json``."""
-        found = final.assessment
-        top = found.probabilities.max(-1)
+        found, raw = final.assessment, final.assessment.probabilities
+        calibrated = raw
+        if final.calibration:
+            logits = map(final.model.logits, self.data.held_out.rows(self.data.task).split(CHUNK))
+            calibrated = (torch.cat(list(logits)) / final.calibration.temperature).softmax(-1)
         answers = {
-            "class": (top.indices, top.values),
+            "class": (found.predictions, confidence(calibrated, found.predictions)),
+            **({"raw": (None, confidence(raw, found.predictions))} if final.calibration else {}),
             "vac": (found.vac_predictions, found.vac_confidence),
             "lac": (found.text_predictions, found.text_confidence),
         }
@@ -99,7 +109,15 @@ class RunRecorder:
             predictions=prediction_columns(self.data, answers),
             heads={name: tensor.numpy() for name, tensor in final.heads.items()},
             sample={name: tensor.numpy() for name, tensor in final.sample.items()},
-            result=self._result(found, final.seconds),
+            result=self._result(found, final.seconds)
+            | answer_facts(
+                final.view,
+                self.data.held_out,
+                raw,
+                calibrated,
+                final.calibration,
+                (found.vac_predictions, found.text_predictions),
+            ),
         )
         return write_run(self.folder, contents)
 
@@ -158,17 +176,26 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def prediction_columns(
-    data: PairData, answers: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+    data: PairData, answers: Mapping[str, tuple[torch.Tensor | None, torch.Tensor]]
 ) -> dict[str, Sequence[str]]:
-    """The columns of ``predictions.csv``, from (n,) class ids and (n,) probabilities of each named answer."""
+    """The columns of ``predictions.csv``, from (n,) class ids and (n,) probabilities of each named answer.
+
+    ``raw`` are only probabilities, those of ``class`` before calibration.
+    """
     names, labels = data.held_out.classes, data.held_out.labels
     columns: dict[str, Sequence[str]] = {"path": data.scored_paths}
     for name, (classes, sureness) in answers.items():
-        columns[name] = [names[k] for k in classes.tolist()]
+        if classes is not None:
+            columns[name] = [names[k] for k in classes.tolist()]
         columns["probability" if name == "class" else f"{name}_probability"] = [f"{p:.6f}" for p in sureness.tolist()]
     if labels is not None:
         columns[LABEL_COLUMN] = ["" if k == NO_LABEL else names[k] for k in labels.tolist()]
     return columns
+
+
+def confidence(probabilities: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """(n,) probabilities of (n,) answers, of (n, K)."""
+    return probabilities.gather(1, classes.unsqueeze(1)).squeeze(1)
 
 
 def result_head(spec: RunSpec, data: PairData) -> dict[str, Any]:

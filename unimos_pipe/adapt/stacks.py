@@ -3,13 +3,16 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from unimos_pipe.adapt.calibration import Calibration
 from unimos_pipe.adapt.checkpoint import Checkpoint
+from unimos_pipe.adapt.known import PairViews
 from unimos_pipe.adapt.record import (
     FinalState,
     RunRecorder,
@@ -22,6 +25,7 @@ from unimos_pipe.base.config import fingerprint
 from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.form import StepForm
+from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run
 from unimos_pipe.runs.folder import check_place
@@ -60,6 +64,8 @@ def adapt(
     keep_finished: bool = False,
     checkpoints: Path | None = None,
     on_epochs: Callable[[int], None] = lambda runs: None,
+    views: PairViews | None = None,
+    calibrations: Mapping[RunSpec, Calibration] = MappingProxyType({}),
 ) -> list[Outcome]:
     """Train planned runs of UniMoS, those of equal shapes in lockstep, and write their folders.
 
@@ -72,6 +78,8 @@ def adapt(
             again, and each replaces the run in its folder when it is finished.
         checkpoints: folder for the stacks' checkpoints, or None to keep none.
         on_epochs: called with the number of run-epochs just settled.
+        views: of pairs that others share; None makes them anew.
+        calibrations: of :func:`unimos_pipe.adapt.companions.calibrations`, by the spec of seed 0.
     Returns:
         One outcome per plan, in order. A run that diverges does not stop the others.
     Raises:
@@ -84,6 +92,7 @@ def adapt(
     for plan, found in zip(plans, before, strict=True):
         if not found.kept:
             check_place(plan.folder, force=True)
+    views = views or PairViews()
     outcomes: dict[int, Outcome] = {}
     for members in stacks(runs, lockstep):
         done = [before[i] for i in members]
@@ -92,7 +101,7 @@ def adapt(
         else:
             stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
             with alone([plan for plan, found in zip(stack.plans, done, strict=True) if not found.kept]):
-                done = stack.train(checkpoints, on_epochs, done)
+                done = stack.train(checkpoints, on_epochs, done, views, calibrations)
         outcomes.update(zip(members, done, strict=True))
     return [outcomes[index] for index in range(len(plans))]
 
@@ -162,7 +171,12 @@ class _Stack:
         self.identities = [pair_identity(p.spec, d) for p, d in zip(plans, data, strict=True)]
 
     def train(
-        self, checkpoints: Path | None, on_epochs: Callable[[int], None], before: Sequence[Outcome]
+        self,
+        checkpoints: Path | None,
+        on_epochs: Callable[[int], None],
+        before: Sequence[Outcome],
+        views: PairViews,
+        calibrations: Mapping[RunSpec, Calibration],
     ) -> list[Outcome]:
         """Train from the start or the checkpoint; the folders of runs kept from ``before`` stay as they are."""
         started = time.perf_counter()
@@ -196,7 +210,11 @@ class _Stack:
                 outcomes.append(Outcome(None, error, notes=notes))
             else:
                 sample = sample_features(self.runs[index].task, untrained[index], trainer.eval_heads(index))
-                state = FinalState(final[index], trainer.model(index), sample, self._about(trainer), seconds)
+                calibration = calibrations.get(replace(self.plans[index].spec, seed=0))
+                shared = views.of(self.data[index]), calibration
+                heads, options = trainer.model(index), self.runs[index].method
+                model = UniMoSModel(trainer.eval_heads(index), heads["text_features"].to(trainer.device), options)
+                state = FinalState(final[index], model, heads, sample, self._about(trainer), seconds, *shared)
                 outcomes.append(Outcome(recorder.finish(state), notes=notes))
         checkpoint.remove()
         return outcomes

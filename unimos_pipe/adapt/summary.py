@@ -22,7 +22,10 @@ class ResultRow:
     label: str
     values: Values
     printed_average: float | None = None  # of a published row, which may have nothing else
-    seconds: float | None = None  # that a run took in the mean
+    seconds: float | None = None  # that a run took in the mean; only rows of the last epoch have it
+    estimates_off: float | None = (
+        None  # mean distance of the label-free estimate to the accuracy, of runs that have one
+    )
 
     def cell(self, pair: str) -> str:
         """``72.3 ± 0.4`` in percent, without the spread of a single value; ``-`` where there is none."""
@@ -39,6 +42,20 @@ class ResultRow:
         return mean_and_spread(
             (pair, seed, value) for pair, found in self.values.items() for seed, value in found.items()
         )
+
+
+def below_best(rows: Sequence[ResultRow], label: str) -> tuple[float, float] | None:
+    """How far a row lies below the best last-epoch row of each pair: mean and worst; None where there is no such row.
+
+    The best is chosen by target labels, from means over seeds, of the pairs that every row has.
+    """
+    last = {row.label: row.values for row in rows if row.seconds is not None}
+    if label not in last:
+        return None
+    pairs = set.intersection(*(set(values) for values in last.values()))
+    means = {pair: {name: mean(values[pair].values()) for name, values in last.items()} for pair in pairs}
+    below = [max(found.values()) - found[label] for found in means.values()]
+    return (mean(below), max(below)) if below else None
 
 
 def _text(found: MeanSpread | None) -> str:
@@ -96,8 +113,10 @@ def result_rows(
     if "source-probe" not in results:
         table += _baseline_rows("source-probe", "source_only", baselines)
     for row in rows("{}", lambda result: result["accuracy"]["last"][metric]):
-        seconds = [found["seconds"] for same in results[row.label].values() for found in same.values()]
-        table.append(replace(row, seconds=mean(seconds)))
+        runs = [found for same in results[row.label].values() for found in same.values()]
+        off = [abs(estimated - found["accuracy"]["last"]["accuracy"]) for found, estimated in _estimated(runs)]
+        seconds = mean(found["seconds"] for found in runs)
+        table.append(replace(row, seconds=seconds, estimates_off=mean(off) if off else None))
     if metric != "accuracy":
         table += rows("{}, overall accuracy", lambda result: result["accuracy"]["last"]["accuracy"])
     for name in (name for name in also if name != ORACLE):
@@ -105,6 +124,12 @@ def result_rows(
     if ORACLE in also:
         table += rows("{}, oracle best", lambda result: result["accuracy"].get("oracle_best", {}).get(metric))
     return table + _baseline_rows("target probe, oracle", "target_probe_oracle", baselines)
+
+
+def _estimated(runs: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], float]]:
+    """The results with an estimated accuracy, and it."""
+    found = [(run, run.get("estimate", {}).get("accuracy")) for run in runs]
+    return [(run, estimated) for run, estimated in found if estimated is not None]
 
 
 def _baseline_rows(label: str, key: str, baselines: Mapping[str, Mapping[str, Any]]) -> list[ResultRow]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unimos_pipe.adapt import baselines
 from unimos_pipe.adapt.stacks import PlannedRun, finished, stacks
-from unimos_pipe.adapt.summary import ResultRow, published_rows, result_rows
+from unimos_pipe.adapt.summary import ResultRow, below_best, published_rows, result_rows
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError, listing
@@ -77,6 +77,10 @@ class SweepResult:
         if label not in found:
             raise UserError(f"the sweep has no row {label!r}; it has {listing(found, 20)}")
         return found[label]
+
+    def below_best(self, label: str) -> tuple[float, float] | None:
+        """Mean and worst distance of a row to the best one of each pair, as fractions; None without such a row."""
+        return below_best(self.rows, label)
 
     def mean(self, label: str = "full") -> float:
         """A row's mean over pairs of the mean over seeds, a fraction. Raises UserError where there is no such row."""

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from unimos_pipe.adapt.companions import calibrations, companions
+from unimos_pipe.adapt.known import PairViews
 from unimos_pipe.adapt.on_ray import adapt_on_ray
 from unimos_pipe.adapt.quick import fit_runs
 from unimos_pipe.adapt.stacks import Outcome, PlannedRun, adapt
@@ -69,13 +71,16 @@ def train(
 
     See :func:`unimos_pipe.adapt.stacks.adapt` and :func:`unimos_pipe.adapt.quick.fit_runs`; outcomes come in order.
     """
-    work = adapt
+    views = PairViews()
+    work = partial(adapt, views=views)
     if compute.ray:
         work = partial(adapt_on_ray, options=compute.ray.on(loader.device.type))
     tuned, quick = ([plan for plan in plans if (plan.spec.method == UNIMOS) == same] for same in (True, False))
     found: dict[Path, Outcome] = {}
     if tuned:
-        with watch.progress(label, sum(plan.spec.options.train.epochs for plan in tuned), "epochs") as advance:
+        specs = [*(plan.spec for plan in tuned), *companions(tuned)]
+        with watch.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:
+            fitted = calibrations(tuned, loader, lockstep=lockstep, keep_finished=keep_finished, on_epochs=advance)
             done = work(
                 tuned,
                 loader,
@@ -83,11 +88,12 @@ def train(
                 keep_finished=keep_finished,
                 checkpoints=checkpoints,
                 on_epochs=advance,
+                calibrations=fitted,
             )
         found |= zip((plan.folder for plan in tuned), done, strict=True)
     if quick:
         with watch.progress("other methods" if tuned else label, len(quick), "fits") as advance:
-            done = fit_runs(quick, loader, keep_finished=keep_finished, on_fits=advance)
+            done = fit_runs(quick, loader, keep_finished=keep_finished, on_fits=advance, views=views)
         found |= zip((plan.folder for plan in quick), done, strict=True)
     outcomes = [found[plan.folder] for plan in plans]
     for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):

@@ -13,6 +13,7 @@ from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import RunError
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli.options import device_option, features_options, grouped, protocol_option, runs_option
+from unimos_pipe.cli.tell_known import tell_known
 from unimos_pipe.runs.means import on_labelled_rows
 from unimos_pipe.runs.methods import METHODS, TARGET_CLASSES, UNIMOS
 from unimos_pipe.runs.spec import RunSpec
@@ -33,12 +34,13 @@ def _training(
     protocol: str | None,
     seed: int,
     seeds: int,
+    calibrate: bool,
 ) -> "unimos_pipe.Training":
     values = dict(parse_setting(text) for text in settings)
     chosen = {"train.epochs": epochs, "train.lr": lr}
     values |= {name: value for name, value in chosen.items() if value is not None}
     seeds_of = tuple(range(seed, seed + seeds))
-    return unimos_pipe.Training(variant, values, seeds_of, protocol, method, target_classes or "")
+    return unimos_pipe.Training(variant, values, seeds_of, protocol, method, target_classes or "", calibrate)
 
 
 training_options = grouped(
@@ -72,6 +74,12 @@ training_options = grouped(
     click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random."),
     click.option(
         "--seeds", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Runs with seeds from --seed on."
+    ),
+    click.option(
+        "--calibrate/--no-calibrate",
+        default=True,
+        show_default=True,
+        help="Fit a temperature to held-out source answers: by a second run for UniMoS, by five fits for others.",
     ),
 )
 
@@ -125,6 +133,7 @@ def adapt(
     for run in runs:
         if run.result:
             output.result(_summary(run.spec, run.result))
+            tell_known(output, run.spec, run.result, features.dataset.classes)
             output.note(f"  written to {run.folder}")
     if failures := [f"{run.folder}: {run.error}" for run in runs if run.error]:
         raise RunError("; ".join(failures))

@@ -10,6 +10,7 @@ from unimos_pipe.base.console import Output
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.cli.options import compute_options, dry_run_option, recipe_options, runs_option, sweep_options
 from unimos_pipe.runs.bound import BoundRecipe
+from unimos_pipe.runs.methods import AUTO
 
 
 @click.command()
@@ -65,6 +66,7 @@ def show_sweep(output: Output, result: "unimos_pipe.SweepResult") -> None:
         figure = "target accuracy" if result.metric == "accuracy" else "mean of per-class target accuracies"
         head = f"{result.title}: {figure} in %, last epoch unless named otherwise, {result.protocol}"
         _show_rows(output, head, [*result.rows, *result.printed], result.pairs)
+        _show_auto(output, result)
     for target, (labelled, rows) in result.partly_labelled.items():
         output.note(f"accuracies on {target} are those of {labelled} labelled of {rows} rows")
     for run in result.failures:
@@ -72,6 +74,17 @@ def show_sweep(output: Output, result: "unimos_pipe.SweepResult") -> None:
     failed, kept = len(result.failures), sum(run.kept for run in result.runs)
     trained = len(result.runs) - kept - failed
     output.note(f"{trained} run(s) trained, {kept} kept, {failed} failed, in {result.folder}")
+
+
+def _show_auto(output: Output, result: "unimos_pipe.SweepResult") -> None:
+    """How far auto's answers lie below the best row, and its estimates from the truth."""
+    if found := result.below_best(AUTO):
+        off = result.row(AUTO).estimates_off
+        estimates = "no accuracy could be estimated" if off is None else f"estimates {100 * off:.1f} points off"
+        output.result(
+            f"auto: {100 * found[0]:.1f} points below the best row of each pair in the mean, {100 * found[1]:.1f} at "
+            f"worst; {estimates}"
+        )
 
 
 def _show_rows(output: Output, title: str, rows: list, pairs: tuple[str, ...]) -> None:

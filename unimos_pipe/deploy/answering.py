@@ -1,7 +1,6 @@
-"""What a model says about features: UniMoS's heads as the last epoch's evaluation asks them, and any method's state."""
+"""A method's model from the tensors of a run or an export, every one of them checked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,32 +10,7 @@ from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.methods.contract import Model
 from unimos_pipe.methods.table import METHODS
 from unimos_pipe.methods.unimos.heads import Heads, parameter_shapes
-from unimos_pipe.methods.unimos.pseudo_labels import branches
-from unimos_pipe.methods.unimos.schedules import inference_weight
-
-
-@dataclass(frozen=True)
-class UniMoSModel:
-    """Trained heads (R = 1) with the (K, D) text they were trained on."""
-
-    heads: Heads
-    text: Tensor
-    options: MethodSpec
-
-    def logits(self, features: Tensor) -> Tensor:
-        """(n, D) unit-norm rows -> (n, K) ensemble logits."""
-        return self.all_logits(features)[0]
-
-    def all_logits(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, D) unit-norm rows -> (n, K) logits of ensemble, VAC and LAC."""
-        epoch = self.options.train.epochs - 1
-        vac, lac, _ = branches(self.heads, self.text, epoch, self.options.eval)(features)
-        weight = inference_weight(epoch, self.options.eval)
-        return weight * vac + (1 - weight) * lac, vac, lac
-
-    def state(self) -> dict[str, Tensor]:
-        """The heads' tensors, on the CPU."""
-        return self.heads.state(0)
+from unimos_pipe.methods.unimos.model import UniMoSModel
 
 
 def restored(tensors: Mapping[str, Tensor], classes: int, method: str, options: MethodSpec | None, device) -> Model:

@@ -11,10 +11,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from unimos_pipe.base.config import method_spec
 from unimos_pipe.base.errors import RunError
-from unimos_pipe.deploy.answering import UniMoSModel
 from unimos_pipe.methods.arrays import task_from_arrays
 from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.methods.unimos.heads import Heads
+from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
 
 

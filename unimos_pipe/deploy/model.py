@@ -20,12 +20,13 @@ from unimos_pipe.base.errors import UserError, shown
 from unimos_pipe.cache.identity import IMPORTED, EncoderIdentity
 from unimos_pipe.cache.shard import differing_field
 from unimos_pipe.data.decode import Picture
-from unimos_pipe.deploy.answering import UniMoSModel, restored
+from unimos_pipe.deploy.answering import restored
 from unimos_pipe.deploy.card import card_text
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.images import read_batches
 from unimos_pipe.extract.weights import recorded_spec
 from unimos_pipe.methods.task import unit_rows
+from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.runs.folder import HEADS, PREDICTIONS, RESULT
 from unimos_pipe.runs.methods import AUTO, METHODS, TARGET_ONLY, UNIMOS
 from unimos_pipe.runs.stored import read_run

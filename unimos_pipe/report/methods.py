@@ -1,11 +1,13 @@
-"""The methods of an experiment side by side: accuracy, distance to the best, seconds."""
+"""The methods of an experiment side by side: accuracy, distance to the best, calibration, seconds."""
 
+from collections.abc import Sequence
 from statistics import mean
 
 from unimos_pipe.base.config import titled
 from unimos_pipe.report.runs import Experiment
 from unimos_pipe.report.tables import Table, change, mean_cell, name_cell, number_cell
 from unimos_pipe.runs.means import mean_and_spread
+from unimos_pipe.runs.stored import Run
 
 
 def method_table(experiment: Experiment) -> Table | None:
@@ -31,15 +33,36 @@ def method_table(experiment: Experiment) -> Table | None:
                 change(mean(means[label]), zero),
                 mean_cell(mean(below)),
                 mean_cell(max(below)),
+                *(number_cell(_mean_of(values)) for values in _measures(runs).values()),
                 number_cell(mean(run.result["seconds"] for run in runs)),
             )
         )
     how = (
         f"Accuracy on the target in %, mean of the {len(pairs)} pair(s) that every method has, ± over seeds; how far "
-        "it lies below the best row of each pair, chosen with target labels, in points; seconds a run took."
+        "it lies below the best row of each pair, chosen with target labels, in points; how far the estimated accuracy "
+        "is off in the mean, in points; expected calibration error (ECE) before and after calibration, in points; "
+        "seconds a run took."
     )
-    columns = ("method", "accuracy", "vs zero-shot", "below the best, mean", "worst pair", "s a run")
+    columns = ("method", "accuracy", "vs zero-shot", "below the best, mean", "worst pair", *_measures([]), "s a run")
     return Table("methods", "Methods", how, columns, tuple(rows))
+
+
+def _measures(runs: Sequence[Run]) -> dict[str, list[float]]:
+    """Column -> figures in points of the runs that have one."""
+    found: dict[str, list[float]] = {"estimate off": [], "raw ECE": [], "ECE": []}
+    for run in runs:
+        estimated = run.result.get("estimate", {}).get("accuracy")
+        if estimated is not None:
+            found["estimate off"].append(100 * abs(estimated - run.accuracy("last")))
+        reliability = run.result.get("reliability") or {}
+        for column, name in (("raw ECE", "raw"), ("ECE", "calibrated")):
+            if name in reliability:
+                found[column].append(100 * reliability[name]["ece"])
+    return found
+
+
+def _mean_of(values: Sequence[float]) -> float | None:
+    return mean(values) if values else None
 
 
 def _mean(experiment: Experiment, label: str, pair: str) -> float:

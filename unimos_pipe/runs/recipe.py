@@ -46,6 +46,7 @@ class Recipe:
     methods: tuple[str, ...] = (UNIMOS,)  # of unimos_pipe.runs.methods; seeds, variants, set and grid are UniMoS's
     variants: tuple[str, ...] = ("full",)
     target_classes: str = option("", "for auto: which classes occur in the target", choices=("", *TARGET_CLASSES))
+    calibrate: bool = False  # by a companion run per pair and cell for UniMoS, by five fits more for others
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
     protocol: str = option("", "empty = the data set's own", choices=("", *PROTOCOLS))
     paper: str = ""  # where paper_results.toml has the published figures
@@ -100,12 +101,13 @@ class Recipe:
         beside = self.templates, method_spec(), spec.protocol(self.protocol or None), method
         said = self.target_classes if method == AUTO else ""
         pairs = self.domain_pairs(spec)
-        return [RunSpec(spec.name, encoder_id, *pair, "", 0, *beside, said) for pair in pairs]
+        return [RunSpec(spec.name, encoder_id, *pair, "", 0, *beside, said, self.calibrate) for pair in pairs]
 
     def _tuned_runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
+        more = {"calibrate": self.calibrate}
         base = {f"{section}.{key}": value for section, table in self.set.items() for key, value in table.items()}
         return [
-            RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, options, protocol)
+            RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, options, protocol, **more)
             for protocol in [spec.protocol(self.protocol or None)]
             for variant in self.variants
             for cell in self.cells()

@@ -27,6 +27,7 @@ class RunSpec:
     protocol: str = "transductive"  # or inductive: learn from the target's train rows, score its test rows
     method: str = UNIMOS  # or another of unimos_pipe.runs.methods; its variant is then empty, its options the defaults
     target_classes: str = ""  # for auto: whether all of the classes occur in the target or some; empty: not said
+    calibrate: bool = False  # by one temperature, fitted to held-out source answers
 
     @property
     def name(self) -> str:
@@ -89,6 +90,7 @@ def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: 
     ``metric`` is the data set's, by which the best epoch is chosen.
     """
     beside = {} if spec.method == UNIMOS else {"method": spec.method, "target_classes": spec.target_classes}
+    beside |= {"calibrate": True} if spec.calibrate else {}
     return fingerprint(
         {
             **beside,

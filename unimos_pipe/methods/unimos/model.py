@@ -1,0 +1,34 @@
+"""Trained heads as a model that answers any rows, by the rules of the last epoch's evaluation."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from unimos_pipe.base.config import MethodSpec
+from unimos_pipe.methods.unimos.heads import Heads
+from unimos_pipe.methods.unimos.pseudo_labels import branches
+from unimos_pipe.methods.unimos.schedules import inference_weight
+
+
+@dataclass(frozen=True)
+class UniMoSModel:
+    """Trained heads (R = 1, in evaluation mode) with the (K, D) text that they were trained on."""
+
+    heads: Heads
+    text: Tensor
+    options: MethodSpec
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(n, D) unit-norm rows -> (n, K) ensemble logits."""
+        return self.all_logits(features)[0]
+
+    def all_logits(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, D) unit-norm rows -> (n, K) logits of ensemble, VAC and LAC."""
+        epoch = self.options.train.epochs - 1
+        vac, lac, _ = branches(self.heads, self.text, epoch, self.options.eval)(features)
+        weight = inference_weight(epoch, self.options.eval)
+        return weight * vac + (1 - weight) * lac, vac, lac
+
+    def state(self) -> dict[str, Tensor]:
+        """The heads' tensors, on the CPU."""
+        return self.heads.state(0)

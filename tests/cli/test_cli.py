@@ -17,7 +17,7 @@ from conftest import draw
 from unimos_pipe import __version__
 from unimos_pipe.base.config import VARIANTS
 from unimos_pipe.cli.main import main
-from unimos_pipe.runs.folder import BRANCH_COLUMNS, PREDICTION_COLUMNS
+from unimos_pipe.runs.folder import BRANCH_COLUMNS, PREDICTION_COLUMNS, RAW_COLUMN
 
 FAST = ("--epochs", 3)
 
@@ -73,7 +73,7 @@ def test_adapt_writes_a_whole_run(cli, icons_cache, tmp_path):
     assert result["selected"]["bnm"]["accuracy"] in {line["accuracy"]["ensemble"] for line in lines[1:]}
     with (run / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 716 and rows[0].keys() == {*PREDICTION_COLUMNS, *BRANCH_COLUMNS, "label"}
+    assert len(rows) == 716 and rows[0].keys() == {*PREDICTION_COLUMNS, RAW_COLUMN, *BRANCH_COLUMNS, "label"}
     right = sum(row["class"] == row["label"] for row in rows)
     assert right / 716 == pytest.approx(accuracy["last"]["accuracy"], abs=1e-12)
     per_class = accuracy["last"]["per_class"]
@@ -139,13 +139,14 @@ def test_a_target_without_labels_gets_predictions_and_no_accuracy(cli, miniature
     args = ("adapt", *miniature.args(cache), "--src", "dark", "--tgt", "light", "--out", out, *FAST)
     answer = cli(*args)
     assert answer.code == 0
+    first, *known = answer.out.splitlines()
     assert re.fullmatch(
-        r"dark -> light, full,epochs=3, seed 0 \(transductive\): 24 rows without labels predicted in \d+\.\d s\n",
-        answer.out,
+        r"dark -> light, full,epochs=3, seed 0 \(transductive\): 24 rows without labels predicted in \d+\.\d s", first
     )
+    assert len(known) == 3 and known[1].startswith("  answers shared with zero-shot ")
     assert json.loads((out / "result.json").read_text())["accuracy"] is None
     header, *rows = (out / "predictions.csv").read_text().splitlines()
-    assert header == ",".join([*PREDICTION_COLUMNS, *BRANCH_COLUMNS]) and len(rows) == 24
+    assert header == ",".join([*PREDICTION_COLUMNS, RAW_COLUMN, *BRANCH_COLUMNS]) and len(rows) == 24
     backwards = cli("adapt", *miniature.args(cache), "--src", "light", "--tgt", "dark", "--runs", tmp_path)
     assert (backwards.code, backwards.err) == (
         2,

@@ -10,7 +10,8 @@ def made(tmp_path):
     for seed, last in ((0, 0.70), (1, 0.74)):
         write_run(tmp_path, "dark->light", seed=seed, last=last, zero_shot=0.6)
         write_run(tmp_path, "light->dark", seed=seed, last=0.5, zero_shot=0.5)
-    write_run(tmp_path, "dark->light", method="fused", last=0.71, zero_shot=0.6, more={"seconds": 0.25})
+    known = {"estimate": {"accuracy": 0.65}, "reliability": {"raw": {"ece": 0.2}, "calibrated": {"ece": 0.05}}}
+    write_run(tmp_path, "dark->light", method="fused", last=0.71, zero_shot=0.6, more={"seconds": 0.25, **known})
     write_run(tmp_path, "light->dark", method="fused", last=0.60, zero_shot=0.5, more={"seconds": 0.15})
     write_run(tmp_path, "dark->grey", method="fused")  # a pair that UniMoS lacks
     return find_runs([tmp_path])[0][0]
@@ -18,10 +19,13 @@ def made(tmp_path):
 
 def test_methods_side_by_side(tmp_path):
     table = method_table(made(tmp_path))
-    assert table.columns == ("method", "accuracy", "vs zero-shot", "below the best, mean", "worst pair", "s a run")
+    assert table.columns == (
+        *("method", "accuracy", "vs zero-shot", "below the best, mean", "worst pair"),
+        *("estimate off", "raw ECE", "ECE", "s a run"),
+    )
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["full", "61.0 ± 1.4", "+6.0", "5.0", "10.0", "2.5"],
-        ["fused", "65.5", "+10.5", "0.5", "1.0", "0.2"],
+        ["full", "61.0 ± 1.4", "+6.0", "5.0", "10.0", "–", "–", "–", "2.5"],
+        ["fused", "65.5", "+10.5", "0.5", "1.0", "6.0", "20.0", "5.0", "0.2"],
     ]
 
 

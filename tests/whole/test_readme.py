@@ -15,6 +15,7 @@ from unimos_pipe.data.manifest import load_spec
 README = Path(__file__).parents[2] / "README.md"
 SMALL_RECIPES = {  # in the place of the ones that take minutes or real data
     "icons_ablation": 'dataset = "icons"\npairs = ["line->color"]\nvariants = ["full", "no-im"]\n',
+    "icons_methods": 'dataset = "icons"\npairs = ["line->color"]\nmethods = ["unimos", "fused", "auto"]\n',
     "office_home_rn50": 'dataset = "office_home"\npairs = ["art->clipart"]\n',
 }
 

@@ -54,7 +54,7 @@ class Checkpoint:
         try:
             notes, state = self._verified()
             pairs = list(zip(recorders, notes["runs"], strict=True))
-            if any(recorder and note is None for recorder, note in pairs):
+            if any(recorder and "answers" not in (note or {}) for recorder, note in pairs):
                 raise ValueError("it lacks a run that is to be trained")
             failures = {int(index): message for index, message in notes["failures"].items()}
             trainer.load_state(state)

@@ -101,11 +101,11 @@ def answer_facts(
     return {
         "estimate": estimate(view, raw.argmax(-1), branches, float(calibrated.amax(-1).mean())),
         "calibration": calibration and asdict(calibration),
-        "reliability": _reliability(held_out, raw, calibrated if calibration else None),
+        "reliability": label_facts(held_out, raw, calibrated if calibration else None),
     }
 
 
-def _reliability(held_out: HeldOutLabels, raw: Tensor, calibrated: Tensor | None) -> dict[str, Any] | None:
+def label_facts(held_out: HeldOutLabels, raw: Tensor, calibrated: Tensor | None) -> dict[str, Any] | None:
     """ECE, NLL and Brier before and after calibration, on the rows whose label is known; None where there is none."""
     if not len(held_out.known):
         return None

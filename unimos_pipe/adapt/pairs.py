@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.adapt.stacks import PlannedRun
+from unimos_pipe.adapt.stacks import PlannedRun, finished
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
 from unimos_pipe.base.config import MethodSpec, method_spec, with_own_scale
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError, listing, shown
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
+from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.runs.folder import check_place
 from unimos_pipe.runs.methods import AUTO, METHODS, TARGET_CLASSES, UNIMOS, protocol_fault
 from unimos_pipe.runs.spec import RunSpec
@@ -81,7 +82,7 @@ def adapt_pairs(
         One value per run, in order; a run that diverged has an error instead of a result.
     Raises:
         UserError, StaleCacheError: unknown names, options or values, features that are missing or damaged, a finished
-            run without ``force``. Nothing is written then.
+            run without ``force`` whose target has the labels that it had. Nothing is written then.
     """
     features = feature_set(features) if isinstance(features, str) else features
     spec = features.dataset
@@ -98,9 +99,18 @@ def adapt_pairs(
         for seed in training.seeds:
             run = RunSpec(spec.name, store.folder.name, source, target, variant, seed, *beside)
             plans.append(PlannedRun(run, place.folder(run, len(pairs), len(training.seeds))))
-            check_place(plans[-1].folder, force=place.force)
+            check_place(plans[-1].folder, force=True)
     loader = plan_loader(plans, store, compute.device)
     pair_data(plans, loader)  # every fault of the cache shows before a folder is touched
+    relabelled = not place.force and _refuse_finished(plans, loader)
     label = " -> ".join(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs"
-    runs, _ = train(plans, loader, label, compute=compute, watch=watch, keep_finished=False)
+    runs, _ = train(plans, loader, label, compute=compute, watch=watch, keep_finished=relabelled)
     return runs
+
+
+def _refuse_finished(plans: Sequence[PlannedRun], loader: PairLoader) -> bool:
+    """Whether any run is there that only wants scoring anew. Raises UserError for one that is finished."""
+    relabelled = [finished(plan, plan.data(loader)).relabelled for plan in plans]
+    for plan, stays in zip(plans, relabelled, strict=True):
+        check_place(plan.folder, force=stays)
+    return any(relabelled)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from unimos_pipe import __version__
+from unimos_pipe.adapt.answers import AnswerLog
 from unimos_pipe.adapt.calibration import Calibration
 from unimos_pipe.adapt.known import PairView, answer_facts
 from unimos_pipe.adapt.scores import score, zero_shot_score
@@ -51,18 +52,24 @@ class RunRecorder:
     lines: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl
     zero_shot: dict[str, Any] | None = None
 
+    def __post_init__(self):
+        self.answers = AnswerLog(len(self.data.held_out.classes))
+
     def memory(self) -> dict[str, Any]:
         """What :meth:`restore` needs to go on from here, as plain values."""
-        return {"lines": self.lines, "zero_shot": self.zero_shot}
+        return {"lines": self.lines, "zero_shot": self.zero_shot, "answers": self.answers.memory()}
 
     def restore(self, memory: Mapping[str, Any]) -> None:
         """Take over the memory of an interrupted recorder."""
+        self.answers.restore(memory["answers"], len(self.data.scored_paths))
         self.lines, self.zero_shot = memory["lines"], memory["zero_shot"]
 
     def add(self, record: EpochRecord) -> Assessment:
         """Take an epoch's line of ``metrics.jsonl``, scored where labels are known; returns what was scored."""
         found, scored = record.assessment, self._scored(record)
         scores = self._scores(scored)
+        answers = scored.predictions, scored.vac_predictions, scored.text_predictions
+        self.answers.add(torch.stack(answers).cpu().numpy())
         if record.epoch == BEFORE_TRAINING:
             self.zero_shot = asdict(zero_shot_score(self.data)) if scores["lac"] else None
         line = {
@@ -70,8 +77,7 @@ class RunRecorder:
             "losses": record.losses,
             "train_weight": record.train_weight,
             "inference_weight": found.weight,
-            "accuracy": {name: value and value["accuracy"] for name, value in scores.items()},
-            "per_class_mean": {name: value and value["per_class_mean"] for name, value in scores.items()},
+            **accuracy_columns(scores),
             "validators": validators(found.probabilities, found.bottleneck)
             | ({} if record.source_accuracy is None else {"source": record.source_accuracy}),
         }
@@ -103,12 +109,13 @@ class RunRecorder:
             "vac": (found.vac_predictions, found.vac_confidence),
             "lac": (found.text_predictions, found.text_confidence),
         }
+        sample = {name: tensor.numpy() for name, tensor in final.sample.items()}
         contents = RunContents(
             config=run_config(self.spec, self.data, final.about),
             epochs=self.lines,
             predictions=prediction_columns(self.data, answers),
             heads={name: tensor.numpy() for name, tensor in final.heads.items()},
-            sample={name: tensor.numpy() for name, tensor in final.sample.items()},
+            sample={**sample, "answers": self.answers.packed()},
             result=self._result(found, final.seconds)
             | answer_facts(
                 final.view,
@@ -122,25 +129,46 @@ class RunRecorder:
         return write_run(self.folder, contents)
 
     def _result(self, final: Assessment, seconds: float) -> dict[str, Any]:
-        scores, held_out = self._scores(final), self.data.held_out
-        epochs = [line for line in self.lines if line["epoch"] > BEFORE_TRAINING]
-        accuracy = None
-        if scores["ensemble"]:
-            best = oracle_epoch(epochs, held_out.metric)
-            accuracy = {
-                "last": scores["ensemble"],
-                "vac": scores["vac"],
-                "lac": scores["lac"],
-                "zero_shot": self.zero_shot,
-                "oracle_best": _epoch_figures(best),
-            }
-        picks = {name: picked_epoch(epochs, name) for name in epochs[0]["validators"]}
+        metric = self.data.held_out.metric
+        accuracy, selected = scored_result(self.lines, self._scores(final), self.zero_shot, metric)
         return {
             **result_head(self.spec, self.data),
             "accuracy": accuracy,
-            "selected": {name: _epoch_figures(line) for name, line in picks.items()},
+            "selected": selected,
             "seconds": round(seconds, 3),
         }
+
+
+Scored = Mapping[str, Mapping[str, Any] | None]  # the scores of ensemble, vac and lac, None without target labels
+
+
+def accuracy_columns(scores: Scored) -> dict[str, dict[str, float | None]]:
+    """What a line of ``metrics.jsonl`` tells of an epoch's scores."""
+    figures = ("accuracy", "per_class_mean")
+    return {figure: {name: value and value[figure] for name, value in scores.items()} for figure in figures}
+
+
+def scored_result(
+    lines: Sequence[Mapping[str, Any]], last: Scored, zero_shot: Mapping[str, Any] | None, metric: str
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """``accuracy`` and ``selected`` of ``result.json``, from the lines of ``metrics.jsonl`` and the last scores."""
+    epochs = [line for line in lines if line["epoch"] > BEFORE_TRAINING]
+    accuracy = None
+    if last["ensemble"]:
+        accuracy = {
+            "last": last["ensemble"],
+            "vac": last["vac"],
+            "lac": last["lac"],
+            "zero_shot": zero_shot,
+            "oracle_best": _epoch_figures(oracle_epoch(epochs, metric)),
+        }
+    picks = {name: picked_epoch(epochs, name) for name in epochs[0]["validators"]}
+    return accuracy, {name: _epoch_figures(line) for name, line in picks.items()}
+
+
+def training_identity(spec: RunSpec, data: PairData) -> str:
+    """The identity of a run's training: equal for runs that differ in the labels they are scored by alone."""
+    return run_identity(spec, data.shard_digests, data.held_out.metric)
 
 
 def pair_identity(spec: RunSpec, data: PairData) -> str:
@@ -153,6 +181,7 @@ def run_config(spec: RunSpec, data: PairData, about: Mapping[str, Any]) -> dict[
     """What shaped a run, as ``config.json`` holds it."""
     return {
         "identity": pair_identity(spec, data),
+        "training": training_identity(spec, data),
         "spec": {**asdict(spec), "changed": spec.changed},
         "label": spec.label(),
         "classes": data.held_out.classes,
@@ -182,15 +211,19 @@ def prediction_columns(
 
     ``raw`` are only probabilities, those of ``class`` before calibration.
     """
-    names, labels = data.held_out.classes, data.held_out.labels
+    names = data.held_out.classes
     columns: dict[str, Sequence[str]] = {"path": data.scored_paths}
     for name, (classes, sureness) in answers.items():
         if classes is not None:
             columns[name] = [names[k] for k in classes.tolist()]
         columns["probability" if name == "class" else f"{name}_probability"] = [f"{p:.6f}" for p in sureness.tolist()]
-    if labels is not None:
-        columns[LABEL_COLUMN] = ["" if k == NO_LABEL else names[k] for k in labels.tolist()]
-    return columns
+    return columns | known_labels(data)
+
+
+def known_labels(data: PairData) -> dict[str, list[str]]:
+    """The column of labels of ``predictions.csv``; nothing where no row has one."""
+    names, labels = data.held_out.classes, data.held_out.labels
+    return {} if labels is None else {LABEL_COLUMN: ["" if k == NO_LABEL else names[k] for k in labels.tolist()]}
 
 
 def confidence(probabilities: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ from unimos_pipe.adapt.record import (
     sample_features,
     untrained_sample,
 )
+from unimos_pipe.adapt.rescore import can_be_rescored, is_relabelled, rescored
 from unimos_pipe.base.config import fingerprint
 from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.methods.task import PairData, PairLoader
@@ -53,6 +54,7 @@ class Outcome:
     result: dict[str, Any] | None
     error: str | None = None
     kept: bool = False  # finished before
+    relabelled: bool = False  # what was finished is scored by labels that are no longer the target's
     notes: tuple[str, ...] = ()  # what was found damaged on the way and made again
 
 
@@ -92,6 +94,7 @@ def adapt(
     for plan, found in zip(plans, before, strict=True):
         if not found.kept:
             check_place(plan.folder, force=True)
+    before = [settled(*one) for one in zip(plans, data, before, strict=True)]
     views = views or PairViews()
     outcomes: dict[int, Outcome] = {}
     for members in stacks(runs, lockstep):
@@ -113,8 +116,27 @@ def finished(plan: PlannedRun, data: PairData) -> Outcome:
     except RunFolderError as fault:
         there = plan.folder.is_dir() and any(plan.folder.iterdir())
         return Outcome(None, notes=(f"{plan.folder}: {fault.reason}; trained again",) if there else ())
-    same = run.identity == pair_identity(plan.spec, data)
-    return Outcome(run.result, kept=True) if same else Outcome(None)
+    if run.identity == pair_identity(plan.spec, data):
+        return Outcome(run.result, kept=True)
+    if not is_relabelled(run, plan.spec, data):
+        return Outcome(None)
+    kept = can_be_rescored(run)
+    return Outcome(run.result if kept else None, kept=kept, relabelled=True)
+
+
+def settled(plan: PlannedRun, data: PairData, found: Outcome) -> Outcome:
+    """What :func:`finished` found, scored anew where the target's labels have changed since.
+
+    Raises:
+        UserError: another process is writing the run's folder.
+    """
+    if not (found.kept and found.relabelled):
+        return found
+    with alone([plan]):
+        try:
+            return replace(found, result=rescored(read_run(plan.folder), plan.spec, data))
+        except (RunFolderError, ValueError) as fault:
+            return Outcome(None, notes=(f"{plan.folder}: {fault}; trained again",))
 
 
 @contextlib.contextmanager

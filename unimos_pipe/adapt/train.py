@@ -96,6 +96,8 @@ def train(
             done = fit_runs(quick, loader, keep_finished=keep_finished, on_fits=advance, views=views)
         found |= zip((plan.folder for plan in quick), done, strict=True)
     outcomes = [found[plan.folder] for plan in plans]
+    if relabelled := sum(outcome.relabelled and outcome.kept for outcome in outcomes):
+        watch.note(f"{relabelled} run(s) scored anew without training: the target's labels have changed")
     for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
         watch.warn(note)
     runs = [

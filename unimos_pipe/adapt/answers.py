@@ -1,0 +1,61 @@
+"""Every epoch's answers to the rows that are scored, small enough to keep: by them a run is scored by other labels."""
+
+import base64
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+BRANCHES = ("ensemble", "vac", "lac")
+
+
+@dataclass
+class AnswerLog:
+    """(3, n) class ids an epoch, in the order of :data:`BRANCHES`; what an epoch leaves as it was takes no room."""
+
+    classes: int
+    parts: list[bytes] = field(default_factory=list)  # zlib of each epoch's ids, the bits that differ from the last's
+    last: np.ndarray | None = None
+
+    def add(self, answers: np.ndarray) -> None:
+        """Take an epoch's (3, n) class ids."""
+        ids = np.ascontiguousarray(answers, _id_type(self.classes))
+        self.parts.append(zlib.compress(ids if self.last is None else ids ^ self.last, 1))
+        self.last = ids
+
+    def packed(self) -> np.ndarray:
+        """All epochs as bytes, which :func:`unpacked` reads."""
+        return np.frombuffer(b"".join(self.parts), np.uint8)
+
+    def memory(self) -> list[str]:
+        """What :meth:`restore` needs, as plain values."""
+        return [base64.b64encode(part).decode() for part in self.parts]
+
+    def restore(self, memory: Sequence[str], rows: int) -> None:
+        """Take over the memory of an interrupted log of n rows."""
+        self.parts = [base64.b64decode(part) for part in memory]
+        self.last = unpacked(self.packed(), len(self.parts), rows, self.classes)[-1] if self.parts else None
+
+
+def unpacked(packed: np.ndarray, epochs: int, rows: int, classes: int) -> np.ndarray:
+    """(epochs, 3, n) class ids of :meth:`AnswerLog.packed`. Raises ValueError where they are not as many."""
+    kind, rest = np.dtype(_id_type(classes)), packed.tobytes()
+    size, found = len(BRANCHES) * rows * kind.itemsize, []
+    for _ in range(epochs):
+        reader = zlib.decompressobj()
+        try:
+            part = reader.decompress(rest, size + 1)
+        except zlib.error as error:
+            raise ValueError(f"answers that cannot be read: {error}") from None
+        if len(part) != size or not reader.eof:
+            raise ValueError("answers of another number of rows or epochs")
+        ids, rest = np.frombuffer(part, kind).reshape(len(BRANCHES), rows), reader.unused_data
+        found.append(ids ^ found[-1] if found else ids)
+    if rest or any((ids >= classes).any() for ids in found):
+        raise ValueError("answers of another number of epochs or classes")
+    return np.stack(found)
+
+
+def _id_type(classes: int) -> type:
+    return np.uint8 if classes <= 1 << 8 else np.uint16 if classes <= 1 << 16 else np.uint32

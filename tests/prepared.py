@@ -20,6 +20,8 @@ def prepare(cli, folder: Path) -> Path:
     (folder / "recipe.toml").write_text(
         f'name = "r"\ndataset = {str(folder / "mini.toml")!r}\nseeds = 1\n[set.train]\nepochs = 1\n'
     )
+    for name, rows in (("features", 9), ("text", 3)):
+        np.save(folder / f"{name}.npy", rng.normal(size=(rows, 16)).astype(np.float32))
     (folder / "precious.jpg").write_bytes(b"\xff\xd8\xff\xe0 a photo")
     (folder / "circle").symlink_to("circle")
     here = Path.cwd()
@@ -34,4 +36,4 @@ def prepare(cli, folder: Path) -> Path:
     return folder
 
 
-PRECIOUS = ("images", "mini.toml", "recipe.toml", "precious.jpg", "circle")
+PRECIOUS = ("images", "mini.toml", "recipe.toml", "precious.jpg", "circle", "features.npy", "text.npy")

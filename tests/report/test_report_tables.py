@@ -1,4 +1,4 @@
-"""Tables: every figure against hand-made runs, and the four forms they are written in."""
+"""Tables: every figure against hand-made runs, to the last word."""
 
 import pytest
 from made_runs import write_run
@@ -6,21 +6,14 @@ from made_runs import write_run
 from unimos_pipe.report.printed import PrintedFigures
 from unimos_pipe.report.runs import find_runs
 from unimos_pipe.report.tables import (
-    Cell,
-    Table,
     ablation,
     change,
     headline,
-    latex_text,
     matrix,
     mean_cell,
-    name_cell,
     selection,
-    to_csv,
-    to_latex,
-    to_markdown,
 )
-from unimos_pipe.runs.means import MeanSpread, mean_and_spread
+from unimos_pipe.runs.means import MeanSpread
 
 
 def texts(rows) -> list[list[str]]:
@@ -106,43 +99,3 @@ def test_cells():
     assert [mean_cell(found).text for found in (None, 0.123, MeanSpread(0.5, 0.0))] == ["–", "12.3", "50.0 ± 0.0"]
     assert [change(0.5, 0.5004).text, change(0.5, 0.5004).sign] == ["0.0", "even"]
     assert change(None, 0.1).text == "–"
-
-
-FIGURE = mean_cell(mean_and_spread([("p", 0, 0.5), ("p", 1, 0.6)]))
-TABLE = Table(
-    "t", "A & B", "How_to.", ("pair", "x"), ((name_cell("a|<b> → c"), FIGURE),),
-    ((name_cell("mean"), Cell("55.0", 0.55, None, "oracle")),),
-)  # fmt: skip
-
-
-def test_markdown():
-    assert to_markdown(TABLE) == (
-        "### A & B\n\nHow_to.\n\n| pair | x |\n| --- | ---: |\n| a\\|&lt;b> → c | 55.0 ± 7.1 |\n| mean | 55.0 |\n"
-    )
-
-
-def test_csv():
-    assert to_csv(TABLE) == "pair,x,x std\na|<b> → c,55.0000,7.0711\nmean,55.0000,\n"
-
-
-def test_latex():
-    assert to_latex(TABLE) == "\n".join(
-        [
-            r"% needs \usepackage{booktabs,xcolor}",
-            r"\begin{table}",
-            r"\centering",
-            r"\caption{A \& B. How\_to.}",
-            r"\begin{tabular}{lr}",
-            r"\toprule",
-            r"pair & x \\",
-            r"\midrule",
-            r"a|\textless{}b\textgreater{} $\to$ c & 55.0 $\pm$ 7.1 \\",
-            r"\midrule",
-            r"mean & \textcolor{gray}{55.0} \\",
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
-    assert latex_text("50% of $x_1 \\") == r"50\% of \$x\_1 \textbackslash{}"

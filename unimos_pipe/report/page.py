@@ -12,6 +12,7 @@ from unimos_pipe.base.files import FolderKind, refuse_foreign_folder, replace_fo
 from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.cache.identity import slug
 from unimos_pipe.report import figures as report_figures
+from unimos_pipe.report.forms import to_csv, to_latex, to_markdown
 from unimos_pipe.report.gap import bottleneck_map, gap_table, map_classes, modality_map
 from unimos_pipe.report.grid import grid_table, sensitivity
 from unimos_pipe.report.methods import method_table
@@ -34,9 +35,6 @@ from unimos_pipe.report.tables import (
     matrix,
     published_means,
     selection,
-    to_csv,
-    to_latex,
-    to_markdown,
 )
 
 

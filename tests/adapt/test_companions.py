@@ -110,6 +110,8 @@ def test_sweeps_calibrate_if_they_are_asked_to(cli, icons_cache, tmp_path):
     text = 'name = "c"\ndataset = "icons"\npairs = ["line->color"]\nseeds = 2\nmethods = ["unimos", "fused"]\n'
     (tmp_path / "c.toml").write_text(f"{text}calibrate = true\n[set.train]\nepochs = 1\n")
     command = ("sweep", tmp_path / "c.toml", "--cache", icons_cache, "--runs", tmp_path)
+    plan = cli(*command, "--dry-run").out
+    assert "c: 3 runs, 0 finished, 1 stacks and 34 steps to train and 1 companion runs that calibrate them, " in plan
     assert cli(*command).code == 0
     found = {path.parent.parent.name: result_of(path.parent) for path in (tmp_path / "c").rglob("result.json")}
     assert all(result["calibration"]["temperature"] > 0 for result in found.values()) and len(found) == 2

@@ -93,14 +93,19 @@ def test_forged_runs_are_not_believed(tmp_path):
     nan = lambda content: save({name: array * np.nan for name, array in load(content).items()})  # noqa: E731
     forge(weights, "heads.safetensors", nan)
     forge_json(classes, "config.json", lambda config: config["classes"].append("more"))
+    others = [{"estimate": {"accuracy": "x"}}, {"estimate": []}, {"reliability": {"raw": 0}}]
+    others = [write_run(tmp_path, seed=2 + index, more=more) for index, more in enumerate(others)]
     reasons = []
-    for folder in (weights, classes):
+    for folder in (weights, classes, *others):
         with pytest.raises(RunFolderError) as caught:
             read_run(folder)
         reasons.append(caught.value.reason)
     assert reasons == [
         "heads.safetensors holds values that are not finite",
         "the accuracies of result.json do not fit the classes of config.json",
+        "config.json or result.json holds values that are not a run's",
+        "config.json or result.json lacks 'list' object has no attribute 'get'",
+        "config.json or result.json lacks 'int' object is not subscriptable",
     ]
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from unimos_pipe.adapt import baselines
+from unimos_pipe.adapt.companions import companions
 from unimos_pipe.adapt.stacks import PlannedRun, finished, stacks
 from unimos_pipe.adapt.summary import ResultRow, below_best, published_rows, result_rows
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
@@ -142,7 +143,8 @@ def run_sweep(
 class SweepPlan:
     """What a sweep would do: runs in all, finished ones, steps to train, stacks, and expected seconds.
 
-    Steps, stacks and seconds are UniMoS's; ``fits`` are the unfinished runs of other methods.
+    Steps, stacks and seconds are UniMoS's, the seconds with the ``companions`` that calibrate its runs; ``fits`` are
+    the unfinished runs of other methods.
     """
 
     runs: int
@@ -151,6 +153,7 @@ class SweepPlan:
     stacks: int
     seconds: float
     fits: int
+    companions: int
 
 
 def plan_runs(recipe: Recipe, spec: DatasetSpec, encoder_id: str, folder: Path) -> list[PlannedRun]:
@@ -184,8 +187,10 @@ def plan_sweep(
     if open_stacks:
         members = [seeded[i] for i in open_stacks[0]]
         seconds = epoch_seconds(members) / sum(run.steps for run in members) * sum(steps)
+    helpers = companions([plans[i] for i in tuned if not done[i]])
+    seconds *= 1 + len(helpers) / max(1, sum(map(len, open_stacks)))  # a companion has about the steps of a run
     fits = sum(not done[i] for i in range(len(plans)) if i not in seeded)
-    return SweepPlan(len(plans), sum(done), sum(steps), len(open_stacks), seconds, fits)
+    return SweepPlan(len(plans), sum(done), sum(steps), len(open_stacks), seconds, fits, len(helpers))
 
 
 def _total_steps(run: TrainingRun) -> int:

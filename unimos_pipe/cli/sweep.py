@@ -54,9 +54,10 @@ def show_plan(
     """What a sweep of features that are there would do, in a line."""
     plan = unimos_pipe.plan_sweep(bound, None, runs, options=options, compute=compute)
     fits = f"; {plan.fits} fits of other methods, a second or a few each" if plan.fits else ""
+    helpers = f" and {plan.companions} companion runs that calibrate them" if plan.companions else ""
     output.result(
         f"{bound.recipe.name}: {plan.runs} runs, {plan.finished} finished, {plan.stacks} stacks and {plan.steps:,} "
-        f"steps to train, about {plan.seconds / 60:.1f} minutes here{fits}"
+        f"steps to train{helpers}, about {plan.seconds / 60:.1f} minutes here{fits}"
     )
 
 

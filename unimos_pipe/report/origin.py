@@ -60,7 +60,7 @@ def _commands(experiment: Experiment) -> list[str]:
             words += ["--tgt", spec["target"], "--encoder-id", spec["encoder_id"]]
             if spec["method"] != UNIMOS:
                 words += ["--method", spec["method"]]
-                words += ["--target-classes", spec["target_classes"]] if spec["target_classes"] else []
+                words += ["--target-classes", spec["target_classes"]] if spec.get("target_classes") else []
             words += ["--variant", spec["variant"]] if spec["variant"] not in ("", "full") else []
             words += ["--protocol", spec["protocol"]] if spec.get("protocol") else []
             for name, value in spec["changed"].items():

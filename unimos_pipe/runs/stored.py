@@ -229,6 +229,13 @@ def _digest(result: dict[str, Any]) -> str | None:
         return None
 
 
+def _estimates(result: dict[str, Any]) -> list[Any]:
+    """What reports read of the estimate and of calibration, which runs of earlier versions lack."""
+    estimated = result.get("estimate", {}).get("accuracy")
+    measures = (result.get("reliability") or {}).values()
+    return [*([] if estimated is None else [estimated]), *(found["ece"] for found in measures)]
+
+
 def _values_fault(run: Run) -> str | None:
     """What is wrong with the values of config.json and result.json, for files that were written by nobody's run."""
     try:
@@ -242,6 +249,7 @@ def _values_fault(run: Run) -> str | None:
             numbers += [result["accuracy"][which]["accuracy"] for which in figures]
             if any(len(run.per_class(which)) != len(run.classes) for which in ("last", "zero_shot")):
                 return f"the accuracies of {RESULT} do not fit the classes of {CONFIG}"
+        numbers += _estimates(result)
         tables = [spec["changed"], *spec["options"].values()]
     except (KeyError, TypeError, AttributeError) as error:
         return f"{CONFIG} or {RESULT} lacks {error}"

@@ -158,10 +158,19 @@ def test_names_from_files_are_text(cli, tmp_path):
 
 
 def test_a_target_without_labels(cli, tmp_path):
-    write_run(tmp_path / "runs", labelled=False)
+    known = {"accuracy": 0.61, "branches": 0.3, "agreement": {"zero-shot": 0.5, "fused": 0.7, "linear-im": 0.75}}
+    known |= {"confidence": 0.9, "shares_apart": 0.2}
+    write_run(tmp_path / "runs", labelled=False, more={"estimate": known})
+    write_run(tmp_path / "runs", labelled=False, seed=1, more={"estimate": {**known, "accuracy": None}})
     assert cli("report", tmp_path / "runs", "--out", tmp_path / "out", "--cache", tmp_path).code == 0
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "A target without labels has no accuracies" in text and "Accuracy by pair" not in text
+    assert (tmp_path / "out" / "tables" / "known.csv").read_text(encoding="utf-8") == (
+        "run,estimated accuracy,VAC and LAC,zero-shot,fused,linear-im,confidence,shares apart\n"
+        '"dark → light, full, seed 0",61.0000,30.0000,50.0000,70.0000,75.0000,90.0000,20.0000\n'
+        '"dark → light, full, seed 1",,30.0000,50.0000,70.0000,75.0000,90.0000,20.0000\n'
+    )
+    assert "What is known without labels" in text
     assert "The images are not here" not in text or "--data-root" in text
     assert not (tmp_path / "out" / "figures" / "confusion.png").exists()
 

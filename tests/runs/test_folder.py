@@ -93,7 +93,12 @@ def test_forged_runs_are_not_believed(tmp_path):
     nan = lambda content: save({name: array * np.nan for name, array in load(content).items()})  # noqa: E731
     forge(weights, "heads.safetensors", nan)
     forge_json(classes, "config.json", lambda config: config["classes"].append("more"))
-    others = [{"estimate": {"accuracy": "x"}}, {"estimate": []}, {"reliability": {"raw": 0}}]
+    others = [
+        {"estimate": {"accuracy": "x"}},
+        {"estimate": []},
+        {"estimate": {"agreement": {"fused": "x"}}},
+        {"reliability": {"raw": 0}},
+    ]
     others = [write_run(tmp_path, seed=2 + index, more=more) for index, more in enumerate(others)]
     reasons = []
     for folder in (weights, classes, *others):

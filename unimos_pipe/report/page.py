@@ -15,6 +15,7 @@ from unimos_pipe.report import figures as report_figures
 from unimos_pipe.report.forms import to_csv, to_latex, to_markdown
 from unimos_pipe.report.gap import bottleneck_map, gap_table, map_classes, modality_map
 from unimos_pipe.report.grid import grid_table, sensitivity
+from unimos_pipe.report.known import known_table
 from unimos_pipe.report.methods import method_table
 from unimos_pipe.report.mistakes import (
     Disagreement,
@@ -191,6 +192,7 @@ class _SectionMaker:
 
     def _tables(self) -> None:
         experiment = self.experiment
+        self._add_table(known_table(experiment))
         if not experiment.labelled:
             return
         paper = published(experiment)

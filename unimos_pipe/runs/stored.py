@@ -231,9 +231,11 @@ def _digest(result: dict[str, Any]) -> str | None:
 
 def _estimates(result: dict[str, Any]) -> list[Any]:
     """What reports read of the estimate and of calibration, which runs of earlier versions lack."""
-    estimated = result.get("estimate", {}).get("accuracy")
+    estimate = result.get("estimate", {})
+    known = [estimate.get(name) for name in ("accuracy", "branches", "confidence", "shares_apart")]
+    known += estimate.get("agreement", {}).values()
     measures = (result.get("reliability") or {}).values()
-    return [*([] if estimated is None else [estimated]), *(found["ece"] for found in measures)]
+    return [*(value for value in known if value is not None), *(found["ece"] for found in measures)]
 
 
 def _values_fault(run: Run) -> str | None:

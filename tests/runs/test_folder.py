@@ -110,6 +110,7 @@ def test_forged_runs_are_not_believed(tmp_path):
         "the accuracies of result.json do not fit the classes of config.json",
         "config.json or result.json holds values that are not a run's",
         "config.json or result.json lacks 'list' object has no attribute 'get'",
+        "config.json or result.json holds values that are not a run's",
         "config.json or result.json lacks 'int' object is not subscriptable",
     ]
 

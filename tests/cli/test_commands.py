@@ -1,10 +1,12 @@
-"""Every command has its function in the library, and calls it."""
+"""Every command calls its function in the library, and reads its line as all others do."""
 
 import inspect
+import re
 
 import click
 
 import unimos_pipe
+from unimos_pipe.cli.commands import Command
 from unimos_pipe.cli.main import main
 
 FUNCTIONS = {
@@ -50,3 +52,70 @@ def test_every_command_calls_its_public_function():
         for function in functions:
             assert function in dir(unimos_pipe) and callable(getattr(unimos_pipe, function))
             assert f"unimos_pipe.{function}(" in source, f"{name} does not call {function}"
+
+
+def groups(group: click.Group = main):
+    yield group
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from groups(command)
+
+
+def test_no_summary_is_cut_at_80_columns():
+    for group in groups():
+        with click.Context(group, info_name=group.name, terminal_width=80) as ctx:
+            listed = group.get_help(ctx).partition("\nCommands:\n")[2].splitlines()
+        assert len(listed) == len(group.commands)
+        for line in listed:
+            assert re.fullmatch(r"  \S+ +\S.*[^.]\.", line) and len(line) <= 80, line
+
+
+def test_every_command_reads_its_line_in_the_one_way():
+    assert all(isinstance(command, Command) for command in [*groups(), *commands(main).values()])
+
+
+def test_quiet_and_verbose_stand_on_either_side(cli, miniature, tmp_path):
+    loud, quiet = "  read it through", ""
+    scan = ("--domain", f"a={miniature.root / 'dark'}", "--force", "-o", tmp_path / "s.toml")
+    for before, between, after, noted in (
+        ((), (), (), loud),
+        (("-q",), (), (), quiet),
+        ((), ("--quiet",), (), quiet),
+        ((), (), ("-q",), quiet),
+        (("-q",), ("-q",), ("-q",), quiet),
+        ((), (), ("-v",), loud),
+    ):
+        answer = cli(*before, "manifest", *between, "scan", *scan, *after)
+        assert answer.code == 0 and answer.err.startswith(noted) and bool(answer.err) == bool(noted), answer
+    for line in (["-q", "-v", "manifest", "ls"], ["-q", "manifest", "ls", "-v"], ["manifest", "-v", "ls", "-q"]):
+        assert cli(*line).code == 2 and cli(*line).err.endswith("\nError: -q and -v exclude each other\n")
+
+
+def test_an_option_with_one_value_is_refused_twice(cli):
+    tried = 0
+    for name, command in commands(main).items():
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.multiple and not option.is_flag:
+                longest = max(option.opts, key=len)
+                answer = cli(*name.split(), f"{longest}=1", option.opts[0], "2")
+                told = f"given more than once: {longest}. Name each one time, with the value you mean"
+                assert (answer.code, answer.err) == (2, f"Error: {told}\n")
+                tried += 1
+    assert tried > 100
+
+
+def test_contradictions_are_refused(cli):
+    pair = ("adapt", "--dataset", "icons", "--src", "line", "--tgt", "color")
+    twice = "Error: {} is given more than once by {}: {}, {}. Name it one time\n"
+    by = "--set, --epochs and --lr"
+    for options, told in (
+        (("--epochs", 5, "--set", "train.epochs=6"), twice.format("train.epochs", by, 6, 5)),
+        (("--set", "loss.alpha=1", "--set", "loss.alpha=2"), twice.format("loss.alpha", by, 1.0, 2.0)),
+        (("--word", "line=ink", "--word", "line=pen"), twice.format("line", "--word", "ink", "pen")),
+        (
+            ("--calibrate", "--no-calibrate"),
+            "Error: given more than once: --calibrate. Name each one time, with the value you mean\n",
+        ),
+    ):
+        answer = cli(*pair, *options)
+        assert (answer.code, answer.err) == (2, told)

@@ -9,7 +9,7 @@ from unimos_pipe.adapt.stacks import PlannedRun, finished
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
 from unimos_pipe.base.config import MethodSpec, method_spec, with_own_scale
 from unimos_pipe.base.engine import Compute
-from unimos_pipe.base.errors import UserError, listing, shown
+from unimos_pipe.base.errors import UserError, known_names, listing, shown
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.methods.task import PairLoader
@@ -33,7 +33,7 @@ class Training:
     def options(self, protocol: str) -> MethodSpec:
         """UniMoS's options for a settled protocol. Raises UserError naming everything that does not fit the method."""
         if self.method not in METHODS:
-            raise UserError(f"unknown method {self.method!r}; known: {listing(METHODS, 20)}")
+            raise UserError(f"unknown method {self.method!r}; {known_names(self.method, METHODS)}")
         plain, faults = Training(), []
         given = [name for name in ("variant", "settings", "seeds") if getattr(self, name) != getattr(plain, name)]
         if self.method != UNIMOS and given:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from unimos_pipe.base.errors import UserError, listing, shown
+from unimos_pipe.base.errors import UserError, known_names, listing, shown
 
 DEFAULT_TEMPLATE = "a {domain} photo of a {class}."
 CLIP_SCALE = 100.0  # 1/T, what CLIP multiplies cosines by, here fixed (METHOD.md section 1)
@@ -172,7 +172,7 @@ def collect(cls: type, values: Mapping[str, Any], prefix: str, problems: list[st
     renamed = {key: RENAMED[name] for name in RENAMED for key in unknown if key.endswith(name)}
     problems += [f"{key} is now {what}" for key, what in renamed.items()]
     if unknown := [key for key in unknown if key not in renamed]:
-        problems.append(f"unknown {listing(unknown)} (known: {listing([prefix + name for name in known], 20)})")
+        problems.append(f"unknown {listing(unknown)} ({known_names(unknown, [prefix + name for name in known])})")
     chosen = {}
     for name, entry in known.items():
         if name not in values:
@@ -239,7 +239,7 @@ def parse_setting(text: str, types: Mapping[str, Any] | None = None) -> tuple[st
     if name in RENAMED:
         raise UserError(f"--set {name} is now {RENAMED[name]}")
     if name not in types:
-        raise UserError(f"--set {name}: no such option; known: {listing(types, 60)}")
+        raise UserError(f"--set {name}: no such option; {known_names(name, types, 60)}")
     kind = types[name]
     try:
         if kind is bool:
@@ -259,7 +259,7 @@ def method_spec(variant: str = "full", settings: Mapping[str, Any] | None = None
         UserError: an unknown variant, option or value, or an option that the variant itself sets.
     """
     if variant not in VARIANTS:
-        raise UserError(f"{where}: unknown variant {variant!r}; known: {listing(VARIANTS, 20)}")
+        raise UserError(f"{where}: unknown variant {variant!r}; {known_names(variant, VARIANTS)}")
     settings = settings or {}
     if clash := [name for name in settings if name in VARIANTS[variant]]:
         raise UserError(f"{where}: variant {variant} is defined by {listing(clash)}; do not set it as well")

@@ -1,5 +1,8 @@
 """The kinds of failure a user meets, and the one form their messages take."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class PipeError(Exception):
     """The message says what and where, expected, got, and what to do, in a line or two."""
@@ -36,6 +39,20 @@ def listing(items, limit: int = 8) -> str:
     if len(items) <= limit:
         return ", ".join(items) if items else "none"
     return f"{', '.join(items[:limit])} and {len(items) - limit} more"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a mistyped one is most like; None where none is."""
+    return next(iter(get_close_matches(name, list(known), n=1)), None)
+
+
+def known_names(unknown: str | Iterable[str], known: Iterable[str], limit: int = 20) -> str:
+    """What to say after an unknown name, or several: ``did you mean icons? known: domainnet, icons and 6 more``."""
+    known = list(known)
+    found = [nearest(name, known) for name in ([unknown] if isinstance(unknown, str) else unknown)]
+    meant = [name for name in dict.fromkeys(found) if name is not None]
+    question = f"did you mean {', '.join(meant)}? " if meant else ""
+    return f"{question}known: {listing(known, limit)}"
 
 
 def shown(value: object) -> str:

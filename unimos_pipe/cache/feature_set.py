@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unimos_pipe.base.config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
 from unimos_pipe.base.encoders import ENCODERS
-from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.errors import UserError, known_names
 from unimos_pipe.cache.identity import IMPORTED, names_its_weights
 from unimos_pipe.cache.layout import (
     ENCODER_FOLDER,
@@ -120,7 +120,7 @@ def feature_set(
 def preset(name: str) -> EncoderSpec:
     """The encoder of a preset. Raises UserError listing the presets."""
     if name not in ENCODERS:
-        raise UserError(f"unknown encoder {name!r}; known: {listing(ENCODERS, 20)}; others as an EncoderSpec")
+        raise UserError(f"unknown encoder {name!r}; {known_names(name, ENCODERS)}; others as an EncoderSpec")
     return ENCODERS[name]
 
 

@@ -12,7 +12,8 @@ from unimos_pipe.base.console import Output, percent
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import RunError
 from unimos_pipe.cache.feature_set import FeatureSet
-from unimos_pipe.cli.options import device_option, features_options, grouped, protocol_option, runs_option
+from unimos_pipe.cli.commands import Command, OneOf
+from unimos_pipe.cli.options import device_option, each_once, features_options, grouped, protocol_option, runs_option
 from unimos_pipe.cli.tell_known import tell_known
 from unimos_pipe.runs.means import on_labelled_rows
 from unimos_pipe.runs.methods import METHODS, TARGET_CLASSES, UNIMOS
@@ -36,9 +37,8 @@ def _training(
     seeds: int,
     calibrate: bool,
 ) -> "unimos_pipe.Training":
-    values = dict(parse_setting(text) for text in settings)
-    chosen = {"train.epochs": epochs, "train.lr": lr}
-    values |= {name: value for name, value in chosen.items() if value is not None}
+    named = [(name, value) for name, value in (("train.epochs", epochs), ("train.lr", lr)) if value is not None]
+    values = each_once("--set, --epochs and --lr", [*map(parse_setting, settings), *named])
     seeds_of = tuple(range(seed, seed + seeds))
     return unimos_pipe.Training(variant, values, seeds_of, protocol, method, target_classes or "", calibrate)
 
@@ -48,19 +48,19 @@ training_options = grouped(
     _training,
     click.option(
         "--method",
-        type=click.Choice(METHODS),
+        type=OneOf(METHODS),
         default=UNIMOS,
         show_default=True,
         help="UniMoS, one of the methods that are fitted in seconds, or auto: one of these, chosen without labels.",
     ),
     click.option(
         "--target-classes",
-        type=click.Choice(TARGET_CLASSES),
+        type=OneOf(TARGET_CLASSES),
         help="With --method auto: whether all of the classes occur in the target, or only some.",
     ),
     click.option(
         "--variant",
-        type=click.Choice(list(VARIANTS)),
+        type=OneOf(list(VARIANTS)),
         default="full",
         show_default=True,
         help="Of UniMoS: an ablation of the paper's table 5, or fused-teacher, which is ours.",
@@ -99,7 +99,7 @@ place_options = grouped(
 )
 
 
-@click.command(epilog=_settings_help())
+@click.command(epilog=_settings_help(), cls=Command)
 @click.option(
     "--src", "sources", required=True, multiple=True, metavar="DOMAIN", help="Labelled source domain; several make one."
 )

@@ -9,10 +9,11 @@ import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli.bench_adapt import bench_adapt
+from unimos_pipe.cli.commands import Group
 from unimos_pipe.cli.options import batch_size_option, device_option, features_options, grouped, workers_option
 
 
-@click.group()
+@click.group(cls=Group)
 def bench() -> None:
     """Measure this machine: both stages, and loading the cache."""
 
@@ -56,7 +57,7 @@ def bench_extract(
     reading: "unimos_pipe.ReadOptions",
     device: str,
 ) -> None:
-    """Images per second of stage one, against its encoder and its decoder alone.
+    """Images per second of stage one, and of its parts alone.
 
     The bare encoder gets the same batch, already on the device, again and again. On a CPU decoding shares the
     encoder's cores: the bound is what is left if both only take turns.
@@ -100,7 +101,7 @@ def _show_gain(output: Output, gain: "unimos_pipe.PlainGain") -> None:
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="Repetitions, in turn.")
 @click.pass_obj
 def bench_store(output: Output, rows: int, dim: int, rounds: int) -> None:
-    """Seconds to load and verify a domain, against a plain read of the same bytes."""
+    """Seconds to load and verify a domain, and to read its bytes."""
     found = unimos_pipe.bench_store(rows, dim, rounds)
     output.result(
         f"{rows:,} x {dim} float16: loaded and verified in {1000 * median(found.load):.0f} ms, read in "

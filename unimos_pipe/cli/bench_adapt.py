@@ -5,15 +5,14 @@ import click
 import unimos_pipe
 from unimos_pipe.base.config import method_spec, parse_setting
 from unimos_pipe.base.console import Output
-from unimos_pipe.cli.options import device_option
+from unimos_pipe.cli.commands import Command, OneOf
+from unimos_pipe.cli.options import device_option, each_once
 
 SIZE_NAMES = ("office_home", "icons", "domainnet")
 
 
-@click.command("adapt")
-@click.option(
-    "--size", type=click.Choice(SIZE_NAMES), default="office_home", show_default=True, help="Size of the task."
-)
+@click.command("adapt", cls=Command)
+@click.option("--size", type=OneOf(SIZE_NAMES), default="office_home", show_default=True, help="Size of the task.")
 @click.option("--stack", "stacks", type=click.IntRange(1), multiple=True, help="Stack sizes to time; repeatable.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change an option of the method, as in adapt."
@@ -24,7 +23,7 @@ SIZE_NAMES = ("office_home", "icons", "domainnet")
 def bench_adapt(
     output: Output, size: str, stacks: tuple[int, ...], settings: tuple[str, ...], profiled: bool, device: str
 ) -> None:
-    """Time stage two on random features: a lone run's step and epoch, whole stacks, and memory.
+    """Time stage two on random features: one run, stacks, memory.
 
     The share of the matrix rate says how much of this machine's own speed at one large matrix product (measured in
     the same run, same arithmetic) the counted products of a lone step reach.
@@ -33,7 +32,7 @@ def bench_adapt(
     Example:
       unimos-pipe bench adapt --size office_home --stack 1 --stack 12 --profile
     """
-    method = method_spec("full", dict(parse_setting(text) for text in settings), "bench adapt")
+    method = method_spec("full", each_once("--set", map(parse_setting, settings)), "bench adapt")
     bench = unimos_pipe.bench_adapt(size, method, stacks, profiled=profiled, device=device)
     chosen, found = bench.size, bench.times
     rows = f"{chosen.source_rows:,} + {chosen.target_rows:,} rows"

@@ -10,12 +10,13 @@ from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import PipeError, UserError, listing
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.cache_exchange import export_command, import_command
+from unimos_pipe.cli.commands import Group
 from unimos_pipe.cli.options import cache_option, device_option, encoder_spec, folder_option, trust_option
 
 CLOSE = 0.999  # between stored float16 features and the same images encoded again
 
 
-@click.group()
+@click.group(cls=Group)
 def cache() -> None:
     """List, verify and prune cached features; import and export them."""
 
@@ -24,7 +25,7 @@ def cache() -> None:
 @cache_option
 @click.pass_obj
 def ls(output: Output, cache: Path | None) -> None:
-    """List the cache: data sets, encoders, rows, sizes, and what is missing at first sight."""
+    """List data sets, encoders, rows, sizes, and what is missing."""
     folder = cache or default_cache()
     found = unimos_pipe.list_cache(folder)
     if not found:
@@ -69,7 +70,7 @@ def verify(
     images: int,
     device: str,
 ) -> None:
-    """Check every shard: digest, shapes, norms, rows, and that it lies where it belongs.
+    """Check every shard: digest, shapes, norms, rows and place.
 
     Exits with 1 if anything is wrong; `extract` makes damaged shards again.
     """
@@ -147,7 +148,9 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[str, ...], yes: bool) -> None:
-    """Remove damaged shards, leftovers of killed writers, and features that no recipe or run needs.
+    """Remove what is damaged, left over, or needed by no run.
+
+    These are damaged shards, leftovers of killed writers, and features that no recipe or run needs.
 
     Needed is what runs in --runs were trained on, and what the recipes that come with the package, or yours named by
     --recipe, would train on; it says where it looked. Asks before anything is removed, and passes over what another

@@ -9,6 +9,7 @@ from unimos_pipe.base.config import DEFAULT_TEMPLATE
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.cache.feature_set import FeatureSet
+from unimos_pipe.cli.commands import Command
 from unimos_pipe.cli.options import (
     cache_option,
     device_option,
@@ -76,7 +77,7 @@ import_options = grouped(
 )
 
 
-@click.command("import")
+@click.command("import", cls=Command)
 @click.argument("files", metavar="FEATURES...", nargs=-1, required=True, type=FILE)
 @click.option("--dataset", required=True, metavar="NAME|FILE.toml", help="Data set the rows belong to.")
 @click.option("--domain", required=True, metavar="D", help="Domain, or split such as clipart.train.")
@@ -115,7 +116,7 @@ def import_command(
     output.note(f"  in {found.folder}")
 
 
-@click.command("export")
+@click.command("export", cls=Command)
 @click.option("--domain", "domains", multiple=True, metavar="NAME", help="Domain to export; repeatable.")
 @click.option("--all", "every", is_flag=True, help="Export every domain of the data set.")
 @features_options
@@ -123,7 +124,9 @@ def import_command(
 @click.option("-o", "--out", required=True, type=FILE, metavar="DIR", help="Folder to make.")
 @click.pass_obj
 def export_command(output: Output, domains: tuple[str, ...], every: bool, features: FeatureSet, out: Path) -> None:
-    """Write cached features as .npy with a CSV of paths and classes, and as .safetensors.
+    """Write cached features as .npy, .csv and .safetensors.
+
+    The CSV has paths and classes.
 
     \b
     Example:

@@ -7,10 +7,11 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.engine import Compute
+from unimos_pipe.cli.commands import Command
 from unimos_pipe.cli.options import cache_option, device_option, runs_option
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--seeds", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Runs per pair, seeds 0, 1, ..."
 )
@@ -19,7 +20,7 @@ from unimos_pipe.cli.options import cache_option, device_option, runs_option
 @runs_option
 @click.pass_obj
 def demo(output: Output, seeds: int, cache: Path | None, device: str, runs_folder: Path) -> None:
-    """Encode 2,514 small icons in four styles and adapt all 12 pairs, without a network.
+    """Encode 2,514 icons in four styles and adapt 12 pairs, offline.
 
     Finished runs are kept in the runs folder and shown again next time. The encoder is a small CLIP trained for
     such icons, so the figures show that the pipeline works, not what a large CLIP can do.

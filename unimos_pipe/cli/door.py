@@ -88,8 +88,7 @@ def _mute_stdout() -> None:
 def _unforeseen(error: Exception) -> str:
     """The line for an error that nobody thought of; the traceback goes to a file, and to the terminal with -v."""
     text = "".join(traceback.format_exception(error))
-    context = click.get_current_context(silent=True)
-    if {"-v", "--verbose"} & set(sys.argv[1:]) or (context and context.params.get("verbose")):
+    if {"-v", "--verbose"} & set(sys.argv[1:]):
         with contextlib.suppress(OSError):
             click.echo(text, err=True)
     head = f"Error: unforeseen {type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -4,9 +4,10 @@ import click
 
 import unimos_pipe
 from unimos_pipe.base.console import Output
+from unimos_pipe.cli.commands import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def encoder() -> None:
     """List the encoders that are known by name."""
 
@@ -14,7 +15,7 @@ def encoder() -> None:
 @encoder.command("ls")
 @click.pass_obj
 def ls(output: Output) -> None:
-    """List the encoders: model and tag in open_clip, image size, D, licence, and whether the weights are at hand.
+    """List model, tag, image size, D, licence, and whether weights are here.
 
     Nothing is loaded or downloaded. Weights of your own, and every other model of open_clip: --model and --pretrained.
     """

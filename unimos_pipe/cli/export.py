@@ -6,9 +6,10 @@ import click
 
 import unimos_pipe
 from unimos_pipe.base.console import Output
+from unimos_pipe.cli.commands import Command
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--run", "run_folder", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A finished run."
 )
@@ -23,7 +24,7 @@ from unimos_pipe.base.console import Output
 @click.option("--force", is_flag=True, help="Replace an earlier export even if its README.md was edited.")
 @click.pass_obj
 def export(output: Output, run_folder: Path, to: Path, onnx: bool, with_encoder: Path | None, force: bool) -> None:
-    """Write a run as safetensors, JSON and a README card, in a model hub's layout.
+    """Write a run as safetensors, JSON and a card, as model hubs do.
 
     An earlier export in DIR is replaced once the new one is whole; a folder with anything else in it is refused.
 

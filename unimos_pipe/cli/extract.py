@@ -9,6 +9,7 @@ from unimos_pipe.base.console import Output
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.cache.feature_set import FeatureSet
+from unimos_pipe.cli.commands import Command, OneOf
 from unimos_pipe.cli.options import (
     batch_size_option,
     compute_options,
@@ -35,7 +36,7 @@ reading_options = grouped(
     click.option("--shard-size", type=click.IntRange(1), default=4096, show_default=True, help="Most rows in a shard."),
     click.option(
         "--on-error",
-        type=click.Choice(["fail", "skip"]),
+        type=OneOf(["fail", "skip"]),
         default="fail",
         show_default=True,
         help="Unreadable images: fail after the good shards are written, or leave them out and list them.",
@@ -44,7 +45,7 @@ reading_options = grouped(
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--domain", "domains", multiple=True, metavar="NAME", help="Domain to encode; repeatable.")
 @click.option("--all", "every", is_flag=True, help="Encode every domain of the data set.")
 @features_options

@@ -14,6 +14,7 @@ from unimos_pipe.base.console import Output
 from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.cli.bench import bench
 from unimos_pipe.cli.cache import cache
+from unimos_pipe.cli.commands import Group
 from unimos_pipe.cli.demo import demo
 from unimos_pipe.cli.door import Terminated, tell
 from unimos_pipe.cli.encoder import encoder
@@ -46,7 +47,7 @@ def _terminated_as_interrupt() -> Iterator[None]:
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
-class _Group(click.Group):
+class _Group(Group):
     """One door for every command: whatever goes wrong is one line and an exit code."""
 
     def main(self, *args, standalone_mode: bool = True, **extra):
@@ -65,18 +66,12 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="unimos-pipe")
-@click.option("-q", "--quiet", is_flag=True, help="Only results and warnings.")
-@click.option("-v", "--verbose", is_flag=True, help="Also say where things come from and go.")
-@click.pass_context
-def main(ctx: click.Context, quiet: bool, verbose: bool) -> None:
+def main() -> None:
     """Adapt frozen CLIP to an unlabelled domain with UniMoS (CVPR 2024).
 
     Stage one, extract, runs CLIP's encoders once and caches their features. Stage two, adapt, trains the light heads
     on the cache in seconds per epoch. New here? Try: unimos-pipe demo
     """
-    if quiet and verbose:
-        raise click.UsageError("-q and -v exclude each other")
-    ctx.obj = Output(-1 if quiet else int(verbose))
 
 
 for command in (extract, adapt, sweep, run, report, predict, export, demo, manifest, encoder, cache, bench):

@@ -9,12 +9,13 @@ from unimos_pipe.base.console import Output
 from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import RunError, listing
 from unimos_pipe.cache.layout import default_cache
+from unimos_pipe.cli.commands import Group, OneOf
 from unimos_pipe.data.scan import layout
 
 
-@click.group()
+@click.group(cls=Group)
 def manifest() -> None:
-    """Data sets: list the known ones, describe your own images, check files."""
+    """List the known data sets, describe and check your own images."""
 
 
 @manifest.command("ls")
@@ -35,7 +36,7 @@ def list_known(output: Output) -> None:
 @click.argument("dataset", metavar="NAME|FILE.toml")
 @click.pass_obj
 def show(output: Output, dataset: str) -> None:
-    """Say where a data set comes from, under what terms, and the folder layout expected."""
+    """Say where a data set comes from, its terms, and its folders."""
     spec = unimos_pipe.load_spec(dataset)
     for label, text in (
         ("title", spec.title or spec.name),
@@ -60,11 +61,13 @@ def show(output: Output, dataset: str) -> None:
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE.toml", help="Spec to write.")
 @click.option("--name", metavar="NAME", help="The data set's name.  [default: the file's]")
-@click.option("--encoder", type=click.Choice(list(ENCODERS)), default="RN50", show_default=True, help="Its encoder.")
+@click.option("--encoder", type=OneOf(list(ENCODERS)), default="RN50", show_default=True, help="Its encoder.")
 @click.option("--force", is_flag=True, help="Replace the files of an earlier scan; no others.")
 @click.pass_obj
 def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, encoder: str, force: bool) -> None:
-    """Describe folders of your own images as a data set: a TOML spec, and a CSV of paths and classes per domain.
+    """Describe folders of your own images as a data set.
+
+    It becomes a TOML spec, and a CSV of paths and classes per domain.
 
     Every file is accounted for: images by suffix or, where that says nothing, by their first bytes; HEIC and AVIF, too.
     What is left out (hidden files, videos, links that lead nowhere, ...) is counted in a warning.

@@ -2,9 +2,10 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,10 +13,11 @@ import unimos_pipe
 from unimos_pipe.base.config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
 from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.engine import Compute, RayOptions
-from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.errors import UserError, known_names
 from unimos_pipe.cache.feature_set import TRUST, FeatureSet, extract_command
 from unimos_pipe.cache.identity import names_its_weights
 from unimos_pipe.cache.layout import default_cache
+from unimos_pipe.cli.commands import OneOf
 from unimos_pipe.data.manifest import PROTOCOLS, load_spec
 from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
 
@@ -76,7 +78,7 @@ def _features(
     cache: Path | None,
     encoder_id: str | None = None,
 ) -> FeatureSet:
-    spec = load_spec(dataset).with_words(dict(_word(text) for text in words))
+    spec = load_spec(dataset).with_words(each_once("--word", map(_word, words)))
     chosen = encoder_spec(encoder or spec.encoder, model, pretrained, precision, trust_weights)
     template_list = build(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
     given = [("--encoder", encoder), ("--model", model), ("--pretrained", pretrained)]
@@ -110,7 +112,7 @@ features_options = grouped(
     trust_option,
     click.option(
         "--precision",
-        type=click.Choice(["fp32", "fp16", "bf16", "auto"]),
+        type=OneOf(["fp32", "fp16", "bf16", "auto"]),
         default="fp32",
         show_default=True,
         help="Arithmetic of the encoder; auto takes 16 bits where the hardware has them and features stay the same.",
@@ -140,6 +142,16 @@ def _word(text: str) -> tuple[str, str]:
     return domain, word
 
 
+def each_once(options: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The values by name. Raises UserError where a name comes twice, which ``options`` have given."""
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise UserError(f"{name} is given more than once by {options}: {values[name]}, {value}. Name it one time")
+        values[name] = value
+    return values
+
+
 data_root_option = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
@@ -153,7 +165,7 @@ strict_counts_option = click.option(
 )
 protocol_option = click.option(
     "--protocol",
-    type=click.Choice(PROTOCOLS),
+    type=OneOf(PROTOCOLS),
     help="Inductive (default where there are splits): learn from the target's train rows, score its test rows.",
 )
 
@@ -164,7 +176,7 @@ def encoder_spec(
     """The spec of a preset with its model or weights replaced. Raises UserError for an unknown preset."""
     if preset not in ENCODERS:
         raise UserError(
-            f"unknown encoder {preset!r}; known: {listing(ENCODERS, 20)}; others by --model and --pretrained"
+            f"unknown encoder {preset!r}; {known_names(preset, ENCODERS)}; others by --model and --pretrained"
         )
     if model and names_its_weights(model) and pretrained:
         raise UserError(f"--model {model} names its own weights; leave out --pretrained")
@@ -176,7 +188,7 @@ def encoder_spec(
 
 device_option = click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    type=OneOf(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
     help="Where to compute; auto takes a CUDA GPU where there is one.",
@@ -193,7 +205,7 @@ compute_options = grouped(
     device_option,
     click.option(
         "--engine",
-        type=click.Choice(["local", "ray"]),
+        type=OneOf(["local", "ray"]),
         default="local",
         show_default=True,
         help="Where to compute: in this process, or on every machine of a Ray cluster.",
@@ -286,7 +298,7 @@ sweep_options = grouped(
     click.option("--force", is_flag=True, help="Train again also what is finished; each run is replaced when made."),
     click.option(
         "--also",
-        type=click.Choice(ALSO),
+        type=OneOf(ALSO),
         multiple=True,
         help="Also show the epoch a label-free validator picks, or the best one by target labels (oracle); repeatable.",
     ),

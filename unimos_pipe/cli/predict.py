@@ -7,6 +7,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output, percent
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.cli.commands import Command
 from unimos_pipe.cli.options import device_option, folder_option, grouped, trust_option
 from unimos_pipe.runs.means import on_labelled_rows
 
@@ -42,7 +43,7 @@ answer_options = grouped(
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--run",
     "run_folder",
@@ -81,7 +82,9 @@ def predict(
     cache: Path | None,
     device: str,
 ) -> None:
-    """Classify new images with a finished run; answers as CSV, in the images' order.
+    """Classify new images with a finished run; answers as CSV.
+
+    A row for each image, in their order.
 
     \b
     Examples:

@@ -8,10 +8,11 @@ import click
 
 import unimos_pipe
 from unimos_pipe.base.console import Output
+from unimos_pipe.cli.commands import Command
 from unimos_pipe.cli.options import folder_option
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN_OR_SWEEP...")
 @folder_option("--out", default=Path("report"), help="Where report.html, tables/ and figures/ go.")
 @click.option("--pair", metavar="SRC->TGT", help="Pair that the figures show. Default: the one that gained most.")
@@ -27,7 +28,9 @@ from unimos_pipe.cli.options import folder_option
 def report(
     output: Output, runs: tuple[Path, ...], out: Path, pair: str | None, data_root: Path | None, cache: Path | None
 ) -> None:
-    """Tables beside the paper's, figures, and one HTML page that works offline.
+    """Make tables, figures and one HTML page of finished runs.
+
+    The paper's figures stand beside them; the page works offline.
 
     \b
     Give folders of runs, of a sweep, or of many. Examples:

@@ -9,6 +9,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.engine import Compute
+from unimos_pipe.cli.commands import Command
 from unimos_pipe.cli.options import (
     data_root_option,
     device_option,
@@ -29,7 +30,7 @@ def _reading(strict_counts: bool, workers: int) -> "unimos_pipe.ReadOptions":
     return unimos_pipe.ReadOptions(workers=workers, strict_counts=strict_counts)
 
 
-@click.command()
+@click.command(cls=Command)
 @recipe_options
 @data_root_option
 @grouped(
@@ -55,7 +56,9 @@ def run(
     options: "unimos_pipe.SweepOptions",
     dry_run: bool,
 ) -> None:
-    """Run a recipe from images to its report: encode what is missing, sweep, and make the page.
+    """Run a recipe from images to its report.
+
+    What is missing is encoded; then come the sweep and the page.
 
     \b
     RECIPE is a name or a .toml file. Examples:

@@ -8,12 +8,13 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.engine import Compute
+from unimos_pipe.cli.commands import Command
 from unimos_pipe.cli.options import compute_options, dry_run_option, recipe_options, runs_option, sweep_options
 from unimos_pipe.runs.bound import BoundRecipe
 from unimos_pipe.runs.methods import AUTO
 
 
-@click.command()
+@click.command(cls=Command)
 @recipe_options
 @click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
 @runs_option
@@ -29,7 +30,9 @@ def sweep(
     compute: Compute,
     dry_run: bool,
 ) -> None:
-    """Run every pair, method, seed and variant of a recipe from cached features.
+    """Run every pair, method, seed and variant of a recipe.
+
+    Features come from the cache alone.
 
     \b
     RECIPE is a name or a .toml file. Examples:

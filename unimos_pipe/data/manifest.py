@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from unimos_pipe.base.config import build, option
-from unimos_pipe.base.errors import UserError, listing, shown
+from unimos_pipe.base.errors import UserError, known_names, listing, shown
 from unimos_pipe.base.inputs import read_text
 from unimos_pipe.data.prompts import clean_class_name
 
@@ -68,7 +68,7 @@ class DatasetSpec:
     def domain(self, name: str) -> DomainSpec:
         """The named domain. Raises UserError listing the known ones."""
         if name not in self.domains:
-            raise UserError(f"data set {self.name} has no domain {name!r}; known: {listing(self.domains, 20)}")
+            raise UserError(f"data set {self.name} has no domain {name!r}; {known_names(name, self.domains)}")
         return self.domains[name]
 
     def sources(self, text: str, target: str) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class DatasetSpec:
         """The domain of a part. Raises UserError listing the parts where there is no such part."""
         domain = part.partition(".")[0]
         if part not in self.parts(domain):
-            raise UserError(f"{self.name} has no part {part!r}; known: {listing(self.parts(domain))}")
+            raise UserError(f"{self.name} has no part {part!r}; {known_names(part, self.parts(domain))}")
         return domain
 
     def wording(self) -> tuple[str, ...]:
@@ -156,9 +156,8 @@ def load_spec(name_or_path: str) -> DatasetSpec:
     known = known_datasets()
     path = Path(name_or_path) if name_or_path.endswith(".toml") else known.get(name_or_path)
     if path is None:
-        raise UserError(
-            f"unknown data set {name_or_path!r}; known: {listing(sorted(known), 20)}; or give the path of a .toml file"
-        )
+        names = known_names(name_or_path, sorted(known))
+        raise UserError(f"unknown data set {name_or_path!r}; {names}; or give the path of a .toml file")
     try:
         values = tomllib.loads(read_text(path))
     except OSError as error:

@@ -9,7 +9,7 @@ import open_clip
 
 from unimos_pipe.base.config import EncoderSpec
 from unimos_pipe.base.encoders import ENCODERS
-from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.errors import UserError, known_names, listing
 from unimos_pipe.cache.identity import EncoderIdentity, is_weights_path, names_its_weights, readable_name
 from unimos_pipe.data.manifest import PACKAGE
 from unimos_pipe.extract.hub import WEIGHTS_FILES, HubWeights, download
@@ -38,7 +38,7 @@ def find_weights(spec: EncoderSpec) -> Path:
     if not tag:
         known = open_clip.list_pretrained_tags_by_model(spec.model)
         raise UserError(
-            f"{spec.model} has no weights tag {spec.pretrained!r}; known: {listing(known, 12)}; "
+            f"{spec.model} has no weights tag {spec.pretrained!r}; {known_names(spec.pretrained, known, 12)}; "
             "or pass --pretrained a local file"
         )
     return download(HubWeights.of(tag["hf_hub"]), f"{spec.pretrained!r} of {spec.model}")

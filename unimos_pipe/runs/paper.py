@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.errors import UserError, known_names
 from unimos_pipe.data.manifest import DatasetSpec
 
 METHODS = {
@@ -60,7 +60,7 @@ def published(table: str, spec: DatasetSpec) -> list[PrintedRow]:
     known = [f"{key}.{encoder}" for key in benchmarks for encoder in tables[key] if encoder[:2] in ("RN", "Vi")]
     known += [f"{key}.{column}" for key in ("ablation", "sensitivity") for column in ("office_home", "visda2017")]
     if table not in known:
-        raise UserError(f"no published table {table!r}; known: {listing(known, 20)}")
+        raise UserError(f"no published table {table!r}; {known_names(table, known)}")
     if kind == "ablation":
         rows = {label: tables[kind][printed][name] for label, printed in ABLATIONS.items()}
         return [PrintedRow(label, {}, _fraction(value)) for label, value in rows.items()]

@@ -21,7 +21,7 @@ from unimos_pipe.base.config import (
     option_fields,
 )
 from unimos_pipe.base.encoders import ENCODERS
-from unimos_pipe.base.errors import UserError, listing, shown
+from unimos_pipe.base.errors import UserError, known_names, listing, shown
 from unimos_pipe.data.manifest import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.data.prompts import write_prompts
 from unimos_pipe.runs.methods import AUTO, METHODS, TARGET_CLASSES, UNIMOS, protocol_fault
@@ -139,7 +139,8 @@ def load_recipe(name_or_path: str) -> tuple[Recipe, DatasetSpec]:
     known = known_recipes()
     path = Path(name_or_path) if name_or_path.endswith(".toml") else known.get(name_or_path)
     if path is None:
-        raise UserError(f"unknown recipe {name_or_path!r}; known: {listing(sorted(known), 30)}; or give a .toml file")
+        names = known_names(name_or_path, sorted(known), 30)
+        raise UserError(f"unknown recipe {name_or_path!r}; {names}; or give a .toml file")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -168,17 +169,17 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     if not recipe.name or not recipe.name.replace("_", "").replace("-", "").isalnum():
         faults.append(f"name {recipe.name!r}: expected letters, digits, '-' and '_'")
     if recipe.encoder and recipe.encoder not in ENCODERS:
-        faults.append(f"unknown encoder {recipe.encoder!r} (known: {listing(ENCODERS)})")
+        faults.append(f"unknown encoder {recipe.encoder!r} ({known_names(recipe.encoder, ENCODERS, 8)})")
     faults += _method_faults(recipe)
     if unknown := [name for name in recipe.variants if name not in VARIANTS]:
-        faults.append(f"unknown variant {listing(unknown)} (known: {listing(VARIANTS)})")
+        faults.append(f"unknown variant {listing(unknown)} ({known_names(unknown, VARIANTS, 8)})")
     faults += [f"variant {name} is listed twice" for name in _twice(recipe.variants)]
     collect(MethodSpec, recipe.set, "set.", faults)
     tables = {section: table for section, table in recipe.set.items() if isinstance(table, Mapping)}
     options = dict(option_fields())
     for name, choices in recipe.grid.items():
         if name not in options:
-            faults.append(f"unknown grid option {name} (known: {listing(options, 60)})")
+            faults.append(f"unknown grid option {name} ({known_names(name, options, 60)})")
         elif not isinstance(choices, list) or not choices:
             faults.append(f"grid {name}: expected a list of values, got {shown(choices)}")
         else:
@@ -202,7 +203,7 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
 def _method_faults(recipe: Recipe) -> list[str]:
     faults = []
     if unknown := [name for name in recipe.methods if name not in METHODS]:
-        faults.append(f"unknown method {listing(unknown)} (known: {listing(METHODS, 20)})")
+        faults.append(f"unknown method {listing(unknown)} ({known_names(unknown, METHODS)})")
     faults += [f"method {name} is listed twice" for name in _twice(recipe.methods)]
     if UNIMOS not in recipe.methods:
         given = {"variants": recipe.variants != ("full",), "set": recipe.set, "grid": recipe.grid}

@@ -58,8 +58,9 @@ def test_all_faults_come_in_one_message():
         build(MethodSpec, values, "here")
     assert str(caught.value) == (
         "here: unknown extra (known: heads, loss, train, eval); "
-        "unknown loss.gama (known: loss.alpha, loss.beta, loss.gamma, loss.distill, loss.im, loss.ortho, "
-        "loss.ortho_form, loss.discriminator, loss.ensemble_weight, loss.weight_per, loss.train_ensemble, loss.mcc); "
+        "unknown loss.gama (did you mean loss.gamma? known: loss.alpha, loss.beta, loss.gamma, loss.distill, "
+        "loss.im, loss.ortho, loss.ortho_form, loss.discriminator, "
+        "loss.ensemble_weight, loss.weight_per, loss.train_ensemble, loss.mcc); "
         "loss.alpha: expected at least 0.0, got -1.0; loss.im: expected bool, got 1; "
         "train.epochs: expected int, got 2.5; train.lr: expected at least 0.0, got nan"
     )
@@ -111,6 +112,6 @@ def test_an_option_that_was_renamed_says_so():
     new = "eval.w_step is now eval.w_epochs, the epochs in which the inference weight goes from w_start to w_end"
     with pytest.raises(UserError) as caught:
         build(MethodSpec, {"eval": {"w_step": 0.1, "w_stop": 1}}, "here")
-    assert str(caught.value).startswith(f"here: {new}; unknown eval.w_stop (known: ")
+    assert str(caught.value).startswith(f"here: {new}; unknown eval.w_stop (did you mean eval.w_start? known: ")
     with pytest.raises(UserError, match=f"^--set {new}$"):
         parse_setting("eval.w_step=0.1")

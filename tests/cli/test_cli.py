@@ -291,7 +291,9 @@ def test_openai_weights_in_a_gelu_model_are_refused(cli, miniature, tmp_path):
 
 def test_bad_options_are_named(cli, icons_cache, tmp_path):
     base = adapt_args(icons_cache, tmp_path)
-    assert cli(*base, "--set", "loss.gama=1").err.startswith("Error: --set loss.gama: no such option; known: heads.")
+    assert cli(*base, "--set", "loss.gama=1").err.startswith(
+        "Error: --set loss.gama: no such option; did you mean loss.gamma? known: heads."
+    )
     assert cli(*base, "--set", "loss.gamma=much").err == "Error: --set loss.gamma: expected float, got 'much'\n"
     answer = cli(*base, "--set", "loss.gamma=-1", "--set", "train.momentum=2")
     assert (answer.code, answer.err) == (

@@ -57,6 +57,19 @@ def test_a_cached_domain_needs_no_images_and_no_weights(cli, run, icons_cache, t
     same_answers(rows_of(out), rows_of(run / "predictions.csv"))
 
 
+def test_a_dash_is_stdout_and_nothing_else_goes_there(cli, run, icons_cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out.csv"
+    domain = ("predict", "--run", run, "--domain", "sketch", "--cache", icons_cache)
+    written, printed = cli(*domain, "-o", out), cli(*domain, "-o", "-")
+    assert (printed.code, printed.out) == (0, out.read_text())
+    assert printed.err == written.out.replace(str(out), "-")
+    assert cli("-q", *domain, "-o", "-").err == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+    failed = cli("predict", "--run", run, "--images", tmp_path / "none", "-o", "-")
+    assert failed.code == 2 and failed.out == ""
+
+
 def test_broken_images_are_listed_and_the_order_is_kept(cli, run, icons_cache, tmp_path):
     source = sorted((find_root(load_spec("icons"), None, icons_cache) / "sketch").rglob("*.png"))[:50]
     folder = tmp_path / "images"

@@ -62,5 +62,8 @@ def test_labels_meet_those_of_the_recipes_runs(name):
 
 
 def test_an_unknown_table():
-    with pytest.raises(UserError, match=r"no published table 'office_home.RN51'; known: office_home.RN50, office_home"):
+    with pytest.raises(
+        UserError,
+        match=r"no published table 'office_home.RN51'; did you mean office_home.RN50\? known: office_home.RN50",
+    ):
         published("office_home.RN51", load_spec("office_home"))

@@ -52,9 +52,9 @@ def test_every_fault_is_named_at_once():
         "name 'bad name': expected letters, digits, '-' and '_'; ",
         "unknown encoder 'RN49' (known: tiny, RN50, RN101, ViT-B-16, ViT-L-14, ",
         "unknown variant no-luck (known: full, no-ortho, no-debias, no-im, no-distill, fixed-weight, ",
-        "unknown set.loss.gama (known: set.loss.alpha, ",
+        "unknown set.loss.gama (did you mean set.loss.gamma? known: set.loss.alpha, ",
         "grid loss.alpha: expected at least 0.0, got -1.0; ",
-        "unknown grid option loss.omega (known: heads.bottleneck_dim, ",
+        "unknown grid option loss.omega (did you mean loss.beta? known: heads.bottleneck_dim, ",
         "variant no-im is defined by loss.im; do not set it as well; ",
         "pair 'line->line': expected \"source->target\" with two domains; ",
         "pair 'line->oil': data set icons has no domain 'oil'; known: line, solid, color, sketch",
@@ -86,7 +86,8 @@ def test_unknown_recipes_and_keys(tmp_path):
     path = tmp_path / "r.toml"
     path.write_text('name = "x"\ndataset = "icons"\nsedes = 3\n')
     with pytest.raises(
-        UserError, match=r"r.toml: unknown sedes \(known: name, dataset, title, encoder, pairs, seeds, "
+        UserError,
+        match=r"r.toml: unknown sedes \(did you mean seeds\? known: name, dataset, title, ",
     ):
         load_recipe(str(path))
     path.write_text("name = [")

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.adapt.stacks import PlannedRun, finished
+from unimos_pipe.adapt.stacks import Outcome, PlannedRun, finished
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
 from unimos_pipe.base.config import MethodSpec, method_spec, with_own_scale
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError, known_names, listing, shown
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
-from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.runs.folder import check_place
 from unimos_pipe.runs.methods import AUTO, METHODS, TARGET_CLASSES, UNIMOS, protocol_fault
 from unimos_pipe.runs.spec import RunSpec
@@ -79,10 +78,11 @@ def adapt_pairs(
         features: cached features, or the name or spec file of a data set whose default ones are meant.
         pairs: (source, target) domains; a source may be several, ``art+photo``.
     Returns:
-        One value per run, in order; a run that diverged has an error instead of a result.
+        One value per run, in order; a run that diverged has an error instead of a result. Of several seeds, those that
+        are finished are kept and the others trained.
     Raises:
         UserError, StaleCacheError: unknown names, options or values, features that are missing or damaged, a finished
-            run without ``force`` whose target has the labels that it had. Nothing is written then.
+            run of a lone seed without ``force`` whose target has the labels that it had. Nothing is written then.
     """
     features = feature_set(features) if isinstance(features, str) else features
     spec = features.dataset
@@ -102,15 +102,16 @@ def adapt_pairs(
             check_place(plans[-1].folder, force=True)
     loader = plan_loader(plans, store, compute.device)
     pair_data(plans, loader)  # every fault of the cache shows before a folder is touched
-    relabelled = not place.force and _refuse_finished(plans, loader)
+    found = [Outcome(None) if place.force else finished(plan, plan.data(loader)) for plan in plans]
+    kept = {}
+    for plan, before in zip(plans, found, strict=True):
+        if before.kept and not before.relabelled and len(training.seeds) > 1:
+            kept[plan.folder] = TrainedRun(plan.spec, plan.folder, before.result, kept=True)
+        else:
+            check_place(plan.folder, force=place.force or before.relabelled)
+    wanted = [plan for plan in plans if plan.folder not in kept]
+    relabelled = any(before.relabelled for before in found)
     label = " -> ".join(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs"
-    runs, _ = train(plans, loader, label, compute=compute, watch=watch, keep_finished=relabelled)
-    return runs
-
-
-def _refuse_finished(plans: Sequence[PlannedRun], loader: PairLoader) -> bool:
-    """Whether any run is there that only wants scoring anew. Raises UserError for one that is finished."""
-    relabelled = [finished(plan, plan.data(loader)).relabelled for plan in plans]
-    for plan, stays in zip(plans, relabelled, strict=True):
-        check_place(plan.folder, force=stays)
-    return any(relabelled)
+    runs, _ = train(wanted, loader, label, compute=compute, watch=watch, keep_finished=relabelled)
+    done = kept | {run.folder: run for run in runs}
+    return [done[plan.folder] for plan in plans]

@@ -43,7 +43,7 @@ def listing(items, limit: int = 8) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that a mistyped one is most like; None where none is."""
-    return next(iter(get_close_matches(name, list(known), n=1)), None)
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=0.65)), None)
 
 
 def known_names(unknown: str | Iterable[str], known: Iterable[str], limit: int = 20) -> str:

@@ -1,6 +1,6 @@
 """``unimos-pipe adapt``: stage two for one pair of domains."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli.commands import Command, OneOf
 from unimos_pipe.cli.options import device_option, each_once, features_options, grouped, protocol_option, runs_option
 from unimos_pipe.cli.tell_known import tell_known
-from unimos_pipe.runs.means import on_labelled_rows
+from unimos_pipe.runs.means import mean_and_spread, on_labelled_rows
 from unimos_pipe.runs.methods import METHODS, TARGET_CLASSES, UNIMOS
 from unimos_pipe.runs.spec import RunSpec
+
+FIGURES = {"accuracy": "accuracy", "per_class_mean": "per-class mean"}
 
 
 def _settings_help() -> str:
@@ -73,7 +75,11 @@ training_options = grouped(
     protocol_option,
     click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random."),
     click.option(
-        "--seeds", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Runs with seeds from --seed on."
+        "--seeds",
+        type=click.IntRange(1, 10_000),
+        default=1,
+        show_default=True,
+        help="Runs with seeds from --seed on; finished ones are kept.",
     ),
     click.option(
         "--calibrate/--no-calibrate",
@@ -95,7 +101,7 @@ place_options = grouped(
     click.option(
         "--out", type=click.Path(path_type=Path), metavar="DIR", help="This run's folder, instead of one in --runs."
     ),
-    click.option("--force", is_flag=True, help="Train again even if the run is finished."),
+    click.option("--force", is_flag=True, help="Train again what is finished, too."),
 )
 
 
@@ -134,9 +140,20 @@ def adapt(
         if run.result:
             output.result(_summary(run.spec, run.result))
             tell_known(output, run.spec, run.result, features.dataset.classes)
-            output.note(f"  written to {run.folder}")
+            output.note(f"  {'kept in' if run.kept else 'written to'} {run.folder}")
+    _tell_mean(output, runs)
     if failures := [f"{run.folder}: {run.error}" for run in runs if run.error]:
         raise RunError("; ".join(failures))
+
+
+def _tell_mean(output: Output, runs: "Sequence[unimos_pipe.TrainedRun]") -> None:
+    """Mean and spread over seeds, where several are done and the target has labels."""
+    done = [run for run in runs if run.accuracy is not None]
+    if len(done) > 1:
+        run = done[0]
+        found = mean_and_spread((run.spec.target, run.spec.seed, run.accuracy) for run in done)
+        head = f"{run.spec.source} -> {run.spec.target}, {titled(run.spec.label())}, {len(done)} seeds"
+        output.result(f"{head}: {FIGURES[run.result['metric']]} {found.text()} (mean ± std over seeds)")
 
 
 def _summary(run: RunSpec, result: Mapping[str, Any]) -> str:
@@ -149,16 +166,15 @@ def _summary(run: RunSpec, result: Mapping[str, Any]) -> str:
         return f"{head}: {result['scored_rows']} rows without labels predicted in {result['seconds']:.1f} s"
     rows, labelled = result["scored_rows"], result["labelled_rows"]
     some = f"; accuracy on {on_labelled_rows(accuracy['last']['accuracy'], labelled, rows)}" if labelled < rows else ""
-    names = {"accuracy": "accuracy", "per_class_mean": "per-class mean"}
     first = result["metric"]
-    (second,) = names.keys() - {first}
+    (second,) = FIGURES.keys() - {first}
     figures = [
-        f"{names[first]} {'UniMoS' if tuned else run.method} {percent(accuracy['last'][first])}"
+        f"{FIGURES[first]} {'UniMoS' if tuned else run.method} {percent(accuracy['last'][first])}"
         + (" (last epoch)" if tuned else ""),
         f"zero-shot {percent(accuracy['zero_shot'][first])}",
     ]
     if tuned:
         best = accuracy["oracle_best"]
         figures.append(f"oracle best {percent(best[first])} (epoch {best['epoch']})")
-    other = f"{names[second]} {percent(accuracy['last'][second])}{some}"
+    other = f"{FIGURES[second]} {percent(accuracy['last'][second])}{some}"
     return f"{head}: {', '.join(figures)}; {other}; {result['seconds']:.1f} s"

@@ -1,5 +1,8 @@
 """``unimos-pipe predict``: a finished run applied to new images, or to a cached domain."""
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -10,6 +13,8 @@ from unimos_pipe.base.errors import UserError
 from unimos_pipe.cli.commands import Command
 from unimos_pipe.cli.options import device_option, folder_option, grouped, trust_option
 from unimos_pipe.runs.means import on_labelled_rows
+
+STDOUT = "-"
 
 
 def _answering(
@@ -60,7 +65,12 @@ answer_options = grouped(
     "--domain", metavar="NAME", help="Classify a domain's cached features instead; needs no images or weights."
 )
 @click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.csv", help="Where answers go."
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.csv",
+    help="Where answers go; - is stdout.",
 )
 @answer_options
 @click.option("--dataset", metavar="NAME|FILE.toml", help="With --domain: the data set's spec, if it is your own.")
@@ -95,18 +105,32 @@ def predict(
     sources = [*([images] if images else []), *more]
     if bool(sources) == bool(domain):
         raise UserError("say what to classify: --images DIR|FILE... or --domain NAME (one of the two)")
+    tell = output.note if str(out) == STDOUT else output.result
+    with _table(out) as table:
+        if domain:
+            found = unimos_pipe.predict_cached(
+                run_folder, domain, table, dataset=dataset, cache=cache, top=options.top, device=device
+            )
+        else:
+            found = unimos_pipe.predict(run_folder, sources, table, options, device=device, watch=output)
     if domain:
-        found = unimos_pipe.predict_cached(
-            run_folder, domain, out, dataset=dataset, cache=cache, top=options.top, device=device
-        )
         known = ""
         if found.labelled:
             share = on_labelled_rows(found.accuracy, found.labelled, found.rows)
             known = f"; accuracy {percent(found.accuracy)} on {share}"
-        output.result(f"{out}: {found.rows} rows of {found.name}{known}")
+        tell(f"{out}: {found.rows} rows of {found.name}{known}")
         return
-    found = unimos_pipe.predict(run_folder, sources, out, options, device=device, watch=output)
     for name, reason in found.unreadable:
         output.warn(f"cannot read {name}: {reason}")
-    unreadable = len(found.unreadable)
-    output.result(f"{out}: {found.rows - unreadable} of {found.rows} images classified")
+    tell(f"{out}: {found.rows - len(found.unreadable)} of {found.rows} images classified")
+
+
+@contextlib.contextmanager
+def _table(out: Path) -> Iterator[Path]:
+    """The file that answers go to: ``out``, or one that is sent to stdout once it is whole."""
+    if str(out) != STDOUT:
+        yield out
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "answers.csv"
+        click.echo((Path(folder) / "answers.csv").read_bytes(), nl=False)

@@ -5,7 +5,8 @@ import torch
 
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.extract import sizes
-from unimos_pipe.extract.sizes import best_batch, decoding_workers, measured_batch
+from unimos_pipe.extract.images import decoding_workers
+from unimos_pipe.extract.sizes import best_batch, measured_batch
 
 
 def test_the_best_batch_is_the_last_that_gained(monkeypatch):

@@ -2,9 +2,14 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+from unimos_pipe.base.encoders import EMBEDDED
+from unimos_pipe.cache.contents import YOUNG
 
 PACKAGE = Path(__file__).parents[2] / "unimos_pipe"
 TORCHLESS = {"data", "cache", "runs", "report"}
@@ -101,4 +106,27 @@ def test_stage_two_needs_neither_images_nor_clip():
         "import sys, unimos_pipe.adapt.sweep; "
         "print([m for m in ('open_clip', 'unimos_pipe.extract.images') if m in sys.modules])"
     )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+def test_an_extraction_with_nothing_to_do_loads_no_model_and_no_torch(icons_cache, tmp_path):
+    """Once the encoder is remembered, what it needs is the cache; the weights are old enough in any checkout."""
+    cache = tmp_path / "cache"
+    shutil.copytree(icons_cache, cache)
+    for path in EMBEDDED.iterdir():
+        assert max(path.stat().st_mtime_ns, path.stat().st_ctime_ns) + YOUNG < time.time_ns()
+    code = f"""
+import sys
+from unimos_pipe.cli.main import main
+try:
+    main(["extract", "--dataset", "icons", "--all", "--cache", {str(cache)!r}])
+finally:
+    print(sorted({{"torch", "torchvision", "open_clip", "huggingface_hub"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n" and done.stderr.count(" 0 encoded") == 4, done.stderr
+
+
+def test_the_command_line_alone_imports_neither_numpy_nor_pil():
+    code = "import sys, unimos_pipe.cli.main; print(sorted({'numpy', 'PIL', 'h5py', 'torch'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

@@ -1,8 +1,11 @@
 """The encoders known by name, one row each: what they are, where their weights come from, under what terms."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from unimos_pipe.base.config import EncoderSpec
+
+EMBEDDED = Path(__file__).parents[1] / "data" / "embedded" / "tiny_clip"  # configuration and weights
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.scan import find_root, scan
 from unimos_pipe.extract.domain import extract_images
 from unimos_pipe.extract.encoder import ClipEncoder, load_encoder, new_model, plain_model, readable_sample
-from unimos_pipe.extract.images import read_batches
-from unimos_pipe.extract.sizes import decoding_workers, measured_batch, sample_files
+from unimos_pipe.extract.images import decoding_workers, read_batches
+from unimos_pipe.extract.sizes import measured_batch, sample_files
 from unimos_pipe.extract.stage import ReadOptions, batch_line
 from unimos_pipe.extract.weights import find_weights
 

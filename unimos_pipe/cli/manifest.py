@@ -10,7 +10,7 @@ from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import RunError, listing
 from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli.commands import Group, OneOf
-from unimos_pipe.data.scan import layout
+from unimos_pipe.data.layout import layout
 
 
 @click.group(cls=Group)

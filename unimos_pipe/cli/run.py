@@ -22,7 +22,7 @@ from unimos_pipe.cli.options import (
 )
 from unimos_pipe.cli.report import show_report
 from unimos_pipe.cli.sweep import show_plan, show_sweep
-from unimos_pipe.data.scan import layout
+from unimos_pipe.data.layout import layout
 from unimos_pipe.runs.bound import BoundRecipe
 
 

@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from unimos_pipe.base.config import build, option
 from unimos_pipe.base.errors import UserError, known_names, listing, shown
 from unimos_pipe.base.inputs import read_text
 from unimos_pipe.data.prompts import clean_class_name
+
+if TYPE_CHECKING:
+    import numpy as np  # a third of --help's time
 
 PACKAGE = Path(__file__).parents[1]
 SPEC_FOLDERS = (PACKAGE / "data_manifests", PACKAGE.parent / "data_manifests")  # installed wheel, checkout
@@ -133,8 +135,8 @@ class Manifest:
     classes: tuple[str, ...]
     root: Path
     paths: tuple[str, ...]
-    labels: np.ndarray = field(repr=False)
-    sizes: np.ndarray = field(repr=False)
+    labels: "np.ndarray" = field(repr=False)
+    sizes: "np.ndarray" = field(repr=False)
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

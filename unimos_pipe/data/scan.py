@@ -15,8 +15,9 @@ from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import replace_folder
 from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.data.images import find_images, is_skipped_folder, left_out
+from unimos_pipe.data.layout import layout
 from unimos_pipe.data.listfiles import ListedRow, bind, bind_names, read_csv, read_list
-from unimos_pipe.data.manifest import NO_LABEL, PACKAGE, DatasetSpec, DomainSpec, Manifest
+from unimos_pipe.data.manifest import NO_LABEL, PACKAGE, DatasetSpec, Manifest
 
 
 def find_root(spec: DatasetSpec, root: Path | None, cache: Path) -> Path:
@@ -37,26 +38,6 @@ def find_root(spec: DatasetSpec, root: Path | None, cache: Path) -> Path:
             todo=f"Get them from {spec.source or 'their owner'} and pass --data-root, or set UNIMOS_DATA_ROOT",
         )
     return root
-
-
-def layout(spec: DatasetSpec) -> str:
-    """The layout a data root must have, in a line."""
-    names = []
-    for domain in spec.domains.values():
-        if not domain.root:
-            lists = [f"{folder_prefix(domain)}{file[0]}" for file in (domain.list, domain.train, domain.test) if file]
-            names += lists or [domain.folder[0]]
-    first = next(iter(spec.domains.values()))
-    if first.train:
-        example = f"{next(iter(spec.domains))}/{spec.classes[0]}/<image>, as the lists name them"
-    else:
-        example = f"{folder_prefix(first)}{spec.classes[0] + '/' if first.labels == 'folders' else ''}<image>"
-    return f"a folder ROOT that holds {', '.join(names)}; images such as ROOT/{example}"
-
-
-def folder_prefix(domain: DomainSpec) -> str:
-    """The domain's folder before a file name: ``Art/``, or nothing for the data root itself."""
-    return "" if domain.folder[0] == "." else f"{domain.folder[0]}/"
 
 
 def unpack_embedded(archive: str, cache: Path) -> Path:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from unimos_pipe.base.errors import RunError, StaleCacheError, listing
 from unimos_pipe.base.files import remove_leftovers
@@ -20,7 +19,7 @@ from unimos_pipe.cache.layout import domain_lock, pass_prune, text_path
 from unimos_pipe.cache.shard import ImageHeader, TextHeader, read_header, read_text_shard, write_text_shard
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.prompts import clean_class_name, write_prompts
-from unimos_pipe.extract.encoder import Encoder
+from unimos_pipe.extract.contract import Encoder
 from unimos_pipe.extract.encoding import Made, ShardJob, encode_shards, library_versions
 from unimos_pipe.extract.sentences import same_text
 
@@ -45,7 +44,7 @@ def extract_images(
     encoder_folder: Path,
     *,
     batch_size: int = 64,
-    workers: int = 2,
+    workers: int | None = 2,
     shard_size: int = 4096,
     skip_bad: bool = False,
     force: bool = False,
@@ -102,7 +101,7 @@ def extract_images(
 
 
 def _job(
-    manifest: Manifest, encoder: Encoder, folder: Path, known: Known, shard_size: int, how: tuple[int, int, bool]
+    manifest: Manifest, encoder: Encoder, folder: Path, known: Known, shard_size: int, how: tuple[int, int | None, bool]
 ) -> ShardJob:
     """The work of a domain: every image's contents, the shards' bounds, and where known features lie."""
     contents = read_contents(manifest.root, manifest.paths, known.seen)
@@ -192,6 +191,8 @@ def extract_text(
 
 def prompt_features(encoder: Encoder, prompts: Sequence[Sequence[str]]) -> np.ndarray:
     """K sentences of each template -> (K, D) float32: templates averaged, and normalised again."""
+    import torch  # takes seconds, and prompts that are there need none
+
     features = torch.stack([encoder.encode_texts(row) for row in prompts]).mean(0)
     return torch.nn.functional.normalize(features, dim=-1).numpy()
 

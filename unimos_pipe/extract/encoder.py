@@ -3,11 +3,10 @@
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import open_clip
@@ -32,21 +31,6 @@ from unimos_pipe.extract.weights import EMBEDDED, find_weights, preprocessing, q
 
 CACHED_PIXELS = 8 * 224 * 224
 ENCODER_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-class Encoder(Protocol):
-    """What stage one needs of an encoder; tests may bring their own."""
-
-    identity: EncoderIdentity
-    preprocess: Callable
-    device: torch.device
-    logit_scale: float | None  # 1/T of a model that has one of its own
-
-    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, H, W, 3) uint8 pixels as ``preprocess`` makes them -> (n, D) float32 unit-norm features on the CPU."""
-
-    def encode_texts(self, sentences: Sequence[str]) -> torch.Tensor:
-        """n sentences -> (n, D) float32 unit-norm features on the CPU."""
 
 
 class ClipEncoder:

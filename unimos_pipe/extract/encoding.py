@@ -3,7 +3,7 @@ for a disk."""
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,8 +16,7 @@ from unimos_pipe.cache.identity import EncoderIdentity
 from unimos_pipe.cache.layout import shard_path
 from unimos_pipe.cache.shard import ImageHeader, read_image_shard, write_image_shard
 from unimos_pipe.data.manifest import Manifest
-from unimos_pipe.extract.encoder import Encoder
-from unimos_pipe.extract.images import read_batches
+from unimos_pipe.extract.contract import Encoder
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class ShardJob:
     files: tuple[Path, ...]  # older shards of the domain
     sources: np.ndarray  # (n, 2) position in files and row there of each row's feature; -1 = encode it
     batch_size: int
-    workers: int
+    workers: int | None  # processes that decode; None: as the device wants
     skip_bad: bool
 
     def path(self, index: int) -> Path:
@@ -74,14 +73,7 @@ def encode_shards(
         RunError: a full disk, features that are not finite, or a decoder that hung or crashed.
     """
     plan = [rows for index in indices for rows in job.batches(index)]
-    stream = read_batches(
-        job.manifest.root,
-        job.manifest.paths,
-        plan,
-        encoder.preprocess,
-        job.workers if plan else 0,
-        on_gpu=encoder.device.type == "cuda",
-    )
+    stream = _decoded(job, plan, encoder) if plan else iter(())
     made = Made()
     with _ShardWriter(job, made) as writer:
         for index in indices:
@@ -96,6 +88,15 @@ def encode_shards(
             on_rows(job.rows(index) - len(rows) - len(bad))
             writer.write(index, rows, features, bad)
     return made
+
+
+def _decoded(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encoder) -> Iterator:
+    """The batches of :func:`unimos_pipe.extract.images.read_batches` that a plan names by rows."""
+    from unimos_pipe.extract.images import decoding_workers, read_batches  # torch takes seconds; copying needs none
+
+    manifest, workers = job.manifest, decoding_workers(job.workers, encoder.device)
+    on_gpu = encoder.device.type == "cuda"
+    return read_batches(manifest.root, manifest.paths, plan, encoder.preprocess, workers, on_gpu=on_gpu)
 
 
 class _ShardWriter:

@@ -12,12 +12,14 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from unimos_pipe.base.device import usable_cores
 from unimos_pipe.base.errors import RunError, listing
 from unimos_pipe.base.memory import give_back_freed_memory
 from unimos_pipe.data.decode import Picture, blank, decode, reason_of
 
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
 HANG_SECONDS = 300  # a batch whose decoder no signal reaches: its worker ends itself
+NICENESS = 5  # of decoders beside a CPU's encoder
 AHEAD = 2  # batches a worker may be ahead of the consumer
 
 
@@ -87,11 +89,12 @@ def _or_worker_ends(seconds: float) -> Iterator[None]:
 
 
 def _yield_cores(worker: int) -> None:
-    """Decode in what the encoder's threads leave free: they work in step, and one that waits stops them all."""
-    if hasattr(os, "SCHED_IDLE"):  # Linux; more resolute than the lowest priority
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(19)
+    """Let the encoder's threads go first: they work in step, and one that waits stops them all.
+
+    No more than a few steps of niceness, so that other programs still leave the decoders their share.
+    """
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
 
 
 @contextlib.contextmanager
@@ -104,6 +107,13 @@ def _page_locked(memory: torch.Tensor) -> Iterator[None]:
     finally:
         if answer == driver.cudaError.success:
             driver.cudaHostUnregister(memory.data_ptr())
+
+
+def decoding_workers(wanted: int | None, device: torch.device) -> int:
+    """Worker processes: the wanted number, else 2 beside a CPU's encoder and one per core beside a GPU's."""
+    if wanted is not None:
+        return wanted
+    return 2 if device.type == "cpu" else usable_cores()
 
 
 def read_batches(

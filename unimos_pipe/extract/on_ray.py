@@ -11,7 +11,8 @@ from unimos_pipe.base.config import EncoderSpec
 from unimos_pipe.base.engine import RayOptions, ray_jobs
 from unimos_pipe.base.errors import RunError
 from unimos_pipe.cache.shard import differing_field
-from unimos_pipe.extract.encoder import ClipEncoder, Encoder
+from unimos_pipe.extract.contract import Encoder
+from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.encoding import Made, ShardJob, encode_shards
 
 

@@ -1,16 +1,19 @@
 """What may go wrong with prompts without a sound: a sentence that is cut, and two classes that read the same."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from unimos_pipe.base.errors import UserError, listing, shown
+
+if TYPE_CHECKING:
+    import torch
 
 SAME = 1e-6  # squared distance of unit-norm features below which no classifier of text features tells them apart
 
 
-def tokens_of(tokenizer: Callable, sentences: Sequence[str]) -> torch.Tensor:
+def tokens_of(tokenizer: Callable, sentences: Sequence[str]) -> "torch.Tensor":
     """n sentences -> (n, context length) token ids.
 
     Args:

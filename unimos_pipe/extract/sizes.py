@@ -1,4 +1,4 @@
-"""How many images an encoder call takes and how many processes decode, where the user leaves it to us."""
+"""How many images an encoder call takes where the user leaves it to us."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from unimos_pipe.base.device import usable_cores
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder import ClipEncoder
@@ -18,13 +17,6 @@ def sample_files(manifests: Sequence[Manifest]) -> list[Path]:
     """At most :data:`SAMPLE` images of all domains, evenly spaced."""
     files = [manifest.root / path for manifest in manifests for path in manifest.paths]
     return files[:: max(1, len(files) // SAMPLE)][:SAMPLE]
-
-
-def decoding_workers(wanted: int | None, device: torch.device) -> int:
-    """Worker processes: the wanted number, else 2 beside a CPU's encoder and one per core beside a GPU's."""
-    if wanted is not None:
-        return wanted
-    return 2 if device.type == "cpu" else usable_cores()
 
 
 def measured_batch(encoder: ClipEncoder, sample: torch.Tensor | None) -> tuple[int, dict[int, float]]:

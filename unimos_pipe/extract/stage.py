@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.base.files import writable_folder
@@ -14,11 +13,10 @@ from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.cache.identity import encoder_id
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.scan import count_warning, find_root, scan
+from unimos_pipe.extract.contract import Encoder
 from unimos_pipe.extract.domain import ExtractReport, extract_images, extract_text
-from unimos_pipe.extract.encoder import ClipEncoder, load_encoder, readable_sample
 from unimos_pipe.extract.encoding import encode_shards
-from unimos_pipe.extract.on_ray import encode_on_ray
-from unimos_pipe.extract.sizes import decoding_workers, measured_batch, sample_files
+from unimos_pipe.extract.remembered import LateEncoder, MisrememberedError, recall, remember, weights_file
 
 
 @dataclass(frozen=True)
@@ -79,11 +77,44 @@ def extract_features(
     images = find_root(spec, Path(root) if root else None, features.cache)
     manifests = [scan(spec, part, images) for name in names for part in spec.parts(name)]
     warnings = _odd_counts(features, manifests, reading.strict_counts, watch)
-    encoder = load_encoder(features.encoder, pick_device(compute.device), sample_files(manifests))
+    load = partial(_load, features, compute.device, manifests, watch)
+    rest = features, names, manifests, reading, compute, watch
+    known = recall(features.cache, features.encoder) if compute.device in ("auto", "cpu") else None
+    try:
+        done = _brought_up_to_date(LateEncoder(known, load) if known else load(), *rest)
+    except MisrememberedError:
+        done = _brought_up_to_date(load(), *rest)
+    return replace(done, warnings=(*warnings, *done.warnings))
+
+
+def _load(features: FeatureSet, device: str, manifests: Sequence[Manifest], watch: Watch) -> Encoder:
+    """The encoder, whose identity is remembered."""
+    from unimos_pipe.base.device import pick_device  # torch and open_clip take seconds
+    from unimos_pipe.extract.encoder import load_encoder
+    from unimos_pipe.extract.sizes import sample_files
+
+    weights = weights_file(features.encoder)
+    encoder = load_encoder(features.encoder, pick_device(device), sample_files(manifests))
+    remember(features.cache, features.encoder, weights, encoder.identity)
+    watch.detail(f"encoder loaded, on {encoder.device}")
+    return encoder
+
+
+def _brought_up_to_date(
+    encoder: Encoder,
+    features: FeatureSet,
+    names: Sequence[str],
+    manifests: Sequence[Manifest],
+    reading: ReadOptions,
+    compute: Compute,
+    watch: Watch,
+) -> Extracted:
+    """Prompts and images of these domains in the cache."""
+    spec = features.dataset
     folder = features.cache / spec.name / encoder_id(features.encoder, encoder.identity)
     watch.detail(
         f"encoder {encoder.identity.model}, weights sha256 {encoder.identity.weights_sha256}, "
-        f"{encoder.identity.precision} on {encoder.device}; cache {folder}"
+        f"{encoder.identity.precision}; cache {folder}"
     )
     for name in names:
         words = spec.name, spec.domain(name).word, spec.classes, features.templates
@@ -93,7 +124,7 @@ def extract_features(
     reading = _settled(reading, encoder, manifests, watch)
     make = _maker(features, encoder, compute)
     reports = [_domain(manifest, encoder, folder, reading, make, watch) for manifest in manifests]
-    warnings += [line for report in reports for line in _left_out(report)]
+    warnings = [line for report in reports for line in _left_out(report)]
     pinned = replace(features, encoder_id=folder.name)
     return Extracted(pinned, tuple(reports), tuple(warnings), encoder.identity.precision, reading.batch_size)
 
@@ -109,14 +140,16 @@ def _odd_counts(features: FeatureSet, manifests: Sequence[Manifest], strict: boo
     return notes + wrong
 
 
-def _settled(reading: ReadOptions, encoder: ClipEncoder, manifests: Sequence[Manifest], watch: Watch) -> ReadOptions:
-    """Batch size and workers as numbers."""
-    workers = decoding_workers(reading.workers, encoder.device)
+def _settled(reading: ReadOptions, encoder: Encoder, manifests: Sequence[Manifest], watch: Watch) -> ReadOptions:
+    """The batch size as a number."""
     if reading.batch_size != "auto":
-        return replace(reading, workers=workers)
+        return reading
+    from unimos_pipe.extract.images import readable_sample
+    from unimos_pipe.extract.sizes import measured_batch, sample_files
+
     size, rates = measured_batch(encoder, readable_sample(sample_files(manifests), encoder.preprocess))
     watch.note(batch_line(size, rates))
-    return replace(reading, workers=workers, batch_size=size)
+    return replace(reading, batch_size=size)
 
 
 def batch_line(size: int, rates: dict[int, float]) -> str:
@@ -125,15 +158,17 @@ def batch_line(size: int, rates: dict[int, float]) -> str:
     return f"batch size {size} (images/s {tried})"
 
 
-def _maker(features: FeatureSet, encoder: ClipEncoder, compute: Compute) -> Callable:
+def _maker(features: FeatureSet, encoder: Encoder, compute: Compute) -> Callable:
     """What makes the shards of a domain: this process, or a cluster."""
     if compute.ray is None:
         return encode_shards
+    from unimos_pipe.extract.on_ray import encode_on_ray
+
     return partial(encode_on_ray, spec=features.encoder, options=compute.ray.on(encoder.device.type))
 
 
 def _domain(
-    manifest: Manifest, encoder: ClipEncoder, folder: Path, reading: ReadOptions, make: Callable, watch: Watch
+    manifest: Manifest, encoder: Encoder, folder: Path, reading: ReadOptions, make: Callable, watch: Watch
 ) -> ExtractReport:
     """One domain or split, and what the user is told of it."""
     with watch.progress(f"{manifest.dataset}/{manifest.domain}", len(manifest), "images") as advance:

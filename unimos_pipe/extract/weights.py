@@ -8,13 +8,10 @@ from pathlib import Path
 import open_clip
 
 from unimos_pipe.base.config import EncoderSpec
-from unimos_pipe.base.encoders import ENCODERS
+from unimos_pipe.base.encoders import EMBEDDED, ENCODERS
 from unimos_pipe.base.errors import UserError, known_names, listing
 from unimos_pipe.cache.identity import EncoderIdentity, is_weights_path, names_its_weights, readable_name
-from unimos_pipe.data.manifest import PACKAGE
 from unimos_pipe.extract.hub import WEIGHTS_FILES, HubWeights, download
-
-EMBEDDED = PACKAGE / "data" / "embedded" / "tiny_clip"
 
 
 def find_weights(spec: EncoderSpec) -> Path:

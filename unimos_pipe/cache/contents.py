@@ -73,6 +73,12 @@ def file_stamp(path: Path) -> tuple[int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
+def glance(path: Path) -> Seen:
+    """A file as it is before it is read, its contents left open. Raises OSError."""
+    read_at = time.time_ns()
+    return Seen(file_stamp(path), read_at, b"")
+
+
 def content_digest(path: Path) -> bytes:
     """xxh3_128 of a file's bytes. Raises OSError."""
     digest = xxhash.xxh3_128()

@@ -6,7 +6,6 @@ from, and the versions it was read with. What is damaged, older or of another fi
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ from unimos_pipe.base.encoders import EMBEDDED, PRESETS
 from unimos_pipe.base.errors import PipeError
 from unimos_pipe.base.files import write_text
 from unimos_pipe.base.locks import sole_writer
-from unimos_pipe.cache.contents import Seen, file_stamp
+from unimos_pipe.cache.contents import Seen, glance
 from unimos_pipe.cache.identity import EncoderIdentity, is_weights_path, names_its_weights
 from unimos_pipe.data.decode import DECODER
 from unimos_pipe.extract.contract import Encoder
@@ -54,9 +53,10 @@ def weights_file(spec: EncoderSpec) -> WeightsFile | None:
     else:
         path = _of_preset(spec)
     try:
-        return path and WeightsFile(str(path.absolute()), file_stamp(path), time.time_ns())
+        found = path and glance(path)
     except OSError:
         return None
+    return found and WeightsFile(str(path.absolute()), found.stamp, found.read_at)
 
 
 def _of_preset(spec: EncoderSpec) -> Path | None:

@@ -35,6 +35,10 @@ def test_data_sets_are_listed(installed, tmp_path):
     assert names == ["domainnet", *icons, "mini_domainnet", "office31", "office_home", "pacs", "visda2017"]
 
 
+def test_its_types_are_public(installed):
+    assert (installed / "unimos_pipe" / "py.typed").is_file()
+
+
 def test_recipes_are_found_by_name(installed, tmp_path):
     code = (
         "import unimos_pipe, unimos_pipe.runs.recipe as r; print(unimos_pipe.__file__); "

@@ -182,7 +182,7 @@ def adapt_task(
     seed: int = 0,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> AdaptedModel:
-    """Train the heads and return the adapted model of the last epoch.
+    """Train the heads and return the adapted model of the last epoch, its probabilities not calibrated.
 
     Args:
         variant: full, an ablation such as no-im, or fused-teacher, which is ours.

@@ -71,7 +71,8 @@ def export_features(features: str | FeatureSet, to: str | Path, domains: Sequenc
                 "templates": features.templates,
                 "rows": {part: len(found.paths) for part, found in loaded.items()},
             }
-            (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+            (folder / ABOUT).write_text(text, encoding="utf-8", errors="surrogatepass")
     return Exported(to, about["rows"], tuple(part for part, text in texts.items() if text is None))
 
 

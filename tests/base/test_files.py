@@ -18,6 +18,7 @@ from unimos_pipe.base.files import (
     refuse_foreign_folder,
     replace_folder,
     replacing,
+    writable_folder,
     write_text,
 )
 
@@ -126,6 +127,11 @@ def test_a_kill_between_two_renames_is_mended(tmp_path, monkeypatch):
     (tmp_path / "x").rename(part.with_suffix(".old"))  # killed after the second rename
     mend(target)
     assert names(target) == ["old"] and len(names(tmp_path)) == 2
+
+
+def test_a_probe_leaves_nothing_not_even_a_killed_ones(tmp_path):
+    files._beside(tmp_path / "probe", "part").touch()  # killed just then
+    assert writable_folder(tmp_path, "--to") == tmp_path and names(tmp_path) == []
 
 
 KIND = FolderKind("a thing", ("mark", "parts/*.txt"), lambda folder: (folder / "mark").is_file())

@@ -49,6 +49,9 @@ def test_what_was_read_is_recalled_until_the_file_changes(tmp_path, weights, ide
     remember(cache, weights, weights_file(weights), identity)
     assert recall(cache, weights) == identity
     assert recall(cache, replace(weights, precision="bf16")) is None
+    whole = kept(cache).read_bytes()
+    remember(cache, weights, weights_file(weights), identity)  # at another moment
+    assert kept(cache).read_bytes() == whole
     path = Path(weights.pretrained)
     before = path.stat()
     path.write_bytes(b"WEIGHTS")

@@ -157,9 +157,10 @@ def writable_folder(folder: Path, option: str) -> Path:
     """Make a folder and prove that files can be made in it. Raises UserError naming the option to change."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = _beside(folder / "probe", "part")
-        probe.touch(exist_ok=False)
-        probe.unlink()
+        probe = folder / "probe"
+        _beside(probe, "part").touch(exist_ok=False)
+        for path in folder.glob(f".unimos-{_key(probe)}-*.part"):  # and what killed processes left
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with {option}") from None
     return folder

@@ -99,6 +99,8 @@ def recall(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
 
 def remember(cache: Path, spec: EncoderSpec, weights: WeightsFile | None, identity: EncoderIdentity) -> None:
     """Keep what a spec's encoder is, read from ``weights`` as they were before; where it cannot be kept, it is not."""
+    if recall(cache, spec) == identity:
+        return
     if weights is None or (now := weights_file(spec)) is None or (now.path, now.stamp) != (weights.path, weights.stamp):
         return
     body = json.dumps({"weights": asdict(weights), "versions": library_versions(), "identity": asdict(identity)})

@@ -114,7 +114,9 @@ def test_splits_are_parts_of_their_own(tmp_path):
 def test_a_part_must_exist(tmp_path):
     with pytest.raises(UserError) as caught:
         scan(load_spec("domainnet"), "clipart", tmp_path)
-    assert str(caught.value) == "domainnet has no part 'clipart'; did you mean clipart.test? known: clipart.train, clipart.test"
+    assert str(caught.value) == (
+        "domainnet has no part 'clipart'; did you mean clipart.test? known: clipart.train, clipart.test"
+    )
 
 
 def test_missing_files_are_counted_and_named(tmp_path):

@@ -90,4 +90,5 @@ def test_zero_shot_stays_the_prompts_own():
 
 def test_the_prompts_text_asks_for_no_probe(monkeypatch):
     monkeypatch.setattr(text_module, "_fused", lambda *_: pytest.fail("a probe was fitted"))
-    Trainer([seeded_run(made_task(), PLAIN, 0)])
+    trainer = Trainer([seeded_run(made_task(), PLAIN, 0)])
+    assert trainer.text[0].equal(made_task().text_features)

@@ -32,7 +32,7 @@ def of_classes(task: AdaptationTask, count: int) -> AdaptationTask:
     return AdaptationTask(source, task.target, task.text_features[:count])
 
 
-def close(found: torch.Tensor, wanted, tolerance: float = 1e-8) -> None:
+def assert_close(found: torch.Tensor, wanted, tolerance: float = 1e-8) -> None:
     torch.testing.assert_close(found, torch.as_tensor(wanted, dtype=found.dtype), rtol=tolerance, atol=tolerance)
 
 
@@ -73,13 +73,13 @@ def test_a_model_answers_the_target_as_its_fit_did_and_comes_back_from_its_state
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_gives_probabilities_for_every_row_and_beats_chance(name):
     answers = METHODS[name].fit(TASK)
-    close(answers.probabilities.sum(-1), torch.ones(56))
+    assert_close(answers.probabilities.sum(-1), torch.ones(56))
     labels = torch.arange(56) % CLASSES  # as made_task draws them
     assert (answers.classes == labels).double().mean() > 0.5
 
 
 def test_zero_shot_is_a_hundred_cosines():
-    close(METHODS["zero-shot"].fit(TASK).logits, ZERO_SHOT)
+    assert_close(METHODS["zero-shot"].fit(TASK).logits, ZERO_SHOT)
 
 
 def test_the_probe_is_the_least_of_its_penalised_loss():
@@ -103,7 +103,7 @@ def test_two_classes_share_the_decision_value():
     task = of_classes(TASK, 2)
     decision = source_probe.logistic_regression(task.source.features.numpy(), task.source.labels.numpy())
     wanted = torch.from_numpy(decision.decision_function(XT.numpy()))
-    close(METHODS["source-probe"].fit(task).logits, torch.stack([-wanted / 2, wanted / 2], 1))
+    assert_close(METHODS["source-probe"].fit(task).logits, torch.stack([-wanted / 2, wanted / 2], 1))
 
 
 def test_the_probes_loss_is_level_where_it_is_fitted():
@@ -137,7 +137,7 @@ def test_row_weights_count_as_copies_of_rows_do():
         source_probe.logistic_regression(*fitted).coef_
         for fitted in ((x, y, weights.numpy()), (x[copied], y[copied]), (x, y))
     )
-    close(torch.tensor(weighted), torch.tensor(twice), 1e-3)  # each stops at 1e-4
+    assert_close(torch.tensor(weighted), torch.tensor(twice), 1e-3)  # each stops at 1e-4
     assert abs(plain - twice).max() > 0.1
 
 
@@ -150,11 +150,11 @@ def test_every_domain_of_a_source_counts_the_same():
     wanted = source_probe.logistic_regression(XS[copied].numpy(), YS[copied].numpy(), weights)
     for probe in (source_probe.model(several), source_probe.model(several, intercept=False)):
         assert (probe.weight - source_probe.model(TASK).weight).abs().max() > 0.1
-    close(source_probe.model(several).weight.mT, torch.tensor(wanted.coef_), 2e-3)
+    assert_close(source_probe.model(several).weight.mT, torch.tensor(wanted.coef_), 2e-3)
 
 
 def test_equal_say_gives_every_source_the_same_sum():
-    close(source_probe.equal_say(torch.tensor([0, 0, 0, 2])), [4 / 6, 4 / 6, 4 / 6, 2])
+    assert_close(source_probe.equal_say(torch.tensor([0, 0, 0, 2])), [4 / 6, 4 / 6, 4 / 6, 2])
 
 
 def test_fused_by_loop():
@@ -163,19 +163,19 @@ def test_fused_by_loop():
     z, p = minus_row_means(ZERO_SHOT), minus_row_means(p)
     scale = spread(z) / spread(p)
     wanted = [[(a + b * scale) / 2 for a, b in zip(*rows, strict=True)] for rows in zip(z, p, strict=True)]
-    close(fused.fit(TASK).logits, wanted)
+    assert_close(fused.fit(TASK).logits, wanted)
 
 
 def test_fused_leaves_an_absent_class_out_of_means_and_deviations():
     """The last class absent: the other columns are those of the task that does not know of it."""
     smaller = fused.fit(of_classes(TASK, CLASSES - 1))
-    close(fused.fit(without_class(TASK, CLASSES - 1)).logits[:, :-1], smaller.logits)
+    assert_close(fused.fit(without_class(TASK, CLASSES - 1)).logits[:, :-1], smaller.logits)
 
 
 def test_fused_answers_new_rows_with_the_deviations_of_the_target():
     new = made_task(seed=5).target.features
     one_by_one = torch.cat([fused.fit(TASK).model.logits(row.unsqueeze(0)) for row in new])
-    close(one_by_one, fused.fit(TASK).model.logits(new))
+    assert_close(one_by_one, fused.fit(TASK).model.logits(new))
     other = replace(TASK, target=UnlabelledFeatures(new))
     assert (fused.fit(other).logits - one_by_one).abs().max() > 1e-3
 
@@ -197,13 +197,13 @@ def teacher_by_loop(task: AdaptationTask) -> list[list[float]]:
 @pytest.mark.parametrize("classes", [CLASSES, 2])
 def test_the_fused_teachers_text_by_loop(classes):
     task = of_classes(TASK, classes)
-    close(fused.teacher_text(task, source_probe.model(task, intercept=False)), teacher_by_loop(task))
+    assert_close(fused.teacher_text(task, source_probe.model(task, intercept=False)), teacher_by_loop(task))
 
 
 def test_the_fused_teacher_keeps_the_prompt_of_an_absent_class():
     task = without_class(TASK, 3)
     text = fused.teacher_text(task, source_probe.model(task, intercept=False))
-    close(text[3], (MU[3] - MU.mean(0)) / 2)
+    assert_close(text[3], (MU[3] - MU.mean(0)) / 2)
 
 
 def test_the_discriminant_by_loop():
@@ -221,8 +221,8 @@ def test_the_discriminant_by_loop():
     model = gda.discriminant(TASK.source, CLASSES)
     for k, mean in enumerate(means):
         column = precision @ np.array(mean)
-        close(model.weight[:, k], column)
-        close(model.bias[k], -0.5 * np.array(mean) @ column)
+        assert_close(model.weight[:, k], column)
+        assert_close(model.bias[k], -0.5 * np.array(mean) @ column)
 
 
 def test_gdas_scale_makes_it_as_sure_as_zero_shot():
@@ -231,7 +231,7 @@ def test_gdas_scale_makes_it_as_sure_as_zero_shot():
     raw = minus_row_means(model.logits(XT).tolist())
     added = minus_row_means((logits - torch.tensor(ZERO_SHOT, dtype=torch.float64)).tolist())
     a = added[0][0] / raw[0][0]
-    close(torch.tensor(added, dtype=torch.float64), [[a * value for value in row] for row in raw], 1e-7)
+    assert_close(torch.tensor(added, dtype=torch.float64), [[a * value for value in row] for row in raw], 1e-7)
     sure = sum(max(softmax([a * value for value in row])) for row in raw) / len(raw)
     assert sure == pytest.approx(sum(max(softmax(row)) for row in ZERO_SHOT) / len(raw), abs=1e-9)
 

@@ -147,7 +147,7 @@ def check(answer: Ended, codes: tuple[int, ...]) -> None:
         assert answer.err.splitlines()[-1].startswith("Error: "), answer.err
 
 
-def kills(start: Zygote, work: Path, names: list[str], seed: int) -> int:
+def assert_whole_after_kills(start: Zygote, work: Path, names: list[str], seed: int) -> int:
     """Kill each named command at random moments until one fell into its work; all is whole then, and after another try.
 
     Returns how many tries it took.
@@ -186,23 +186,23 @@ def leftovers(work: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", FORCED)
 def test_a_killed_force_leaves_the_old_or_the_new(name, start, work):
-    kills(start, work, [name] * 2, seed=0)
+    assert_whole_after_kills(start, work, [name] * 2, seed=0)
 
 
 def test_a_kill_of_any_command_leaves_the_old_or_the_new(start, work):
-    kills(start, work, ["sweep", "predict", "import"], seed=1)
+    assert_whole_after_kills(start, work, ["sweep", "predict", "import"], seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORCED)
 def test_25_kills_of_a_force(name, start, work):
-    tries = kills(start, work, [name] * 25, seed=2)
+    tries = assert_whole_after_kills(start, work, [name] * 25, seed=2)
     print(f"{name} --force: 25 kills in its work, {tries} tries")
 
 
 @pytest.mark.slow
 def test_40_kills_over_all_commands(start, work):
-    tries = kills(start, work, (sorted(WRITERS) * 5)[:40], seed=3)
+    tries = assert_whole_after_kills(start, work, (sorted(WRITERS) * 5)[:40], seed=3)
     print(f"40 kills in a command's work, {tries} tries")
 
 
@@ -251,7 +251,7 @@ def test_full_disks(start, lived_in, tmp_path):
     assert len(failed) >= 20
 
 
-def meet(start: Zygote, work: Path, first: str, second: str) -> tuple[int, int]:
+def assert_whole_after_meeting(start: Zygote, work: Path, first: str, second: str) -> tuple[int, int]:
     """Start two commands at once: each works or is refused, one of them works, and all is whole."""
     whole = Wholeness(work)
     for name in {first, second}:
@@ -270,11 +270,11 @@ def meet(start: Zygote, work: Path, first: str, second: str) -> tuple[int, int]:
 
 @pytest.mark.parametrize(("first", "second"), [("adapt", "adapt"), ("extract", "prune")])
 def test_two_commands_that_meet(first, second, start, work):
-    meet(start, work, first, second)
+    assert_whole_after_meeting(start, work, first, second)
 
 
 @pytest.mark.slow
 def test_20_pairs_that_meet(start, work):
-    refused = {(first, second): meet(start, work, first, second) for first, second in TOGETHER}
+    refused = {(first, second): assert_whole_after_meeting(start, work, first, second) for first, second in TOGETHER}
     print(f"exit codes of {len(refused)} pairs: {refused}")
     assert len(refused) >= 20

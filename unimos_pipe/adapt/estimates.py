@@ -1,7 +1,7 @@
 """What can be known of answers without target labels: neighbour agreement, class shares, agreement of methods.
 
-On `auto`'s answers the estimated accuracy lay within 5 points for half of 54 pairs and within 10 for 90%; worst 20.
-None of these pairs was seen by a large CLIP.
+How good the estimated accuracy was is in :data:`unimos_pipe.runs.methods.ESTIMATE_ERROR`; none of these pairs was seen
+by a large CLIP.
 """
 
 import torch

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from unimos_pipe.base.console import Output, percent
-from unimos_pipe.runs.methods import AUTO
+from unimos_pipe.runs.methods import AUTO, ESTIMATE_ERROR
 from unimos_pipe.runs.spec import RunSpec
 
-ERROR = "of auto's answers half of 54 trial pairs lay within 5 points, 90% within 10, the worst 20 off"
 UNTOLD = "accuracy cannot be told: fused and linear-im answer {}% of rows alike; label about 50 rows to know"
 SHOWN = 3  # classes whose shares differ most
 
@@ -35,7 +34,7 @@ def _tell_choice(output: Output, choice: Mapping[str, Any], found: Mapping[str, 
 
 def _accuracy(found: Mapping[str, Any]) -> str:
     if found["accuracy"] is not None:
-        return f"estimated accuracy {percent(found['accuracy'])}; {ERROR}"
+        return f"estimated accuracy {percent(found['accuracy'])}; {ESTIMATE_ERROR}"
     if found["fused_and_linear_im"] is None:
         return "accuracy cannot be told: the source has rows of one class"
     return UNTOLD.format(percent(found["fused_and_linear_im"]))

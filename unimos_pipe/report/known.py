@@ -6,6 +6,7 @@ from typing import Any
 from unimos_pipe.base.config import titled
 from unimos_pipe.report.runs import Experiment
 from unimos_pipe.report.tables import Cell, Table, mean_cell, name_cell
+from unimos_pipe.runs.methods import ESTIMATE_ERROR
 
 COLUMNS = ("run", "estimated accuracy", "VAC and LAC", "zero-shot", "fused", "linear-im", "confidence", "shares apart")
 
@@ -20,11 +21,10 @@ def known_table(experiment: Experiment) -> Table | None:
     if not rows:
         return None
     how = (
-        "In %. The accuracy is estimated by how often neighbours share an answer: on auto's answers half of 54 trial "
-        "pairs lay within 5 points, 90% within 10, the worst 20 off; none is told (–) where fused and linear-im agree "
-        "on less than half of the rows. Then the rows on which the branches agree, and on which zero-shot, fused and "
-        "linear-im give the run's answer: below 50, do not trust it unseen. Confidence is the answers' mean "
-        "probability. Shares apart is how far the classes' shares are from the source's, 0 to 100."
+        f"In %. The accuracy is estimated by how often neighbours share an answer ({ESTIMATE_ERROR}); none is told (–) "
+        "where fused and linear-im agree on less than half of the rows. Then the rows on which the branches agree, and "
+        "on which zero-shot, fused and linear-im give the run's answer: below 50, do not trust it unseen. Confidence "
+        "is the answers' mean probability. Shares apart is how far the classes' shares are from the source's, 0 to 100."
     )
     return Table("known", "What is known without labels", how, COLUMNS, rows)
 

@@ -13,7 +13,8 @@ prepare_environment() {
     stamp="$("$PYTHON" -c 'import sys; print(sys.prefix)')/.unimos-pipe-${extra:-base}"
     if [ "$(cat "$stamp" 2>/dev/null)" != "$(cksum pyproject.toml) $PWD" ]; then
         echo "Installing unimos-pipe into $("$PYTHON" -c 'import sys; print(sys.prefix)') (torch is large: a few minutes)" >&2
-        "$PYTHON" -m pip install --quiet --disable-pip-version-check --editable "$target"
+        # Python compiles what is imported; compiling all of torch beforehand takes a minute.
+        "$PYTHON" -m pip install --quiet --no-compile --disable-pip-version-check --editable "$target"
         echo "$(cksum pyproject.toml) $PWD" > "$stamp"
     fi
 }

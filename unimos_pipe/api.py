@@ -30,8 +30,9 @@ from unimos_pipe.deploy.model import FORMAT, AdaptedModel
 from unimos_pipe.extract.stage import Extracted, ReadOptions, extract_features
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.pseudo_labels import Assessment
+from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
-from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
+from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.report.make import Report, make_report, missing_packages
 from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
 from unimos_pipe.runs.methods import UNIMOS

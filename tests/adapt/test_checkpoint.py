@@ -7,7 +7,8 @@ from made import made_task, small_method
 
 from unimos_pipe.adapt import checkpoint
 from unimos_pipe.adapt.checkpoint import NOT_STARTED, Checkpoint
-from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
+from unimos_pipe.methods.unimos.run import seeded_run
+from unimos_pipe.methods.unimos.trainer import Trainer
 
 
 @pytest.fixture

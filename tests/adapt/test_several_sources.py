@@ -11,7 +11,8 @@ import unimos_pipe
 from unimos_pipe.methods.source_probe import equal_say, logistic_regression
 from unimos_pipe.methods.table import METHODS
 from unimos_pipe.methods.task import PairLoader
-from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
+from unimos_pipe.methods.unimos.run import seeded_run
+from unimos_pipe.methods.unimos.trainer import Trainer
 
 METHOD = small_method(train__epochs=3, train__batch_size=8)
 TASK = made_task()

@@ -6,15 +6,21 @@ import pytest
 import torch
 
 from unimos_pipe.adapt.validators import (
+    gram_matrix,
     information_maximisation,
     negative_entropy,
     nuclear_norm,
     soft_neighbourhood_density,
-    validators,
+    validator_figures,
+    validator_scores,
 )
 
 SURE = torch.eye(3, dtype=torch.float64).repeat(2, 1)  # six sure rows, balanced over three classes
 EVEN = torch.full((6, 3), 1 / 3, dtype=torch.float64)
+
+
+def nuclear_norm_of(probabilities):
+    return nuclear_norm(gram_matrix(probabilities), *probabilities.shape)
 
 
 def test_sure_and_balanced_answers_score_highest():
@@ -25,11 +31,12 @@ def test_sure_and_balanced_answers_score_highest():
 
 
 def test_nuclear_norm_by_hand_and_by_svd():
-    assert float(nuclear_norm(SURE)) == pytest.approx(1.0, rel=1e-12)  # the largest there is
-    assert float(nuclear_norm(EVEN)) == pytest.approx(math.sqrt(2) / math.sqrt(18), rel=1e-6)  # one value, sqrt(6/3)
+    assert float(nuclear_norm_of(SURE)) == pytest.approx(1.0, rel=1e-12)  # the largest there is
+    assert float(nuclear_norm_of(EVEN)) == pytest.approx(math.sqrt(2) / math.sqrt(18), rel=1e-6)  # one value, sqrt(6/3)
     p = torch.rand(7, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert float(nuclear_norm(p)) == pytest.approx(float(torch.linalg.svdvals(p).sum()) / math.sqrt(28), rel=1e-9)
-    assert float(nuclear_norm(p.T)) * 4 == pytest.approx(float(nuclear_norm(p)) * math.sqrt(28), rel=1e-9)  # wide P
+    assert float(nuclear_norm_of(p)) == pytest.approx(float(torch.linalg.svdvals(p).sum()) / math.sqrt(28), rel=1e-9)
+    wide = float(nuclear_norm_of(p.T))
+    assert wide * 4 == pytest.approx(float(nuclear_norm_of(p)) * math.sqrt(28), rel=1e-9)
 
 
 def test_soft_neighbourhood_density_by_hand():
@@ -44,6 +51,7 @@ def test_soft_neighbourhood_density_by_hand():
 
 
 def test_all_validators_by_name():
-    found = validators(SURE, torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    bottleneck = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = validator_scores(validator_figures(SURE, bottleneck), 6, 3)
     assert list(found) == ["im", "entropy", "bnm", "snd"]
     assert found["bnm"] == pytest.approx(1.0) and all(math.isfinite(value) for value in found.values())

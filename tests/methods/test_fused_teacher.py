@@ -12,7 +12,8 @@ from unimos_pipe.methods import fused, source_probe
 from unimos_pipe.methods.task import HeldOutLabels, PairData, UnlabelledFeatures
 from unimos_pipe.methods.unimos import text as text_module
 from unimos_pipe.methods.unimos.pseudo_labels import teacher_logits
-from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
+from unimos_pipe.methods.unimos.run import seeded_run
+from unimos_pipe.methods.unimos.trainer import Trainer
 
 PLAIN = small_method(train__epochs=3, train__batch_size=8)
 METHOD = small_method("fused-teacher", train__epochs=3, train__batch_size=8)

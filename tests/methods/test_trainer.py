@@ -7,8 +7,9 @@ import torch
 from made import made_task, small_method
 
 from unimos_pipe.methods.unimos import trainer as trainer_module
+from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
-from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
+from unimos_pipe.methods.unimos.trainer import Trainer
 
 METHODS = [
     small_method(train__epochs=3, train__batch_size=8),
@@ -74,14 +75,17 @@ def test_a_stack_of_mixed_runs_equals_lone_runs_in_float64(monkeypatch):
 def test_runs_draw_the_same_whatever_their_company():
     stack, lone = Trainer(mixed_runs()), Trainer([mixed_runs()[3]])
     position = stack.order.index(3)
-    for ours, theirs in zip(list(stack._draw(0, 0))[:4], list(lone._draw(0, 0)), strict=True):
-        shift = stack.source_start[position], stack.target_start[position]
-        assert (ours[0][position, :8] - shift[0]).equal(theirs[0][0, :8])
-        assert (ours[0][position, 8:] - shift[1]).equal(theirs[0][0, 8:] - lone.target_start[0])
-        assert (ours[1][position] - stack.label_start[position]).equal(theirs[1][0])
-        assert (ours[2][position] - stack.pseudo_start[position]).equal(theirs[2][0])
-        assert ours[3][position].equal(theirs[3][0])  # dropout
-        assert ours[4][position].equal(theirs[4][0])  # learning rate
+    ours, theirs = stack.drawer.draw(0, 0), lone.drawer.draw(0, 0)
+    for step in range(4):
+        own, alone = ([drawn[step, place] for drawn in block] for block, place in ((ours, position), (theirs, 0)))
+        shifts = [starts.source[place] for starts, place in ((stack.starts, position), (lone.starts, 0))]
+        assert (own[0][:8] - shifts[0]).equal(alone[0][:8] - shifts[1])
+        shifts = [starts.target[place] for starts, place in ((stack.starts, position), (lone.starts, 0))]
+        assert (own[0][8:] - shifts[0]).equal(alone[0][8:] - shifts[1])
+        assert (own[1] - stack.starts.labels[position]).equal(alone[1])
+        assert (own[2] - stack.starts.pseudo[position]).equal(alone[2])
+        assert own[3].equal(alone[3])  # dropout
+        assert own[4].equal(alone[4])  # learning rate
     assert stack.heads.params["vision_separator.weight"][position].equal(
         lone.heads.params["vision_separator.weight"][0]
     )

@@ -16,8 +16,9 @@ from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, Unlabelle
 from unimos_pipe.methods.unimos import trainer as trainer_module
 from unimos_pipe.methods.unimos.draws import RunDraws
 from unimos_pipe.methods.unimos.objective import TERMS
+from unimos_pipe.methods.unimos.run import TrainingRun
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
-from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun
+from unimos_pipe.methods.unimos.trainer import Trainer
 
 SMALL = Path(__file__).parent / "parity_small.npz"
 LOSS_NAMES = {  # our term -> the recording's

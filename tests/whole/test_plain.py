@@ -7,7 +7,8 @@ from made import SMALL, made_task
 from unimos_pipe.base.config import method_spec
 from unimos_pipe.bench.plain import PlainRun
 from unimos_pipe.methods.unimos.draws import RunDraws
-from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun
+from unimos_pipe.methods.unimos.run import TrainingRun
+from unimos_pipe.methods.unimos.trainer import Trainer
 
 PAPER = {  # METHOD.md section 6, row by row
     "similarity": {"heads.similarity": "cosine"},

@@ -12,7 +12,8 @@ from unimos_pipe.adapt.calibration import Calibration, fitted_temperature
 from unimos_pipe.adapt.stacks import PlannedRun, finished, stacks
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
-from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run
+from unimos_pipe.methods.unimos.run import TrainingRun, seeded_run
+from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.runs.spec import RunSpec
 
 HOLDOUT = 0.2  # of the source's rows

@@ -15,8 +15,8 @@ from unimos_pipe.data.manifest import DatasetSpec
 from unimos_pipe.data.scan import find_root, scan
 from unimos_pipe.extract.encoder import encoder_speed
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures, training_dtype, unit_rows
+from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.methods.unimos.schedules import batch_rows, steps_per_epoch
-from unimos_pipe.methods.unimos.trainer import seeded_run
 from unimos_pipe.runs.bound import BoundRecipe
 from unimos_pipe.runs.methods import UNIMOS
 from unimos_pipe.runs.spec import RunSpec

@@ -11,7 +11,7 @@ from unimos_pipe.adapt.stacks import Outcome, PlannedRun, adapt, stacks
 from unimos_pipe.base.engine import RayOptions, ray_jobs
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.methods.task import PairLoader
-from unimos_pipe.methods.unimos.trainer import seeded_run
+from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.runs.spec import RunSpec
 
 

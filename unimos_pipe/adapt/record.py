@@ -14,14 +14,14 @@ from unimos_pipe.adapt.answers import AnswerLog
 from unimos_pipe.adapt.calibration import Calibration
 from unimos_pipe.adapt.known import PairView, answer_facts
 from unimos_pipe.adapt.scores import score, zero_shot_score
-from unimos_pipe.adapt.validators import validators
+from unimos_pipe.adapt.validators import validator_figures, validator_scores
 from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.methods.task import AdaptationTask, PairData
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.pseudo_labels import CHUNK, Assessment, assess
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
-from unimos_pipe.methods.unimos.trainer import EpochRecord
+from unimos_pipe.methods.unimos.trainer import EpochRecord, View
 from unimos_pipe.runs.folder import LABEL_COLUMN, RunContents, write_run
 from unimos_pipe.runs.spec import RunSpec, run_identity
 
@@ -64,36 +64,40 @@ class RunRecorder:
         self.answers.restore(memory["answers"], len(self.data.scored_paths))
         self.lines, self.zero_shot = memory["lines"], memory["zero_shot"]
 
-    def add(self, record: EpochRecord) -> Assessment:
-        """Take an epoch's line of ``metrics.jsonl``, scored where labels are known; returns what was scored."""
-        found, scored = record.assessment, self._scored(record)
-        scores = self._scores(scored)
-        answers = scored.predictions, scored.vac_predictions, scored.text_predictions
-        self.answers.add(torch.stack(answers).cpu().numpy())
-        if record.epoch == BEFORE_TRAINING:
+    def measure(self, view: View) -> dict[str, torch.Tensor]:
+        """What :meth:`add` needs of a view, as small tensors where the view is."""
+        found, scored = view.assessment, self.scored(view)
+        return {"answers": three_answers(scored), **validator_figures(found.probabilities, found.bottleneck)}
+
+    def add(self, record: EpochRecord) -> None:
+        """Take an epoch's line of ``metrics.jsonl``, scored where labels are known."""
+        found, answers = record.assessment, record.measured["answers"]
+        scores = self._scores(answers)
+        self.answers.add(answers.numpy())
+        if found.epoch == BEFORE_TRAINING:
             self.zero_shot = asdict(zero_shot_score(self.data)) if scores["lac"] else None
         line = {
-            "epoch": record.epoch,
+            "epoch": found.epoch,
             "losses": record.losses,
             "train_weight": record.train_weight,
             "inference_weight": found.weight,
             **accuracy_columns(scores),
-            "validators": validators(found.probabilities, found.bottleneck)
+            "validators": validator_scores(record.measured, *found.probabilities.shape)
             | ({} if record.source_accuracy is None else {"source": record.source_accuracy}),
         }
         self.lines.append(line)
-        return scored
 
-    def _scored(self, record: EpochRecord) -> Assessment:
+    def scored(self, view: View) -> Assessment:
         """The view to score: the trainer's own, or one of the target's test rows, from which nothing flows back."""
         test = self.data.held_out.features
         if test is None:
-            return record.assessment
-        return assess(record.heads, test, record.text, record.epoch, self.spec.options.eval)
+            return view.assessment
+        return assess(view.heads, test, view.text, view.assessment.epoch, self.spec.options.eval)
 
-    def _scores(self, found: Assessment) -> dict[str, dict[str, Any] | None]:
-        answers = {"ensemble": found.predictions, "vac": found.vac_predictions, "lac": found.text_predictions}
-        scores = {name: score(predictions, self.data.held_out) for name, predictions in answers.items()}
+    def _scores(self, answers: torch.Tensor) -> dict[str, dict[str, Any] | None]:
+        """Scores by name of (3, n) :func:`three_answers`."""
+        named = zip(("ensemble", "vac", "lac"), answers, strict=True)
+        scores = {name: score(predictions, self.data.held_out) for name, predictions in named}
         return {name: value and asdict(value) for name, value in scores.items()}
 
     def finish(self, final: FinalState) -> dict[str, Any]:
@@ -130,13 +134,18 @@ class RunRecorder:
 
     def _result(self, final: Assessment, seconds: float) -> dict[str, Any]:
         metric = self.data.held_out.metric
-        accuracy, selected = scored_result(self.lines, self._scores(final), self.zero_shot, metric)
+        accuracy, selected = scored_result(self.lines, self._scores(three_answers(final)), self.zero_shot, metric)
         return {
             **result_head(self.spec, self.data),
             "accuracy": accuracy,
             "selected": selected,
             "seconds": round(seconds, 3),
         }
+
+
+def three_answers(found: Assessment) -> torch.Tensor:
+    """(3, n) class ids that the ensemble, VAC and LAC answer."""
+    return torch.stack([found.predictions, found.vac_predictions, found.text_predictions])
 
 
 Scored = Mapping[str, Mapping[str, Any] | None]  # the scores of ensemble, vac and lac, None without target labels

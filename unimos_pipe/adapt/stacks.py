@@ -27,8 +27,9 @@ from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.form import StepForm
 from unimos_pipe.methods.unimos.model import UniMoSModel
+from unimos_pipe.methods.unimos.run import TrainingRun, seeded_run
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
-from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run
+from unimos_pipe.methods.unimos.trainer import Trainer, View
 from unimos_pipe.runs.folder import check_place
 from unimos_pipe.runs.spec import RunSpec
 from unimos_pipe.runs.stored import RunFolderError, read_run
@@ -213,12 +214,17 @@ class _Stack:
         on_epochs(max(0, resumed + 1) * len(self.runs))
         last_epoch = self.runs[0].method.train.epochs - 1
         final = {}
-        for epoch, records in trainer.train(after_epoch=resumed):
+
+        def measure(view: View) -> dict[str, torch.Tensor]:
+            recorder = recorders[view.run]
+            return recorder.measure(view) if recorder else {}
+
+        for epoch, records in trainer.train(after_epoch=resumed, measure=measure):
             for record in records:
                 if recorder := recorders[record.run]:
-                    scored = recorder.add(record)
+                    recorder.add(record)
                     if epoch == last_epoch:
-                        final[record.run] = scored
+                        final[record.run] = recorder.scored(record)
             if BEFORE_TRAINING < epoch < last_epoch:
                 checkpoint.save_if_due(epoch, trainer, recorders)
             on_epochs(len(self.runs) if epoch > BEFORE_TRAINING else 0)

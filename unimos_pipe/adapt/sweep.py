@@ -17,7 +17,8 @@ from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.data.manifest import DatasetSpec
-from unimos_pipe.methods.unimos.trainer import Trainer, TrainingRun, seeded_run
+from unimos_pipe.methods.unimos.run import TrainingRun, seeded_run
+from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
 from unimos_pipe.runs.methods import UNIMOS
 from unimos_pipe.runs.recipe import Recipe

@@ -3,6 +3,8 @@
 Each takes ensemble probabilities P (n, K) or bottleneck features (n, H); higher is better for all.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,14 +16,21 @@ SND_ROWS = 1024
 
 
 @torch.no_grad()
-def validators(probabilities: Tensor, bottleneck: Tensor) -> dict[str, float]:
-    """All validators of one assessment by name."""
+def validator_figures(probabilities: Tensor, bottleneck: Tensor) -> dict[str, Tensor]:
+    """What :func:`validator_scores` needs of an assessment, on its device: nothing is waited for."""
     return {
-        "im": float(information_maximisation(probabilities)),
-        "entropy": float(negative_entropy(probabilities)),
-        "bnm": float(nuclear_norm(probabilities)),
-        "snd": float(soft_neighbourhood_density(bottleneck)),
+        "im": information_maximisation(probabilities),
+        "entropy": negative_entropy(probabilities),
+        "gram": gram_matrix(probabilities),
+        "snd": soft_neighbourhood_density(bottleneck),
     }
+
+
+def validator_scores(figures: Mapping[str, Tensor], rows: int, classes: int) -> dict[str, float]:
+    """All validators of one assessment by name, from :func:`validator_figures` on the CPU."""
+    scores = {name: figures[name] for name in ("im", "entropy", "snd")}
+    scores["bnm"] = nuclear_norm(figures["gram"], rows, classes)
+    return {name: float(scores[name]) for name in ("im", "entropy", "bnm", "snd")}
 
 
 def information_maximisation(probabilities: Tensor) -> Tensor:
@@ -34,16 +43,20 @@ def negative_entropy(probabilities: Tensor) -> Tensor:
     return -entropy(probabilities).mean()
 
 
-def nuclear_norm(probabilities: Tensor) -> Tensor:
-    """Nuclear norm of P over its largest possible value, sqrt(n min(n, K)) (BNM: Cui et al., CVPR 2020).
-
-    The singular values come from the K x K Gram matrix in float64, which costs one product instead of an (n, K) SVD.
-    """
+def gram_matrix(probabilities: Tensor) -> Tensor:
+    """P^T P in float64, or P P^T where that is smaller."""
     n, classes = probabilities.shape
     tall = probabilities if classes <= n else probabilities.mT
-    gram = sum(part.mT @ part for part in (rows.double() for rows in tall.split(8192)))
+    return sum(part.mT @ part for part in (rows.double() for rows in tall.split(8192)))
+
+
+def nuclear_norm(gram: Tensor, rows: int, classes: int) -> Tensor:
+    """Nuclear norm of P over its largest possible value, sqrt(n min(n, K)) (BNM: Cui et al., CVPR 2020).
+
+    The singular values come from P's :func:`gram_matrix`, which costs one product instead of an (n, K) SVD.
+    """
     squares = torch.linalg.eigvalsh(gram)
-    return squares.clamp_min(0).sqrt().sum() / (n * min(n, classes)) ** 0.5
+    return squares.clamp_min(0).sqrt().sum() / (rows * min(rows, classes)) ** 0.5
 
 
 def soft_neighbourhood_density(features: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Which device the arithmetic runs on."""
 
 import os
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -25,3 +26,16 @@ def pick_device(name: str) -> torch.device:
 def usable_cores() -> int:
     """CPU cores this process may use, where the system says so; else all there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def on_host(figures: Sequence[Mapping[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+    """Small tensors on the CPU, brought there by one copy: each copy from a GPU waits for all work sent off before."""
+    tensors = [tensor for group in figures for tensor in group.values()]
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return [dict(group) for group in figures]
+    packed = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in tensors]).cpu()
+    parts = iter(packed.split([tensor.numel() * tensor.element_size() for tensor in tensors]))
+    return [
+        {name: next(parts).clone().view(tensor.dtype).view(tensor.shape) for name, tensor in group.items()}
+        for group in figures
+    ]

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from unimos_pipe.adapt.validators import validators
+from unimos_pipe.adapt.validators import validator_figures, validator_scores
 from unimos_pipe.base.config import MethodSpec
-from unimos_pipe.base.device import pick_device
+from unimos_pipe.base.device import on_host, pick_device
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures, training_dtype
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.pseudo_labels import assess
-from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
+from unimos_pipe.methods.unimos.run import seeded_run
+from unimos_pipe.methods.unimos.trainer import Trainer, no_measure
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def measure_adapt(
     rate = _matmul_rate(device, dtype)
     lone = Trainer([seeded_run(task, method, 0)])
     run = lone.runs[0]
-    _finish(lone._assess(-1, None))
+    _finish(lone._assess(-1, None, no_measure))
     train = _median(lambda: lone._train_epoch(0), device, repeats)
     heads = lone.eval_heads(0)
     evaluation = _median(lambda: _evaluate(heads, task, method), device, repeats)
@@ -148,7 +149,8 @@ def measure_adapt(
 def _evaluate(heads: Heads, task: AdaptationTask, method: MethodSpec) -> None:
     """What a run does after each epoch but scoring: inference, clusters, pseudo-labels, validators."""
     found = assess(heads, task.target.features, task.text_features, 1, method.eval)
-    validators(found.probabilities, found.bottleneck)
+    (figures,) = on_host([validator_figures(found.probabilities, found.bottleneck)])
+    validator_scores(figures, *found.probabilities.shape)
 
 
 def profile_step(size: Size, method: MethodSpec, device: torch.device, most: int = 8) -> list[tuple[str, float]]:
@@ -157,7 +159,7 @@ def profile_step(size: Size, method: MethodSpec, device: torch.device, most: int
 
     task = made_task(size, device, training_dtype(method.train.precision))
     trainer = Trainer([seeded_run(task, method, 0)])
-    _finish(trainer._assess(-1, None))
+    _finish(trainer._assess(-1, None, no_measure))
     trainer._train_epoch(0)
     cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]

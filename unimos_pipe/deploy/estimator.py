@@ -15,7 +15,8 @@ from unimos_pipe.methods.arrays import task_from_arrays
 from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.model import UniMoSModel
-from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
+from unimos_pipe.methods.unimos.run import seeded_run
+from unimos_pipe.methods.unimos.trainer import Trainer
 
 
 class UniMoSClassifier(ClassifierMixin, BaseEstimator):

@@ -7,78 +7,62 @@ before it only, a view of the stack, so that an idle slot costs nothing.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from unimos_pipe.base.config import MethodSpec
-from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
-from unimos_pipe.methods.unimos.draws import RunDraws, holdout_order
-from unimos_pipe.methods.unimos.form import Coefficients, StepForm
+from unimos_pipe.base.device import on_host
+from unimos_pipe.methods.unimos.blocks import BLOCK, Block, BlockDrawer, Starts
+from unimos_pipe.methods.unimos.captured import CapturedSteps
+from unimos_pipe.methods.unimos.form import Coefficients
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.objective import TERMS, terms_of
 from unimos_pipe.methods.unimos.pseudo_labels import Assessment, assess
-from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING, batch_rows, learning_rate, steps_per_epoch
+from unimos_pipe.methods.unimos.run import TrainingRun
+from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.step import Batch, train_step
 from unimos_pipe.methods.unimos.text import text_features
 
-BLOCK = 16  # steps whose random draws are made and moved to the device together
-
 
 @dataclass(frozen=True)
-class TrainingRun:
-    """One run to train: its data, method and random draws (from :func:`seeded_run`, or a recording)."""
-
-    task: AdaptationTask
-    method: MethodSpec
-    draws: RunDraws
-    batch: int
-    steps: int  # per epoch
-    held_source: LabelledFeatures | None = None  # source rows that training does not see
-
-    @property
-    def form(self) -> StepForm:
-        """Runs of equal forms can be trained as one stack."""
-        return StepForm.of(self.method, self.batch, *self.task.text_features.shape)
-
-
-def seeded_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingRun:
-    """A run whose every random choice follows from its seed."""
-    held = None
-    if rows := int(method.train.source_holdout * len(task.source.features)):
-        order = holdout_order(seed, len(task.source.features)).to(task.source.labels.device)
-        held, rest = (
-            task.source.subset(part, f"{task.source.name}, {what}")
-            for part, what in ((order[:rows], f"{rows} held out"), (order[rows:], f"without {rows} by seed {seed}"))
-        )
-        task = replace(task, source=rest)
-    sizes = len(task.source.features), len(task.target.features)
-    batch = batch_rows(*sizes, method.train.batch_size)
-    steps = steps_per_epoch(*sizes, batch, method.train.max_steps)
-    return TrainingRun(task, method, RunDraws(seed, *sizes, batch, task.source.origins), batch, steps, held)
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """What one run has to show after one epoch (or before training, epoch -1)."""
+class View:
+    """A run after an epoch, or before training (epoch -1)."""
 
     run: int  # position in the sequence given to the trainer
-    epoch: int
-    losses: dict[str, float]  # mean over the epoch's steps, by term; empty before training
-    train_weight: float | None  # mean learned w
     assessment: Assessment  # of the target rows it trains on
     heads: Heads  # in evaluation mode, as they are until the next epoch
     text: Tensor  # (K, D) text features that they answer with
-    source_accuracy: float | None = None  # on held-out source rows, where there are any
+
+
+@dataclass(frozen=True)
+class EpochRecord(View):
+    """What one run has to show after one epoch, or before training."""
+
+    losses: dict[str, float]  # mean over the epoch's steps, by term; empty before training
+    train_weight: float | None  # mean learned w
+    source_accuracy: float | None  # on held-out source rows, where there are any
+    measured: Mapping[str, Tensor]  # what the caller's own measure gave, on the CPU
+
+
+Measure = Callable[[View], Mapping[str, Tensor]]
+
+
+def no_measure(view: View) -> Mapping[str, Tensor]:
+    """Nothing beside what every record holds."""
+    return {}
 
 
 class Trainer:
     """Trains runs of one form together."""
 
-    def __init__(self, runs: Sequence[TrainingRun]):
-        """All tensors of the runs' tasks must be on one device and of the training dtype."""
+    def __init__(self, runs: Sequence[TrainingRun], *, captured: bool = True):
+        """All tensors of the runs' tasks must be on one device and of the training dtype.
+
+        Args:
+            captured: on CUDA, take steps as CUDA graphs.
+        """
         forms = {run.form for run in runs}
         if len(forms) != 1:
             raise ValueError("runs of different shapes or structure cannot share a stack")
@@ -101,6 +85,12 @@ class Trainer:
         self.text = torch.stack(text_features([run.task for run in self.runs], [run.method for run in self.runs]))
         self.failures: dict[int, str] = {}  # runs that diverged, by position in the sequence given
         self._build_tables()
+        self.drawer = BlockDrawer(self.runs, self.form, self.starts, self.dtype, self.device)
+        self.sums = torch.zeros(len(runs), len(TERMS) + 1, dtype=self.dtype, device=self.device)
+        self.prefixes: dict[int, tuple[Heads, Coefficients]] = {}
+        self.captured = (
+            CapturedSteps(self.drawer.block, self._step) if captured and self.device.type == "cuda" else None
+        )
 
     def _build_tables(self) -> None:
         """Put the rows of all domains one below the other, each domain once, so that a batch is one gather.
@@ -115,29 +105,35 @@ class Trainer:
                     raise ValueError(f"two domains of different rows are called {side.name!r}")
         starts = dict(zip(domains, _starts([len(rows) for rows in domains.values()]), strict=True))
         self.rows = torch.cat(list(domains.values()))
-        self.source_start = torch.tensor([starts[run.task.source.name] for run in self.runs])
-        self.target_start = torch.tensor([starts[run.task.target.name] for run in self.runs])
         self.source_labels = torch.cat([run.task.source.labels for run in self.runs])
-        self.label_start = torch.tensor(_starts([len(run.task.source.labels) for run in self.runs]))
         targets = [len(run.task.target.features) for run in self.runs]
         self.pseudo_labels = torch.empty(sum(targets), dtype=torch.int64, device=self.device)
-        self.pseudo_start = torch.tensor(_starts(targets))
+        self.starts = Starts(
+            torch.tensor([starts[run.task.source.name] for run in self.runs]),
+            torch.tensor([starts[run.task.target.name] for run in self.runs]),
+            torch.tensor(_starts([len(run.task.source.labels) for run in self.runs])),
+            torch.tensor(_starts(targets)),
+        )
 
-    def train(self, after_epoch: int = BEFORE_TRAINING - 1) -> Iterator[tuple[int, Iterator[EpochRecord]]]:
+    def train(
+        self, after_epoch: int = BEFORE_TRAINING - 1, measure: Measure = no_measure
+    ) -> Iterator[tuple[int, Iterator[EpochRecord]]]:
         """Train to the last epoch; yields (epoch, its records), one record per run.
 
-        The records must be consumed before the next epoch; they come one at a time, so that an assessment can be let
-        go of. A run whose losses or predictions stop being finite goes to ``failures`` and has no further records; the
-        others are not touched by it.
+        The records must be consumed before the next epoch. On the CPU they come one at a time, so that an assessment
+        can be let go of; on CUDA a stack is assessed as a whole, and one copy brings its figures to the CPU. A run
+        whose losses or predictions stop being finite goes to ``failures`` and has no further records; the others are
+        not touched by it.
 
         Args:
             after_epoch: the last epoch already done, when going on from :meth:`load_state`.
+            measure: gives small tensors that join a run's record.
         """
         if after_epoch < BEFORE_TRAINING:
-            yield BEFORE_TRAINING, self._assess(BEFORE_TRAINING, None)
+            yield BEFORE_TRAINING, self._assess(BEFORE_TRAINING, None, measure)
         for epoch in range(max(0, after_epoch + 1), self.runs[0].method.train.epochs):
             self._reset_weight_generators()
-            yield epoch, self._assess(epoch, self._train_epoch(epoch))
+            yield epoch, self._assess(epoch, self._train_epoch(epoch), measure)
 
     def full_state(self) -> dict[str, Tensor]:
         """Everything that training changes, random generators included, as tensors on the CPU."""
@@ -198,88 +194,79 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> Tensor:
         """One epoch of every run; returns (R, terms + 1) means of loss terms and w."""
-        steps = torch.tensor([run.steps for run in self.runs])
-        sums = torch.zeros(len(self.runs), len(TERMS) + 1, dtype=self.dtype, device=self.device)
-        prefixes: dict[int, tuple[Heads, Coefficients]] = {}
+        self.sums.zero_()
+        take = self.captured or (lambda active, place: self._step(active, self.drawer.block.step(place)))
         for start in range(0, self.runs[0].steps, BLOCK):
-            block = self._draw(epoch, start)
-            for offset, (rows, label_rows, pseudo_rows, keep, lr) in enumerate(block):
-                active = int((steps > start + offset).sum())
-                if active not in prefixes:
-                    prefixes[active] = self.heads.runs(0, active), self.coefficients.runs(active)
-                heads, coefficients = prefixes[active]
-                batch = Batch(
-                    self.rows.index_select(0, rows[:active].flatten()).unflatten(0, (active, -1)),
-                    self.source_labels[label_rows[:active]],
-                    self.pseudo_labels[pseudo_rows[:active]],
-                    self.text[:active],
-                    keep[:active],
-                )
-                sums[:active] += train_step(heads, batch, coefficients, self.form, lr[:active])
-        return sums / steps.to(self.device).unsqueeze(-1)
+            self.drawer.draw(epoch, start)
+            for place in range(min(BLOCK, self.runs[0].steps - start)):
+                take(sum(run.steps > start + place for run in self.runs), place)
+        steps = torch.tensor([run.steps for run in self.runs])
+        return self.sums / steps.to(self.device).unsqueeze(-1)
 
-    def _draw(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
-        """Rows (R, 2B), label and pseudo-label rows (R, B), dropout multipliers and learning rates of BLOCK steps.
+    def _step(self, active: int, drawn: Block) -> None:
+        """One step of the first ``active`` runs."""
+        if active not in self.prefixes:
+            self.prefixes[active] = self.heads.runs(0, active), self.coefficients.runs(active)
+        heads, coefficients = self.prefixes[active]
+        drawn = drawn.runs(active)
+        scale = 1 / (1 - round(256 * self.form.heads.discriminator_dropout) / 256)
+        batch = Batch(
+            self.rows.index_select(0, drawn.rows.flatten()).unflatten(0, (active, -1)),
+            self.source_labels[drawn.labels],
+            self.pseudo_labels[drawn.pseudo],
+            self.text[:active],
+            drawn.kept.to(self.dtype) * scale,
+        )
+        self.sums[:active] += train_step(heads, batch, coefficients, self.form, drawn.lr)
 
-        A run's own draws stop at its last step; the slots after it hold zeros that no step reads.
-        """
-        count = len(self.runs)
-        steps = min(BLOCK, self.runs[0].steps - start)
-        batch, heads = self.form.batch, self.form.heads
-        rows = torch.zeros(steps, count, 2 * batch, dtype=torch.int64)
-        labels, pseudo = torch.zeros(2, steps, count, batch, dtype=torch.int64)
-        kept = torch.zeros(steps, count, 4 * batch, heads.discriminator_hidden, dtype=torch.bool)
-        lr = torch.zeros(steps, count, dtype=torch.float64)
-        for index, run in enumerate(self.runs):
-            own = min(steps, run.steps - start)
-            if own <= 0:
-                break
-            source, target = run.draws.batches(own)
-            rows[:own, index, :batch] = source + self.source_start[index]
-            rows[:own, index, batch:] = target + self.target_start[index]
-            labels[:own, index] = source + self.label_start[index]
-            pseudo[:own, index] = target + self.pseudo_start[index]
-            kept[:own, index] = run.draws.kept(own, 4 * batch, kept.shape[-1], heads.discriminator_dropout)
-            lr[:own, index] = torch.tensor(
-                [learning_rate(epoch * run.steps + start + step, run.method.train) for step in range(own)],
-                dtype=torch.float64,
-            )
-        rows, labels, pseudo, kept = (drawn.to(self.device) for drawn in (rows, labels, pseudo, kept))
-        lr = lr.to(self.dtype).to(self.device)
-        scale = 1 / (1 - round(256 * heads.discriminator_dropout) / 256)
-        return zip(rows, labels, pseudo, (keep.to(self.dtype) * scale for keep in kept), lr, strict=True)
-
-    def _assess(self, epoch: int, means: Tensor | None) -> Iterator[EpochRecord]:
+    def _assess(self, epoch: int, means: Tensor | None, measure: Measure) -> Iterator[EpochRecord]:
         """Assess every run and take over its pseudo-labels, in the order in which the runs were given."""
-        values = None if means is None else means.tolist()
-        for index in range(len(self.runs)):
-            if index in self.failures:
-                continue
-            position = self.order.index(index)
-            run = self.runs[position]
-            heads = self.eval_heads(index)
-            text = self.text[position]
-            found = assess(heads, run.task.target.features, text, epoch, run.method.eval)
-            start = int(self.pseudo_start[position])
-            self.pseudo_labels[start : start + len(found.pseudo_labels)] = found.pseudo_labels
-            every = {} if values is None else dict(zip(TERMS, values[position], strict=False))
-            losses = {term: every[term] for term in terms_of(run.method.loss) if every}
-            if not (found.probabilities.isfinite().all() and all(map(math.isfinite, losses.values()))):
-                self.failures[index] = (
-                    f"training diverged in epoch {epoch}: losses or probabilities are not finite; try a lower train.lr"
-                )
-                continue
-            weight = None if values is None else values[position][-1]
-            source = self._source_accuracy(heads, text, run, epoch)
-            yield EpochRecord(index, epoch, losses, weight, found, heads, text, source)
+        going = [index for index in range(len(self.runs)) if index not in self.failures]
+        together = max(1, len(going)) if self.device.type == "cuda" else 1
+        for start in range(0, len(going), together):
+            views = [self._view(index, epoch) for index in going[start : start + together]]
+            figures = [self._figures(view, means) for view in views]
+            figures = on_host([*figures, *(measure(view) for view in views)])
+            for view, own, measured in zip(views, figures[: len(views)], figures[len(views) :], strict=True):
+                if record := self._record(view, own, measured):
+                    yield record
 
-    def _source_accuracy(self, heads: Heads, text: Tensor, run: TrainingRun, epoch: int) -> float | None:
-        """Accuracy of the ensemble on held-out source rows, by the rules of the target's evaluation."""
-        if run.held_source is None:
-            return None
-        held = run.held_source
-        found = assess(heads, held.features, text, epoch, run.method.eval)
-        return float((found.predictions == held.labels).double().mean())
+    def _view(self, index: int, epoch: int) -> "View":
+        position = self.order.index(index)
+        run, heads, text = self.runs[position], self.eval_heads(index), self.text[position]
+        found = assess(heads, run.task.target.features, text, epoch, run.method.eval)
+        start = int(self.starts.pseudo[position])
+        self.pseudo_labels[start : start + len(found.pseudo_labels)] = found.pseudo_labels
+        return View(index, found, heads, text)
+
+    def _figures(self, view: "View", means: Tensor | None) -> dict[str, Tensor]:
+        """What a record tells in numbers, on the device."""
+        figures = {"finite": view.assessment.probabilities.isfinite().all()}
+        position = self.order.index(view.run)
+        if means is not None:
+            figures["means"] = means[position]
+        run = self.runs[position]
+        if run.held_source:
+            epoch, rule = view.assessment.epoch, run.method.eval
+            held = assess(view.heads, run.held_source.features, view.text, epoch, rule)
+            figures["source"] = (held.predictions == run.held_source.labels).double().mean()
+        return figures
+
+    def _record(
+        self, view: "View", figures: Mapping[str, Tensor], measured: Mapping[str, Tensor]
+    ) -> EpochRecord | None:
+        """The record of a run that is well; None where training diverged."""
+        spec, epoch = self.runs[self.order.index(view.run)].method.loss, view.assessment.epoch
+        means = dict(zip((*TERMS, "w"), figures["means"].tolist(), strict=True)) if "means" in figures else {}
+        losses = {term: means[term] for term in terms_of(spec) if means}
+        if figures["finite"] and all(map(math.isfinite, losses.values())):
+            source = figures["source"].item() if "source" in figures else None
+            told = {"losses": losses, "train_weight": means.get("w"), "source_accuracy": source}
+            return EpochRecord(**vars(view), **told, measured=measured)
+        self.failures[view.run] = (
+            f"training diverged in epoch {epoch}: losses or probabilities are not finite; try a lower train.lr"
+        )
+        return None
 
 
 def _starts(lengths: Sequence[int]) -> list[int]:

@@ -26,6 +26,10 @@ CAUGHT_BY = {
     "absent-class-counts-as-zero": "adapt/test_scores.py::test_a_class_without_a_row_stays_out_of_the_class_mean",
     "divergence-by-losses-alone": "methods/test_trainer.py::"
     "test_probabilities_that_are_not_finite_are_a_failure_though_the_losses_are",
+    "step-waits-for-the-device": "methods/test_without_a_gpu.py::"
+    "test_an_epoch_sends_its_steps_off_and_an_evaluation_waits_once",
+    "evaluation-reads-value-by-value": "methods/test_without_a_gpu.py::"
+    "test_an_epoch_sends_its_steps_off_and_an_evaluation_waits_once",
     "precision-by-the-mean-cosine": "extract/test_encoder.py::test_automatic_precision_goes_by_the_worst_image",
     "rename-replaced-by-a-copy": "base/test_files.py::"
     "test_the_file_that_was_written_takes_the_name_and_is_on_disk_before_it_does",

@@ -7,6 +7,8 @@ import torch
 
 from unimos_pipe.base.errors import UserError, listing
 
+HOST = "cpu"
+
 
 def pick_device(name: str) -> torch.device:
     """``auto`` -> the GPU where there is one, else the CPU; other names are checked against this machine.
@@ -31,7 +33,7 @@ def usable_cores() -> int:
 def on_host(figures: Sequence[Mapping[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
     """Small tensors on the CPU, brought there by one copy: each copy from a GPU waits for all work sent off before."""
     tensors = [tensor for group in figures for tensor in group.values()]
-    if all(tensor.device.type == "cpu" for tensor in tensors):
+    if all(tensor.device.type == HOST for tensor in tensors):
         return [dict(group) for group in figures]
     packed = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in tensors]).cpu()
     parts = iter(packed.split([tensor.numel() * tensor.element_size() for tensor in tensors]))

@@ -38,12 +38,12 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Starts:
-    """(R,) where each run's rows begin in the tables that a stack shares."""
+    """Where each run's rows begin in the tables that a stack shares."""
 
-    source: Tensor  # in the table of features
-    target: Tensor  # likewise
-    labels: Tensor  # in the source labels
-    pseudo: Tensor  # in the pseudo-labels
+    source: Sequence[int]  # in the table of features
+    target: Sequence[int]  # likewise
+    labels: Sequence[int]  # in the source labels
+    pseudo: Sequence[int]  # in the pseudo-labels
 
 
 class BlockDrawer:

@@ -109,10 +109,10 @@ class Trainer:
         targets = [len(run.task.target.features) for run in self.runs]
         self.pseudo_labels = torch.empty(sum(targets), dtype=torch.int64, device=self.device)
         self.starts = Starts(
-            torch.tensor([starts[run.task.source.name] for run in self.runs]),
-            torch.tensor([starts[run.task.target.name] for run in self.runs]),
-            torch.tensor(_starts([len(run.task.source.labels) for run in self.runs])),
-            torch.tensor(_starts(targets)),
+            [starts[run.task.source.name] for run in self.runs],
+            [starts[run.task.target.name] for run in self.runs],
+            _starts([len(run.task.source.labels) for run in self.runs]),
+            _starts(targets),
         )
 
     def train(
@@ -235,7 +235,7 @@ class Trainer:
         position = self.order.index(index)
         run, heads, text = self.runs[position], self.eval_heads(index), self.text[position]
         found = assess(heads, run.task.target.features, text, epoch, run.method.eval)
-        start = int(self.starts.pseudo[position])
+        start = self.starts.pseudo[position]
         self.pseudo_labels[start : start + len(found.pseudo_labels)] = found.pseudo_labels
         return View(index, found, heads, text)
 

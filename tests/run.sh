@@ -5,10 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source pipelines/environment.sh
 prepare_environment test
-marks="not slow"
+marks="not slow and not gpu"
 if [ "${1:-}" = "--slow" ]; then
     shift
-    marks="slow or not slow"
+    marks="not gpu"
 fi
 "$PYTHON" -m ruff check --quiet .
 "$PYTHON" -m ruff format --quiet --check .

@@ -1,12 +1,13 @@
 """Training steps as CUDA graphs: a step's hundreds of kernels are sent off by one call."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import torch
 
 from unimos_pipe.methods.unimos.blocks import Block
 
-WARM_UP = 3  # steps taken as usual before the first capture, as libraries allocate on first use
+WARM_UP = 2  # steps taken as usual before a capture, as libraries load and allocate what they need on first use
 
 
 class CapturedSteps:
@@ -21,12 +22,12 @@ class CapturedSteps:
         self.place = torch.zeros(1, dtype=torch.int64, device=block.rows.device)
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self.pool = torch.cuda.graph_pool_handle()
-        self.warm = 0
+        self.taken: Counter[int] = Counter()
 
     def __call__(self, active: int, place: int) -> None:
         """Take the step at a place of the block."""
-        if self.warm < WARM_UP:
-            self.warm += 1
+        self.taken[active] += 1
+        if self.taken[active] <= WARM_UP:
             beside = torch.cuda.Stream()
             beside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(beside):

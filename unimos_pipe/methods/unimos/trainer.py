@@ -87,6 +87,7 @@ class Trainer:
         self._build_tables()
         self.drawer = BlockDrawer(self.runs, self.form, self.starts, self.dtype, self.device)
         self.sums = torch.zeros(len(runs), len(TERMS) + 1, dtype=self.dtype, device=self.device)
+        self.steps = torch.tensor([[run.steps] for run in self.runs], device=self.device)
         self.prefixes: dict[int, tuple[Heads, Coefficients]] = {}
         self.captured = (
             CapturedSteps(self.drawer.block, self._step) if captured and self.device.type == "cuda" else None
@@ -200,8 +201,7 @@ class Trainer:
             self.drawer.draw(epoch, start)
             for place in range(min(BLOCK, self.runs[0].steps - start)):
                 take(sum(run.steps > start + place for run in self.runs), place)
-        steps = torch.tensor([run.steps for run in self.runs])
-        return self.sums / steps.to(self.device).unsqueeze(-1)
+        return self.sums / self.steps
 
     def _step(self, active: int, drawn: Block) -> None:
         """One step of the first ``active`` runs."""

@@ -168,8 +168,10 @@ def stack_size(run: TrainingRun) -> int:
     activations = run.batch * (20 * dim + 30 * classes + 20 * heads.discriminator_hidden)
     masks = 16 * 4 * run.batch * heads.discriminator_hidden
     item = run.task.text_features.element_size()
-    per_run = item * (2 * weights + activations) + masks + 16 * len(run.task.target.features)
-    device = run.task.text_features.device
+    rows, device = len(run.task.target.features), run.task.text_features.device
+    per_run = item * (2 * weights + activations) + masks + 16 * rows
+    if device.type == "cuda":  # where a stack is assessed as a whole
+        per_run += item * rows * (classes + heads.bottleneck_dim)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     return max(1, min(MOST_IN_STACK, int(free // 4 // per_run)))
 

@@ -46,7 +46,7 @@ def finished(trainer: Trainer) -> Trainer:
 
 
 def test_losses_of_twenty_steps_are_those_of_the_cpu(monkeypatch):
-    """Default heads, 65 classes of 512 dimensions, float32, a third of the rate: above, rounding grows too fast."""
+    """Default heads, 65 classes of 512 dimensions, float32, at a third of the rate, above which rounding grows fast."""
     method = method_spec("full", {"train.epochs": 1, "train.max_steps": 20, "train.lr": 1e-3})
     task = made_task(1000, 1100, dim=512, classes=65, dtype=torch.float32)
     values = step_values(monkeypatch)

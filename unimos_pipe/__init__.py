@@ -30,6 +30,7 @@ _HOMES = {
     "bench.extract": ("bench_extract", "ExtractTrial"),
     "bench.store": ("bench_store",),
     "bench.adapt": ("bench_adapt",),
+    "bench.against_plain": ("bench_against_plain", "AgainstPlain"),
     "base.console": ("Output",),
     "extract.catalogue": ("list_encoders",),
     "base.config": ("EncoderSpec",),

@@ -30,7 +30,7 @@ FUNCTIONS = {
     "cache export": ("export_features",),
     "bench extract": ("bench_extract",),
     "bench store": ("bench_store",),
-    "bench adapt": ("bench_adapt",),
+    "bench adapt": ("bench_adapt", "bench_against_plain"),
 }
 
 

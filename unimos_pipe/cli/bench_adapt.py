@@ -1,14 +1,18 @@
 """``unimos-pipe bench adapt``: the speed of stage two on this machine."""
 
+from statistics import median
+
 import click
 
 import unimos_pipe
 from unimos_pipe.base.config import method_spec, parse_setting
 from unimos_pipe.base.console import Output
+from unimos_pipe.base.errors import UserError
 from unimos_pipe.cli.commands import Command, OneOf
 from unimos_pipe.cli.options import device_option, each_once
 
 SIZE_NAMES = ("office_home", "icons", "domainnet")
+PRECISIONS = ("fp32", "fp64", "bf16")
 
 
 @click.command("adapt", cls=Command)
@@ -18,21 +22,56 @@ SIZE_NAMES = ("office_home", "icons", "domainnet")
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change an option of the method, as in adapt."
 )
 @click.option("--profile", "profiled", is_flag=True, help="Also say which operators a lone step spends its time in.")
+@click.option(
+    "--plain",
+    "rounds",
+    type=click.IntRange(1),
+    metavar="ROUNDS",
+    help="Instead: epochs of a plain torch program and of stacks (default: 1 and 12 runs) in turn.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=OneOf(PRECISIONS),
+    multiple=True,
+    help="With --plain: the arithmetic of the stacks; repeatable. The plain program is fp32.",
+)
 @device_option
 @click.pass_obj
 def bench_adapt(
-    output: Output, size: str, stacks: tuple[int, ...], settings: tuple[str, ...], profiled: bool, device: str
+    output: Output,
+    size: str,
+    stacks: tuple[int, ...],
+    settings: tuple[str, ...],
+    profiled: bool,
+    rounds: int | None,
+    precisions: tuple[str, ...],
+    device: str,
 ) -> None:
-    """Time stage two on random features: one run, stacks, memory.
+    """Time stage two on random features: one run, stacks, memory; or against a plain torch program.
 
     The share of the matrix rate says how much of this machine's own speed at one large matrix product (measured in
     the same run, same arithmetic) the counted products of a lone step reach.
 
+    The plain program is one run of UniMoS with nn.Modules, autograd and torch's SGD; it evaluates after each epoch,
+    as ours do, who also compute the validators.
+
     \b
-    Example:
+    Examples:
       unimos-pipe bench adapt --size office_home --stack 1 --stack 12 --profile
+      unimos-pipe bench adapt --plain 7 --precision fp32 --precision bf16
     """
     method = method_spec("full", each_once("--set", map(parse_setting, settings)), "bench adapt")
+    if rounds:
+        if profiled:
+            raise UserError("--profile tells of a lone step by itself; leave out --plain")
+        found = unimos_pipe.bench_against_plain(
+            size, method, stacks or (1, 12), precisions, rounds, device=device, watch=output
+        )
+        show_against_plain(output, size, found)
+        return
+    if precisions:
+        raise UserError("--precision goes with --plain; without, say --set train.precision=bf16")
     bench = unimos_pipe.bench_adapt(size, method, stacks, profiled=profiled, device=device)
     chosen, found = bench.size, bench.times
     rows = f"{chosen.source_rows:,} + {chosen.target_rows:,} rows"
@@ -54,3 +93,22 @@ def bench_adapt(
     if bench.shares:
         shares = [[name, f"{100 * share:.1f} %"] for name, share in bench.shares]
         output.table("time of a lone step by operator", ["operator", "share"], shares)
+
+
+def show_against_plain(output: Output, size: str, found: "unimos_pipe.AgainstPlain") -> None:
+    """Print what :func:`unimos_pipe.bench_against_plain` measured."""
+    rows = [[found.plain.name, f"{median(found.plain.seconds):.3f}", "", "", f"{median(found.plain.faults):.1f}"]]
+    for turns in found.ours:
+        ratios = turns.ratios(found.plain)
+        compared = f"{median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"
+        rows.append([turns.name, f"{median(turns.seconds):.3f}", *compared, f"{median(turns.faults):.1f}"])
+    output.table(
+        f"{size} on {found.device}: an epoch of each in turn, {len(found.plain.seconds)} round(s), medians",
+        ["", "s per run", "times as fast", "from and to", "page faults/step"],
+        rows,
+    )
+    before, after = found.load
+    output.result(
+        f"load average {before:.1f} before and {after:.1f} after; this process used {found.cores_used:.2f} of "
+        f"{found.cores} core(s)"
+    )

@@ -74,7 +74,7 @@ def test_the_command_prints_every_contestant(cli, monkeypatch):
         ["fp32, stack of 2", "0.500", "2.00", "2.00 to 2.00", "0.0"],
         ["bf16, stack of 2", "0.500", "2.00", "2.00 to 2.00", "0.0"],
     ]
-    assert "icons on cpu: an epoch of each in turn, 2 round(s), medians" in answer.out
+    assert "icons on cpu: an epoch of each in turn, medians of 2 round(s)" in answer.out
     assert "load average 0.5 before and 0.5 after; this process used " in answer.out
 
 

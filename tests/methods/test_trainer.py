@@ -6,7 +6,9 @@ import pytest
 import torch
 from made import made_task, small_method
 
+from unimos_pipe.methods.unimos import descent
 from unimos_pipe.methods.unimos import trainer as trainer_module
+from unimos_pipe.methods.unimos.heads import LINEAR
 from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
@@ -169,6 +171,40 @@ def test_bf16_products_stay_close_to_float32_over_the_first_epoch():
         assert found["bf16"].losses[term] != value
     agree = found["bf16"].assessment.predictions == found["fp32"].assessment.predictions
     assert agree.double().mean() > 0.95
+
+
+@pytest.mark.parametrize("change", ["restarts", "checkpoint"])
+def test_bf16_copies_follow_weights_through_steps_restarts_and_checkpoints(change):
+    """What products read is the weight itself, rounded: after an epoch, whose start restarts W, and after loading."""
+    task = made_task(40, 40, dtype=torch.float32)
+    settings = {"train__reset_probability": 1.0} if change == "restarts" else {}
+    method = small_method(train__epochs=2, train__batch_size=8, train__precision="bf16", **settings)
+    stack = Trainer([seeded_run(task, method, seed) for seed in range(2)])
+    train(stack)
+    if change == "restarts":
+        stack._reset_weight_generators()
+    else:
+        fresh = Trainer([seeded_run(task, method, seed) for seed in range(2, 4)])
+        fresh.load_state(stack.full_state())
+        stack = fresh
+    assert set(stack.heads.copies) == {name for name in stack.heads.params if name in LINEAR}
+    for name, copy in stack.heads.copies.items():
+        assert copy.dtype == torch.bfloat16 and copy.equal(stack.heads.params[name].bfloat16()), name
+
+
+@pytest.mark.parametrize(("precision", "close"), [("fp64", 1e-12), ("bf16", 1e-4)])
+def test_a_cpu_moves_large_weights_part_by_part_with_the_same_result(monkeypatch, precision, close):
+    """Weights of one run at a time, and those of all three at once."""
+    method = small_method(train__epochs=1, train__batch_size=8, train__precision=precision)
+    task = made_task(40, 40, dtype=torch.float64 if precision == "fp64" else torch.float32)
+    states = []
+    for most in (descent.AT_ONCE, 1):
+        monkeypatch.setattr(descent, "AT_ONCE", most)
+        stack = Trainer([seeded_run(task, method, seed) for seed in range(3)])
+        train(stack)
+        states.append({**stack.heads.params, **stack.heads.copies})
+    for name, tensor in states[0].items():
+        assert torch.allclose(tensor.double(), states[1][name].double(), rtol=0, atol=close), name
 
 
 def test_held_out_source_rows_are_not_trained_on_and_are_scored():

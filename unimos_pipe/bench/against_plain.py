@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from unimos_pipe.adapt.validators import validators
+from unimos_pipe.adapt.validators import validator_figures, validator_scores
 from unimos_pipe.base.config import MethodSpec
 from unimos_pipe.base.device import pick_device, usable_cores
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.bench.adapt import SIZES, Size, made_task
 from unimos_pipe.bench.plain import PlainRun
 from unimos_pipe.methods.task import AdaptationTask, training_dtype
-from unimos_pipe.methods.unimos.trainer import Trainer, seeded_run
+from unimos_pipe.methods.unimos.run import seeded_run
+from unimos_pipe.methods.unimos.trainer import Trainer, View
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,13 @@ def our_contestant(task: AdaptationTask, method: MethodSpec, count: int) -> Cont
     """A stack of ``count`` runs by other seeds, with validators. Its first step is the evaluation before training."""
     runs = [seeded_run(task, method, seed) for seed in range(count)]
 
+    def figures(view: View) -> dict[str, torch.Tensor]:
+        return validator_figures(view.assessment.probabilities, view.assessment.bottleneck)
+
     def epochs() -> Iterator[None]:
-        for _, records in Trainer(runs).train():
+        for _, records in Trainer(runs).train(measure=figures):
             for record in records:
-                validators(record.assessment.probabilities, record.assessment.bottleneck)
+                validator_scores(record.measured, *record.assessment.probabilities.shape)
             yield _wait(task)
 
     return Contestant(f"{method.train.precision}, stack of {count}", count, runs[0].steps, epochs())

@@ -48,13 +48,14 @@ def bench_adapt(
     precisions: tuple[str, ...],
     device: str,
 ) -> None:
-    """Time stage two on random features: one run, stacks, memory; or against a plain torch program.
+    """Time stage two on random features, or beside a plain program.
 
     The share of the matrix rate says how much of this machine's own speed at one large matrix product (measured in
     the same run, same arithmetic) the counted products of a lone step reach.
 
     The plain program is one run of UniMoS with nn.Modules, autograd and torch's SGD; it evaluates after each epoch,
-    as ours do, who also compute the validators.
+    as ours do, who also compute the validators. Gains are its seconds over ours, round by round; faults are minor page
+    faults.
 
     \b
     Examples:
@@ -103,8 +104,8 @@ def show_against_plain(output: Output, size: str, found: "unimos_pipe.AgainstPla
         compared = f"{median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"
         rows.append([turns.name, f"{median(turns.seconds):.3f}", *compared, f"{median(turns.faults):.1f}"])
     output.table(
-        f"{size} on {found.device}: an epoch of each in turn, {len(found.plain.seconds)} round(s), medians",
-        ["", "s per run", "times as fast", "from and to", "page faults/step"],
+        f"{size} on {found.device}: an epoch of each in turn, medians of {len(found.plain.seconds)} round(s)",
+        ["", "s per run", "gain", "from and to", "faults per step"],
         rows,
     )
     before, after = found.load

@@ -6,7 +6,7 @@ batched one, so a stack costs one call where R runs would cost R.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from torch import Tensor
 from unimos_pipe.base.config import HeadSpec
 
 BN_MOMENTUM, BN_EPS = 0.1, 1e-5
+LINEAR = tuple(  # weights whose products make up a step
+    f"{name}.weight" for name in ("vision_separator", "text_separator", "bottleneck_linear", "weight_fc1", "disc_fc1")
+)
 WEIGHT_GENERATOR = ("weight_fc1.weight", "weight_fc1.bias", "weight_fc2.weight", "weight_fc2.bias")
 
 
@@ -88,8 +91,8 @@ def reset_tensor(like: Tensor, generator: torch.Generator) -> Tensor:
 class Heads:
     """R stacked runs: parameters, BatchNorm statistics, label priors and, for training, momentum buffers.
 
-    ``params``, ``momentum``: name -> (R, ...). ``running_mean``, ``running_var``: (R, H). ``label_prior``: (R, K).
-    Inputs ``x`` and features are (R, n, D); ``text`` is (R, K, D).
+    ``params``, ``momentum``, ``copies``: name -> (R, ...). ``running_mean``, ``running_var``: (R, H).
+    ``label_prior``: (R, K). Inputs ``x`` and features are (R, n, D); ``text`` is (R, K, D).
     """
 
     params: dict[str, Tensor]
@@ -99,7 +102,7 @@ class Heads:
     spec: HeadSpec
     momentum: dict[str, Tensor] | None = None
     beta: float = 0.9
-    products: torch.dtype | None = None  # of linear layers' products in training, where it is not the weights' own
+    copies: dict[str, Tensor] = field(default_factory=dict)  # of weights, in the dtype of training's products
 
     @classmethod
     def stack(
@@ -117,7 +120,9 @@ class Heads:
         zeros = torch.zeros(count, width, dtype=dtype, device=device)
         prior = torch.full((count, classes), 1 / classes, dtype=dtype, device=device)
         momentum = {name: torch.zeros_like(param) for name, param in params.items()}
-        return cls(params, zeros, torch.ones_like(zeros), prior, spec, momentum, beta, products)
+        layers = {name: param for name, param in params.items() if name in LINEAR and products and products != dtype}
+        copies = {name: weight.to(products) for name, weight in layers.items()}
+        return cls(params, zeros, torch.ones_like(zeros), prior, spec, momentum, beta, copies)
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, Tensor], spec: HeadSpec, device: torch.device) -> "Heads":
@@ -140,7 +145,7 @@ class Heads:
             self.spec,
             momentum,
             self.beta,
-            self.products,
+            {name: copy[cut] for name, copy in self.copies.items()},
         )
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
@@ -193,11 +198,10 @@ class Heads:
         weight = direction * (length / direction.norm(dim=-1, keepdim=True))
         return torch.baddbmm(self.params["classifier.bias"].unsqueeze(1), bottleneck, weight.mT)
 
-    def update(self, lr: Tensor) -> None:
-        """One SGD step along the momentum. ``lr`` is (R,)."""
-        falls = {ndim: -lr.view(-1, *[1] * (ndim - 1)) for ndim in (2, 3)}
-        for name, param in self.params.items():
-            param.addcmul_(self.momentum[name], falls[param.ndim])
+    def refresh_copies(self) -> None:
+        """Take over weights that were changed otherwise than by a step."""
+        for name, copy in self.copies.items():
+            copy.copy_(self.params[name])
 
     def state(self, run: int) -> dict[str, Tensor]:
         """One run's weights, BatchNorm statistics and label prior, as files keep them."""

@@ -1,9 +1,8 @@
 """The modules of UniMoS in training: each gives its output, and a function that takes the output's gradient back.
 
-Going back returns the gradient of the input and brings the module's momentum buffers to ``beta * buffer + gradient``.
-A linear layer's buffer takes that in one matrix product, so its gradient is never stored: at these sizes an optimiser's
-memory traffic costs as much as the arithmetic. The chain rule is written out, because autograd's bookkeeping made a
-step an eighth longer; tests/methods/test_step.py holds it against autograd.
+Going back returns the gradient of the input and hands those of the module's weights to the descent. The chain rule is
+written out, because autograd's bookkeeping made a step an eighth longer; tests/methods/test_step.py holds it against
+autograd.
 """
 
 from collections.abc import Callable
@@ -11,9 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from unimos_pipe.methods.unimos.descent import Descent
 from unimos_pipe.methods.unimos.heads import BN_EPS, BN_MOMENTUM, Heads
 
-Back = Callable[[Tensor], Tensor]
+Back = Callable[[Tensor, Descent], Tensor]
 
 
 def linear(
@@ -26,20 +26,16 @@ def linear(
         to_input: whether the input has a gradient; without, going back returns an empty tensor.
     """
     weight, bias = heads.params[f"{name}.weight"], heads.params[f"{name}.bias"]
-    dtype = heads.products if heads.products and weight.shape[1] > 1 else weight.dtype
-    low_x, low_weight = x.to(dtype), weight.to(dtype)
-    output = torch.baddbmm(bias.to(dtype).unsqueeze(1), low_x, low_weight.mT).to(bias.dtype)
+    weight = heads.copies.get(f"{name}.weight", weight)
+    low_x = x.to(weight.dtype)
+    output = torch.baddbmm(bias.to(weight.dtype).unsqueeze(1), low_x, weight.mT).to(bias.dtype)
 
-    def back(grad: Tensor) -> Tensor:
-        low_grad = grad.to(dtype)
-        trained, seen = low_grad[:, :trained_rows], low_x[:, :trained_rows]
-        buffer = heads.momentum[f"{name}.weight"]
-        if dtype == buffer.dtype:
-            buffer.baddbmm_(trained.mT, seen, beta=heads.beta)
-        else:  # a product in lower precision cannot accumulate into the buffer itself
-            _learn(heads, f"{name}.weight", torch.bmm(trained.mT, seen))
-        _learn(heads, f"{name}.bias", grad[:, :trained_rows].sum(1))
-        return torch.bmm(low_grad, low_weight).to(bias.dtype) if to_input else grad.new_empty(0)
+    def back(grad: Tensor, descent: Descent) -> Tensor:
+        low_grad = grad.to(weight.dtype)
+        further = torch.bmm(low_grad, weight).to(bias.dtype) if to_input else grad.new_empty(0)
+        descent.product(f"{name}.weight", low_grad[:, :trained_rows], low_x[:, :trained_rows])
+        descent.gradient(f"{name}.bias", grad[:, :trained_rows].sum(1))
+        return further
 
     return output, back
 
@@ -53,14 +49,14 @@ def bottleneck(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
     running = heads.running_mean.view(-1), heads.running_var.view(-1)
     output, mean, inverse_std = torch.native_batch_norm(columns, gain, shift, *running, True, BN_MOMENTUM, BN_EPS)
 
-    def back(grad: Tensor) -> Tensor:
+    def back(grad: Tensor, descent: Descent) -> Tensor:
         grad = grad.transpose(0, 1).reshape(rows, count * width)
         found = torch.ops.aten.native_batch_norm_backward(
             grad, columns, gain, *running, mean, inverse_std, True, BN_EPS, [True, True, True]
         )
-        _learn(heads, "bottleneck_bn.weight", found[1].view(count, width))
-        _learn(heads, "bottleneck_bn.bias", found[2].view(count, width))
-        return linear_back(found[0].view(rows, count, width).transpose(0, 1))
+        descent.gradient("bottleneck_bn.weight", found[1].view(count, width))
+        descent.gradient("bottleneck_bn.bias", found[2].view(count, width))
+        return linear_back(found[0].view(rows, count, width).transpose(0, 1), descent)
 
     return output.view(rows, count, width).transpose(0, 1), back
 
@@ -73,12 +69,13 @@ def classify(heads: Heads, features: Tensor) -> tuple[Tensor, Back]:
     weight = unit * length
     logits = torch.baddbmm(heads.params["classifier.bias"].unsqueeze(1), features, weight.mT)
 
-    def back(grad: Tensor) -> Tensor:
+    def back(grad: Tensor, descent: Descent) -> Tensor:
         grad_weight = torch.bmm(grad.mT, features)
         along = (grad_weight * unit).sum(-1, keepdim=True)
-        _learn(heads, "classifier.weight_g", along)
-        _learn(heads, "classifier.weight_v", (grad_weight - unit * along) * (length / norm))
-        _learn(heads, "classifier.bias", grad.sum(1))
+        across = (grad_weight - unit * along) * (length / norm)
+        descent.gradient("classifier.weight_g", along)
+        descent.gradient("classifier.weight_v", across)
+        descent.gradient("classifier.bias", grad.sum(1))
         return torch.bmm(grad, weight)
 
     return logits, back
@@ -87,7 +84,7 @@ def classify(heads: Heads, features: Tensor) -> tuple[Tensor, Back]:
 def lac_logits(heads: Heads, f_lac: Tensor, text: Tensor) -> tuple[Tensor, Back]:
     """(R, n, K) text logits, as :meth:`Heads.lac_logits` gives them."""
 
-    def back(grad: Tensor) -> Tensor:
+    def back(grad: Tensor, descent: Descent) -> Tensor:
         grad = heads.spec.temperature_scale * torch.bmm(grad, text)
         if heads.spec.similarity == "dot":
             return grad
@@ -103,7 +100,11 @@ def ensemble_weight(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
     hidden, first_back = linear(heads, "weight_fc1", f_vac)
     logits, second_back = linear(heads, "weight_fc2", hidden)
     weight = logits.sigmoid()
-    return weight, lambda grad: first_back(second_back(grad * weight * (1 - weight)))
+
+    def back(grad: Tensor, descent: Descent) -> Tensor:
+        return first_back(second_back(grad * weight * (1 - weight), descent), descent)
+
+    return weight, back
 
 
 def discriminate(heads: Heads, features: Tensor, keep: Tensor, trained_rows: int) -> tuple[Tensor, Back]:
@@ -117,12 +118,8 @@ def discriminate(heads: Heads, features: Tensor, keep: Tensor, trained_rows: int
     hidden = hidden.relu_().mul_(keep)
     logits, second_back = linear(heads, "disc_fc2", hidden, trained_rows=trained_rows)
 
-    def back(grad: Tensor) -> Tensor:
-        grad = second_back(grad.unsqueeze(-1)).mul_(keep)
-        return first_back(torch.ops.aten.threshold_backward(grad, hidden, 0))
+    def back(grad: Tensor, descent: Descent) -> Tensor:
+        grad = second_back(grad.unsqueeze(-1), descent).mul_(keep)
+        return first_back(torch.ops.aten.threshold_backward(grad, hidden, 0), descent)
 
     return logits.squeeze(-1), back
-
-
-def _learn(heads: Heads, name: str, grad: Tensor) -> None:
-    torch.add(grad, heads.momentum[name], alpha=heads.beta, out=heads.momentum[name])

@@ -1,7 +1,7 @@
 """One training step of R stacked runs (METHOD.md section 3). Deterministic; updates the heads in place.
 
 Losses are plain functions of the modules' outputs, and autograd gives the gradients of these few outputs. From there
-on the modules themselves take them back (``layers.py``), straight into the momentum buffers.
+on the modules themselves take them back (``layers.py``), and weights move on the way (``descent.py``).
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unimos_pipe.methods.unimos.descent import Descent
 from unimos_pipe.methods.unimos.form import Coefficients, StepForm
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.layers import bottleneck, classify, discriminate, ensemble_weight, lac_logits, linear
@@ -63,19 +64,19 @@ def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: Ste
         gradients = torch.autograd.grad(values.sum(), leaves, materialize_grads=True)
 
     to_vac, to_lac, to_y_vac, to_y_lac, to_weight, to_modality = gradients
-    through_vac = bottleneck_back(classify_back(to_y_vac))
-    through_vac[:, half:] += weight_back(to_weight)
-    through_lac = logits_back(to_y_lac)
-    through_both = modality_back(to_modality).view(-1, 2, 2, *per_domain[2:])
+    descent = Descent.of(heads, lr)
+    through_vac = bottleneck_back(classify_back(to_y_vac, descent), descent)
+    through_vac[:, half:] += weight_back(to_weight, descent)
+    through_lac = logits_back(to_y_lac, descent)
+    through_both = modality_back(to_modality, descent).view(-1, 2, 2, *per_domain[2:])
     for own, through, modality_side, back in (
         (to_vac, through_vac, through_both[:, :, 0], vac_back),
         (to_lac, through_lac, through_both[:, :, 1], lac_back),
     ):
         through.view(per_domain).add_(modality_side)
-        back(through.add_(own))
+        back(through.add_(own), descent)
 
     heads.label_prior.lerp_(y_lac[:, half:].softmax(-1).mean(1), 1 - coefficients.prior_momentum.unsqueeze(-1))
-    heads.update(lr)
     return torch.stack([*_terms(coefficients.losses, values), weight.mean((1, 2))], 1)
 
 

@@ -169,6 +169,7 @@ class Trainer:
         for name, param in self.heads.params.items():
             param.copy_(state[f"params.{name}"])
             self.heads.momentum[name].copy_(state[f"momentum.{name}"])
+        self.heads.refresh_copies()
         for name in ("running_mean", "running_var", "label_prior"):
             getattr(self.heads, name).copy_(state[name])
         self.pseudo_labels.copy_(state["pseudo_labels"])
@@ -192,6 +193,7 @@ class Trainer:
             params = {name: param[position] for name, param in self.heads.params.items()}
             for name, fresh in run.draws.resets(params, run.method.train.reset_probability).items():
                 params[name].copy_(fresh)
+        self.heads.refresh_copies()
 
     def _train_epoch(self, epoch: int) -> Tensor:
         """One epoch of every run; returns (R, terms + 1) means of loss terms and w."""

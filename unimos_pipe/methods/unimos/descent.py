@@ -1,0 +1,56 @@
+"""SGD with momentum inside the way back: weights move as soon as their gradient is there (METHOD.md section 3).
+
+A linear layer's momentum takes its gradient in one matrix product, so the gradient is never stored: at these sizes an
+optimiser's memory traffic costs as much as the arithmetic. For the same reason a CPU works on few runs at a time, whose
+weights stay in its cache from the product to the update; a GPU takes all runs at once.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unimos_pipe.methods.unimos.heads import Heads
+
+AT_ONCE = 1 << 20  # weights that a CPU works on together: 4 MB, and as much of momentum
+
+
+@dataclass(frozen=True)
+class Descent:
+    """One step of all runs. A weight that was handed over is no longer the one that the step began with."""
+
+    heads: Heads
+    falls: dict[int, Tensor]  # minus the learning rates, (R, 1, ...) by the dimensions of what moves
+
+    @classmethod
+    def of(cls, heads: Heads, lr: Tensor) -> "Descent":
+        """A step at these (R,) learning rates."""
+        fall = -lr
+        return cls(heads, {2: fall.view(-1, 1), 3: fall.view(-1, 1, 1)})
+
+    def product(self, name: str, grad: Tensor, seen: Tensor) -> None:
+        """Move a linear layer's weight along ``grad^T seen``, of (R, n, out) and (R, n, in)."""
+        weight, copy = self.heads.params[name], self.heads.copies.get(name)
+        tensors = weight, self.heads.momentum[name], grad, seen, self.falls[3], *([] if copy is None else [copy])
+        together = max(1, AT_ONCE // math.prod(weight.shape[1:]))
+        if weight.device.type == "cuda" or together >= len(weight):
+            self._product(*tensors)
+            return
+        for runs in zip(*(tensor.split(together) for tensor in tensors), strict=True):
+            self._product(*runs)
+
+    def _product(self, weight: Tensor, buffer: Tensor, grad: Tensor, seen: Tensor, fall: Tensor, *copy: Tensor) -> None:
+        if grad.dtype == buffer.dtype:
+            buffer.baddbmm_(grad.mT, seen, beta=self.heads.beta)
+        else:  # a product in lower precision cannot accumulate into the buffer itself
+            torch.add(torch.bmm(grad.mT, seen), buffer, alpha=self.heads.beta, out=buffer)
+        weight.addcmul_(buffer, fall)
+        if copy:
+            copy[0].copy_(weight)
+
+    def gradient(self, name: str, grad: Tensor) -> None:
+        """Move a tensor without a copy along its (R, ...) gradient."""
+        buffer = self.heads.momentum[name]
+        torch.add(grad, buffer, alpha=self.heads.beta, out=buffer)
+        self.heads.params[name].addcmul_(buffer, self.falls[grad.ndim])

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Everything that needs a CUDA GPU: tests against the CPU, then what README.md says of GPUs. Seen on: see README.md.
+# For whoever has a CUDA GPU: tests that hold it against the CPU, then the figures that README.md gives of one.
+# Usage: bash tests/gpu.sh [options of bench extract; default: --dataset icons]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=${PYTHON:-.venv/bin/python}
-"$python" -m pytest -q -p no:cacheprovider -m gpu tests/whole/test_gpu.py
-for encoder in RN50 ViT-B/16 ViT-L/14; do
-  "$python" -m unimos_pipe bench extract --dataset icons --encoder "$encoder" --random-weights --precision auto
+source pipelines/environment.sh
+prepare_environment test
+[ $# -gt 0 ] || set -- --dataset icons
+"$PYTHON" -m pytest -m gpu tests/whole/test_gpu.py
+for encoder in RN50 ViT-B-16 ViT-L-14; do
+    "$PYTHON" -m unimos_pipe bench extract "$@" --encoder "$encoder" --random-weights --precision auto --batch-size auto
 done
-"$python" -m unimos_pipe bench adapt --size office_home --stack 1 --stack 12 --stack 36
-"$python" -m unimos_pipe bench adapt --size domainnet --stack 4
+"$PYTHON" -m unimos_pipe bench adapt --plain 5 --precision fp32 --precision bf16 --stack 1 --stack 12 --stack 36

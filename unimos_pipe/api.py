@@ -22,6 +22,7 @@ from unimos_pipe.base.config import MethodSpec, method_spec, with_own_scale
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import RunError
+from unimos_pipe.base.extras import missing_packages
 from unimos_pipe.base.files import writable_folder
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
@@ -33,7 +34,7 @@ from unimos_pipe.methods.unimos.pseudo_labels import Assessment
 from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.report.make import Report, make_report, missing_packages
+from unimos_pipe.report.make import Report, make_report
 from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
 from unimos_pipe.runs.methods import UNIMOS
 from unimos_pipe.runs.recipe import Recipe
@@ -80,7 +81,7 @@ def run_recipe(
         bound, extracted.features if extracted else None, runs, options=options, compute=compute, watch=watch
     )
     on_sweep(sweep)
-    if sweep.failures or missing_packages():
+    if sweep.failures or missing_packages("report"):
         return RecipeResult(extracted, sweep, None)
     cache = bound.features.cache
     page = make_report(sweep.folder, sweep.folder / "report", root=root, cache=cache, watch=watch)

@@ -11,7 +11,7 @@ import torch
 from unimos_pipe.base.config import EncoderSpec
 from unimos_pipe.base.encoders import PRESETS
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.extract import tokens
+from unimos_pipe.base.extras import install_command
 from unimos_pipe.extract.hub import HubWeights
 from unimos_pipe.extract.tokens import load_tokenizer
 from unimos_pipe.extract.weights import EMBEDDED, preprocessing
@@ -81,11 +81,11 @@ def test_siglips_tokenizer_lower_cases_drops_punctuation_and_pads(name, monkeypa
 
 
 def test_a_tokenizer_without_its_package_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(tokens.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError) as caught:
         load_tokenizer("ViT-B-16-SigLIP2", {"hf_tokenizer_name": "timm/ViT-B-16-SigLIP2"})
     assert str(caught.value) == (
-        "the tokenizer of ViT-B-16-SigLIP2 needs the package transformers: pip install 'unimos-pipe[siglip]'"
+        f"the tokenizer of ViT-B-16-SigLIP2 needs transformers. Install it with: {install_command('siglip')}"
     )
 
 

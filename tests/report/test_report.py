@@ -15,6 +15,7 @@ from made_runs import CLASSES, forge_json, write_run
 from PIL import Image
 
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.extras import install_command
 
 EVIL = "<script>alert(1)</script>"
 
@@ -213,7 +214,7 @@ def test_what_is_missing_is_said(cli, tmp_path, monkeypatch):
     answer = cli("report", tmp_path, "--out", tmp_path / "out")
     assert (answer.code, answer.err) == (
         2,
-        "Error: report needs jinja2. Install it with: pip install 'unimos-pipe[report]'\n",
+        f"Error: report needs jinja2. Install it with: {install_command('report')}\n",
     )
     assert UserError.exit_code == 2
 

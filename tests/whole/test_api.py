@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 import unimos_pipe
 from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.report.make import missing_packages
+from unimos_pipe.base.extras import missing_packages
 
 
 def test_importing_the_package_is_light():
@@ -63,7 +63,7 @@ def test_a_recipe_from_images_to_its_page(miniature, tmp_path):
     tables = []
     made = unimos_pipe.run_recipe(bound, miniature.root, tmp_path / "runs", on_sweep=tables.append)
     assert [report.encoded for report in made.extracted.reports] == [24, 24] and tables == [made.sweep]
-    assert (made.report is None) == bool(missing_packages())
+    assert (made.report is None) == bool(missing_packages("report"))
     again = unimos_pipe.run_recipe(bound, None, tmp_path / "runs")  # needs no images
     assert again.extracted is None and all(run.kept for run in again.sweep.runs)
     assert again.sweep.mean("full") == made.sweep.mean("full")

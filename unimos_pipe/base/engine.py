@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from unimos_pipe.base.errors import PipeError, RunError, UserError
+from unimos_pipe.base.extras import need
 
 RETRIES = 8  # of a job whose worker or machine was lost; a job that fails by itself is not repeated
 
@@ -44,10 +45,9 @@ def ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[Any, 
         UserError: Ray is not installed, no cluster answers at the address, or none of its machines fits a job.
         RunError: a job's workers were lost again and again. A job's own PipeError is raised as it is.
     """
-    try:
-        import ray
-    except ImportError:
-        raise UserError("--engine ray needs Ray: pip install 'unimos-pipe[ray]'") from None
+    need("--engine ray", "ray")
+    import ray
+
     started = not ray.is_initialized()
     if started:
         try:

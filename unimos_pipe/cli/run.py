@@ -9,6 +9,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.engine import Compute
+from unimos_pipe.base.extras import install_command
 from unimos_pipe.cli.commands import Command
 from unimos_pipe.cli.options import (
     data_root_option,
@@ -89,7 +90,7 @@ def run(
         sys.exit(1)
     if result.report is None:
         folder = result.sweep.folder
-        output.note(f"for a report of it: pip install 'unimos-pipe[report]', then unimos-pipe report {folder}")
+        output.note(f"for a report of it: {install_command('report')}, then unimos-pipe report {folder}")
     else:
         show_report(output, result.report)
 

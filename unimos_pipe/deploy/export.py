@@ -1,6 +1,5 @@
 """A finished run as a folder to take away: weights, config, card, and ONNX graphs checked against our own answers."""
 
-import importlib.util
 import logging
 import warnings
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from unimos_pipe.base.errors import RunError, UserError
+from unimos_pipe.base.extras import need
 from unimos_pipe.base.files import FolderKind, refuse_foreign_folder, replace_folder, writable_folder
 from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.deploy.model import CONFIG, KEYS, WEIGHTS, AdaptedModel, load, model_card, read_json
@@ -22,9 +22,6 @@ TOLERANCE = 1e-4  # between onnxruntime's probabilities and ours
 OUTPUTS = ("probabilities", "raw", "vac", "lac")  # of a graph; methods beside UniMoS have the first two
 CHECKED_IMAGES = 16
 CARD = "README.md"
-
-
-NEEDS = ("onnx", "onnxruntime", "onnxscript")  # the extra [onnx]
 
 
 def _is_export(folder: Path) -> bool:
@@ -59,8 +56,8 @@ def export_run(
     run, to = Path(run), Path(to)
     if images and not onnx:
         raise UserError("--with-encoder needs --onnx")
-    if missing := [name for name in NEEDS if onnx and importlib.util.find_spec(name) is None]:
-        raise UserError(f"--onnx needs {', '.join(missing)}", todo="Install it with: pip install 'unimos-pipe[onnx]'")
+    if onnx:
+        need("--onnx", "onnx")
     writable_folder(to.parent, "--to")
     files = list_images([Path(source) for source in images])[0] if images else []
     differences = {}

@@ -4,7 +4,6 @@ No pickle is run. A file's word about its arrays' sizes is checked against its o
 claim more than :data:`MOST_TIMES` the bytes that lie on the disk.
 """
 
-import importlib.util
 import math
 import pickle
 import re
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.extras import need
 from unimos_pipe.base.inputs import open_regular
 
 MOST_TIMES = 100  # features hardly compress; a claim beyond is a mistake or a trap
@@ -167,8 +167,7 @@ def _kind(array: np.ndarray) -> str:
 
 @contextmanager
 def _parquet(path: Path) -> Iterator[dict[str, Stored]]:
-    if importlib.util.find_spec("pyarrow") is None:
-        raise UserError(f"{path} needs the package pyarrow: pip install 'unimos-pipe[parquet]'")
+    need(str(path), "parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,12 +1,12 @@
 """A model's own way with text: CLIP's tokenizer, or one of the hub's that lower-cases and pads as it was trained."""
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import open_clip
 
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.extras import need
 from unimos_pipe.extract.weights import quiet_logging
 
 
@@ -21,8 +21,8 @@ def load_tokenizer(model: str, text: Mapping[str, Any]) -> Callable:
         UserError: a tokenizer of the hub without the package that reads it, or out of reach.
     """
     source = text.get("hf_tokenizer_name")
-    if source and importlib.util.find_spec("transformers") is None:
-        raise UserError(f"the tokenizer of {model} needs the package transformers: pip install 'unimos-pipe[siglip]'")
+    if source:
+        need(f"the tokenizer of {model}", "siglip")
     with quiet_logging():
         try:
             return open_clip.get_tokenizer(model)

@@ -1,6 +1,5 @@
 """Finished runs as a page, tables and figures: from folders to files. Needs no torch."""
 
-import importlib.util
 import shlex
 import sys
 import time
@@ -8,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.extras import need
 from unimos_pipe.base.files import writable_folder
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.layout import default_cache
-
-NEEDS = {"jinja2": "jinja2", "matplotlib": "matplotlib", "sklearn": "scikit-learn"}  # the extra [report]
 
 
 @dataclass(frozen=True)
@@ -24,11 +21,6 @@ class Report:
     runs: int
     left_out: tuple[str, ...]
     seconds: float  # that it took
-
-
-def missing_packages() -> list[str]:
-    """What has to be installed before a report can be made."""
-    return [package for module, package in NEEDS.items() if importlib.util.find_spec(module) is None]
 
 
 def make_report(
@@ -52,8 +44,7 @@ def make_report(
     Raises:
         UserError: packages that are missing, no finished run, no run of the pair, or damaged files.
     """
-    if missing := missing_packages():
-        raise UserError(f"report needs {', '.join(missing)}", todo="Install it with: pip install 'unimos-pipe[report]'")
+    need("report", "report")
     out = Path(out)
     writable_folder(out.parent, "--out")
 

@@ -1,0 +1,49 @@
+"""What installs on demand: the packages of each extra, and the command that brings one into this environment."""
+
+import importlib.util
+import json
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from unimos_pipe.base.errors import UserError
+
+EXTRAS = {  # of pyproject.toml, by the names under which they are imported
+    "ray": ("ray",),
+    "report": ("jinja2", "matplotlib"),
+    "siglip": ("transformers",),
+    "parquet": ("pyarrow",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+}
+
+
+def missing_packages(extra: str) -> list[str]:
+    """The packages of an extra that are not installed here."""
+    return [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
+
+
+def need(what: str, extra: str) -> None:
+    """Raise UserError with the command to type if a package of the extra, which ``what`` needs, is missing."""
+    if absent := missing_packages(extra):
+        raise UserError(f"{what} needs {', '.join(absent)}", todo=f"Install it with: {install_command(extra)}")
+
+
+def install_command(extra: str) -> str:
+    """The command that adds an extra to this environment, from where the package itself came."""
+    pip = f"{shlex.quote(sys.executable)} -m pip install"
+    clone = Path(__file__).parents[2]
+    if (clone / "pyproject.toml").is_file():
+        return f"{pip} -e {shlex.quote(f'{clone}[{extra}]')}"
+    return f"{pip} {shlex.quote(f'unimos-pipe[{extra}]{_origin()}')}"
+
+
+def _origin() -> str:
+    """`` @ URL`` of the wheel, folder or repository that pip was given (PEP 610); nothing where it was an index."""
+    try:
+        record = json.loads(metadata.distribution("unimos-pipe").read_text("direct_url.json") or "{}")
+    except metadata.PackageNotFoundError:
+        record = {}
+    if "vcs_info" in record:
+        return f" @ {record['vcs_info']['vcs']}+{record['url']}@{record['vcs_info']['commit_id']}"
+    return f" @ {record['url']}" if record else ""

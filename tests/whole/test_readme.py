@@ -17,14 +17,20 @@ import unimos_pipe
 from unimos_pipe import api
 from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.extras import EXTRAS
+from unimos_pipe.bench import adapt as bench
 from unimos_pipe.cli.main import main
 from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.report import gap
 from unimos_pipe.runs.recipe import load_recipe
 
 PROJECT = Path(__file__).parents[2]
 READMES = [
     PROJECT / "README.md",
-    *(path for folder in ("data_manifests", "pipelines", "unimos_pipe") for path in (PROJECT / folder).rglob("*.md")),
+    *(
+        file
+        for folder in ("data_manifests", "pipelines", "unimos_pipe")
+        for file in sorted((PROJECT / folder).rglob("*.md"))
+    ),
 ]
 SHORT_RECIPES = {  # in the place of the ones that take minutes or real data; every other one only has to be sound
     "icons_ablation": {"dataset": "icons", "pairs": ["line->color"], "variants": ["full", "no-im"]},
@@ -33,7 +39,7 @@ SHORT_RECIPES = {  # in the place of the ones that take minutes or real data; ev
     "my_grid": {"dataset": "office_home", "pairs": ["art->clipart"], "methods": ["unimos", "fused"]},
 }
 QUICK = {  # added to, or instead of the same options of, commands that train or measure at full size, or ask
-    "adapt": ("--epochs", "2"),
+    "adapt": ("--epochs", "2", "--no-calibrate"),
     "bench extract": ("--images", "32", "--rounds", "1", "--plain", "16"),
     "bench store": ("--rows", "2000", "--rounds", "1"),
     "bench adapt": ("--size", "icons"),
@@ -94,7 +100,12 @@ def home(tmp_path, monkeypatch, icons_cache) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("UNIMOS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(api, "Recipe", functools.partial(unimos_pipe.Recipe, set={"train": {"epochs": 1}}))  # demo's
+    demo = functools.partial(unimos_pipe.Recipe, pairs=("line->color",), set={"train": {"epochs": 1}})
+    monkeypatch.setattr(api, "Recipe", demo)
+    monkeypatch.setattr(
+        gap, "tsne", lambda groups: {name: rows[gap.spaced(len(rows)), :2] for name, rows in groups.items()}
+    )
+    monkeypatch.setitem(bench.SIZES, "icons", bench.Size(64, 64, 16, 3))
     for name, preset in ENCODERS.items():
         monkeypatch.setitem(ENCODERS, name, replace(ENCODERS["tiny"], precision=preset.precision))
     return tmp_path
@@ -107,7 +118,7 @@ def run(cli, line: str) -> None:
         words[1] += ".toml"
     more = next((more for start, more in QUICK.items() if " ".join(words).startswith(start)), ())
     if "--method" in words:  # UniMoS alone is trained in epochs
-        more = ()
+        more = ("--no-calibrate",)
     for option in {*more} & {*words}:  # no command takes one twice
         del words[words.index(option) : words.index(option) + 2]
     answer = cli(*words, *more)

@@ -1,6 +1,7 @@
 """The wheel, installed elsewhere, carries data sets and recipes, which are found by name."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,15 @@ def test_data_sets_are_listed(installed, tmp_path):
 
 def test_its_types_are_public(installed):
     assert (installed / "unimos_pipe" / "py.typed").is_file()
+
+
+def test_an_extra_is_installed_from_the_same_wheel(installed, tmp_path):
+    code = "from unimos_pipe.base.extras import install_command; print(install_command('report'))"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    out = subprocess.check_output([sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, text=True)
+    start, wheel = out.split(" @ ")
+    assert start == f"{sys.executable} -m pip install 'unimos-pipe[report]"
+    assert re.fullmatch(r"file:///.*/unimos_pipe-\d+\.\d+\.\d+-py3-none-any\.whl'\n", wheel)
 
 
 def test_recipes_are_found_by_name(installed, tmp_path):

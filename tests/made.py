@@ -3,12 +3,13 @@
 import torch
 import torch.nn.functional as F
 
-from unimos_pipe.base.config import MethodSpec, method_spec
+from unimos_pipe.base.config import EncoderSpec, MethodSpec, method_spec
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
 from unimos_pipe.methods.unimos.draws import RunDraws
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.step import Batch
 
+TINY = EncoderSpec("tinyclip-r24-64", "embedded", "fp32")
 SMALL = {"heads.bottleneck_dim": 12, "heads.weight_hidden": 10, "heads.discriminator_hidden": 9}
 
 

@@ -31,6 +31,7 @@ _HOMES = {
     "bench.store": ("bench_store",),
     "bench.adapt": ("bench_adapt",),
     "bench.against_plain": ("bench_against_plain", "AgainstPlain"),
+    "bench.grow": ("bench_grow",),
     "base.console": ("Output",),
     "extract.catalogue": ("list_encoders",),
     "base.config": ("EncoderSpec",),

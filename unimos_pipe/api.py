@@ -10,7 +10,7 @@ What belongs to one stage lies in that stage's folder; :mod:`unimos_pipe` names 
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,9 @@ def demo(
     """
     folder = writable_folder(Path(runs), "--runs")
     started = time.perf_counter()
-    store = extract_features(feature_set("icons", cache=cache), compute=compute, watch=watch).features.store()
+    features = feature_set("icons", cache=cache)
+    features = replace(features, encoder=replace(features.encoder, precision="fp32"))  # as in the README's figures
+    store = extract_features(features, compute=compute, watch=watch).features.store()
     encoded = time.perf_counter()
     recipe = Recipe("demo", store.spec.name, seeds=seeds)
     plans = plan_runs(recipe, store.spec, store.folder.name, folder)

@@ -29,7 +29,7 @@ def swept(cli, icons_cache, tmp_path_factory):
     """A sweep of several methods: its folder, the command that made it, and its answer."""
     folder = tmp_path_factory.mktemp("methods")
     (folder / "methods.toml").write_text(RECIPE)
-    command = ("sweep", folder / "methods.toml", "--cache", icons_cache, "--runs", folder)
+    command = ("sweep", folder / "methods.toml", "--cache", icons_cache, "--runs", folder, "--also", "probes")
     answer = cli(*command)
     assert answer.code == 0, answer.err
     return folder / "methods", command, answer

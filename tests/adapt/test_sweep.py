@@ -1,5 +1,6 @@
 """Sweeps: one table from many runs, resumed to the byte, with failures that stay alone."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -49,7 +50,7 @@ def test_a_sweep_runs_everything_once_and_shows_one_table(cli, recipe, icons_cac
         r"small: 8 runs, 0 finished, 2 stacks and 544 steps to train, about \d+\.\d minutes here\n", plan.out
     )
     assert not runs.exists()
-    first = sweep(cli, recipe, icons_cache, runs, "--also", "oracle", "--also", "bnm")
+    first = sweep(cli, recipe, icons_cache, runs, "--also", "oracle", "--also", "bnm", "--also", "probes")
     assert first.code == 0 and first.err.endswith(f"8 run(s) trained, 0 kept, 0 failed, in {runs}/small\n")
     results = [json.loads(path.read_text()) for path in sorted(runs.rglob("result.json"))]
     assert len(results) == 8
@@ -69,6 +70,7 @@ def test_a_sweep_runs_everything_once_and_shows_one_table(cli, recipe, icons_cac
 def test_an_interrupted_sweep_resumes_to_the_same_bytes(cli, recipe, icons_cache, tmp_path, monkeypatch):
     whole = tmp_path / "whole"
     assert sweep(cli, recipe, icons_cache, whole).code == 0
+    assert not (whole / "small" / "baselines.json").exists()  # minutes at DomainNet's size, and nobody asked
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
     real, calls = Trainer._train_epoch, []
 
@@ -200,12 +202,21 @@ def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
     run = RunSpec("icons", folder.name, "color", "line", "full", 0, ("a {domain} photo of a {class}.",), method_spec())
     loader = plan_loader([PlannedRun(run, tmp_path)], FeatureStore(spec, folder, "x"), "cpu")
     pair = loader.pair("color", "line")
-    found = baselines.pair_baselines({"color->line": pair}, tmp_path / "baselines.json")["color->line"]
+    pairs, file, told = {"color->line": pair}, tmp_path / "baselines.json", []
+    assert baselines.pair_baselines(pairs, file, fit=False) == {} and not file.exists()
+
+    class Watching:
+        def progress(self, label, total, unit):
+            told.append((label, total, unit))
+            return contextlib.nullcontext(told.append)
+
+    found = baselines.pair_baselines(pairs, file, watch=Watching())["color->line"]
+    assert told == [("probes", 2, "fits"), 1, 1]
     x, y = pair.task.source.features.numpy(), pair.task.source.labels.numpy()
     assert np.allclose(np.linalg.norm(x, axis=1), 1, atol=1e-6)
     probe = LogisticRegression(C=10.0, max_iter=1000).fit(x, y)
     wanted = (probe.predict(pair.task.target.features.numpy()) == pair.held_out.labels).mean()
     assert found["source_only"] == wanted == pytest.approx(0.83, abs=0.01)
     assert found["target_probe_oracle"] == pytest.approx(0.867, abs=0.02)  # from the target's own labels
-    kept = baselines.pair_baselines({"color->line": pair}, tmp_path / "baselines.json")
-    assert kept == {"color->line": found}
+    for fit in (True, False):
+        assert baselines.pair_baselines(pairs, file, fit=fit, watch=None) == {"color->line": found}

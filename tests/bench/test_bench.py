@@ -1,14 +1,18 @@
 """The benchmarks of stage one: what they measure is what they say."""
 
+import os
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from unimos_pipe.base.config import EncoderSpec
+from unimos_pipe.bench import grow
 from unimos_pipe.bench.extract import mixed_rows, random_weights, smallest_cosine
 from unimos_pipe.bench.store import write_made_up_domain
+from unimos_pipe.cache.feature_set import feature_set
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.scan import scan
 
@@ -16,7 +20,7 @@ from unimos_pipe.data.scan import scan
 def test_bench_extract_prints_every_figure(cli, miniature, tmp_path):
     answer = cli(
         "bench", "extract", *miniature.args(tmp_path), "--data-root", miniature.root, "--rounds", 1, "--plain", 12,
-        "--workers", 0, "--batch-size", 12, "--random-weights",
+        "--workers", 0, "--batch-size", 12, "--random-weights", "--precision", "fp32",
     )  # fmt: skip
     assert answer.code == 0
     for line in ("bare encoder", "decode and preprocess only", "end to end", "bound set by the first two"):
@@ -25,6 +29,9 @@ def test_bench_extract_prints_every_figure(cli, miniature, tmp_path):
         r"end to end / bare, median of 1 pairs: [\d.]+%. Written [\d,]+ kB/s. Peak memory [\d,]+ MB", answer.out
     )
     cosine = re.search(r"smallest cosine to its features, means subtracted: ([\d.]+)", answer.out)
+    assert re.search(
+        r"good loop \(the same, channels_last, (bf16|no) autocast, 2 workers\): [\d.]+ images/s, ", answer.out
+    )
     assert float(cosine[1]) > 0.999  # the same fp32 arithmetic; what differs is float16 storage
 
 
@@ -35,6 +42,26 @@ def test_bench_store_prints_its_ratio(cli):
         r"5,000 x 16 float16: loaded and verified in \d+ ms, read in \d+ ms, [\d.]+ times \(median of 1 pairs\)\n",
         answer.out,
     )
+
+
+def test_bench_grow_prints_every_trial(cli, icons_cache, monkeypatch):
+    """In this process, which saves starts, by features that are there; the figures are then not the trials' own."""
+    known = SimpleNamespace(features=feature_set("icons", cache=icons_cache))
+    counted = lambda folder, out, cache: SimpleNamespace(runs=len(list(folder.rglob("result.json"))))  # noqa: E731
+    monkeypatch.setattr(grow, "apart", lambda work, *values: work(*values))
+    monkeypatch.setattr("unimos_pipe.extract.stage.extract_features", lambda features: known)
+    monkeypatch.setattr("unimos_pipe.report.make.make_report", counted)
+    answer = cli("bench", "grow", "--images", 5, "--size", "icons", "--runs", 3)
+    assert answer.code == 0
+    found = re.findall(r"│ ([^│]+?) +│ +([\d,]+) MiB │ +[\d.]+ s │", answer.out)
+    assert [what for what, _ in found] == [
+        "extract, 5 images", "adapt, 624 + 716 rows, D = 128", "report, 3 runs",
+    ]  # fmt: skip
+    assert all(int(peak.replace(",", "")) > 50 for _, peak in found)
+
+
+def test_a_trial_has_a_process_of_its_own():
+    assert grow.apart(os.getppid) == os.getpid()
 
 
 def test_the_made_up_domain_is_what_stage_one_would_write(tmp_path):
@@ -77,4 +104,5 @@ def test_precision_auto_takes_16_bits_only_where_features_stay(cosine, precision
     manifest = scan(load_spec(str(miniature.spec)), "light", miniature.root)
     files = [manifest.root / path for path in manifest.paths]
     spec = EncoderSpec("tinyclip-r24-64", "embedded", "auto")
-    assert encoder.load_encoder(spec, torch.device("cpu"), files).identity.precision == precision
+    found, evidence = encoder.load_encoder(spec, torch.device("cpu"), files)
+    assert found.identity.precision == evidence.precision == precision

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from unimos_pipe.base.errors import PipeError, RunError, StaleCacheError
 from unimos_pipe.cache import shard
-from unimos_pipe.cache.shard import ImageHeader, TextHeader, read_header, read_image_shard, read_text_shard
+from unimos_pipe.cache.shard import (
+    ImageHeader,
+    TextHeader,
+    features_place,
+    read_header,
+    read_image_shard,
+    read_text_shard,
+)
 
 HEADER = ImageHeader(
     "0" * 64, "RN50", "GELU", "{}", "fp32",
@@ -66,6 +73,22 @@ def test_read_equals_written(tmp_path):
     assert (found.paths, found.rows.tolist()) == (tuple(PATHS), [4, 6, 7])
     assert np.array_equal(found.contents, CONTENTS) and np.array_equal(found.stamps, STAMPS)
     assert read_image_shard(forge(tmp_path / "t.h5")).header == HEADER  # the forger's starting point is sound
+
+
+def test_features_are_read_into_memory_that_is_given(tmp_path):
+    path = write(tmp_path / "s.h5")
+    offset, shape = features_place(path)
+    memory = np.zeros(shape, np.float16)
+    found, plain = read_image_shard(path, (memory, offset)), read_image_shard(path)
+    assert found.image_features is memory and np.array_equal(memory, plain.image_features)
+    assert (found.header, found.paths) == (plain.header, plain.paths) and np.array_equal(found.stamps, plain.stamps)
+    for wrong in ((memory, offset + 2), (memory[:2], offset), (memory.reshape(6, 8), offset)):
+        with pytest.raises(StaleCacheError, match="is damaged or not a shard"):
+            read_image_shard(path, wrong)
+    path.write_bytes(path.read_bytes()[:-40])
+    assert features_place(path) is None
+    with pytest.raises(StaleCacheError, match="do not match their digest"):
+        read_image_shard(path, (memory, offset))
 
 
 def test_any_hdf5_tool_opens_a_shard(tmp_path):

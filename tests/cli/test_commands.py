@@ -31,6 +31,7 @@ FUNCTIONS = {
     "bench extract": ("bench_extract",),
     "bench store": ("bench_store",),
     "bench adapt": ("bench_adapt", "bench_against_plain"),
+    "bench grow": ("bench_grow",),
 }
 
 

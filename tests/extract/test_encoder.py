@@ -2,16 +2,17 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import SHARED
+from made import TINY
 from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 from torch.nn.functional import cosine_similarity, normalize
 
-from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.data.decode import decode
 from unimos_pipe.data.scan import unpack_embedded
 from unimos_pipe.extract import encoder
@@ -24,7 +25,7 @@ PHOTOGRAPHS = SHARED / "data" / "pacs"
 
 @pytest.fixture(scope="module")
 def tiny() -> ClipEncoder:
-    return ClipEncoder(ENCODERS["tiny"], CPU)
+    return ClipEncoder(TINY, CPU)
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -80,7 +81,7 @@ def test_features_of_the_faster_resize_agree_with_pils(kind, tiny, tmp_path):
     pictures = pictures_of(kind, tmp_path)
     assert len(pictures) > 50
     ours = tiny.encode_images(torch.stack([tiny.preprocess(picture) for picture in pictures]))
-    model, transform = plain_model(ENCODERS["tiny"], find_weights(ENCODERS["tiny"]), CPU)
+    model, transform = plain_model(TINY, find_weights(TINY), CPU)
     with torch.inference_mode():
         theirs = normalize(model.eval().encode_image(torch.stack([transform(picture) for picture in pictures])), dim=-1)
     assert cosine_similarity(ours, theirs).min() >= CLOSE_ENOUGH
@@ -125,12 +126,16 @@ def test_automatic_precision_goes_by_the_worst_image(monkeypatch, worst, taken):
         preprocess = None
 
         def __init__(self, spec, device):
-            self.precision = spec.precision
+            self.identity = SimpleNamespace(precision=spec.precision)
 
         def encode_images(self, pixels):
-            return features[self.precision]
+            return features[self.identity.precision]
 
     monkeypatch.setattr(encoder, "ClipEncoder", Stand)
     monkeypatch.setattr(encoder, "native_half", lambda device: "bf16")
     monkeypatch.setattr(encoder, "readable_sample", lambda files, preprocess: torch.zeros(100, 1))
-    assert encoder.load_encoder(replace(ENCODERS["tiny"], precision="auto"), CPU, []).precision == taken
+    found, evidence = encoder.load_encoder(replace(TINY, precision="auto"), CPU, [])
+    assert found.identity.precision == taken
+    assert str(evidence) == (
+        f"precision {taken}: smallest cosine of bf16 features to fp32's {worst:.5f} on 100 image(s)"
+    )

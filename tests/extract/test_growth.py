@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw
+from made import TINY
 
-from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
 from unimos_pipe.cache import contents
 from unimos_pipe.cache.layout import index_path, shard_files
@@ -34,7 +34,7 @@ OPTIONS = {"workers": 0, "shard_size": 10}
 
 @pytest.fixture(scope="module")
 def encoder():
-    return ClipEncoder(ENCODERS["tiny"], torch.device("cpu"))
+    return ClipEncoder(TINY, torch.device("cpu"))
 
 
 @pytest.fixture

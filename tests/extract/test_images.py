@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from unimos_pipe.extract.images import decode, read_batches, reason_of
+from unimos_pipe.data.decode import decode, reason_of
+from unimos_pipe.extract.images import read_batches
 
 
 def pixels(path) -> np.ndarray:
@@ -142,7 +143,7 @@ def test_bad_rows_are_named_beside_the_good(tmp_path):
     broken_files(tmp_path)
     names = ["whole.jpg", "cut.jpg", "empty.jpg"]
     ((good, tensor, bad),) = read_batches(
-        tmp_path, names, [[0, 1, 2]], lambda image: torch.full((2, 2, 3), image.width), workers=0
+        tmp_path, names, [[0, 1, 2]], lambda image: torch.full((2, 2, 3), image.shape[1]), workers=0
     )
     assert good == [0]
     assert tensor.tolist() == [[[[64] * 3] * 2] * 2]
@@ -173,4 +174,4 @@ def test_memory_for_a_gpu_is_page_locked_while_batches_are_read(tmp_path, monkey
         tmp_path, ["a.png"], [[0]], lambda image: torch.zeros(2, 2, 3, dtype=torch.uint8), 0, on_gpu=True
     )
     assert [good for good, _, _ in stream] == [[0]]
-    assert (made, sizes) == (calls, [12])
+    assert (made, sizes) == (calls, [2 * 12])  # a batch that the GPU reads, and the next

@@ -30,7 +30,7 @@ def weights(tmp_path) -> EncoderSpec:
     """An encoder whose weights are a file of long ago."""
     path = tmp_path / "tiny.safetensors"
     path.write_bytes(b"weights")
-    return EncoderSpec("tinyclip-r24-64", str(path))
+    return EncoderSpec("tinyclip-r24-64", str(path), "fp32")
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +49,7 @@ def test_what_was_read_is_recalled_until_the_file_changes(tmp_path, weights, ide
     remember(cache, weights, weights_file(weights), identity)
     assert recall(cache, weights) == identity
     assert recall(cache, replace(weights, precision="bf16")) is None
+    assert recall(cache, replace(weights, precision="auto")) is None
     whole = kept(cache).read_bytes()
     remember(cache, weights, weights_file(weights), identity)  # at another moment
     assert kept(cache).read_bytes() == whole
@@ -104,7 +105,6 @@ def test_only_specs_whose_file_tells_all_are_remembered(tmp_path):
     (tmp_path / "m.bin").touch()
     assert weights_file(ENCODERS["tiny"]).path == str(EMBEDDED / "tinyclip-r24-64.safetensors")
     assert weights_file(EncoderSpec(f"local-dir:{tmp_path}")) is None
-    assert weights_file(replace(ENCODERS["tiny"], precision="auto")) is None
     assert weights_file(EncoderSpec("RN50", "no-such-tag")) is None
 
 

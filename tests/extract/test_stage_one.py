@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made import TINY
 from PIL import Image
 
 from unimos_pipe.base.config import EncoderSpec, fingerprint
-from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
 from unimos_pipe.cache.identity import EncoderIdentity, TextIdentity, encoder_id
 from unimos_pipe.cache.layout import shard_files, text_path
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def encoder():
-    return ClipEncoder(ENCODERS["tiny"], CPU)
+    return ClipEncoder(TINY, CPU)
 
 
 def load(folder: Path, spec):
@@ -133,7 +133,7 @@ def test_kill_and_resume_gives_the_features_of_an_undisturbed_run(tmp_path):
 @pytest.mark.parametrize("name", [entry.name for entry in fields(EncoderIdentity)])
 def test_every_field_of_the_encoder_makes_another_folder(name, encoder):
     other = replace(encoder.identity, **{name: "changed"})
-    assert encoder_id(ENCODERS["tiny"], other) != encoder_id(ENCODERS["tiny"], encoder.identity)
+    assert encoder_id(TINY, other) != encoder_id(TINY, encoder.identity)
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in fields(EncoderIdentity)])
@@ -187,17 +187,17 @@ def test_class_names_and_prompts_shape_text_features(encoder, tmp_path):
 def test_an_encoder_of_other_weights_or_precision_is_another_encoder(encoder, tmp_path):
     copy = tmp_path / "other.safetensors"
     shutil.copy(EMBEDDED / "tinyclip-r24-64.safetensors", copy)
-    same = ClipEncoder(replace(ENCODERS["tiny"], pretrained=str(copy)), CPU)
+    same = ClipEncoder(replace(TINY, pretrained=str(copy)), CPU)
     assert same.identity == encoder.identity  # the weights' content counts, not their name
     from safetensors.torch import load_file, save_file
 
     weights = load_file(copy)
     weights["logit_scale"] += 1
     save_file(weights, copy)
-    changed = ClipEncoder(replace(ENCODERS["tiny"], pretrained=str(copy)), CPU)
+    changed = ClipEncoder(replace(TINY, pretrained=str(copy)), CPU)
     assert changed.identity == replace(encoder.identity, weights_sha256=changed.identity.weights_sha256)
     assert changed.identity.weights_sha256 != encoder.identity.weights_sha256
-    half = ClipEncoder(replace(ENCODERS["tiny"], precision="bf16"), CPU)
+    half = ClipEncoder(replace(TINY, precision="bf16"), CPU)
     assert half.identity == replace(encoder.identity, precision="bf16")
     sentences = ["a line photo of a cup."]
     assert torch.nn.functional.cosine_similarity(half.encode_texts(sentences), encoder.encode_texts(sentences)) > 0.999
@@ -234,7 +234,7 @@ def local_model(folder: Path) -> Path:
 
 def test_a_model_folder_is_an_encoder(encoder, tmp_path):
     folder = local_model(tmp_path / "model")
-    spec = EncoderSpec(f"local-dir:{folder}")
+    spec = EncoderSpec(f"local-dir:{folder}", precision="fp32")
     found = ClipEncoder(spec, CPU)
     assert found.identity == replace(encoder.identity, model=f"local-dir:{folder}")
     assert found.encode_texts(["a cup"]).equal(encoder.encode_texts(["a cup"]))

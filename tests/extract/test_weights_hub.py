@@ -8,6 +8,7 @@ from dataclasses import replace
 import huggingface_hub
 import pytest
 import torch
+from made import TINY
 from made_hub import made_hub
 
 from unimos_pipe.base.config import EncoderSpec
@@ -116,7 +117,7 @@ def test_a_hub_model_is_an_encoder(hub):
     hub.add("owner/name", "open_clip_config.json", config.encode())
     hub.add("owner/name", SAFE, (EMBEDDED / "tinyclip-r24-64.safetensors").read_bytes())
     cpu = torch.device("cpu")
-    found, tiny = ClipEncoder(EncoderSpec("hf-hub:owner/name"), cpu), ClipEncoder(ENCODERS["tiny"], cpu)
+    found, tiny = ClipEncoder(EncoderSpec("hf-hub:owner/name", precision="fp32"), cpu), ClipEncoder(TINY, cpu)
     assert found.identity == replace(tiny.identity, model="hf-hub:owner/name")
     assert found.encode_texts(["a cup"]).equal(tiny.encode_texts(["a cup"]))
 

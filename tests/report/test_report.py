@@ -57,7 +57,7 @@ def sweep(cli, icons_cache, tmp_path_factory) -> Path:
         'name = "small"\ntitle = "A small sweep"\ndataset = "icons"\nseeds = 2\nvariants = ["full", "no-im"]\n'
         'pairs = ["line->sketch", "sketch->line"]\n[set.train]\nepochs = 2\n'
     )
-    answer = cli("sweep", folder / "small.toml", "--cache", icons_cache, "--runs", folder / "runs")
+    answer = cli("sweep", folder / "small.toml", "--cache", icons_cache, "--runs", folder / "runs", "--also", "probes")
     assert answer.code == 0, answer.err
     return folder / "runs" / "small"
 

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw
+from made import TINY
 
-from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
 from unimos_pipe.cache.layout import shard_files
 from unimos_pipe.cache.store import FeatureStore
@@ -37,7 +37,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def encoder():
-    return ClipEncoder(ENCODERS["tiny"], CPU)
+    return ClipEncoder(TINY, CPU)
 
 
 @pytest.fixture
@@ -307,8 +307,8 @@ def test_a_decompression_bomb_is_a_bad_image(miniature, encoder, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_hangs_the_decoder_is_a_bad_image(workers, light, encoder, tmp_path, monkeypatch):
-    plain = images.decode
-    monkeypatch.setattr(images, "decode", lambda path: time.sleep(60) if path.name == "3.png" else plain(path))
+    plain = images.read_pixels
+    monkeypatch.setattr(images, "read_pixels", lambda path: time.sleep(60) if path.name == "3.png" else plain(path))
     monkeypatch.setattr(
         images, "DECODE_SECONDS", 1.5
     )  # a busy machine may take a tenth of it for one that does not hang
@@ -324,9 +324,9 @@ def test_an_image_that_hangs_the_decoder_is_a_bad_image(workers, light, encoder,
     ids=["crashes", "hangs in C, where no signal reaches it"],
 )
 def test_a_decoder_that_takes_its_process_along_names_the_batch(fault, light, encoder, tmp_path, monkeypatch):
-    plain = images.decode
+    plain = images.read_pixels
     monkeypatch.setattr(images, "HANG_SECONDS", 2)
-    monkeypatch.setattr(images, "decode", lambda path: fault() if path.name == "3.png" else plain(path))
+    monkeypatch.setattr(images, "read_pixels", lambda path: fault() if path.name == "3.png" else plain(path))
     with pytest.raises(RunError) as caught:
         extract_images(light, encoder, tmp_path, workers=1, shard_size=8, batch_size=8)
     assert str(caught.value) == (

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made import made_task, small_method
+from made import TINY, made_task, small_method
 from recorded import step_values
 
-from unimos_pipe.base.config import EncoderSpec, method_spec
+from unimos_pipe.base.config import method_spec
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.methods.task import AdaptationTask
@@ -108,11 +108,23 @@ def test_no_step_waits_for_the_device(captured):
 
 def test_half_precision_features_are_those_of_the_cpu():
     pixels = torch.randint(256, (32, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    weights = EncoderSpec("tinyclip-r24-64", "embedded")
-    cpu = ClipEncoder(weights, pick_device("cpu"))
-    gpu = ClipEncoder(replace(weights, precision="fp16"), pick_device("cuda"))
+    cpu = ClipEncoder(TINY, pick_device("cpu"))
+    gpu = ClipEncoder(replace(TINY, precision="fp16"), pick_device("cuda"))
     cosines = (cpu.encode_images(pixels) * gpu.encode_images(pixels)).sum(-1)
     assert cosines.min() > 0.9995
+
+
+def test_features_come_back_while_the_gpu_works_on():
+    pixels = torch.randint(256, (32, 64, 64, 3), dtype=torch.uint8).pin_memory()
+    encoder = ClipEncoder(TINY, pick_device("cuda"))
+    features = encoder.encode_images(pixels)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        waiting = [encoder.start_images(pixels) for _ in range(3)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for wait in waiting:
+        assert wait().is_pinned() and torch.allclose(wait(), features, atol=1e-5)
 
 
 def test_both_stages_on_the_gpu(cli, tmp_path):

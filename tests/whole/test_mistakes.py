@@ -31,6 +31,9 @@ CAUGHT_BY = {
     "evaluation-reads-value-by-value": "methods/test_without_a_gpu.py::"
     "test_an_epoch_sends_its_steps_off_and_an_evaluation_waits_once",
     "precision-by-the-mean-cosine": "extract/test_encoder.py::test_automatic_precision_goes_by_the_worst_image",
+    "features-waited-for": "extract/test_in_flight.py::test_a_batch_comes_back_while_the_next_one_is_encoded",
+    "item-in-the-encoder": "extract/test_in_flight.py::test_a_batch_comes_back_while_the_next_one_is_encoded",
+    "no-batch-in-flight": "extract/test_in_flight.py::test_a_batch_comes_back_while_the_next_one_is_encoded",
     "rename-replaced-by-a-copy": "base/test_files.py::"
     "test_the_file_that_was_written_takes_the_name_and_is_on_disk_before_it_does",
     "no-fsync": "base/test_files.py::test_the_file_that_was_written_takes_the_name_and_is_on_disk_before_it_does",

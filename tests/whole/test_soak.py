@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made import TINY
 
-from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.cache.identity import encoder_id
 from unimos_pipe.cache.layout import shard_files
 from unimos_pipe.cache.shard import read_image_shard
@@ -41,7 +41,7 @@ def kill_at_random(command: list[str], cache: Path, rng: random.Random) -> int:
 def soak(rounds: int, cli, miniature, tmp_path: Path, seed: int) -> list[int]:
     """Rounds of killing, finishing and pruning; every round must end as if nothing had happened."""
     spec, rng = load_spec(str(miniature.spec)), random.Random(seed)
-    encoder = ClipEncoder(ENCODERS["tiny"], torch.device("cpu"))
+    encoder = ClipEncoder(TINY, torch.device("cpu"))
     manifest = scan(spec, "light", miniature.root)
     options = {"workers": 1, "shard_size": 1, "batch_size": 1}
     extract_images(manifest, encoder, tmp_path / "clean", **options)
@@ -52,7 +52,7 @@ def soak(rounds: int, cli, miniature, tmp_path: Path, seed: int) -> list[int]:
         command = [sys.executable, "-m", "unimos_pipe", "extract", "--domain", "light", "--shard-size", "1"]
         command += ["--workers", "1", "--batch-size", "1", "--data-root", str(miniature.root)]
         killed_at.append(kill_at_random([*command, *(str(arg) for arg in miniature.args(cache))], cache, rng))
-        folder = cache / "mini" / encoder_id(ENCODERS["tiny"], encoder.identity)
+        folder = cache / "mini" / encoder_id(TINY, encoder.identity)
         report = extract_images(manifest, encoder, folder, **options)
         assert (report.shards_kept, report.shards_written) == (killed_at[-1], SHARDS - killed_at[-1])
         assert np.array_equal(stored(folder / "light"), undisturbed)
@@ -84,7 +84,7 @@ import resource, sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
-from unimos_pipe.base.encoders import ENCODERS
+from unimos_pipe.base.config import EncoderSpec
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.domain import extract_images
 from unimos_pipe.data.manifest import load_spec
@@ -101,7 +101,7 @@ for number in range(rows):
     (links / name).symlink_to(one.root / one.paths[number % len(one)])
     names.append(name)
 many = replace(one, root=links, paths=tuple(names), labels=np.zeros(rows, np.int64), sizes=np.zeros(rows, np.int64))
-encoder = ClipEncoder(ENCODERS["tiny"], torch.device("cpu"))
+encoder = ClipEncoder(EncoderSpec("tinyclip-r24-64", "embedded", "fp32"), torch.device("cpu"))
 extract_images(many, encoder, cache / "features", workers=0, shard_size=512)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

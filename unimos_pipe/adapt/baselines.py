@@ -10,6 +10,7 @@ import torch
 from unimos_pipe.adapt.scores import score
 from unimos_pipe.base.config import fingerprint
 from unimos_pipe.base.files import write_text
+from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 
 FOLDS = 5
@@ -55,30 +56,49 @@ def _probe(features: np.ndarray, labels: np.ndarray):
     return logistic_regression(features, labels)
 
 
-def pair_baselines(pairs: dict[str, PairData], file: Path) -> dict[str, dict[str, Any]]:
+def pair_baselines(
+    pairs: dict[str, PairData], file: Path, *, fit: bool = True, watch: Watch = SILENT
+) -> dict[str, dict[str, Any]]:
     """Both baselines of every pair, by ``source->target``; those in ``file`` made from the same shards are kept.
 
     Probes are fitted once per source and once per target, however many pairs share them.
+
+    Args:
+        fit: make what is not known; a probe of DomainNet's size takes minutes. Otherwise only what is known is given.
     """
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
+    made_of = {
+        name: fingerprint([pair.shard_digests, pair.scored_labels, pair.held_out.metric, FOLDS])
+        for name, pair in pairs.items()
+    }
+    found = {name: known[name] for name in pairs if known.get(name, {}).get("identity") == made_of[name]}
+    if fit and len(found) < len(pairs):
+        fitted = _fitted({name: pair for name, pair in pairs.items() if name not in found}, watch)
+        found |= {name: {**figures, "identity": made_of[name]} for name, figures in fitted.items()}
+        found = {name: found[name] for name in pairs}
+        write_text(file, json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def _fitted(pairs: dict[str, PairData], watch: Watch) -> dict[str, dict[str, float | None]]:
+    """Both figures of pairs, each probe fitted once."""
+    targets = {name: (pair.task.target.name, pair.held_out.features is None) for name, pair in pairs.items()}
+    sources = {name: pair.task.source.name for name, pair in pairs.items()}
     probes, oracles, found = {}, {}, {}
-    for name, pair in pairs.items():
-        identity = fingerprint([pair.shard_digests, pair.scored_labels, pair.held_out.metric, FOLDS])
-        if known.get(name, {}).get("identity") == identity:
-            found[name] = known[name]
-            continue
-        source, target = pair.task.source.name, (pair.task.target.name, pair.held_out.features is None)
-        if source not in probes:
-            probes[source] = source_probe(pair.task)
-        if target not in oracles:
-            oracles[target] = target_probe_oracle(pair.task, pair.held_out)
-        found[name] = {
-            "source_only": source_only(probes[source], pair.task, pair.held_out),
-            "target_probe_oracle": oracles[target],
-            "identity": identity,
-        }
-    write_text(file, json.dumps(found, indent=1) + "\n")
+    with watch.progress("probes", len({*sources.values()}) + len({*targets.values()}), "fits") as advance:
+        for name, pair in pairs.items():
+            source, target = sources[name], targets[name]
+            if source not in probes:
+                probes[source] = source_probe(pair.task)
+                advance(1)
+            if target not in oracles:
+                oracles[target] = target_probe_oracle(pair.task, pair.held_out)
+                advance(1)
+            found[name] = {
+                "source_only": source_only(probes[source], pair.task, pair.held_out),
+                "target_probe_oracle": oracles[target],
+            }
     return found

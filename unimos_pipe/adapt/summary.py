@@ -12,6 +12,7 @@ from unimos_pipe.runs.paper import published
 from unimos_pipe.runs.spec import row_names
 
 ORACLE = "oracle"
+PROBES = "probes"  # logistic regressions of the source, and as an oracle of the target's own labels
 Values = dict[str, dict[int, float]]  # pair -> accuracy by seed; what has no seed stands under 0
 
 
@@ -78,7 +79,8 @@ def result_rows(
 ) -> list[ResultRow]:
     """Zero-shot and source probe, then every label's last epoch, then what ``also`` names, then the oracle probe.
 
-    Zero-shot and source probe are methods, too: where there are runs of them, these are their rows.
+    The probes stand there as far as ``baselines`` has them. Zero-shot and source probe are methods, too: where there
+    are runs of them, these are their rows.
 
     Args:
         baselines: as :func:`unimos_pipe.adapt.baselines.pair_baselines` gives them; empty for none.
@@ -119,7 +121,7 @@ def result_rows(
         table.append(replace(row, seconds=seconds, estimates_off=mean(off) if off else None))
     if metric != "accuracy":
         table += rows("{}, overall accuracy", lambda result: result["accuracy"]["last"]["accuracy"])
-    for name in (name for name in also if name != ORACLE):
+    for name in (name for name in also if name not in (ORACLE, PROBES)):
         table += rows(f"{{}}, picked by {name}", lambda r, name=name: r["selected"].get(name, {}).get(metric))
     if ORACLE in also:
         table += rows("{}, oracle best", lambda result: result["accuracy"].get("oracle_best", {}).get(metric))

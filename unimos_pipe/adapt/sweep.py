@@ -8,7 +8,7 @@ from pathlib import Path
 from unimos_pipe.adapt import baselines
 from unimos_pipe.adapt.companions import companions
 from unimos_pipe.adapt.stacks import PlannedRun, finished, stacks
-from unimos_pipe.adapt.summary import ResultRow, below_best, published_rows, result_rows
+from unimos_pipe.adapt.summary import PROBES, ResultRow, below_best, published_rows, result_rows
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError, listing
@@ -32,7 +32,7 @@ class SweepOptions:
 
     lockstep: int | None = None  # runs trained together as one stack; None: what memory allows, at most 36
     force: bool = False  # train again what is finished
-    also: tuple[str, ...] = ()  # validators whose epochs are shown too, or "oracle" for the best by target labels
+    also: tuple[str, ...] = ()  # validators whose epochs are shown too, "oracle": the best by target labels; "probes"
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ def run_sweep(
             keep_finished=not options.force,
             checkpoints=folder / ".checkpoints",
         )
-        figures = baselines.pair_baselines(data, folder / "baselines.json")
+        fit = PROBES in options.also
+        figures = baselines.pair_baselines(data, folder / "baselines.json", fit=fit, watch=watch)
         write_text(folder / RECIPE, text)
     rows = result_rows(plans, outcomes, figures, options.also)
     title = recipe.title or recipe.name

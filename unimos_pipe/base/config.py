@@ -27,7 +27,7 @@ class EncoderSpec:
 
     model: str = option("RN50-quickgelu", "open_clip model name")
     pretrained: str = option("openai", "open_clip weights tag, or a path to a weights file")
-    precision: str = option("fp32", "arithmetic of the encoder", choices=("fp32", "fp16", "bf16", "auto"))
+    precision: str = option("auto", "arithmetic of the encoder", choices=("fp32", "fp16", "bf16", "auto"))
     trust_weights: bool = option(False, "load a TorchScript archive of unknown origin, which can run code")
 
 

@@ -1,7 +1,7 @@
 """Which device the arithmetic runs on."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -23,6 +23,24 @@ def pick_device(name: str) -> torch.device:
         have = listing(key for key, there in available.items() if there)
         raise UserError(f"--device {name}", expected=f"a device that torch can use here ({have})", got=name)
     return torch.device(name)
+
+
+def on_its_way(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Bring a tensor to the CPU; the function given back waits for it and returns it.
+
+    From CUDA it goes into page-locked memory, behind what the device computes, so that nothing waits before the
+    function is called.
+    """
+    if tensor.device.type != "cuda":
+        return tensor.cpu
+    found = tensor.to("cpu", non_blocking=True)  # torch locks the pages of what it makes like this
+    arrived = torch.cuda.current_stream(tensor.device).record_event()
+
+    def wait() -> torch.Tensor:
+        arrived.synchronize()
+        return found
+
+    return wait
 
 
 def usable_cores() -> int:

@@ -18,14 +18,14 @@ from safetensors.torch import save_file
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.base.watch import SILENT, Watch
-from unimos_pipe.bench.usual_loop import PLAIN_BATCH, plain_loop
+from unimos_pipe.bench.usual_loop import GOOD_WORKERS, PLAIN_BATCH, good_loop, good_model, plain_loop
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cache.layout import shard_files
 from unimos_pipe.cache.shard import read_image_shard
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.scan import find_root, scan
 from unimos_pipe.extract.domain import extract_images
-from unimos_pipe.extract.encoder import ClipEncoder, load_encoder, new_model, plain_model, readable_sample
+from unimos_pipe.extract.encoder import ClipEncoder, load_encoder, native_half, new_model, plain_model, readable_sample
 from unimos_pipe.extract.images import decoding_workers, read_batches
 from unimos_pipe.extract.sizes import measured_batch, sample_files
 from unimos_pipe.extract.stage import ReadOptions, batch_line
@@ -56,12 +56,13 @@ class ExtractRates:
 
 @dataclass(frozen=True)
 class PlainGain:
-    """Stage one beside the plain loop, both on the same images: (images/s, plain images/s) of every round."""
+    """Stage one beside two hand-written loops on the same images: images/s of ours, the plain one and the good one."""
 
     images: int
-    batch: int  # of the plain loop
-    rates: tuple[tuple[float, float], ...]
-    cosine: float  # the smallest one between both sides' features, means subtracted
+    batch: int  # of the loops
+    rates: tuple[tuple[float, float, float], ...]  # of every round
+    cosine: float  # the smallest one between our features and the plain loop's, means subtracted
+    good: str  # how the good loop computes
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def bench_extract(
         chosen = features.encoder
         if trial.random_weights:
             chosen = replace(chosen, pretrained=str(random_weights(chosen.model, Path(folder))))
-        encoder = load_encoder(chosen, place, sample_files(manifests))
+        encoder, _ = load_encoder(chosen, place, sample_files(manifests))
         full = replace(chosen, precision="fp32")
         reference = plain_model(full, find_weights(full), place) if trial.plain else None
     sample = readable_sample([rows.root / path for path in rows.paths[:SAMPLE]], encoder.preprocess)
@@ -141,13 +142,16 @@ def bench_extract(
 def _plain_gain(
     reference: tuple, encoder: ClipEncoder, rows: Manifest, sizes: tuple[int, int], rounds: int
 ) -> PlainGain:
-    """Both sides in turn; ``reference`` is open_clip's model and transform, ``sizes`` batch and workers of ours."""
-    rates = []
+    """All sides in turn; ``reference`` is open_clip's model and transform, ``sizes`` batch and workers of ours."""
+    rates, (model, transform), place = [], reference, encoder.device
+    better = good_model(model)
     for _ in range(rounds):
-        expected, plain_rate = plain_loop(*reference, encoder.device, rows)
+        expected, plain_rate = plain_loop(model, transform, place, rows)
+        _, good_rate = good_loop(better, transform, place, rows)
         found, rate = extracted(encoder, rows, *sizes)
-        rates.append((rate, plain_rate))
-    return PlainGain(len(rows), PLAIN_BATCH, tuple(rates), smallest_cosine(found, expected))
+        rates.append((rate, plain_rate, good_rate))
+    good = f"channels_last, {native_half(place) or 'no'} autocast, {GOOD_WORKERS} workers"
+    return PlainGain(len(rows), PLAIN_BATCH, tuple(rates), smallest_cosine(found, expected), good)
 
 
 def measure_extract(

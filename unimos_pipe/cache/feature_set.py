@@ -45,7 +45,8 @@ class FeatureSet:
         Raises:
             UserError: none is there, or several.
         """
-        only = None if self.named or self.encoder_id else only_encoder_folder(self.cache, self.dataset.name)
+        wanted = self.cache, self.dataset.name, self.encoder.precision
+        only = None if self.named or self.encoder_id else only_encoder_folder(*wanted)
         if only:
             return only
         command = f"{self.command} --all"
@@ -103,6 +104,7 @@ def feature_set(
     if isinstance(encoder, EncoderSpec):
         options = [("--model", encoder.model)]
         options += [] if names_its_weights(encoder.model) else [("--pretrained", encoder.pretrained)]
+    options += [("--precision", chosen.precision)] if chosen.precision != "auto" else []
     options += TRUST if chosen.trust_weights else []
     options += [("--template", text) for text in templates if tuple(templates) != (DEFAULT_TEMPLATE,)]
     options += [("--word", f"{domain}={word}") for domain, word in (words or {}).items()]

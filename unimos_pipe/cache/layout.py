@@ -67,14 +67,17 @@ def text_path(encoder_folder: Path, word: str, identity: TextIdentity) -> Path:
 
 
 def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:
-    """A data set's folders for encoders of the spec's readable name, of whatever precision and fingerprint."""
-    pattern = re.compile(re.escape(readable_name(spec)) + r"_(fp32|fp16|bf16)-[0-9a-f]{8}")
+    """A data set's folders for encoders of the spec's readable name, of its precision (``auto``: of any), whatever
+    their fingerprint."""
+    precision = "fp32|fp16|bf16" if spec.precision == "auto" else spec.precision
+    pattern = re.compile(f"{re.escape(readable_name(spec))}_({precision})-[0-9a-f]{{8}}")
     return sorted(path for path in (cache / dataset).glob("*") if pattern.fullmatch(path.name))
 
 
-def only_encoder_folder(cache: Path, dataset: str) -> Path | None:
-    """The folder of the one encoder that a data set has features of, or None."""
-    found = _every_encoder(cache, dataset)
+def only_encoder_folder(cache: Path, dataset: str, precision: str = "auto") -> Path | None:
+    """The folder of the one encoder that a data set has features of, in a precision (``auto``: in any), or None."""
+    every = _every_encoder(cache, dataset)
+    found = [path for path in every if precision in ("auto", ENCODER_FOLDER.fullmatch(path.name)[1])]
     return found[0] if len(found) == 1 else None
 
 

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import get_args
+from typing import BinaryIO, get_args
 
 import h5py
 import numpy as np
@@ -166,14 +166,16 @@ def _file_content(attributes: Mapping, arrays: Mapping[str, np.ndarray]) -> byte
     return content + xxhash.xxh3_128(content).digest()
 
 
-def read_image_shard(path: Path) -> ImageShard:
+def read_image_shard(path: Path, into: tuple[np.ndarray, int] | None = None) -> ImageShard:
     """Read and verify an image shard.
 
+    Args:
+        into: (n, D) float16 memory for its features, and where they begin in the file; saves a copy of them.
     Raises:
         StaleCacheError: not a whole shard of this schema, contents that its digest does not cover, or rows that do
             not fit each other or the header.
     """
-    header, arrays, _ = _read(path, "image")
+    header, arrays, _ = _read(path, "image", into)
     features, paths, rows, contents, stamps = (arrays[name] for name in DATASETS["image"])
     fits = (
         features.dtype == np.float16
@@ -191,9 +193,11 @@ def read_image_shard(path: Path) -> ImageShard:
     if not fits:
         raise StaleCacheError(f"{path}: its rows do not fit each other or its header", todo=_REBUILD)
     try:
-        names = tuple(name.decode() for name in paths.tolist())
+        names = tuple(b"\0".join(paths.tolist()).decode().split("\0"))  # at once, a fifth of the time
     except UnicodeDecodeError:
-        raise StaleCacheError(f"{path}: paths that are not UTF-8", todo=_REBUILD) from None
+        names = ()
+    if len(names) != len(rows):
+        raise StaleCacheError(f"{path}: paths that are not UTF-8, or have a null character", todo=_REBUILD)
     return ImageShard(header, features, names, rows, contents, stamps)
 
 
@@ -213,11 +217,30 @@ def read_header(path: Path, kind: str = "image"):
         StaleCacheError: not a shard of this schema.
     """
     with _damage_told(path), path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - FOOTER))
-        length = int.from_bytes(file.read(8), "little")
-        file.seek(size - FOOTER - min(length, size - FOOTER))
-        return _header(path, json.loads(file.read(length)), kind)
+        return _header(path, _index(file), kind)
+
+
+def features_place(path: Path) -> tuple[int, tuple[int, int]] | None:
+    """Where an image shard's features begin and their (n, D), within the file but not verified; None if it is damaged.
+
+    Reading it says what is wrong with it.
+    """
+    try:
+        with path.open("rb") as file:
+            kind, (rows, dim), offset = _index(file)["arrays"]["image_features"]
+            fits = kind == "<f2" and min(rows, dim, offset) >= 0 and offset + 2 * rows * dim <= file.seek(0, 2)
+    except Exception:  # as in _damage_told
+        return None
+    return (offset, (rows, dim)) if fits else None
+
+
+def _index(file: BinaryIO) -> dict:
+    """The index at the end of a shard, not verified."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - FOOTER))
+    length = int.from_bytes(file.read(8), "little")
+    file.seek(size - FOOTER - min(length, size - FOOTER))
+    return json.loads(file.read(length))
 
 
 def wrong_norms(features: np.ndarray) -> int:
@@ -239,19 +262,33 @@ def _damage_told(path: Path) -> Iterator[None]:
         raise StaleCacheError(f"{path} is damaged or not a shard ({type(error).__name__})", todo=_REBUILD) from None
 
 
-def _read(path: Path, kind: str):
-    """Header, arrays (read-only) and digest of a shard."""
-    with _damage_told(path):
-        content = path.read_bytes()
-        digest = xxhash.xxh3_128(memoryview(content)[:-DIGEST])
-        if digest.digest() != content[-DIGEST:]:
+def _read(path: Path, kind: str, into: tuple[np.ndarray, int] | None = None):
+    """Header, arrays (read-only, but for features that have a place) and digest of a shard."""
+    digest, head, start, found = xxhash.xxh3_128(), b"", 0, {}
+    with _damage_told(path), path.open("rb") as file:
+        if into is not None:
+            features, offset = into
+            head = file.read(offset)
+            start = offset + file.readinto(features.reshape(-1).view(np.uint8))
+            found = {"image_features": features}
+            digest.update(head)
+            digest.update(features)
+        rest = file.read()
+        digest.update(memoryview(rest)[:-DIGEST])
+        if digest.digest() != rest[-DIGEST:]:
             raise StaleCacheError(f"{path}: the contents do not match their digest, the file is damaged", todo=_REBUILD)
-        length = int.from_bytes(content[-FOOTER:-DIGEST], "little")
-        end = len(content) - FOOTER
-        index = json.loads(content[max(0, end - length) : end])
-        header = _header(path, index, kind)
-        arrays = {name: _array(content, *index["arrays"][name]) for name in DATASETS[kind]}
-    return header, arrays, digest.hexdigest()
+        length = int.from_bytes(rest[-FOOTER:-DIGEST], "little")
+        end = len(rest) - FOOTER
+        index = json.loads(rest[max(0, end - length) : end])
+        header, entries = _header(path, index, kind), index["arrays"]
+        if found and entries["image_features"] != ["<f2", list(features.shape), offset]:
+            raise ValueError("another file than the one whose features were asked for")
+        for name in DATASETS[kind]:
+            if name not in found:
+                dtype, shape, offset = entries[name]
+                part = (rest, offset - start) if offset >= start else (head, offset)
+                found[name] = _array(part[0], dtype, shape, part[1])
+    return header, found, digest.hexdigest()
 
 
 FOOTER, DIGEST = 24, 16  # bytes of the index's length and the digest, of the digest alone

@@ -1,7 +1,9 @@
 """Stage two's door to the cache: finds shards, checks that they belong together, loads a domain once."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from unimos_pipe.cache.shard import (
     ImageShard,
     OtherSchemaError,
     differing_field,
+    features_place,
     read_header,
     read_image_shard,
     read_text_shard,
@@ -41,6 +44,7 @@ class _Part:
 
     index: DomainIndex
     shards: list[ImageShard]
+    features: np.ndarray  # (n, D), of all shards
 
 
 class FeatureStore:
@@ -68,9 +72,9 @@ class FeatureStore:
                 raise _stale(f"the splits of {name} were encoded differently", difference, self._renew(name))
         return DomainFeatures(
             name,
-            np.concatenate([shard.image_features for shard in every]),
+            _joined([part.features for part in loaded.values()]),
             np.concatenate([part.index.labels for part in loaded.values()]),
-            tuple(path for shard in every for path in shard.paths),
+            tuple(chain.from_iterable(shard.paths for shard in every)),
             every[0].header.encoder(),
             tuple((name, tuple(digest for _, digest in part.index.shards)) for name, part in loaded.items()),
             tuple((name, part.index.labels_digest()) for name, part in loaded.items()),
@@ -88,8 +92,7 @@ class FeatureStore:
         while True:
             paths = [folder / file for file, _ in index.shards]
             try:
-                with ThreadPoolExecutor(4) as pool:  # one shard's digest is computed while the next is read
-                    shards = list(pool.map(read_image_shard, paths))
+                features, shards = _read_shards(paths)
                 break
             except StaleCacheError:
                 gone = [path.name for path in paths if not path.is_file()]
@@ -105,7 +108,7 @@ class FeatureStore:
                     ) from None
             index = now  # an extraction has just finished, and removed what it replaced
         self._check_fit(name, index, shards)
-        return _Part(index, shards)
+        return _Part(index, shards, features)
 
     def _index(self, name: str) -> DomainIndex:
         """A part's index. Raises UserError where there is none, or StaleCacheError."""
@@ -184,6 +187,29 @@ class FeatureStore:
         """1/T that the encoder learned by itself, as its prompts' shards have it; None where it has none of its own."""
         found = [read_header(path, "text").logit_scale for path in sorted((self.folder / "text").glob("*.h5"))]
         return max(found, default=0.0) or None
+
+
+def _read_shards(paths: Sequence[Path]) -> tuple[np.ndarray, list[ImageShard]]:
+    """Verified shards, and their (n, D) features one after the other in memory, read into it without a copy.
+
+    Raises:
+        StaleCacheError: a damaged shard.
+    """
+    found = [features_place(path) for path in paths]
+    dims = {place and place[1][1] for place in found}
+    with ThreadPoolExecutor(4) as pool:  # one shard's digest is computed while the next is read
+        if len(dims) > 1 or None in dims:
+            shards = list(pool.map(read_image_shard, paths))
+            return np.concatenate([shard.image_features for shard in shards]), shards
+        stops = np.cumsum([rows for _, (rows, _) in found])
+        features = np.empty((stops[-1], *dims), np.float16)
+        places = zip(np.split(features, stops[:-1]), (offset for offset, _ in found), strict=True)
+        return features, list(pool.map(read_image_shard, paths, places))
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Several parts' rows as one array; a lone part as it is."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _stale(what: str, difference: tuple[str, object, object], todo: str) -> StaleCacheError:

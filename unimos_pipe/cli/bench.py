@@ -8,14 +8,14 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.cache.feature_set import FeatureSet
-from unimos_pipe.cli.bench_adapt import bench_adapt
-from unimos_pipe.cli.commands import Group
+from unimos_pipe.cli.bench_adapt import SIZE_NAMES, bench_adapt
+from unimos_pipe.cli.commands import Group, OneOf
 from unimos_pipe.cli.options import batch_size_option, device_option, features_options, grouped, workers_option
 
 
 @click.group(cls=Group)
 def bench() -> None:
-    """Measure this machine: both stages, and loading the cache."""
+    """Measure this machine: both stages, loading the cache, and memory."""
 
 
 bench.add_command(bench_adapt)
@@ -43,7 +43,11 @@ def _reading(batch_size: int | str, workers: int | None) -> "unimos_pipe.ReadOpt
     ),
     click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Repetitions, in turn."),
     click.option(
-        "--plain", type=click.IntRange(0), default=0, metavar="N", help="Compare with a plain loop on N images."
+        "--plain",
+        type=click.IntRange(0),
+        default=0,
+        metavar="N",
+        help="Compare with hand-written loops on N images.",
     ),
 )
 @grouped("reading", _reading, batch_size_option, workers_option)
@@ -86,13 +90,14 @@ def bench_extract(
 
 
 def _show_gain(output: Output, gain: "unimos_pipe.PlainGain") -> None:
-    times = median(rate / plain_rate for rate, plain_rate in gain.rates)
-    rate, plain_rate = (median(side) for side in zip(*gain.rates, strict=True))
+    rate, plain_rate, good_rate = (median(side) for side in zip(*gain.rates, strict=True))
+    times, good_times = (median(round_[0] / round_[side] for round_ in gain.rates) for side in (1, 2))
     output.result(
         f"plain loop (open_clip, fp32, DataLoader of {gain.batch}, no workers) on {gain.images} images: "
         f"{plain_rate:.1f} images/s against {rate:.1f}, {times:.1f} times (median of {len(gain.rates)} pairs); "
         f"smallest cosine to its features, means subtracted: {gain.cosine:.5f}"
     )
+    output.result(f"good loop (the same, {gain.good}): {good_rate:.1f} images/s, {good_times:.2f} times")
 
 
 @bench.command("store")
@@ -107,3 +112,24 @@ def bench_store(output: Output, rows: int, dim: int, rounds: int) -> None:
         f"{rows:,} x {dim} float16: loaded and verified in {1000 * median(found.load):.0f} ms, read in "
         f"{1000 * median(found.plain):.0f} ms, {found.ratio:.2f} times (median of {rounds} pairs)"
     )
+
+
+@bench.command("grow")
+@click.option(
+    "--images", type=click.IntRange(1), multiple=True, default=(1_000, 20_000), show_default=True,
+    help="Images to encode; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--size", type=OneOf(SIZE_NAMES), default="domainnet", show_default=True, help="Size of the task to adapt to."
+)
+@click.option("--runs", type=click.IntRange(1), default=1_000, show_default=True, help="Runs to make a report of.")
+@click.pass_obj
+def bench_grow(output: Output, images: tuple[int, ...], size: str, runs: int) -> None:
+    """Peak memory of each stage as the data grows.
+
+    Every trial has a process of its own: extract for few and many images (of the process that encodes), an epoch of
+    adapt on random features, and the report of copied runs.
+    """
+    found = unimos_pipe.bench_grow(images, size, runs, watch=output)
+    rows = [[trial.what, f"{trial.peak_bytes / 2**20:,.0f} MiB", f"{trial.seconds:.1f} s"] for trial in found]
+    output.table("memory at its peak", ["", "memory", "took"], rows)

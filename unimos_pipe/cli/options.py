@@ -82,6 +82,7 @@ def _features(
     chosen = encoder_spec(encoder or spec.encoder, model, pretrained, precision, trust_weights)
     template_list = build(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
     given = [("--encoder", encoder), ("--model", model), ("--pretrained", pretrained)]
+    given += [("--precision", precision)] if precision != "auto" else []
     given += [("--template", text) for text in templates] + [("--word", text) for text in words]
     command = extract_command(dataset, [*[pair for pair in given if pair[1]], *(TRUST if trust_weights else [])])
     asked = bool(encoder or model or pretrained)
@@ -113,9 +114,10 @@ features_options = grouped(
     click.option(
         "--precision",
         type=OneOf(["fp32", "fp16", "bf16", "auto"]),
-        default="fp32",
+        default="auto",
         show_default=True,
-        help="Arithmetic of the encoder; auto takes 16 bits where the hardware has them and features stay the same.",
+        help="Arithmetic of the encoder; auto: that of the features that are there, else 16 bits where the hardware "
+        "has them and features stay the same.",
     ),
     click.option(
         "--template",
@@ -279,7 +281,7 @@ dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would be done and how long it would take, then stop."
 )
 
-ALSO = ("im", "entropy", "bnm", "snd", "source", "oracle")
+ALSO = ("im", "entropy", "bnm", "snd", "source", "oracle", "probes")
 
 
 def _sweep(lockstep: int | None, force: bool, also: tuple[str, ...]) -> "unimos_pipe.SweepOptions":
@@ -300,6 +302,7 @@ sweep_options = grouped(
         "--also",
         type=OneOf(ALSO),
         multiple=True,
-        help="Also show the epoch a label-free validator picks, or the best one by target labels (oracle); repeatable.",
+        help="Also show the epoch a label-free validator picks, the best one by target labels (oracle), or logistic "
+        "regressions of the source and, as an oracle, of the target's labels (probes); repeatable.",
     ),
 )

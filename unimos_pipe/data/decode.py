@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from unimos_pipe.base.inputs import open_regular
 
@@ -23,11 +23,6 @@ MOST_ELONGATED = 100  # of an image's longer side to its shorter: CLIP's resize 
 DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
 
 
-def blank() -> Picture:
-    """The smallest image there is."""
-    return Image.new("RGB", (1, 1))
-
-
 @functools.cache
 def image_suffixes() -> frozenset[str]:
     """The suffixes of the formats that :func:`decode` reads, lower case with their dot."""
@@ -38,7 +33,7 @@ def image_suffixes() -> frozenset[str]:
 def starts_as_image(path: Path) -> bool:
     """Whether a file's first bytes and header are an image's, whatever its name; nothing is decoded."""
     try:
-        with _opened(path, MARKED):
+        with opened(path, MARKED):
             return True
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return True  # too large an image is still one
@@ -47,8 +42,8 @@ def starts_as_image(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(source: Path | Picture, formats: tuple[str, ...] = FORMATS) -> Iterator[Picture]:
-    """An image with its header read. PIL's warnings pass unseen, but for the one about decompression bombs."""
+def opened(source: Path | Picture, formats: tuple[str, ...] = FORMATS) -> Iterator[Picture]:
+    """An image with its header read. Warnings pass unseen, but for PIL's about decompression bombs, which is raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -66,26 +61,50 @@ def decode(source: Path | Picture) -> Picture:
         OSError, SyntaxError, ValueError: whatever PIL finds wrong with the file, decompression bombs included; or one
             side is more than 100 times the other.
     """
-    with _opened(source) as image:
-        width, height = image.size
-        if max(width, height) > MOST_ELONGATED * min(width, height):
-            raise ValueError(f"{width} x {height} pixels: one side is more than {MOST_ELONGATED} times the other")
-        image.load()
-        image = _upright(image)
-        if image.mode.startswith("I") or image.mode == "F":
-            return _eight_bit(image)
-        if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        return image if image.mode == "RGB" else image.convert("RGB")
+    with opened(source) as image:
+        return as_shown(image)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; an EXIF block that cannot be read turns nothing."""
+def as_shown(image: Picture) -> Picture:
+    """An image with its header read as :func:`decode` gives it. Raises what that raises."""
+    refuse_ribbon(*image.size)
+    image.load()
+    image = _upright(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        return _eight_bit(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def picture_of(pixels: np.ndarray) -> Picture:
+    """(H, W, 3) uint8 as PIL has it."""
+    return Image.fromarray(pixels)
+
+
+def refuse_ribbon(width: int, height: int) -> None:
+    """Raise ValueError where one side is more than 100 times the other."""
+    if max(width, height) > MOST_ELONGATED * min(width, height):
+        raise ValueError(f"{width} x {height} pixels: one side is more than {MOST_ELONGATED} times the other")
+
+
+def is_turned(image: Picture) -> bool:
+    """Whether EXIF or XMP say that an image is to be turned; what cannot be read turns nothing."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except Exception:  # damaged EXIF raises anything from struct.error to KeyError, and viewers pass over it
+        return False
+
+
+def _upright(image: Picture) -> Picture:
+    """The image turned as its EXIF orientation says."""
+    if not is_turned(image):
+        return image
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF raises anything from struct.error to KeyError, and viewers pass over it
+    except Exception:  # as in is_turned
         return image
 
 

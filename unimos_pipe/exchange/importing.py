@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class ImportOptions:
     key: str | None = None  # the array's name, where a file holds several
     classes: Path | None = None  # class names, one a line in label order: makes the spec or adds the domain to it
     text: Path | None = None  # (K, D) features of the class prompts for this domain's word
-    text_from: EncoderSpec | None = None  # or the open_clip model whose text tower makes them
+    text_from: EncoderSpec | None = None  # or the model whose text tower makes them, in fp32 unless it says
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)  # of the prompts
     strict_counts: bool = False  # counts other than the published ones are an error, not a warning
     force: bool = False  # replace other rows of this domain and encoder
@@ -183,7 +183,9 @@ def _text(part: ImportedDomain, options: ImportOptions, device: str) -> tuple[Te
         found = read_rows([options.text], dtype=np.float32, names=TEXT)
         features, origin, what = found.features, {"files": list(found.about)}, f"--text {options.text}"
     elif options.text_from:
-        encoder = ClipEncoder(options.text_from, pick_device(device))
+        plain = options.text_from.precision == "auto"
+        spec_of_text = replace(options.text_from, precision="fp32") if plain else options.text_from
+        encoder = ClipEncoder(spec_of_text, pick_device(device))
         features, origin = prompt_features(encoder, prompts), {"encoder": asdict(encoder.identity)}
         what, scale = f"--text-from {options.text_from.model}", encoder.logit_scale
     else:

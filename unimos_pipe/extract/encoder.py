@@ -3,8 +3,9 @@
 import json
 import platform
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor, v2
 
 from unimos_pipe.base.config import EncoderSpec
+from unimos_pipe.base.device import on_its_way
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import file_sha256
 from unimos_pipe.base.memory import keep_freed_memory
 from unimos_pipe.cache.identity import EncoderIdentity, names_its_weights
-from unimos_pipe.data.decode import DECODER
+from unimos_pipe.data.decode import Picture, picture_of
 from unimos_pipe.extract.checkpoint import load_weights
 from unimos_pipe.extract.images import readable_sample
+from unimos_pipe.extract.pixels import decoder_name
 from unimos_pipe.extract.sentences import tokens_of
 from unimos_pipe.extract.tokens import load_tokenizer
 from unimos_pipe.extract.weights import EMBEDDED, find_weights, preprocessing, quiet_logging, refuse_wrong_activation
@@ -37,7 +40,7 @@ class ClipEncoder:
     """A frozen open_clip model in evaluation mode with its own evaluation preprocessing."""
 
     def __init__(self, spec: EncoderSpec, device: torch.device):
-        """Load the model.
+        """Load the model of a spec whose precision is settled.
 
         Raises:
             UserError: unknown model or tag, weights missing or unreachable, weights of another architecture, or an
@@ -63,16 +66,23 @@ class ClipEncoder:
         self.logit_scale = own_scale(model)
         self.value_range = _per_pixel(transform.transforms[-1], device)
         shape = open_clip.get_model_preprocess_cfg(self.model)
-        preprocessing = {**shape, "decoder": DECODER, "resizer": self.preprocess.resizer}
+        preprocessing = {**shape, "decoder": decoder_name(), "resizer": self.preprocess.resizer}
         self.identity = EncoderIdentity(
             sha256, spec.model, activation, json.dumps(preprocessing, sort_keys=True), spec.precision
         )
 
-    @torch.inference_mode()
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, H, W, 3) uint8 pixels as ``preprocess`` makes them -> (n, D) float32 unit-norm features on the CPU."""
+        return self.start_images(pixels)()
+
+    @torch.inference_mode()
+    def start_images(self, pixels: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """Like :meth:`encode_images`; what is given back waits for the features and returns them.
+
+        A GPU works on meanwhile, and reads ``pixels``, which must stay as they are until the features are there.
+        """
         features = self.forward(self.scale(pixels.to(self.device, non_blocking=True)))
-        return F.normalize(features.float(), dim=-1).cpu()
+        return on_its_way(F.normalize(features.float(), dim=-1))
 
     @torch.inference_mode()
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -181,11 +191,15 @@ class Geometry:
             crop = [step for step in geometry if isinstance(step, CenterCrop)]
             self.on_picture, self.on_tensor, self.resizer = [], resize + crop, "torchvision, on uint8"
 
-    def __call__(self, image) -> torch.Tensor:
-        """An RGB PIL image of any size -> (H, W, 3) uint8."""
+    def __call__(self, image: np.ndarray | Picture) -> torch.Tensor:
+        """An RGB image of any size, as (H, W, 3) uint8 or as PIL has it -> (H, W, 3) uint8."""
+        if self.on_picture:
+            image = picture_of(np.asarray(image))
         for step in self.on_picture:
             image = step(image)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that PIL's memory may not be written to
+            pixels = torch.from_numpy(np.asarray(image)).permute(2, 0, 1)
         for step in self.on_tensor:
             pixels = step(pixels)
         return pixels.permute(1, 2, 0)
@@ -198,7 +212,26 @@ def _per_pixel(normalize: Normalize, device: torch.device) -> tuple[torch.Tensor
     return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
 
 
-def load_encoder(spec: EncoderSpec, device: torch.device, sample: Sequence[Path]) -> ClipEncoder:
+@dataclass(frozen=True)
+class Evidence:
+    """Why an encoder works in its precision: how close a sample's 16-bit features came to fp32's."""
+
+    precision: str
+    device: str
+    candidate: str  # the 16-bit precision that was tried
+    smallest_cosine: float  # of the sample's features, to fp32's
+    images: int  # of the sample
+
+    def __str__(self) -> str:
+        return (
+            f"precision {self.precision}: smallest cosine of {self.candidate} features to fp32's "
+            f"{self.smallest_cosine:.5f} on {self.images} image(s)"
+        )
+
+
+def load_encoder(
+    spec: EncoderSpec, device: torch.device, sample: Sequence[Path]
+) -> tuple[ClipEncoder, Evidence | None]:
     """The encoder of a spec; precision ``auto`` becomes the fastest that keeps the features of fp32.
 
     Half precision is taken where the hardware computes it natively (fp16 on CUDA, bf16 on a CPU with AVX512-BF16 or
@@ -206,17 +239,21 @@ def load_encoder(spec: EncoderSpec, device: torch.device, sample: Sequence[Path]
 
     Args:
         sample: image files that are encoded both ways; unreadable ones are left out.
+    Returns:
+        The encoder, and what was found where it was tried both ways.
     """
     if spec.precision != "auto":
-        return ClipEncoder(spec, device)
+        return ClipEncoder(spec, device), None
     full = ClipEncoder(replace(spec, precision="fp32"), device)
     candidate = native_half(device)
-    pixels = readable_sample(sample, full.preprocess)
-    if candidate is None or pixels is None:
-        return full
+    pixels = readable_sample(sample, full.preprocess) if candidate else None
+    if pixels is None:
+        return full, None
     half = ClipEncoder(replace(spec, precision=candidate), device)
     cosines = (half.encode_images(pixels) * full.encode_images(pixels)).sum(-1)
-    return half if cosines.min() >= CLOSE_ENOUGH else full
+    chosen = half if cosines.min() >= CLOSE_ENOUGH else full
+    precision = chosen.identity.precision
+    return chosen, Evidence(precision, device.type, candidate, cosines.min().item(), len(pixels))
 
 
 CLOSE_ENOUGH = 0.9995
@@ -260,8 +297,11 @@ def _config(model: str) -> dict:
 def encoder_speed(spec: EncoderSpec, device: torch.device, images: int = 4) -> tuple[float, int]:
     """Seconds per image of an architecture here, decoding left out, and its embedding size D.
 
-    The weights are random, which compute as long as trained ones, so nothing needs to be at hand.
+    The weights are random, which compute as long as trained ones, so nothing needs to be at hand. Of precision ``auto``
+    the device's own 16 bits are taken, where it has them.
     """
+    if spec.precision == "auto":
+        spec = replace(spec, precision=native_half(device) or "fp32")
     open_clip.add_model_config(EMBEDDED)
     with quiet_logging(), torch.random.fork_rng(devices=[]):
         model = _frozen(open_clip.create_model(spec.model, pretrained=None, precision=spec.precision, device=device))

@@ -3,7 +3,8 @@ for a disk."""
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -73,21 +74,39 @@ def encode_shards(
         RunError: a full disk, features that are not finite, or a decoder that hung or crashed.
     """
     plan = [rows for index in indices for rows in job.batches(index)]
-    stream = _decoded(job, plan, encoder) if plan else iter(())
+    stream = in_flight(_decoded(job, plan, encoder), encoder) if plan else iter(())
     made = Made()
     with _ShardWriter(job, made) as writer:
         for index in indices:
             rows, features, bad = [], [], []
             for batch in job.batches(index):
-                good, pixels, unread = next(stream)
+                good, found, unread = next(stream)
                 if good:
                     rows += good
-                    features.append(encoder.encode_images(pixels).numpy().astype(np.float16))
+                    features.append(found.numpy().astype(np.float16))
                 bad += unread
                 on_rows(len(batch))
             on_rows(job.rows(index) - len(rows) - len(bad))
             writer.write(index, rows, features, bad)
     return made
+
+
+def in_flight(stream: Iterable, encoder: Encoder) -> Iterator:
+    """Each batch's features in the place of its pixels: (good rows, (len(good), D) float32 or None, bad rows).
+
+    On a GPU one batch stays in flight: the next one starts before a batch's features are waited for.
+    """
+    ahead = 1 if encoder.device.type == "cuda" else 0
+    flying = deque()
+    for good, pixels, bad in stream:
+        flying.append((good, encoder.start_images(pixels) if good else None, bad))
+        if len(flying) > ahead:
+            yield _landed(*flying.popleft())
+    yield from (_landed(*batch) for batch in flying)
+
+
+def _landed(good: list[int], wait: Callable | None, bad: list) -> tuple:
+    return good, wait and wait(), bad
 
 
 def _decoded(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encoder) -> Iterator:

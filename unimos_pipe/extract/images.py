@@ -9,18 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from unimos_pipe.base.device import usable_cores
 from unimos_pipe.base.errors import RunError, listing
 from unimos_pipe.base.memory import give_back_freed_memory
-from unimos_pipe.data.decode import Picture, blank, decode, reason_of
+from unimos_pipe.data.decode import Picture, reason_of
+from unimos_pipe.extract.pixels import read_pixels
 
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
 HANG_SECONDS = 300  # a batch whose decoder no signal reaches: its worker ends itself
 NICENESS = 5  # of decoders beside a CPU's encoder
 AHEAD = 2  # batches a worker may be ahead of the consumer
+HELD = 2  # batches in the consumer's hands: one a GPU may still read, and the next
 
 
 class _DecodedBatches(Dataset):
@@ -28,7 +31,7 @@ class _DecodedBatches(Dataset):
 
     def __init__(self, root: Path, paths: Sequence, batches: Sequence[Sequence[int]], preprocess: Callable, slots: int):
         self.root, self.paths, self.batches, self.preprocess = root, paths, batches, preprocess
-        shape = preprocess(blank()).shape
+        shape = preprocess(np.zeros((1, 1, 3), np.uint8)).shape
         self.slots = torch.empty(slots, max(map(len, batches), default=0), *shape, dtype=torch.uint8)
 
     def __len__(self) -> int:
@@ -44,7 +47,7 @@ class _DecodedBatches(Dataset):
                 source = entry if isinstance(entry, Picture) else self.root / entry
                 try:
                     with _at_most(DECODE_SECONDS):
-                        slot[len(good)] = self.preprocess(decode(source))
+                        slot[len(good)] = self.preprocess(read_pixels(source))
                     good.append(row)
                 except Exception as error:  # any decoder may raise anything
                     bad.append((row, reason_of(error, source)))
@@ -131,17 +134,17 @@ def read_batches(
         root: folder below which ``paths`` lie.
         paths: (n,) POSIX paths, or images that are open already.
         batches: row numbers per batch.
-        preprocess: PIL image -> (H, W, 3) uint8 tensor.
+        preprocess: (H, W, 3) uint8 pixels of any size -> (H, W, 3) uint8 tensor of one size.
         workers: worker processes; 0 decodes in this one.
         on_gpu: the batches go to a GPU: give them in page-locked memory, and let the workers compete for the cores.
             Otherwise the encoder needs the cores, and the workers come second.
     Yields:
         (good rows, (len(good), H, W, 3) uint8 pixels, [(bad row, reason)]) per batch. The pixels' memory takes
-        another batch as soon as the next one is asked for.
+        another batch as soon as the next but one is asked for.
     Raises:
         RunError: a worker died, or a file kept a decoder busy beyond reach; names the batch's files.
     """
-    data = _DecodedBatches(root, paths, batches, preprocess, AHEAD * workers + 1)  # one is in the consumer's hands
+    data = _DecodedBatches(root, paths, batches, preprocess, AHEAD * workers + HELD)
     if workers:
         data.slots.share_memory_()
         give_back_freed_memory()

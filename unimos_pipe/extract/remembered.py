@@ -44,7 +44,7 @@ def weights_file(spec: EncoderSpec) -> WeightsFile | None:
     Of open_clip's tags those of the presets are known; a ``local-dir:`` or ``hf-hub:`` model depends on more than
     its weights file.
     """
-    if names_its_weights(spec.model) or spec.precision == "auto":
+    if names_its_weights(spec.model):
         return None
     if spec.pretrained == "embedded":
         path = EMBEDDED / f"{spec.model}.safetensors"
@@ -79,7 +79,7 @@ def memory_path(cache: Path, spec: EncoderSpec, weights: WeightsFile) -> Path:
 
 def recall(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
     """The identity that a spec's encoder had when its weights were last read, or None where they must be read."""
-    weights = weights_file(spec)
+    weights = None if spec.precision == "auto" else weights_file(spec)
     if weights is None:
         return None
     try:
@@ -90,7 +90,7 @@ def recall(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
         seen = Seen(tuple(values["weights"]["stamp"]), values["weights"]["read_at"], b"")
         same = seen.still(weights.stamp) and values["versions"] == library_versions()
         identity = EncoderIdentity(**values["identity"])
-        same &= json.loads(identity.preprocessing)["decoder"] == DECODER
+        same &= json.loads(identity.preprocessing)["decoder"].startswith(DECODER)
         same &= (identity.model, identity.precision) == (spec.model, spec.precision)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
@@ -146,6 +146,10 @@ class LateEncoder:
     def encode_images(self, pixels: "torch.Tensor") -> "torch.Tensor":
         """(n, H, W, 3) uint8 pixels -> (n, D) float32 unit-norm features on the CPU."""
         return self.loaded.encode_images(pixels)
+
+    def start_images(self, pixels: "torch.Tensor") -> Callable[[], "torch.Tensor"]:
+        """The same, as a function that waits for the features."""
+        return self.loaded.start_images(pixels)
 
     def encode_texts(self, sentences: Sequence[str]) -> "torch.Tensor":
         """n sentences -> (n, D) float32 unit-norm features on the CPU."""

@@ -16,6 +16,7 @@ from unimos_pipe.data.scan import count_warning, find_root, scan
 from unimos_pipe.extract.contract import Encoder
 from unimos_pipe.extract.domain import ExtractReport, extract_images, extract_text
 from unimos_pipe.extract.encoding import encode_shards
+from unimos_pipe.extract.precision import keep_evidence, settled
 from unimos_pipe.extract.remembered import LateEncoder, MisrememberedError, recall, remember, weights_file
 
 
@@ -74,6 +75,7 @@ def extract_features(
     for name in names:
         spec.domain(name)
     writable_folder(features.cache, "--cache")
+    features = replace(features, encoder=settled(features))
     images = find_root(spec, Path(root) if root else None, features.cache)
     manifests = [scan(spec, part, images) for name in names for part in spec.parts(name)]
     warnings = _odd_counts(features, manifests, reading.strict_counts, watch)
@@ -88,16 +90,26 @@ def extract_features(
 
 
 def _load(features: FeatureSet, device: str, manifests: Sequence[Manifest], watch: Watch) -> Encoder:
-    """The encoder, whose identity is remembered."""
+    """The encoder, whose identity is remembered, and what was found where its precision had to be tried out."""
     from unimos_pipe.base.device import pick_device  # torch and open_clip take seconds
     from unimos_pipe.extract.encoder import load_encoder
     from unimos_pipe.extract.sizes import sample_files
 
-    weights = weights_file(features.encoder)
-    encoder = load_encoder(features.encoder, pick_device(device), sample_files(manifests))
-    remember(features.cache, features.encoder, weights, encoder.identity)
+    spec = features.encoder
+    weights = weights_file(spec)
+    encoder, evidence = load_encoder(spec, pick_device(device), sample_files(manifests))
+    spec = replace(spec, precision=encoder.identity.precision)
+    remember(features.cache, spec, weights, encoder.identity)
     watch.detail(f"encoder loaded, on {encoder.device}")
+    if evidence:
+        keep_evidence(_folder(features, encoder), evidence)
+        watch.note(str(evidence))
     return encoder
+
+
+def _folder(features: FeatureSet, encoder: Encoder) -> Path:
+    """``<cache>/<dataset>/<encoder-id>``."""
+    return features.cache / features.dataset.name / encoder_id(features.encoder, encoder.identity)
 
 
 def _brought_up_to_date(
@@ -111,7 +123,7 @@ def _brought_up_to_date(
 ) -> Extracted:
     """Prompts and images of these domains in the cache."""
     spec = features.dataset
-    folder = features.cache / spec.name / encoder_id(features.encoder, encoder.identity)
+    folder = _folder(features, encoder)
     watch.detail(
         f"encoder {encoder.identity.model}, weights sha256 {encoder.identity.weights_sha256}, "
         f"{encoder.identity.precision}; cache {folder}"
@@ -119,8 +131,6 @@ def _brought_up_to_date(
     for name in names:
         words = spec.name, spec.domain(name).word, spec.classes, features.templates
         extract_text(*words, encoder, folder, spec.wording(), force=reading.force, on_note=watch.warn)
-    if features.encoder.precision == "auto":
-        watch.note(f"precision {encoder.identity.precision}")
     reading = _settled(reading, encoder, manifests, watch)
     make = _maker(features, encoder, compute)
     reports = [_domain(manifest, encoder, folder, reading, make, watch) for manifest in manifests]

@@ -8,9 +8,10 @@ import torch
 
 from tests.made import made_task
 from unimos_pipe.adapt.calibration import Calibration, reliability
-from unimos_pipe.adapt.known import COMPARED, PairView, answer_facts, estimate
+from unimos_pipe.adapt.known import COMPARED, PairView, PairViews, answer_facts, estimate
 from unimos_pipe.data.manifest import NO_LABEL
-from unimos_pipe.methods.task import HeldOutLabels
+from unimos_pipe.methods import source_probe
+from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 
 NEAREST = torch.tensor([[1], [0], [3], [2]])
 VIEW = PairView(
@@ -53,6 +54,24 @@ def test_reliability_is_of_the_rows_whose_label_is_known():
     assert found["estimate"]["confidence"] == pytest.approx(1 / 3)
     unlabelled = answer_facts(VIEW, HeldOutLabels(None, ("a", "b", "c")), raw, raw, None)
     assert unlabelled["reliability"] is None and unlabelled["calibration"] is None
+
+
+def test_pairs_that_share_a_source_share_its_probe(monkeypatch):
+    first, other = made_task(seed=1), made_task(seed=2)
+    pairs = [
+        PairData(
+            AdaptationTask(first.source, task.target, first.text_features), HeldOutLabels(None, ()), (), None, {}, []
+        )
+        for task in (first, other)
+    ]
+    alone = [PairViews().of(pair).answers for pair in pairs]
+    fitted, real = [], source_probe.model
+    monkeypatch.setattr(source_probe, "model", lambda task: fitted.append(task) or real(task))
+    views = PairViews()
+    for pair, answers in zip(pairs, alone, strict=True):
+        found = views.of(pair).answers
+        assert list(found) == list(COMPARED) and all(found[name].equal(answers[name]) for name in COMPARED)
+    assert len(fitted) == 1
 
 
 def test_a_made_task_has_the_methods_that_are_compared():

@@ -17,8 +17,10 @@ from unimos_pipe.adapt.estimates import (
     shares_apart,
 )
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.methods import fused, source_probe
+from unimos_pipe.methods.contract import LinearModel
 from unimos_pipe.methods.table import METHODS
-from unimos_pipe.methods.task import HeldOutLabels, PairData
+from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 
 COMPARED = ("zero-shot", "fused", "linear-im")  # the methods that every run's answers are held against
 
@@ -36,11 +38,12 @@ class PairView:
 
 
 class PairViews:
-    """Views of pairs, each made once: about the time of one fit of linear-im, and a search for neighbours a target."""
+    """Views of pairs, each made once: about one fit of linear-im, beside a probe a source and neighbours a target."""
 
     def __init__(self):
         self._made: dict[tuple, PairView] = {}
         self._nearest: dict[tuple, Tensor] = {}
+        self._probes: dict[tuple, LinearModel] = {}
 
     def of(self, data: PairData) -> PairView:
         """The view of a loaded pair; equal names of domains mean equal features."""
@@ -51,19 +54,26 @@ class PairViews:
             if target not in self._nearest:
                 self._nearest[target] = nearest_rows(rows)
             shares = class_shares(task.source.labels, len(task.text_features))
-            self._made[key] = PairView(_answers(data, rows), self._nearest[target], shares)
+            self._made[key] = PairView(self._answers(data.task, rows), self._nearest[target], shares)
         return self._made[key]
 
+    @torch.no_grad()
+    def _answers(self, task: AdaptationTask, rows: Tensor) -> dict[str, Tensor]:
+        fits = {name: METHODS[name].fit for name in COMPARED}
+        fits["fused"] = lambda task: fused.fit(task, self._probe(task))
+        found = {}
+        for name, fit in fits.items():
+            try:
+                found[name] = fit(task).model.logits(rows).argmax(-1)
+            except UserError:  # a source of one class
+                break
+        return found
 
-@torch.no_grad()
-def _answers(data: PairData, rows: Tensor) -> dict[str, Tensor]:
-    found = {}
-    for name in COMPARED:
-        try:
-            found[name] = METHODS[name].fit(data.task).model.logits(rows).argmax(-1)
-        except UserError:  # a source of one class
-            break
-    return found
+    def _probe(self, task: AdaptationTask) -> LinearModel:
+        key = task.source.name, task.text_features.dtype
+        if key not in self._probes:
+            self._probes[key] = source_probe.model(task)
+        return self._probes[key]
 
 
 def estimate(view: PairView, classes: Tensor, branches: tuple[Tensor, Tensor] | None, confidence: float) -> dict:

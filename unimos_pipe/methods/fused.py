@@ -29,13 +29,16 @@ def spread(values: Tensor) -> Tensor:
     return values.std(correction=0)
 
 
-def fit(task: AdaptationTask) -> Answers:
+def fit(task: AdaptationTask, probe: LinearModel | None = None) -> Answers:
     """Fused answers to the target.
 
+    Args:
+        task: the pair; no target label enters.
+        probe: of its source, where it is at hand.
     Raises:
         UserError: the source has rows of fewer than two classes.
     """
-    probe, present = source_probe.model(task), present_classes(task)
+    probe, present = probe or source_probe.model(task), present_classes(task)
     text_weight = centred(zero_shot.model(task).weight[:, present])
     probe_weight, probe_bias = centred(probe.weight[:, present]), centred(probe.bias[present])
     rows = task.target.features

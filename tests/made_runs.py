@@ -100,7 +100,7 @@ def write_run(
         accuracy |= {
             "vac": one(last - 0.1),
             "lac": one(last - 0.05),
-            "oracle_best": {"accuracy": oracle, "epoch": 1},
+            "oracle_best": {"accuracy": oracle, "per_class_mean": oracle, "epoch": 1},
         }
     picked = {"im": {"epoch": 1, "accuracy": last + 0.02 if labelled else None}}
     result = {

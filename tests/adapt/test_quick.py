@@ -43,7 +43,7 @@ def rows_of(answer) -> dict[str, list[str]]:
 def test_one_table_holds_every_method_once_with_its_seconds(swept):
     folder, _, answer = swept
     rows = rows_of(answer)
-    assert list(rows) == ["source-probe", "zero-shot", "full", "fused", "stata", "auto", "target probe, oracle"]
+    assert list(rows) == ["source-probe", "zero-shot", "UniMoS", "fused", "stata", "auto", "target probe, oracle"]
     result = json.loads(next(folder.glob("icons/*/color-line/fused/seed0/result.json")).read_text())
     assert rows["fused"][1] == f"{100 * result['accuracy']['last']['accuracy']:.1f}"
     assert float(rows["fused"][3]) >= 0 and rows["source-probe"][3] == "-"

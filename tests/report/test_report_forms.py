@@ -1,7 +1,7 @@
 """The forms that tables are written in, to the last character."""
 
+from unimos_pipe.report.cells import Cell, Table, mean_cell, name_cell
 from unimos_pipe.report.forms import latex_text, to_csv, to_latex, to_markdown
-from unimos_pipe.report.tables import Cell, Table, mean_cell, name_cell
 from unimos_pipe.runs.means import mean_and_spread
 
 FIGURE = mean_cell(mean_and_spread([("p", 0, 0.5), ("p", 1, 0.6)]))
@@ -22,13 +22,13 @@ def test_csv():
 
 
 def test_latex():
-    assert to_latex(TABLE) == "\n".join(
+    assert to_latex(TABLE, "mine-t") == "\n".join(
         [
-            r"% needs \usepackage{booktabs,graphicx,xcolor}; a table wider than the line is made to fit",
+            r"% needs \usepackage{booktabs,graphicx,xcolor}; a table larger than the page is made to fit",
             r"\begin{table}",
             r"\centering",
             r"\caption{A \& B. How\_to.}",
-            r"\label{tab:t}",
+            r"\label{tab:mine-t}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             r"\begin{tabular}{lr}",
             r"\toprule",

@@ -17,7 +17,7 @@ def test_two_options_make_a_map(tmp_path):
     assert (found.rows, found.columns, found.labels) == (["0.5", "2.0"], ["0.1", "1.0"], ("loss.beta", "loss.alpha"))
     np.testing.assert_allclose(found.values, [[61, 70], [71, np.nan]])
     table = grid_table(experiment)
-    assert [cell.text for cell in table.rows[0]] == ["alpha = 0.1, beta = 0.5", "61.0"]
+    assert [cell.text for cell in table.rows[0]] == ["alpha=0.1, beta=0.5", "61.0", "–"]
 
 
 def test_no_grid_and_one_option(tmp_path):

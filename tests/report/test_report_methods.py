@@ -20,12 +20,13 @@ def made(tmp_path):
 def test_methods_side_by_side(tmp_path):
     table = method_table(made(tmp_path))
     assert table.columns == (
-        *("method", "accuracy", "vs zero-shot", "below the best, mean", "worst pair"),
+        *("method", "accuracy", "gain", "below the best, mean", "worst pair"),
         *("estimate off", "raw ECE", "ECE", "s a run"),
     )
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["full", "61.0 ± 1.4", "+6.0", "5.0", "10.0", "–", "–", "–", "2.5"],
+        ["UniMoS", "61.0 ± 1.4", "+6.0", "5.0", "10.0", "–", "–", "–", "2.5"],
         ["fused", "65.5", "+10.5", "0.5", "1.0", "6.0", "20.0", "5.0", "0.2"],
+        ["zero-shot", "55.0", "", "11.0", "12.0", "–", "–", "–", "–"],
     ]
 
 

@@ -8,7 +8,8 @@ import pytest
 from made_runs import write_run
 from PIL import Image
 
-from unimos_pipe.report.mistakes import class_changes, disagreements, image_folder, thumbnail, worst_confusions
+from unimos_pipe.report.images import image_folder, thumbnail
+from unimos_pipe.report.mistakes import class_changes, disagreements, worst_confusions
 from unimos_pipe.report.runs import find_runs
 
 ROWS = [

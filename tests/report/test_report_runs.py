@@ -27,7 +27,7 @@ def test_runs_are_grouped_by_root_and_ordered_by_recipe(tmp_path):
         ("full", 1),
     ]
     assert (first.main, first.labels, first.pairs) == ("full", ["full", "no-im"], ["dark->light"])
-    assert first.baselines["dark->light"]["source_only"] == 0.5 and first.recipe["title"] == "T"
+    assert first.baselines == {"dark->light": 0.5} and first.recipe["title"] == "T"
     assert second.measured("last") == [("dark->light", 0, 0.1)]
 
 

@@ -3,16 +3,12 @@
 import pytest
 from made_runs import write_run
 
+from unimos_pipe.report.cells import change_cell, mean_cell
+from unimos_pipe.report.headline import headline
+from unimos_pipe.report.paired import Gain
 from unimos_pipe.report.printed import PrintedFigures
 from unimos_pipe.report.runs import find_runs
-from unimos_pipe.report.tables import (
-    ablation,
-    change,
-    headline,
-    matrix,
-    mean_cell,
-    selection,
-)
+from unimos_pipe.report.tables import ablation, matrix, selection
 from unimos_pipe.runs.means import MeanSpread
 
 
@@ -27,19 +23,19 @@ def experiment(tmp_path):
         write_run(tmp_path, "light->dark", seed=seed, last=last - 0.2, zero_shot=0.55, oracle=0.6)
         write_run(tmp_path, "dark->light", seed=seed, last=last - 0.1, variant="no-im")
     found = find_runs([tmp_path])[0][0]
-    found.baselines = {"dark->light": {"source_only": 0.5}}
+    found.baselines = {"dark->light": 0.5}
     return found
 
 
 def test_headline(experiment):
     table = headline(experiment, PrintedFigures())
-    assert table.columns == ("pair", "UniMoS", "gain", "zero-shot", "source probe", "class mean", "oracle best")
+    assert table.columns == ("pair", "UniMoS", "gain", "zero-shot", "source-probe", "class mean", "oracle best")
     assert texts(table.rows) == [
         ["dark → light", "72.0 ± 2.8", "+12.0", "60.0", "50.0", "72.0 ± 2.8", "80.0 ± 0.0"],
         ["light → dark", "52.0 ± 2.8", "−3.0", "55.0", "–", "52.0 ± 2.8", "60.0 ± 0.0"],
     ]
-    assert texts(table.footer) == [["mean of 2", "62.0 ± 2.8", "+4.5", "57.5", "–", "62.0", "70.0 ± 0.0"]]
-    assert [row[2].sign for row in table.rows] == ["up", "down"] and table.rows[0][-1].kind == "oracle"
+    assert texts(table.footer) == [["mean of 2", "62.0 ± 2.8", "+4.5", "57.5", "–", "62.0 ± 2.8", "70.0 ± 0.0"]]
+    assert [row[2].sign for row in table.rows] == ["even", "even"] and table.rows[0][-1].kind == "oracle"
 
 
 def test_a_variant_of_ours_stands_beside_the_papers(experiment, tmp_path):
@@ -49,7 +45,8 @@ def test_a_variant_of_ours_stands_beside_the_papers(experiment, tmp_path):
         write_run(tmp_path, "dark->light", seed=seed, variant="fused-teacher", changed=changed)
     found = find_runs([tmp_path])[0][0]
     table = headline(found, PrintedFigures())
-    assert table.columns[:5] == ("pair", "UniMoS", "gain", "fused-teacher (ours)", "zero-shot")
+    ours = "UniMoS, fused-teacher (ours), epochs=50"
+    assert table.columns[:5] == ("pair", "UniMoS, epochs=50", "gain", ours, "zero-shot")
     assert [row[3].text for row in (*table.rows, *table.footer)] == ["76.0 ± 1.4", "–", "–"]
     assert table.how.endswith(" What is marked (ours) is UniMoS with a change of ours that is not in the paper.")
     names = [row[0].text for row in ablation(found, PrintedFigures()).rows]
@@ -73,7 +70,11 @@ def test_matrix(experiment):
     table = matrix(experiment)
     assert table.columns == ("source", "dark", "light")
     assert texts(table.rows) == [["dark", "–", "72.0"], ["light", "52.0", "–"]]
-    assert texts(table.footer) == [["zero-shot", "55.0", "60.0"]]
+    assert texts(table.footer) == [
+        ["mean, UniMoS", "52.0", "72.0"],
+        ["mean, zero-shot", "55.0", "60.0"],
+        ["mean, source-probe", "–", "50.0"],
+    ]
     assert [cell.heat for cell in (table.rows[0][2], table.rows[1][1])] == [1.0, 0.0]
 
 
@@ -89,13 +90,15 @@ def test_ablation_compares_only_what_every_variant_has(experiment):
 
 def test_selection(experiment):
     assert texts(selection(experiment).rows) == [
-        ["last epoch (headline)", "62.0", "0.0"],
-        ["im", "64.0", "+2.0"],
-        ["oracle best", "70.0", "+8.0"],
+        ["last epoch (headline)", "62.0 ± 2.8", "0.0"],
+        ["im", "64.0 ± 2.8", "+2.0"],
+        ["oracle best", "70.0 ± 0.0", "+8.0"],
     ]
 
 
 def test_cells():
     assert [mean_cell(found).text for found in (None, 0.123, MeanSpread(0.5, 0.0))] == ["–", "12.3", "50.0 ± 0.0"]
-    assert [change(0.5, 0.5004).text, change(0.5, 0.5004).sign] == ["0.0", "even"]
-    assert change(None, 0.1).text == "–"
+    assert [change_cell(found).text for found in (None, -0.0004, Gain(-0.021), 0.02)] == ["–", "0.0", "−2.1", "+2.0"]
+    sure, hidden, chance = Gain(0.02, 0.01, 0.04), Gain(0.0004, 0.0, 0.01), Gain(0.02, 0.03, 0.04)
+    assert [change_cell(found).sign for found in (sure, hidden, chance, 0.02)] == ["up", "even", "even", "even"]
+    assert [change_cell(found).text for found in (sure, Gain(-0.02, None, 0.01))] == ["+2.0*", "−2.0*"]

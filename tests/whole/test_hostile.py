@@ -17,7 +17,7 @@ import unimos_pipe
 from unimos_pipe.base.errors import PipeError, UserError
 from unimos_pipe.cache.identity import EncoderIdentity
 from unimos_pipe.data.manifest import load_spec
-from unimos_pipe.report.mistakes import image_folder
+from unimos_pipe.report.images import image_folder
 from unimos_pipe.runs.recipe import load_recipe
 from unimos_pipe.runs.stored import Run, RunFolderError, read_run
 

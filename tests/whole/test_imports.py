@@ -22,7 +22,7 @@ DOORS = {
     "PIL": {"data/decode"},
     "pillow_heif": {"data/decode"},
     "sklearn": {"methods/source_probe", "adapt/baselines", "deploy/estimator", "report/gap"},
-    "scipy": {"methods/zlap", "adapt/calibration"},
+    "scipy": {"methods/zlap", "adapt/calibration", "report/paired"},
     "ray": {"base/engine"},
     "matplotlib": {"report/figures"},
     "jinja2": {"report/page"},

@@ -22,6 +22,7 @@ from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
 from unimos_pipe.runs.methods import UNIMOS
 from unimos_pipe.runs.recipe import Recipe
+from unimos_pipe.runs.spec import among_methods
 
 RECIPE = "recipe.json"
 
@@ -74,11 +75,12 @@ class SweepResult:
         return self.runs[0].spec.protocol
 
     def row(self, label: str) -> ResultRow:
-        """A row of the table. Raises UserError listing the labels where there is none."""
+        """A row of the table; among other methods ``full`` is UniMoS's. Raises UserError listing the labels."""
         found = {row.label: row for row in self.rows}
-        if label not in found:
-            raise UserError(f"the sweep has no row {label!r}; it has {listing(found, 20)}")
-        return found[label]
+        for name in (label, among_methods(label)):
+            if name in found:
+                return found[name]
+        raise UserError(f"the sweep has no row {label!r}; it has {listing(found, 20)}")
 
     def below_best(self, label: str) -> tuple[float, float] | None:
         """Mean and worst distance of a row to the best one of each pair, as fractions; None without such a row."""

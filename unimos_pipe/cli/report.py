@@ -1,7 +1,5 @@
 """``unimos-pipe report``: finished runs as one page, tables and figures."""
 
-import shlex
-import sys
 from pathlib import Path
 
 import click
@@ -18,7 +16,7 @@ from unimos_pipe.cli.options import folder_option
 @click.option("--pair", metavar="SRC->TGT", help="Pair that the figures show. Default: the one that gained most.")
 @folder_option(
     "--data-root",
-    help="Folder that holds the domains' folders, for thumbnails. Not needed for embedded data.",
+    help="Folder that holds the domains' folders or the target's images, for thumbnails. Embedded data needs none.",
 )
 @folder_option(
     "--cache",
@@ -37,12 +35,12 @@ def report(
       unimos-pipe report runs
       unimos-pipe report runs/icons_ablation --out report --pair 'line->sketch'
 
-    Tables are also written as Markdown, CSV and LaTeX, figures as PNG and SVG.
+    Tables are also written as Markdown, CSV and LaTeX, figures as PNG, SVG and PDF; every run and class
+    is a row of tables/runs.csv and tables/classes.csv, and of their JSON.
     """
-    command = shlex.join(["unimos-pipe", *sys.argv[1:]])
     show_report(
         output,
-        unimos_pipe.make_report(runs, out, pair=pair, root=data_root, cache=cache, command=command, watch=output),
+        unimos_pipe.make_report(runs, out, pair=pair, root=data_root, cache=cache, watch=output),
     )
 
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from unimos_pipe.base.files import replacing, write_text
 from unimos_pipe.report.runs import Run
+from unimos_pipe.runs.means import MeanSpread
 
 # Colours by what they mean. On the page each becomes a CSS variable, so that figures follow the page's theme.
 COLOURS = {
@@ -43,6 +44,7 @@ STYLE = {
     "legend.fontsize": 8.5,
     "text.parse_math": False,
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,
     "svg.hashsalt": "unimos-pipe",
     "figure.facecolor": COLOURS["paper"],
     "axes.facecolor": COLOURS["paper"],
@@ -60,12 +62,14 @@ def _styled(draw):
 
 
 def save(figure: Figure, folder: Path, name: str) -> str:
-    """Write ``<name>.png`` and ``<name>.svg`` and return the SVG for the page: no ids that clash, theme colours."""
+    """Write ``<name>.png``, ``.svg`` and ``.pdf`` and return the SVG for the page: no ids that clash, theme colours."""
     with mpl.rc_context(STYLE):
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
-        with replacing(folder / f"{name}.png") as part:
-            figure.savefig(part, format="png", dpi=180)
+        figure.set_layout_engine("none")  # laid out once: it takes as long as drawing
+        for form, how in (("png", {"dpi": 180}), ("pdf", {"metadata": {"CreationDate": None}})):
+            with replacing(folder / f"{name}.{form}") as part:
+                figure.savefig(part, format=form, **how)
     svg = text.getvalue()
     write_text(folder / f"{name}.svg", svg)
     return inline_svg(svg, name)
@@ -94,8 +98,9 @@ def curves(runs: Sequence[Run], title: str, small: bool = False) -> Figure:
     epochs = [line["epoch"] for line in runs[0].epochs if line["epoch"] >= 0]
     weights = [[line["train_weight"] for line in run.epochs if line["epoch"] >= 0] for run in runs]
     _bundle(right, epochs, weights, COLOURS["muted"], "learned w (right)", (0, (4, 2)))
+    metric = runs[0].result["metric"]
     for name, label in (("vac", "VAC"), ("lac", "LAC"), ("ensemble", "ensemble")):
-        values = [[100 * line["accuracy"][name] for line in run.epochs if line["epoch"] >= 0] for run in runs]
+        values = [[100 * line[metric][name] for line in run.epochs if line["epoch"] >= 0] for run in runs]
         _bundle(axes, epochs, values, COLOURS[name], label)
     right.set(ylim=(0, 1.02))
     right.grid(False)
@@ -229,6 +234,39 @@ def class_bars(method: str, names: Sequence[str], ours: Sequence[float], zero_sh
 
 
 @_styled
+def share_bars(names: Sequence[str], ours: Sequence[float], source: Sequence[float]) -> Figure:
+    """Each class's share of the answers in %, with a mark where its share of the source stands."""
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.185 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    rows = np.arange(len(names))[::-1]
+    axes.barh(rows, 100 * np.array(ours), height=0.66, color=COLOURS["vac"], alpha=0.85, label="answers")
+    at = 100 * np.array(source)
+    axes.scatter(at, rows, marker="|", s=70, c=COLOURS["ink"], linewidths=1.8, label="source", zorder=3)
+    axes.set_yticks(rows, [_short(name) for name in names], fontsize=8, color=COLOURS["ink"])
+    axes.set(ylim=(-0.7, len(names) - 0.3), xlabel="share of the rows, %")
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
+    figure.legend(loc="outside upper center", ncols=2, handletextpad=0.4, columnspacing=1.2)
+    return figure
+
+
+@_styled
+def method_dots(names: Sequence[str], found: Sequence[MeanSpread], by_pair: Sequence[Sequence[float]]) -> Figure:
+    """Each method's mean in % with its spread over seeds, the first on top, and its pairs as faint dots."""
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, (mean, pairs) in enumerate(zip(found, by_pair, strict=True)):
+        colour = COLOURS["ensemble" if row == 0 else "vac"]
+        axes.scatter(100 * np.array(pairs), [row] * len(pairs), s=12, c=colour, alpha=0.3, linewidths=0, label="_pairs")
+        bar = None if mean.spread is None else [100 * mean.spread]
+        axes.errorbar([100 * mean.mean], [row], xerr=bar, fmt="o", color=colour, markersize=6, capsize=3, label="_mean")
+    axes.set_yticks(range(len(names)), [_short(name, 30) for name in names], color=COLOURS["ink"])
+    axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="accuracy on the target, %")
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+@_styled
 def grid(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], labels: tuple[str, str], form: str, unit: str
 ) -> Figure:
@@ -245,7 +283,7 @@ def grid(
     axes = figure.add_subplot()
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap="YlGnBu", edgecolors=COLOURS["paper"], linewidth=1)
     axes.invert_yaxis()
-    axes.set_xticks(np.arange(len(columns)) + 0.5, [_short(name, 14) for name in columns], fontsize=8)
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [_short(name, 26) for name in columns], fontsize=8)
     if sum(map(len, columns)) > 30:
         axes.tick_params(axis="x", rotation=55)
         for label in axes.get_xticklabels():

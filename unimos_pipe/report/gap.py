@@ -1,11 +1,12 @@
 """The modality gap: how far text, image, VAC and LAC features lie apart, as numbers and as t-SNE maps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from unimos_pipe.report.cells import Cell, Table, name_cell
 from unimos_pipe.report.runs import Experiment, Run
-from unimos_pipe.report.tables import Cell, Table, name_cell
+from unimos_pipe.runs.means import mean_and_spread
 
 MAP_ROWS = 400  # of each kind in a map: more take minutes and show no more
 NAMES = ("target_image", "target_vac", "target_lac", "text")
@@ -38,30 +39,29 @@ def run_gaps(run: Run) -> dict[str, float]:
 
 def gap_table(experiment: Experiment) -> Table:
     """The gaps of every pair before and after separation, means over seeds."""
-    rows = []
-    for pair in experiment.pairs:
-        found = [run_gaps(run) for run in experiment.select(pair)]
-        rows.append((name_cell(pair.replace("->", " → ")), *(_distance([g[name] for g in found]) for name in GAPS)))
-    footer = ()
-    if len(rows) > 1:
-        means = [_distance([row[i].value for row in rows], spread=False) for i in range(1, len(GAPS) + 1)]
-        footer = ((name_cell(f"mean of {len(rows)}"), *means),)
+    found = {pair: [(run.spec["seed"], run_gaps(run)) for run in experiment.select(pair)] for pair in experiment.pairs}
+
+    def row(name: str, pairs: Sequence[str]) -> tuple[Cell, ...]:
+        cells = (_distance([(pair, seed, gaps[of]) for pair in pairs for seed, gaps in found[pair]]) for of in GAPS)
+        return (name_cell(name), *cells)
+
+    pairs = experiment.pairs
     return Table(
         "gap",
-        "The gap as a number",
-        "Distance between the mean directions of two kinds of features of the target's sample (0 to 2). "
+        f"The gap as a number, {experiment.main_name}",
+        "Distance between the mean directions of two kinds of features of the target's sample (0 to 2), ± over seeds. "
         "Image–text is CLIP's own gap, before separation; the others are after it: LAC should lie nearer to the text "
         "than VAC does, and VAC and LAC apart.",
         ("pair", "image–text (before)", "LAC–text", "VAC–text", "VAC–LAC"),
-        tuple(rows),
-        footer,
+        tuple(row(pair.replace("->", " → "), [pair]) for pair in pairs),
+        (row(f"mean of {len(pairs)}", pairs),) if len(pairs) > 1 else (),
     )
 
 
-def _distance(values: list[float], spread: bool = True) -> Cell:
-    mean = float(np.mean(values))
-    deviation = float(np.std(values, ddof=1)) if spread and len(values) > 1 else None
-    return Cell(f"{mean:.2f}" + (f" ± {deviation:.2f}" if deviation else ""), mean, deviation, "distance")
+def _distance(values: Sequence[tuple[str, int, float]]) -> Cell:
+    found = mean_and_spread(values)
+    spread = "" if found.spread is None else f" ± {found.spread:.2f}"
+    return Cell(f"{found.mean:.2f}{spread}", found.mean, found.spread, "distance")
 
 
 def tsne(groups: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:

@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from unimos_pipe.report.cells import Table, change_cell, mean_cell, name_cell
+from unimos_pipe.report.labels import at_home, cell_name, varied
+from unimos_pipe.report.paired import NAMED, paired_gain
 from unimos_pipe.report.runs import Experiment
-from unimos_pipe.report.tables import Table, mean_cell, name_cell
 from unimos_pipe.runs.means import mean_and_spread
 from unimos_pipe.runs.stored import Run
+
+Places = dict[tuple[str, int], Run]  # by pair and seed
 
 
 @dataclass(frozen=True)
@@ -21,62 +25,68 @@ class Sensitivity:
     labels: tuple[str, str]
 
 
-def cells(experiment: Experiment) -> dict[tuple[tuple[str, Any], ...], list[tuple[str, int, float]]]:
-    """(pair, seed, accuracy) of the main variant by the options that vary, of the pairs and seeds every cell has."""
+def cells(experiment: Experiment) -> tuple[list[str], dict[str, Places]]:
+    """The options that vary, and by label the main variant's runs of the pairs and seeds that every cell has."""
     main = next(run for run in experiment.runs if run.label == experiment.main)
     runs = [run for run in experiment.runs if _variant(run) == _variant(main)]
-    names = dict.fromkeys(name for run in runs for name in run.spec["changed"])
-    varied = [name for name in names if len({repr(run.option(name)) for run in runs}) > 1]
-    by_cell: dict[tuple, dict[tuple, float]] = {}
+    found: dict[str, Places] = {}
     for run in runs:
-        cell = tuple((name, run.option(name)) for name in varied)
-        by_cell.setdefault(cell, {})[run.pair, run.spec["seed"]] = run.accuracy("last")
-    if len(by_cell) < 2:
-        return {}
-    common = set.intersection(*(set(found) for found in by_cell.values()))
-    places = sorted(common)
-    return {cell: [(*place, found[place]) for place in places] for cell, found in by_cell.items() if places}
+        found.setdefault(run.label, {})[run.pair, run.spec["seed"]] = run
+    common = sorted(set.intersection(*map(set, found.values())))
+    if len(found) < 2 or not common:
+        return [], {}
+    return varied(runs), {label: {place: places[place] for place in common} for label, places in found.items()}
 
 
-def _variant(run: Run) -> tuple[str, str]:
-    return run.spec["variant"], run.spec["protocol"]
+def _variant(run: Run) -> tuple[str, str, str]:
+    return run.method, run.spec["variant"], run.spec["protocol"]
 
 
 def grid_table(experiment: Experiment) -> Table | None:
-    """Every cell of the grid with its mean accuracy; None without a grid."""
-    found = cells(experiment)
-    if not found:
+    """Every cell of the grid with its mean accuracy, and the gain over the default one; None without a grid."""
+    options, found = cells(experiment)
+    if not options:
         return None
-    names = [name for name, _ in next(iter(found))]
-    rows = [
-        (
-            name_cell(", ".join(f"{name.rpartition('.')[2]} = {value}" for name, value in cell)),
-            mean_cell(mean_and_spread(values)),
-        )
-        for cell, values in found.items()
-    ]
-    count = len(next(iter(found.values())))
-    return Table(
-        "sensitivity",
-        "Sensitivity",
-        f"Accuracy in % by {' and '.join(names)}, mean over the {count} run(s) of every cell, ± over seeds.",
-        ("setting", "accuracy"),
-        tuple(rows),
+    default = next(
+        (label for label, places in found.items() if at_home(_first(places), options, experiment.recipe)), None
     )
+    rows = []
+    for label, places in found.items():
+        name = cell_name(_first(places), options)
+        against = None
+        if default is not None and label != default:
+            both = ((place, run.score("last"), found[default][place].score("last")) for place, run in places.items())
+            against = paired_gain((*place, ours, other) for place, ours, other in both)
+        mean = mean_and_spread((*place, run.score("last")) for place, run in places.items())
+        rows.append(
+            (name_cell(f"{name} (default)" if label == default else name), mean_cell(mean), change_cell(against))
+        )
+    places = next(iter(found.values()))
+    pairs, seeds = {pair for pair, _ in places}, {seed for _, seed in places}
+    how = (
+        f"{experiment.metric_name} in % by {' and '.join(options)}, mean over the {len(pairs)} pair(s) and "
+        f"{len(seeds)} seed(s) that every cell has, ± over seeds; the difference is against the default cell. {NAMED}"
+    )
+    return Table("sensitivity", "Sensitivity", how, ("setting", "accuracy", "vs default"), tuple(rows))
+
+
+def _first(places: Places) -> Run:
+    return next(iter(places.values()))
 
 
 def sensitivity(experiment: Experiment) -> Sensitivity | None:
     """The grid as a map, if it varies exactly two options."""
-    found = {cell: 100 * mean_and_spread(values).mean for cell, values in cells(experiment).items()}
-    if not found or len(next(iter(found))) != 2:
+    options, found = cells(experiment)
+    if len(options) != 2:
         return None
-    first, second = (name for name, _ in next(iter(found)))
-    columns = sorted({dict(cell)[first] for cell in found}, key=_order)
-    rows = sorted({dict(cell)[second] for cell in found}, key=_order)
+    first, second = options
+    chosen = {label: [_first(places).option(name) for name in options] for label, places in found.items()}
+    columns = sorted({value for value, _ in chosen.values()}, key=_order)
+    rows = sorted({value for _, value in chosen.values()}, key=_order)
     values = np.full((len(rows), len(columns)), np.nan)
-    for cell, value in found.items():
-        chosen = dict(cell)
-        values[rows.index(chosen[second]), columns.index(chosen[first])] = value
+    for label, (column, row) in chosen.items():
+        scores = ((*place, run.score("last")) for place, run in found[label].items())
+        values[rows.index(row), columns.index(column)] = 100 * mean_and_spread(scores).mean
     return Sensitivity(values, [str(v) for v in rows], [str(v) for v in columns], (second, first))
 
 

@@ -1,7 +1,6 @@
 """Finished runs as a page, tables and figures: from folders to files. Needs no torch."""
 
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 from unimos_pipe.base.extras import need
 from unimos_pipe.base.files import writable_folder
 from unimos_pipe.base.watch import SILENT, Watch
-from unimos_pipe.cache.layout import default_cache
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,6 @@ def make_report(
     pair: str | None = None,
     root: Path | None = None,
     cache: Path | None = None,
-    command: str | None = None,
     watch: Watch = SILENT,
 ) -> Report:
     """Write ``report.html``, ``tables/`` and ``figures/`` below ``out``.
@@ -40,7 +37,6 @@ def make_report(
         pair: ``source->target`` that the figures show; None takes the one that gained most.
         root: folder that holds the domains' folders, for thumbnails; embedded data needs none.
         cache: where embedded images are unpacked; None takes ``$UNIMOS_CACHE``, else the user's cache folder.
-        command: what asked for this, for the page; None takes this process's command line.
     Raises:
         UserError: packages that are missing, no finished run, no run of the pair, or damaged files.
     """
@@ -48,8 +44,9 @@ def make_report(
     out = Path(out)
     writable_folder(out.parent, "--out")
 
-    from unimos_pipe.report.page import STEPS, write_page  # of the extra [report]
+    from unimos_pipe.report.page import write_page  # of the extra [report]
     from unimos_pipe.report.runs import find_runs
+    from unimos_pipe.report.section import STEPS
 
     folders = [runs] if isinstance(runs, str | Path) else runs
     started = time.perf_counter()
@@ -59,16 +56,18 @@ def make_report(
             experiments,
             left_out,
             out,
-            command=command or _command_line(),
+            command=_command([Path(folder) for folder in folders], out, pair, root, cache),
             pair=pair,
             data_root=root,
-            cache=cache or default_cache(),
+            cache=cache,
             on_step=advance,
         )
     count = sum(len(experiment.runs) for experiment in experiments)
     return Report(out / "report.html", count, tuple(left_out), time.perf_counter() - started)
 
 
-def _command_line() -> str:
-    program = Path(sys.argv[0]).name
-    return shlex.join(["unimos-pipe" if program == "__main__.py" else program, *sys.argv[1:]])
+def _command(runs: Sequence[Path], out: Path, pair: str | None, root: Path | None, cache: Path | None) -> str:
+    """The command line that makes this report again."""
+    given = {"--out": out, "--pair": pair, "--data-root": root, "--cache": cache}
+    options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    return shlex.join(["unimos-pipe", "report", *map(str, runs), *options])

@@ -1,73 +1,125 @@
 """The methods of an experiment side by side: accuracy, distance to the best, calibration, seconds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import mean
 
-from unimos_pipe.base.config import titled
+from unimos_pipe.report.cells import Cell, Table, change_cell, mean_cell, name_cell, number_cell
+from unimos_pipe.report.headline import baseline, gain, seeds_note
+from unimos_pipe.report.labels import BASELINES
+from unimos_pipe.report.paired import NAMED
 from unimos_pipe.report.runs import Experiment
-from unimos_pipe.report.tables import Table, change, mean_cell, name_cell, number_cell
 from unimos_pipe.runs.means import mean_and_spread
 from unimos_pipe.runs.stored import Run
 
+MEASURES: dict[str, Callable[[Run], float | None]] = {  # column -> points of a run
+    "estimate off": lambda run: _estimate_off(run),
+    "raw ECE": lambda run: _ece(run, "raw"),
+    "ECE": lambda run: _ece(run, "calibrated"),
+}
+
+
+def common_pairs(experiment: Experiment) -> list[str]:
+    """The pairs that every compared label has."""
+    found = [experiment.pairs_of(label) for label in experiment.compared]
+    return [pair for pair in found[0] if all(pair in pairs for pairs in found)]
+
 
 def method_table(experiment: Experiment) -> Table | None:
-    """Every label of an experiment with several methods, over the pairs that all of them have; else None."""
-    if len({run.method for run in experiment.runs}) < 2:
+    """UniMoS, its variants and every other method, over the pairs that all of them have; None of one method."""
+    labels, pairs = experiment.compared, common_pairs(experiment)
+    if len({experiment.method_of(label) for label in labels}) < 2 or not pairs:
         return None
-    labels = experiment.labels
-    found = {label: {run.pair for run in experiment.runs if run.label == label} for label in labels}
-    pairs = [pair for pair in experiment.pairs if all(pair in there for there in found.values())]
-    if not pairs:
+    means = {label: [experiment.mean("last", label, [pair]).mean for pair in pairs] for label in labels}
+    run = {experiment.method_of(label) for label in labels}
+    bare = {name: [experiment.baseline(name, pair) for pair in pairs] for name in BASELINES if name not in run}
+    bare = {name: values for name, values in bare.items() if None not in values}
+    best = [max(values) for values in zip(*means.values(), *bare.values(), strict=True)]
+    rows = [_row(experiment, label, pairs, means[label], best) for label in labels]
+    rows += [_bare_row(experiment, name, pairs, values, best) for name, values in bare.items()]
+    how = (
+        f"{experiment.metric_name} on the target in %, mean of the {len(pairs)} pair(s) that every method has, "
+        "± over seeds; the gain over the better of zero-shot and source-probe; how far a row lies below the best run "
+        "of each pair, chosen with target labels, in points; how far the estimated accuracy is off in the mean, in "
+        "points; expected calibration error (ECE) before and after calibration, in points; seconds a run took."
+    )
+    columns = ("method", "accuracy", "gain", "below the best, mean", "worst pair", *MEASURES, "s a run")
+    notes = [NAMED, *_without(experiment, pairs), *seeds_note(experiment, labels)]
+    return Table("methods", "Methods", " ".join([how, *notes]), columns, tuple(rows))
+
+
+def _row(
+    experiment: Experiment, label: str, pairs: Sequence[str], means: Sequence[float], best: Sequence[float]
+) -> tuple[Cell, ...]:
+    runs = [run for pair in pairs for run in experiment.select(pair, label)]
+    is_baseline = experiment.method_of(label) in BASELINES
+    return (
+        name_cell(experiment.names[label]),
+        mean_cell(experiment.mean("last", label, pairs), "main"),
+        Cell("", kind="change") if is_baseline else change_cell(gain(experiment, label, pairs)),
+        *_below(means, best),
+        *(number_cell(_average(runs, measure)) for measure in MEASURES.values()),
+        number_cell(_average(runs, lambda run: run.result["seconds"])),
+    )
+
+
+def _bare_row(
+    experiment: Experiment, name: str, pairs: Sequence[str], values: Sequence[float], best: Sequence[float]
+) -> tuple[Cell, ...]:
+    """A baseline that is known from what other runs stored."""
+    cells = [number_cell(None)] * (len(MEASURES) + 1)
+    shown = mean_cell(baseline(experiment, name, pairs), "main")
+    return (name_cell(name), shown, Cell("", kind="change"), *_below(values, best), *cells)
+
+
+def _below(means: Sequence[float], best: Sequence[float]) -> tuple[Cell, Cell]:
+    below = [top - value for top, value in zip(best, means, strict=True)]
+    return mean_cell(mean(below)), mean_cell(max(below))
+
+
+def _average(runs: Sequence[Run], measure: Callable[[Run], float | None]) -> float | None:
+    """The one mean of a measure over the runs that have it."""
+    found = [(run.pair, run.spec["seed"], value) for run in runs if (value := measure(run)) is not None]
+    return mean_and_spread(found).mean if found else None
+
+
+def _estimate_off(run: Run) -> float | None:
+    estimated = run.result.get("estimate", {}).get("accuracy")
+    return None if estimated is None else 100 * abs(estimated - run.accuracy("last"))
+
+
+def _ece(run: Run, which: str) -> float | None:
+    found = (run.result.get("reliability") or {}).get(which)
+    return found and 100 * found["ece"]
+
+
+def _without(experiment: Experiment, pairs: Sequence[str]) -> list[str]:
+    """A sentence on the pairs that not every method has."""
+    known = dict.fromkeys(pair for label in experiment.compared for pair in experiment.pairs_of(label))
+    rest = [pair.replace("->", " → ") for pair in known if pair not in pairs]
+    return [f"Not every method has {', '.join(rest)}: left out here."] if rest else []
+
+
+def settings_table(experiment: Experiment) -> Table | None:
+    """Every label with its own pairs and seeds, so that no run is in no table; None of one label."""
+    if len(experiment.labels) < 2:
         return None
-    means = {label: [_mean(experiment, label, pair) for pair in pairs] for label in labels}
-    best = [max(values) for values in zip(*means.values(), strict=True)]
-    zero = mean(_zero(experiment, pair) for pair in pairs)
     rows = []
-    for label in labels:
-        below = [top - value for top, value in zip(best, means[label], strict=True)]
-        runs = [run for pair in pairs for run in experiment.select(pair, label)]
+    for label in experiment.labels:
+        pairs = experiment.pairs_of(label)
+        runs = experiment.runs_of(label)
+        seeds = sorted({run.spec["seed"] for run in runs})
         rows.append(
             (
-                name_cell(titled(label)),
-                mean_cell(mean_and_spread(experiment.measured("last", label, pairs)), "main"),
-                change(mean(means[label]), zero),
-                mean_cell(mean(below)),
-                mean_cell(max(below)),
-                *(number_cell(_mean_of(values)) for values in _measures(runs).values()),
-                number_cell(mean(run.result["seconds"] for run in runs)),
+                name_cell(experiment.names[label]),
+                *(Cell(str(count), count, kind="count") for count in (len(pairs), len(seeds), len(runs))),
+                mean_cell(experiment.mean("last", label, pairs), "main"),
+                *(mean_cell(baseline(experiment, name, pairs)) for name in BASELINES),
+                change_cell(gain(experiment, label, pairs)),
             )
         )
     how = (
-        f"Accuracy on the target in %, mean of the {len(pairs)} pair(s) that every method has, ± over seeds; how far "
-        "it lies below the best row of each pair, chosen with target labels, in points; how far the estimated accuracy "
-        "is off in the mean, in points; expected calibration error (ECE) before and after calibration, in points; "
-        "seconds a run took."
+        "All runs by setting, each over its own pairs and seeds: where these are not the same, the rows cannot be "
+        f"compared with each other, but each with its baselines over the same pairs. {NAMED}"
     )
-    columns = ("method", "accuracy", "vs zero-shot", "below the best, mean", "worst pair", *_measures([]), "s a run")
-    return Table("methods", "Methods", how, columns, tuple(rows))
-
-
-def _measures(runs: Sequence[Run]) -> dict[str, list[float]]:
-    """Column -> figures in points of the runs that have one."""
-    found: dict[str, list[float]] = {"estimate off": [], "raw ECE": [], "ECE": []}
-    for run in runs:
-        estimated = run.result.get("estimate", {}).get("accuracy")
-        if estimated is not None:
-            found["estimate off"].append(100 * abs(estimated - run.accuracy("last")))
-        reliability = run.result.get("reliability") or {}
-        for column, name in (("raw ECE", "raw"), ("ECE", "calibrated")):
-            if name in reliability:
-                found[column].append(100 * reliability[name]["ece"])
-    return found
-
-
-def _mean_of(values: Sequence[float]) -> float | None:
-    return mean(values) if values else None
-
-
-def _mean(experiment: Experiment, label: str, pair: str) -> float:
-    return mean_and_spread(experiment.measured("last", label, [pair])).mean
-
-
-def _zero(experiment: Experiment, pair: str) -> float:
-    return experiment.mean("zero_shot", pair).mean
+    columns = ("setting", "pairs", "seeds", "runs", "accuracy", *BASELINES, "gain")
+    return Table("settings", "Every setting", how, columns, tuple(rows))

@@ -1,24 +1,16 @@
 """Where a pair's answers go wrong: classes against zero-shot, confusions, and where the two branches disagree."""
 
-import base64
-import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.data.decode import decode
-from unimos_pipe.data.manifest import is_name, known_datasets, load_spec
-from unimos_pipe.data.scan import domain_folder, find_root
 from unimos_pipe.report.runs import Run
 
 BARS = 40  # most classes in the bar chart
 WORST = 10  # classes in the confusion matrix
 SHOWN = 18  # disagreements on the page
-THUMBNAIL = 112  # pixels
 
 
 @dataclass(frozen=True)
@@ -40,6 +32,11 @@ class Disagreement:
     ensemble: Branch
     truth: str | None
     thumbnail: str = ""
+
+    @property
+    def answers(self) -> list[tuple[str, Branch, str]]:
+        """Who answers what, and the name of its colour."""
+        return [("VAC", self.vac, "vac"), ("LAC", self.lac, "lac"), ("ensemble", self.ensemble, "all")]
 
 
 @dataclass(frozen=True)
@@ -85,35 +82,6 @@ def _disagreement(row: dict[str, str]) -> Disagreement:
     )
 
 
-def image_folder(run: Run, data_root: Path | None, cache: Path) -> Path | None:
-    """Where the target's images are, as far as that can be found out; None where they are not here."""
-    target = str(run.spec["target"])
-    known = known_datasets().get(run.spec["dataset"])
-    if known is None:
-        there = data_root is not None and is_name(target) and (data_root / target).is_dir()
-        return data_root / target if there else None
-    try:
-        spec = load_spec(str(known))
-        return domain_folder(spec, target, find_root(spec, data_root, cache))
-    except (UserError, OSError):
-        return None
-
-
-def thumbnail(folder: Path, path: str) -> str:
-    """A small JPEG of an image as a ``data:`` address; empty if it cannot be read or lies outside the folder."""
-    file = (folder / path).resolve()
-    if not file.is_relative_to(folder.resolve()):
-        return ""
-    try:
-        image = decode(file)
-    except Exception:  # decoders raise anything; the row then stands without a picture
-        return ""
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
-
-
 def class_changes(runs: Sequence[Run]) -> tuple[list[str], list[float], list[float]]:
     """Classes by gain over zero-shot, best first, with mean accuracies of last epoch and zero-shot (fractions).
 
@@ -127,6 +95,20 @@ def class_changes(runs: Sequence[Run]) -> tuple[list[str], list[float], list[flo
     order = kept[np.argsort(-gain[kept], kind="stable")]
     names = runs[0].classes
     return [names[k] for k in order], ours[order].tolist(), zero[order].tolist()
+
+
+def classes_by_method(found: Mapping[str, Sequence[Run]]) -> tuple[np.ndarray, list[str]]:
+    """(R, C) mean accuracies in % of a pair's classes in R rows by each named method's runs in C columns, and the rows.
+
+    Classes without a row are left out; of more than :data:`BARS`, those on which the methods differ most stay.
+    """
+    columns = [np.array([run.per_class("last") for run in runs], float).mean(0) for runs in found.values()]
+    values = 100 * np.stack(columns, 1)
+    there = np.flatnonzero(np.isfinite(values).all(1))
+    apart = np.ptp(values[there], axis=1)
+    kept = np.sort(there[np.argsort(-apart, kind="stable")][:BARS])
+    names = next(iter(found.values()))[0].classes
+    return values[kept], [names[k] for k in kept]
 
 
 def worst_confusions(runs: Sequence[Run]) -> tuple[np.ndarray, list[str], list[str]]:

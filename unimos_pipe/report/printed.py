@@ -1,4 +1,4 @@
-"""PrintedFigures figures to stand beside a report's experiment."""
+"""Published figures to stand beside a report's experiment."""
 
 from dataclasses import dataclass, field
 

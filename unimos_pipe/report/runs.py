@@ -7,25 +7,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.config import OURS, titled
+from unimos_pipe.base.config import OURS
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.data.manifest import known_datasets, load_spec
+from unimos_pipe.report.labels import BASELINES, at_home, by_label, headliners, names, varied
 from unimos_pipe.runs.folder import CONFIG
 from unimos_pipe.runs.means import MeanSpread, mean_and_spread
 from unimos_pipe.runs.methods import UNIMOS
 from unimos_pipe.runs.stored import Run, RunFolderError, read_run
 
-FULL = "UniMoS"
-
 
 @dataclass
 class Experiment:
-    """Runs of one data set by one encoder below one root: what a report shows together."""
+    """Runs of one data set by one encoder below one root, with target labels or without: what a report shows together.
+
+    Accuracies are the data set's published figure, ``metric``.
+    """
 
     root: Path
     runs: list[Run]
     recipe: dict[str, Any] = field(default_factory=dict)
-    baselines: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    baselines: dict[str, float] = field(default_factory=dict)  # source-probe's figure by pair
 
     @property
     def dataset(self) -> str:
@@ -37,69 +39,129 @@ class Experiment:
         """Name of the encoder's model."""
         return self.runs[0].config["encoder"]["model"]
 
+    @property
+    def metric(self) -> str:
+        """The data set's published figure: ``accuracy`` or ``per_class_mean``."""
+        return self.runs[0].result["metric"]
+
+    @property
+    def metric_name(self) -> str:
+        """The same for readers, as a sentence begins."""
+        return "Accuracy" if self.metric == "accuracy" else "Mean of the classes' accuracies"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the targets have labels, so that there are accuracies."""
+        return bool(self.runs[0].result["accuracy"])
+
+    @property
+    def title(self) -> str:
+        """The recipe's title or name, else data set and model."""
+        named = self.recipe.get("title") or self.recipe.get("name") or f"{self.dataset}, {self.model}"
+        return str(named)
+
     @cached_property
+    def names(self) -> dict[str, str]:
+        """What readers see of each label."""
+        return names(self.runs)
+
+    @cached_property
+    def headliners(self) -> list[str]:
+        """The labels of the headline: UniMoS's default cell, or every cell where no run is of it."""
+        return headliners(self.runs, self.recipe)
+
+    @property
     def main(self) -> str:
-        """The label that headline and figures show: ``full``, else the plainest of UniMoS's, else the first method."""
-        specs = {run.label: run.spec for run in self.runs}
+        """The label that figures show, the headline's first."""
+        return self.headliners[0]
 
-        def place(label: str) -> tuple:
-            spec = specs[label]
-            return spec["method"] != UNIMOS, spec["variant"] != "full", len(spec["changed"]), label
-
-        return min(specs, key=place)
+    @property
+    def main_name(self) -> str:
+        """What readers see of it."""
+        return self.names[self.main]
 
     @cached_property
     def tuned(self) -> bool:
         """Whether the main label is UniMoS's, so that there are epochs and branches to show."""
-        return all(run.method == UNIMOS for run in self.runs if run.label == self.main)
+        return self.method_of(self.main) == UNIMOS
 
-    @property
-    def main_name(self) -> str:
-        """The main label's method, for readers: ``UniMoS``, with the variant where that is not the paper's."""
-        variant = self.main.partition(",")[0]
-        return f"{FULL}, {titled(variant)}" if variant in OURS else FULL if self.tuned else self.main
+    @cached_property
+    def labels(self) -> list[str]:
+        """Labels in the order found, the headline's first."""
+        return list(dict.fromkeys([*self.headliners, *(run.label for run in self.runs)]))
+
+    @cached_property
+    def compared(self) -> list[str]:
+        """The labels of the table of methods: the headline's, UniMoS's variants at the default cell, other methods."""
+        options, first = varied(self.runs), by_label(self.runs)
+        plain = {label for label, run in first.items() if run.method != UNIMOS or at_home(run, options, self.recipe)}
+        return [label for label in self.labels if label in plain or label in self.headliners]
+
+    @cached_property
+    def beside(self) -> list[str]:
+        """The labels beside the headline's in its table: methods that adapt, and UniMoS with a change of ours."""
+        first = by_label(self.runs)
+        others = [label for label in self.compared if label not in self.headliners]
+        return [
+            label
+            for label in others
+            if (first[label].method not in BASELINES if first[label].method != UNIMOS else _is_ours(first[label]))
+        ]
+
+    def method_of(self, label: str) -> str:
+        """The method of a label's runs."""
+        return next(run.method for run in self.runs if run.label == label)
 
     @cached_property
     def pairs(self) -> list[str]:
         """Pairs with a run of the main label, in the order found."""
-        return list(dict.fromkeys(run.pair for run in self.runs if run.label == self.main))
+        return self.pairs_of(self.main)
 
-    @cached_property
-    def labels(self) -> list[str]:
-        """Labels in the order found, the main one first."""
-        return list(dict.fromkeys([self.main, *(run.label for run in self.runs)]))
-
-    @cached_property
-    def ours(self) -> list[str]:
-        """Labels that differ from the main one by a variant alone that is no part of the paper."""
-        specs = {run.label: run.spec for run in self.runs}
-        changed = specs[self.main]["changed"]
-        others = [label for label in self.labels if label != self.main and specs[label]["changed"] == changed]
-        return [label for label in others if specs[label]["variant"] in OURS]
-
-    @cached_property
-    def labelled(self) -> bool:
-        """Whether every target has labels, so that there are accuracies."""
-        return all(run.result["accuracy"] for run in self.runs)
+    def pairs_of(self, label: str) -> list[str]:
+        """Pairs with a run of a label, in the order found."""
+        return list(dict.fromkeys(run.pair for run in self.runs if run.label == label))
 
     def select(self, pair: str, label: str | None = None) -> list[Run]:
         """The runs of a pair and label (default: the main one) by seed."""
-        wanted = label or self.main
-        return sorted(
-            (run for run in self.runs if run.pair == pair and run.label == wanted), key=lambda run: run.spec["seed"]
-        )
+        return self._places.get((pair, label or self.main), [])
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], list[Run]]:
+        """Runs by pair and label."""
+        found: dict[tuple[str, str], list[Run]] = {}
+        for run in sorted(self.runs, key=lambda run: run.spec["seed"]):
+            found.setdefault((run.pair, run.label), []).append(run)
+        return found
+
+    def runs_of(self, label: str) -> list[Run]:
+        """Every run of a label, in the order of pairs and seeds."""
+        return [run for run in self.runs if run.label == label]
 
     def measured(
         self, which: str, label: str | None = None, pairs: Sequence[str] | None = None
     ) -> list[tuple[str, int, float]]:
-        """(pair, seed, accuracy) of the runs of a label (default: the main one), those that have one."""
-        runs = [run for pair in (self.pairs if pairs is None else pairs) for run in self.select(pair, label)]
-        found = [(run.pair, run.spec["seed"], run.accuracy(which)) for run in runs]
+        """(pair, seed, figure) of the runs of a label (default: the main one), those that have one."""
+        chosen = self.pairs_of(label or self.main) if pairs is None else pairs
+        found = [(run.pair, run.spec["seed"], run.score(which)) for pair in chosen for run in self.select(pair, label)]
         return [(pair, seed, value) for pair, seed, value in found if value is not None]
 
-    def mean(self, which: str, *pairs: str) -> MeanSpread | None:
-        """Mean and spread of an accuracy of the main runs, over these pairs or over all; None without any."""
-        return mean_and_spread(self.measured(which, pairs=pairs or None))
+    def mean(self, which: str, label: str | None = None, pairs: Sequence[str] | None = None) -> MeanSpread | None:
+        """Mean and spread of a figure over pairs (default: all of the label's); None unless each of them has one."""
+        found = self.measured(which, label, pairs)
+        if pairs is not None and {pair for pair, _, _ in found} != {*pairs}:
+            return None
+        return mean_and_spread(found)
+
+    def baseline(self, name: str, pair: str) -> float | None:
+        """Zero-shot's or source-probe's figure of a pair, from its own runs or from what is stored beside them."""
+        own = [label for label, run in by_label(self.runs).items() if run.method == name]
+        found = self.mean("last", own[0], [pair]) if own else None
+        if found is None and name == "zero-shot":
+            having = [label for label in self.labels if self.select(pair, label)]
+            found = self.mean("zero_shot", having[0], [pair]) if having else None
+        if found is None and name == "source-probe":
+            return self.baselines.get(pair)
+        return found and found.mean
 
     def partly(self, pair: str) -> tuple[int, int] | None:
         """Of a pair's target: how many of how many scored rows have a label, where only some have one."""
@@ -118,8 +180,11 @@ class Experiment:
             return name
         if not self.labelled:
             return self.pairs[0]
-        gains = {pair: self.mean("last", pair).mean - self.mean("zero_shot", pair).mean for pair in self.pairs}
-        return max(gains, key=gains.get)
+        return max(self.pairs, key=lambda pair: self.mean("last", None, [pair]).mean - self.baseline("zero-shot", pair))
+
+
+def _is_ours(run: Run) -> bool:
+    return run.spec["variant"] in OURS
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
@@ -140,14 +205,14 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
             left_out.append(f"{folder}: {fault.reason}")
             continue
         root = _root(run)
-        key = root, run.spec["dataset"], run.spec["encoder_id"]
+        key = root, run.spec["dataset"], run.spec["encoder_id"], bool(run.result["accuracy"])
         place = *key, run.pair, run.label, run.spec["seed"]
         if place in places:
             what = f"{run.pair}, {run.label}, seed {run.spec['seed']}"
             raise UserError(f"{places[place]} and {folder} are both {what}; name one of them")
         places[place] = folder
         if key not in experiments:
-            experiments[key] = Experiment(root, [], _optional(root / "recipe.json"), _optional(root / "baselines.json"))
+            experiments[key] = Experiment(root, [], _recipe(root / "recipe.json"), _baselines(root))
         experiments[key].runs.append(run)
     if not experiments:
         reasons = f" ({listing(left_out, 3)})" if left_out else ""
@@ -183,6 +248,26 @@ def _optional(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    """A sweep's recipe; without the entries that are not of a recipe's kind."""
+    found = _optional(path)
+    kinds = {"variants": list, "methods": list, "set": dict, "grid": dict}
+    sound = {name: value for name, value in found.items() if isinstance(value, kinds.get(name, object))}
+    if not all(isinstance(table, dict) for table in sound.get("set", {}).values()):
+        del sound["set"]
+    return sound
+
+
+def _baselines(root: Path) -> dict[str, float]:
+    """What a sweep measured of the source probe, by pair."""
+    found = {
+        pair: values.get("source_only")
+        for pair, values in _optional(root / "baselines.json").items()
+        if isinstance(values, dict)
+    }
+    return {pair: value for pair, value in found.items() if isinstance(value, float)}
 
 
 def _order(experiment: Experiment) -> None:

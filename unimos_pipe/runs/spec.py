@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.config import MethodSpec, fingerprint, method_spec, option_fields, titled
-from unimos_pipe.runs.methods import UNIMOS
+from unimos_pipe.runs.methods import UNIMOS, UNIMOS_NAME
 
 # Raised whenever a default of MethodSpec or a result of equal options changes: finished runs are then trained again.
 ARITHMETIC = 3
@@ -56,7 +56,9 @@ def row_names(specs: Sequence[RunSpec]) -> list[str]:
     """For each of the runs of one table, what sets it apart: ``fused``, ``no-im``, or ``full,alpha=1.0`` of a grid.
 
     As :meth:`RunSpec.label`, but with the options that vary between the runs, at their defaults or not, and no others.
+    Among other methods UniMoS's rows begin with its name.
     """
+    several = len({spec.method for spec in specs}) > 1
     changed = {name for spec in specs for name in spec.changed}
     options = [name for name, _ in option_fields() if name in changed]
     tuned = [spec for spec in specs if spec.method == UNIMOS]
@@ -67,8 +69,15 @@ def row_names(specs: Sequence[RunSpec]) -> list[str]:
         parts = [spec.protocol] if protocols else []
         if spec.method == UNIMOS:
             parts += [f"{name.rpartition('.')[2]}={_value(spec.options, name)}" for name in varied]
-        names.append(titled(",".join([spec.name, *parts])))
+        name = ",".join([spec.name, *parts])
+        names.append(among_methods(name) if several and spec.method == UNIMOS else titled(name))
     return names
+
+
+def among_methods(name: str) -> str:
+    """A row of UniMoS as it is called beside other methods: ``UniMoS`` of ``full``, ``UniMoS, no-im`` of ``no-im``."""
+    variant, *rest = name.split(",")
+    return ", ".join([UNIMOS_NAME, *([] if variant == "full" else [titled(variant)]), *rest])
 
 
 def differing(method: MethodSpec, other: MethodSpec) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from unimos_pipe.runs.folder import (
 )
 from unimos_pipe.runs.methods import UNIMOS
 
+SHARES = ("class_shares", "source_shares")  # of an estimate: one for each class
+
 
 class RunFolderError(UserError):
     """A folder that holds no whole run; ``reason`` names the file and what is wrong with it."""
@@ -101,6 +103,11 @@ class Run:
         """
         scores = self.result["accuracy"]
         return scores[which]["accuracy"] if scores and which in scores else None
+
+    def score(self, which: str) -> float | None:
+        """As :meth:`accuracy`, but the data set's published figure, which may be the mean over classes."""
+        scores = self.result["accuracy"]
+        return scores[which][self.result["metric"]] if scores and which in scores else None
 
     def per_class(self, which: str) -> list[float | None]:
         """(K,) accuracy of each class: last, zero_shot, vac or lac. Only where the target has labels."""
@@ -233,7 +240,8 @@ def _estimates(result: dict[str, Any]) -> list[Any]:
     """What reports read of the estimate and of calibration, which runs of earlier versions lack."""
     estimate = result.get("estimate", {})
     known = [estimate.get(name) for name in ("accuracy", "branches", "confidence", "shares_apart")]
-    known += estimate.get("agreement", {}).values()
+    known += [*estimate.get("agreement", {}).values(), estimate.get("fused_and_linear_im")]
+    known += [share for name in SHARES for share in estimate.get(name, ())]
     measures = (result.get("reliability") or {}).values()
     return [*(value for value in known if value is not None), *(found["ece"] for found in measures)]
 
@@ -248,10 +256,14 @@ def _values_fault(run: Run) -> str | None:
         numbers = [spec["seed"], result["seconds"], result["target_rows"], spec["options"]["train"]["epochs"]]
         if result["accuracy"]:
             figures = ("last", "zero_shot", *(("oracle_best", "vac", "lac") if run.method == UNIMOS else ()))
-            numbers += [result["accuracy"][which]["accuracy"] for which in figures]
+            measured = ("accuracy", result["metric"])
+            numbers += [result["accuracy"][which][name] for which in figures for name in measured]
             if any(len(run.per_class(which)) != len(run.classes) for which in ("last", "zero_shot")):
                 return f"the accuracies of {RESULT} do not fit the classes of {CONFIG}"
         numbers += _estimates(result)
+        shares = (result.get("estimate", {}).get(name) for name in SHARES)
+        if any(found is not None and len(found) != len(run.classes) for found in shares):
+            return f"the shares of {RESULT} do not fit the classes of {CONFIG}"
         tables = [spec["changed"], *spec["options"].values()]
     except (KeyError, TypeError, AttributeError) as error:
         return f"{CONFIG} or {RESULT} lacks {error}"

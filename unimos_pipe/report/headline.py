@@ -1,0 +1,172 @@
+"""The first table: every pair's figures, methods and baselines side by side, and the gain over the better baseline."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from unimos_pipe.report.cells import Cell, Table, change_cell, mean_cell, name_cell, text_cell
+from unimos_pipe.report.labels import BASELINES
+from unimos_pipe.report.paired import NAMED, Gain, paired_gain
+from unimos_pipe.report.printed import PrintedFigures
+from unimos_pipe.report.runs import Experiment
+from unimos_pipe.runs.means import MeanSpread, mean_and_spread, on_labelled_rows
+from unimos_pipe.runs.methods import UNIMOS, UNIMOS_NAME
+
+OTHER = {"accuracy": ("class mean", "per_class_mean"), "per_class_mean": ("overall accuracy", "accuracy")}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the headline: what it says of a label over some pairs."""
+
+    title: str
+    cell: Callable[[str, Sequence[str]], Cell]
+
+
+def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
+    """A row for every pair of the headline's label, or of each cell of a grid without the default one."""
+    columns, several = _columns(experiment, paper), len(experiment.headliners) > 1
+    rows, footer = [], []
+    for label in experiment.headliners:
+        pairs, cell = experiment.pairs_of(label), f"{experiment.names[label]}: " if several else ""
+        rows += [_row(f"{cell}{pair.replace('->', ' → ')}", columns, label, [pair]) for pair in pairs]
+        if len(pairs) > 1:
+            footer.append(_row(f"{cell}mean of {len(pairs)}", columns, label, pairs))
+    titles = ("setting and pair" if several else "pair", *(column.title for column in columns))
+    return Table("headline", "Accuracy by pair", _how(experiment, paper, columns), titles, tuple(rows), tuple(footer))
+
+
+def _row(name: str, columns: Sequence[Column], label: str, pairs: Sequence[str]) -> tuple[Cell, ...]:
+    return (name_cell(name), *(column.cell(label, pairs) for column in columns))
+
+
+def _columns(experiment: Experiment, paper: PrintedFigures) -> list[Column]:
+    main = UNIMOS_NAME if len(experiment.headliners) > 1 else experiment.main_name
+    title, other = OTHER[experiment.metric]
+
+    def own(which: str, kind: str = "") -> Callable[[str, Sequence[str]], Cell]:
+        return lambda label, pairs: mean_cell(experiment.mean(which, label, pairs), kind)
+
+    def of(beside: str) -> Callable[[str, Sequence[str]], Cell]:
+        return lambda _, pairs: mean_cell(experiment.mean("last", beside, pairs))
+
+    def base(name: str) -> Callable[[str, Sequence[str]], Cell]:
+        return lambda _, pairs: mean_cell(baseline(experiment, name, pairs))
+
+    columns = [
+        Column(main, own("last", "main")),
+        Column("gain", lambda label, pairs: change_cell(gain(experiment, label, pairs))),
+        *(Column(experiment.names[label], of(label)) for label in experiment.beside),
+        *(Column(name, base(name)) for name in BASELINES),
+        Column(title, lambda label, pairs: mean_cell(_other(experiment, other, label, pairs))),
+    ]
+    if experiment.tuned:
+        columns += _paper_columns(experiment, paper) if paper.pairs else []
+        columns.append(Column("oracle best", own("oracle_best", "oracle")))
+    if any(experiment.partly(pair) for pair in experiment.pairs):
+        columns.append(Column("known from", lambda label, pairs: _known_cell(experiment, label, pairs)))
+    return columns
+
+
+def _paper_columns(experiment: Experiment, paper: PrintedFigures) -> list[Column]:
+    def printed(pairs: Sequence[str]) -> float | None:
+        values = [paper.pairs.get(pair, {}).get(UNIMOS_NAME) for pair in pairs]
+        return None if None in values else mean_and_spread((str(i), 0, v) for i, v in enumerate(values)).mean
+
+    def distance(label: str, pairs: Sequence[str]) -> Cell:
+        ours, theirs = experiment.mean("last", label, pairs), printed(pairs)
+        return change_cell(None if ours is None or theirs is None else ours.mean - theirs)
+
+    return [Column("paper", lambda _, pairs: mean_cell(printed(pairs), "paper")), Column("vs paper", distance)]
+
+
+def baseline(experiment: Experiment, name: str, pairs: Sequence[str]) -> float | None:
+    """A baseline's mean over pairs; None unless each of them has it."""
+    values = [experiment.baseline(name, pair) for pair in pairs]
+    return None if None in values else mean_and_spread((str(i), 0, v) for i, v in enumerate(values)).mean
+
+
+def better_baseline(experiment: Experiment, pairs: Sequence[str]) -> str | None:
+    """The baseline with the higher mean over pairs; None where neither is known for all."""
+    known = {name: value for name in BASELINES if (value := baseline(experiment, name, pairs)) is not None}
+    return max(known, key=known.get) if known else None
+
+
+def gain(experiment: Experiment, label: str, pairs: Sequence[str]) -> Gain | None:
+    """What a label has over the better baseline of these pairs."""
+    name = better_baseline(experiment, pairs)
+    if name is None:
+        return None
+    others = {pair: experiment.baseline(name, pair) for pair in pairs}
+    return paired_gain((*place, value, others[place[0]]) for *place, value in experiment.measured("last", label, pairs))
+
+
+def _other(experiment: Experiment, figure: str, label: str, pairs: Sequence[str]) -> MeanSpread | None:
+    """The figure that is not the data set's published one."""
+    return mean_and_spread(
+        (pair, run.spec["seed"], run.result["accuracy"]["last"][figure])
+        for pair in pairs
+        for run in experiment.select(pair, label)
+    )
+
+
+def _known_cell(experiment: Experiment, label: str, pairs: Sequence[str]) -> Cell:
+    """What an accuracy on some labelled rows is worth."""
+    if len(pairs) > 1:
+        return text_cell("–")
+    counts = experiment.partly(pairs[0])
+    if not counts:
+        return text_cell("all rows")
+    runs = experiment.select(pairs[0], label)
+    share = mean_and_spread((pairs[0], run.spec["seed"], run.accuracy("last")) for run in runs).mean
+    return text_cell(on_labelled_rows(share, *counts))
+
+
+def _how(experiment: Experiment, paper: PrintedFigures, columns: Sequence[Column]) -> str:
+    """How to read the headline, of UniMoS or of another method."""
+    titles = {column.title for column in columns}
+    parts = [f"{experiment.metric_name} on the target in %, mean ± standard deviation over seeds."]
+    if experiment.tuned:
+        parts.append("UniMoS is the last epoch.")
+    parts.append("Gain is over the better of the row's zero-shot and source-probe.")
+    parts.append(NAMED)
+    if not any(experiment.baseline("source-probe", pair) is not None for pair in experiment.pairs):
+        parts.append("Source-probe is not known here: a sweep measures it, and adapt --method source-probe does.")
+    if "oracle best" in titles:
+        parts.append(
+            "Oracle best is the best epoch chosen with the target's own labels: no method may do that, so it is only a "
+            "bound."
+        )
+    if "known from" in titles:
+        parts.append("Known from: where only some rows have labels, how many, and the 95% Wilson interval on them.")
+    if any("(ours)" in title for title in titles):
+        parts.append("What is marked (ours) is UniMoS with a change of ours that is not in the paper.")
+    if "paper" in titles:
+        parts.append("Paper is the published UniMoS figure.")
+    if len(experiment.headliners) > 1:
+        parts.append("The default setting is not among the runs, so every setting has its rows.")
+    return " ".join(parts + seeds_note(experiment, [*experiment.headliners, *experiment.beside]))
+
+
+def seeds_note(experiment: Experiment, labels: Sequence[str]) -> list[str]:
+    """A sentence that names labels whose pairs, or which among themselves, have unequal seeds; none where all agree.
+
+    Methods without randomness run once and are not meant.
+    """
+    seeds: dict[tuple[int, ...], list[str]] = {}
+    for label in (label for label in labels if experiment.method_of(label) == UNIMOS):
+        for pair in experiment.pairs_of(label):
+            found = tuple(run.spec["seed"] for run in experiment.select(pair, label))
+            seeds.setdefault(found, []).append(f"{experiment.names[label]} on {pair.replace('->', ' → ')}")
+    if len(seeds) < 2:
+        return []
+    usual = max(seeds, key=lambda found: len(seeds[found]))
+    rest = (f"{_some(places)}: {_listed(found)}" for found, places in seeds.items() if found != usual)
+    return [f"Seeds are unequal: {_listed(usual)} but for {'; '.join(rest)}."]
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def _some(places: Sequence[str]) -> str:
+    return ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")

@@ -110,7 +110,7 @@ def test_methods_beside_unimos_make_one_run_a_pair():
     runs = recipe.runs(spec, "e")
     assert len(runs) == len({run.folder(Path("runs")) for run in runs}) == 12 * (1 + 6 + 1)
     assert list(dict.fromkeys(run.label() for run in runs)) == ["fused", "full", "no-im", "auto,some-classes"]
-    assert list(dict.fromkeys(row_names(runs))) == ["fused", "full", "no-im", "auto"]
+    assert list(dict.fromkeys(row_names(runs))) == ["fused", "UniMoS", "UniMoS, no-im", "auto"]
     assert {run.seed for run in runs if run.method != "unimos"} == {0}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from unimos_pipe.base.console import percent
 from unimos_pipe.cache.identity import IMPORTED
 from unimos_pipe.runs.means import on_labelled_rows
-from unimos_pipe.runs.methods import UNIMOS
+from unimos_pipe.runs.methods import CITATIONS, UNIMOS, UNIMOS_NAME
 
 
 def card_text(settings: Mapping[str, Any]) -> str:
@@ -16,7 +16,7 @@ def card_text(settings: Mapping[str, Any]) -> str:
     elsewhere = encoder["precision"] == IMPORTED
     dataset, source, target = (_plain(about[name]) for name in ("dataset", "source", "target"))
     tuned = settings["method"] == UNIMOS
-    method = "UniMoS (Li et al., CVPR 2024, arXiv 2403.06946)" if tuned else settings["method"]
+    method = UNIMOS_NAME if tuned else settings["method"]
     epochs = settings["options"].get("train", {}).get("epochs")
     training = f", variant {about['variant']}, seed {about['seed']}, {epochs} epochs" if tuned else ""
     header = {"library_name": "unimos-pipe", "pipeline_tag": "zero-shot-image-classification"}
@@ -51,6 +51,7 @@ def card_text(settings: Mapping[str, Any]) -> str:
         f"- classes ({len(settings['classes'])}): {', '.join(_plain(name) for name in settings['classes'])}",
         f"- trained on {about['rows']['source']} labelled {source} and {about['rows']['target']} unlabelled {target} "
         f"images{training}",
+        f"- to cite: {CITATIONS[settings['method']]}",
         f"- prompts: {'; '.join(_plain(text) for text in about['templates'])}",
         _encoder_line(settings),
         "",

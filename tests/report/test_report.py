@@ -175,7 +175,7 @@ def test_files_beside_the_page(page, sweep):
     )
     text = page.read_text(encoding="utf-8")
     assert (
-        f"unimos-pipe sweep {out}/recipes/small.toml --runs {sweep.parent} --cache " in text
+        f"unimos-pipe sweep {out}/recipes/small.toml --runs {sweep.parent} --also probes --cache " in text
         and "train.epochs = 1" in text
         and "http://" not in text.replace("http://www.w3.org/", "")
     )

@@ -21,7 +21,8 @@ def commands(experiment: Experiment, recipe_file: Path, cache: Path | None) -> l
     more = ["--cache", str(cache)] if cache else []
     if has_recipe(experiment):
         place = ["--runs", str(experiment.root.parent)] if experiment.root.name == experiment.recipe["name"] else []
-        return [shlex.join(["unimos-pipe", "sweep", str(recipe_file), *place, *more])]
+        also = ["--also", "probes"] if experiment.baselines else []
+        return [shlex.join(["unimos-pipe", "sweep", str(recipe_file), *place, *also, *more])]
     unknown = experiment.dataset not in known_datasets()
     lines = [f"# {experiment.dataset} is a data set of your own: give its spec's path to --dataset"] if unknown else []
     for label in experiment.labels:

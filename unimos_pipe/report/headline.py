@@ -130,7 +130,7 @@ def _how(experiment: Experiment, paper: PrintedFigures, columns: Sequence[Column
     parts.append("Gain is over the better of the row's zero-shot and source-probe.")
     parts.append(NAMED)
     if not any(experiment.baseline("source-probe", pair) is not None for pair in experiment.pairs):
-        parts.append("Source-probe is not known here: a sweep measures it, and adapt --method source-probe does.")
+        parts.append("Source-probe is not known here: sweep --also probes measures it, or the method source-probe.")
     if "oracle best" in titles:
         parts.append(
             "Oracle best is the best epoch chosen with the target's own labels: no method may do that, so it is only a "

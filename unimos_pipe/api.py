@@ -29,7 +29,7 @@ from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.deploy.model import FORMAT, AdaptedModel
 from unimos_pipe.extract.stage import Extracted, ReadOptions, extract_features
-from unimos_pipe.methods.task import PairData, PairLoader
+from unimos_pipe.methods.task import PairData, PairLoader, settled
 from unimos_pipe.methods.unimos.pseudo_labels import Assessment
 from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
@@ -120,7 +120,7 @@ def demo(
     store = extract_features(features, compute=compute, watch=watch).features.store()
     encoded = time.perf_counter()
     recipe = Recipe("demo", store.spec.name, seeds=seeds)
-    plans = plan_runs(recipe, store.spec, store.folder.name, folder)
+    plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
     loader = plan_loader(plans, store, compute.device)
     trained, outcomes = train(plans, loader, "12 pairs", compute=compute, watch=watch)
     rows = result_rows(plans, outcomes, {}, also=[ORACLE])
@@ -198,6 +198,7 @@ def adapt_task(
         RunError: training that diverged.
     """
     method = method_spec(variant, with_own_scale(settings or {}, task.store.logit_scale()), "adapt_task")
+    method = settled(method, task.loader.device)
     data = task.loader.pair(task.source, task.target, precision=method.train.precision)
     trainer = Trainer([seeded_run(data.task, method, seed)])
     accuracy = {}

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import unimos_pipe
+from unimos_pipe.base import device
 from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.base.extras import missing_packages
@@ -84,6 +85,25 @@ def test_pairs_with_their_seeds(miniature, tmp_path):
         assert load_file(run.folder / "heads.safetensors")["text_features"].dtype == np.float64
     with pytest.raises(UserError, match="data set mini has no domain 'oil'; known: dark, light"):
         unimos_pipe.adapt_pairs(features, [("dark", "oil")])
+
+
+def test_training_precision_auto_is_settled_before_runs_are_told_apart(miniature, tmp_path, monkeypatch):
+    """The run is the one of the precision that auto came to: its folder, its config, and what is kept of it."""
+    features = unimos_pipe.feature_set(str(miniature.spec), cache=tmp_path / "cache")
+    features = unimos_pipe.extract_features(features, root=miniature.root).features
+
+    def sweep(precision: str) -> unimos_pipe.SweepResult:
+        changed = {"train": {"epochs": 1, "precision": precision}}
+        recipe = unimos_pipe.Recipe("auto", str(miniature.spec), pairs=("dark->light",), seeds=1, set=changed)
+        return unimos_pipe.run_sweep(recipe, features, tmp_path / "runs")
+
+    for able, meant in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(device, "cpu_has_bf16", lambda able=able: able)
+        (run,) = sweep("auto").runs
+        assert json.loads((run.folder / "config.json").read_text())["spec"]["options"]["train"]["precision"] == meant
+        assert ("bf16" in str(run.folder.relative_to(tmp_path))) == able
+        (same,) = sweep(meant).runs
+        assert same.kept and same.folder == run.folder
 
 
 def test_the_library_says_what_the_command_line_says(miniature, tmp_path, cli, capfd):

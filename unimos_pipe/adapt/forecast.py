@@ -14,7 +14,14 @@ from unimos_pipe.base.errors import UserError
 from unimos_pipe.data.manifest import DatasetSpec
 from unimos_pipe.data.scan import find_root, scan
 from unimos_pipe.extract.encoder import encoder_speed
-from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures, training_dtype, unit_rows
+from unimos_pipe.methods.task import (
+    AdaptationTask,
+    LabelledFeatures,
+    UnlabelledFeatures,
+    settled,
+    training_dtype,
+    unit_rows,
+)
 from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.methods.unimos.schedules import batch_rows, steps_per_epoch
 from unimos_pipe.runs.bound import BoundRecipe
@@ -76,7 +83,8 @@ def plan_recipe(
     except UserError as error:
         problem = error
     place = pick_device(compute.device)
-    runs, missing = recipe.runs(spec, ""), bound.features.missing(domains)
+    runs = [replace(run, options=settled(run.options, place)) for run in recipe.runs(spec, "")]
+    missing = bound.features.missing(domains)
     if not all(rows.values()):
         return RecipePlan(tuple(missing), None, None, None, len(runs), None, place.type, problem)
     images = sum(rows[domain].learned + rows[domain].scored for domain in missing)

@@ -12,6 +12,7 @@ from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError, known_names, listing, shown
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
+from unimos_pipe.methods.task import settled
 from unimos_pipe.runs.folder import check_place
 from unimos_pipe.runs.methods import AUTO, METHODS, TARGET_CLASSES, UNIMOS, protocol_fault
 from unimos_pipe.runs.spec import RunSpec
@@ -94,7 +95,7 @@ def adapt_pairs(
     if training.method == UNIMOS:
         training = replace(training, settings=with_own_scale(training.settings, store.logit_scale()))
     chosen = training.method, training.target_classes, training.calibrate
-    beside = features.templates, training.options(protocol), protocol, *chosen
+    beside = features.templates, settled(training.options(protocol), compute.device), protocol, *chosen
     for source, target in pairs:
         for seed in training.seeds:
             run = RunSpec(spec.name, store.folder.name, source, target, variant, seed, *beside)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from unimos_pipe.adapt import baselines
@@ -10,6 +10,7 @@ from unimos_pipe.adapt.companions import companions
 from unimos_pipe.adapt.stacks import PlannedRun, finished, stacks
 from unimos_pipe.adapt.summary import PROBES, ResultRow, below_best, published_rows, result_rows
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
+from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import writable_folder, write_text
@@ -17,6 +18,7 @@ from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.methods.task import settled
 from unimos_pipe.methods.unimos.run import TrainingRun, seeded_run
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
@@ -116,7 +118,7 @@ def run_sweep(
     store = (features or bound.features).store()
     recipe = bound.recipe.with_own_scale(store.logit_scale())
     folder = Path(runs) / recipe.name
-    plans = plan_runs(recipe, store.spec, store.folder.name, folder)
+    plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
     loader = plan_loader(plans, store, compute.device)
     data = pair_data(plans, loader)  # every fault of the cache shows before a folder is touched
     printed = published_rows(recipe.paper, store.spec) if recipe.paper else []
@@ -160,9 +162,11 @@ class SweepPlan:
     companions: int
 
 
-def plan_runs(recipe: Recipe, spec: DatasetSpec, encoder_id: str, folder: Path) -> list[PlannedRun]:
-    """Every run of a recipe with its place below the recipe's own folder."""
-    return [PlannedRun(run, run.folder(folder)) for run in recipe.runs(spec, encoder_id)]
+def plan_runs(recipe: Recipe, spec: DatasetSpec, encoder_id: str, folder: Path, device: str) -> list[PlannedRun]:
+    """Every run of a recipe as it is on a device, with its place below the recipe's own folder."""
+    place = pick_device(device)
+    runs = [replace(run, options=settled(run.options, place)) for run in recipe.runs(spec, encoder_id)]
+    return [PlannedRun(run, run.folder(folder)) for run in runs]
 
 
 def plan_sweep(
@@ -177,7 +181,7 @@ def plan_sweep(
     bound = recipe if isinstance(recipe, BoundRecipe) else bind_recipe(recipe)
     store = (features or bound.features).store()
     recipe = bound.recipe.with_own_scale(store.logit_scale())
-    plans = plan_runs(recipe, store.spec, store.folder.name, Path(runs) / recipe.name)
+    plans = plan_runs(recipe, store.spec, store.folder.name, Path(runs) / recipe.name, compute.device)
     loader = plan_loader(plans, store, compute.device)
     pairs = pair_data(plans, loader)
     data = [pairs[f"{plan.spec.source}->{plan.spec.target}"] for plan in plans]

@@ -83,7 +83,11 @@ class TrainSpec:
     reset_probability: float = option(
         0.5, "chance per epoch that a weight-generator tensor restarts", low=0.0, high=1.0
     )
-    precision: str = option("fp32", "arithmetic; bf16: of the layers' products", choices=("fp32", "fp64", "bf16"))
+    precision: str = option(
+        "fp32",
+        "arithmetic; bf16: of the layers' products; auto: what suits the device",
+        choices=("fp32", "fp64", "bf16", "auto"),
+    )
     source_holdout: float = option(0.0, "share of source rows kept back for the source validator", low=0.0, high=0.5)
     text: str = option(
         "prompts", "text features: the prompts', or fused with a source probe (ours)", choices=("prompts", "fused")

@@ -1,6 +1,7 @@
 """Which device the arithmetic runs on."""
 
 import os
+import platform
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from unimos_pipe.base.errors import UserError, listing
 
 HOST = "cpu"
+AUTO_PRECISION = {"cpu with bf16": "bf16", "cpu": "fp32", "cuda": "fp32", "mps": "fp32"}  # where evidence says so
 
 
 def pick_device(name: str) -> torch.device:
@@ -46,6 +48,20 @@ def on_its_way(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
 def usable_cores() -> int:
     """CPU cores this process may use, where the system says so; else all there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this machine's CPU multiplies bf16 matrices by instructions of its own: AVX512-BF16 or AMX."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def training_precision(name: str, device: torch.device) -> str:
+    """What a ``train.precision`` means on a device of this machine: ``auto`` by a fixed table, all else itself."""
+    if name != "auto":
+        return name
+    return AUTO_PRECISION["cpu with bf16" if device.type == "cpu" and cpu_has_bf16() else device.type]
 
 
 def on_host(figures: Sequence[Mapping[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from unimos_pipe.adapt.validators import validator_figures, validator_scores
 from unimos_pipe.base.config import MethodSpec
 from unimos_pipe.base.device import on_host, pick_device
-from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures, training_dtype
+from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures, settled, training_dtype
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.pseudo_labels import assess
 from unimos_pipe.methods.unimos.run import seeded_run
@@ -113,6 +113,7 @@ def bench_adapt(
         UserError: a device that is not there.
     """
     place = pick_device(device)
+    method = settled(method, place)
     times = measure_adapt(SIZES[size], method, stacks, place)
     shares = profile_step(SIZES[size], method, place) if profiled else []
     return AdaptBench(SIZES[size], str(place), times, tuple(shares))

@@ -3,14 +3,14 @@
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from unimos_pipe.adapt.validators import validator_figures, validator_scores
 from unimos_pipe.base.config import MethodSpec
-from unimos_pipe.base.device import pick_device, usable_cores
+from unimos_pipe.base.device import pick_device, training_precision, usable_cores
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.bench.adapt import SIZES, Size, made_task
 from unimos_pipe.bench.plain import PlainRun
@@ -78,7 +78,8 @@ def bench_against_plain(
     """
     place, chosen = pick_device(device), SIZES[size]
     method = replace(method, train=replace(method.train, epochs=rounds + 1))
-    contestants = made_contestants(chosen, method, stacks, precisions or (method.train.precision,), place)
+    found = dict.fromkeys(training_precision(name, place) for name in precisions or (method.train.precision,))
+    contestants = made_contestants(chosen, method, dict.fromkeys(stacks), found, place)
     load, started, used = os.getloadavg()[0], time.perf_counter(), time.process_time()
     with watch.progress("measuring", rounds * len(contestants), "epochs") as advance:
         plain, *ours = take_turns(contestants, rounds, advance)
@@ -87,14 +88,14 @@ def bench_against_plain(
 
 
 def made_contestants(
-    size: Size, method: MethodSpec, stacks: Sequence[int], precisions: Sequence[str], device: torch.device
+    size: Size, method: MethodSpec, stacks: Iterable[int], precisions: Iterable[str], device: torch.device
 ) -> list[Contestant]:
     """The plain program and our stacks, each with its first epoch behind it."""
     tasks = {dtype: made_task(size, device, dtype) for dtype in {torch.float32, *map(training_dtype, precisions)}}
     made = [plain_contestant(tasks[torch.float32], method)]
-    for precision in dict.fromkeys(precisions):
+    for precision in precisions:
         own = replace(method, train=replace(method.train, precision=precision))
-        made += [our_contestant(tasks[training_dtype(precision)], own, count) for count in dict.fromkeys(stacks)]
+        made += [our_contestant(tasks[training_dtype(precision)], own, count) for count in stacks]
     for contestant in made:
         next(contestant.epochs)  # the evaluation before training
         next(contestant.epochs)

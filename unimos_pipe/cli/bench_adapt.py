@@ -12,7 +12,7 @@ from unimos_pipe.cli.commands import Command, OneOf
 from unimos_pipe.cli.options import device_option, each_once
 
 SIZE_NAMES = ("office_home", "icons", "domainnet")
-PRECISIONS = ("fp32", "fp64", "bf16")
+PRECISIONS = ("fp32", "fp64", "bf16", "auto")
 
 
 @click.command("adapt", cls=Command)

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from unimos_pipe.base.config import method_spec
 from unimos_pipe.base.errors import RunError
 from unimos_pipe.methods.arrays import task_from_arrays
-from unimos_pipe.methods.task import unit_rows
+from unimos_pipe.methods.task import settled, unit_rows
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.run import seeded_run
@@ -78,6 +78,7 @@ class UniMoSClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError(f"the source has {len(self.classes_)} class; two or more are needed")
         method = method_spec(self.variant, {"train.precision": "fp64", **(self.settings or {})}, "settings")
+        method = settled(method, "cpu")
         task = task_from_arrays((X[source], y[source]), X[target], self.text, list(self.classes_), dtype=torch.float64)
         trainer = Trainer([seeded_run(task, method, self.random_state)])
         for _, records in trainer.train():

@@ -1,7 +1,6 @@
 """The frozen CLIP encoders behind a small interface: images and sentences in, unit-norm features out."""
 
 import json
-import platform
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor, v2
 
 from unimos_pipe.base.config import EncoderSpec
-from unimos_pipe.base.device import on_its_way
+from unimos_pipe.base.device import cpu_has_bf16, on_its_way
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import file_sha256
 from unimos_pipe.base.memory import keep_freed_memory
@@ -276,10 +275,7 @@ def native_half(device: torch.device) -> str | None:
     """The 16-bit precision that a device's own instructions compute in, or None."""
     if device.type == "cuda":
         return "fp16"
-    if device.type == "cpu" and platform.machine() in ("x86_64", "AMD64"):
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16" if fast else None
-    return None
+    return "bf16" if device.type == "cpu" and cpu_has_bf16() else None
 
 
 def _config(model: str) -> dict:

@@ -1,12 +1,13 @@
 """What a trainer may see. Target labels live in a type of their own that only evaluation takes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from unimos_pipe.base.config import CLIP_SCALE, TrainSpec
+from unimos_pipe.base.config import CLIP_SCALE, MethodSpec, TrainSpec
+from unimos_pipe.base.device import pick_device, training_precision
 from unimos_pipe.base.errors import StaleCacheError, UserError
 from unimos_pipe.cache.identity import EncoderIdentity
 from unimos_pipe.cache.shard import NORM_SLACK
@@ -100,7 +101,17 @@ class PairData:
 
 def training_dtype(precision: str) -> torch.dtype:
     """The dtype of features and weights for a ``train.precision``; bf16 is the arithmetic of products alone."""
-    return torch.float64 if precision == "fp64" else torch.float32
+    return {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.float32}[precision]
+
+
+def settled(method: MethodSpec, device: str | torch.device) -> MethodSpec:
+    """The method with the ``train.precision`` that ``auto`` means on a device: what runs are told apart by.
+
+    Raises:
+        UserError: a device that is not there.
+    """
+    place = pick_device(device) if isinstance(device, str) else device
+    return replace(method, train=replace(method.train, precision=training_precision(method.train.precision, place)))
 
 
 def unit_rows(features: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

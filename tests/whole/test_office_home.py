@@ -54,4 +54,4 @@ def test_the_first_commands_download_their_weights_once(tmp_path):
         assert len([line for line in hub.asked if line.startswith("GET timm/")]) == 1
     assert "art -> clipart, full,epochs=2, seed 0 (transductive): accuracy UniMoS" in done.stdout
     (folder,) = (tmp_path / "cache" / "office_home").iterdir()
-    assert folder.name.startswith("RN50-quickgelu_openai_fp32-")
+    assert folder.name.split("_")[:2] == ["RN50-quickgelu", "openai"]  # and a precision that suits the CPU

@@ -1,5 +1,9 @@
 """Shards as jobs on Ray: the results of the local engine, also when a machine of the cluster is lost."""
 
+import os
+import re
+import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -8,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unimos_pipe.base.engine import RayOptions, ray_jobs
+from unimos_pipe.base.engine import TOKEN, RayOptions, ray_jobs
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.cache.layout import shard_files
 from unimos_pipe.cache.shard import read_image_shard
@@ -16,6 +20,7 @@ from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.prompts import clean_class_name
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python or machine")
+PIPELINES = Path(__file__).parents[2] / "pipelines"
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -123,3 +128,50 @@ def test_a_sweep_survives_the_loss_of_a_machine(two_machines, cli, icons_cache, 
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert len(outcome(tmp_path / "ray")) == 6
     assert outcome(tmp_path / "ray") == outcome(tmp_path / "local")
+
+
+def by_hand() -> list[str]:
+    """The lines by which pipelines/README.md makes a cluster of several machines, without comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", (PIPELINES / "README.md").read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if "ray start" in block]
+    return [line.partition(" #")[0].strip() for line in block.splitlines()]
+
+
+@pytest.mark.slow
+def test_two_machines_by_hand(tmp_path):
+    """The README's lines as they are, but for addresses and sizes: two raylets that want a token, and ours on both."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        head = f"127.0.0.1:{free.getsockname()[1]}"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": path, "PYTHONPATH": os.pathsep.join(sys.path)}
+    small, raylets = " --num-cpus 1 --object-store-memory 80000000 --disable-usage-stats --block", []
+    count = f"import ray; ray.init('{head}', logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
+    try:
+        for line in by_hand():
+            line = line.replace("FIRST:6379", head).replace("6379", head.partition(":")[2]).replace("auto", head)
+            if line.startswith("export "):
+                environment |= [line.removeprefix("export ").split("=")]
+            elif line.startswith("ray start"):
+                raylets.append(subprocess.Popen([*shlex.split(line + small)], env=environment, cwd=tmp_path))
+                command, wanted = [sys.executable, "-c", count], str(len(raylets))
+                for _ in range(30):
+                    found = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+                    if found.stdout.strip() == wanted:
+                        break
+                    time.sleep(1)
+                assert found.stdout.strip() == wanted, found.stderr
+            elif line.startswith("unimos-pipe"):
+                words = [*shlex.split(line.replace("--all", "--domain line"))[1:], "--cache", str(tmp_path / "cache")]
+                command = [sys.executable, "-m", "unimos_pipe", *words, "--shard-size", "160", "--workers", "0"]
+                subprocess.run(command, env=environment, cwd=tmp_path, check=True)
+                bare = {name: value for name, value in environment.items() if name != "RAY_AUTH_MODE"}
+                refused = subprocess.run([*command, "--force"], env=bare, cwd=tmp_path, capture_output=True, text=True)
+                assert refused.returncode == 2 and refused.stderr.endswith(f"{TOKEN}\n"), refused.stderr
+            elif line != "ray stop":  # that would end every cluster on this machine
+                subprocess.run(line, shell=True, env=environment, cwd=tmp_path, check=True)
+    finally:
+        for process in reversed(raylets):
+            process.terminate()
+            process.wait(60)
+    assert len(list((tmp_path / "cache").glob("icons/*/line/shard-*.h5"))) == 4

@@ -20,7 +20,8 @@ from unimos_pipe.base.extras import EXTRAS
 from unimos_pipe.bench import adapt as bench
 from unimos_pipe.cli.main import main
 from unimos_pipe.data.manifest import load_spec
-from unimos_pipe.report import gap
+from unimos_pipe.deploy import export
+from unimos_pipe.report import figures, gap
 from unimos_pipe.runs.recipe import load_recipe
 
 PROJECT = Path(__file__).parents[2]
@@ -105,6 +106,10 @@ def home(tmp_path, monkeypatch, icons_cache) -> Path:
     monkeypatch.setattr(
         gap, "tsne", lambda groups: {name: rows[gap.spaced(len(rows)), :2] for name, rows in groups.items()}
     )
+    monkeypatch.setattr(figures, "save", lambda *_: "<svg></svg>")  # tests/report draws them
+    monkeypatch.setattr(
+        export, "_write_onnx", lambda *_: 0.0
+    )  # tests/deploy/test_export.py writes them by this command
     monkeypatch.setitem(bench.SIZES, "icons", bench.Size(64, 64, 16, 3))
     for name, preset in ENCODERS.items():
         monkeypatch.setitem(ENCODERS, name, replace(ENCODERS["tiny"], precision=preset.precision))

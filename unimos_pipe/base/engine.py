@@ -9,6 +9,7 @@ from typing import Any
 from unimos_pipe.base.errors import PipeError, RunError, UserError
 from unimos_pipe.base.extras import need
 
+TOKEN = "Set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from the cluster's first machine"
 RETRIES = 8  # of a job whose worker or machine was lost; a job that fails by itself is not repeated
 
 
@@ -53,11 +54,10 @@ def ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[Any, 
         try:
             _answers(options.address)
             ray.init(address=options.address or "local", log_to_driver=False, logging_level="ERROR")
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"no Ray cluster at {options.address}: {reason}. Start one with: ray start --head"
-            ) from None
+        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            reason = " ".join(str(error).split())
+            todo = TOKEN if "token" in reason else "Start one with: ray start --head"
+            raise UserError(f"no Ray cluster at {options.address}: {reason[:200]}", todo=todo) from None
     try:
         total = ray.cluster_resources()
         if total.get("CPU", 0) < options.cpus or total.get("GPU", 0) < options.gpus:

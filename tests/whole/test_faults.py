@@ -1,4 +1,4 @@
-"""What may go wrong around stage one, and what then happens: the README's table of promises, line by line."""
+"""What may go wrong around stage one, and what then happens: rows of the table of promises in unimos_pipe/README.md."""
 
 import ast
 import ctypes

@@ -7,14 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from made_runs import write_run
 
 from unimos_pipe.base.config import EncoderSpec
 from unimos_pipe.bench import grow
 from unimos_pipe.bench.extract import mixed_rows, random_weights, smallest_cosine
 from unimos_pipe.bench.store import write_made_up_domain
-from unimos_pipe.cache.feature_set import feature_set
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.scan import scan
+from unimos_pipe.runs.stored import read_run
 
 
 def test_bench_extract_prints_every_figure(cli, miniature, tmp_path):
@@ -44,13 +45,20 @@ def test_bench_store_prints_its_ratio(cli):
     )
 
 
-def test_bench_grow_prints_every_trial(cli, icons_cache, monkeypatch):
-    """In this process, which saves starts, by features that are there; the figures are then not the trials' own."""
-    known = SimpleNamespace(features=feature_set("icons", cache=icons_cache))
-    counted = lambda folder, out, cache: SimpleNamespace(runs=len(list(folder.rglob("result.json"))))  # noqa: E731
+def test_bench_grow_prints_every_trial(cli, monkeypatch):
+    """In this process, which saves starts, and with a run that is not trained; only the figures are not the trials'."""
+
+    def swept(recipe, features, folder):
+        return SimpleNamespace(runs=[SimpleNamespace(folder=write_run(folder, recipe.pairs[0], dataset="icons"))])
+
+    def reported(folder, out, cache):
+        return SimpleNamespace(runs=len({read_run(path.parent).spec["seed"] for path in folder.rglob("result.json")}))
+
+    known = SimpleNamespace(features=SimpleNamespace(dataset=load_spec("icons")))
     monkeypatch.setattr(grow, "apart", lambda work, *values: work(*values))
     monkeypatch.setattr("unimos_pipe.extract.stage.extract_features", lambda features: known)
-    monkeypatch.setattr("unimos_pipe.report.make.make_report", counted)
+    monkeypatch.setattr("unimos_pipe.adapt.sweep.run_sweep", swept)
+    monkeypatch.setattr("unimos_pipe.report.make.make_report", reported)
     answer = cli("bench", "grow", "--images", 5, "--size", "icons", "--runs", 3)
     assert answer.code == 0
     found = re.findall(r"│ ([^│]+?) +│ +([\d,]+) MiB │ +[\d.]+ s │", answer.out)

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from unimos_pipe.base.encoders import EMBEDDED
 from unimos_pipe.cache import contents
+from unimos_pipe.cache.feature_set import feature_set
 from unimos_pipe.extract import encoder
 
 EVIDENCE = "precision.json"
@@ -82,9 +84,11 @@ def test_several_precisions_have_to_be_chosen_from(machine, extract, cli, miniat
         f"Error: mini was encoded in several precisions: {one}, {other}; choose one with --precision bf16 or fp32\n",
     )
     assert extract("light", "--precision", "fp32").code == 0
-    adapt = ("adapt", *miniature.args(tmp_path / "cache"), "--src", "dark", "--tgt", "light", "--epochs", 1)
-    assert cli(*adapt, "--precision", "fp32", "--runs", tmp_path / "a").code == 0
-    refused = cli(*adapt, "--precision", "fp16", "--runs", tmp_path / "b")
+    features = feature_set(str(miniature.spec), cache=tmp_path / "cache")
+    for name, precision in ((one, "bf16"), (other, "fp32")):
+        assert replace(features, encoder=replace(features.encoder, precision=precision)).folder().name == name
+    adapt = ("adapt", *miniature.args(tmp_path / "cache"), "--src", "dark", "--tgt", "light")
+    refused = cli(*adapt, "--precision", "fp16", "--runs", tmp_path)
     assert refused.code == 2 and "--precision fp16 --all, or choose with --encoder-id what is there" in refused.err
 
 

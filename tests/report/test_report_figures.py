@@ -34,7 +34,9 @@ def test_maps_draw_each_point_under_its_own_name():
 def test_curves_have_every_seed_faint_and_the_mean_strong(tmp_path):
     for seed, last in ((0, 0.6), (1, 0.8)):
         write_run(tmp_path, seed=seed, last=last)
-    axes = curves(find_runs([tmp_path])[0][0].runs, "t").axes[0]
+    axes = curves(find_runs([tmp_path])[0][0].runs, "t", {"zero-shot": 0.55, "fused": 0.75}).axes[0]
+    dotted = {line.get_label(): line.get_ydata()[0] for line in axes.get_lines() if line.get_linestyle() == ":"}
+    assert dotted == pytest.approx({"zero-shot": 55, "fused": 75})
     ensemble = [line for line in axes.get_lines() if line.get_color() == COLOURS["ensemble"]]
     assert [line.get_ydata()[0] for line in ensemble] == pytest.approx([60, 80, 70])
     assert [line.get_alpha() for line in ensemble] == [0.28, 0.28, None]

@@ -181,9 +181,10 @@ def test_settings_sensitivity_and_ablation(report, sweep):
     runs, page = Runs(sweep), Tables(report / "report.html")
     zero, probe = (runs.of(OTHERS[name]) for name in ("zero-shot", "source-probe"))
     rows = [
-        [name, "2", str(n), str(2 * n), text(runs.of(at)), text(zero), text(probe), change(runs.of(at), probe)]
+        [name, "2", str(n), str(2 * n), text(runs.of(at)), text(zero), text(probe), gain]
         for name, at in SETTINGS.items()
         for n in [3 if at[0] == "unimos" else 1]
+        for gain in ["" if name in ("zero-shot", "source-probe") else change(runs.of(at), probe)]
     ]
     main = next(row for row in rows if row[0] == "UniMoS, alpha=1.0")
     assert page.tables["settings"][1:] == [main, *(row for row in rows if row is not main)]

@@ -23,6 +23,7 @@ COLOURS = {
     "c0": "#0b70b9", "c1": "#d2610c", "c2": "#0b8b64", "c3": "#7e53c8", "c4": "#c3344e", "c5": "#8f6b00",
     "c6": "#0e8c9c", "c7": "#b9479a", "other": "#c3cad4",
 }  # fmt: skip
+LEVEL_COLOURS = ("c5", "c6", "c7")
 CLASS_COLOURS = [f"c{index}" for index in range(8)]
 STYLE = {
     "font.family": "sans-serif",
@@ -90,8 +91,11 @@ def inline_svg(svg: str, name: str) -> str:
 
 
 @_styled
-def curves(runs: Sequence[Run], title: str, small: bool = False) -> Figure:
-    """Accuracy of VAC, LAC and ensemble over epochs, seeds faint and their mean strong; the learned w on the right."""
+def curves(runs: Sequence[Run], title: str, levels: Mapping[str, float], small: bool = False) -> Figure:
+    """Accuracy of VAC, LAC and ensemble over epochs, seeds faint and their mean strong; the learned w on the right.
+
+    ``levels`` are other methods' accuracies as fractions, dotted.
+    """
     figure = Figure(figsize=(3.4, 2.5) if small else (WIDTH, 3.5), layout="constrained")
     axes = figure.add_subplot()
     right = axes.twinx()
@@ -102,6 +106,8 @@ def curves(runs: Sequence[Run], title: str, small: bool = False) -> Figure:
     for name, label in (("vac", "VAC"), ("lac", "LAC"), ("ensemble", "ensemble")):
         values = [[100 * line[metric][name] for line in run.epochs if line["epoch"] >= 0] for run in runs]
         _bundle(axes, epochs, values, COLOURS[name], label)
+    for (name, value), colour in zip(levels.items(), LEVEL_COLOURS, strict=False):
+        axes.axhline(100 * value, color=COLOURS[colour], linewidth=1.2, linestyle=":", label=name)
     right.set(ylim=(0, 1.02))
     right.grid(False)
     right.spines["right"].set_visible(True)

@@ -24,15 +24,20 @@ def common_pairs(experiment: Experiment) -> list[str]:
     return [pair for pair in found[0] if all(pair in pairs for pairs in found)]
 
 
+def bare_baselines(experiment: Experiment, pairs: Sequence[str]) -> dict[str, list[float]]:
+    """The figures of the baselines without runs of their own that are known for all pairs, by pair."""
+    run = {experiment.method_of(label) for label in experiment.compared}
+    found = {name: [experiment.baseline(name, pair) for pair in pairs] for name in BASELINES if name not in run}
+    return {name: values for name, values in found.items() if None not in values}
+
+
 def method_table(experiment: Experiment) -> Table | None:
     """UniMoS, its variants and every other method, over the pairs that all of them have; None of one method."""
     labels, pairs = experiment.compared, common_pairs(experiment)
     if len({experiment.method_of(label) for label in labels}) < 2 or not pairs:
         return None
     means = {label: [experiment.mean("last", label, [pair]).mean for pair in pairs] for label in labels}
-    run = {experiment.method_of(label) for label in labels}
-    bare = {name: [experiment.baseline(name, pair) for pair in pairs] for name in BASELINES if name not in run}
-    bare = {name: values for name, values in bare.items() if None not in values}
+    bare = bare_baselines(experiment, pairs)
     best = [max(values) for values in zip(*means.values(), *bare.values(), strict=True)]
     rows = [_row(experiment, label, pairs, means[label], best) for label in labels]
     rows += [_bare_row(experiment, name, pairs, values, best) for name, values in bare.items()]
@@ -51,11 +56,10 @@ def _row(
     experiment: Experiment, label: str, pairs: Sequence[str], means: Sequence[float], best: Sequence[float]
 ) -> tuple[Cell, ...]:
     runs = [run for pair in pairs for run in experiment.select(pair, label)]
-    is_baseline = experiment.method_of(label) in BASELINES
     return (
         name_cell(experiment.names[label]),
         mean_cell(experiment.mean("last", label, pairs), "main"),
-        Cell("", kind="change") if is_baseline else change_cell(gain(experiment, label, pairs)),
+        _gain_cell(experiment, label, pairs),
         *_below(means, best),
         *(number_cell(_average(runs, measure)) for measure in MEASURES.values()),
         number_cell(_average(runs, lambda run: run.result["seconds"])),
@@ -69,6 +73,12 @@ def _bare_row(
     cells = [number_cell(None)] * (len(MEASURES) + 1)
     shown = mean_cell(baseline(experiment, name, pairs), "main")
     return (name_cell(name), shown, Cell("", kind="change"), *_below(values, best), *cells)
+
+
+def _gain_cell(experiment: Experiment, label: str, pairs: Sequence[str]) -> Cell:
+    """The gain over the better baseline; empty of a baseline."""
+    is_baseline = experiment.method_of(label) in BASELINES
+    return Cell("", kind="change") if is_baseline else change_cell(gain(experiment, label, pairs))
 
 
 def _below(means: Sequence[float], best: Sequence[float]) -> tuple[Cell, Cell]:
@@ -114,7 +124,7 @@ def settings_table(experiment: Experiment) -> Table | None:
                 *(Cell(str(count), count, kind="count") for count in (len(pairs), len(seeds), len(runs))),
                 mean_cell(experiment.mean("last", label, pairs), "main"),
                 *(mean_cell(baseline(experiment, name, pairs)) for name in BASELINES),
-                change_cell(gain(experiment, label, pairs)),
+                _gain_cell(experiment, label, pairs),
             )
         )
     how = (

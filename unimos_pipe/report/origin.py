@@ -6,7 +6,7 @@ from typing import Any
 
 from unimos_pipe.base.config import MethodSpec
 from unimos_pipe.report.runs import Experiment
-from unimos_pipe.runs.methods import CITATIONS
+from unimos_pipe.runs.methods import CITATIONS, UNIMOS, UNIMOS_NAME
 
 
 def origin(experiment: Experiment) -> list[tuple[str, list[str]]]:
@@ -43,7 +43,7 @@ def _distinct(values: Iterable[Any]) -> list[str]:
 def _citations(experiment: Experiment) -> list[str]:
     """What each method is from; zero-shot is in every report."""
     methods = dict.fromkeys([*(run.method for run in experiment.runs), "zero-shot"])
-    return [f"{name}: {CITATIONS[name]}" for name in methods if name in CITATIONS]
+    return [f"{UNIMOS_NAME if name == UNIMOS else name}: {CITATIONS[name]}" for name in methods if name in CITATIONS]
 
 
 def _versions(environment: dict[str, Any]) -> str:

@@ -11,10 +11,11 @@ from unimos_pipe.report.cells import Table
 from unimos_pipe.report.forms import write_table
 from unimos_pipe.report.gap import bottleneck_map, gap_table, map_classes, modality_map
 from unimos_pipe.report.grid import grid_table, sensitivity
-from unimos_pipe.report.headline import headline
+from unimos_pipe.report.headline import baseline, headline
 from unimos_pipe.report.images import image_folder, thumbnail
 from unimos_pipe.report.known import Doubt, doubtful, known_table, share_changes
-from unimos_pipe.report.methods import common_pairs, method_table, settings_table
+from unimos_pipe.report.labels import BASELINES
+from unimos_pipe.report.methods import bare_baselines, common_pairs, method_table, settings_table
 from unimos_pipe.report.mistakes import (
     Disagreement,
     Tally,
@@ -28,6 +29,7 @@ from unimos_pipe.report.printed import published
 from unimos_pipe.report.runs import Experiment
 from unimos_pipe.report.tables import ablation, matrix, published_means, selection
 from unimos_pipe.report.tiles import Tile, tiles
+from unimos_pipe.runs.means import MeanSpread
 
 STEPS = 10  # that a section reports while it is made
 
@@ -135,13 +137,17 @@ class SectionMaker:
         experiment, pairs = self.experiment, common_pairs(self.experiment)
         if "methods" not in self.section.tables:
             return
-        means = [experiment.mean("last", label, pairs) for label in experiment.compared]
+        means = {experiment.names[label]: experiment.mean("last", label, pairs) for label in experiment.compared}
         by_pair = [[experiment.mean("last", label, [pair]).mean for pair in pairs] for label in experiment.compared]
-        names = [experiment.names[label] for label in experiment.compared]
+        for name, values in bare_baselines(experiment, pairs).items():
+            means[name] = MeanSpread(baseline(experiment, name, pairs))
+            by_pair.append(values)
         how = f"Large dots are means over {len(pairs)} pair(s), bars their spread over seeds, small dots the pairs."
-        self._add_picture("methods", "Methods", how, report_figures.method_dots(names, means, by_pair))
-        found = {experiment.names[label]: experiment.select(self.pair, label) for label in experiment.compared}
-        values, classes = classes_by_method({name: runs for name, runs in found.items() if runs})
+        figure = report_figures.method_dots(list(means), list(means.values()), by_pair)
+        self._add_picture("methods", "Methods", how, figure)
+        there = [label for label in experiment.compared if experiment.select(self.pair, label)]
+        found = {experiment.names[label]: experiment.select(self.pair, label) for label in there}
+        values, classes = classes_by_method(found)
         how = f"Accuracy of each class in % on {_arrow(self.pair)}, mean over seeds."
         if len(classes) < len(self.runs[0].classes):
             how += f" The {len(classes)} classes on which methods differ most, of {len(self.runs[0].classes)}."
@@ -153,10 +159,21 @@ class SectionMaker:
         if self.section.labelled:
             how = (
                 "How accurate the two branches and their ensemble are after each epoch, and how much training trusts "
-                "VAC (w, dashed, right axis). Faint lines are seeds, strong ones their mean."
+                "VAC (w, dashed, right axis). Faint lines are seeds, strong ones their mean; dotted are the baselines "
+                "and the best other method."
             )
-            figure = report_figures.curves(self.runs, self.section.shown)
+            figure = report_figures.curves(self.runs, self.section.shown, self._levels(self.pair))
             self._add_picture("curves", "Accuracy over epochs", how, figure)
+
+    def _levels(self, pair: str) -> dict[str, float]:
+        """The baselines' figures of a pair, and the best other method's."""
+        experiment = self.experiment
+        found = {name: experiment.baseline(name, pair) for name in BASELINES}
+        others = {experiment.names[label]: experiment.mean("last", label, [pair]) for label in experiment.beside}
+        known = {name: mean.mean for name, mean in others.items() if mean is not None}
+        best = max(known, key=known.get, default=None)
+        found |= {best: known[best]} if best else {}
+        return {name: value for name, value in found.items() if value is not None}
 
     def _losses(self) -> None:
         how = "Every term of the training loss, each on its own scale: they should settle, not diverge."
@@ -167,7 +184,7 @@ class SectionMaker:
         if not experiment.labelled or len(experiment.pairs) < 2:
             return
         for pair in experiment.pairs:
-            figure = report_figures.curves(experiment.select(pair), _arrow(pair), small=True)
+            figure = report_figures.curves(experiment.select(pair), _arrow(pair), self._levels(pair), small=True)
             self.section.all_curves.append(self._add_picture(f"curves-{slug(pair)}", _arrow(pair), "", figure))
 
     def _modality(self) -> None:

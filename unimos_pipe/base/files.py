@@ -23,6 +23,21 @@ _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
 @contextlib.contextmanager
+def folder_for(target: Path) -> Iterator[None]:
+    """Make the folder that ``target`` lies in. Where the block fails, what was made here and is empty goes again."""
+    folder = target.parent
+    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty, or another's by now
+            for path in made:
+                path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a new, empty file beside ``target``; on success it is synced to disk and takes the target's name.
 
@@ -31,22 +46,24 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         RunError: what was written is not the file that was made: somebody put another in its place.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = _beside(target, "part")
-    handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    try:
+    with folder_for(target):
+        part = _beside(target, "part")
+        handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
-            yield part
-            if not os.path.samestat(os.fstat(handle), part.lstat()):
-                raise RunError(f"{part} was replaced by another file while it was written; {target} is left as it was")
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        part.replace(target)
-        _sync_folder(target.parent)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+            try:
+                yield part
+                if not os.path.samestat(os.fstat(handle), part.lstat()):
+                    raise RunError(
+                        f"{part} was replaced by another file while it was written; {target} is left as it was"
+                    )
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            part.replace(target)
+            _sync_folder(target.parent)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager
@@ -59,17 +76,17 @@ def replace_folder(target: Path) -> Iterator[Path]:
     it, which :func:`mend`, that every writer of a folder calls first, puts back.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would follow links
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = _beside(target, "part")
-    part.mkdir()
-    try:
-        yield part
-        for path in [*part.rglob("*"), part]:
-            (_sync_folder if path.is_dir() else _sync_file)(path)
-        _swap(part, target)
-        _sync_folder(target.parent)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)  # the old folder, or what was not finished
+    with folder_for(target):
+        part = _beside(target, "part")
+        part.mkdir()
+        try:
+            yield part
+            for path in [*part.rglob("*"), part]:
+                (_sync_folder if path.is_dir() else _sync_file)(path)
+            _swap(part, target)
+            _sync_folder(target.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)  # the old folder, or what was not finished
 
 
 def _swap(part: Path, target: Path) -> None:
@@ -154,15 +171,31 @@ def _sync_folder(path: Path) -> None:
 
 
 def writable_folder(folder: Path, option: str) -> Path:
-    """Make a folder and prove that files can be made in it. Raises UserError naming the option to change."""
+    """Prove that files can be made in a folder, or in the nearest one above it where it is not there yet.
+
+    Raises:
+        UserError: naming the option to change.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / "probe"
+        there = _nearest(folder)
+        probe = there / "probe"
         _beside(probe, "part").touch(exist_ok=False)
-        for path in folder.glob(f".unimos-{_key(probe)}-*.part"):  # and what killed processes left
+        for path in there.glob(f".unimos-{_key(probe)}-*.part"):  # and what killed processes left
             path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with {option}") from None
+    return folder
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the first one above it that is there. Raises OSError for a link that leads nowhere."""
+    for path in (folder, *folder.parents):
+        try:
+            path.stat()
+            return path
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise FileExistsError(errno.EEXIST, "a link that leads nowhere", str(path)) from None
     return folder
 
 

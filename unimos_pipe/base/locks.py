@@ -15,7 +15,7 @@ with warnings.catch_warnings(action="ignore"):  # it tells the terminal where th
     from filelock import FileLock, SoftFileLock, Timeout
 
 from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.base.files import mend
+from unimos_pipe.base.files import folder_for, mend
 
 NATIVE = not issubclass(FileLock, SoftFileLock)  # a soft lock's file would outlive a killed holder
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
@@ -48,25 +48,26 @@ def only_one(thing: Path, *, lock: Path | None = None, wait: bool = False) -> It
         return
     thing = Path(os.path.abspath(thing))  # noqa: PTH100 - resolve() would follow links
     path = lock or lock_beside(thing)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False, on_acquired=_sign)
-        held.acquire()
-    except Timeout:
-        raise UserError(f"another process is writing to {thing} ({holder(path)}); wait for it to finish") from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise RunError(f"cannot write to {thing}: {error.strerror}") from None
-        held = None
-    if held is None:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        with contextlib.suppress(OSError):  # where an open file cannot be removed, it stays, and is free
-            path.unlink()
-        held.release()
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(folder_for(path))
+            held = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False, on_acquired=_sign)
+            held.acquire()
+        except Timeout:
+            raise UserError(f"another process is writing to {thing} ({holder(path)}); wait for it to finish") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise RunError(f"cannot write to {thing}: {error.strerror}") from None
+            held = None
+        if held:
+            stack.callback(_let_go, held, path)
+        yield held is not None
+
+
+def _let_go(held: FileLock, path: Path) -> None:
+    with contextlib.suppress(OSError):  # where an open file cannot be removed, it stays, and is free
+        path.unlink()
+    held.release()
 
 
 @contextlib.contextmanager

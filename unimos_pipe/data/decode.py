@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import io
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,21 +43,51 @@ def starts_as_image(path: Path) -> bool:
         return False
 
 
+class _Quiet:
+    """While an image is read warnings pass unseen, but for PIL's about decompression bombs, which is raised.
+
+    All threads share one list of filters: the first one in sets it, and the last one out puts back what there was.
+    """
+
+    def __init__(self):
+        self.lock, self.reading = threading.Lock(), 0
+        self.before = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.reading:
+                self.before = warnings.catch_warnings()
+                self.before.__enter__()
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+            self.reading += 1
+
+    def __exit__(self, *_) -> None:
+        with self.lock:
+            self.reading -= 1
+            if not self.reading:
+                self.before.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
 @contextlib.contextmanager
-def opened(source: Path | Picture, formats: tuple[str, ...] = FORMATS) -> Iterator[Picture]:
-    """An image with its header read. Warnings pass unseen, but for PIL's about decompression bombs, which is raised."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+def opened(source: Path | Picture | bytes, formats: tuple[str, ...] = FORMATS) -> Iterator[Picture]:
+    """An image with its header read, of a file, of a file's bytes or as PIL has it open."""
+    with _QUIET:
         if isinstance(source, Picture):
             yield source
             return
-        with open_regular(source) as file, Image.open(file, formats=formats) as image:
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as file,
+            Image.open(file, formats=formats) as image,
+        ):
             yield image
 
 
-def decode(source: Path | Picture) -> Picture:
-    """Read an image, from a file or as PIL has it open, the way a viewer shows it, as RGB: by its contents alone.
+def decode(source: Path | Picture | bytes) -> Picture:
+    """Read an image, of a file, of a file's bytes or as PIL has it open, the way a viewer shows it, as RGB.
 
     Raises:
         OSError, SyntaxError, ValueError: whatever PIL finds wrong with the file, decompression bombs included; or one
@@ -121,10 +153,12 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8)).convert("RGB")
 
 
-def reason_of(error: Exception, source: Path | Picture) -> str:
+def reason_of(error: Exception, source: Path | Picture | bytes) -> str:
     """What a decoder raised about an image, in a few words that do not repeat its path."""
-    if isinstance(error, UnidentifiedImageError) and isinstance(source, Path):
-        return "an empty file" if source.stat().st_size == 0 else "not an image of a known format"
+    if isinstance(error, UnidentifiedImageError) and not isinstance(source, Picture):
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        return "not an image of a known format" if size else "an empty file"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return f"{type(error).__name__}: {' '.join(str(error).split()).replace(str(source), 'the file')}"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text.replace(str(source), 'the file') if isinstance(source, Path) else text}"

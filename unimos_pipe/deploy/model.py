@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from unimos_pipe.cache.identity import IMPORTED, EncoderIdentity
 from unimos_pipe.cache.shard import differing_field
 from unimos_pipe.data.decode import Picture
 from unimos_pipe.deploy.answering import restored
+from unimos_pipe.deploy.answers import Answers, joined, with_errors
 from unimos_pipe.deploy.card import card_text
+from unimos_pipe.deploy.given import Given, sources
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.images import read_batches
 from unimos_pipe.extract.weights import recorded_spec
@@ -34,42 +36,7 @@ from unimos_pipe.runs.stored import read_run
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 2
 KEYS = ("format", "classes", "encoder", "encoder_id", "method", "options", "temperature", "about")  # of config.json
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a model says about n rows: (n, K) probabilities, float32 on the CPU.
-
-    ``probabilities`` are calibrated if the model has a temperature, ``raw`` are those before; ``vac`` and ``lac`` are
-    those of UniMoS's branches, None for other methods. A row that could not be read is NaN in all of them;
-    :attr:`labels` has None there.
-    """
-
-    classes: tuple[str, ...]
-    probabilities: Tensor
-    raw: Tensor
-    vac: Tensor | None = None
-    lac: Tensor | None = None
-
-    @property
-    def labels(self) -> list[str | None]:
-        """n class names, the answers."""
-        return [
-            None if row.isnan().any() else self.classes[k]
-            for row, k in zip(self.probabilities, self.probabilities.argmax(-1).tolist(), strict=True)
-        ]
-
-    def columns(self) -> list[Tensor]:
-        """The probabilities that there are, in the order of the fields."""
-        return [values for values in (self.probabilities, self.raw, self.vac, self.lac) if values is not None]
-
-    def top(self, count: int) -> list[list[tuple[str, float]]]:
-        """For each row the ``count`` likeliest classes with their probabilities."""
-        best = self.probabilities.topk(min(count, len(self.classes)), dim=-1)
-        return [
-            [(self.classes[k], p) for k, p in zip(names, values, strict=True)]
-            for names, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
+_LOADING = threading.Lock()  # of encoders: threads that ask one model first load it once
 
 
 class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "domain-adaptation"]):
@@ -101,7 +68,9 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         """Classify CLIP image features, (n, D), of unit norm or not."""
         x = unit_rows(torch.as_tensor(features), self.text.dtype, self.device)
         parts = [self.probabilities(rows) for rows in x.split(8192)] or [self.probabilities(x)]
-        return Answers(self.classes, *(torch.cat(column).float().cpu() for column in zip(*parts, strict=True)))
+        columns = [torch.cat(column).float().cpu() for column in zip(*parts, strict=True)]
+        branches = columns[2:] or [None, None]
+        return Answers(self.classes, *columns[:2], *branches, (None,) * len(x))
 
     def probabilities(self, x: Tensor) -> tuple[Tensor, ...]:
         """(n, D) unit-norm rows -> (n, K) probabilities: calibrated, raw, and of UniMoS those of VAC and LAC."""
@@ -126,37 +95,46 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
                 f"this model's features were made elsewhere, by {self.identity.model!r}, which cannot be run here",
                 todo="Import their features, and use predict --domain",
             )
-        if self._encoder is None:
-            spec = recorded_spec(self.identity, self.settings["encoder_id"], weights, trust=trust)
-            found = ClipEncoder(spec, self.device)
-            if difference := differing_field(found.identity, self.identity):
-                field, got, wanted = difference
-                raise UserError(
-                    f"the encoder is not the one this model was trained on: {field}",
-                    expected=wanted,
-                    got=got,
-                    todo="Pass --weights the file it was trained on" if field == "weights_sha256" else None,
-                )
-            self._encoder = found
+        with _LOADING:
+            if self._encoder is None:
+                self._encoder = self._loaded_encoder(weights, trust)
         return self._encoder
 
-    def predict(self, images: Sequence[str | Path | Picture], batch_size: int = 64) -> Answers:
-        """Classify images given as paths or PIL images; rows come back in order, an unreadable one as NaN."""
-        parts = [answers for answers, _ in self.predict_batches(images, batch_size, workers=0)]
-        if not parts:
-            return self.answer(self.text[:0])
-        columns = zip(*(part.columns() for part in parts), strict=True)
-        return Answers(self.classes, *map(torch.cat, columns))
+    def _loaded_encoder(self, weights: Path | None, trust: bool) -> ClipEncoder:
+        found = ClipEncoder(
+            recorded_spec(self.identity, self.settings["encoder_id"], weights, trust=trust), self.device
+        )
+        if difference := differing_field(found.identity, self.identity):
+            field, got, wanted = difference
+            raise UserError(
+                f"the encoder is not the one this model was trained on: {field}",
+                expected=wanted,
+                got=got,
+                todo="Pass --weights the file it was trained on" if field == "weights_sha256" else None,
+            )
+        return found
+
+    def predict(self, images: Given | Iterable[Given], batch_size: int = 64) -> Answers:
+        """Classify one image or many. Several threads may ask at once.
+
+        Args:
+            images: paths (a string is one), PIL images, bytes of image files, or uint8 arrays (H, W, 3) in RGB.
+            batch_size: images per encoder call.
+        Returns:
+            A row for each image, in order; one that cannot be read has its reason in ``errors``.
+        Raises:
+            UserError: something that is no image, or what :meth:`encoder` raises.
+        """
+        parts = list(self.predict_batches(sources(images), batch_size, workers=0))
+        return joined(parts) if parts else self.answer(self.text[:0])
 
     def predict_batches(
-        self, images: Sequence[str | Path | Picture], batch_size: int, workers: int
-    ) -> Iterator[tuple[Answers, list[tuple[int, str]]]]:
+        self, images: Sequence[Path | Picture | bytes], batch_size: int, workers: int
+    ) -> Iterator[Answers]:
         """Stream answers to images, batch by batch in order.
 
         Args:
             workers: processes that decode; 0 decodes in this one (needed for PIL images on some systems).
-        Yields:
-            The answers of a batch, and (position in ``images``, reason) of its unreadable images.
         """
         encoder = self.encoder()
         batches = [list(range(i, min(i + batch_size, len(images)))) for i in range(0, len(images), batch_size)]
@@ -166,11 +144,8 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         for rows, (good, pixels, bad) in zip(batches, stream, strict=True):
             # Rounded as the cache rounds, so that images answer like cached features.
             found = self.answer(encoder.encode_images(pixels).half() if good else self.text[:0])
-            whole = [torch.full((len(rows), len(self.classes)), float("nan")) for _ in found.columns()]
-            places = torch.tensor([row - rows[0] for row in good], dtype=torch.int64)
-            for column, values in zip(whole, found.columns(), strict=True):
-                column[places] = values
-            yield Answers(self.classes, *whole), bad
+            reasons = dict(bad)
+            yield with_errors(found, [reasons.get(row) for row in rows])
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write the weights and the config; the hub mixin calls this, and writes a card where there is none."""

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from unimos_pipe.adapt.scores import score
 from unimos_pipe.base.cells import name_to_cell, path_to_cell
@@ -18,7 +19,8 @@ from unimos_pipe.cache.shard import differing_field
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.images import find_images, left_out
 from unimos_pipe.data.manifest import load_spec
-from unimos_pipe.deploy.model import AdaptedModel, Answers, load
+from unimos_pipe.deploy.answers import Answers
+from unimos_pipe.deploy.model import AdaptedModel, load
 from unimos_pipe.methods.task import HeldOutLabels, stored_rows
 from unimos_pipe.runs.folder import BRANCH_COLUMNS, PREDICTION_COLUMNS, RAW_COLUMN
 from unimos_pipe.runs.methods import UNIMOS
@@ -35,13 +37,20 @@ class AnswerOptions:
     trust: bool = False  # whether that may be a TorchScript archive that is not OpenAI's, which can run code
 
 
+class Unreadable(NamedTuple):
+    """An image that could not be read."""
+
+    name: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Predicted:
-    """A table of answers that was written: its rows, and (name, reason) of every image that could not be read."""
+    """A table of answers that was written: its rows, and every image that could not be read."""
 
     table: Path
     rows: int
-    unreadable: tuple[tuple[str, str], ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
     name: str = ""  # <data set>/<domain>, where rows of the cache were classified
     labelled: int = 0  # how many of them have a label there
     accuracy: float | None = None  # on those, a fraction
@@ -156,8 +165,8 @@ def predict_images(
     batch_size: int = 64,
     workers: int = 2,
     on_rows: Callable[[int], None] = lambda rows: None,
-) -> list[tuple[str, str]]:
-    """Classify images and write a row for each, in order; returns (name, reason) of those that could not be read.
+) -> list[Unreadable]:
+    """Classify images and write a row for each, in order; returns those that could not be read.
 
     A row of an unreadable image has no answers and says why in the column ``error``.
 
@@ -166,22 +175,18 @@ def predict_images(
         RunError: no image could be read; ``out`` is not written.
     """
     refuse_too_many(top, model.classes)
-    unreadable: list[tuple[str, str]] = []
+    unreadable: list[Unreadable] = []
 
     def rows() -> Iterator[list[str]]:
-        start = 0
-        for answers, bad in model.predict_batches(files, batch_size, workers):
-            reasons = {row - start: reason for row, reason in bad}
-            unreadable.extend((names[row], reason) for row, reason in bad)
-            for index, row in enumerate(answer_rows(answers, top, model.temperature is not None)):
-                blank = [""] * len(row)
-                yield [
-                    path_to_cell(names[start + index]),
-                    *(blank if index in reasons else row),
-                    name_to_cell(reasons.get(index, "")),
-                ]
-            start += len(answers.probabilities)
-            on_rows(len(answers.probabilities))
+        named = iter(names)
+        for answers in model.predict_batches(files, batch_size, workers):
+            rows = answer_rows(answers, top, model.temperature is not None)
+            for row, error, name in zip(rows, answers.errors, named, strict=False):
+                if error:
+                    unreadable.append(Unreadable(name, error))
+                    row = [""] * len(row)
+                yield [path_to_cell(name), *row, name_to_cell(error or "")]
+            on_rows(len(answers))
         if len(unreadable) == len(files):
             reasons = listing((f"{name} ({reason})" for name, reason in unreadable), 3)
             raise RunError(f"no image could be read, {out} is not written: {reasons}")

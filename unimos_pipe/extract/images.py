@@ -44,7 +44,7 @@ class _DecodedBatches(Dataset):
         with _or_worker_ends(HANG_SECONDS):
             for row in self.batches[number]:
                 entry = self.paths[row]
-                source = entry if isinstance(entry, Picture) else self.root / entry
+                source = self.root / entry if isinstance(entry, str | Path) else entry
                 try:
                     with _at_most(DECODE_SECONDS):
                         slot[len(good)] = self.preprocess(read_pixels(source))
@@ -121,7 +121,7 @@ def decoding_workers(wanted: int | None, device: torch.device) -> int:
 
 def read_batches(
     root: Path,
-    paths: Sequence[str | Path | Picture],
+    paths: Sequence[str | Path | Picture | bytes],
     batches: Sequence[Sequence[int]],
     preprocess: Callable,
     workers: int,
@@ -132,7 +132,7 @@ def read_batches(
 
     Args:
         root: folder below which ``paths`` lie.
-        paths: (n,) POSIX paths, or images that are open already.
+        paths: (n,) POSIX paths, images that are open already, or the bytes of image files.
         batches: row numbers per batch.
         preprocess: (H, W, 3) uint8 pixels of any size -> (H, W, 3) uint8 tensor of one size.
         workers: worker processes; 0 decodes in this one.

@@ -24,7 +24,7 @@ MOST_BYTES = 1 << 27  # of a JPEG that is read into memory as a whole
 USUAL = "b92e33e9f7f561b328f47b9ec2b98938"  # digest of the probes' pixels as libjpeg-turbo has them
 
 
-def read_pixels(source: Path | Picture) -> np.ndarray:
+def read_pixels(source: Path | Picture | bytes) -> np.ndarray:
     """(H, W, 3) uint8 of an image as :func:`unimos_pipe.data.decode.decode` shows it; may not be written to.
 
     torchvision decodes in worker processes only: it cannot be interrupted, and what it says on stderr is caught there.

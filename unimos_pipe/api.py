@@ -19,11 +19,13 @@ from unimos_pipe.adapt.summary import ORACLE, ResultRow, result_rows
 from unimos_pipe.adapt.sweep import SweepOptions, SweepResult, plan_runs, run_sweep
 from unimos_pipe.adapt.train import plan_loader, train
 from unimos_pipe.base.config import MethodSpec, method_spec, with_own_scale
+from unimos_pipe.base.console import percent
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import RunError
 from unimos_pipe.base.extras import missing_packages
 from unimos_pipe.base.files import writable_folder
+from unimos_pipe.base.notebook import html_table
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.cache.store import FeatureStore
@@ -148,6 +150,20 @@ class Task:
         """The pair in fp32."""
         return self.loader.pair(self.source, self.target)
 
+    def __repr__(self) -> str:
+        return f"<Task {self.source} -> {self.target} of {self.store.spec.name}>"
+
+    def _repr_html_(self) -> str:
+        task, held_out = self.data.task, self.data.held_out
+        rows = [
+            ["source", f"{len(task.source.features):,} labelled rows"],
+            ["target", f"{len(task.target.features):,} rows, labels of {len(held_out.known):,} for scoring only"],
+            ["classes", len(held_out.classes)],
+            ["D", task.text_features.shape[1]],
+            ["features", self.store.folder],
+        ]
+        return html_table(repr(self)[1:-1], [], rows)
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -162,6 +178,14 @@ class Epoch:
     train_weight: float | None
     accuracy: float | None
     assessment: Assessment
+
+    def __repr__(self) -> str:
+        return f"<Epoch {self.epoch}: accuracy {percent(self.accuracy)}>"
+
+    def _repr_html_(self) -> str:
+        weight = [] if self.train_weight is None else [["mean learned w", f"{self.train_weight:.4f}"]]
+        losses = [[f"loss {name}", f"{value:.4f}"] for name, value in self.losses.items()]
+        return html_table(repr(self)[1:-1], [], [*losses, *weight])
 
 
 def make_task(features: str | FeatureSet, source: str, target: str, *, device: str = "auto") -> Task:

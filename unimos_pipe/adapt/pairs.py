@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.adapt.stacks import Outcome, PlannedRun, finished
+from unimos_pipe.adapt.stacks import OnLine, Outcome, PlannedRun, finished
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
 from unimos_pipe.base.config import MethodSpec, method_spec, with_own_scale
 from unimos_pipe.base.engine import Compute
@@ -72,12 +72,15 @@ def adapt_pairs(
     *,
     compute: Compute = Compute(),
     watch: Watch = SILENT,
+    on_epoch: OnLine | None = None,
 ) -> list[TrainedRun]:
     """Adapt from a labelled source to an unlabelled target, pair by pair and seed by seed, and write run folders.
 
     Args:
         features: cached features, or the name or spec file of a data set whose default ones are meant.
         pairs: (source, target) domains; a source may be several, ``art+photo``.
+        on_epoch: called with a run's spec and each line of its ``metrics.jsonl`` as it is made, of runs of UniMoS that
+            are trained in this process.
     Returns:
         One value per run, in order; a run that diverged has an error instead of a result. Of several seeds, those that
         are finished are kept and the others trained.
@@ -113,6 +116,6 @@ def adapt_pairs(
     wanted = [plan for plan in plans if plan.folder not in kept]
     relabelled = any(before.relabelled for before in found)
     label = " -> ".join(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs"
-    runs, _ = train(wanted, loader, label, compute=compute, watch=watch, keep_finished=relabelled)
+    runs, _ = train(wanted, loader, label, compute=compute, watch=watch, keep_finished=relabelled, on_epoch=on_epoch)
     done = kept | {run.folder: run for run in runs}
     return [done[plan.folder] for plan in plans]

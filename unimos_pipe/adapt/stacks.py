@@ -1,6 +1,7 @@
 """Stage two of UniMoS, composed: planned runs are grouped into stacks, trained from cached features, and recorded."""
 
 import contextlib
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ from unimos_pipe.methods.unimos.trainer import Trainer, View
 from unimos_pipe.runs.folder import check_place
 from unimos_pipe.runs.spec import RunSpec
 from unimos_pipe.runs.stored import RunFolderError, read_run
+
+OnLine = Callable[[RunSpec, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def adapt(
     keep_finished: bool = False,
     checkpoints: Path | None = None,
     on_epochs: Callable[[int], None] = lambda runs: None,
+    on_line: OnLine | None = None,
     views: PairViews | None = None,
     calibrations: Mapping[RunSpec, Calibration] = MappingProxyType({}),
 ) -> list[Outcome]:
@@ -81,6 +85,7 @@ def adapt(
             again, and each replaces the run in its folder when it is finished.
         checkpoints: folder for the stacks' checkpoints, or None to keep none.
         on_epochs: called with the number of run-epochs just settled.
+        on_line: called with a run's spec and each new line of its ``metrics.jsonl``.
         views: of pairs that others share; None makes them anew.
         calibrations: of :func:`unimos_pipe.adapt.companions.calibrations`, by the spec of seed 0.
     Returns:
@@ -105,7 +110,7 @@ def adapt(
         else:
             stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
             with alone([plan for plan, found in zip(stack.plans, done, strict=True) if not found.kept]):
-                done = stack.train(checkpoints, on_epochs, done, views, calibrations)
+                done = stack.train(checkpoints, on_epochs, on_line, done, views, calibrations)
         outcomes.update(zip(members, done, strict=True))
     return [outcomes[index] for index in range(len(plans))]
 
@@ -199,6 +204,7 @@ class _Stack:
         self,
         checkpoints: Path | None,
         on_epochs: Callable[[int], None],
+        on_line: OnLine | None,
         before: Sequence[Outcome],
         views: PairViews,
         calibrations: Mapping[RunSpec, Calibration],
@@ -225,6 +231,8 @@ class _Stack:
             for record in records:
                 if recorder := recorders[record.run]:
                     recorder.add(record)
+                    if on_line:
+                        on_line(recorder.spec, copy.deepcopy(recorder.lines[-1]))
                     if epoch == last_epoch:
                         final[record.run] = recorder.scored(record)
             if BEFORE_TRAINING < epoch < last_epoch:

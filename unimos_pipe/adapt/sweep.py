@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unimos_pipe.adapt import baselines
 from unimos_pipe.adapt.companions import companions
-from unimos_pipe.adapt.stacks import PlannedRun, finished, stacks
+from unimos_pipe.adapt.stacks import OnLine, PlannedRun, finished, stacks
 from unimos_pipe.adapt.summary import PROBES, ResultRow, below_best, published_rows, result_rows
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
 from unimos_pipe.base.device import pick_device
@@ -15,6 +15,7 @@ from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import writable_folder, write_text
 from unimos_pipe.base.locks import sole_writer
+from unimos_pipe.base.notebook import html_table
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.data.manifest import DatasetSpec
@@ -67,9 +68,9 @@ class SweepResult:
         return {target: counts for target, counts in rows.items() if counts[0] < counts[1]}
 
     @property
-    def metric(self) -> str:
-        """The data set's published figure: accuracy or per_class_mean."""
-        return self.results[0]["metric"]
+    def metric(self) -> str | None:
+        """The data set's published figure: accuracy or per_class_mean; None where every run failed."""
+        return self.results[0]["metric"] if self.results else None
 
     @property
     def protocol(self) -> str:
@@ -92,6 +93,14 @@ class SweepResult:
         """A row's mean over pairs of the mean over seeds, a fraction. Raises UserError where there is no such row."""
         return self.row(label).mean().mean
 
+    def __repr__(self) -> str:
+        return f"<SweepResult {self.title}: {len(self.runs)} runs, {len(self.failures)} failed, {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        """The table, in percent."""
+        rows = [[row.label, *map(row.cell, self.pairs), row.average(self.pairs)] for row in (*self.rows, *self.printed)]
+        return html_table(repr(self)[1:-1], ["", *self.pairs, "average"], rows)
+
 
 def run_sweep(
     recipe: str | Path | Recipe | BoundRecipe,
@@ -101,6 +110,7 @@ def run_sweep(
     options: SweepOptions = SweepOptions(),
     compute: Compute = Compute(),
     watch: Watch = SILENT,
+    on_epoch: OnLine | None = None,
 ) -> SweepResult:
     """Run every pair, method, seed, variant and cell of a recipe from cached features, below ``<runs>/<its name>``.
 
@@ -109,6 +119,7 @@ def run_sweep(
     Args:
         recipe: a known recipe's name, a ``.toml`` file, a recipe, or what ``bind_recipe`` makes of one.
         features: what to read; None takes the recipe's own, in the default cache.
+        on_epoch: as for :func:`unimos_pipe.adapt.pairs.adapt_pairs`.
     Returns:
         The table as values. A run that diverges is in ``failures`` and does not stop the others.
     Raises:
@@ -136,6 +147,7 @@ def run_sweep(
             lockstep=options.lockstep,
             keep_finished=not options.force,
             checkpoints=folder / ".checkpoints",
+            on_epoch=on_epoch,
         )
         fit = PROBES in options.also
         figures = baselines.pair_baselines(data, folder / "baselines.json", fit=fit, watch=watch)

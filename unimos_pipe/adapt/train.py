@@ -10,10 +10,12 @@ from unimos_pipe.adapt.companions import calibrations, companions
 from unimos_pipe.adapt.known import PairViews
 from unimos_pipe.adapt.on_ray import adapt_on_ray
 from unimos_pipe.adapt.quick import fit_runs
-from unimos_pipe.adapt.stacks import Outcome, PlannedRun, adapt
+from unimos_pipe.adapt.stacks import OnLine, Outcome, PlannedRun, adapt
+from unimos_pipe.base.console import percent
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.notebook import html_table
 from unimos_pipe.base.watch import Watch
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.methods.task import PairData, PairLoader
@@ -36,6 +38,25 @@ class TrainedRun:
         """The data set's published figure on the target after the last epoch, a fraction; None without labels."""
         scores = self.result and self.result["accuracy"]
         return scores["last"][self.result["metric"]] if scores else None
+
+    def __repr__(self) -> str:
+        return f"<TrainedRun {self._name()}: {self.error or percent(self.accuracy)}, {self.folder}>"
+
+    def _name(self) -> str:
+        return f"{self.spec.source} -> {self.spec.target}, {self.spec.label()}, seed {self.spec.seed}"
+
+    def _repr_html_(self) -> str:
+        rows = [["folder", self.folder], *([["error", self.error]] if self.error else [])]
+        if self.result:
+            metric = self.result["metric"]
+            scores = self.result["accuracy"] or {}
+            names = {"last": "last epoch", "zero_shot": "zero-shot", "oracle_best": "oracle best"}
+            rows += [
+                [f"{metric}, {name}", percent(scores[key][metric])] for key, name in names.items() if key in scores
+            ]
+            rows += [["estimated accuracy", percent(self.result["estimate"]["accuracy"])]]
+            rows += [["seconds", f"{self.result['seconds']:.1f}"]]
+        return html_table(self._name(), [], rows)
 
 
 def plan_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: str) -> PairLoader:
@@ -66,14 +87,19 @@ def train(
     lockstep: int | None = None,
     keep_finished: bool = True,
     checkpoints: Path | None = None,
+    on_epoch: OnLine | None = None,
 ) -> tuple[list[TrainedRun], list[Outcome]]:
     """Train a plan's runs of UniMoS here or on a cluster, and fit the other methods here; ``label`` names the bar.
+
+    ``on_epoch`` gets what :func:`unimos_pipe.adapt.stacks.adapt` gives its ``on_line``.
 
     See :func:`unimos_pipe.adapt.stacks.adapt` and :func:`unimos_pipe.adapt.quick.fit_runs`; outcomes come in order.
     """
     views = PairViews()
-    work = partial(adapt, views=views)
+    work = partial(adapt, views=views, on_line=on_epoch)
     if compute.ray:
+        if on_epoch:
+            raise UserError("on_epoch: runs on a cluster tell of no epochs; each has them in its metrics.jsonl")
         work = partial(adapt_on_ray, options=compute.ray.on(loader.device.type))
     tuned, quick = ([plan for plan in plans if (plan.spec.method == UNIMOS) == same] for same in (True, False))
     found: dict[Path, Outcome] = {}

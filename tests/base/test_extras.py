@@ -21,7 +21,7 @@ def test_the_extras_are_those_of_the_project():
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {*extras.EXTRAS, "test"} == {*declared}
     for name, packages in extras.EXTRAS.items():
-        assert [line.partition(">")[0] for line in declared[name]] == [*packages]
+        assert [line.partition(">")[0].replace("-", "_") for line in declared[name]] == [*packages]
 
 
 def test_in_a_clone_it_is_the_clones_path(monkeypatch):

@@ -15,6 +15,7 @@ EXTRAS = {  # of pyproject.toml, by the names under which they are imported
     "siglip": ("transformers",),
     "parquet": ("pyarrow",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "serve": ("fastapi", "python_multipart", "uvicorn"),
 }
 
 

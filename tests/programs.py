@@ -1,0 +1,15 @@
+"""The programs of pipelines/, as modules."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+PROGRAMS = Path(__file__).parents[1] / "pipelines"
+
+
+def program(name: str) -> ModuleType:
+    """Import ``pipelines/<name>.py``."""
+    spec = importlib.util.spec_from_file_location(name, PROGRAMS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -8,6 +8,7 @@ import click
 import unimos_pipe
 from unimos_pipe.cli.commands import Command
 from unimos_pipe.cli.main import main
+from unimos_pipe.cli.schemas import SCHEMAS
 
 FUNCTIONS = {
     "extract": ("extract_features",),
@@ -23,6 +24,7 @@ FUNCTIONS = {
     "manifest scan": ("describe_images",),
     "manifest check": ("check_dataset",),
     "encoder ls": ("list_encoders",),
+    "cache path": ("default_cache",),
     "cache ls": ("list_cache",),
     "cache verify": ("verify_cache",),
     "cache prune": ("prunable",),
@@ -53,6 +55,11 @@ def test_every_command_calls_its_public_function():
         for function in functions:
             assert function in dir(unimos_pipe) and callable(getattr(unimos_pipe, function))
             assert f"unimos_pipe.{function}(" in source, f"{name} does not call {function}"
+
+
+def test_json_is_taken_where_a_schema_says_what_comes():
+    takes = {name for name, command in commands(main).items() if any("--json" in p.opts for p in command.params)}
+    assert takes == {name.partition(" --")[0] for name in SCHEMAS}
 
 
 def groups(group: click.Group = main):

@@ -33,6 +33,20 @@ def test_grids_multiply_and_label_their_cells():
     ]
 
 
+def test_a_grid_takes_nested_tables():
+    values = {"name": "g", "dataset": "icons"}
+    flat = check_recipe(values | {"grid": {"loss.alpha": [0.1, 1.0], "train.lr": [0.1]}}, "here")[0]
+    assert check_recipe(values | {"grid": {"loss": {"alpha": [0.1, 1.0]}, "train.lr": [0.1]}}, "here")[0] == flat
+    for grid, fault in (
+        ({"loss.alpha": [1.0], "loss": {"alpha": [2.0]}}, "grid loss.alpha is given twice"),
+        ({"loss": {"alpha": {"x": 1}}}, "grid loss.alpha: expected a list of values, got {'x': 1}"),
+        ({"los": {"alpha": [1.0]}}, "unknown grid option los.alpha (did you mean loss.alpha? known: "),
+    ):
+        with pytest.raises(UserError) as caught:
+            check_recipe(values | {"grid": grid}, "here")
+        assert str(caught.value).startswith(f"here: {fault}")
+
+
 def test_every_fault_is_named_at_once():
     values = {
         "name": "bad name",

@@ -47,6 +47,7 @@ SOUND = {  # command lines that work, in the prepared folder, as option -> value
     ("cache", "import"): {"": "features.npy", "--dataset": "mini.toml", "--domain": "light", "--text": "text.npy",
                           "--encoder-name": "theirs", "--cache": "fresh"},
     ("cache", "export"): {"--dataset": "mini.toml", "--domain": "light", "--cache": "cache", "-o": "features"},
+    ("cache", "path"): {},
     ("cache", "ls"): {"--cache": "cache"},
     ("cache", "verify"): {"--cache": "cache"},
     ("cache", "prune"): {"--cache": "cache", "--runs": "runs"},
@@ -126,12 +127,19 @@ def run_trials(cli, prepared, tmp_path, monkeypatch, chosen) -> Counter:
             faults.append(f"{trial}: exit code {answer.code}")
         if answer.code and (lost := damage(before, after)):
             faults.append(f"{trial}: changed {lost[:3]}")
+        if answer.code and (empty := empty_folders(after) - empty_folders(before)):
+            faults.append(f"{trial}: left the empty {sorted(empty)[:3]}")
         if "\x1b" in answer.out + answer.err:
             faults.append(f"{trial}: raw control bytes")
         if answer.code == 0:
             before = after
     assert not faults, "\n".join(faults)
     return codes
+
+
+def empty_folders(found: dict[str, str]) -> set[str]:
+    """Of a tree."""
+    return {path for path, kind in found.items() if kind == "folder"} - {str(Path(path).parent) for path in found}
 
 
 def test_a_sound_line_of_every_command_is_known_here():

@@ -8,8 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
+from rich.text import Text
 
 UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: control, format, half a character, line ends
 
@@ -38,18 +47,29 @@ class Output:
 
     def __init__(self, verbosity: int = 0):
         self.verbosity = verbosity
+        self.as_document = False  # the answer is one document for programs; its lines and tables are not printed
         self.lost: OSError | None = None  # why the answer could not be written
         self.out = _Console(highlight=False, soft_wrap=True)
         self.err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
     def result(self, text: str) -> None:
         """A line of the command's answer; printed even with -q."""
-        self._print(self.out, self._plain(self.out, text))
+        if not self.as_document:
+            self._print(self.out, self._plain(self.out, text))
+
+    def document(self, text: str) -> None:
+        """The command's whole answer, as it is, in ASCII."""
+        self._print(self.out, Text(text))
 
     def note(self, text: str) -> None:
         """A line about what was done."""
         if self.verbosity >= 0:
             self._print(self.err, self._plain(self.err, text))
+
+    def follow(self, command: str) -> None:
+        """The command to type next, unless the answer was lost."""
+        if not self.lost:
+            self.note(f"next: {command}")
 
     def detail(self, text: str) -> None:
         """A line only -v shows."""
@@ -62,6 +82,8 @@ class Output:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], footer: Sequence[str] = ()):
         """A table with text left and figures right; ``footer`` is set apart as the last row."""
+        if self.as_document:
+            return
         table = Table(title=self._plain(self.out, title), title_justify="left")
         for index, name in enumerate(columns):
             table.add_column(self._plain(self.out, name), justify="left" if index == 0 else "right", no_wrap=True)
@@ -92,15 +114,8 @@ class Output:
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         """A bar with a rate; yields ``advance(n)``. Nothing is shown with -q or off a terminal."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
         quiet = self.verbosity < 0 or not self.err.is_terminal
+        columns = _columns(self.err.width, label, total, unit)
         with Progress(*columns, console=self.err, disable=quiet, transient=True) as bar:
             task = bar.add_task(self._plain(self.err, label), total=total, rate="")
 
@@ -109,6 +124,25 @@ class Output:
                 bar.update(task, advance=count, rate=f"{speed:,.0f} {unit}/s" if speed else "")
 
             yield advance
+
+
+def _columns(width: int, label: str, total: int, unit: str) -> list[ProgressColumn]:
+    """What of a bar fits beside label and counts; a narrow terminal drops columns, first the bar, then the rate."""
+    counts = 2 * len(str(total)) + 1
+    kept = {"label": min(len(label), max(8, width - counts - 1)), "counts": counts}
+    for name, size in (("remaining", 7), ("elapsed", 7), ("rate", len(unit) + 10), ("bar", 10)):
+        if sum(kept.values()) + len(kept) + size <= width:
+            kept[name] = size
+    bar = min(40, width - sum(kept.values()) - len(kept) + 11)
+    found = {
+        "label": TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=kept["label"])),
+        "bar": BarColumn(bar),
+        "counts": MofNCompleteColumn(),
+        "rate": TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True, max_width=kept.get("rate"))),
+        "elapsed": TimeElapsedColumn(),
+        "remaining": TimeRemainingColumn(),
+    }
+    return [column for name, column in found.items() if name in kept]
 
 
 def percent(value: float | None) -> str:

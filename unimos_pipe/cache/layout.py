@@ -82,7 +82,11 @@ def only_encoder_folder(cache: Path, dataset: str, precision: str = "auto") -> P
 
 
 def _every_encoder(cache: Path, dataset: str) -> list[Path]:
-    return sorted(path for path in (cache / dataset).glob("*") if path.is_dir() and ENCODER_FOLDER.fullmatch(path.name))
+    return sorted(path for path in (cache / dataset).glob("*") if _of_encoder(path))
+
+
+def _of_encoder(path: Path) -> bool:
+    return bool(ENCODER_FOLDER.fullmatch(path.name)) and path.is_dir()
 
 
 def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, chosen: str | None, extract: str) -> Path:
@@ -100,8 +104,11 @@ def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, chosen: st
         matches = encoder_folders(cache, dataset, spec)
     if not matches:
         name = chosen or readable_name(spec)
-        others = listing(path.name for path in _every_encoder(cache, dataset))
-        choice = "" if others == "none" else f", or choose with --encoder-id what is there: {others}"
+        choice = ""
+        if others := [path.name for path in _every_encoder(cache, dataset)]:
+            choice = f", or choose with --encoder-id what is there: {listing(others)}"
+        elif there := {path.parent.name for path in cache.glob("*/*") if _of_encoder(path)}:
+            choice = f". There are features of {listing(sorted(there))}"
         raise UserError(f"no features of {dataset} by {name} in {cache}", todo=f"Make them first: {extract}{choice}")
     if len(matches) > 1:
         raise UserError(

@@ -12,10 +12,13 @@ from unimos_pipe.base.console import Output, percent
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import RunError
 from unimos_pipe.cache.feature_set import FeatureSet
+from unimos_pipe.cli import completion
+from unimos_pipe.cli.answers import answer, json_options
 from unimos_pipe.cli.commands import Command, OneOf
+from unimos_pipe.cli.following import follow
 from unimos_pipe.cli.options import device_option, each_once, features_options, grouped, protocol_option, runs_option
 from unimos_pipe.cli.tell_known import tell_known
-from unimos_pipe.runs.means import mean_and_spread, on_labelled_rows
+from unimos_pipe.runs.means import MeanSpread, mean_and_spread, on_labelled_rows
 from unimos_pipe.runs.methods import METHODS, TARGET_CLASSES, UNIMOS
 from unimos_pipe.runs.spec import RunSpec
 
@@ -70,7 +73,12 @@ training_options = grouped(
     click.option("--epochs", type=click.IntRange(1), help="Epochs.  [default: 50]"),
     click.option("--lr", type=click.FloatRange(0), help="Initial learning rate.  [default: 0.003]"),
     click.option(
-        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change any number of the method; see below."
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        shell_complete=completion.settings,
+        help="Change any number of the method; see below.",
     ),
     protocol_option,
     click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random."),
@@ -107,14 +115,28 @@ place_options = grouped(
 
 @click.command(epilog=_settings_help(), cls=Command)
 @click.option(
-    "--src", "sources", required=True, multiple=True, metavar="DOMAIN", help="Labelled source domain; several make one."
+    "--src",
+    "sources",
+    required=True,
+    multiple=True,
+    metavar="DOMAIN",
+    shell_complete=completion.domains,
+    help="Labelled source domain; several make one.",
 )
-@click.option("--tgt", "target", required=True, metavar="DOMAIN", help="Unlabelled target domain.")
+@click.option(
+    "--tgt",
+    "target",
+    required=True,
+    metavar="DOMAIN",
+    shell_complete=completion.domains,
+    help="Unlabelled target domain.",
+)
 @features_options
 @click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
 @training_options
 @device_option
 @place_options
+@json_options
 @click.pass_obj
 def adapt(
     output: Output,
@@ -136,24 +158,31 @@ def adapt(
     """
     pairs = [("+".join(sources), target)]
     runs = unimos_pipe.adapt_pairs(features, pairs, training, place, compute=Compute(device), watch=output)
+    mean = _mean_over_seeds(runs)
+    answer(output, {"runs": runs, "mean": mean})
     for run in runs:
         if run.result:
             output.result(_summary(run.spec, run.result))
             tell_known(output, run.spec, run.result, features.dataset.classes)
             output.note(f"  {'kept in' if run.kept else 'written to'} {run.folder}")
-    _tell_mean(output, runs)
+    if mean:
+        _tell_mean(output, runs, mean)
     if failures := [f"{run.folder}: {run.error}" for run in runs if run.error]:
         raise RunError("; ".join(failures))
+    follow(output, "report", runs[0].folder if len(runs) == 1 else runs[0].folder.parent)
 
 
-def _tell_mean(output: Output, runs: "Sequence[unimos_pipe.TrainedRun]") -> None:
-    """Mean and spread over seeds, where several are done and the target has labels."""
+def _mean_over_seeds(runs: "Sequence[unimos_pipe.TrainedRun]") -> MeanSpread | None:
+    """Of the published figure, where several seeds are done and the target has labels."""
+    done = [(run.spec.target, run.spec.seed, run.accuracy) for run in runs if run.accuracy is not None]
+    return mean_and_spread(done) if len(done) > 1 else None
+
+
+def _tell_mean(output: Output, runs: "Sequence[unimos_pipe.TrainedRun]", mean: MeanSpread) -> None:
     done = [run for run in runs if run.accuracy is not None]
-    if len(done) > 1:
-        run = done[0]
-        found = mean_and_spread((run.spec.target, run.spec.seed, run.accuracy) for run in done)
-        head = f"{run.spec.source} -> {run.spec.target}, {titled(run.spec.label())}, {len(done)} seeds"
-        output.result(f"{head}: {FIGURES[run.result['metric']]} {found.text()} (mean ± std over seeds)")
+    run = done[0]
+    head = f"{run.spec.source} -> {run.spec.target}, {titled(run.spec.label())}, {len(done)} seeds"
+    output.result(f"{head}: {FIGURES[run.result['metric']]} {mean.text()} (mean ± std over seeds)")
 
 
 def _summary(run: RunSpec, result: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.cache.feature_set import FeatureSet
+from unimos_pipe.cli.answers import answer, json_options
 from unimos_pipe.cli.bench_adapt import SIZE_NAMES, bench_adapt
 from unimos_pipe.cli.commands import Group, OneOf
 from unimos_pipe.cli.options import batch_size_option, device_option, features_options, grouped, workers_option
@@ -52,6 +53,7 @@ def _reading(batch_size: int | str, workers: int | None) -> "unimos_pipe.ReadOpt
 )
 @grouped("reading", _reading, batch_size_option, workers_option)
 @device_option
+@json_options
 @click.pass_obj
 def bench_extract(
     output: Output,
@@ -72,6 +74,7 @@ def bench_extract(
         --precision auto --plain 256
     """
     found = unimos_pipe.bench_extract(features, data_root, trial, reading=reading, device=device, watch=output)
+    answer(output, found)
     bare = found.median("bare")
     names = {"bare": "bare encoder", "decode": "decode and preprocess only", "end_to_end": "end to end"}
     output.table(
@@ -104,10 +107,12 @@ def _show_gain(output: Output, gain: "unimos_pipe.PlainGain") -> None:
 @click.option("--rows", type=click.IntRange(1), default=120_000, show_default=True, help="Rows of the domain.")
 @click.option("--dim", type=click.IntRange(1), default=512, show_default=True, help="Dimensions of a feature.")
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="Repetitions, in turn.")
+@json_options
 @click.pass_obj
 def bench_store(output: Output, rows: int, dim: int, rounds: int) -> None:
     """Seconds to load and verify a domain, and to read its bytes."""
     found = unimos_pipe.bench_store(rows, dim, rounds)
+    answer(output, found)
     output.result(
         f"{rows:,} x {dim} float16: loaded and verified in {1000 * median(found.load):.0f} ms, read in "
         f"{1000 * median(found.plain):.0f} ms, {found.ratio:.2f} times (median of {rounds} pairs)"

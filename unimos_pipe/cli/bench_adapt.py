@@ -8,6 +8,7 @@ import unimos_pipe
 from unimos_pipe.base.config import method_spec, parse_setting
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.cli.answers import answer, json_options
 from unimos_pipe.cli.commands import Command, OneOf
 from unimos_pipe.cli.options import device_option, each_once
 
@@ -37,6 +38,7 @@ PRECISIONS = ("fp32", "fp64", "bf16", "auto")
     help="With --plain: the arithmetic of the stacks; repeatable. The plain program is fp32.",
 )
 @device_option
+@json_options
 @click.pass_obj
 def bench_adapt(
     output: Output,
@@ -69,11 +71,13 @@ def bench_adapt(
         found = unimos_pipe.bench_against_plain(
             size, method, stacks or (1, 12), precisions, rounds, device=device, watch=output
         )
+        answer(output, found, " --plain")
         show_against_plain(output, size, found)
         return
     if precisions:
         raise UserError("--precision goes with --plain; without, say --set train.precision=bf16")
     bench = unimos_pipe.bench_adapt(size, method, stacks, profiled=profiled, device=device)
+    answer(output, bench)
     chosen, found = bench.size, bench.times
     rows = f"{chosen.source_rows:,} + {chosen.target_rows:,} rows"
     output.table(

@@ -9,8 +9,11 @@ import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import PipeError, UserError, listing
 from unimos_pipe.cache.layout import default_cache
+from unimos_pipe.cli import completion
+from unimos_pipe.cli.answers import answer, json_options
 from unimos_pipe.cli.cache_exchange import export_command, import_command
 from unimos_pipe.cli.commands import Group
+from unimos_pipe.cli.following import follow
 from unimos_pipe.cli.options import cache_option, device_option, encoder_spec, folder_option, trust_option
 
 CLOSE = 0.999  # between stored float16 features and the same images encoded again
@@ -21,13 +24,22 @@ def cache() -> None:
     """List, verify and prune cached features; import and export them."""
 
 
+@cache.command("path")
+@click.pass_obj
+def path(output: Output) -> None:
+    """Print the folder that holds the features."""
+    output.result(str(unimos_pipe.default_cache()))
+
+
 @cache.command("ls")
 @cache_option
+@json_options
 @click.pass_obj
 def ls(output: Output, cache: Path | None) -> None:
     """List data sets, encoders, rows, sizes, and what is missing."""
     folder = cache or default_cache()
     found = unimos_pipe.list_cache(folder)
+    answer(output, {"cache": folder, "entries": found})
     if not found:
         output.result(f"{folder} holds no features")
         return
@@ -39,6 +51,7 @@ def ls(output: Output, cache: Path | None) -> None:
         output.table(name, ["features", "rows", "shards", "size", "state"], rows)
     total = _size(sum(entry.bytes for entry in found))
     output.result(f"{folder}: {sum(entry.rows for entry in found):,} rows, {total}")
+    follow(output, "cache", "verify")
 
 
 def _size(count: int) -> str:
@@ -47,7 +60,12 @@ def _size(count: int) -> str:
 
 @cache.command("verify")
 @cache_option
-@click.option("--dataset", metavar="NAME|FILE.toml", help="Only this data set; --deep needs it.")
+@click.option(
+    "--dataset",
+    metavar="NAME|FILE.toml",
+    shell_complete=completion.datasets,
+    help="Only this data set; --deep needs it.",
+)
 @click.option("--deep", is_flag=True, help="Also check the images' list, and encode a sample again and compare.")
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Images for --deep, as for extract.")
 @click.option("--pretrained", metavar="TAG|FILE", help="Weights for --deep, if not the preset's.")
@@ -56,6 +74,7 @@ def _size(count: int) -> str:
 @click.option("--encoder", metavar="NAME", help="Encoder preset for --deep. Default: the data set's.")
 @click.option("--images", type=click.IntRange(1), default=64, show_default=True, help="Sample of --deep per domain.")
 @device_option
+@json_options
 @click.pass_obj
 def verify(
     output: Output,
@@ -85,12 +104,14 @@ def verify(
     if deep:
         chosen = encoder_spec(encoder or spec.encoder, model, pretrained, "fp32", trust_weights)
         problems += _deep_faults(output, spec, chosen, found, folder, data_root, device, images)
+    answer(output, {"cache": folder, "entries": found, "problems": problems})
     for problem in problems:
         output.result(problem)
     good = "all sound" if not problems else f"{len(problems)} fault(s)"
     output.result(f"{len(found)} folder(s), {sum(entry.rows for entry in found):,} rows in {folder}: {good}")
     if problems:
         sys.exit(1)
+    follow(output, "cache", "prune")
 
 
 def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) -> list[str]:
@@ -171,6 +192,7 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     if busy:
         output.warn(f"in use by another process and left alone: {listing(busy)}")
     output.result(f"{len(found) - len(busy)} removed")
+    follow(output, "cache", "ls")
 
 
 cache.add_command(import_command)

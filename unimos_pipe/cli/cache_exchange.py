@@ -9,7 +9,9 @@ from unimos_pipe.base.config import DEFAULT_TEMPLATE
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.cache.feature_set import FeatureSet
+from unimos_pipe.cli import completion
 from unimos_pipe.cli.commands import Command
+from unimos_pipe.cli.following import follow_features
 from unimos_pipe.cli.options import (
     cache_option,
     device_option,
@@ -79,7 +81,13 @@ import_options = grouped(
 
 @click.command("import", cls=Command)
 @click.argument("files", metavar="FEATURES...", nargs=-1, required=True, type=FILE)
-@click.option("--dataset", required=True, metavar="NAME|FILE.toml", help="Data set the rows belong to.")
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME|FILE.toml",
+    shell_complete=completion.datasets,
+    help="Data set the rows belong to.",
+)
 @click.option("--domain", required=True, metavar="D", help="Domain, or split such as clipart.train.")
 @click.option("--encoder-name", required=True, metavar="TEXT", help="What made the features; one name, one encoder.")
 @import_options
@@ -114,10 +122,18 @@ def import_command(
         f"{encoder_name}{', as they were' if found.kept else ''}"
     )
     output.note(f"  in {found.folder}")
+    follow_features(output, found.folder, found.dataset)
 
 
 @click.command("export", cls=Command)
-@click.option("--domain", "domains", multiple=True, metavar="NAME", help="Domain to export; repeatable.")
+@click.option(
+    "--domain",
+    "domains",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.domains,
+    help="Domain to export; repeatable.",
+)
 @click.option("--all", "every", is_flag=True, help="Export every domain of the data set.")
 @features_options
 @click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")

@@ -8,6 +8,7 @@ import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.cli.commands import Command
+from unimos_pipe.cli.following import follow
 from unimos_pipe.cli.options import cache_option, device_option, runs_option
 
 
@@ -36,3 +37,4 @@ def demo(output: Output, seeds: int, cache: Path | None, device: str, runs_folde
         f"Stage one: {result.extract_seconds:.1f} s. Stage two: {result.train_seconds:.1f} s for "
         f"{result.trained} run(s), {result.kept} kept from before in {runs_folder}."
     )
+    follow(output, "report", runs_folder)

@@ -5,6 +5,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.cli.commands import Group
+from unimos_pipe.cli.following import follow
 
 
 @click.group(cls=Group)
@@ -32,3 +33,4 @@ def ls(output: Output) -> None:
         for name, known in unimos_pipe.list_encoders().items()
     ]
     output.table("encoders", ("name", "model", "weights", "pixels", "D", "licence", "at hand"), rows)
+    follow(output, "extract", "--encoder", "NAME", "--all", "--data-root", "ROOT")

@@ -7,6 +7,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.cli.commands import Command
+from unimos_pipe.cli.following import follow
 
 
 @click.command(cls=Command)
@@ -39,3 +40,4 @@ def export(output: Output, run_folder: Path, to: Path, onnx: bool, with_encoder:
     for name, difference in differences.items():
         output.note(f"{name}: onnxruntime's probabilities are ours within {difference:.1e}")
     output.result(f"{to}: a model to load with unimos_pipe.load({str(to)!r})")
+    follow(output, "predict", "--run", to, "--images", "DIR", "-o", "answers.csv")

@@ -9,7 +9,9 @@ from unimos_pipe.base.console import Output
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.cache.feature_set import FeatureSet
+from unimos_pipe.cli import completion
 from unimos_pipe.cli.commands import Command, OneOf
+from unimos_pipe.cli.following import follow_features
 from unimos_pipe.cli.options import (
     batch_size_option,
     compute_options,
@@ -46,7 +48,14 @@ reading_options = grouped(
 
 
 @click.command(cls=Command)
-@click.option("--domain", "domains", multiple=True, metavar="NAME", help="Domain to encode; repeatable.")
+@click.option(
+    "--domain",
+    "domains",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.domains,
+    help="Domain to encode; repeatable.",
+)
 @click.option("--all", "every", is_flag=True, help="Encode every domain of the data set.")
 @features_options
 @data_root_option
@@ -74,4 +83,5 @@ def extract(
     """
     if bool(domains) == every:
         raise UserError(f"say which domains: --domain NAME (known: {', '.join(features.dataset.domains)}) or --all")
-    unimos_pipe.extract_features(features, domains, data_root, reading=reading, compute=compute, watch=output)
+    done = unimos_pipe.extract_features(features, domains, data_root, reading=reading, compute=compute, watch=output)
+    follow_features(output, done.folder, features.dataset)

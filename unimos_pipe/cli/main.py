@@ -71,6 +71,14 @@ def main() -> None:
 
     Stage one, extract, runs CLIP's encoders once and caches their features. Stage two, adapt, trains the light heads
     on the cache in seconds per epoch. New here? Try: unimos-pipe demo
+
+    \b
+    Exit codes:
+      0    done; warnings are on stderr
+      1    the work failed, or faults were found: a run that diverged, images that
+           cannot be read, a full disk, cache verify, manifest check
+      2    the command line or an input file is at fault; nothing was changed
+      130  stopped by Ctrl-C, 143 by SIGTERM; the same command goes on from there
     """
 
 

@@ -9,7 +9,10 @@ from unimos_pipe.base.console import Output
 from unimos_pipe.base.encoders import ENCODERS
 from unimos_pipe.base.errors import RunError, listing
 from unimos_pipe.cache.layout import default_cache
+from unimos_pipe.cli import completion
+from unimos_pipe.cli.answers import answer, json_options
 from unimos_pipe.cli.commands import Group, OneOf
+from unimos_pipe.cli.following import follow
 from unimos_pipe.data.layout import layout
 
 
@@ -19,21 +22,25 @@ def manifest() -> None:
 
 
 @manifest.command("ls")
+@json_options
 @click.pass_obj
 def list_known(output: Output) -> None:
     """List the data sets that come with unimos-pipe."""
+    found = unimos_pipe.list_datasets()
+    answer(output, {"datasets": found.values()})
     output.table(
         "Data sets",
         ["name", "classes", "domains", "protocol", "encoder"],
         [
             [name, str(len(spec.classes)), str(len(spec.domains)), spec.protocol(), spec.encoder]
-            for name, spec in unimos_pipe.list_datasets().items()
+            for name, spec in found.items()
         ],
     )
+    follow(output, "manifest", "show", "NAME")
 
 
 @manifest.command()
-@click.argument("dataset", metavar="NAME|FILE.toml")
+@click.argument("dataset", metavar="NAME|FILE.toml", shell_complete=completion.datasets)
 @click.pass_obj
 def show(output: Output, dataset: str) -> None:
     """Say where a data set comes from, its terms, and its folders."""
@@ -48,6 +55,7 @@ def show(output: Output, dataset: str) -> None:
     ):
         if text:
             output.result(f"{label}: {text}")
+    follow(output, "extract", "--dataset", dataset, "--all", *([] if spec.embedded else ["--data-root", "ROOT"]))
 
 
 @manifest.command()
@@ -85,7 +93,7 @@ def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, 
 
 
 @manifest.command()
-@click.argument("dataset", metavar="NAME|FILE.toml")
+@click.argument("dataset", metavar="NAME|FILE.toml", shell_complete=completion.datasets)
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path),
@@ -96,6 +104,7 @@ def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, 
 )
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Where embedded images are unpacked.")
 @click.option("--list", "limit", type=click.IntRange(1), default=5, show_default=True, help="Most places to name.")
+@json_options
 @click.pass_obj
 def check(output: Output, dataset: str, data_root: Path | None, cache: Path | None, limit: int) -> None:
     """Look at every image of a data set and report what is wrong.
@@ -105,6 +114,7 @@ def check(output: Output, dataset: str, data_root: Path | None, cache: Path | No
     fail.
     """
     found = unimos_pipe.check_dataset(dataset, data_root, cache or default_cache(), watch=output)
+    answer(output, found)
     name = found.dataset.name
     for finding in found.findings:
         places = listing((place.encode(errors="replace").decode() for place in finding.places), limit)
@@ -112,3 +122,4 @@ def check(output: Output, dataset: str, data_root: Path | None, cache: Path | No
     if found.faults:
         raise RunError(f"{found.faults} fault(s) in {found.rows} rows of {name}; mend them, then check again")
     output.result(f"{name}: {found.rows} rows, {'nothing serious' if found.findings else 'nothing'} to report")
+    follow(output, "extract", "--dataset", dataset, "--all")

@@ -17,6 +17,7 @@ from unimos_pipe.base.errors import UserError, known_names
 from unimos_pipe.cache.feature_set import TRUST, FeatureSet, extract_command
 from unimos_pipe.cache.identity import names_its_weights
 from unimos_pipe.cache.layout import default_cache
+from unimos_pipe.cli import completion
 from unimos_pipe.cli.commands import OneOf
 from unimos_pipe.data.manifest import PROTOCOLS, load_spec
 from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
@@ -97,11 +98,13 @@ features_options = grouped(
         default="office_home",
         show_default=True,
         metavar="NAME|FILE.toml",
+        shell_complete=completion.datasets,
         help="Data set: a known name, or a spec file of your own.",
     ),
     click.option(
         "--encoder",
         metavar="NAME",
+        shell_complete=completion.encoders,
         help=f"Encoder preset: {', '.join(ENCODERS)}. Default: the data set's, or the only one that has features.",
     ),
     click.option(
@@ -270,7 +273,7 @@ def _recipe(
 recipe_options = grouped(
     "bound",
     _recipe,
-    click.argument("recipe", metavar="RECIPE"),
+    click.argument("recipe", metavar="RECIPE", shell_complete=completion.recipes),
     cache_option,
     click.option("--pretrained", metavar="TAG|FILE", help="Weights of the encoder, instead of the preset's."),
     trust_option,

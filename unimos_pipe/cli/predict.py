@@ -10,7 +10,10 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output, percent
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.cli import completion
+from unimos_pipe.cli.answers import answer, json_options
 from unimos_pipe.cli.commands import Command
+from unimos_pipe.cli.following import follow, is_run
 from unimos_pipe.cli.options import device_option, folder_option, grouped, trust_option
 from unimos_pipe.runs.means import on_labelled_rows
 
@@ -62,7 +65,10 @@ answer_options = grouped(
 )
 @click.argument("more", nargs=-1, type=click.Path(path_type=Path), metavar="[DIR|FILE]...")
 @click.option(
-    "--domain", metavar="NAME", help="Classify a domain's cached features instead; needs no images or weights."
+    "--domain",
+    metavar="NAME",
+    shell_complete=completion.domains,
+    help="Classify a domain's cached features instead; needs no images or weights.",
 )
 @click.option(
     "-o",
@@ -73,12 +79,18 @@ answer_options = grouped(
     help="Where answers go; - is stdout.",
 )
 @answer_options
-@click.option("--dataset", metavar="NAME|FILE.toml", help="With --domain: the data set's spec, if it is your own.")
+@click.option(
+    "--dataset",
+    metavar="NAME|FILE.toml",
+    shell_complete=completion.datasets,
+    help="With --domain: the data set's spec, if it is your own.",
+)
 @folder_option(
     "--cache",
     help="With --domain: where features are. Default: $UNIMOS_CACHE, else the user's cache folder.",
 )
 @device_option
+@json_options
 @click.pass_obj
 def predict(
     output: Output,
@@ -105,6 +117,8 @@ def predict(
     sources = [*([images] if images else []), *more]
     if bool(sources) == bool(domain):
         raise UserError("say what to classify: --images DIR|FILE... or --domain NAME (one of the two)")
+    if output.as_document and str(out) == STDOUT:
+        raise UserError("--json and -o - both take stdout; name a file for the answers")
     tell = output.note if str(out) == STDOUT else output.result
     with _table(out) as table:
         if domain:
@@ -113,6 +127,7 @@ def predict(
             )
         else:
             found = unimos_pipe.predict(run_folder, sources, table, options, device=device, watch=output)
+    answer(output, found)
     if domain:
         known = ""
         if found.labelled:
@@ -123,6 +138,8 @@ def predict(
     for name, reason in found.unreadable:
         output.warn(f"cannot read {name}: {reason}")
     tell(f"{out}: {found.rows - len(found.unreadable)} of {found.rows} images classified")
+    if is_run(run_folder):
+        follow(output, "export", "--run", run_folder, "--to", "model")
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.cli.commands import Command
+from unimos_pipe.cli.following import follow, is_run
 from unimos_pipe.cli.options import folder_option
 
 
@@ -42,6 +43,8 @@ def report(
         output,
         unimos_pipe.make_report(runs, out, pair=pair, root=data_root, cache=cache, watch=output),
     )
+    run = runs[0] if len(runs) == 1 and is_run(runs[0]) else "RUN"
+    follow(output, "predict", "--run", run, "--images", "DIR", "-o", "answers.csv")
 
 
 def show_report(output: Output, report: "unimos_pipe.Report") -> None:

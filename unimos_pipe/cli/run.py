@@ -10,7 +10,9 @@ import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.extras import install_command
+from unimos_pipe.cli.answers import answer, json_options
 from unimos_pipe.cli.commands import Command
+from unimos_pipe.cli.following import follow
 from unimos_pipe.cli.options import (
     data_root_option,
     device_option,
@@ -25,6 +27,7 @@ from unimos_pipe.cli.report import show_report
 from unimos_pipe.cli.sweep import show_plan, show_sweep
 from unimos_pipe.data.layout import layout
 from unimos_pipe.runs.bound import BoundRecipe
+from unimos_pipe.runs.methods import AUTO, TARGET_ONLY
 
 
 def _reading(strict_counts: bool, workers: int) -> "unimos_pipe.ReadOptions":
@@ -46,6 +49,7 @@ def _reading(strict_counts: bool, workers: int) -> "unimos_pipe.ReadOptions":
 @runs_option
 @sweep_options
 @dry_run_option
+@json_options
 @click.pass_obj
 def run(
     output: Output,
@@ -71,10 +75,7 @@ def run(
     """
     compute = Compute(device)
     if dry_run:
-        if bound.features.missing(bound.recipe.domains(bound.dataset)):
-            _show_both_stages(output, bound, data_root, options, compute)
-        else:
-            show_plan(output, bound, runs_folder, options, compute)
+        _plan(output, bound, data_root, runs_folder, options, compute)
         return
     result = unimos_pipe.run_recipe(
         bound,
@@ -86,6 +87,7 @@ def run(
         watch=output,
         on_sweep=lambda sweep: show_sweep(output, sweep),
     )
+    answer(output, result)
     if result.sweep.failures:
         sys.exit(1)
     if result.report is None:
@@ -93,18 +95,36 @@ def run(
         output.note(f"for a report of it: {install_command('report')}, then unimos-pipe report {folder}")
     else:
         show_report(output, result.report)
+        answering = [run.folder for run in result.sweep.runs if run.spec.method not in (*TARGET_ONLY, AUTO)]
+        if answering:
+            follow(output, "predict", "--run", answering[0], "--images", "DIR", "-o", "answers.csv")
 
 
-def _show_both_stages(
+def _plan(
     output: Output,
     bound: BoundRecipe,
     data_root: Path | None,
+    runs_folder: Path,
     options: "unimos_pipe.SweepOptions",
     compute: Compute,
 ) -> None:
+    """What would be done: of both stages where features are missing, else of the sweep."""
+    if bound.features.missing(bound.recipe.domains(bound.dataset)):
+        plan = unimos_pipe.plan_recipe(bound, data_root, lockstep=options.lockstep, compute=compute)
+        answer(output, {"recipe": plan}, " --dry-run")
+        _show_both_stages(output, bound, data_root, plan)
+    else:
+        plan = unimos_pipe.plan_sweep(bound, None, runs_folder, options=options, compute=compute)
+        answer(output, {"sweep": plan}, " --dry-run")
+        show_plan(output, bound, plan)
+        follow(output, "run", click.get_current_context().params["recipe"])
+
+
+def _show_both_stages(
+    output: Output, bound: BoundRecipe, data_root: Path | None, plan: "unimos_pipe.RecipePlan"
+) -> None:
     """Both stages before the features exist: what there is to do, how long it may take, and the next step."""
     recipe, spec = bound.recipe, bound.dataset
-    plan = unimos_pipe.plan_recipe(bound, data_root, lockstep=options.lockstep, compute=compute)
     encoding = f"of {', '.join(plan.missing)} to encode with {bound.features.encoder.model}"
     training = f"{plan.runs} runs ({len(recipe.domain_pairs(spec))} pairs x {recipe.seeds} seeds"
     training += f" x {len(recipe.variants) * len(recipe.cells())} settings)"

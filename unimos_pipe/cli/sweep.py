@@ -8,7 +8,9 @@ import click
 import unimos_pipe
 from unimos_pipe.base.console import Output
 from unimos_pipe.base.engine import Compute
+from unimos_pipe.cli.answers import answer, json_options
 from unimos_pipe.cli.commands import Command
+from unimos_pipe.cli.following import follow
 from unimos_pipe.cli.options import compute_options, dry_run_option, recipe_options, runs_option, sweep_options
 from unimos_pipe.runs.bound import BoundRecipe
 from unimos_pipe.runs.methods import AUTO
@@ -21,6 +23,7 @@ from unimos_pipe.runs.methods import AUTO
 @sweep_options
 @compute_options
 @dry_run_option
+@json_options
 @click.pass_obj
 def sweep(
     output: Output,
@@ -43,19 +46,21 @@ def sweep(
     from its last checkpoint.
     """
     if dry_run:
-        show_plan(output, bound, runs_folder, options, compute)
+        plan = unimos_pipe.plan_sweep(bound, None, runs_folder, options=options, compute=compute)
+        answer(output, plan, " --dry-run")
+        show_plan(output, bound, plan)
+        follow(output, "sweep", click.get_current_context().params["recipe"])
         return
     result = unimos_pipe.run_sweep(bound, None, runs_folder, options=options, compute=compute, watch=output)
+    answer(output, result)
     show_sweep(output, result)
     if result.failures:
         sys.exit(1)
+    follow(output, "report", result.folder)
 
 
-def show_plan(
-    output: Output, bound: BoundRecipe, runs: Path, options: "unimos_pipe.SweepOptions", compute: Compute
-) -> None:
+def show_plan(output: Output, bound: BoundRecipe, plan: "unimos_pipe.SweepPlan") -> None:
     """What a sweep of features that are there would do, in a line."""
-    plan = unimos_pipe.plan_sweep(bound, None, runs, options=options, compute=compute)
     fits = f"; {plan.fits} fits of other methods, a second or a few each" if plan.fits else ""
     helpers = f" and {plan.companions} companion runs that calibrate them" if plan.companions else ""
     output.result(

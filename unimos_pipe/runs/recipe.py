@@ -151,6 +151,8 @@ def load_recipe(name_or_path: str) -> tuple[Recipe, DatasetSpec]:
 def check_recipe(values: Mapping[str, Any], where: str) -> tuple[Recipe, DatasetSpec]:
     """Make a recipe from plain values. Raises UserError with every fault at once."""
     problems: list[str] = []
+    if isinstance(values.get("grid"), Mapping):
+        values = {**values, "grid": _flat(values["grid"], problems)}
     recipe = collect(Recipe, values, "", problems)
     spec = None
     if recipe is not None:
@@ -162,6 +164,17 @@ def check_recipe(values: Mapping[str, Any], where: str) -> tuple[Recipe, Dataset
     if problems:
         raise UserError(f"{where}: " + "; ".join(problems))
     return recipe, spec
+
+
+def _flat(grid: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+    """A grid by dotted names; ``loss.alpha`` may stand as ``alpha`` in a table ``loss``."""
+    flat: dict[str, Any] = {}
+    for name, choices in grid.items():
+        inner = {f"{name}.{key}": value for key, value in choices.items()} if isinstance(choices, Mapping) else None
+        found = {name: choices} if inner is None else inner
+        faults += [f"grid {key} is given twice" for key in found if key in flat]
+        flat |= found
+    return flat
 
 
 def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:

@@ -1,0 +1,40 @@
+"""What a shell offers beside click's own words: recipes, data sets, their domains, encoders and settings."""
+
+from collections.abc import Callable, Iterable
+
+import click
+from click.shell_completion import CompletionItem
+
+from unimos_pipe.base.config import option_fields
+from unimos_pipe.base.encoders import ENCODERS
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.data.manifest import known_datasets, load_spec
+from unimos_pipe.runs.recipe import known_recipes
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _of(names: Callable[[click.Context], Iterable[str]], *, files: bool = False) -> Complete:
+    """Complete to names; with ``files`` to paths where no name begins like that."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name) for name in sorted(names(ctx)) if name.startswith(incomplete)]
+        return found or ([CompletionItem(incomplete, type="file")] if files else [])
+
+    return complete
+
+
+def _domains(ctx: click.Context) -> Iterable[str]:
+    """Of the data set that the line names so far, or of the option's default."""
+    default = next((param.default for param in ctx.command.params if param.name == "dataset"), None)
+    try:
+        return load_spec(str(ctx.params.get("dataset") or default)).domains
+    except UserError:
+        return ()
+
+
+recipes = _of(lambda ctx: known_recipes(), files=True)
+datasets = _of(lambda ctx: known_datasets(), files=True)
+domains = _of(_domains)
+encoders = _of(lambda ctx: ENCODERS)
+settings = _of(lambda ctx: (f"{name}=" for name, _ in option_fields()))

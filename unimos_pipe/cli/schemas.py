@@ -1,0 +1,284 @@
+"""The JSON Schema of what each command answers with ``--json``; ``--json-schema`` prints one.
+
+Accuracies and other shares are fractions, sizes bytes, times seconds. What there is none of is null, and so is a number
+that is not finite. Within one ``format`` names and meanings stay and new ones may join.
+"""
+
+from typing import Any
+
+Schema = dict[str, Any]
+FORMAT = 1
+ANY: Schema = {}
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": ["number", "null"]}  # null where it is not finite
+COUNT: Schema = {"type": "integer", "minimum": 0}
+FLAG: Schema = {"type": "boolean"}
+SHARE: Schema = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+
+
+def maybe(schema: Schema) -> Schema:
+    """The value, or null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def many(schema: Schema) -> Schema:
+    """A list of such values."""
+    return {"type": "array", "items": schema}
+
+
+def by_name(schema: Schema, names: str) -> Schema:
+    """An object with such a value by each name; ``names`` says what these are."""
+    return {"type": "object", "description": f"by {names}", "additionalProperties": schema}
+
+
+def record(about: str, **properties: Schema) -> Schema:
+    """An object with these properties, all there."""
+    return {
+        "type": "object",
+        "description": about,
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def document(about: str, **properties: Schema) -> Schema:
+    """What a command prints."""
+    return record(about, format={"const": FORMAT}, **properties)
+
+
+_MEAN = record("mean, and standard deviation of the seeds' means where there are several", mean=NUMBER, spread=NUMBER)
+_SCORES = record(
+    "on the rows whose label is known; interval is the accuracy's 95% Wilson interval",
+    accuracy=SHARE,
+    per_class_mean=SHARE,
+    per_class=many(SHARE),
+    interval=maybe(many(SHARE)),
+)
+_ACCURACY = record(
+    "after the last epoch, of the prompts alone, and of the best epoch by target labels (UniMoS only)",
+    last=_SCORES,
+    zero_shot=_SCORES,
+    oracle_best=maybe(record("not a headline", epoch=COUNT, accuracy=SHARE, per_class_mean=SHARE)),
+)
+_ESTIMATE = record(
+    "what is known without target labels; accuracy is null where it cannot be told",
+    accuracy=SHARE,
+    neighbour_agreement=NUMBER,
+    agreement=by_name(SHARE, "method: the share of rows that it answers alike"),
+    branches=SHARE,
+    confidence=SHARE,
+    class_shares=many(SHARE),
+    source_shares=many(SHARE),
+    shares_apart=SHARE,
+)
+_RESULT = record(
+    "of the run's result.json",
+    metric={"enum": ["accuracy", "per_class_mean"], "description": "the data set's published figure"},
+    accuracy=maybe(_ACCURACY),
+    estimate=maybe(_ESTIMATE),
+    calibration=maybe(record("of probabilities", temperature=NUMBER)),
+    choice=maybe(record("what auto took", picked=TEXT, reason=TEXT, warning=maybe(TEXT))),
+    source_rows=COUNT,
+    target_rows=COUNT,
+    scored_rows=COUNT,
+    labelled_rows=COUNT,
+    classes=COUNT,
+    seconds=NUMBER,
+)
+_RUN = record(
+    "one run: a result, or the error that says why there is none",
+    folder=TEXT,
+    kept={**FLAG, "description": "finished before"},
+    error=maybe(TEXT),
+    spec=record(
+        "what shaped it",
+        dataset=TEXT,
+        encoder_id=TEXT,
+        source=TEXT,
+        target=TEXT,
+        protocol=TEXT,
+        method=TEXT,
+        variant=TEXT,
+        seed=COUNT,
+        label=TEXT,
+        changed=by_name(ANY, "option that is not the variant's own"),
+    ),
+    result=maybe(_RESULT),
+)
+_ROW = record(
+    "a row of the table; the mean is over pairs, null where there is no figure",
+    label=TEXT,
+    values=by_name(by_name(NUMBER, "seed"), "pair, source->target"),
+    mean=maybe(_MEAN),
+    printed_average={**NUMBER, "description": "of a published row"},
+    seconds={**NUMBER, "description": "that a run took in the mean"},
+    estimates_off={**NUMBER, "description": "mean distance of estimated to true accuracy"},
+)
+_SWEEP: Schema = {
+    "title": TEXT,
+    "folder": TEXT,
+    "protocol": TEXT,
+    "metric": maybe(TEXT),
+    "pairs": many(TEXT),
+    "rows": many(_ROW),
+    "printed": many(_ROW),
+    "runs": many(_RUN),
+}
+_SWEEP_PLAN: Schema = {
+    "runs": COUNT,
+    "finished": COUNT,
+    "stacks": COUNT,
+    "steps": COUNT,
+    "seconds": NUMBER,
+    "companions": {**COUNT, "description": "runs that calibrate others"},
+    "fits": {**COUNT, "description": "unfinished runs of other methods than UniMoS"},
+}
+_EXTRACTED = record(
+    "stage one",
+    folder=TEXT,
+    precision=TEXT,
+    batch_size=COUNT,
+    warnings=many(TEXT),
+    reports=many(record("a domain or split", domain=TEXT, rows=COUNT, encoded=COUNT, kept=COUNT, seconds=NUMBER)),
+)
+_RECIPE_PLAN = record(
+    "both stages before the features exist; null where nobody can tell yet",
+    missing=many(TEXT),
+    images=maybe(COUNT),
+    cache_bytes=maybe(COUNT),
+    encode_seconds=NUMBER,
+    runs=COUNT,
+    train_seconds=NUMBER,
+    device=TEXT,
+    problem={**maybe(TEXT), "description": "why the images cannot be read; counts are then the published ones"},
+)
+_ENTRIES = many(
+    record(
+        'a folder of the cache; the domain "text" is an encoder\'s prompts',
+        folder=TEXT,
+        dataset=TEXT,
+        encoder_id=TEXT,
+        domain=TEXT,
+        shards=COUNT,
+        rows=COUNT,
+        bytes=COUNT,
+        state={**TEXT, "description": '"complete", or what is wrong at first sight'},
+    )
+)
+_RATES = record(
+    "images/s of one round; written is bytes/s", bare=NUMBER, decode=NUMBER, end_to_end=NUMBER, written=NUMBER
+)
+_SIZE = record("of the task", source_rows=COUNT, target_rows=COUNT, dim=COUNT, classes=COUNT)
+_TURNS = record("seconds per run and minor page faults per step", name=TEXT, seconds=many(NUMBER), faults=many(NUMBER))
+
+SCHEMAS: dict[str, Schema] = {  # by the words of the command
+    "adapt": document(
+        "runs in the order of their seeds; mean of their published figure where several have one",
+        runs=many(_RUN),
+        mean=maybe(_MEAN),
+    ),
+    "sweep": document("a sweep's table and runs", **_SWEEP),
+    "sweep --dry-run": document("what a sweep would do", **_SWEEP_PLAN),
+    "run": document(
+        "a recipe from images to its report; extracted is null where nothing was missing, report where none was made",
+        extracted=maybe(_EXTRACTED),
+        sweep=record("the sweep", **_SWEEP),
+        report=maybe(record("the page", page=TEXT, runs=COUNT, left_out=many(TEXT), seconds=NUMBER)),
+    ),
+    "run --dry-run": document(
+        "what it would do: recipe where features are missing, else sweep",
+        recipe=maybe(_RECIPE_PLAN),
+        sweep=maybe(record("stage two alone", **_SWEEP_PLAN)),
+    ),
+    "predict": document(
+        "the table that was written; name, labelled and accuracy are those of a cached domain",
+        table=TEXT,
+        rows=COUNT,
+        unreadable=many(record("an image without an answer", name=TEXT, reason=TEXT)),
+        name=TEXT,
+        labelled=COUNT,
+        accuracy=SHARE,
+    ),
+    "cache ls": document("what the cache holds", cache=TEXT, entries=_ENTRIES),
+    "cache verify": document(
+        "what was looked at, and everything wrong with it", cache=TEXT, entries=_ENTRIES, problems=many(TEXT)
+    ),
+    "manifest ls": document(
+        "the data sets that come with unimos-pipe",
+        datasets=many(
+            record(
+                "a data set",
+                name=TEXT,
+                title=TEXT,
+                classes=many(TEXT),
+                domains=many(TEXT),
+                protocol=TEXT,
+                metric=TEXT,
+                encoder=TEXT,
+                embedded={**TEXT, "description": "empty where the images are yours to fetch"},
+                source=TEXT,
+                terms=TEXT,
+            )
+        ),
+    ),
+    "manifest check": document(
+        "findings, the serious ones first; faults counts the places where extract would stumble",
+        dataset=record("the data set", name=TEXT),
+        rows=COUNT,
+        faults=COUNT,
+        findings=many(record("a kind of fault or oddity", kind=TEXT, serious=FLAG, places=many(TEXT))),
+    ),
+    "bench extract": document(
+        "stage one; bound is what decoding and encoding allow, share the median of end to end / bare",
+        rounds=many(_RATES),
+        bound=NUMBER,
+        share=NUMBER,
+        on_cpu=FLAG,
+        resident_bytes=COUNT,
+        gpu_bytes=COUNT,
+        gain=maybe(
+            record(
+                "beside two hand-written loops: images/s of ours, the plain one and the good one in every round",
+                images=COUNT,
+                batch=COUNT,
+                rates=many(many(NUMBER)),
+                cosine=NUMBER,
+                good={**TEXT, "description": "how the good loop computes"},
+            )
+        ),
+    ),
+    "bench store": document(
+        "to load and verify a domain, and to read the same bytes, once per round; ratio is the median's",
+        load=many(NUMBER),
+        plain=many(NUMBER),
+        ratio=NUMBER,
+    ),
+    "bench adapt --plain": document(
+        "epochs in turn, a number per round; load averages before and after; cores of this process",
+        size=_SIZE,
+        device=TEXT,
+        plain=_TURNS,
+        ours=many(_TURNS),
+        load=many(NUMBER),
+        cores_used=NUMBER,
+        cores=COUNT,
+    ),
+    "bench adapt": document(
+        "stage two on random features",
+        size=_SIZE,
+        device=TEXT,
+        times=record(
+            "rates in FLOP/s; step_rate is a lone step's share of the matrix-product rate",
+            matmul_rate=NUMBER,
+            step_flops=COUNT,
+            step=NUMBER,
+            step_rate=NUMBER,
+            epoch=NUMBER,
+            evaluation=NUMBER,
+            runs_per_second=by_name(NUMBER, "stack size"),
+            peak_memory=COUNT,
+        ),
+        shares=by_name(SHARE, "operator: its share of a lone step; empty without --profile"),
+    ),
+}

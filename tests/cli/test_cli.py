@@ -170,6 +170,10 @@ def test_missing_features_name_the_command_that_makes_them(cli, icons_cache, min
         f"Error: no features of office_home by RN50-quickgelu_openai in {tmp_path}/none. Make them first: "
         "unimos-pipe extract --dataset office_home --all\n",
     )
+    answer = cli("adapt", "--src", "art", "--tgt", "clipart", "--cache", icons_cache)
+    assert answer.code == 2 and answer.err.endswith(
+        "extract --dataset office_home --all. There are features of icons\n"
+    )
     miniature, cache = mini
     folder = only(cache, "mini/*/light")
     shutil.rmtree(folder)

@@ -57,6 +57,23 @@ def test_every_command_calls_its_public_function():
             assert f"unimos_pipe.{function}(" in source, f"{name} does not call {function}"
 
 
+def test_every_command_ends_with_the_next_one():
+    for name, command in commands(main).items():
+        source = inspect.getsource(inspect.unwrap(command.callback))
+        assert "follow" in source or name in ("cache path", "manifest scan"), name  # scan says it in its note
+
+
+def test_the_next_command_keeps_what_this_one_was_given(cli, icons_cache, tmp_path):
+    answer = cli("cache", "ls", "--cache", icons_cache)
+    assert answer.err == f"next: unimos-pipe cache verify --cache {icons_cache}\n"
+    assert cli("-q", "cache", "ls", "--cache", icons_cache).err == ""
+    given = ("--dataset", "icons", "--word", "line=ink drawing", "--word", "color=paint", "--cache", icons_cache)
+    answer = cli("cache", "export", *given, "--all", "-o", tmp_path / "out")
+    assert answer.err.splitlines()[-1].startswith(f"next: unimos-pipe cache import {tmp_path}/out/line.npy --labels ")
+    shown = cli("manifest", "show", "pacs").err
+    assert shown == "next: unimos-pipe extract --dataset pacs --all --data-root ROOT\n"
+
+
 def test_json_is_taken_where_a_schema_says_what_comes():
     takes = {name for name, command in commands(main).items() if any("--json" in p.opts for p in command.params)}
     assert takes == {name.partition(" --")[0] for name in SCHEMAS}

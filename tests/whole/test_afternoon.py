@@ -8,6 +8,8 @@ from conftest import Answer
 from made_photos import BROKEN, CLASSES, PHOTOS, PRODUCTS, make_photos
 from programs import program
 
+from unimos_pipe.report import gap
+
 
 def told(answer: Answer, **places: str) -> list[str]:
     """The words of the command that an answer ends with, its placeholders filled in."""
@@ -19,6 +21,9 @@ def told(answer: Answer, **places: str) -> list[str]:
 def test_from_two_folders_to_a_service(cli, icons_cache, tmp_path, monkeypatch):
     pytest.importorskip("jinja2")
     client = pytest.importorskip("fastapi.testclient")
+    monkeypatch.setattr(
+        gap, "tsne", lambda groups: {name: rows[gap.spaced(len(rows)), :2] for name, rows in groups.items()}
+    )
     truth = make_photos(icons_cache, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UNIMOS_CACHE", str(tmp_path / "cache"))

@@ -11,6 +11,7 @@ from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli.answers import answer, json_options
 from unimos_pipe.cli.bench_adapt import SIZE_NAMES, bench_adapt
 from unimos_pipe.cli.commands import Group, OneOf
+from unimos_pipe.cli.following import follow
 from unimos_pipe.cli.options import batch_size_option, device_option, features_options, grouped, workers_option
 
 
@@ -90,6 +91,7 @@ def bench_extract(
     )
     if found.gain:
         _show_gain(output, found.gain)
+    follow(output, "extract", "--all")
 
 
 def _show_gain(output: Output, gain: "unimos_pipe.PlainGain") -> None:
@@ -117,6 +119,7 @@ def bench_store(output: Output, rows: int, dim: int, rounds: int) -> None:
         f"{rows:,} x {dim} float16: loaded and verified in {1000 * median(found.load):.0f} ms, read in "
         f"{1000 * median(found.plain):.0f} ms, {found.ratio:.2f} times (median of {rounds} pairs)"
     )
+    follow(output, "bench", "adapt")
 
 
 @bench.command("grow")
@@ -128,6 +131,7 @@ def bench_store(output: Output, rows: int, dim: int, rounds: int) -> None:
     "--size", type=OneOf(SIZE_NAMES), default="domainnet", show_default=True, help="Size of the task to adapt to."
 )
 @click.option("--runs", type=click.IntRange(1), default=1_000, show_default=True, help="Runs to make a report of.")
+@json_options
 @click.pass_obj
 def bench_grow(output: Output, images: tuple[int, ...], size: str, runs: int) -> None:
     """Peak memory of each stage as the data grows.
@@ -136,5 +140,7 @@ def bench_grow(output: Output, images: tuple[int, ...], size: str, runs: int) ->
     adapt on random features, and the report of copied runs.
     """
     found = unimos_pipe.bench_grow(images, size, runs, watch=output)
+    answer(output, {"trials": found})
     rows = [[trial.what, f"{trial.peak_bytes / 2**20:,.0f} MiB", f"{trial.seconds:.1f} s"] for trial in found]
     output.table("memory at its peak", ["", "memory", "took"], rows)
+    follow(output, "bench", "adapt")

@@ -10,6 +10,7 @@ from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.cli.answers import answer, json_options
 from unimos_pipe.cli.commands import Command, OneOf
+from unimos_pipe.cli.following import follow
 from unimos_pipe.cli.options import device_option, each_once
 
 SIZE_NAMES = ("office_home", "icons", "domainnet")
@@ -73,6 +74,7 @@ def bench_adapt(
         )
         answer(output, found, " --plain")
         show_against_plain(output, size, found)
+        follow(output, "sweep", "RECIPE")
         return
     if precisions:
         raise UserError("--precision goes with --plain; without, say --set train.precision=bf16")
@@ -98,6 +100,7 @@ def bench_adapt(
     if bench.shares:
         shares = [[name, f"{100 * share:.1f} %"] for name, share in bench.shares]
         output.table("time of a lone step by operator", ["operator", "share"], shares)
+    follow(output, "sweep", "RECIPE")
 
 
 def show_against_plain(output: Output, size: str, found: "unimos_pipe.AgainstPlain") -> None:

@@ -11,7 +11,7 @@ from unimos_pipe.base.errors import UserError
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli import completion
 from unimos_pipe.cli.commands import Command
-from unimos_pipe.cli.following import follow_features
+from unimos_pipe.cli.following import follow, follow_features
 from unimos_pipe.cli.options import (
     cache_option,
     device_option,
@@ -154,3 +154,6 @@ def export_command(output: Output, domains: tuple[str, ...], every: bool, featur
     for part in found.without_text:
         output.warn(f"{part}: its prompts are not in the cache, so no text features are written")
     output.result(f"{out}: " + ", ".join(f"{part} {rows} rows" for part, rows in found.rows.items()))
+    part = next(iter(found.rows))
+    files = out / f"{part}.npy", "--labels", out / f"{part}.csv", "--classes", out / "classes.txt"
+    follow(output, "cache", "import", *files, "--dataset", "FILE.toml", "--domain", part, "--encoder-name", "NAME")

@@ -254,6 +254,10 @@ SCHEMAS: dict[str, Schema] = {  # by the words of the command
         plain=many(NUMBER),
         ratio=NUMBER,
     ),
+    "bench grow": document(
+        "memory of each stage at its peak as the data grows",
+        trials=many(record("a process of its own", what=TEXT, peak_bytes=COUNT, seconds=NUMBER)),
+    ),
     "bench adapt --plain": document(
         "epochs in turn, a number per round; load averages before and after; cores of this process",
         size=_SIZE,

@@ -14,6 +14,7 @@ import unimos_pipe
 from unimos_pipe.bench.adapt import SIZES, AdaptBench, StepTimes
 from unimos_pipe.bench.against_plain import AgainstPlain, Turns
 from unimos_pipe.bench.extract import ExtractBench, ExtractRates, PlainGain
+from unimos_pipe.bench.grow import Growth
 from unimos_pipe.bench.store import StoreTimes
 from unimos_pipe.cli.answers import shaped
 from unimos_pipe.cli.schemas import FORMAT, SCHEMAS, TEXT, many, maybe, record
@@ -32,6 +33,7 @@ BENCHES = {
     "bench_adapt": AdaptBench(
         SIZES["icons"], "cpu", StepTimes(1e9, 10**6, 0.01, 1.0, 0.1, {1: 0.5, 12: 2.0}, 10**9), (("addmm", 0.25),)
     ),
+    "bench_grow": [Growth("extract, 1,000 images", 10**9, 1.5)],
     "bench_against_plain": AgainstPlain(
         SIZES["icons"], "cpu", Turns("plain", (2.0,), (1.0,)), (Turns("ours", (1.0,), (2.0,)),), (0.5, 1.0), 1.5, 2
     ),
@@ -166,6 +168,8 @@ def test_bench(document, monkeypatch):
     assert document("bench store", "bench", "store")["ratio"] == 2.5
     found = document("bench adapt", "bench", "adapt")
     assert found["times"]["runs_per_second"] == {"1": 0.5, "12": 2.0} and found["shares"] == {"addmm": 0.25}
+    found = document("bench grow", "bench", "grow")["trials"]
+    assert found == [{"what": "extract, 1,000 images", "peak_bytes": 10**9, "seconds": 1.5}]
     found = document("bench adapt --plain", "bench", "adapt", "--plain", 1)
     assert found["ours"] == [{"name": "ours", "seconds": [1.0], "faults": [2.0]}]
 

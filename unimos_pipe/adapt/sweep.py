@@ -1,5 +1,6 @@
 """A recipe's runs below one folder: planned as a whole, trained in stacks, resumable, read against baselines."""
 
+import contextlib
 import json
 import time
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +28,7 @@ from unimos_pipe.runs.methods import UNIMOS
 from unimos_pipe.runs.recipe import Recipe
 from unimos_pipe.runs.spec import among_methods
 
-RECIPE = "recipe.json"
+RECIPE, CHECKPOINTS = "recipe.json", ".checkpoints"
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,11 @@ def run_sweep(
             watch=watch,
             lockstep=options.lockstep,
             keep_finished=not options.force,
-            checkpoints=folder / ".checkpoints",
+            checkpoints=folder / CHECKPOINTS,
             on_epoch=on_epoch,
         )
+        with contextlib.suppress(OSError):  # there is none, or a stack that failed has left its own
+            (folder / CHECKPOINTS).rmdir()
         fit = PROBES in options.also
         figures = baselines.pair_baselines(data, folder / "baselines.json", fit=fit, watch=watch)
         write_text(folder / RECIPE, text)

@@ -4,7 +4,7 @@ import pytest
 
 from unimos_pipe.base.config import VARIANTS
 from unimos_pipe.methods.table import METHODS as TABLE
-from unimos_pipe.runs.methods import AUTO, CITATIONS, METHODS, QUICK, TARGET_ONLY, protocol_fault
+from unimos_pipe.runs.methods import CITATIONS, METHODS, QUICK, TARGET_ONLY, protocol_fault
 
 
 def test_the_names_are_the_tables():
@@ -12,8 +12,8 @@ def test_the_names_are_the_tables():
     assert tuple(name for name, method in TABLE.items() if method.restore is None) == TARGET_ONLY
 
 
-def test_every_method_but_the_choice_says_what_to_cite():
-    assert {*CITATIONS, AUTO} == {*METHODS}
+def test_every_method_says_whom_to_cite():
+    assert tuple(CITATIONS) == METHODS
 
 
 def test_no_variant_has_a_methods_name():

@@ -54,7 +54,7 @@ def test_both_stages_and_only_what_is_missing(cli, miniature, recipe, tmp_path):
     shown, page = again.out.rsplit("\n", 2)[:2]
     assert (again.code, shown) == (0, first.out.rsplit("\n", 2)[0])
     assert page.startswith(f"{tmp_path / 'runs' / 'r' / 'report' / 'report.html'}: 4 run(s), ")
-    assert again.err == f"0 run(s) trained, 4 kept, 0 failed, in {tmp_path / 'runs' / 'r'}\n"
+    assert again.err.startswith(f"0 run(s) trained, 4 kept, 0 failed, in {tmp_path / 'runs' / 'r'}\nnext: ")
 
     (features,) = (tmp_path / "c" / "mini").iterdir()
     shutil.rmtree(features / "light")

@@ -63,7 +63,7 @@ def test_a_dash_is_stdout_and_nothing_else_goes_there(cli, run, icons_cache, tmp
     domain = ("predict", "--run", run, "--domain", "sketch", "--cache", icons_cache)
     written, printed = cli(*domain, "-o", out), cli(*domain, "-o", "-")
     assert (printed.code, printed.out) == (0, out.read_text())
-    assert printed.err == written.out.replace(str(out), "-")
+    assert printed.err == written.out.replace(str(out), "-") + written.err
     assert cli("-q", *domain, "-o", "-").err == ""
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
     failed = cli("predict", "--run", run, "--images", tmp_path / "none", "-o", "-")

@@ -134,10 +134,10 @@ def predict(
             share = on_labelled_rows(found.accuracy, found.labelled, found.rows)
             known = f"; accuracy {percent(found.accuracy)} on {share}"
         tell(f"{out}: {found.rows} rows of {found.name}{known}")
-        return
-    for name, reason in found.unreadable:
-        output.warn(f"cannot read {name}: {reason}")
-    tell(f"{out}: {found.rows - len(found.unreadable)} of {found.rows} images classified")
+    else:
+        for name, reason in found.unreadable:
+            output.warn(f"cannot read {name}: {reason}")
+        tell(f"{out}: {found.rows - len(found.unreadable)} of {found.rows} images classified")
     if is_run(run_folder):
         follow(output, "export", "--run", run_folder, "--to", "model")
 

@@ -69,13 +69,13 @@ class _Quiet:
                 self.before.__exit__(None, None, None)
 
 
-_QUIET = _Quiet()
+QUIET = _Quiet()
 
 
 @contextlib.contextmanager
 def opened(source: Path | Picture | bytes, formats: tuple[str, ...] = FORMATS) -> Iterator[Picture]:
     """An image with its header read, of a file, of a file's bytes or as PIL has it open."""
-    with _QUIET:
+    with QUIET:
         if isinstance(source, Picture):
             yield source
             return

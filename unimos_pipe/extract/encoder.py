@@ -2,7 +2,6 @@
 
 import json
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -23,7 +22,7 @@ from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import file_sha256
 from unimos_pipe.base.memory import keep_freed_memory
 from unimos_pipe.cache.identity import EncoderIdentity, names_its_weights
-from unimos_pipe.data.decode import Picture, picture_of
+from unimos_pipe.data.decode import QUIET, Picture, picture_of
 from unimos_pipe.extract.checkpoint import load_weights
 from unimos_pipe.extract.images import readable_sample
 from unimos_pipe.extract.pixels import decoder_name
@@ -196,8 +195,7 @@ class Geometry:
             image = picture_of(np.asarray(image))
         for step in self.on_picture:
             image = step(image)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that PIL's memory may not be written to
+        with QUIET:  # torch warns that PIL's memory may not be written to
             pixels = torch.from_numpy(np.asarray(image)).permute(2, 0, 1)
         for step in self.on_tensor:
             pixels = step(pixels)

@@ -94,7 +94,8 @@ def test_unequal_seeds_are_named(tmp_path):
 def test_labelled_and_unlabelled_targets_are_shown_apart(tmp_path):
     write_run(tmp_path)
     write_run(tmp_path, "light->dark", labelled=False)
-    assert [(found.labelled, found.pairs) for found in find_runs([tmp_path])[0]] == [
-        (True, ["dark->light"]),
-        (False, ["light->dark"]),
+    start = f"mini, tinyclip-r24-64 ({tmp_path.name}, tinyclip-r24-64"
+    assert [(found.title, found.pairs) for found in find_runs([tmp_path])[0]] == [
+        (f"{start}, with labels)", ["dark->light"]),
+        (f"{start}, without labels)", ["light->dark"]),
     ]

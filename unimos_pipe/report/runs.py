@@ -28,6 +28,7 @@ class Experiment:
     runs: list[Run]
     recipe: dict[str, Any] = field(default_factory=dict)
     baselines: dict[str, float] = field(default_factory=dict)  # source-probe's figure by pair
+    apart: str = ""  # what tells it from others of its title
 
     @property
     def dataset(self) -> str:
@@ -58,7 +59,7 @@ class Experiment:
     def title(self) -> str:
         """The recipe's title or name, else data set and model."""
         named = self.recipe.get("title") or self.recipe.get("name") or f"{self.dataset}, {self.model}"
-        return str(named)
+        return f"{named}{self.apart}"
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -219,7 +220,17 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
         raise UserError(f"no finished run in {listing(paths)}{reasons}; adapt, sweep and demo make runs")
     for experiment in experiments.values():
         _order(experiment)
+    _tell_apart(list(experiments.values()))
     return list(experiments.values()), left_out
+
+
+def _tell_apart(experiments: Sequence[Experiment]) -> None:
+    """Give experiments of one title what sets them apart."""
+    titles = [found.title for found in experiments]
+    for found, title in zip(experiments, titles, strict=True):
+        if titles.count(title) > 1:
+            labels = "with labels" if found.labelled else "without labels"
+            found.apart = f" ({found.root.name}, {found.model}, {labels})"
 
 
 def _run_folders(paths: Iterable[Path]) -> list[Path]:

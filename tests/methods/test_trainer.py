@@ -1,5 +1,7 @@
 """Lockstep: a stack equals its lone runs; states resume to the bit; a run that diverges leaves the others alone."""
 
+import resource
+import sys
 from dataclasses import replace
 
 import pytest
@@ -205,6 +207,19 @@ def test_a_cpu_moves_large_weights_part_by_part_with_the_same_result(monkeypatch
         states.append({**stack.heads.params, **stack.heads.copies})
     for name, tensor in states[0].items():
         assert torch.allclose(tensor.double(), states[1][name].double(), rtol=0, atol=close), name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts page faults")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_steps_of_a_stack_with_large_weights_take_no_fresh_memory(precision):
+    """Twelve weights of 4 MB: together they are above what malloc keeps, and nothing as large comes and goes."""
+    task = made_task(64, 64, dim=1024, dtype=torch.float32)
+    method = small_method(train__epochs=1, train__batch_size=32, train__precision=precision)
+    stack = Trainer([seeded_run(task, method, seed) for seed in range(12)])
+    train(stack)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    stack._train_epoch(1)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 500  # pages of 4 KiB, two steps
 
 
 def test_held_out_source_rows_are_not_trained_on_and_are_scored():

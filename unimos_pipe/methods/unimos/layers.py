@@ -28,7 +28,6 @@ def linear(
     weight, bias = heads.params[f"{name}.weight"], heads.params[f"{name}.bias"]
     weight = heads.copies.get(f"{name}.weight", weight)
     low_x = x.to(weight.dtype)
-    output = torch.baddbmm(bias.to(weight.dtype).unsqueeze(1), low_x, weight.mT).to(bias.dtype)
 
     def back(grad: Tensor, descent: Descent) -> Tensor:
         low_grad = grad.to(weight.dtype)
@@ -37,7 +36,16 @@ def linear(
         descent.gradient(f"{name}.bias", grad[:, :trained_rows].sum(1))
         return further
 
-    return output, back
+    return _linear(weight, bias, low_x), back
+
+
+def _linear(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    if len(weight) == 1 and weight.device.type == "cpu":  # where W x^T takes two thirds of the time of x W^T
+        output = bias.new_empty(*x.shape[:2], bias.shape[1])
+        return output.copy_(torch.bmm(weight, x.mT).mT).add_(bias.unsqueeze(1))
+    if weight.dtype == bias.dtype:
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    return torch.bmm(x, weight.mT).to(bias.dtype).add_(bias.unsqueeze(1))
 
 
 def bottleneck(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unimos_pipe.base.device import on_host
+from unimos_pipe.base.device import HOST, on_host
+from unimos_pipe.base.memory import keep_freed_memory
 from unimos_pipe.methods.unimos.blocks import BLOCK, Block, BlockDrawer, Starts
 from unimos_pipe.methods.unimos.captured import CapturedSteps
 from unimos_pipe.methods.unimos.form import Coefficients
@@ -72,6 +73,8 @@ class Trainer:
         first = self.runs[0]
         text = first.task.text_features
         self.dtype, self.device = text.dtype, text.device
+        if self.device.type == HOST:
+            keep_freed_memory()
         starts = [run.draws.parameters(self.form.dim, self.form.classes, self.form.heads) for run in self.runs]
         self.heads = Heads.stack(
             starts,

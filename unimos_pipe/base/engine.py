@@ -9,7 +9,8 @@ from typing import Any
 from unimos_pipe.base.errors import PipeError, RunError, UserError
 from unimos_pipe.base.extras import need
 
-TOKEN = "Set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from the cluster's first machine"
+START = "Start one with: ray start --head"
+TOKEN = "If it wants a token: set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from its first machine"
 RETRIES = 8  # of a job whose worker or machine was lost; a job that fails by itself is not repeated
 
 
@@ -51,13 +52,14 @@ def ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[Any, 
 
     started = not ray.is_initialized()
     if started:
+        answered = False
         try:
-            _answers(options.address)
+            answered = _answers(options.address)
             ray.init(address=options.address or "local", log_to_driver=False, logging_level="ERROR")
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            reason = " ".join(str(error).split())
-            todo = TOKEN if "token" in reason else "Start one with: ray start --head"
-            raise UserError(f"no Ray cluster at {options.address}: {reason[:200]}", todo=todo) from None
+            what = f"{'cannot join the' if answered else 'no'} Ray cluster at {options.address}"
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{what}: {reason}", todo=TOKEN if answered else START) from None
     try:
         total = ray.cluster_resources()
         if total.get("CPU", 0) < options.cpus or total.get("GPU", 0) < options.gpus:
@@ -72,11 +74,13 @@ def ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[Any, 
             ray.shutdown()
 
 
-def _answers(address: str | None) -> None:
-    """Raise OSError if nobody listens at a HOST:PORT: Ray itself would try for minutes."""
+def _answers(address: str | None) -> bool:
+    """Whether the address is a HOST:PORT; raises OSError if nobody listens there: Ray itself would try for minutes."""
     host, colon, port = (address or "").rpartition(":")
-    if colon and port.isdecimal() and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=10).close()
+    if not colon or not port.isdecimal() or "/" in host:
+        return False
+    socket.create_connection((host, int(port)), timeout=10).close()
+    return True
 
 
 def _run(ray, options: RayOptions, function: Callable, jobs: Sequence, shared: tuple) -> Iterator[tuple[Any, Any]]:

@@ -73,6 +73,11 @@ def prose(path: Path) -> str:
     return re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
+def first_two_columns(groups: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """In the place of a t-SNE."""
+    return {name: rows[gap.spaced(len(rows)), :2] for name, rows in groups.items()}
+
+
 def section(path: Path, heading: str) -> str:
     """What stands under a heading of the second rank."""
     return path.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
@@ -103,13 +108,9 @@ def home(tmp_path, monkeypatch, icons_cache) -> Path:
     monkeypatch.chdir(tmp_path)
     demo = functools.partial(unimos_pipe.Recipe, pairs=("line->color",), set={"train": {"epochs": 1}})
     monkeypatch.setattr(api, "Recipe", demo)
-    monkeypatch.setattr(
-        gap, "tsne", lambda groups: {name: rows[gap.spaced(len(rows)), :2] for name, rows in groups.items()}
-    )
-    monkeypatch.setattr(figures, "save", lambda *_: "<svg></svg>")  # tests/report draws them
-    monkeypatch.setattr(
-        export, "_write_onnx", lambda *_: 0.0
-    )  # tests/deploy/test_export.py writes them by this command
+    monkeypatch.setattr(gap, "tsne", first_two_columns)  # tests/report makes maps and figures
+    monkeypatch.setattr(figures, "save", lambda *_: "<svg></svg>")
+    monkeypatch.setattr(export, "_write_onnx", lambda *_: 0.0)  # tests/deploy writes graphs, by the same command
     monkeypatch.setitem(bench.SIZES, "icons", bench.Size(64, 64, 16, 3))
     for name, preset in ENCODERS.items():
         monkeypatch.setitem(ENCODERS, name, replace(ENCODERS["tiny"], precision=preset.precision))
@@ -117,6 +118,7 @@ def home(tmp_path, monkeypatch, icons_cache) -> Path:
 
 
 def run(cli, line: str) -> None:
+    """Run a command line in a short form."""
     words = shlex.split(line)[1:]
     words = [str(Path(word).expanduser()) if word.startswith("~") else word for word in words]
     if words[0] in ("sweep", "run") and words[1] in SHORT_RECIPES:

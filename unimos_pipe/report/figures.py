@@ -231,10 +231,11 @@ def class_bars(method: str, names: Sequence[str], ours: Sequence[float], zero_sh
     )
     axes.set_yticks(rows, [_short(name) for name in names], fontsize=8, color=COLOURS["ink"])
     axes.set(xlim=(0, 101), ylim=(-0.7, len(names) - 0.3), xlabel="accuracy on the target, %")
+    axes.set_title(method, loc="left")
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
-    axes.barh([0], [0], color=COLOURS["ensemble"], label=f"{method}, better")
-    axes.barh([0], [0], color=COLOURS["down"], label=f"{method}, worse")
+    axes.barh([0], [0], color=COLOURS["ensemble"], label="better")
+    axes.barh([0], [0], color=COLOURS["down"], label="worse")
     figure.legend(loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.2)
     return figure
 

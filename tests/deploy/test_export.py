@@ -66,7 +66,8 @@ def test_onnx_agrees_with_ours(made):
     rows = load_file(folder / "run" / "sample.safetensors")["target_image"].float()
     session = onnxruntime.InferenceSession(folder / "model" / "heads.onnx")
     theirs = session.run(["probabilities", "raw", "vac", "lac"], {"features": rows.numpy()})
-    for values, ours in zip(theirs, model.answer(rows).columns(), strict=True):
+    answers = model.answer(rows)
+    for values, ours in zip(theirs, (answers.probabilities, answers.raw, answers.vac, answers.lac), strict=True):
         np.testing.assert_allclose(values, ours.numpy(), atol=1e-4)
     pixels = torch.stack([model.encoder().preprocess(_open(path)) for path in images])
     session = onnxruntime.InferenceSession(folder / "model" / "model.onnx")

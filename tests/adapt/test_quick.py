@@ -107,7 +107,7 @@ def test_onnx_of_another_method(cli, icons_cache, tmp_path):
     assert [output.name for output in session.get_outputs()] == ["probabilities", "raw"]
     rows = load_file(tmp_path / "run" / "sample.safetensors")["target_image"].astype(np.float32)
     ours = unimos_pipe.load(tmp_path / "run", "cpu").answer(torch.from_numpy(rows))
-    for values, wanted in zip(session.run(None, {"features": rows}), ours.columns(), strict=True):
+    for values, wanted in zip(session.run(None, {"features": rows}), (ours.probabilities, ours.raw), strict=True):
         np.testing.assert_allclose(values, wanted.numpy(), atol=1e-4)
 
 

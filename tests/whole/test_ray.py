@@ -29,7 +29,9 @@ def two_machines():
     """Ray as two machines of one core each: two raylets on loopback."""
     from ray.cluster_utils import Cluster
 
-    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    # A machine is lost after five seconds of silence: a busy test machine can be silent for two, and Ray ends the
+    # processes of a lost one, the tests' own among them.
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 10}
     head = {"num_cpus": 1, "object_store_memory": 80_000_000, "_system_config": quick}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster

@@ -69,8 +69,10 @@ def save(figure: Figure, folder: Path, name: str) -> str:
         figure.savefig(text, format="svg", metadata={"Date": None})
         figure.set_layout_engine("none")  # laid out once: it takes as long as drawing
         for form, how in (("png", {"dpi": 180}), ("pdf", {"metadata": {"CreationDate": None}})):
+            drawn = io.BytesIO()  # on a full disk matplotlib's own writing ends in an error of its own
+            figure.savefig(drawn, format=form, **how)
             with replacing(folder / f"{name}.{form}") as part:
-                figure.savefig(part, format=form, **how)
+                part.write_bytes(drawn.getvalue())
     svg = text.getvalue()
     write_text(folder / f"{name}.svg", svg)
     return inline_svg(svg, name)

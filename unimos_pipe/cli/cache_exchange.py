@@ -15,6 +15,7 @@ from unimos_pipe.cli.following import follow, follow_features
 from unimos_pipe.cli.options import (
     cache_option,
     device_option,
+    domains_option,
     encoder_spec,
     features_options,
     grouped,
@@ -126,14 +127,7 @@ def import_command(
 
 
 @click.command("export", cls=Command)
-@click.option(
-    "--domain",
-    "domains",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=completion.domains,
-    help="Domain to export; repeatable.",
-)
+@domains_option("Domain to export; repeatable.")
 @click.option("--all", "every", is_flag=True, help="Export every domain of the data set.")
 @features_options
 @click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")

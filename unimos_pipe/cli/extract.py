@@ -9,13 +9,13 @@ from unimos_pipe.base.console import Output
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.cache.feature_set import FeatureSet
-from unimos_pipe.cli import completion
 from unimos_pipe.cli.commands import Command, OneOf
 from unimos_pipe.cli.following import follow_features
 from unimos_pipe.cli.options import (
     batch_size_option,
     compute_options,
     data_root_option,
+    domains_option,
     features_options,
     grouped,
     strict_counts_option,
@@ -48,14 +48,7 @@ reading_options = grouped(
 
 
 @click.command(cls=Command)
-@click.option(
-    "--domain",
-    "domains",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=completion.domains,
-    help="Domain to encode; repeatable.",
-)
+@domains_option("Domain to encode; repeatable.")
 @click.option("--all", "every", is_flag=True, help="Encode every domain of the data set.")
 @features_options
 @data_root_option

@@ -309,3 +309,10 @@ sweep_options = grouped(
         "regressions of the source and, as an oracle, of the target's labels (probes); repeatable.",
     ),
 )
+
+
+def domains_option(help: str):
+    """``--domain NAME``, repeatable, completed by the data set's domains."""
+    return click.option(
+        "--domain", "domains", multiple=True, metavar="NAME", shell_complete=completion.domains, help=help
+    )

@@ -50,6 +50,17 @@ def test_soft_neighbourhood_density_by_hand():
     assert float(soft_neighbourhood_density(same)) == pytest.approx(math.log(4), rel=1e-9)
 
 
+def test_soft_neighbourhood_density_in_blocks_equals_a_loop_over_rows():
+    features = torch.randn(600, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    unit = features / features.norm(dim=-1, keepdim=True)
+    entropies = []
+    for row in range(600):
+        others = torch.cat([unit[:row], unit[row + 1 :]])
+        shares = (others @ unit[row] / 0.05).softmax(-1)
+        entropies.append(-float((shares * shares.log()).nan_to_num(0).sum()))
+    assert float(soft_neighbourhood_density(features)) == pytest.approx(sum(entropies) / 600, rel=1e-9)
+
+
 def test_all_validators_by_name():
     bottleneck = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = validator_scores(validator_figures(SURE, bottleneck), 6, 3)

@@ -4,7 +4,7 @@ import torch
 from made import SMALL
 
 from unimos_pipe.base.config import method_spec
-from unimos_pipe.methods.unimos.draws import RunDraws
+from unimos_pipe.methods.unimos.draws import RunDraws, dropout_scale
 
 HEADS = method_spec("full", SMALL).heads
 
@@ -41,6 +41,7 @@ def test_dropout_keeps_its_share():
     assert draws.kept(2, 8, 4, 0.0).all()
     assert abs(draws.kept(50, 128, 256, 0.5).double().mean() - 0.5) < 2e-3
     assert abs(draws.kept(50, 128, 256, 0.25).double().mean() - 0.75) < 2e-3
+    assert [dropout_scale(dropout) for dropout in (0.0, 0.25, 0.5, 0.3)] == [1, 4 / 3, 2, 256 / 179]
 
 
 def test_each_weight_generator_tensor_restarts_half_of_the_time():

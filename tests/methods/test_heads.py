@@ -78,11 +78,13 @@ def test_layers_equal_torchs_modules():
         assert torch.allclose(evaluated, norm.eval()(linear(x[run])), rtol=1e-9, atol=1e-12)
 
 
-def test_dropout_multipliers_scale_hidden_units():
+def test_dropout_doubles_the_hidden_units_it_keeps_and_drops_the_others():
     heads = made_heads(small_method())
     x = made_task().source.features.unsqueeze(0)
     keep = torch.zeros(1, 40, 9, dtype=torch.float64)
-    bias = heads.params["disc_fc2.bias"].item()
-    assert discriminate(heads, x, keep, 40)[0].eq(bias).all()
-    doubled = discriminate(heads, x, keep + 2, 40)[0] - bias
-    assert torch.allclose(doubled, 2 * (discriminate(heads, x, keep + 1, 40)[0] - bias))
+    assert discriminate(heads, x, keep, 40)[0].eq(heads.params["disc_fc2.bias"].item()).all()
+    keep[..., 2:5] = 1
+    first, second = (heads.params[f"disc_fc{layer}.weight"][0] for layer in (1, 2))
+    hidden = 2 * (x[0] @ first.T + heads.params["disc_fc1.bias"]).relu()[:, 2:5]
+    wanted = hidden @ second[0, 2:5] + heads.params["disc_fc2.bias"]
+    assert torch.allclose(discriminate(heads, x, keep, 40)[0], wanted, rtol=1e-12)

@@ -137,13 +137,13 @@ def test_gradients_equal_autograds(options):
     method, runs = small_method(**({"loss__gamma": 0.05} | options)), 2
     heads = made_heads(method, runs=runs)
     heads.label_prior = F.normalize(torch.rand(runs, 5, dtype=torch.float64, generator=seeded(1)), p=1, dim=-1)
-    keep = 2.0 * (torch.rand(runs, 32, 9, generator=seeded(2)) < 0.5).double()
+    keep = (torch.rand(runs, 32, 9, generator=seeded(2)) < 0.5).double()
     batch = replace(made_batch(TASK, method, runs=runs), keep=keep)
     wanted = []
     for run in range(runs):
         params = {name: tensor[run].clone().requires_grad_() for name, tensor in heads.params.items()}
         others, frozen = written_with_autograd(
-            params, batch.x[run], batch.source_labels[run], batch.pseudo_labels[run], batch.text[run], keep[run],
+            params, batch.x[run], batch.source_labels[run], batch.pseudo_labels[run], batch.text[run], 2 * keep[run],
             heads.label_prior[run], method,
         )  # fmt: skip
         others.backward(retain_graph=True)

@@ -98,7 +98,7 @@ class RunRecorder:
         """Scores by name of (3, n) :func:`three_answers`."""
         named = zip(("ensemble", "vac", "lac"), answers, strict=True)
         scores = {name: score(predictions, self.data.held_out) for name, predictions in named}
-        return {name: value and asdict(value) for name, value in scores.items()}
+        return {name: value and {**vars(value)} for name, value in scores.items()}
 
     def finish(self, final: FinalState) -> dict[str, Any]:
         """Write the run's folder; returns the values of its ``result.json``."""

@@ -13,6 +13,7 @@ from unimos_pipe.methods.unimos.losses import entropy
 
 SND_TEMPERATURE = 0.05
 SND_ROWS = 1024
+SND_BLOCK = 256
 
 
 @torch.no_grad()
@@ -62,12 +63,18 @@ def nuclear_norm(gram: Tensor, rows: int, classes: int) -> Tensor:
 def soft_neighbourhood_density(features: Tensor) -> Tensor:
     """Mean entropy of each row's soft neighbours at temperature 0.05 (SND: Saito et al., ICCV 2021).
 
-    Features are made unit norm; at most 1,024 evenly spaced rows enter. A row is no neighbour of itself.
+    Features are made unit norm; at most 1,024 evenly spaced rows enter. A row is no neighbour of itself. What two rows
+    are to each other is computed once: a block of rows meets itself and the rows after it.
     """
     rows = torch.linspace(0, len(features) - 1, min(len(features), SND_ROWS), device=features.device).round().long()
     unit = F.normalize(features[rows], dim=-1)
-    similarity = unit @ unit.mT / SND_TEMPERATURE
-    similarity.fill_diagonal_(float("-inf"))
-    log_neighbours = similarity.log_softmax(-1)
-    neighbours = log_neighbours.exp()
-    return -(neighbours * log_neighbours.clamp_min(-1e4)).sum(-1).mean()
+    mass, weighted = unit.new_zeros(2, len(unit))
+    for start in range(0, len(unit), SND_BLOCK):
+        stop = start + SND_BLOCK
+        similarity = (unit[start:stop] / SND_TEMPERATURE) @ unit[start:].mT
+        similarity -= 1 / SND_TEMPERATURE  # at most 0, so that no exponential overflows
+        neighbours = similarity.exp().fill_diagonal_(0)
+        for sums, values in ((mass, neighbours), (weighted, neighbours * similarity)):
+            sums[start:stop] += values.sum(1)
+            sums[stop:] += values[:, SND_BLOCK:].sum(0)
+    return (mass.log() - weighted / mass).mean()

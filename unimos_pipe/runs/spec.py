@@ -9,7 +9,7 @@ from unimos_pipe.base.config import MethodSpec, fingerprint, method_spec, option
 from unimos_pipe.runs.methods import UNIMOS, UNIMOS_NAME
 
 # Raised whenever a default of MethodSpec or a result of equal options changes: finished runs are then trained again.
-ARITHMETIC = 4
+ARITHMETIC = 5
 
 
 @dataclass(frozen=True)

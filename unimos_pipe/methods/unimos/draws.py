@@ -17,6 +17,16 @@ def _generator(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
+def dropout_scale(dropout: float) -> float:
+    """What hidden units that dropout keeps are multiplied by: one over their share in :meth:`RunDraws.kept`."""
+    return 1 / (1 - _dropped_bytes(dropout) / 256)
+
+
+def _dropped_bytes(dropout: float) -> int:
+    """Of the 256 values of a random byte, how many drop a unit."""
+    return round(256 * dropout)
+
+
 def holdout_order(seed: int, rows: int) -> Tensor:
     """(rows,) source rows in the order in which they are held out, the run's own."""
     return torch.randperm(rows, generator=_generator(seed, "holdout"))
@@ -114,7 +124,7 @@ class RunDraws:
         """(steps, rows, width) bool: which hidden units dropout keeps, each with probability 1 - dropout."""
         count = steps * rows * width
         words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None, generator=self._dropout)
-        return (words.view(torch.uint8)[:count] >= round(256 * dropout)).view(steps, rows, width)
+        return (words.view(torch.uint8)[:count] >= _dropped_bytes(dropout)).view(steps, rows, width)
 
     def resets(self, params: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
         """Weight-generator tensors that restart at an epoch's beginning, by name. ``params`` gives their shapes."""

@@ -16,7 +16,7 @@ from unimos_pipe.base.config import HeadSpec
 
 BN_MOMENTUM, BN_EPS = 0.1, 1e-5
 LINEAR = tuple(  # weights whose products make up a step
-    f"{name}.weight" for name in ("vision_separator", "text_separator", "bottleneck_linear", "weight_fc1", "disc_fc1")
+    f"{name}.weight" for name in ("vision_separator", "text_separator", "bottleneck_linear", "disc_fc1")
 )
 WEIGHT_GENERATOR = ("weight_fc1.weight", "weight_fc1.bias", "weight_fc2.weight", "weight_fc2.bias")
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unimos_pipe.methods.unimos.descent import Descent
+from unimos_pipe.methods.unimos.draws import dropout_scale
 from unimos_pipe.methods.unimos.heads import BN_EPS, BN_MOMENTUM, Heads
 
 Back = Callable[[Tensor, Descent], Tensor]
@@ -104,13 +105,27 @@ def lac_logits(heads: Heads, f_lac: Tensor, text: Tensor) -> tuple[Tensor, Back]
 
 
 def ensemble_weight(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
-    """(R, n, 1) weight of VAC per row, W(f_vac)."""
-    hidden, first_back = linear(heads, "weight_fc1", f_vac)
-    logits, second_back = linear(heads, "weight_fc2", hidden)
-    weight = logits.sigmoid()
+    """(R, n, 1) weight of VAC per row, W(f_vac).
+
+    Nothing stands between W's two linear layers, so that they are one vector, and the first layer's gradient is an
+    outer product: its (256, D) matrix meets single rows only, never n of them.
+    """
+    first, second = heads.params["weight_fc1.weight"], heads.params["weight_fc2.weight"]
+    first_bias, second_bias = (heads.params[f"weight_{layer}.bias"].unsqueeze(1) for layer in ("fc1", "fc2"))
+    direction = torch.bmm(second, first)  # (R, 1, D)
+    shift = torch.baddbmm(second_bias, second, first_bias.mT)
+    weight = torch.baddbmm(shift, f_vac, direction.mT).sigmoid()
 
     def back(grad: Tensor, descent: Descent) -> Tensor:
-        return first_back(second_back(grad * weight * (1 - weight), descent), descent)
+        grad = grad * weight * (1 - weight)
+        seen, total = torch.bmm(grad.mT, f_vac), grad.sum(1, keepdim=True)  # (R, 1, D), (R, 1, 1)
+        to_second = torch.baddbmm(total * first_bias, seen, first.mT)
+        to_first_bias = (total * second).squeeze(1)
+        descent.product("weight_fc1.weight", second, seen)
+        descent.gradient("weight_fc1.bias", to_first_bias)
+        descent.gradient("weight_fc2.weight", to_second)
+        descent.gradient("weight_fc2.bias", total.squeeze(1))
+        return grad * direction
 
     return weight, back
 
@@ -118,16 +133,23 @@ def ensemble_weight(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
 def discriminate(heads: Heads, features: Tensor, keep: Tensor, trained_rows: int) -> tuple[Tensor, Back]:
     """(R, n) modality logits, 0 = VAC and 1 = LAC.
 
+    What dropout multiplies by, 1 / (1 - p), stands with the second layer's few weights instead of n hidden rows.
+
     Args:
-        keep: (R, n, hidden) dropout multipliers: 0, or 1 / (1 - p).
+        keep: (R, n, hidden) 1 for hidden units that dropout keeps, else 0.
         trained_rows: only the first so many rows reach the discriminator's own weights.
     """
     hidden, first_back = linear(heads, "disc_fc1", features, trained_rows=trained_rows)
     hidden = hidden.relu_().mul_(keep)
-    logits, second_back = linear(heads, "disc_fc2", hidden, trained_rows=trained_rows)
+    scale = dropout_scale(heads.spec.discriminator_dropout)
+    direction = scale * heads.params["disc_fc2.weight"]  # (R, 1, hidden)
+    logits = torch.baddbmm(heads.params["disc_fc2.bias"].unsqueeze(1), hidden, direction.mT)
 
     def back(grad: Tensor, descent: Descent) -> Tensor:
-        grad = second_back(grad.unsqueeze(-1), descent).mul_(keep)
-        return first_back(torch.ops.aten.threshold_backward(grad, hidden, 0), descent)
+        grad = grad.unsqueeze(-1)
+        own = grad[:, :trained_rows]
+        descent.gradient("disc_fc2.weight", scale * torch.bmm(own.mT, hidden[:, :trained_rows]))
+        descent.gradient("disc_fc2.bias", own.sum(1))
+        return first_back(torch.ops.aten.threshold_backward(grad * direction, hidden, 0), descent)  # 0 where dropped
 
     return logits.squeeze(-1), back

@@ -25,7 +25,7 @@ class Batch:
     source_labels: Tensor  # (R, B)
     pseudo_labels: Tensor  # (R, B)
     text: Tensor  # (R, K, D)
-    keep: Tensor  # (R, 4B, discriminator_hidden) dropout multipliers: 2B rows for source, 2B for target
+    keep: Tensor  # (R, 4B, discriminator_hidden) 1 where dropout keeps, else 0: 2B rows for source, 2B for target
 
 
 @torch.no_grad()

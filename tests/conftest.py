@@ -5,12 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
 from unimos_pipe.cli.main import main
 
 SHARED = Path(__file__).parent.parent.parent / "shared"  # facts and recordings beside a developer's checkout, if any
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """As tests/run.sh has it: what is patched here is to be used in this process, and not in those of stacks."""
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 _PARENT = """
 import importlib, json, os, pkgutil, resource, sys, threading
+import torch
 import unimos_pipe
 for module in pkgutil.walk_packages(unimos_pipe.__path__, "unimos_pipe."):
     if not module.name.endswith("__main__"):
@@ -29,6 +30,7 @@ def child(job):
         os.dup2(os.open(f"{job['to']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.chdir(job["folder"])
     os.environ.update(job["environment"])
+    torch.set_num_threads(2)  # whatever the tests have: stacks train side by side
     if job["largest"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest"], resource.RLIM_INFINITY))
     sys.argv = ["unimos-pipe", *job["words"]]

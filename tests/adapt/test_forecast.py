@@ -34,7 +34,9 @@ def test_an_encoder_is_timed_without_its_weights():
 
 
 def test_time_grows_with_the_steps(monkeypatch):
-    monkeypatch.setattr("unimos_pipe.adapt.forecast.epoch_seconds", lambda runs: 4.0 * len(runs))  # a second a step
+    monkeypatch.setattr(
+        "unimos_pipe.adapt.forecast.epoch_seconds", lambda runs, beside: 4.0 * len(runs)
+    )  # a second a step
     recipe, spec = load_recipe("visda2017_rn101")
     runs = recipe.runs(spec, "")
     rows = {"synthetic": Rows(3200), "real": Rows(640)}

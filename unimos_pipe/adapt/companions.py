@@ -4,12 +4,15 @@ The companion is of seed 0 and trains in a stack of companions, so that the runs
 Its temperature serves all seeds.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from unimos_pipe.adapt.calibration import Calibration, fitted_temperature
-from unimos_pipe.adapt.stacks import PlannedRun, finished, stacks
+from unimos_pipe.adapt.grouping import stacks
+from unimos_pipe.adapt.stacks import PlannedRun, finished
+from unimos_pipe.base.processes import Tell, processes_on, side_by_side
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.run import TrainingRun, seeded_run
@@ -55,14 +58,18 @@ def calibrations(
     }
     first = {companion_of(plan.spec): plan for plan in reversed(plans)}
     runs = [_held_run(first[spec].data(loader).task, spec) for spec in specs]
-    found = {}
-    for members in stacks(runs, lockstep):
-        if open_specs.isdisjoint(specs[i] for i in members):
-            on_epochs(runs[members[0]].method.train.epochs * len(members))
-            continue
-        made = _temperatures([runs[i] for i in members], on_epochs)
-        found |= {specs[i]: calibration for i, calibration in zip(members, made, strict=True) if calibration}
-    return found
+    processes = processes_on(loader.device)
+    found = stacks(runs, lockstep, processes)
+    needed = [members for members in found if not open_specs.isdisjoint(specs[i] for i in members)]
+    on_epochs(sum(runs[i].method.train.epochs for members in found if members not in needed for i in members))
+    beside = min(processes, len(needed))
+
+    def fit(members: Sequence[int], tell: Tell) -> list[Calibration | None]:
+        return _temperatures([runs[i] for i in members], tell, beside)
+
+    fitted = side_by_side(fit, needed, processes if len(found) > 1 else 1, on_epochs)
+    pairs = zip(itertools.chain(*needed), itertools.chain(*fitted), strict=True)
+    return {specs[i]: calibration for i, calibration in pairs if calibration}
 
 
 def _held_run(task, spec: RunSpec) -> TrainingRun:
@@ -70,8 +77,10 @@ def _held_run(task, spec: RunSpec) -> TrainingRun:
     return seeded_run(task, options, spec.seed)
 
 
-def _temperatures(runs: Sequence[TrainingRun], on_epochs: Callable[[int], None]) -> list[Calibration | None]:
-    """Train a stack and fit each run's temperature to its answers after the last epoch."""
+def _temperatures(
+    runs: Sequence[TrainingRun], on_epochs: Callable[[int], None], beside: int
+) -> list[Calibration | None]:
+    """Train a stack, of so many ``beside`` each other, and fit each run's temperature after the last epoch."""
     started = time.perf_counter()
     trainer = Trainer(runs)
     last = runs[0].method.train.epochs - 1
@@ -83,7 +92,7 @@ def _temperatures(runs: Sequence[TrainingRun], on_epochs: Callable[[int], None])
                 model = UniMoSModel(record.heads, record.text, runs[record.run].method)
                 temperatures[record.run] = fitted_temperature(model.logits(held.features), held.labels)
         on_epochs(len(runs) if epoch >= 0 else 0)
-    seconds = round((time.perf_counter() - started) / len(runs), 3)
+    seconds = round((time.perf_counter() - started) / len(runs) / beside, 3)
     return [
         Calibration(temperatures[i], len(runs[i].held_source.labels), seconds)
         if i in temperatures and i not in trainer.failures

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
-from unimos_pipe.adapt.stacks import MOST_IN_STACK
+from unimos_pipe.adapt.grouping import MOST_IN_STACK, even_sizes
 from unimos_pipe.adapt.sweep import epoch_seconds
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.processes import processes_on
 from unimos_pipe.data.manifest import DatasetSpec
 from unimos_pipe.data.scan import find_root, scan
 from unimos_pipe.extract.encoder import encoder_speed
@@ -111,12 +112,14 @@ def training_seconds(
     Args:
         rows: each domain's rows.
         dim: embedding size D.
-        lockstep: runs in a stack.
+        lockstep: most runs in a stack.
     """
     runs = [run for run in runs if run.method == UNIMOS]
     if not runs:
         return 0.0
-    stack = runs[:lockstep]
+    processes = processes_on(device)
+    sizes = even_sizes(len(runs), lockstep, processes)
+    stack = runs[: sizes[0]]
     batch, dtype = stack[0].options.train.batch_size, training_dtype(stack[0].options.train.precision)
     generator = torch.Generator().manual_seed(0)
 
@@ -132,7 +135,7 @@ def training_seconds(
     for run in stack:
         train = replace(run.options.train, epochs=1)
         timed.append(seeded_run(task, replace(run.options, train=train), run.seed))
-    per_step = epoch_seconds(timed) / (TIMED_STEPS * len(timed))
+    per_step = epoch_seconds(timed, min(processes, len(sizes))) / (TIMED_STEPS * len(timed))
     return per_step * sum(_steps(run, rows) for run in runs)
 
 

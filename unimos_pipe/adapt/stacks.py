@@ -1,7 +1,8 @@
-"""Stage two of UniMoS, composed: planned runs are grouped into stacks, trained from cached features, and recorded."""
+"""Stage two of UniMoS, composed: planned runs are trained in stacks from cached features, and recorded."""
 
 import contextlib
 import copy
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import torch
 
 from unimos_pipe.adapt.calibration import Calibration
 from unimos_pipe.adapt.checkpoint import Checkpoint
+from unimos_pipe.adapt.grouping import stacks
 from unimos_pipe.adapt.known import PairViews
 from unimos_pipe.adapt.record import (
     FinalState,
@@ -24,9 +26,10 @@ from unimos_pipe.adapt.record import (
 )
 from unimos_pipe.adapt.rescore import can_be_rescored, is_relabelled, rescored
 from unimos_pipe.base.config import fingerprint
+from unimos_pipe.base.files import folder_for
 from unimos_pipe.base.locks import sole_writer
+from unimos_pipe.base.processes import Tell, processes_on, side_by_side
 from unimos_pipe.methods.task import PairData, PairLoader
-from unimos_pipe.methods.unimos.form import StepForm
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.run import TrainingRun, seeded_run
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
@@ -102,17 +105,34 @@ def adapt(
             check_place(plan.folder, force=True)
     before = [settled(*one) for one in zip(plans, data, before, strict=True)]
     views = views or PairViews()
-    outcomes: dict[int, Outcome] = {}
-    for members in stacks(runs, lockstep):
+    processes = processes_on(loader.device)
+    found = stacks(runs, lockstep, processes)
+    processes = processes if len(found) > 1 else 1  # by the whole plan: a stack's last digits depend on its threads
+    open_stacks = [members for members in found if not all(before[i].kept for i in members)]
+    beside = min(processes, len(open_stacks))
+    on_epochs(sum(runs[i].method.train.epochs for members in found if members not in open_stacks for i in members))
+    if processes > 1:
+        for pair in (data[i] for members in open_stacks for i in members if not before[i].kept):
+            views.of(pair)  # here, where every process has it
+
+    def train(members: Sequence[int], tell: Tell) -> list[Outcome]:
         done = [before[i] for i in members]
-        if all(outcome.kept for outcome in done):
-            on_epochs(runs[members[0]].method.train.epochs * len(members))
-        else:
-            stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
-            with alone([plan for plan, found in zip(stack.plans, done, strict=True) if not found.kept]):
-                done = stack.train(checkpoints, on_epochs, on_line, done, views, calibrations)
+        stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
+        told_lines = on_line and (lambda spec, line: tell((spec, line)))
+        with alone([plans[i] for i in members if not before[i].kept]):
+            return stack.train(checkpoints, tell, told_lines, done, views, calibrations, beside)
+
+    def hear(message: int | tuple[RunSpec, Mapping[str, Any]]) -> None:
+        on_epochs(message) if isinstance(message, int) else on_line(*message)
+
+    with contextlib.ExitStack() as stack:
+        for i in itertools.chain(*open_stacks):
+            stack.enter_context(folder_for(plans[i].folder))  # processes share some, and none knows when they may go
+        trained = side_by_side(train, open_stacks, processes, hear)
+    outcomes = dict(enumerate(before))
+    for members, done in zip(open_stacks, trained, strict=True):
         outcomes.update(zip(members, done, strict=True))
-    return [outcomes[index] for index in range(len(plans))]
+    return list(outcomes.values())
 
 
 def finished(plan: PlannedRun, data: PairData) -> Outcome:
@@ -154,45 +174,6 @@ def alone(plans: Sequence[PlannedRun]) -> Iterator[None]:
         yield
 
 
-def stacks(runs: Sequence[TrainingRun], lockstep: int | None) -> Iterator[list[int]]:
-    """Positions of the runs of each stack: equal forms together, at most ``lockstep`` at once."""
-    groups: dict[StepForm, list[int]] = {}
-    for index, run in enumerate(runs):
-        groups.setdefault(run.form, []).append(index)
-    for members in groups.values():
-        size = lockstep or stack_size(runs[members[0]])
-        for start in range(0, len(members), size):
-            yield members[start : start + size]
-
-
-def stack_size(run: TrainingRun) -> int:
-    """How many runs like this one to train together: as many as speed up, within a quarter of the free memory."""
-    classes, dim = run.task.text_features.shape
-    heads = run.method.heads
-    weights = dim * (2 * dim + heads.bottleneck_dim + heads.weight_hidden + heads.discriminator_hidden)
-    activations = run.batch * (20 * dim + 30 * classes + 20 * heads.discriminator_hidden)
-    masks = 16 * 4 * run.batch * heads.discriminator_hidden
-    item = run.task.text_features.element_size()
-    rows, device = len(run.task.target.features), run.task.text_features.device
-    per_run = item * (2 * weights + activations) + masks + 16 * rows
-    if device.type == "cuda":  # where a stack is assessed as a whole
-        per_run += item * rows * (classes + heads.bottleneck_dim)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    return max(1, min(MOST_IN_STACK, int(free // 4 // per_run)))
-
-
-MOST_IN_STACK = 36
-
-
-def free_memory() -> int:
-    """Bytes of main memory that are free or can be freed; 4 GiB where the system does not say."""
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 4 << 30
-
-
 class _Stack:
     """Runs trained together, with their recorders."""
 
@@ -208,8 +189,13 @@ class _Stack:
         before: Sequence[Outcome],
         views: PairViews,
         calibrations: Mapping[RunSpec, Calibration],
+        beside: int,
     ) -> list[Outcome]:
-        """Train from the start or the checkpoint; the folders of runs kept from ``before`` stay as they are."""
+        """Train from the start or the checkpoint; the folders of runs kept from ``before`` stay as they are.
+
+        Args:
+            beside: stacks that train at the same time; a run's seconds are its share of the machine's.
+        """
         started = time.perf_counter()
         trainer = Trainer(self.runs)
         untrained = [untrained_sample(run.task, trainer.eval_heads(index)) for index, run in enumerate(self.runs)]
@@ -238,7 +224,7 @@ class _Stack:
             if BEFORE_TRAINING < epoch < last_epoch:
                 checkpoint.save_if_due(epoch, trainer, recorders)
             on_epochs(len(self.runs) if epoch > BEFORE_TRAINING else 0)
-        seconds = (time.perf_counter() - started) / len(self.runs)
+        seconds = (time.perf_counter() - started) / len(self.runs) / beside
         outcomes = []
         for index, (recorder, found) in enumerate(zip(recorders, before, strict=True)):
             notes = found.notes + ((refused,) if refused else ())

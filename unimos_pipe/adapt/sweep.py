@@ -6,9 +6,12 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
+
 from unimos_pipe.adapt import baselines
 from unimos_pipe.adapt.companions import companions
-from unimos_pipe.adapt.stacks import OnLine, PlannedRun, finished, stacks
+from unimos_pipe.adapt.grouping import stacks
+from unimos_pipe.adapt.stacks import OnLine, PlannedRun, finished
 from unimos_pipe.adapt.summary import PROBES, ResultRow, below_best, published_rows, result_rows
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
 from unimos_pipe.base.device import pick_device
@@ -17,6 +20,7 @@ from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import writable_folder, write_text
 from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.base.notebook import html_table
+from unimos_pipe.base.processes import processes_on
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.data.manifest import DatasetSpec
@@ -203,13 +207,15 @@ def plan_sweep(
     done = [not options.force and finished(plan, pair).kept for plan, pair in zip(plans, data, strict=True)]
     tuned = [index for index, plan in enumerate(plans) if plan.spec.method == UNIMOS]
     seeded = {i: seeded_run(data[i].task, plans[i].spec.options, plans[i].spec.seed) for i in tuned}
-    found = stacks(list(seeded.values()), options.lockstep)
+    processes = processes_on(loader.device)
+    found = stacks(list(seeded.values()), options.lockstep, processes)
     open_stacks = [[tuned[i] for i in members] for members in found if not all(done[tuned[i]] for i in members)]
     steps = [sum(_total_steps(seeded[i]) for i in members) for members in open_stacks]
     seconds = 0.0
     if open_stacks:
         members = [seeded[i] for i in open_stacks[0]]
-        seconds = epoch_seconds(members) / sum(run.steps for run in members) * sum(steps)
+        beside = min(processes, len(open_stacks)) if len(found) > 1 else 1
+        seconds = epoch_seconds(members, beside) / sum(run.steps for run in members) * sum(steps)
     helpers = companions([plans[i] for i in tuned if not done[i]])
     seconds *= 1 + len(helpers) / max(1, sum(map(len, open_stacks)))  # a companion has about the steps of a run
     fits = sum(not done[i] for i in range(len(plans)) if i not in seeded)
@@ -220,13 +226,20 @@ def _total_steps(run: TrainingRun) -> int:
     return run.steps * run.method.train.epochs
 
 
-def epoch_seconds(runs: list[TrainingRun]) -> float:
-    """Seconds of one epoch with its evaluation, after the evaluation before training has warmed up the machine."""
-    started = 0.0
-    for epoch, records in Trainer(runs).train():
-        for _ in records:
-            pass
-        if epoch == 0:
-            return time.perf_counter() - started
-        started = time.perf_counter()
+def epoch_seconds(runs: list[TrainingRun], beside: int) -> float:
+    """Seconds that one epoch of a stack takes of the machine where so many stacks train ``beside`` each other.
+
+    It is the first epoch, after the evaluation before training has warmed up the machine.
+    """
+    threads, started = torch.get_num_threads(), 0.0
+    try:
+        torch.set_num_threads(1 if beside > 1 else threads)
+        for epoch, records in Trainer(runs).train():
+            for _ in records:
+                pass
+            if epoch == 0:
+                return (time.perf_counter() - started) / beside
+            started = time.perf_counter()
+    finally:
+        torch.set_num_threads(threads)
     raise AssertionError("a run has at least one epoch")

@@ -298,7 +298,8 @@ sweep_options = grouped(
         "--lockstep",
         type=click.IntRange(1),
         metavar="N",
-        help="Runs trained together as one stack. Default: what memory allows, at most 36.",
+        help="Runs trained together as one stack. Default: what memory allows, at most 36. A CPU trains as many stacks "
+        "side by side as it has threads.",
     ),
     click.option("--force", is_flag=True, help="Train again also what is finished; each run is replaced when made."),
     click.option(

@@ -41,7 +41,9 @@ class Descent:
             self._product(*runs)
 
     def _product(self, weight: Tensor, buffer: Tensor, grad: Tensor, seen: Tensor, fall: Tensor, *copy: Tensor) -> None:
-        if grad.dtype == buffer.dtype:
+        if grad.shape[1] == 1:  # an outer product, which a matrix product takes twice as long for
+            buffer.mul_(self.heads.beta).addcmul_(grad.mT, seen)
+        elif grad.dtype == buffer.dtype:
             buffer.baddbmm_(grad.mT, seen, beta=self.heads.beta)
         else:  # a product in lower precision cannot accumulate into the buffer itself
             torch.add(torch.bmm(grad.mT, seen), buffer, alpha=self.heads.beta, out=buffer)

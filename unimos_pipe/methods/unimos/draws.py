@@ -5,6 +5,7 @@ Each purpose has its own generator, so a run draws the same whichever other runs
 
 import hashlib
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -124,7 +125,8 @@ class RunDraws:
         """(steps, rows, width) bool: which hidden units dropout keeps, each with probability 1 - dropout."""
         count = steps * rows * width
         words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None, generator=self._dropout)
-        return (words.view(torch.uint8)[:count] >= _dropped_bytes(dropout)).view(steps, rows, width)
+        kept = words.numpy().view(np.uint8)[:count] >= _dropped_bytes(dropout)  # torch takes 20 times as long for bytes
+        return torch.from_numpy(kept).view(steps, rows, width)
 
     def resets(self, params: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
         """Weight-generator tensors that restart at an epoch's beginning, by name. ``params`` gives their shapes."""

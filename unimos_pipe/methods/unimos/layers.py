@@ -119,7 +119,7 @@ def ensemble_weight(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
     def back(grad: Tensor, descent: Descent) -> Tensor:
         grad = grad * weight * (1 - weight)
         seen, total = torch.bmm(grad.mT, f_vac), grad.sum(1, keepdim=True)  # (R, 1, D), (R, 1, 1)
-        to_second = torch.baddbmm(total * first_bias, seen, first.mT)
+        to_second = torch.bmm(first, seen.mT).mT + total * first_bias  # W x^T takes a third of the time of x W^T
         to_first_bias = (total * second).squeeze(1)
         descent.product("weight_fc1.weight", second, seen)
         descent.gradient("weight_fc1.bias", to_first_bias)

@@ -1,0 +1,162 @@
+"""Jobs in forked processes: what comes back, what is told, and how they end."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from unimos_pipe.base.errors import RunError, UserError
+from unimos_pipe.base.processes import processes_on, side_by_side
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere jobs are done one after the other")
+
+
+def test_results_come_in_order_and_what_is_told_is_heard_by_the_caller():
+    heard = []
+
+    def work(job, tell):
+        time.sleep(0.05 * (3 - job))  # the last are done first
+        tell((job, os.getpid()))
+        return job * 10, torch.get_num_threads()
+
+    def hear(message):
+        heard.append((*message, threading.current_thread() is threading.main_thread()))
+
+    assert side_by_side(work, [0, 1, 2], 3, hear) == [(0, 1), (10, 1), (20, 1)]
+    assert [job for job, *_ in heard] == [2, 1, 0]
+    assert len({process for _, process, _ in heard} | {os.getpid()}) == 4
+    assert all(in_main for *_, in_main in heard)
+
+
+def test_a_process_takes_the_next_job_as_soon_as_it_is_free():
+    def work(job, tell):
+        time.sleep(job)
+        return os.getpid()
+
+    first, *others = side_by_side(work, [0.5, 0.01, 0.01, 0.01], 2, print)
+    assert len(set(others)) == 1 and first not in others
+
+
+def test_with_one_process_work_is_done_here():
+    heard = []
+    assert side_by_side(lambda job, tell: (job, tell(job), os.getpid()), [5], 1, heard.append) == [
+        (5, None, os.getpid())
+    ]
+    assert heard == [5]
+
+
+def test_what_a_job_raises_is_raised():
+    def work(job, tell):
+        raise UserError(f"job {job}", expected="a fine one", got="this", todo="Take another")
+
+    with pytest.raises(UserError) as caught:
+        side_by_side(work, [7], 2, print)
+    assert str(caught.value) == "job 7: expected a fine one, got this. Take another"
+    assert "in work\n" in caught.value.__notes__[0]  # where it was, of the process's own traceback
+
+    def full(job, tell):
+        raise OSError(28, "No space left on device", "runs/a")
+
+    with pytest.raises(OSError) as caught:
+        side_by_side(full, [7], 2, print)
+    assert (caught.value.errno, caught.value.filename) == (28, "runs/a")
+
+
+def test_an_error_that_cannot_travel_is_told():
+    class LocalError(Exception):
+        pass
+
+    def work(job, tell):
+        raise LocalError("here only")
+
+    with pytest.raises(RunError, match=r"^a process failed: LocalError\('here only'\)$"):
+        side_by_side(work, [0], 2, print)
+
+
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "killed by signal 9; out of memory?"),
+        (lambda: os._exit(3), "exit code 3"),
+    ],
+    ids=["killed", "left"],
+)
+def test_a_lost_process_is_told(end, how):
+    with pytest.raises(
+        RunError, match=rf"^a process was lost \({re.escape(how)}\)\. Finished work is kept; run it again$"
+    ):
+        side_by_side(lambda job, tell: end(), [0, 1], 2, print)
+    assert not multiprocessing.active_children()
+
+
+def test_whatever_ends_the_wait_ends_the_jobs_and_they_clean_up(tmp_path):
+    def work(job, tell):
+        try:
+            tell(job)
+            time.sleep(60)
+        finally:
+            (tmp_path / str(job)).write_text("cleaned up")
+
+    heard = []
+
+    def hear(message):
+        heard.append(message)
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(work, ["a", "b"], 2, hear)
+    assert time.monotonic() - started < 30
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert not multiprocessing.active_children()
+
+
+ORPHANS = """
+import os, time
+from unimos_pipe.base.processes import side_by_side
+def work(job, tell):
+    tell(os.getpid())
+    time.sleep(60)
+side_by_side(work, [0, 1], 2, lambda pid: print(pid, flush=True))
+"""
+
+
+def test_processes_end_with_a_killed_parent():
+    parent = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True)
+    children = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not any(Path(f"/proc/{child}").exists() and state(child) != "Z" for child in children):
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("a process lives on")
+
+
+def state(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "Z"
+
+
+def test_processes_are_as_many_as_threads_and_only_on_a_cpu(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert processes_on(torch.device("cpu")) == (1 if torch.cuda.is_available() else 2)
+        assert processes_on(torch.device("cuda")) == 1
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert processes_on(torch.device("cpu")) == 1  # a GPU's driver does not live through a fork
+    finally:
+        torch.set_num_threads(before)

@@ -58,15 +58,15 @@ class StepTimes:
 def step_flops(size: Size, method: MethodSpec, batch: int) -> int:
     """Multiply-adds times two of one run's training step: its matrix products, forward and backward.
 
-    A separator costs a forward and a weight-gradient product (its input needs no gradient), bottleneck and weight
-    generator an input-gradient product as well; text logits have no trained weights; the discriminator sees 4B rows,
-    of which 2B reach its weights; the teacher is forward only.
+    A separator costs a forward and a weight-gradient product (its input needs no gradient), the bottleneck an
+    input-gradient product as well; the weight generator is a vector; text logits have no trained weights; the
+    discriminator sees 4B rows, of which 2B reach its weights; the teacher is forward only.
     """
     heads, rows = method.heads, 2 * batch
     separators = 2 * 2 * rows * size.dim**2
     bottleneck = 3 * rows * size.dim * heads.bottleneck_dim
     classifier = 3 * rows * heads.bottleneck_dim * size.classes
-    weight = 3 * batch * size.dim * heads.weight_hidden
+    weight = 3 * size.dim * (batch + heads.weight_hidden)
     discriminator = (2 * 2 * rows + rows) * size.dim * heads.discriminator_hidden
     text = (2 * rows + batch) * size.dim * size.classes
     return 2 * (separators + bottleneck + classifier + weight + discriminator + text)

@@ -37,10 +37,13 @@ class _Stopped(KeyboardInterrupt):
 def processes_on(device: torch.device) -> int:
     """How many processes work side by side on a device: as many as torch uses threads of a CPU, otherwise 1.
 
-    Only Linux can end a process with its parent, and the driver of a GPU does not live through a fork.
+    Only Linux can end a process with its parent, the driver of a GPU does not live through a fork, and a worker of
+    somebody's pool may have no processes of its own.
     """
-    forked = sys.platform == "linux" and not torch.cuda.is_available()
-    return torch.get_num_threads() if device.type == "cpu" and forked else 1
+    may_fork = (
+        sys.platform == "linux" and not torch.cuda.is_available() and not multiprocessing.current_process().daemon
+    )
+    return torch.get_num_threads() if device.type == "cpu" and may_fork else 1
 
 
 def side_by_side(work: Callable[[Job, Tell], Result], jobs: Sequence[Job], processes: int, hear: Tell) -> list[Result]:
@@ -86,6 +89,11 @@ def side_by_side(work: Callable[[Job, Tell], Result], jobs: Sequence[Job], proce
     return [results[index] for index in range(len(jobs))]
 
 
+def own_streams() -> None:
+    """Give a forked process streams of its own: if a thread of the parent's was writing, its locks stay held here."""
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
+
+
 def _fork(work: Callable, jobs: Sequence) -> tuple[multiprocessing.Process, Connection]:
     """A process that waits for numbers of jobs, and the parent's end of the line to it."""
     fork = multiprocessing.get_context("fork")
@@ -118,12 +126,13 @@ def _serve(work: Callable[[Job, Tell], Any], jobs: Sequence[Job], end: Connectio
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which ends this process
     signal.signal(signal.SIGTERM, _stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    own_streams()
     torch.set_num_threads(1)  # the parent's threads were not forked along: whoever waits for them waits for ever
     threadpool_limits(1)
     with contextlib.suppress(_Stopped):
         while (number := end.recv()) is not None:
             end.send(_outcome(work, jobs, number, end))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os._exit(0)
 
 
 def _outcome(work: Callable[[Job, Tell], Any], jobs: Sequence[Job], number: int, end: Connection) -> tuple[int, Any]:

@@ -47,6 +47,14 @@ def test_a_process_takes_the_next_job_as_soon_as_it_is_free(tmp_path):
     assert len(set(others)) == 1 and first not in others
 
 
+def test_a_thread_may_have_processes_too():
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(side_by_side(lambda job, tell: -job, [1, 2], 2, print)))
+    thread.start()
+    thread.join()
+    assert found == [-1, -2]
+
+
 def test_with_one_process_work_is_done_here():
     heard = []
     assert side_by_side(lambda job, tell: (job, tell(job), os.getpid()), [5], 1, heard.append) == [

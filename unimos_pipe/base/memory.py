@@ -7,15 +7,21 @@ here, 15% of the encoder's time on a CPU.
 import ctypes
 import os
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # malloc.h
 
 
-def keep_freed_memory() -> None:
-    """Keep up to 256 MB of freed memory in this process, in blocks of up to 32 MB."""
+def keep_freed_memory(*, blocks_of_any_size: bool = False) -> None:
+    """Keep up to 256 MB of freed memory in this process, in blocks of up to 32 MB.
+
+    Args:
+        blocks_of_any_size: take none of them from the kernel by itself, as glibc does with the larger ones.
+    """
     mallopt = _of_libc("mallopt")
     if mallopt:
         mallopt(_TRIM_THRESHOLD, 256 << 20)
         mallopt(_MMAP_THRESHOLD, 32 << 20)
+        if blocks_of_any_size:
+            mallopt(_MMAP_MAX, 0)
 
 
 def give_back_freed_memory() -> None:

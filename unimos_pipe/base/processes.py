@@ -76,7 +76,7 @@ def side_by_side(work: Callable[[Job, Tell], Result], jobs: Sequence[Job], proce
                 elif kind == FAILED:
                     raise value
                 else:
-                    results.update([value])
+                    results[value[0]] = value[1]
                     following = next(left, None)
                     end.send(following)
                     if following is None:

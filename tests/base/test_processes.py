@@ -159,6 +159,48 @@ def test_a_worker_of_a_pool_works_alone():
         assert pool.apply(processes_on, [torch.device("cpu")]) == 1
 
 
+def test_a_job_that_fails_beside_another_cleans_up_before_it_is_ended(tmp_path):
+    """On a full disk all jobs fail at once: the first one's end must not fall into what the others tidy."""
+
+    def work(job, tell):
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            while job == "slow" and not (tmp_path / "stop").exists():
+                time.sleep(0.01)
+            time.sleep(0.3 if job == "slow" else 0)
+            (tmp_path / job).touch()
+            raise
+
+    def hear(message):
+        raise AssertionError(message)
+
+    def fast(job, tell):
+        while job == "fast" and len(list(tmp_path.glob("begun*"))) < 2:
+            (tmp_path / "begun fast").touch()
+            time.sleep(0.01)
+        if job == "slow":
+            (tmp_path / "begun slow").touch()
+        else:
+            (tmp_path / "stop").touch()
+        return work(job, tell)
+
+    with pytest.raises(OSError, match="No space left"):
+        side_by_side(fast, ["slow", "fast"], 2, hear)
+    assert (tmp_path / "slow").exists()
+
+
+def test_a_job_that_is_ended_at_its_start_leaves_silently(capfd):
+    for _ in range(20):
+        with pytest.raises(RuntimeError, match="at once"):
+            side_by_side(at_once, [0, 1, 2, 3], 4, print)
+    assert capfd.readouterr() == ("", "")
+
+
+def at_once(job, tell):
+    raise RuntimeError("at once")
+
+
 ORPHANS = """
 import os, time
 from unimos_pipe.base.processes import side_by_side

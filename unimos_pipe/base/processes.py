@@ -124,12 +124,13 @@ def _serve(work: Callable[[Job, Tell], Any], jobs: Sequence[Job], end: Connectio
     if os.getppid() != parent:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which ends this process
-    signal.signal(signal.SIGTERM, _stop)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _stop)
     own_streams()
     torch.set_num_threads(1)  # the parent's threads were not forked along: whoever waits for them waits for ever
     threadpool_limits(1)
     with contextlib.suppress(_Stopped):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         while (number := end.recv()) is not None:
             end.send(_outcome(work, jobs, number, end))
     os._exit(0)
@@ -148,5 +149,9 @@ def _outcome(work: Callable[[Job, Tell], Any], jobs: Sequence[Job], number: int,
 
 
 def _stop(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.exception():  # a job that failed is cleaning up: again in a moment
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        return
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)
     raise _Stopped

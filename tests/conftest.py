@@ -20,6 +20,14 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def two_threads():
+    """Two threads, so that stacks train side by side."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a command gave back."""

@@ -26,6 +26,15 @@ from unimos_pipe.runs.methods import UNIMOS
 CLASSES = ("circle", "square", "bar")
 ENCODER_ID = "tinyclip-r24-64_embedded_fp32-00000000"
 DIM, WIDTH = 16, 12
+SMALL_SWEEP = """
+name = "small"
+dataset = "icons"
+pairs = ["line->color", "color->line"]
+seeds = 2
+variants = ["full", "no-im"]
+[set.train]
+epochs = 4
+"""
 COLUMNS = (*PREDICTION_COLUMNS, *BRANCH_COLUMNS, LABEL_COLUMN)
 
 

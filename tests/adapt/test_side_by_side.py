@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from made_runs import SMALL_SWEEP
 from trees import tree
 
 import unimos_pipe
@@ -19,28 +20,10 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or torch.cuda.is_available(), reason="stacks train one after the other"
 )
 
-RECIPE = """
-name = "small"
-dataset = "icons"
-pairs = ["line->color", "color->line"]
-seeds = 2
-variants = ["full", "no-im"]
-[set.train]
-epochs = {epochs}
-"""
-
-
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
 
 def recipe(tmp_path, epochs=3):
     path = tmp_path / "small.toml"
-    path.write_text(RECIPE.format(epochs=epochs))
+    path.write_text(SMALL_SWEEP.replace("epochs = 4", f"epochs = {epochs}"))
     return path
 
 
@@ -90,6 +73,14 @@ def test_one_open_stack_trains_as_it_would_have_beside_others(cli, icons_cache, 
     again = cli(*words)
     assert "4 run(s) trained, 4 kept, 0 failed" in again.err
     assert files(tmp_path / "runs") == whole
+
+
+@pytest.mark.parametrize(("lockstep", "threads"), [(8, 2), (4, 1)])
+def test_a_lone_stack_has_all_threads(lockstep, threads, cli, icons_cache, tmp_path, two_threads):
+    words = ("sweep", recipe(tmp_path), "--cache", icons_cache, "--runs", tmp_path / "runs")
+    assert cli(*words, "--lockstep", lockstep).code == 0
+    configs = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("config.json")]
+    assert [config["environment"]["threads"] for config in configs] == [threads] * 8
 
 
 def test_epochs_are_told_in_this_process(icons_cache, tmp_path, two_threads):

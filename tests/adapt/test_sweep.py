@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from made_runs import SMALL_SWEEP
 
 from unimos_pipe.adapt import baselines, checkpoint
 from unimos_pipe.adapt.stacks import Outcome, PlannedRun
@@ -16,22 +17,13 @@ from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.runs.means import mean_and_spread
 from unimos_pipe.runs.spec import RunSpec
 
-RECIPE = """
-name = "small"
-dataset = "icons"
-pairs = ["line->color", "color->line"]
-seeds = 2
-variants = ["full", "no-im"]
-[set.train]
-epochs = 4
-"""
 FILES = ("metrics.jsonl", "predictions.csv", "heads.safetensors", "sample.safetensors")
 
 
 @pytest.fixture
 def recipe(tmp_path):
     path = tmp_path / "small.toml"
-    path.write_text(RECIPE)
+    path.write_text(SMALL_SWEEP)
     return path
 
 
@@ -112,7 +104,9 @@ def test_a_damaged_checkpoint_only_costs_time(cli, recipe, icons_cache, tmp_path
 
 
 def test_one_diverging_run_fails_alone(cli, recipe, icons_cache, tmp_path):
-    recipe.write_text(RECIPE.replace('["full", "no-im"]', '["fixed-weight"]') + '[grid]\n"train.lr" = [3e-3, 1e30]\n')
+    recipe.write_text(
+        SMALL_SWEEP.replace('["full", "no-im"]', '["fixed-weight"]') + '[grid]\n"train.lr" = [3e-3, 1e30]\n'
+    )
     answer = sweep(cli, recipe, icons_cache, tmp_path / "runs")
     assert answer.code == 1
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 4
@@ -127,7 +121,7 @@ def test_one_diverging_run_fails_alone(cli, recipe, icons_cache, tmp_path):
 def test_changed_options_or_features_train_again(cli, recipe, icons_cache, tmp_path):
     runs = tmp_path / "runs"
     assert sweep(cli, recipe, icons_cache, runs).code == 0
-    recipe.write_text(RECIPE + "lr = 0.001\n")
+    recipe.write_text(SMALL_SWEEP + "lr = 0.001\n")
     assert f"8 run(s) trained, 0 kept, 0 failed, in {runs}/small\n" in sweep(cli, recipe, icons_cache, runs).err
 
 

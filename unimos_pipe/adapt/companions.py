@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from unimos_pipe.adapt.calibration import Calibration, fitted_temperature
-from unimos_pipe.adapt.grouping import stacks
+from unimos_pipe.adapt.grouping import epochs_of, group
 from unimos_pipe.adapt.stacks import PlannedRun, finished
-from unimos_pipe.base.processes import Tell, processes_on, side_by_side
+from unimos_pipe.base.processes import Tell, side_by_side
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.run import TrainingRun, seeded_run
@@ -58,16 +58,14 @@ def calibrations(
     }
     first = {companion_of(plan.spec): plan for plan in reversed(plans)}
     runs = [_held_run(first[spec].data(loader).task, spec) for spec in specs]
-    processes = processes_on(loader.device)
-    found = stacks(runs, lockstep, processes)
-    needed = [members for members in found if not open_specs.isdisjoint(specs[i] for i in members)]
-    on_epochs(sum(runs[i].method.train.epochs for members in found if members not in needed for i in members))
-    beside = min(processes, len(needed))
+    grouped = group(runs, lockstep, loader.device)
+    needed = [members for members in grouped.stacks if not open_specs.isdisjoint(specs[i] for i in members)]
+    on_epochs(epochs_of(runs) - sum(epochs_of(runs[i] for i in members) for members in needed))
 
     def fit(members: Sequence[int], tell: Tell) -> list[Calibration | None]:
-        return _temperatures([runs[i] for i in members], tell, beside)
+        return _temperatures([runs[i] for i in members], tell, grouped.beside(len(needed)))
 
-    fitted = side_by_side(fit, needed, processes if len(found) > 1 else 1, on_epochs)
+    fitted = side_by_side(fit, needed, grouped.processes, on_epochs)
     pairs = zip(itertools.chain(*needed), itertools.chain(*fitted), strict=True)
     return {specs[i]: calibration for i, calibration in pairs if calibration}
 

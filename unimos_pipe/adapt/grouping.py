@@ -2,11 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from unimos_pipe.base.processes import processes_on
 from unimos_pipe.methods.unimos.form import StepForm
 from unimos_pipe.methods.unimos.run import TrainingRun
 
@@ -14,12 +16,25 @@ MOST_IN_STACK = 36
 LEAST_IN_STACK = 3  # where another process could take some of the runs: fewer gain little from each other
 
 
-def stacks(runs: Sequence[TrainingRun], lockstep: int | None, processes: int) -> list[list[int]]:
-    """Positions of the runs of each stack: equal forms together, at most ``lockstep`` at once.
+@dataclass(frozen=True)
+class Grouping:
+    """How a plan's runs train: in which stacks, and in how many processes these stand side by side.
 
-    Args:
-        lockstep: None takes what memory and speed suggest where so many ``processes`` train side by side.
+    A lone stack has one process, and all its threads. That is decided by the whole plan, whatever of it is finished:
+    a stack's last digits depend on its threads.
     """
+
+    stacks: list[list[int]]  # positions of the runs of each
+    processes: int
+
+    def beside(self, count: int) -> int:
+        """How many of so many stacks train at the same time."""
+        return min(self.processes, count)
+
+
+def group(runs: Sequence[TrainingRun], lockstep: int | None, device: torch.device) -> Grouping:
+    """Group runs: equal forms together, at most ``lockstep`` at once; None takes what memory and speed suggest."""
+    processes = processes_on(device)
     groups: dict[StepForm, list[int]] = {}
     for index, run in enumerate(runs):
         groups.setdefault(run.form, []).append(index)
@@ -31,7 +46,7 @@ def stacks(runs: Sequence[TrainingRun], lockstep: int | None, processes: int) ->
             sizes = even_sizes(len(members), most_in_stack(runs[members[0]], processes), processes)
         left = iter(members)
         found += [list(itertools.islice(left, size)) for size in sizes]
-    return found
+    return Grouping(found, processes if len(found) > 1 else 1)
 
 
 def even_sizes(runs: int, most: int, processes: int) -> list[int]:
@@ -56,6 +71,11 @@ def most_in_stack(run: TrainingRun, processes: int) -> int:
         per_run += item * rows * (classes + heads.bottleneck_dim)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     return max(1, min(MOST_IN_STACK, int(free // 4 // per_run // processes)))
+
+
+def epochs_of(runs: Iterable[TrainingRun]) -> int:
+    """How many run-epochs runs have to go through."""
+    return sum(run.method.train.epochs for run in runs)
 
 
 def free_memory() -> int:

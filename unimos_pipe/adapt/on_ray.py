@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 
 from unimos_pipe.adapt.calibration import Calibration
-from unimos_pipe.adapt.grouping import stacks
+from unimos_pipe.adapt.grouping import group
 from unimos_pipe.adapt.stacks import Outcome, PlannedRun, adapt
 from unimos_pipe.base.engine import RayOptions, ray_jobs
-from unimos_pipe.base.processes import processes_on
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.run import seeded_run
@@ -37,7 +36,7 @@ def adapt_on_ray(
     store = FeatureStore(loader.store.spec, loader.store.folder.absolute(), loader.store.extract)
     pairs = [plan.data(loader) for plan in plans]
     runs = [seeded_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, pairs, strict=True)]
-    groups = stacks(runs, lockstep, processes_on(loader.device))
+    groups = group(runs, lockstep, loader.device).stacks
     outcomes: dict[int, Outcome] = {}
     with ray_jobs(options) as run:
         shared = (plans, PairLoader(store, loader.templates, loader.device), keep_finished, dict(calibrations))

@@ -14,7 +14,7 @@ import torch
 
 from unimos_pipe.adapt.calibration import Calibration
 from unimos_pipe.adapt.checkpoint import Checkpoint
-from unimos_pipe.adapt.grouping import stacks
+from unimos_pipe.adapt.grouping import epochs_of, group
 from unimos_pipe.adapt.known import PairViews
 from unimos_pipe.adapt.record import (
     FinalState,
@@ -28,7 +28,7 @@ from unimos_pipe.adapt.rescore import can_be_rescored, is_relabelled, rescored
 from unimos_pipe.base.config import fingerprint
 from unimos_pipe.base.files import folder_for
 from unimos_pipe.base.locks import sole_writer
-from unimos_pipe.base.processes import Tell, processes_on, side_by_side
+from unimos_pipe.base.processes import Tell, side_by_side
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.run import TrainingRun, seeded_run
@@ -105,13 +105,11 @@ def adapt(
             check_place(plan.folder, force=True)
     before = [settled(*one) for one in zip(plans, data, before, strict=True)]
     views = views or PairViews()
-    processes = processes_on(loader.device)
-    found = stacks(runs, lockstep, processes)
-    processes = processes if len(found) > 1 else 1  # by the whole plan: a stack's last digits depend on its threads
-    open_stacks = [members for members in found if not all(before[i].kept for i in members)]
-    beside = min(processes, len(open_stacks))
-    on_epochs(sum(runs[i].method.train.epochs for members in found if members not in open_stacks for i in members))
-    if processes > 1:
+    grouped = group(runs, lockstep, loader.device)
+    open_stacks = [members for members in grouped.stacks if not all(before[i].kept for i in members)]
+    beside = grouped.beside(len(open_stacks))
+    on_epochs(epochs_of(runs) - sum(epochs_of(runs[i] for i in members) for members in open_stacks))
+    if grouped.processes > 1:
         for pair in (data[i] for members in open_stacks for i in members if not before[i].kept):
             views.of(pair)  # here, where every process has it
 
@@ -128,7 +126,7 @@ def adapt(
     with contextlib.ExitStack() as stack:
         for i in itertools.chain(*open_stacks):
             stack.enter_context(folder_for(plans[i].folder))  # processes share some, and none knows when they may go
-        trained = side_by_side(train, open_stacks, processes, hear)
+        trained = side_by_side(train, open_stacks, grouped.processes, hear)
     outcomes = dict(enumerate(before))
     for members, done in zip(open_stacks, trained, strict=True):
         outcomes.update(zip(members, done, strict=True))

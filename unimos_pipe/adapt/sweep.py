@@ -10,7 +10,7 @@ import torch
 
 from unimos_pipe.adapt import baselines
 from unimos_pipe.adapt.companions import companions
-from unimos_pipe.adapt.grouping import stacks
+from unimos_pipe.adapt.grouping import group
 from unimos_pipe.adapt.stacks import OnLine, PlannedRun, finished
 from unimos_pipe.adapt.summary import PROBES, ResultRow, below_best, published_rows, result_rows
 from unimos_pipe.adapt.train import TrainedRun, pair_data, plan_loader, train
@@ -20,7 +20,6 @@ from unimos_pipe.base.errors import UserError, listing
 from unimos_pipe.base.files import writable_folder, write_text
 from unimos_pipe.base.locks import sole_writer
 from unimos_pipe.base.notebook import html_table
-from unimos_pipe.base.processes import processes_on
 from unimos_pipe.base.watch import SILENT, Watch
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.data.manifest import DatasetSpec
@@ -207,15 +206,16 @@ def plan_sweep(
     done = [not options.force and finished(plan, pair).kept for plan, pair in zip(plans, data, strict=True)]
     tuned = [index for index, plan in enumerate(plans) if plan.spec.method == UNIMOS]
     seeded = {i: seeded_run(data[i].task, plans[i].spec.options, plans[i].spec.seed) for i in tuned}
-    processes = processes_on(loader.device)
-    found = stacks(list(seeded.values()), options.lockstep, processes)
-    open_stacks = [[tuned[i] for i in members] for members in found if not all(done[tuned[i]] for i in members)]
+    grouped = group(list(seeded.values()), options.lockstep, loader.device)
+    in_plan = [[tuned[i] for i in members] for members in grouped.stacks]
+    open_stacks = [members for members in in_plan if not all(done[i] for i in members)]
     steps = [sum(_total_steps(seeded[i]) for i in members) for members in open_stacks]
     seconds = 0.0
     if open_stacks:
         members = [seeded[i] for i in open_stacks[0]]
-        beside = min(processes, len(open_stacks)) if len(found) > 1 else 1
-        seconds = epoch_seconds(members, beside) / sum(run.steps for run in members) * sum(steps)
+        seconds = (
+            epoch_seconds(members, grouped.beside(len(open_stacks))) / sum(run.steps for run in members) * sum(steps)
+        )
     helpers = companions([plans[i] for i in tuned if not done[i]])
     seconds *= 1 + len(helpers) / max(1, sum(map(len, open_stacks)))  # a companion has about the steps of a run
     fits = sum(not done[i] for i in range(len(plans)) if i not in seeded)

@@ -6,6 +6,7 @@ not. A forked process has what its parent had in memory, so nothing is loaded tw
 
 import contextlib
 import ctypes
+import functools
 import multiprocessing
 import os
 import pickle
@@ -124,8 +125,9 @@ def _serve(work: Callable[[Job, Tell], Any], jobs: Sequence[Job], end: Connectio
     if os.getppid() != parent:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which ends this process
+    stop = functools.partial(_stop, sys.exception())
     for number in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     own_streams()
     torch.set_num_threads(1)  # the parent's threads were not forked along: whoever waits for them waits for ever
     threadpool_limits(1)
@@ -148,8 +150,9 @@ def _outcome(work: Callable[[Job, Tell], Any], jobs: Sequence[Job], number: int,
         return FAILED, error
 
 
-def _stop(*_: object) -> None:
-    if sys.exception():  # a job that failed is cleaning up: again in a moment
+def _stop(at_fork: BaseException | None, *_: object) -> None:
+    """Leave; but while a job that failed is cleaning up, in a moment. ``at_fork`` is what the parent was handling."""
+    if sys.exception() is not at_fork:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         return
     for number in (signal.SIGTERM, signal.SIGALRM):

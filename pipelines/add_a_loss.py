@@ -2,7 +2,7 @@
 
     python pipelines/add_a_loss.py [WEIGHT...]
 
-A loss sees what a step's modules gave (unimos_pipe/methods/unimos/objective.py: Outputs) and returns one mean per
+A loss sees what a step's modules gave (unimos_pipe/methods/unimos/loss_terms.py: Outputs) and returns one mean per
 stacked run; gradients follow by themselves. It is logged with an existing term. adapt_task writes no run folder, so
 that no finished run is taken for one of another loss; to keep a loss, give it an option (METHOD.md, section 9).
 """
@@ -12,8 +12,8 @@ import sys
 from torch import Tensor
 
 import unimos_pipe
+from unimos_pipe.methods.unimos.loss_terms import LOSSES, Loss, Outputs
 from unimos_pipe.methods.unimos.losses import entropy
-from unimos_pipe.methods.unimos.objective import LOSSES, Loss, Outputs
 
 
 def vision_entropy(outputs: Outputs) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import unimos_pipe
-from unimos_pipe.methods.table import METHODS
+from unimos_pipe.methods.registry import METHODS
 
 QUICK = ("zero-shot", "fused", "linear-im")
 

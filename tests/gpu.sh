@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 source pipelines/environment.sh
 prepare_environment test
 [ $# -gt 0 ] || set -- --dataset icons
-"$PYTHON" -m pytest -m gpu tests/whole/test_gpu.py
+"$PYTHON" -m pytest -m gpu tests/integration/test_gpu.py
 for encoder in RN50 ViT-B-16 ViT-L-14; do
     "$PYTHON" -m unimos_pipe bench extract "$@" --encoder "$encoder" --random-weights --precision auto --batch-size auto
 done

@@ -14,32 +14,32 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.adapt.scores import score, zero_shot_score
-from unimos_pipe.adapt.summary import ORACLE, ResultRow, result_rows
-from unimos_pipe.adapt.sweep import SweepOptions, SweepResult, plan_runs, run_sweep
-from unimos_pipe.adapt.train import plan_loader, train
-from unimos_pipe.base.config import MethodSpec, method_spec, with_own_scale
-from unimos_pipe.base.console import percent
+from unimos_pipe.base.atomic_io import writable_folder
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import RunError
-from unimos_pipe.base.extras import missing_packages
-from unimos_pipe.base.files import writable_folder
-from unimos_pipe.base.notebook import html_table
-from unimos_pipe.base.watch import SILENT, Watch
+from unimos_pipe.base.html_repr import html_table
+from unimos_pipe.base.method_config import MethodSpec, method_spec, with_own_scale
+from unimos_pipe.base.optional_deps import missing_packages
+from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.terminal import percent
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.deploy.model import FORMAT, AdaptedModel
-from unimos_pipe.extract.stage import Extracted, ReadOptions, extract_features
+from unimos_pipe.deploy.adapted_model import FORMAT, AdaptedModel
+from unimos_pipe.evaluation.metrics import score, zero_shot_score
+from unimos_pipe.experiments.results_table import ORACLE, ResultRow, result_rows
+from unimos_pipe.experiments.run_plans import plan_loader, train
+from unimos_pipe.experiments.sweep import SweepOptions, SweepResult, plan_runs, run_sweep
+from unimos_pipe.extract.extract_features import Extracted, ReadOptions, extract_features
 from unimos_pipe.methods.task import PairData, PairLoader, settled
 from unimos_pipe.methods.unimos.pseudo_labels import Assessment
-from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.report.make import Report, make_report
-from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
-from unimos_pipe.runs.methods import UNIMOS
+from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.report.make_report import Report, make_report
+from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.recipe import Recipe
+from unimos_pipe.runs.resolved_recipe import BoundRecipe, bind_recipe
 
 
 @dataclass(frozen=True)

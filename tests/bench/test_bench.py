@@ -7,15 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from made_runs import write_run
+from factories.runs import write_run
 
-from unimos_pipe.base.config import EncoderSpec
-from unimos_pipe.bench import grow
+from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.bench import memory
 from unimos_pipe.bench.extract import mixed_rows, random_weights, smallest_cosine
 from unimos_pipe.bench.store import write_made_up_domain
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.scan import scan
-from unimos_pipe.runs.stored import read_run
+from unimos_pipe.runs.read_run import read_run
 
 
 def test_bench_extract_prints_every_figure(cli, miniature, tmp_path):
@@ -55,10 +55,10 @@ def test_bench_grow_prints_every_trial(cli, monkeypatch):
         return SimpleNamespace(runs=len({read_run(path.parent).spec["seed"] for path in folder.rglob("result.json")}))
 
     known = SimpleNamespace(features=SimpleNamespace(dataset=load_spec("icons")))
-    monkeypatch.setattr(grow, "apart", lambda work, *values: work(*values))
-    monkeypatch.setattr("unimos_pipe.extract.stage.extract_features", lambda features: known)
-    monkeypatch.setattr("unimos_pipe.adapt.sweep.run_sweep", swept)
-    monkeypatch.setattr("unimos_pipe.report.make.make_report", reported)
+    monkeypatch.setattr(memory, "apart", lambda work, *values: work(*values))
+    monkeypatch.setattr("unimos_pipe.extract.extract_features.extract_features", lambda features: known)
+    monkeypatch.setattr("unimos_pipe.experiments.sweep.run_sweep", swept)
+    monkeypatch.setattr("unimos_pipe.report.make_report.make_report", reported)
     answer = cli("bench", "grow", "--images", 5, "--size", "icons", "--runs", 3)
     assert answer.code == 0
     found = re.findall(r"│ ([^│]+?) +│ +([\d,]+) MiB │ +[\d.]+ s │", answer.out)
@@ -69,7 +69,7 @@ def test_bench_grow_prints_every_trial(cli, monkeypatch):
 
 
 def test_a_trial_has_a_process_of_its_own():
-    assert grow.apart(os.getppid) == os.getpid()
+    assert memory.apart(os.getppid) == os.getpid()
 
 
 def test_the_made_up_domain_is_what_stage_one_would_write(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unimos_pipe.base.config import method_spec
+from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.bench.adapt import SIZES, Size, measure_adapt, profile_step, step_flops
 
 TINY = Size(64, 96, 16, 5)

@@ -15,9 +15,9 @@ import torch
 from conftest import draw
 
 from unimos_pipe import __version__
-from unimos_pipe.base.config import VARIANTS
+from unimos_pipe.base.method_config import VARIANTS
 from unimos_pipe.cli.main import main
-from unimos_pipe.runs.folder import BRANCH_COLUMNS, PREDICTION_COLUMNS, RAW_COLUMN
+from unimos_pipe.runs.write_run import BRANCH_COLUMNS, PREDICTION_COLUMNS, RAW_COLUMN
 
 FAST = ("--epochs", 3)
 

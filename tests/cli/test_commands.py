@@ -6,7 +6,7 @@ import re
 import click
 
 import unimos_pipe
-from unimos_pipe.cli.commands import Command
+from unimos_pipe.cli.click_classes import Command
 from unimos_pipe.cli.main import main
 from unimos_pipe.cli.schemas import SCHEMAS
 

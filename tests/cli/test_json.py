@@ -8,18 +8,18 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from prepared import prepare
+from workspace import prepare
 
 import unimos_pipe
 from unimos_pipe.bench.adapt import SIZES, AdaptBench, StepTimes
-from unimos_pipe.bench.against_plain import AgainstPlain, Turns
+from unimos_pipe.bench.compare_reference import AgainstPlain, Turns
 from unimos_pipe.bench.extract import ExtractBench, ExtractRates, PlainGain
-from unimos_pipe.bench.grow import Growth
+from unimos_pipe.bench.memory import Growth
 from unimos_pipe.bench.store import StoreTimes
-from unimos_pipe.cli.answers import shaped
+from unimos_pipe.cli.json_output import shaped
 from unimos_pipe.cli.schemas import FORMAT, SCHEMAS, TEXT, many, maybe, record
-from unimos_pipe.report.make import Report
-from unimos_pipe.runs.methods import METHODS
+from unimos_pipe.report.make_report import Report
+from unimos_pipe.runs.method_names import METHODS
 
 DATA = ("--dataset", "mini.toml", "--cache", "cache")
 PAIR = ("adapt", *DATA, "--src", "dark", "--tgt", "light", "--epochs", 1)

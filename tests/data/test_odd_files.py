@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unimos_pipe.data.decode import decode, reason_of
+from unimos_pipe.data.image_decoding import decode, reason_of
 
 FORMATS = {
     "JPEG": "jpg jpeg jpe jfif", "PNG": "png", "GIF": "gif", "WEBP": "webp", "TIFF": "tif tiff", "AVIF": "avif",

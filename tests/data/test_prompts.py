@@ -2,8 +2,8 @@
 
 import pytest
 
-from unimos_pipe.base.config import DEFAULT_TEMPLATE
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.prompts import write_prompts
 

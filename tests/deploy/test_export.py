@@ -13,7 +13,7 @@ import unimos_pipe
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.scan import find_root
-from unimos_pipe.deploy.card import card_text
+from unimos_pipe.deploy.model_card import card_text
 
 FRESH = """
 import sys, numpy as np, unimos_pipe
@@ -76,7 +76,7 @@ def test_onnx_agrees_with_ours(made):
 
 
 def _open(path):
-    from unimos_pipe.data.decode import decode
+    from unimos_pipe.data.image_decoding import decode
 
     return decode(path)
 

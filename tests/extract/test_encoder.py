@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED
-from made import TINY
+from factories.tasks import TINY
 from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 from torch.nn.functional import cosine_similarity, normalize
 
-from unimos_pipe.data.decode import decode
+from unimos_pipe.data.image_decoding import decode
 from unimos_pipe.data.scan import unpack_embedded
 from unimos_pipe.extract import encoder
 from unimos_pipe.extract.encoder import CLOSE_ENOUGH, ClipEncoder, fold_batch_norms, plain_model

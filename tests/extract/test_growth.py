@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw
-from made import TINY
+from factories.tasks import TINY
 
 from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
-from unimos_pipe.cache import contents
-from unimos_pipe.cache.layout import index_path, shard_files
+from unimos_pipe.cache import file_digests
+from unimos_pipe.cache.cache_paths import index_path, shard_files
 from unimos_pipe.cache.shard import read_image_shard, write_image_shard
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.manifest import check_spec
 from unimos_pipe.data.scan import scan
-from unimos_pipe.extract import domain as stage
-from unimos_pipe.extract import encoding
-from unimos_pipe.extract.domain import extract_images
+from unimos_pipe.extract import extract_domain as stage
+from unimos_pipe.extract import write_shards
 from unimos_pipe.extract.encoder import ClipEncoder
+from unimos_pipe.extract.extract_domain import extract_images
 
 OPTIONS = {"workers": 0, "shard_size": 10}
 
@@ -175,7 +175,7 @@ def replace_with_equal_size(path: Path, other: Path) -> None:
 
 def test_a_replaced_image_of_equal_size_and_restored_mtime_is_seen(encoder, images, tmp_path, monkeypatch):
     """By its ctime, which nobody can set, even where nothing young is read again."""
-    monkeypatch.setattr(contents, "YOUNG", -(10**18))
+    monkeypatch.setattr(file_digests, "YOUNG", -(10**18))
     files = [images / "light" / "circle" / f"{number}.png" for number in (2, 5)]
     size = max(path.stat().st_size for path in files)
     for path in files:
@@ -188,8 +188,8 @@ def test_a_replaced_image_of_equal_size_and_restored_mtime_is_seen(encoder, imag
     after = files[0].stat()
     assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     reads = []
-    plain = contents.content_digest
-    monkeypatch.setattr(contents, "content_digest", lambda path: reads.append(path) or plain(path))
+    plain = file_digests.content_digest
+    monkeypatch.setattr(file_digests, "content_digest", lambda path: reads.append(path) or plain(path))
     report = extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
     assert reads == files[:1]
     assert (report.encoded, report.kept) == (0, 24)  # the other image's content is known
@@ -203,22 +203,22 @@ def test_a_file_as_young_as_its_record_is_read_again(encoder, images, tmp_path, 
     """Two writings within one tick of the file system's clock leave one stamp: such stamps are not trusted."""
     extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
     reads = []
-    plain = contents.content_digest
-    monkeypatch.setattr(contents, "content_digest", lambda path: reads.append(path) or plain(path))
+    plain = file_digests.content_digest
+    monkeypatch.setattr(file_digests, "content_digest", lambda path: reads.append(path) or plain(path))
     assert extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS).shards_kept == 3
     assert len(reads) == 24
     now = time.time_ns()
-    stamp = (10, now - 3 * contents.YOUNG, now - 2 * contents.YOUNG)
-    seen = contents.Seen(stamp, now, b"d" * 16)
+    stamp = (10, now - 3 * file_digests.YOUNG, now - 2 * file_digests.YOUNG)
+    seen = file_digests.Seen(stamp, now, b"d" * 16)
     assert seen.still(stamp)
-    assert not contents.Seen(stamp, now - contents.YOUNG, b"d" * 16).still(stamp)
+    assert not file_digests.Seen(stamp, now - file_digests.YOUNG, b"d" * 16).still(stamp)
     for place in range(3):
         assert not seen.still(tuple(value + (at == place) for at, value in enumerate(stamp)))
 
 
 def test_an_image_that_changes_under_our_hands_is_a_bad_one(encoder, images, tmp_path, monkeypatch):
-    plain = encoding.file_stamp
-    monkeypatch.setattr(encoding, "file_stamp", lambda path: (0, 0, 0) if path.name == "3.png" else plain(path))
+    plain = write_shards.file_stamp
+    monkeypatch.setattr(write_shards, "file_stamp", lambda path: (0, 0, 0) if path.name == "3.png" else plain(path))
     with pytest.raises(RunError, match=r"3 unreadable .* bar/3\.png \(it changed while it was read\), circle/3"):
         extract_images(manifest_of(images), encoder, tmp_path, workers=0)
     report = extract_images(manifest_of(images), encoder, tmp_path, workers=0, skip_bad=True)
@@ -267,7 +267,7 @@ def test_a_growth_that_is_broken_off_leaves_the_old_domain_or_the_new_one(
 
     with monkeypatch.context() as patch:
         if "shard" in moment:
-            patch.setattr(encoding, "write_image_shard", write)
+            patch.setattr(write_shards, "write_image_shard", write)
         else:
             patch.setattr(stage, "write_index" if moment == "before the index" else "remove_others", die)
         with pytest.raises(_Killed):

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from made import TINY
+from factories.tasks import TINY
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unimos_pipe.extract.encoder import ClipEncoder
-from unimos_pipe.extract.encoding import in_flight
+from unimos_pipe.extract.write_shards import in_flight
 
 CUDA = torch.device("cuda")
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from unimos_pipe.base.encoders import EMBEDDED
-from unimos_pipe.cache import contents
+from unimos_pipe.base.encoder_presets import EMBEDDED
+from unimos_pipe.cache import file_digests
 from unimos_pipe.cache.feature_set import feature_set
 from unimos_pipe.extract import encoder
 
@@ -21,7 +21,7 @@ def machine(monkeypatch):
     real = encoder.readable_sample
     monkeypatch.setattr(encoder, "native_half", lambda device: "bf16")
     monkeypatch.setattr(encoder, "readable_sample", lambda *args: tried.append(1) or real(*args))
-    monkeypatch.setattr(contents, "YOUNG", -(10**18))
+    monkeypatch.setattr(file_digests, "YOUNG", -(10**18))
     return tried
 
 

@@ -8,12 +8,12 @@ import open_clip
 import pytest
 import torch
 
-from unimos_pipe.base.config import EncoderSpec
-from unimos_pipe.base.encoders import PRESETS
+from unimos_pipe.base.encoder_presets import PRESETS
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.extras import install_command
+from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.base.optional_deps import install_command
 from unimos_pipe.extract.hub import HubWeights
-from unimos_pipe.extract.tokens import load_tokenizer
+from unimos_pipe.extract.tokenizer import load_tokenizer
 from unimos_pipe.extract.weights import EMBEDDED, preprocessing
 
 open_clip.add_model_config(EMBEDDED)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from unimos_pipe.base.config import EncoderSpec
-from unimos_pipe.base.encoders import ENCODERS
+from unimos_pipe.base.atomic_io import file_sha256
+from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.files import file_sha256
-from unimos_pipe.extract import checkpoint
+from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.extract import load_weights
 from unimos_pipe.extract.encoder import ClipEncoder, new_model
 from unimos_pipe.extract.weights import EMBEDDED, openai_hashes
 
@@ -73,7 +73,7 @@ def test_an_archive_is_refused_unless_trusted_or_openais(halved, tmp_path, monke
     )
     expected = features(name, halved, precision)
     assert features(name, path, precision, trust=True).equal(expected)
-    monkeypatch.setattr(checkpoint, "openai_hashes", lambda: {file_sha256(path)})
+    monkeypatch.setattr(load_weights, "openai_hashes", lambda: {file_sha256(path)})
     assert features(name, path, precision).equal(expected)
 
 
@@ -101,7 +101,7 @@ def test_archives_of_openais_own_shapes(tmp_path, monkeypatch, preset):
     state = {k: v.half().float() if v.is_floating_point() else v for k, v in new_model(model).state_dict().items()}
     save_file({key: tensor.contiguous() for key, tensor in state.items()}, tmp_path / "random.safetensors")
     path = archive(state, tmp_path / f"{preset}.pt")
-    monkeypatch.setattr(checkpoint, "openai_hashes", lambda: {file_sha256(path)})
+    monkeypatch.setattr(load_weights, "openai_hashes", lambda: {file_sha256(path)})
     assert features(model, path).equal(features(model, tmp_path / "random.safetensors"))
 
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 import huggingface_hub
 import pytest
 import torch
-from made import TINY
-from made_hub import made_hub
+from factories.hub import made_hub
+from factories.tasks import TINY
 
-from unimos_pipe.base.config import EncoderSpec
-from unimos_pipe.base.encoders import ENCODERS
+from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.hub import HubWeights, at_hand, download
 from unimos_pipe.extract.weights import EMBEDDED, find_weights

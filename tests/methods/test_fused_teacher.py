@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made import made_task, small_method
+from factories.tasks import made_task, small_method
 
-from unimos_pipe.adapt.scores import zero_shot_score
-from unimos_pipe.cache.identity import EncoderIdentity
+from unimos_pipe.cache.encoder_identity import EncoderIdentity
+from unimos_pipe.evaluation.metrics import zero_shot_score
 from unimos_pipe.methods import fused, source_probe
 from unimos_pipe.methods.task import HeldOutLabels, PairData, UnlabelledFeatures
-from unimos_pipe.methods.unimos import text as text_module
+from unimos_pipe.methods.unimos import text_features as text_module
 from unimos_pipe.methods.unimos.pseudo_labels import teacher_logits
-from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.methods.unimos.trainer import Trainer
+from unimos_pipe.methods.unimos.training_run import seeded_run
 
 PLAIN = small_method(train__epochs=3, train__batch_size=8)
 METHOD = small_method("fused-teacher", train__epochs=3, train__batch_size=8)

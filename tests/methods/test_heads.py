@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from made import made_heads, made_task, small_method
+from factories.tasks import made_heads, made_task, small_method
 
-from unimos_pipe.base.config import HeadSpec
+from unimos_pipe.base.method_config import HeadSpec
 from unimos_pipe.methods.unimos.heads import initial_parameters, reset_tensor
-from unimos_pipe.methods.unimos.layers import bottleneck, classify, discriminate
+from unimos_pipe.methods.unimos.manual_backward import bottleneck, classify, discriminate
 
 
 def test_starting_weights_follow_the_method():

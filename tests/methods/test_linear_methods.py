@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load, save
 from scipy.optimize import minimize
 
-from tests.made import made_task
+from tests.factories.tasks import made_task
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.methods import fused, gda, linear_im, source_probe
-from unimos_pipe.methods.table import METHODS
+from unimos_pipe.methods.registry import METHODS
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
 
 TASK = made_task()

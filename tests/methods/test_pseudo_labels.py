@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from made import made_heads, made_task, small_method
+from factories.tasks import made_heads, made_task, small_method
 
-from unimos_pipe.base.config import EvalSpec
+from unimos_pipe.base.method_config import EvalSpec
 from unimos_pipe.methods.unimos import pseudo_labels
 from unimos_pipe.methods.unimos.pseudo_labels import assess, class_centroids, nearest_centroid, teacher_logits
 

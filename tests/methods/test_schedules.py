@@ -2,7 +2,7 @@
 
 import pytest
 
-from unimos_pipe.base.config import EvalSpec, TrainSpec
+from unimos_pipe.base.method_config import EvalSpec, TrainSpec
 from unimos_pipe.methods.unimos.schedules import (
     batch_rows,
     inference_weight,

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made import SMALL, made_task
+from factories.tasks import SMALL, made_task
 
-from unimos_pipe.base.config import method_spec, option_fields
+from unimos_pipe.base.method_config import method_spec, option_fields
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
-from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.methods.unimos.trainer import Trainer
+from unimos_pipe.methods.unimos.training_run import seeded_run
 
 BASE = SMALL | {"train.epochs": 3, "train.batch_size": 8}
 OTHER = {  # a value that is not the base's; booleans and choices take the one that is left

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.made import made_task
+from tests.factories.tasks import made_task
 from unimos_pipe.methods import fused, stata, zero_shot
 from unimos_pipe.methods.stata import Graph, anchored, anchors
 from unimos_pipe.methods.task import AdaptationTask, UnlabelledFeatures

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from made import made_batch, made_heads, made_task, small_method
+from factories.tasks import made_batch, made_heads, made_task, small_method
 
-from unimos_pipe.base.config import OURS, VARIANTS
-from unimos_pipe.methods.unimos.form import Coefficients, StepForm
-from unimos_pipe.methods.unimos.layers import bottleneck, classify, ensemble_weight
-from unimos_pipe.methods.unimos.objective import LOSSES, TERMS
+from unimos_pipe.base.method_config import OURS, VARIANTS
+from unimos_pipe.methods.unimos.loss_terms import LOSSES, TERMS
+from unimos_pipe.methods.unimos.manual_backward import bottleneck, classify, ensemble_weight
+from unimos_pipe.methods.unimos.stack_key import Coefficients, StepForm
 from unimos_pipe.methods.unimos.step import train_step
 
 MODULES = {

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made import made_task, small_method
+from factories.tasks import made_task, small_method
 
-from unimos_pipe.methods.unimos import descent
+from unimos_pipe.methods.unimos import fused_sgd
 from unimos_pipe.methods.unimos import trainer as trainer_module
 from unimos_pipe.methods.unimos.heads import LINEAR
-from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
+from unimos_pipe.methods.unimos.training_run import seeded_run
 
 METHODS = [
     small_method(train__epochs=3, train__batch_size=8),
@@ -200,8 +200,8 @@ def test_a_cpu_moves_large_weights_part_by_part_with_the_same_result(monkeypatch
     method = small_method(train__epochs=1, train__batch_size=8, train__precision=precision)
     task = made_task(40, 40, dtype=torch.float64 if precision == "fp64" else torch.float32)
     states = []
-    for most in (descent.AT_ONCE, 1):
-        monkeypatch.setattr(descent, "AT_ONCE", most)
+    for most in (fused_sgd.AT_ONCE, 1):
+        monkeypatch.setattr(fused_sgd, "AT_ONCE", most)
         stack = Trainer([seeded_run(task, method, seed) for seed in range(3)])
         train(stack)
         states.append({**stack.heads.params, **stack.heads.copies})

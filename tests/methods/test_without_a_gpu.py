@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from made import made_task, small_method
-from no_gpu import RealDraws, pretended_gpu, there
+from factories.tasks import made_task, small_method
+from fake_cuda import RealDraws, pretended_gpu, there
 
-from unimos_pipe.adapt.validators import validator_figures
 from unimos_pipe.base.device import on_host
+from unimos_pipe.evaluation.validators import validator_figures
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
-from unimos_pipe.methods.unimos.draws import RunDraws
-from unimos_pipe.methods.unimos.run import TrainingRun
+from unimos_pipe.methods.unimos.random_streams import RunDraws
 from unimos_pipe.methods.unimos.trainer import Trainer
+from unimos_pipe.methods.unimos.training_run import TrainingRun
 
 PAPER = {"heads__similarity": "cosine", "loss__ortho_form": "matrix", "loss__weight_per": "row", "loss__mcc": 0.1}
 

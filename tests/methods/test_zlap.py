@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.made import made_task
+from tests.factories.tasks import made_task
 from unimos_pipe.base.errors import RunError
 from unimos_pipe.methods import zlap
 from unimos_pipe.methods.task import AdaptationTask, UnlabelledFeatures

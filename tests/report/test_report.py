@@ -14,11 +14,11 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from made_runs import CLASSES, forge_json, write_run
+from factories.runs import CLASSES, forge_json, write_run
 from PIL import Image
 
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.extras import install_command
+from unimos_pipe.base.optional_deps import install_command
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.report import figures as report_figures
 

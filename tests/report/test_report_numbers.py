@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
-from made_runs import write_run
+from factories.runs import write_run
 from scipy.stats import t as student
 
 from unimos_pipe.report import figures as report_figures

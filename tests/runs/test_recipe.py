@@ -7,7 +7,7 @@ import pytest
 
 from unimos_pipe.base.errors import UserError
 from unimos_pipe.runs.recipe import check_recipe, known_recipes, load_recipe
-from unimos_pipe.runs.spec import row_names
+from unimos_pipe.runs.run_spec import row_names
 
 
 def test_the_ablation_recipe_is_252_runs():

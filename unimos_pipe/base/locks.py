@@ -14,8 +14,8 @@ from pathlib import Path
 with warnings.catch_warnings(action="ignore"):  # it tells the terminal where there is no fcntl
     from filelock import FileLock, SoftFileLock, Timeout
 
+from unimos_pipe.base.atomic_io import folder_for, mend
 from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.base.files import folder_for, mend
 
 NATIVE = not issubclass(FileLock, SoftFileLock)  # a soft lock's file would outlive a killed holder
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}

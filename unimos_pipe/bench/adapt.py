@@ -10,14 +10,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from unimos_pipe.adapt.validators import validator_figures, validator_scores
-from unimos_pipe.base.config import MethodSpec
 from unimos_pipe.base.device import on_host, pick_device
+from unimos_pipe.base.method_config import MethodSpec
+from unimos_pipe.evaluation.validators import validator_figures, validator_scores
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures, settled, training_dtype
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.pseudo_labels import assess
-from unimos_pipe.methods.unimos.run import seeded_run
 from unimos_pipe.methods.unimos.trainer import Trainer, no_measure
+from unimos_pipe.methods.unimos.training_run import seeded_run
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,18 @@ from safetensors.torch import save_file
 
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.watch import SILENT, Watch
-from unimos_pipe.bench.usual_loop import GOOD_WORKERS, PLAIN_BATCH, good_loop, good_model, plain_loop
+from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.bench.baseline_loops import GOOD_WORKERS, PLAIN_BATCH, good_loop, good_model, plain_loop
+from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.feature_set import FeatureSet
-from unimos_pipe.cache.layout import shard_files
 from unimos_pipe.cache.shard import read_image_shard
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.scan import find_root, scan
-from unimos_pipe.extract.domain import extract_images
+from unimos_pipe.extract.batch_size import measured_batch, sample_files
 from unimos_pipe.extract.encoder import ClipEncoder, load_encoder, native_half, new_model, plain_model, readable_sample
-from unimos_pipe.extract.images import decoding_workers, read_batches
-from unimos_pipe.extract.sizes import measured_batch, sample_files
-from unimos_pipe.extract.stage import ReadOptions, batch_line
+from unimos_pipe.extract.extract_domain import extract_images
+from unimos_pipe.extract.extract_features import ReadOptions, batch_line
+from unimos_pipe.extract.image_loader import decoding_workers, read_batches
 from unimos_pipe.extract.weights import find_weights
 
 SAMPLE = 128  # images whose pixels the bare encoder is given

@@ -9,8 +9,8 @@ from statistics import median
 
 import numpy as np
 
-from unimos_pipe.cache.index import DomainIndex, write_index
-from unimos_pipe.cache.layout import shard_files, shard_path
+from unimos_pipe.cache.cache_paths import shard_files, shard_path
+from unimos_pipe.cache.domain_index import DomainIndex, write_index
 from unimos_pipe.cache.shard import ImageHeader, read_header, write_image_shard
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.manifest import DatasetSpec, DomainSpec

@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unimos_pipe.base.config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
-from unimos_pipe.base.encoders import ENCODERS
+from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import UserError, known_names
-from unimos_pipe.cache.identity import IMPORTED, names_its_weights
-from unimos_pipe.cache.layout import (
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
+from unimos_pipe.cache.cache_paths import (
     ENCODER_FOLDER,
     default_cache,
     encoder_folders,
     find_encoder_folder,
     only_encoder_folder,
 )
+from unimos_pipe.cache.encoder_identity import IMPORTED, names_its_weights
 from unimos_pipe.data.manifest import DatasetSpec, load_spec
 
 if TYPE_CHECKING:

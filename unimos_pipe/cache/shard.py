@@ -2,7 +2,7 @@
 
 An image shard holds ``image_features`` (n, D) float16, ``paths`` (n,) UTF-8, ``rows`` (n,) int64, the position in the
 manifest, ``contents`` (n, 16) uint8, the xxh3_128 of each image file's bytes, and ``stamps`` (n, 3) int64, its size,
-mtime and ctime in nanoseconds. Labels are not here (:mod:`unimos_pipe.cache.index`). A text shard holds
+mtime and ctime in nanoseconds. Labels are not here (:mod:`unimos_pipe.cache.domain_index`). A text shard holds
 ``text_features`` (K, D) float32 in class order. Everything that shaped the contents is in the attributes.
 
 Behind the HDF5 data stand an index (JSON: the attributes, and each array's type, shape and offset), its length, and an
@@ -22,9 +22,9 @@ import h5py
 import numpy as np
 import xxhash
 
+from unimos_pipe.base.atomic_io import replacing
 from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
-from unimos_pipe.base.files import replacing
-from unimos_pipe.cache.identity import EncoderIdentity, TextIdentity
+from unimos_pipe.cache.encoder_identity import EncoderIdentity, TextIdentity
 
 SCHEMA = 3
 NORM_SLACK = 1e-2  # float16 keeps the norm of a unit vector within 1e-3

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from unimos_pipe.base.errors import StaleCacheError, UserError, listing
-from unimos_pipe.cache.identity import IMPORTED, EncoderIdentity, TextIdentity
-from unimos_pipe.cache.index import DomainIndex, read_index
-from unimos_pipe.cache.layout import index_path, shard_files, text_path
+from unimos_pipe.cache.cache_paths import index_path, shard_files, text_path
+from unimos_pipe.cache.domain_index import DomainIndex, read_index
+from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity, TextIdentity
 from unimos_pipe.cache.shard import (
     ImageShard,
     OtherSchemaError,

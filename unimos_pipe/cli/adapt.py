@@ -7,20 +7,20 @@ from typing import Any
 import click
 
 import unimos_pipe
-from unimos_pipe.base.config import VARIANTS, option_fields, parse_setting, titled
-from unimos_pipe.base.console import Output, percent
-from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import RunError
+from unimos_pipe.base.method_config import VARIANTS, option_fields, parse_setting, titled
+from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.terminal import Output, percent
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.answers import answer, json_options
-from unimos_pipe.cli.commands import Command, OneOf
-from unimos_pipe.cli.following import follow
+from unimos_pipe.cli.click_classes import Command, OneOf
+from unimos_pipe.cli.json_output import answer, json_options
+from unimos_pipe.cli.next_command import follow
 from unimos_pipe.cli.options import device_option, each_once, features_options, grouped, protocol_option, runs_option
-from unimos_pipe.cli.tell_known import tell_known
-from unimos_pipe.runs.means import MeanSpread, mean_and_spread, on_labelled_rows
-from unimos_pipe.runs.methods import METHODS, TARGET_CLASSES, UNIMOS
-from unimos_pipe.runs.spec import RunSpec
+from unimos_pipe.cli.print_diagnostics import tell_known
+from unimos_pipe.runs.method_names import METHODS, TARGET_CLASSES, UNIMOS
+from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.statistics import MeanSpread, mean_and_spread, on_labelled_rows
 
 FIGURES = {"accuracy": "accuracy", "per_class_mean": "per-class mean"}
 

@@ -6,12 +6,12 @@ from statistics import median
 import click
 
 import unimos_pipe
-from unimos_pipe.base.console import Output
+from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.feature_set import FeatureSet
-from unimos_pipe.cli.answers import answer, json_options
 from unimos_pipe.cli.bench_adapt import SIZE_NAMES, bench_adapt
-from unimos_pipe.cli.commands import Group, OneOf
-from unimos_pipe.cli.following import follow
+from unimos_pipe.cli.click_classes import Group, OneOf
+from unimos_pipe.cli.json_output import answer, json_options
+from unimos_pipe.cli.next_command import follow
 from unimos_pipe.cli.options import batch_size_option, device_option, features_options, grouped, workers_option
 
 

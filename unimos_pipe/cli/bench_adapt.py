@@ -5,12 +5,12 @@ from statistics import median
 import click
 
 import unimos_pipe
-from unimos_pipe.base.config import method_spec, parse_setting
-from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.cli.answers import answer, json_options
-from unimos_pipe.cli.commands import Command, OneOf
-from unimos_pipe.cli.following import follow
+from unimos_pipe.base.method_config import method_spec, parse_setting
+from unimos_pipe.base.terminal import Output
+from unimos_pipe.cli.click_classes import Command, OneOf
+from unimos_pipe.cli.json_output import answer, json_options
+from unimos_pipe.cli.next_command import follow
 from unimos_pipe.cli.options import device_option, each_once
 
 SIZE_NAMES = ("office_home", "icons", "domainnet")

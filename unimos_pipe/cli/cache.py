@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.console import Output
 from unimos_pipe.base.errors import PipeError, UserError, listing
-from unimos_pipe.cache.layout import default_cache
+from unimos_pipe.base.terminal import Output
+from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.answers import answer, json_options
-from unimos_pipe.cli.cache_exchange import export_command, import_command
-from unimos_pipe.cli.commands import Group
-from unimos_pipe.cli.following import follow
+from unimos_pipe.cli.cache_import_export import export_command, import_command
+from unimos_pipe.cli.click_classes import Group
+from unimos_pipe.cli.json_output import answer, json_options
+from unimos_pipe.cli.next_command import follow
 from unimos_pipe.cli.options import cache_option, device_option, encoder_spec, folder_option, trust_option
 
 CLOSE = 0.999  # between stored float16 features and the same images encoded again
@@ -118,9 +118,9 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
     from dataclasses import replace
 
     from unimos_pipe.base.device import pick_device
-    from unimos_pipe.cache.care import changed_images, deep_faults, is_inside, whole_shards
-    from unimos_pipe.cache.identity import IMPORTED, encoder_id
-    from unimos_pipe.cache.layout import ENCODER_FOLDER
+    from unimos_pipe.cache.cache_paths import ENCODER_FOLDER
+    from unimos_pipe.cache.encoder_identity import IMPORTED, encoder_id
+    from unimos_pipe.cache.maintenance import changed_images, deep_faults, is_inside, whole_shards
     from unimos_pipe.data.scan import find_root, scan
     from unimos_pipe.extract.encoder import ClipEncoder, readable_sample
 

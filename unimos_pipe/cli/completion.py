@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem
 
-from unimos_pipe.base.config import option_fields
-from unimos_pipe.base.encoders import ENCODERS
+from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.method_config import option_fields
 from unimos_pipe.data.manifest import known_datasets, load_spec
 from unimos_pipe.runs.recipe import known_recipes
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.console import Output
-from unimos_pipe.base.engine import Compute
-from unimos_pipe.cli.commands import Command
-from unimos_pipe.cli.following import follow
+from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.terminal import Output
+from unimos_pipe.cli.click_classes import Command
+from unimos_pipe.cli.next_command import follow
 from unimos_pipe.cli.options import cache_option, device_option, runs_option
 
 

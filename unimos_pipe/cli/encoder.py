@@ -3,9 +3,9 @@
 import click
 
 import unimos_pipe
-from unimos_pipe.base.console import Output
-from unimos_pipe.cli.commands import Group
-from unimos_pipe.cli.following import follow
+from unimos_pipe.base.terminal import Output
+from unimos_pipe.cli.click_classes import Group
+from unimos_pipe.cli.next_command import follow
 
 
 @click.group(cls=Group)

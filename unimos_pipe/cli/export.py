@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.console import Output
-from unimos_pipe.cli.commands import Command
-from unimos_pipe.cli.following import follow
+from unimos_pipe.base.terminal import Output
+from unimos_pipe.cli.click_classes import Command
+from unimos_pipe.cli.next_command import follow
 
 
 @click.command(cls=Command)

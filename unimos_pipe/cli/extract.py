@@ -5,12 +5,12 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.console import Output
-from unimos_pipe.base.engine import Compute
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.feature_set import FeatureSet
-from unimos_pipe.cli.commands import Command, OneOf
-from unimos_pipe.cli.following import follow_features
+from unimos_pipe.cli.click_classes import Command, OneOf
+from unimos_pipe.cli.next_command import follow_features
 from unimos_pipe.cli.options import (
     batch_size_option,
     compute_options,

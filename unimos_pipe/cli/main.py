@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import click
 
 from unimos_pipe import __version__
-from unimos_pipe.base.console import Output
+from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.cli.bench import bench
 from unimos_pipe.cli.cache import cache
-from unimos_pipe.cli.commands import Group
+from unimos_pipe.cli.click_classes import Group
 from unimos_pipe.cli.demo import demo
-from unimos_pipe.cli.door import Terminated, tell
 from unimos_pipe.cli.encoder import encoder
+from unimos_pipe.cli.error_handling import Terminated, tell
 from unimos_pipe.cli.export import export
 from unimos_pipe.cli.extract import extract
 from unimos_pipe.cli.manifest import manifest

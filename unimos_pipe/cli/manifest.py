@@ -5,15 +5,15 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.console import Output
-from unimos_pipe.base.encoders import ENCODERS
+from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import RunError, listing
-from unimos_pipe.cache.layout import default_cache
+from unimos_pipe.base.terminal import Output
+from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.answers import answer, json_options
-from unimos_pipe.cli.commands import Group, OneOf
-from unimos_pipe.cli.following import follow
-from unimos_pipe.data.layout import layout
+from unimos_pipe.cli.click_classes import Group, OneOf
+from unimos_pipe.cli.json_output import answer, json_options
+from unimos_pipe.cli.next_command import follow
+from unimos_pipe.data.expected_layout import layout
 
 
 @click.group(cls=Group)

@@ -10,17 +10,17 @@ from typing import Any
 import click
 
 import unimos_pipe
-from unimos_pipe.base.config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
-from unimos_pipe.base.encoders import ENCODERS
-from unimos_pipe.base.engine import Compute, RayOptions
+from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import UserError, known_names
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
+from unimos_pipe.base.ray_cluster import Compute, RayOptions
+from unimos_pipe.cache.cache_paths import default_cache
+from unimos_pipe.cache.encoder_identity import names_its_weights
 from unimos_pipe.cache.feature_set import TRUST, FeatureSet, extract_command
-from unimos_pipe.cache.identity import names_its_weights
-from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.commands import OneOf
+from unimos_pipe.cli.click_classes import OneOf
 from unimos_pipe.data.manifest import PROTOCOLS, load_spec
-from unimos_pipe.runs.bound import BoundRecipe, bind_recipe
+from unimos_pipe.runs.resolved_recipe import BoundRecipe, bind_recipe
 
 
 def grouped(name: str, make: Callable, *options: Callable) -> Callable[[Callable], Callable]:

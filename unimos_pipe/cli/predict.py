@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.console import Output, percent
 from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.terminal import Output, percent
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.answers import answer, json_options
-from unimos_pipe.cli.commands import Command
-from unimos_pipe.cli.following import follow, is_run
+from unimos_pipe.cli.click_classes import Command
+from unimos_pipe.cli.json_output import answer, json_options
+from unimos_pipe.cli.next_command import follow, is_run
 from unimos_pipe.cli.options import device_option, folder_option, grouped, trust_option
-from unimos_pipe.runs.means import on_labelled_rows
+from unimos_pipe.runs.statistics import on_labelled_rows
 
 STDOUT = "-"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.console import Output
-from unimos_pipe.base.engine import Compute
-from unimos_pipe.base.extras import install_command
-from unimos_pipe.cli.answers import answer, json_options
-from unimos_pipe.cli.commands import Command
-from unimos_pipe.cli.following import follow
+from unimos_pipe.base.optional_deps import install_command
+from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.terminal import Output
+from unimos_pipe.cli.click_classes import Command
+from unimos_pipe.cli.json_output import answer, json_options
+from unimos_pipe.cli.next_command import follow
 from unimos_pipe.cli.options import (
     data_root_option,
     device_option,
@@ -25,9 +25,9 @@ from unimos_pipe.cli.options import (
 )
 from unimos_pipe.cli.report import show_report
 from unimos_pipe.cli.sweep import show_plan, show_sweep
-from unimos_pipe.data.layout import layout
-from unimos_pipe.runs.bound import BoundRecipe
-from unimos_pipe.runs.methods import AUTO, TARGET_ONLY
+from unimos_pipe.data.expected_layout import layout
+from unimos_pipe.runs.method_names import AUTO, TARGET_ONLY
+from unimos_pipe.runs.resolved_recipe import BoundRecipe
 
 
 def _reading(strict_counts: bool, workers: int) -> "unimos_pipe.ReadOptions":

@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.console import Output
-from unimos_pipe.base.engine import Compute
-from unimos_pipe.cli.answers import answer, json_options
-from unimos_pipe.cli.commands import Command
-from unimos_pipe.cli.following import follow
+from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.terminal import Output
+from unimos_pipe.cli.click_classes import Command
+from unimos_pipe.cli.json_output import answer, json_options
+from unimos_pipe.cli.next_command import follow
 from unimos_pipe.cli.options import compute_options, dry_run_option, recipe_options, runs_option, sweep_options
-from unimos_pipe.runs.bound import BoundRecipe
-from unimos_pipe.runs.methods import AUTO
+from unimos_pipe.runs.method_names import AUTO
+from unimos_pipe.runs.resolved_recipe import BoundRecipe
 
 
 @click.command(cls=Command)

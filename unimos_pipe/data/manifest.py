@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unimos_pipe.base.config import build, option
 from unimos_pipe.base.errors import UserError, known_names, listing, shown
-from unimos_pipe.base.inputs import read_text
+from unimos_pipe.base.method_config import build, option
+from unimos_pipe.base.safe_open import read_text
 from unimos_pipe.data.prompts import clean_class_name
 
 if TYPE_CHECKING:

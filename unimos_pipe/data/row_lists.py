@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from unimos_pipe.base.cells import name_from_cell
+from unimos_pipe.base.csv_escaping import name_from_cell
 from unimos_pipe.base.errors import UserError, listing, shown
-from unimos_pipe.data.listfiles import CLASS_HEADS, PATH_HEADS, ListedRow, read_csv, separator, text_of
+from unimos_pipe.data.list_files import CLASS_HEADS, PATH_HEADS, ListedRow, read_csv, separator, text_of
 
 
 def read_row_labels(file: Path) -> list[ListedRow]:

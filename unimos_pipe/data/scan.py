@@ -11,12 +11,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from unimos_pipe.base.atomic_io import replace_folder
 from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.files import replace_folder
 from unimos_pipe.base.locks import sole_writer
-from unimos_pipe.data.images import find_images, is_skipped_folder, left_out
-from unimos_pipe.data.layout import layout
-from unimos_pipe.data.listfiles import ListedRow, bind, bind_names, read_csv, read_list
+from unimos_pipe.data.expected_layout import layout
+from unimos_pipe.data.find_images import find_images, is_skipped_folder, left_out
+from unimos_pipe.data.list_files import ListedRow, bind, bind_names, read_csv, read_list
 from unimos_pipe.data.manifest import NO_LABEL, PACKAGE, DatasetSpec, Manifest
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from unimos_pipe.base.atomic_io import FolderKind, refuse_foreign_folder, replace_folder, writable_folder
 from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.base.extras import need
-from unimos_pipe.base.files import FolderKind, refuse_foreign_folder, replace_folder, writable_folder
 from unimos_pipe.base.locks import sole_writer
-from unimos_pipe.deploy.model import CONFIG, KEYS, WEIGHTS, AdaptedModel, load, model_card, read_json
+from unimos_pipe.base.optional_deps import need
+from unimos_pipe.deploy.adapted_model import CONFIG, KEYS, WEIGHTS, AdaptedModel, load, model_card, read_json
 from unimos_pipe.deploy.predict import list_images
-from unimos_pipe.extract.images import read_batches
+from unimos_pipe.extract.image_loader import read_batches
 from unimos_pipe.methods.task import unit_rows
-from unimos_pipe.runs.stored import read_run
+from unimos_pipe.runs.read_run import read_run
 
 TOLERANCE = 1e-4  # between onnxruntime's probabilities and ours
 OUTPUTS = ("probabilities", "raw", "vac", "lac")  # of a graph; methods beside UniMoS have the first two

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from unimos_pipe.adapt.scores import score
-from unimos_pipe.base.cells import name_to_cell, path_to_cell
+from unimos_pipe.base.atomic_io import refuse_foreign_file, replacing
+from unimos_pipe.base.csv_escaping import name_to_cell, path_to_cell
 from unimos_pipe.base.errors import RunError, StaleCacheError, UserError, listing
-from unimos_pipe.base.files import refuse_foreign_file, replacing
 from unimos_pipe.base.locks import sole_writer
-from unimos_pipe.base.watch import SILENT, Watch
+from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.feature_set import extract_command, making_command
-from unimos_pipe.cache.layout import default_cache
 from unimos_pipe.cache.shard import differing_field
 from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.data.images import find_images, left_out
+from unimos_pipe.data.find_images import find_images, left_out
 from unimos_pipe.data.manifest import load_spec
-from unimos_pipe.deploy.answers import Answers
-from unimos_pipe.deploy.model import AdaptedModel, load
+from unimos_pipe.deploy.adapted_model import AdaptedModel, load
+from unimos_pipe.deploy.predictions import Answers
+from unimos_pipe.evaluation.metrics import score
 from unimos_pipe.methods.task import HeldOutLabels, stored_rows
-from unimos_pipe.runs.folder import BRANCH_COLUMNS, PREDICTION_COLUMNS, RAW_COLUMN
-from unimos_pipe.runs.methods import UNIMOS
+from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.write_run import BRANCH_COLUMNS, PREDICTION_COLUMNS, RAW_COLUMN
 
 
 @dataclass(frozen=True)

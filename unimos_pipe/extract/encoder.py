@@ -16,18 +16,18 @@ from open_clip.transform import MaybeConvertMode
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor, v2
 
-from unimos_pipe.base.config import EncoderSpec
+from unimos_pipe.base.atomic_io import file_sha256
 from unimos_pipe.base.device import cpu_has_bf16, on_its_way
 from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.files import file_sha256
-from unimos_pipe.base.memory import keep_freed_memory
-from unimos_pipe.cache.identity import EncoderIdentity, names_its_weights
-from unimos_pipe.data.decode import QUIET, Picture, picture_of
-from unimos_pipe.extract.checkpoint import load_weights
-from unimos_pipe.extract.images import readable_sample
-from unimos_pipe.extract.pixels import decoder_name
-from unimos_pipe.extract.sentences import tokens_of
-from unimos_pipe.extract.tokens import load_tokenizer
+from unimos_pipe.base.malloc import keep_freed_memory
+from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.cache.encoder_identity import EncoderIdentity, names_its_weights
+from unimos_pipe.data.image_decoding import QUIET, Picture, picture_of
+from unimos_pipe.extract.image_loader import readable_sample
+from unimos_pipe.extract.jpeg_decoding import decoder_name
+from unimos_pipe.extract.load_weights import load_weights
+from unimos_pipe.extract.prompt_checks import tokens_of
+from unimos_pipe.extract.tokenizer import load_tokenizer
 from unimos_pipe.extract.weights import EMBEDDED, find_weights, preprocessing, quiet_logging, refuse_wrong_activation
 
 CACHED_PIXELS = 8 * 224 * 224

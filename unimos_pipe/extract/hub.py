@@ -6,8 +6,8 @@ from pathlib import Path
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.utils import EntryNotFoundError
 
+from unimos_pipe.base.atomic_io import file_sha256
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.files import file_sha256
 
 WEIGHTS_FILES = (
     "open_clip_model.safetensors",

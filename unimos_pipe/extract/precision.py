@@ -5,12 +5,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unimos_pipe.base.config import EncoderSpec
+from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.files import write_text
 from unimos_pipe.base.locks import sole_writer
+from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, encoder_folders
 from unimos_pipe.cache.feature_set import FeatureSet
-from unimos_pipe.cache.layout import ENCODER_FOLDER, encoder_folders
 
 if TYPE_CHECKING:
     from unimos_pipe.extract.encoder import Evidence

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import open_clip
 
-from unimos_pipe.base.config import EncoderSpec
-from unimos_pipe.base.encoders import EMBEDDED, ENCODERS
+from unimos_pipe.base.encoder_presets import EMBEDDED, ENCODERS
 from unimos_pipe.base.errors import UserError, known_names, listing
-from unimos_pipe.cache.identity import EncoderIdentity, is_weights_path, names_its_weights, readable_name
+from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_path, names_its_weights, readable_name
 from unimos_pipe.extract.hub import WEIGHTS_FILES, HubWeights, download
 
 

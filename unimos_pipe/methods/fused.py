@@ -11,9 +11,9 @@ It lives on both parts being of use: where zero-shot is far behind the probe it 
 import torch
 from torch import Tensor
 
-from unimos_pipe.base.config import CLIP_SCALE
+from unimos_pipe.base.method_config import CLIP_SCALE
 from unimos_pipe.methods import source_probe, zero_shot
-from unimos_pipe.methods.contract import Answers, LinearModel, present_classes
+from unimos_pipe.methods.base import Answers, LinearModel, present_classes
 from unimos_pipe.methods.task import AdaptationTask
 
 TINY = 1e-12  # a probe that answers the same everywhere adds nothing

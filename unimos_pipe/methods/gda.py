@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unimos_pipe.methods import zero_shot
-from unimos_pipe.methods.contract import Answers, LinearModel, present_classes
+from unimos_pipe.methods.base import Answers, LinearModel, present_classes
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 
 ENDS = (1e-4, 1e4)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unimos_pipe.methods.contract import Answers, LinearModel
+from unimos_pipe.methods.base import Answers, LinearModel
 from unimos_pipe.methods.task import AdaptationTask
 
 SCALE = 20.0

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.methods.contract import Answers, LinearModel
+from unimos_pipe.methods.base import Answers, LinearModel
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 
 C = 10.0

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unimos_pipe.methods import fused, zero_shot
-from unimos_pipe.methods.contract import Answers
-from unimos_pipe.methods.neighbours import neighbours
+from unimos_pipe.methods.base import Answers
+from unimos_pipe.methods.knn import neighbours
 from unimos_pipe.methods.task import AdaptationTask
 
 TAU = 50.0

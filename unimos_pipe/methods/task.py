@@ -6,10 +6,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from unimos_pipe.base.config import CLIP_SCALE, MethodSpec, TrainSpec
 from unimos_pipe.base.device import pick_device, training_precision
 from unimos_pipe.base.errors import StaleCacheError, UserError
-from unimos_pipe.cache.identity import EncoderIdentity
+from unimos_pipe.base.method_config import CLIP_SCALE, MethodSpec, TrainSpec
+from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.cache.shard import NORM_SLACK
 from unimos_pipe.cache.store import DomainFeatures, FeatureStore
 from unimos_pipe.data.manifest import NO_LABEL

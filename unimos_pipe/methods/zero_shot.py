@@ -4,7 +4,7 @@ z = 100 x mu^T, with x (n, D) unit image rows and mu (K, D) unit prompts; in the
 itself, as SigLIP's kin do.
 """
 
-from unimos_pipe.methods.contract import Answers, LinearModel
+from unimos_pipe.methods.base import Answers, LinearModel
 from unimos_pipe.methods.task import AdaptationTask
 
 

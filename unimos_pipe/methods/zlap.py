@@ -15,8 +15,8 @@ from scipy.sparse.linalg import cg
 from torch import Tensor
 
 from unimos_pipe.base.errors import RunError
-from unimos_pipe.methods.contract import FLOOR, Answers
-from unimos_pipe.methods.neighbours import neighbours
+from unimos_pipe.methods.base import FLOOR, Answers
+from unimos_pipe.methods.knn import neighbours
 from unimos_pipe.methods.task import AdaptationTask
 
 NEIGHBOURS = 5  # a row itself among them; prompts too

@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from unimos_pipe.base.files import replacing, write_text
-from unimos_pipe.report.runs import Run
-from unimos_pipe.runs.means import MeanSpread
+from unimos_pipe.base.atomic_io import replacing, write_text
+from unimos_pipe.report.experiment import Run
+from unimos_pipe.runs.statistics import MeanSpread
 
 # Colours by what they mean. On the page each becomes a CSS variable, so that figures follow the page's theme.
 COLOURS = {

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from unimos_pipe.report.cells import Cell, Table, change_cell, mean_cell, name_cell, text_cell
-from unimos_pipe.report.labels import BASELINES
-from unimos_pipe.report.paired import NAMED, Gain, paired_gain
-from unimos_pipe.report.printed import PrintedFigures
-from unimos_pipe.report.runs import Experiment
-from unimos_pipe.runs.means import MeanSpread, mean_and_spread, on_labelled_rows
-from unimos_pipe.runs.methods import UNIMOS, UNIMOS_NAME
+from unimos_pipe.report.experiment import Experiment
+from unimos_pipe.report.published_tables import PrintedFigures
+from unimos_pipe.report.setting_names import BASELINES
+from unimos_pipe.report.significance import NAMED, Gain, paired_gain
+from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell, text_cell
+from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
+from unimos_pipe.runs.statistics import MeanSpread, mean_and_spread, on_labelled_rows
 
 OTHER = {"accuracy": ("class mean", "per_class_mean"), "per_class_mean": ("overall accuracy", "accuracy")}
 

@@ -8,18 +8,18 @@ from typing import Any
 import jinja2
 
 from unimos_pipe import __version__
+from unimos_pipe.base.atomic_io import FolderKind, refuse_foreign_folder, replace_folder, write_text
 from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.files import FolderKind, refuse_foreign_folder, replace_folder, write_text
 from unimos_pipe.base.locks import sole_writer
-from unimos_pipe.cache.identity import slug
-from unimos_pipe.cache.layout import default_cache
-from unimos_pipe.report.commands import commands, has_recipe, recipe_toml
-from unimos_pipe.report.compare import sweeps_table
+from unimos_pipe.cache.cache_paths import default_cache
+from unimos_pipe.cache.encoder_identity import slug
+from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.figures import COLOURS
-from unimos_pipe.report.forms import write_table
-from unimos_pipe.report.runs import Experiment
+from unimos_pipe.report.reproduce import commands, has_recipe, recipe_toml
+from unimos_pipe.report.runs_csv import write_tidy
 from unimos_pipe.report.section import SectionMaker
-from unimos_pipe.report.tidy import write_tidy
+from unimos_pipe.report.sweeps_table import sweeps_table
+from unimos_pipe.report.table_writers import write_table
 
 PAGE = "report.html"
 
@@ -53,7 +53,7 @@ def write_page(
     An earlier report there is replaced once the new one is whole.
 
     Args:
-        experiments, left_out: from :func:`unimos_pipe.report.runs.find_runs`.
+        experiments, left_out: from :func:`unimos_pipe.report.experiment.find_runs`.
         command: the command line that makes this report again, for the page.
         cache: where embedded images are unpacked; None takes the default one.
         pair: ``source->target`` that the figures show; None takes the one that gained most.

@@ -5,18 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.cache.identity import slug
+from unimos_pipe.cache.encoder_identity import slug
 from unimos_pipe.report import figures as report_figures
-from unimos_pipe.report.cells import Table
-from unimos_pipe.report.forms import write_table
-from unimos_pipe.report.gap import bottleneck_map, gap_table, map_classes, modality_map
-from unimos_pipe.report.grid import grid_table, sensitivity
-from unimos_pipe.report.headline import baseline, headline
-from unimos_pipe.report.images import image_folder, thumbnail
-from unimos_pipe.report.known import Doubt, doubtful, known_table, share_changes
-from unimos_pipe.report.labels import BASELINES
-from unimos_pipe.report.methods import bare_baselines, common_pairs, method_table, settings_table
-from unimos_pipe.report.mistakes import (
+from unimos_pipe.report.error_analysis import (
     Disagreement,
     Tally,
     class_changes,
@@ -24,12 +15,21 @@ from unimos_pipe.report.mistakes import (
     disagreements,
     worst_confusions,
 )
-from unimos_pipe.report.origin import origin
-from unimos_pipe.report.printed import published
-from unimos_pipe.report.runs import Experiment
-from unimos_pipe.report.tables import ablation, matrix, published_means, selection
-from unimos_pipe.report.tiles import Tile, tiles
-from unimos_pipe.runs.means import MeanSpread
+from unimos_pipe.report.experiment import Experiment
+from unimos_pipe.report.headline import baseline, headline
+from unimos_pipe.report.method_tables import bare_baselines, common_pairs, method_table, settings_table
+from unimos_pipe.report.modality_gap import bottleneck_map, gap_table, map_classes, modality_map
+from unimos_pipe.report.provenance import origin
+from unimos_pipe.report.published_tables import published
+from unimos_pipe.report.sensitivity import grid_table, sensitivity
+from unimos_pipe.report.setting_names import BASELINES
+from unimos_pipe.report.summary_tiles import Tile, tiles
+from unimos_pipe.report.table import Table
+from unimos_pipe.report.table_writers import write_table
+from unimos_pipe.report.thumbnails import image_folder, thumbnail
+from unimos_pipe.report.unimos_tables import ablation, matrix, published_means, selection
+from unimos_pipe.report.unlabelled_target import Doubt, doubtful, known_table, share_changes
+from unimos_pipe.runs.statistics import MeanSpread
 
 STEPS = 10  # that a section reports while it is made
 

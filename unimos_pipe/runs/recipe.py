@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.config import (
+from unimos_pipe.base.encoder_presets import ENCODERS
+from unimos_pipe.base.errors import UserError, known_names, listing, shown
+from unimos_pipe.base.method_config import (
     DEFAULT_TEMPLATE,
     VARIANTS,
     MethodSpec,
@@ -20,13 +22,11 @@ from unimos_pipe.base.config import (
     option,
     option_fields,
 )
-from unimos_pipe.base.encoders import ENCODERS
-from unimos_pipe.base.errors import UserError, known_names, listing, shown
 from unimos_pipe.data.manifest import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.data.prompts import write_prompts
-from unimos_pipe.runs.methods import AUTO, METHODS, TARGET_CLASSES, UNIMOS, protocol_fault
-from unimos_pipe.runs.paper import published
-from unimos_pipe.runs.spec import RunSpec
+from unimos_pipe.runs.method_names import AUTO, METHODS, TARGET_CLASSES, UNIMOS, protocol_fault
+from unimos_pipe.runs.published_results import published
+from unimos_pipe.runs.run_spec import RunSpec
 
 LEAVE_ONE_OUT = "leave-one-out"  # each domain as the target of all others together
 MOST_RUNS = 100_000  # of one recipe; every run is planned before the first one starts
@@ -43,7 +43,7 @@ class Recipe:
     encoder: str = ""  # preset; empty = the data set's own
     pairs: tuple[str, ...] = ("all",)  # or "leave-one-out", or "art->clipart", "art+photo->clipart", ...
     seeds: int = option(3, "seeds 0, 1, ... per pair", low=1)
-    methods: tuple[str, ...] = (UNIMOS,)  # of unimos_pipe.runs.methods; seeds, variants, set and grid are UniMoS's
+    methods: tuple[str, ...] = (UNIMOS,)  # of unimos_pipe.runs.method_names; seeds, variants, set and grid are UniMoS's
     variants: tuple[str, ...] = ("full",)
     target_classes: str = option("", "for auto: which classes occur in the target", choices=("", *TARGET_CLASSES))
     calibrate: bool = False  # by a companion run per pair and cell for UniMoS, by five fits more for others

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unimos_pipe.base.config import HeadSpec
+from unimos_pipe.base.method_config import HeadSpec
 
 BN_MOMENTUM, BN_EPS = 0.1, 1e-5
 LINEAR = tuple(  # weights whose products make up a step

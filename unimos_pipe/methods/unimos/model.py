@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unimos_pipe.base.config import MethodSpec
+from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.pseudo_labels import branches
 from unimos_pipe.methods.unimos.schedules import inference_weight

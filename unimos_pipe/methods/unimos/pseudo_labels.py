@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unimos_pipe.base.config import EvalSpec
+from unimos_pipe.base.method_config import EvalSpec
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING, inference_weight, pseudo_label_source
 

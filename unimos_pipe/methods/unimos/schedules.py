@@ -1,6 +1,6 @@
 """What changes over a run by rule: learning rate, inference weight, and which pseudo-labels come next."""
 
-from unimos_pipe.base.config import EvalSpec, TrainSpec
+from unimos_pipe.base.method_config import EvalSpec, TrainSpec
 
 BEFORE_TRAINING = -1  # the epoch number of the evaluation before training
 

@@ -10,11 +10,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unimos_pipe.methods.unimos.descent import Descent
-from unimos_pipe.methods.unimos.form import Coefficients, StepForm
+from unimos_pipe.methods.unimos.fused_sgd import Descent
 from unimos_pipe.methods.unimos.heads import Heads
-from unimos_pipe.methods.unimos.layers import bottleneck, classify, discriminate, ensemble_weight, lac_logits, linear
-from unimos_pipe.methods.unimos.objective import LOSSES, TERMS, Outputs
+from unimos_pipe.methods.unimos.loss_terms import LOSSES, TERMS, Outputs
+from unimos_pipe.methods.unimos.manual_backward import (
+    bottleneck,
+    classify,
+    discriminate,
+    ensemble_weight,
+    lac_logits,
+    linear,
+)
+from unimos_pipe.methods.unimos.stack_key import Coefficients, StepForm
 
 
 @dataclass(frozen=True)

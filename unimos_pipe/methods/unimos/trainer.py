@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from unimos_pipe.base.device import HOST, on_host
-from unimos_pipe.base.memory import keep_freed_memory
-from unimos_pipe.methods.unimos.blocks import BLOCK, Block, BlockDrawer, Starts
-from unimos_pipe.methods.unimos.captured import CapturedSteps
-from unimos_pipe.methods.unimos.form import Coefficients
+from unimos_pipe.base.malloc import keep_freed_memory
+from unimos_pipe.methods.unimos.cuda_graphs import CapturedSteps
 from unimos_pipe.methods.unimos.heads import Heads
-from unimos_pipe.methods.unimos.objective import TERMS, terms_of
+from unimos_pipe.methods.unimos.loss_terms import TERMS, terms_of
 from unimos_pipe.methods.unimos.pseudo_labels import Assessment, assess
-from unimos_pipe.methods.unimos.run import TrainingRun
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
+from unimos_pipe.methods.unimos.stack_key import Coefficients
 from unimos_pipe.methods.unimos.step import Batch, train_step
-from unimos_pipe.methods.unimos.text import text_features
+from unimos_pipe.methods.unimos.step_inputs import BLOCK, Block, BlockDrawer, Starts
+from unimos_pipe.methods.unimos.text_features import text_features
+from unimos_pipe.methods.unimos.training_run import TrainingRun
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,33 @@
+"""What the allocator is told, seen by the page faults that it saves."""
+
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import random, resource, sys, torch
+from unimos_pipe.base.malloc import keep_freed_memory
+
+def photographs(count):
+    for _ in range(count):
+        torch.empty(random.randint(34, 60) << 20, dtype=torch.uint8).fill_(1)
+
+random.seed(0)
+torch.set_num_threads(1)
+keep_freed_memory(blocks_of_any_size=len(sys.argv) > 1)
+photographs(40)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+photographs(10)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="about glibc")
+def test_a_large_photograph_takes_the_memory_of_those_before():
+    usual, kept = (
+        int(subprocess.check_output([sys.executable, "-c", FAULTS, *told], text=True)) for told in ([], ["any size"])
+    )
+    if usual < 1000:
+        pytest.skip("this allocator keeps such blocks by itself, or pages are large")
+    assert kept < usual / 10

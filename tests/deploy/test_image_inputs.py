@@ -1,0 +1,108 @@
+"""Images as one has them: paths, PIL images, bytes and arrays, one or many, from many threads."""
+
+import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import unimos_pipe
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.scan import find_root
+from unimos_pipe.deploy import adapted_model as model_module
+
+THREADS, ROUNDS = 8, 3
+
+
+@pytest.fixture(scope="module")
+def saved(icons_cache, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    task = unimos_pipe.make_task(unimos_pipe.feature_set("icons", cache=icons_cache), "line", "sketch", device="cpu")
+    unimos_pipe.adapt_task(task, settings={"train.epochs": 1}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def files(icons_cache) -> list[Path]:
+    root = find_root(load_spec("icons"), None, icons_cache) / "sketch"
+    return sorted(root.rglob("*.png"))[:: 716 // 16][:16]
+
+
+@pytest.fixture
+def model(saved):
+    return unimos_pipe.load(saved, "cpu")
+
+
+def test_every_form_of_an_image_has_the_same_answer(model, files):
+    path = files[0]
+    with Image.open(path) as image:
+        shown = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+    array = np.asarray(shown)
+    forms = [str(path), path, shown, path.read_bytes(), bytearray(path.read_bytes()), array, array[:, ::-1][:, ::-1]]
+    alone = [model.predict(form) for form in forms]
+    assert [len(answers) for answers in alone] == [1] * len(forms)
+    together = model.predict(forms)
+    for row, answers in enumerate(alone):
+        np.testing.assert_allclose(answers.probabilities[0], alone[0].probabilities[0], atol=1e-6)
+        np.testing.assert_allclose(together.probabilities[row], alone[0].probabilities[0], atol=1e-6)
+    assert together.errors == (None,) * len(forms) and set(together.labels) == set(alone[0].labels)
+    assert len(model.predict(np.stack([array, array]))) == 2 and len(model.predict(form for form in forms[:2])) == 2
+    assert len(model.predict([])) == 0
+
+
+def test_every_answer_has_its_error(model, files, tmp_path):
+    found = model.predict([files[0], b"", "gone.png", files[1].read_bytes()[:100], b"hello", files[1]], batch_size=2)
+    assert found.errors[:3] == (None, "an empty file", "No such file or directory")
+    assert found.errors[3].startswith("OSError: ") and found.errors[4:] == ("not an image of a known format", None)
+    assert [label is None for label in found.labels] == [bool(error) for error in found.errors]
+    assert found.probabilities.isnan().any(-1).tolist() == [bool(error) for error in found.errors]
+    record = found.records()[0]
+    assert record["class"] == found.labels[0] and record["vac_probability"] == found.vac[0].max()
+    assert {name for name, value in found.records()[1].items() if value is not None} == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (None, "images: expected {}, or several of these, got NoneType"),
+        (["a.png", None], "image 1: expected {}, got NoneType"),
+        (np.zeros((4, 4, 3)), "image 0: expected {}, got float64 of shape (4, 4, 3)"),
+        ([np.zeros((4, 4), np.uint8)], "image 0: expected {}, got uint8 of shape (4, 4)"),
+        (np.zeros((4, 4, 4), np.uint8), "image 0: expected {}, got uint8 of shape (4, 4, 4)"),
+    ],
+)
+def test_what_is_no_image_is_the_callers_mistake(model, images, told):
+    with pytest.raises(UserError) as caught:
+        model.predict(images)
+    expected = "a path, a PIL image, the bytes of an image file, or a uint8 array (H, W, 3)"
+    assert str(caught.value) == told.format(expected)
+
+
+def test_eight_threads_ask_one_model(model, saved, files, monkeypatch):
+    """Every thread gets its own answers; the encoder is loaded once; decompression bombs are refused in all of them."""
+    loaded = []
+    encoder = model_module.ClipEncoder
+    monkeypatch.setattr(model_module, "ClipEncoder", lambda *args: loaded.append(args) or encoder(*args))
+    large = io.BytesIO()
+    Image.new("1", (20_000, 10_000)).save(large, "PNG")
+    wanted = unimos_pipe.load(saved, "cpu").predict(files).probabilities
+    loaded.clear()
+    filters = list(warnings.filters)
+
+    def ask(thread: int) -> None:
+        for start in range(ROUNDS):
+            rows = [(thread + start + step) % len(files) for step in range(5)]
+            found = model.predict(
+                [*(files[row] for row in rows[:3]), large.getvalue(), *(files[row] for row in rows[3:])]
+            )
+            assert [error is None for error in found.errors] == [True, True, True, False, True, True]
+            assert found.errors[3].startswith("DecompressionBomb")
+            np.testing.assert_allclose(found.probabilities[[0, 1, 2, 4, 5]], wanted[rows], atol=1e-5)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(ask, range(THREADS)))
+    assert len(loaded) == 1 and warnings.filters == filters

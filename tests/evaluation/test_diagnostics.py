@@ -1,0 +1,99 @@
+"""What every run says of its answers: estimates from made answers, and facts that agree with the run's own files."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from tests.factories.tasks import made_task
+from unimos_pipe.data.manifest import NO_LABEL
+from unimos_pipe.evaluation.calibration import Calibration, reliability
+from unimos_pipe.evaluation.diagnostics import COMPARED, PairView, PairViews, answer_facts, estimate
+from unimos_pipe.methods import source_probe
+from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
+
+NEAREST = torch.tensor([[1], [0], [3], [2]])
+VIEW = PairView(
+    {
+        "zero-shot": torch.tensor([0, 0, 0, 0]),
+        "fused": torch.tensor([0, 0, 1, 1]),
+        "linear-im": torch.tensor([0, 0, 1, 2]),
+    },
+    NEAREST,
+    torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64),
+)
+
+
+def test_an_estimate_by_hand():
+    """Neighbours share three of four answers: o = 0.5, e = (4 + 1 + 1) / 16."""
+    found = estimate(VIEW, torch.tensor([0, 0, 1, 2]), (torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 2, 2])), 0.9)
+    assert found["neighbour_agreement"] == found["accuracy"] == pytest.approx((0.5 - 0.375) / 0.625)
+    assert found["agreement"] == {"zero-shot": 0.5, "fused": 0.75, "linear-im": 1.0}
+    assert (found["branches"], found["fused_and_linear_im"], found["confidence"]) == (0.5, 0.75, 0.9)
+    assert found["class_shares"] == [0.5, 0.25, 0.25] and found["shares_apart"] == 0.0
+
+
+def test_what_cannot_be_told_is_none():
+    apart = PairView({**VIEW.answers, "linear-im": torch.tensor([1, 1, 0, 1])}, NEAREST, VIEW.source_shares)
+    assert estimate(apart, torch.tensor([0, 0, 1, 2]), None, 0.9)["accuracy"] is None
+    one_class = PairView({"zero-shot": VIEW.answers["zero-shot"]}, NEAREST, VIEW.source_shares)
+    found = estimate(one_class, torch.tensor([0, 0, 1, 2]), None, 0.9)
+    assert (found["accuracy"], found["fused_and_linear_im"], found["branches"]) == (None, None, None)
+
+
+def test_reliability_is_of_the_rows_whose_label_is_known():
+    raw = torch.tensor([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
+    flat = torch.full((4, 3), 1 / 3)
+    held = HeldOutLabels(torch.tensor([0, NO_LABEL, 2, NO_LABEL]).numpy(), ("a", "b", "c"))
+    found = answer_facts(VIEW, held, raw, flat, Calibration(2.0, 8, 0.1))
+    for name, values in (("raw", raw), ("calibrated", flat)):
+        wanted = reliability(values[[0, 2]], torch.tensor([0, 2]))
+        assert found["reliability"][name] == {"ece": wanted.ece, "nll": wanted.nll, "brier": wanted.brier}
+    assert found["calibration"] == {"temperature": 2.0, "rows": 8, "seconds": 0.1}
+    assert found["estimate"]["confidence"] == pytest.approx(1 / 3)
+    unlabelled = answer_facts(VIEW, HeldOutLabels(None, ("a", "b", "c")), raw, raw, None)
+    assert unlabelled["reliability"] is None and unlabelled["calibration"] is None
+
+
+def test_pairs_that_share_a_source_share_its_probe(monkeypatch):
+    first, other = made_task(seed=1), made_task(seed=2)
+    pairs = [
+        PairData(
+            AdaptationTask(first.source, task.target, first.text_features), HeldOutLabels(None, ()), (), None, {}, []
+        )
+        for task in (first, other)
+    ]
+    alone = [PairViews().of(pair).answers for pair in pairs]
+    fitted, real = [], source_probe.model
+    monkeypatch.setattr(source_probe, "model", lambda task: fitted.append(task) or real(task))
+    views = PairViews()
+    for pair, answers in zip(pairs, alone, strict=True):
+        found = views.of(pair).answers
+        assert list(found) == list(COMPARED) and all(found[name].equal(answers[name]) for name in COMPARED)
+    assert len(fitted) == 1
+
+
+def test_a_made_task_has_the_methods_that_are_compared():
+    assert made_task().text_features.shape[0] == 5 and COMPARED == ("zero-shot", "fused", "linear-im")
+
+
+def test_a_run_of_unimos_says_what_is_known(cli, icons_cache, tmp_path):
+    pair = ("--dataset", "icons", "--src", "line", "--tgt", "sketch", "--cache", icons_cache, "--epochs", 2)
+    assert cli("adapt", *pair, "--no-calibrate", "--out", tmp_path / "unimos").code == 0
+    assert cli("adapt", *pair[:-2], "--method", "fused", "--no-calibrate", "--out", tmp_path / "fused").code == 0
+    results = {name: json.loads((tmp_path / name / "result.json").read_text()) for name in ("unimos", "fused")}
+    rows = {name: list(csv.DictReader((tmp_path / name / "predictions.csv").open())) for name in results}
+    found = results["unimos"]["estimate"]
+    alike = [a["class"] == b["class"] for a, b in zip(*rows.values(), strict=True)]
+    assert found["agreement"]["fused"] == pytest.approx(sum(alike) / len(alike))
+    assert results["fused"]["estimate"]["agreement"]["fused"] == 1.0
+    branches = [row["vac"] == row["lac"] for row in rows["unimos"]]
+    assert found["branches"] == pytest.approx(sum(branches) / len(branches))
+    mean = sum(float(row["probability"]) for row in rows["unimos"]) / len(alike)
+    assert found["confidence"] == pytest.approx(mean, abs=1e-5)
+    shares = found["class_shares"]
+    assert sum(shares) == pytest.approx(1) and shares[0] == pytest.approx(
+        sum(row["class"] == "airplane" for row in rows["unimos"]) / len(alike)
+    )
+    assert results["unimos"]["calibration"] is None and set(results["unimos"]["reliability"]) == {"raw"}

@@ -1,0 +1,48 @@
+"""Forecasts: rows as specs expect them, and times in proportion to the work."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unimos_pipe.base.encoder_presets import ENCODERS
+from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.experiments.dry_run import Rows, expected_rows, training_seconds
+from unimos_pipe.extract.encoder import encoder_speed
+from unimos_pipe.runs.recipe import load_recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "domain", "protocol", "rows"),
+    [
+        ("office_home", "art", "transductive", Rows(2427)),
+        ("domainnet", "clipart", "inductive", Rows(33525, 14604)),
+        ("domainnet", "clipart", "transductive", Rows(48129)),
+        ("mini_domainnet", "clipart", "inductive", None),
+    ],
+)
+def test_rows_as_published(dataset, domain, protocol, rows):
+    assert expected_rows(load_spec(dataset), domain, protocol) == rows
+
+
+def test_an_encoder_is_timed_without_its_weights():
+    seconds, dim = encoder_speed(ENCODERS["tiny"], CPU, images=1)
+    assert seconds > 0
+    assert dim == 128
+
+
+def test_time_grows_with_the_steps(monkeypatch):
+    monkeypatch.setattr(
+        "unimos_pipe.experiments.dry_run.epoch_seconds", lambda runs, beside: 4.0 * len(runs)
+    )  # a second a step
+    recipe, spec = load_recipe("visda2017_rn101")
+    runs = recipe.runs(spec, "")
+    rows = {"synthetic": Rows(3200), "real": Rows(640)}
+    assert training_seconds(runs, rows, 12, 16, CPU, lockstep=2) == 3 * 10 * 20  # 3 seeds, 10 epochs, 640 / 32 steps
+    capped = {"synthetic": Rows(152397), "real": Rows(55388)}
+    assert training_seconds(runs, capped, 12, 16, CPU, lockstep=2) == 3 * 10 * 1500
+    several = [replace(run, source="synthetic+drawn") for run in runs]
+    rows = {"synthetic": Rows(300), "drawn": Rows(340), "real": Rows(3200)}
+    assert training_seconds(several, rows, 12, 16, CPU, lockstep=2) == 3 * 10 * 20

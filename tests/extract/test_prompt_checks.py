@@ -1,0 +1,52 @@
+"""Prompts that the model would cut are refused; classes that read the same are told."""
+
+import numpy as np
+import open_clip
+import pytest
+
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.extract.prompt_checks import same_text, tokens_of
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return open_clip.get_tokenizer("RN50")  # 77 tokens, two of them for start and end
+
+
+def test_a_sentence_that_just_fits_and_one_that_does_not(tokenizer):
+    fits, long = " ".join(["cat"] * 75), " ".join(["cat"] * 76)
+    assert tokens_of(tokenizer, ["a", fits]).tolist() == tokenizer(["a", fits]).tolist()
+    with pytest.raises(UserError) as caught:
+        tokens_of(tokenizer, ["a", long, f"{long} cat"])
+    assert str(caught.value) == (
+        f"2 prompt(s) are too long for the model: expected at most 77 tokens, got more in '{long[:299]} and so on. "
+        "Shorten the template, the domain's word, or the class's wording under [display] in the spec"
+    )
+
+
+def test_classes_of_equal_features_are_named():
+    features = np.eye(4, dtype=np.float32)[[0, 1, 0, 2]]
+    assert same_text(features, ("TV", "cat", "tv", "dog")) == (
+        "classes with equal text features, which no answer can tell apart: 'TV' and 'tv'; reword them under [display]"
+    )
+    assert same_text(features[:2], ("TV", "cat")) is None
+
+
+def test_extract_says_both(cli, miniature, tmp_path):
+    args = ("extract", *miniature.args(tmp_path / "cache"), "--all", "--data-root", miniature.root)
+    answer = cli(*args, "--word", f"dark={'very ' * 80}")
+    assert answer.code == 2
+    assert answer.err.startswith("Error: 3 prompt(s) are too long for the model: expected at most 16 tokens, got more")
+    text = miniature.spec.read_text().replace("[domains]", '[display]\ncircle = "ring"\nbar = "Ring"\n[domains]')
+    miniature.spec.write_text(text)
+    for _ in range(2):  # encoded, and kept
+        answer = cli(*args)
+        assert answer.code == 0
+        assert (
+            answer.err.splitlines()[:2]
+            == [
+                "Warning: classes with equal text features, which no answer can tell apart: 'circle' and 'bar'; reword "
+                "them under [display]"
+            ]
+            * 2
+        )  # for either domain's word

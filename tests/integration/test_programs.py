@@ -1,0 +1,83 @@
+"""The short programs of pipelines/: serve.py, add_a_loss.py and from_arrays.py."""
+
+import csv
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+from subprocesses import program
+
+import unimos_pipe
+from unimos_pipe.methods.unimos.loss_terms import LOSSES
+
+
+@pytest.fixture(scope="module")
+def service(icons_cache):
+    client = pytest.importorskip("fastapi.testclient")
+    task = unimos_pipe.make_task(unimos_pipe.feature_set("icons", cache=icons_cache), "line", "sketch", device="cpu")
+    model = unimos_pipe.adapt_task(task, settings={"train.epochs": 1})
+    with client.TestClient(program("serve").make_app(model, most_bytes=50_000)) as asked:
+        yield model, asked
+
+
+def png(size: int = 64) -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((size, size), 90).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_an_upload_gets_class_probability_and_both_branches(service):
+    model, asked = service
+    about = asked.get("/").json()
+    assert (about["target"], about["method"], len(about["classes"])) == ("sketch", "unimos", 36)
+    image = png()
+    (wanted,) = model.predict(image).records()
+    del wanted["error"]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: asked.post("/predict", files={"file": ("a.png", image)}), range(8)))
+    assert [answer.status_code for answer in found] == [200] * 8
+    for answer in found:
+        assert answer.json() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_what_is_refused(service):
+    _, asked = service
+    broken = asked.post("/predict", files={"file": ("a.png", b"no image")})
+    assert (broken.status_code, broken.json()) == (422, {"detail": "a.png: not an image of a known format"})
+    large = asked.post("/predict", files={"file": ("a.png", png(400))})
+    assert (large.status_code, large.json()) == (413, {"detail": "more than 50,000 bytes"})
+    endless = asked.post("/predict", content=(part for part in [b"x"] * 3))
+    assert (endless.status_code, endless.json()) == (411, {"detail": "Content-Length is missing"})
+    assert asked.post("/predict").status_code == 422
+
+
+def test_a_loss_from_outside_changes_training(icons_cache, monkeypatch):
+    monkeypatch.setenv("UNIMOS_CACHE", str(icons_cache))
+    before = dict(LOSSES)
+    found = program("add_a_loss").main([0.0, 30.0], epochs=2)
+    assert before == LOSSES and found[0.0] != found[30.0]
+    task = unimos_pipe.make_task("icons", "line", "sketch")
+    plain = unimos_pipe.adapt_task(task, settings={"train.epochs": 2}).settings["about"]["accuracy"]["last"]
+    assert found[0.0] == plain
+
+
+def test_arrays_of_any_encoder(tmp_path):
+    rng = np.random.default_rng(0)
+    centres, names = rng.normal(size=(3, 16)), np.array(["square", "bar", "circle"])
+    labels, truth = np.arange(60) % 3, np.arange(45) % 3
+    np.savez(
+        tmp_path / "features.npz",
+        source=centres[labels] + 0.2 * rng.normal(size=(60, 16)),
+        labels=names[labels],
+        target=centres[truth] + 0.3 + 0.2 * rng.normal(size=(45, 16)),
+        text=centres,
+        classes=names,
+    )
+    program("from_arrays").main(tmp_path / "features.npz", tmp_path / "answers.csv")
+    with (tmp_path / "answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["row", "unimos", "zero-shot", "fused", "linear-im"] and len(rows) == 45
+    for method in list(rows[0])[1:]:
+        assert sum(row[method] == names[k] for row, k in zip(rows, truth, strict=True)) >= 44, method

@@ -1,0 +1,74 @@
+"""Disagreements, thumbnails, class gains and confusions, where the answer is known."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from factories.runs import write_run
+from PIL import Image
+
+from unimos_pipe.report.error_analysis import class_changes, disagreements, worst_confusions
+from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.thumbnails import image_folder, thumbnail
+
+ROWS = [
+    ("a.png", "circle", 0.9, "circle", 0.8, "circle", 0.7, "circle"),  # agreed
+    ("b.png", "circle", 0.6, "circle", 0.9, "bar", 0.5, "circle"),  # VAC and ensemble right
+    ("c.png", "bar", 0.6, "square", 0.8, "bar", 0.95, "square"),  # VAC right, ensemble wrong
+    ("d.png", "bar", 0.6, "square", 0.7, "bar", 0.6, "bar"),  # LAC and ensemble right
+    ("e.png", "square", 0.6, "square", 0.99, "circle", 0.2, "bar"),  # nobody right
+]
+
+
+def run_of(tmp_path, **options):
+    write_run(tmp_path, **options)
+    return find_runs([tmp_path])[0][0].runs[0]
+
+
+def test_the_surest_disagreements_come_first(tmp_path):
+    found, tally = disagreements(run_of(tmp_path, rows=ROWS), limit=3)
+    assert [item.path for item in found] == ["c.png", "d.png", "b.png"]  # by the smaller of the two probabilities
+    first = found[0]
+    assert (first.vac.answer, first.vac.probability, first.vac.right) == ("square", 0.8, True)
+    assert (first.lac.answer, first.lac.probability, first.lac.right) == ("bar", 0.95, False)
+    assert (first.ensemble.answer, first.ensemble.right, first.truth) == ("bar", False, "square")
+    assert (tally.rows, tally.differ, tally.vac_right, tally.lac_right, tally.ensemble_right) == (5, 4, 2, 1, 2)
+
+
+def test_without_labels_nobody_is_called_right(tmp_path):
+    found, tally = disagreements(run_of(tmp_path, rows=ROWS, labelled=False))
+    assert {branch.right for item in found for branch in (item.vac, item.lac, item.ensemble)} == {None}
+    assert (tally.differ, tally.vac_right) == (4, None) and found[0].truth is None
+
+
+def test_thumbnails_show_the_image_and_never_leave_the_folder(tmp_path):
+    folder = tmp_path / "images" / "light"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (300, 150), (250, 10, 10)).save(folder / "red.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "secret.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    data = thumbnail(folder, "red.png")
+    with Image.open(io.BytesIO(base64.b64decode(data.removeprefix("data:image/jpeg;base64,")))) as image:
+        assert image.size == (112, 56) and np.allclose(image.getpixel((50, 20)), (250, 10, 10), atol=6)
+    assert [thumbnail(folder, path) for path in ("../../secret.png", "broken.png", "none.png")] == ["", "", ""]
+    run = run_of(tmp_path / "runs")
+    assert image_folder(run, tmp_path / "images", tmp_path) == folder
+    assert image_folder(run, None, tmp_path) is None and image_folder(run, tmp_path / "runs", tmp_path) is None
+
+
+def test_class_changes_are_ordered_by_gain(tmp_path):
+    run = run_of(tmp_path)
+    run.result["accuracy"]["last"]["per_class"] = [0.5, None, 0.9]
+    run.result["accuracy"]["zero_shot"]["per_class"] = [0.6, None, 0.6]
+    names, ours, zero = class_changes([run])
+    assert names == ["bar", "circle"] and ours == [0.9, 0.5] and zero == [0.6, 0.6]
+
+
+def test_confusions_are_shares_of_the_true_class(tmp_path):
+    rows = [(f"{i}.png", answer, 0.9, answer, 0.9, answer, 0.9, truth) for i, (truth, answer) in enumerate(
+        [("circle", "circle"), ("circle", "bar"), ("circle", "bar"), ("circle", "square"), ("square", "square")]
+    )]  # fmt: skip
+    shares, worst, columns = worst_confusions([run_of(tmp_path, rows=rows)])
+    assert worst == ["circle", "square"] and columns == ["circle", "square", "bar", "other"]
+    assert shares == pytest.approx(np.array([[25, 25, 50, 0], [0, 100, 0, 0]]))

@@ -1,0 +1,60 @@
+"""Commands that make runs again: they parse, and a recipe comes back as it was."""
+
+import json
+import shlex
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
+from factories.runs import ENCODER_ID, write_run
+
+from unimos_pipe.cli.adapt import adapt
+from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.reproduce import commands, recipe_toml
+from unimos_pipe.runs.recipe import check_recipe, known_recipes, load_recipe
+
+
+def made(root: Path) -> list[str]:
+    return commands(find_runs([root])[0][0], Path("out/recipes/r.toml"), None)
+
+
+def test_runs_without_a_recipe_are_adapts_that_can_be_parsed(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path, "line+solid->sketch", dataset="icons", seed=seed, changed={"loss.im": False})
+    for seed in (0, 2):
+        write_run(tmp_path, "line->sketch", dataset="icons", seed=seed, variant="no-im")
+    write_run(tmp_path, "line->sketch", dataset="icons", method="fused")
+    start = f"unimos-pipe adapt --dataset icons --src {{}} --tgt sketch --encoder-id {ENCODER_ID}"
+    runs = f"{tmp_path}/icons/{ENCODER_ID}/line-sketch"
+    more = "--protocol transductive --no-calibrate"
+    one, several = start.format("line"), start.format("line --src solid")
+    lines = made(tmp_path)
+    assert set(lines) == {
+        f"{several} {more} --set loss.im=false --seed 1 --seeds 2 --runs {tmp_path}",
+        *(f"{one} --variant no-im {more} --seed {seed} --out {runs}/no-im/seed{seed}" for seed in (0, 2)),
+        f"{one} --method fused {more} --runs {tmp_path}",
+    }
+    for line in lines:
+        adapt.make_context("adapt", shlex.split(line)[2:])
+
+
+def test_a_data_set_of_ones_own_is_named_by_its_file(tmp_path):
+    write_run(tmp_path)
+    note, line = made(tmp_path)
+    assert note == "# mini is a data set of your own: give its spec's path to --dataset"
+    assert "--dataset mini.toml" in line
+
+
+def test_a_sweep_is_its_recipe(tmp_path):
+    root = tmp_path / "mine"
+    write_run(root)
+    (root / "recipe.json").write_text(json.dumps({"name": "mine", "dataset": "mini.toml"}))
+    assert made(root) == [f"unimos-pipe sweep out/recipes/r.toml --runs {tmp_path}"]
+    assert commands(find_runs([root])[0][0], Path("r.toml"), Path("my cache"))[0].endswith(" --cache 'my cache'")
+
+
+def test_every_recipe_comes_back_from_its_json():
+    for name in known_recipes():
+        recipe, _ = load_recipe(name)
+        again = tomllib.loads(recipe_toml(json.loads(json.dumps(asdict(recipe)))))
+        assert check_recipe(again, name)[0] == recipe

@@ -1,0 +1,55 @@
+"""One row a run and one a class: read back, each figure is what result.json says."""
+
+import csv
+import json
+
+import pytest
+from factories.runs import CLASSES, write_run
+
+from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.runs_csv import class_rows, run_rows, write_tidy
+
+
+@pytest.fixture
+def experiments(tmp_path):
+    known = {"accuracy": 0.61, "confidence": 0.9, "branches": 0.3, "class_shares": [0.5, 0.25, 0.25]}
+    write_run(tmp_path, last=0.7123456789, changed={"loss.alpha": 0.1}, more={"estimate": known})
+    write_run(tmp_path, method="fused", dataset="mini", classes=CLASSES)
+    write_run(tmp_path, "light->dark", labelled=False)
+    (tmp_path / "recipe.json").write_text(json.dumps({"name": "=mine"}))
+    return find_runs([tmp_path])[0]
+
+
+def test_a_row_for_every_run(experiments):
+    first, fused, blind = run_rows(experiments)
+    assert first["accuracy"] == first["per_class_mean"] == 0.7123456789 and first["loss.alpha"] == 0.1
+    place = ("recipe", "source", "target", "method", "variant", "seed", "setting", "metric")
+    assert [first[name] for name in place] == [*("=mine", "dark", "light", "unimos", "full", 0, "UniMoS", "accuracy")]
+    assert (first["estimated_accuracy"], first["confidence"], first["oracle_best_epoch"]) == (0.61, 0.9, 1)
+    assert (fused["method"], fused["loss.alpha"], fused["vac_accuracy"]) == ("fused", None, None)
+    assert (blind["accuracy"], blind["loss.alpha"], blind["target_rows"]) == (None, 1.0, 12)
+
+
+def test_a_row_for_every_class(experiments):
+    rows = class_rows(experiments)
+    assert [row["class"] for row in rows] == [*CLASSES] * 3
+    assert [rows[1][name] for name in ("accuracy", "zero_shot_accuracy", "share_of_answers")] == [
+        0.7123456789,
+        0.6,
+        0.25,
+    ]
+    assert rows[-1]["accuracy"] is None and rows[-1]["share_of_answers"] is None
+
+
+def test_files_hold_the_same_and_no_formula(experiments, tmp_path):
+    write_tidy(experiments, tmp_path / "out")
+    with (tmp_path / "out" / "runs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    wanted = json.loads((tmp_path / "out" / "runs.json").read_text())
+    assert wanted == run_rows(experiments)
+    assert [row["recipe"] for row in rows] == ["'=mine"] * 3
+    numbers = {name for name, value in wanted[0].items() if isinstance(value, int | float)}
+    for row, values in zip(rows, wanted, strict=True):
+        assert {name: float(row[name]) if row[name] else None for name in numbers} == {
+            name: values[name] for name in numbers
+        }

@@ -1,0 +1,104 @@
+"""Tables: every figure against hand-made runs, to the last word."""
+
+import pytest
+from factories.runs import write_run
+
+from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.headline import headline
+from unimos_pipe.report.published_tables import PrintedFigures
+from unimos_pipe.report.significance import Gain
+from unimos_pipe.report.table import change_cell, mean_cell
+from unimos_pipe.report.unimos_tables import ablation, matrix, selection
+from unimos_pipe.runs.statistics import MeanSpread
+
+
+def texts(rows) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in rows]
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    for seed, last in ((0, 0.70), (1, 0.74)):
+        write_run(tmp_path, "dark->light", seed=seed, last=last, zero_shot=0.6)
+        write_run(tmp_path, "light->dark", seed=seed, last=last - 0.2, zero_shot=0.55, oracle=0.6)
+        write_run(tmp_path, "dark->light", seed=seed, last=last - 0.1, variant="no-im")
+    found = find_runs([tmp_path])[0][0]
+    found.baselines = {"dark->light": 0.5}
+    return found
+
+
+def test_headline(experiment):
+    table = headline(experiment, PrintedFigures())
+    assert table.columns == ("pair", "UniMoS", "gain", "zero-shot", "source-probe", "class mean", "oracle best")
+    assert texts(table.rows) == [
+        ["dark → light", "72.0 ± 2.8", "+12.0", "60.0", "50.0", "72.0 ± 2.8", "80.0 ± 0.0"],
+        ["light → dark", "52.0 ± 2.8", "−3.0", "55.0", "–", "52.0 ± 2.8", "60.0 ± 0.0"],
+    ]
+    assert texts(table.footer) == [["mean of 2", "62.0 ± 2.8", "+4.5", "57.5", "–", "62.0 ± 2.8", "70.0 ± 0.0"]]
+    assert [row[2].sign for row in table.rows] == ["even", "even"] and table.rows[0][-1].kind == "oracle"
+
+
+def test_a_variant_of_ours_stands_beside_the_papers(experiment, tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path, "dark->light", seed=seed, last=0.75 + seed / 50, variant="fused-teacher")
+        changed = {"train.epochs": 2}
+        write_run(tmp_path, "dark->light", seed=seed, variant="fused-teacher", changed=changed)
+    found = find_runs([tmp_path])[0][0]
+    table = headline(found, PrintedFigures())
+    ours = "UniMoS, fused-teacher (ours), epochs=50"
+    assert table.columns[:5] == ("pair", "UniMoS, epochs=50", "gain", ours, "zero-shot")
+    assert [row[3].text for row in (*table.rows, *table.footer)] == ["76.0 ± 1.4", "–", "–"]
+    assert table.how.endswith(" What is marked (ours) is UniMoS with a change of ours that is not in the paper.")
+    names = [row[0].text for row in ablation(found, PrintedFigures()).rows]
+    assert names == ["full", "fused-teacher (ours)", "no-im"]
+
+
+def test_a_variant_of_ours_alone_is_not_called_unimos(tmp_path):
+    write_run(tmp_path, "dark->light", variant="fused-teacher")
+    table = headline(find_runs([tmp_path])[0][0], PrintedFigures())
+    assert table.columns[:4] == ("pair", "UniMoS, fused-teacher (ours)", "gain", "zero-shot")
+
+
+def test_the_papers_figures_stand_beside_ours(experiment):
+    table = headline(experiment, PrintedFigures(pairs={"dark->light": {"UniMoS": 0.731}}))
+    place = table.columns.index("paper")
+    assert texts(table.rows)[0][place : place + 2] == ["73.1", "−1.1"]
+    assert texts(table.rows)[1][place : place + 2] == ["–", "–"]
+
+
+def test_matrix(experiment):
+    table = matrix(experiment)
+    assert table.columns == ("source", "dark", "light")
+    assert texts(table.rows) == [["dark", "–", "72.0"], ["light", "52.0", "–"]]
+    assert texts(table.footer) == [
+        ["mean, UniMoS", "52.0", "72.0"],
+        ["mean, zero-shot", "55.0", "60.0"],
+        ["mean, source-probe", "–", "50.0"],
+    ]
+    assert [cell.heat for cell in (table.rows[0][2], table.rows[1][1])] == [1.0, 0.0]
+
+
+def test_ablation_compares_only_what_every_variant_has(experiment):
+    table = ablation(experiment, PrintedFigures(ablations={"no-im": 0.77}))
+    assert table.columns == ("variant", "ensemble", "vs full", "VAC", "LAC", "paper")
+    assert texts(table.rows) == [  # light->dark has no no-im run, so it is out
+        ["full", "72.0 ± 2.8", "", "62.0", "67.0", "–"],
+        ["no-im", "62.0 ± 2.8", "−10.0*", "52.0", "57.0", "77.0"],
+    ]
+    assert "over the 1 pair(s) and 2 seed(s)" in table.how
+
+
+def test_selection(experiment):
+    assert texts(selection(experiment).rows) == [
+        ["last epoch (headline)", "62.0 ± 2.8", "0.0"],
+        ["im", "64.0 ± 2.8", "+2.0*"],
+        ["oracle best", "70.0 ± 0.0", "+8.0*"],
+    ]
+
+
+def test_cells():
+    assert [mean_cell(found).text for found in (None, 0.123, MeanSpread(0.5, 0.0))] == ["–", "12.3", "50.0 ± 0.0"]
+    assert [change_cell(found).text for found in (None, -0.0004, Gain(-0.021), 0.02)] == ["–", "0.0", "−2.1", "+2.0"]
+    sure, hidden, chance = Gain(0.02, 0.01, 0.04), Gain(0.0004, 0.0, 0.01), Gain(0.02, 0.03, 0.04)
+    assert [change_cell(found).sign for found in (sure, hidden, chance, 0.02)] == ["up", "even", "even", "even"]
+    assert [change_cell(found).text for found in (sure, Gain(-0.02, None, 0.01))] == ["+2.0*", "−2.0*"]

@@ -1,0 +1,51 @@
+"""A run's name and identity: what they say, and what leaves them alone."""
+
+from dataclasses import replace
+
+from unimos_pipe.base.method_config import MethodSpec, fingerprint, method_spec, option_fields
+from unimos_pipe.runs.run_spec import ARITHMETIC, RunSpec, run_identity
+
+PLAIN = RunSpec("icons", "e", "line", "color", "full", 0, ("a {class}.",), method_spec())
+SHARDS = {"line": ["11"], "color": ["22"], "text": ["33"]}
+
+
+def test_a_changed_default_raises_the_arithmetic():
+    """Where a default or a result changed: raise ARITHMETIC. Where only an option was added: renew the digest alone."""
+    assert (ARITHMETIC, fingerprint(MethodSpec())[:16]) == (5, "1795a874cc4492e8")
+
+
+def test_a_default_that_was_typed_changes_nothing():
+    typed = replace(PLAIN, options=method_spec("full", {"train.epochs": 50, "loss.alpha": 1}))
+    assert typed == PLAIN and typed.label() == "full"
+    assert run_identity(typed, SHARDS, "accuracy") == run_identity(PLAIN, SHARDS, "accuracy")
+    other = replace(PLAIN, variant="no-im", options=method_spec("no-im", {"loss.beta": 0.1, "train.epochs": 3}))
+    assert other.changed == {"loss.beta": 0.1, "train.epochs": 3} and other.label() == "no-im,beta=0.1,epochs=3"
+
+
+def test_everything_that_shapes_a_run_is_in_its_identity():
+    def identity(shards=SHARDS, metric="accuracy", **changes):
+        return run_identity(replace(PLAIN, **changes), shards, metric)
+
+    found = [
+        identity(),
+        identity(shards={**SHARDS, "color": ["23"]}),
+        identity(metric="per_class_mean"),
+        *(identity(**{name: "other"}) for name in ("dataset", "encoder_id", "source", "target", "protocol")),
+        identity(seed=1),
+        identity(templates=("a photo of a {class}.",)),
+        identity(options=method_spec("full", {"loss.gamma": 0.02})),
+    ]
+    assert len(set(found)) == len(found) == 11
+    assert identity(variant="other") == identity()  # only a name for options
+    assert identity(method="fused") not in found and identity(method="gda") != identity(method="fused")
+    assert identity(method="auto") != identity(method="auto", target_classes="some")
+
+
+def test_a_run_of_unimos_is_known_as_before_there_were_other_methods():
+    """The method enters only where it is another: finished runs of an arithmetic stay."""
+    assert run_identity(PLAIN, SHARDS, "accuracy")[:16] == "305dd4f80d391820"
+
+
+def test_labels_name_an_option_by_its_last_part():
+    names = [name.rpartition(".")[2] for name, _ in option_fields()]
+    assert len(set(names)) == len(names)

@@ -1,0 +1,122 @@
+"""Calibrated runs: a companion for UniMoS that leaves the run alone, cross-fitting for the other methods."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+import unimos_pipe
+from unimos_pipe.base.method_config import method_spec
+from unimos_pipe.evaluation.calibration import cross_fitted, fitted_temperature
+from unimos_pipe.experiments.run_plans import plan_loader
+from unimos_pipe.methods.registry import METHODS
+from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.training.batched_training import PlannedRun
+from unimos_pipe.training.calibration_runs import HOLDOUT, calibrations, companion_of, companions
+
+PAIR = ("--dataset", "icons", "--src", "line", "--tgt", "sketch")
+
+
+@pytest.fixture(scope="module")
+def runs(cli, icons_cache, tmp_path_factory):
+    """The same short run of UniMoS with and without calibration, and a calibrated one of fused."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    tuned = (*PAIR, "--cache", icons_cache, "--epochs", 3, "--seed", 1)
+    assert cli("adapt", *tuned, "--no-calibrate", "--out", folder / "plain").code == 0
+    assert cli("adapt", *tuned, "--out", folder / "unimos").code == 0
+    assert cli("adapt", *PAIR, "--cache", icons_cache, "--method", "fused", "--out", folder / "fused").code == 0
+    return folder
+
+
+def result_of(folder) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_the_run_itself_does_not_change_by_a_byte(runs):
+    for name in ("metrics.jsonl", "heads.safetensors", "sample.safetensors"):
+        assert (runs / "plain" / name).read_bytes() == (runs / "unimos" / name).read_bytes()
+    plain, calibrated = (list(csv.DictReader((runs / n / "predictions.csv").open())) for n in ("plain", "unimos"))
+    assert list(calibrated[0])[:4] == ["path", "class", "probability", "raw_probability"]
+    for before, after in zip(plain, calibrated, strict=True):
+        assert after.pop("raw_probability") == before["probability"] and after.pop("probability") is not None
+        before.pop("probability")
+        assert after == before
+    assert result_of(runs / "plain")["accuracy"] == result_of(runs / "unimos")["accuracy"]
+
+
+def test_a_temperature_makes_a_short_run_less_wrong(runs):
+    for name in ("unimos", "fused"):
+        found = result_of(runs / name)
+        assert found["calibration"]["temperature"] > 1 or name == "fused"
+        for measure in ("ece", "nll"):
+            assert found["reliability"]["calibrated"][measure] < found["reliability"]["raw"][measure]
+
+
+def test_the_companion_keeps_a_fifth_of_the_source_back(runs):
+    assert result_of(runs / "unimos")["calibration"]["rows"] == int(HOLDOUT * 624)
+    assert result_of(runs / "fused")["calibration"]["rows"] == 624
+
+
+def test_a_quick_methods_temperature_is_that_of_its_cross_fitted_answers(runs, icons_cache):
+    data = unimos_pipe.make_task(
+        unimos_pipe.feature_set("icons", cache=icons_cache), "line", "sketch", device="cpu"
+    ).data
+    held = cross_fitted(METHODS["fused"], data.task, torch.Generator().manual_seed(0))
+    wanted = fitted_temperature(held, data.task.source.labels)
+    assert result_of(runs / "fused")["calibration"]["temperature"] == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["unimos", "fused"])
+def test_the_exported_and_reloaded_model_gives_the_same_numbers_to_the_bit(cli, runs, icons_cache, tmp_path, name):
+    assert cli("export", "--run", runs / name, "--to", tmp_path / "model").code == 0
+    rows = torch.from_numpy(load_file(runs / name / "sample.safetensors")["target_image"])
+    ours, theirs = (unimos_pipe.load(folder, "cpu").answer(rows) for folder in (runs / name, tmp_path / "model"))
+    again = unimos_pipe.AdaptedModel.from_pretrained(str(tmp_path / "model"), device="cpu").answer(rows)
+    for part in ("probabilities", "raw", "vac", "lac") if name == "unimos" else ("probabilities", "raw"):
+        one, two, three = (getattr(answers, part) for answers in (ours, theirs, again))
+        assert one.equal(two) and one.equal(three)
+    temperature = result_of(runs / name)["calibration"]["temperature"]
+    wanted = (ours.raw.log() / temperature).softmax(-1)
+    np.testing.assert_allclose(ours.probabilities, wanted, atol=1e-5)
+    assert not torch.allclose(ours.probabilities, ours.raw, atol=1e-2)
+    out = tmp_path / "answers.csv"
+    domain = ("--domain", "sketch", "--cache", icons_cache)
+    assert cli("predict", "--run", tmp_path / "model", *domain, "-o", out).code == 0
+    with out.open() as file, (runs / name / "predictions.csv").open() as made:
+        for found, written in zip(csv.DictReader(file), csv.DictReader(made), strict=True):
+            assert (found["path"], found["class"]) == (written["path"], written["class"])
+            for column in ("probability", "raw_probability"):
+                assert float(found[column]) == pytest.approx(float(written[column]), abs=2e-5)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert f"divided by a temperature, {temperature:.3g}, fitted to held-out images of line" in card
+
+
+def test_one_companion_a_pair_and_cell_serves_all_seeds(icons_cache, tmp_path):
+    store = unimos_pipe.feature_set("icons", cache=icons_cache).store()
+    options = method_spec("full", {"train.epochs": 1})
+    spec = RunSpec("icons", store.folder.name, "line", "color", "full", 2, ("a {domain} photo of a {class}.",), options)
+    specs = [replace(spec, seed=seed, calibrate=True) for seed in (2, 3)]
+    specs += [replace(specs[0], source="solid"), replace(spec, seed=4)]
+    plans = [PlannedRun(one, tmp_path / str(index)) for index, one in enumerate(specs)]
+    assert companions(plans) == [companion_of(specs[0]), companion_of(specs[2])]
+    found = calibrations(plans, plan_loader(plans, store, "cpu"))
+    assert list(found) == companions(plans) and {one.rows for one in found.values()} == {124, 121}
+
+
+def test_sweeps_calibrate_if_they_are_asked_to(cli, icons_cache, tmp_path):
+    text = 'name = "c"\ndataset = "icons"\npairs = ["line->color"]\nseeds = 2\nmethods = ["unimos", "fused"]\n'
+    (tmp_path / "c.toml").write_text(f"{text}calibrate = true\n[set.train]\nepochs = 1\n")
+    command = ("sweep", tmp_path / "c.toml", "--cache", icons_cache, "--runs", tmp_path)
+    plan = cli(*command, "--dry-run").out
+    assert "c: 3 runs, 0 finished, 1 stacks and 34 steps to train and 1 companion runs that calibrate them, " in plan
+    assert cli(*command).code == 0
+    found = {path.parent.parent.name: result_of(path.parent) for path in (tmp_path / "c").rglob("result.json")}
+    assert all(result["calibration"]["temperature"] > 0 for result in found.values()) and len(found) == 2
+    assert f"0 run(s) trained, 3 kept, 0 failed, in {tmp_path}/c\n" in cli(*command).err
+    (tmp_path / "c.toml").write_text(f"{text}[set.train]\nepochs = 1\n")
+    assert f"3 run(s) trained, 0 kept, 0 failed, in {tmp_path}/c\n" in cli(*command).err
+    assert all(result_of(path.parent)["calibration"] is None for path in (tmp_path / "c").rglob("result.json"))

@@ -1,0 +1,159 @@
+"""Stacks that train side by side, each in a process of its own: the same results, and one command to the outside."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from factories.runs import SMALL_SWEEP
+from file_tree import tree
+
+import unimos_pipe
+from unimos_pipe.training.batching import even_sizes
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or torch.cuda.is_available(), reason="stacks train one after the other"
+)
+
+
+def recipe(tmp_path, epochs=3):
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL_SWEEP.replace("epochs = 4", f"epochs = {epochs}"))
+    return path
+
+
+def files(runs):
+    """What a sweep wrote, but for times."""
+    found = {path.relative_to(runs): path.read_bytes() for path in sorted(runs.rglob("*")) if path.is_file()}
+    for path, content in found.items():
+        if path.name == "result.json":
+            result = json.loads(content)
+            found[path] = {name: value for name, value in result.items() if name not in ("seconds", "digest")}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("runs", "most", "processes", "sizes"),
+    [
+        (252, 36, 1, [36] * 7),
+        (252, 36, 2, [32] * 4 + [31] * 4),  # seven would leave one process idle at the end
+        (36, 36, 2, [18, 18]),
+        (36, 36, 16, [3] * 12),
+        (5, 36, 8, [5]),  # too few to share
+        (7, 36, 2, [4, 3]),
+        (40, 36, 1, [20, 20]),
+        (3, 1, 2, [1, 1, 1]),
+    ],
+)
+def test_stacks_are_even_and_keep_all_processes_busy(runs, most, processes, sizes):
+    assert even_sizes(runs, most, processes) == sizes
+
+
+def test_results_are_those_of_stacks_one_after_the_other(cli, icons_cache, tmp_path, two_threads):
+    words = ("sweep", recipe(tmp_path), "--lockstep", 3, "--cache", icons_cache, "--runs")
+    beside = cli(*words, tmp_path / "beside")
+    assert beside.code == 0 and f"8 run(s) trained, 0 kept, 0 failed, in {tmp_path}/beside/small\n" in beside.err
+    torch.set_num_threads(1)
+    after = cli(*words, tmp_path / "after")
+    assert beside.out.replace("beside", "after").split("s a run")[0] == after.out.split("s a run")[0]
+    assert files(tmp_path / "beside") == files(tmp_path / "after")
+
+
+def test_one_open_stack_trains_as_it_would_have_beside_others(cli, icons_cache, tmp_path, two_threads):
+    words = ("sweep", recipe(tmp_path), "--lockstep", 4, "--cache", icons_cache, "--runs", tmp_path / "runs")
+    assert cli(*words).code == 0
+    whole = files(tmp_path / "runs")
+    for run in (tmp_path / "runs").rglob("no-im,*/seed*"):
+        (run / "heads.safetensors").write_bytes(b"damaged")
+    again = cli(*words)
+    assert "4 run(s) trained, 4 kept, 0 failed" in again.err
+    assert files(tmp_path / "runs") == whole
+
+
+@pytest.mark.parametrize(("lockstep", "threads"), [(8, 2), (4, 1)])
+def test_a_lone_stack_has_all_threads(lockstep, threads, cli, icons_cache, tmp_path, two_threads):
+    words = ("sweep", recipe(tmp_path), "--cache", icons_cache, "--runs", tmp_path / "runs")
+    assert cli(*words, "--lockstep", lockstep).code == 0
+    configs = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("config.json")]
+    assert [config["environment"]["threads"] for config in configs] == [threads] * 8
+
+
+def test_epochs_are_told_in_this_process(icons_cache, tmp_path, two_threads):
+    lines = []
+    own = unimos_pipe.Recipe(
+        "own", "icons", pairs=("line->color", "color->line"), seeds=3, set={"train": {"epochs": 2}}, calibrate=True
+    )
+    sweep = unimos_pipe.run_sweep(
+        own,
+        unimos_pipe.feature_set("icons", cache=icons_cache),
+        tmp_path / "runs",
+        on_epoch=lambda spec, line: lines.append((spec.source, spec.seed, line["epoch"])),
+    )
+    wanted = itertools.product(("line", "color"), range(3), (-1, 0, 1))
+    assert sorted(lines) == sorted(wanted) and not sweep.failures
+    for run in sweep.runs:
+        told = [epoch for source, seed, epoch in lines if (source, seed) == (run.spec.source, run.spec.seed)]
+        assert told == [-1, 0, 1] and run.result["calibration"]["temperature"] > 0
+
+
+def test_a_disk_that_is_full_in_a_process_is_one_line(cli, icons_cache, tmp_path, two_threads, monkeypatch):
+    def full(folder, contents):
+        raise OSError(28, "No space left on device", str(folder))
+
+    monkeypatch.setattr("unimos_pipe.training.run_recorder.write_run", full)
+    answer = cli("sweep", recipe(tmp_path), "--cache", icons_cache, "--runs", tmp_path / "runs")
+    assert answer.code == 1 and answer.out == ""
+    assert answer.err.startswith(f"Error: {tmp_path}/runs/small/icons/")
+    assert answer.err.endswith(": No space left on device. Finished work is kept\n")
+    assert not list(tmp_path.rglob(".*.lock"))
+
+
+def started(tmp_path, icons_cache, epochs):
+    """A sweep as a process that two threads are left to, once both of its stacks train."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unimos_pipe", "sweep", str(recipe(tmp_path, epochs)), "--cache", str(icons_cache),
+         "--runs", str(tmp_path / "runs")],
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    while len(list((tmp_path / "runs").rglob(".seed*.lock"))) < 8:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
+)
+def test_a_signal_ends_all_processes_in_one_line(number, code, word, icons_cache, tmp_path):
+    process = started(tmp_path, icons_cache, epochs=5000)
+    os.killpg(process.pid, number)  # as a terminal does with Ctrl-C
+    assert process.communicate(timeout=120)[1] == (
+        f"\n{word}. Finished shards and runs are kept; the same command goes on from there.\n"
+    )
+    assert process.returncode == code
+    assert tree(tmp_path / "runs").keys() <= {"small", "small/recipe.json"}
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_after_a_kill_the_same_command_goes_on(cli, icons_cache, tmp_path, two_threads):
+    process = started(tmp_path, icons_cache, epochs=5000)
+    process.kill()
+    process.communicate()
+    for _ in range(200):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    answer = cli("sweep", recipe(tmp_path), "--cache", icons_cache, "--runs", tmp_path / "runs")
+    assert answer.code == 0 and "8 run(s) trained" in answer.err

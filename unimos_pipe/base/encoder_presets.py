@@ -1,0 +1,53 @@
+"""The encoders known by name, one row each: what they are, where their weights come from, under what terms."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from unimos_pipe.base.method_config import EncoderSpec
+
+EMBEDDED = Path(__file__).parents[1] / "data" / "embedded" / "tiny_clip"  # configuration and weights
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One encoder: how to load it, and what is known about it without loading it.
+
+    ``size`` is the side of the square it sees in pixels, ``dim`` its D, ``hub`` its repository (none: embedded), and
+    ``words`` how many tokens of a prompt it reads, start and end included; a longer one is refused.
+    """
+
+    spec: EncoderSpec
+    size: int
+    dim: int
+    words: int
+    hub: str | None
+    licence: str
+
+
+def _preset(model: str, tag: str, size: int, dim: int, words: int, hub: str | None, licence: str) -> Preset:
+    return Preset(EncoderSpec(model, tag), size, dim, words, hub, licence)
+
+
+PRESETS = {
+    "tiny": _preset("tinyclip-r24-64", "embedded", 64, 128, 16, None, "MIT, for icons only"),
+    "RN50": _preset("RN50-quickgelu", "openai", 224, 1024, 77, "timm/resnet50_clip.openai", "MIT"),
+    "RN101": _preset("RN101-quickgelu", "openai", 224, 512, 77, "timm/resnet101_clip.openai", "MIT"),
+    "ViT-B-16": _preset("ViT-B-16-quickgelu", "openai", 224, 512, 77, "timm/vit_base_patch16_clip_224.openai", "MIT"),
+    "ViT-L-14": _preset("ViT-L-14-quickgelu", "openai", 224, 768, 77, "timm/vit_large_patch14_clip_224.openai", "MIT"),
+    "DataComp-L-14": _preset(
+        "ViT-L-14", "datacomp_xl_s13b_b90k", 224, 768, 77, "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", "MIT"
+    ),
+    "SigLIP2-B-16": _preset("ViT-B-16-SigLIP2", "webli", 224, 768, 64, "timm/ViT-B-16-SigLIP2", "Apache-2.0"),
+    "SigLIP2-SO400M-14": _preset(
+        "ViT-SO400M-14-SigLIP2", "webli", 224, 1152, 64, "timm/ViT-SO400M-14-SigLIP2", "Apache-2.0"
+    ),
+    "MobileCLIP2-S0": _preset(
+        "MobileCLIP2-S0", "dfndr2b", 256, 512, 77, "timm/MobileCLIP2-S0-OpenCLIP", "Apple AMLR, research only"
+    ),
+    "MobileCLIP2-B": _preset(
+        "MobileCLIP2-B", "dfndr2b", 224, 512, 77, "timm/MobileCLIP2-B-OpenCLIP", "Apple AMLR, research only"
+    ),
+    "PE-Core-B-16": _preset("PE-Core-B-16", "meta", 224, 1024, 32, "timm/PE-Core-B-16", "Apache-2.0"),
+    "PE-Core-L-14": _preset("PE-Core-L-14-336", "meta", 336, 1024, 32, "timm/PE-Core-L-14-336", "Apache-2.0"),
+}
+ENCODERS = {name: preset.spec for name, preset in PRESETS.items()}

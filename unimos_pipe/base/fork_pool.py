@@ -1,0 +1,160 @@
+"""Jobs side by side in processes forked from this one, with a thread each.
+
+A CPU's threads wait for each other at every small operator, of which training is full; processes with a job each do
+not. A forked process has what its parent had in memory, so nothing is loaded twice.
+"""
+
+import contextlib
+import ctypes
+import functools
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from unimos_pipe.base.errors import RunError
+from unimos_pipe.base.malloc import give_back_freed_memory
+
+Job, Result = TypeVar("Job"), TypeVar("Result")
+Tell = Callable[[Any], None]
+
+TOLD, DONE, FAILED = range(3)  # what a process's messages are about
+_END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl.h
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Stopped(KeyboardInterrupt):
+    """The parent wants no more of this process, which leaves as orderly as after Ctrl-C."""
+
+
+def processes_on(device: torch.device) -> int:
+    """How many processes work side by side on a device: as many as torch uses threads of a CPU, otherwise 1.
+
+    Only Linux can end a process with its parent, the driver of a GPU does not live through a fork, and a worker of
+    somebody's pool may have no processes of its own.
+    """
+    may_fork = (
+        sys.platform == "linux" and not torch.cuda.is_available() and not multiprocessing.current_process().daemon
+    )
+    return torch.get_num_threads() if device.type == "cpu" and may_fork else 1
+
+
+def side_by_side(work: Callable[[Job, Tell], Result], jobs: Sequence[Job], processes: int, hear: Tell) -> list[Result]:
+    """``work(job, tell)`` of every job, in order. What it tells is given to ``hear``, in the caller's thread.
+
+    Whatever ends the caller's wait ends the jobs as well: each is interrupted, and waited for.
+
+    Args:
+        work: returns and tells plain values. What it changes in memory is lost with its process.
+        processes: how many jobs at once. With 1, all are done in this process, with all its threads.
+    Raises:
+        RunError: a process was lost. What a job raises is raised as it is.
+    """
+    if processes < 2:
+        return [work(job, hear) for job in jobs]
+    give_back_freed_memory()
+    results: dict[int, Result] = {}
+    left, workers, busy = iter(range(len(jobs))), [], {}
+    try:
+        for _ in range(min(processes, len(jobs))):
+            worker, end = _fork(work, jobs)
+            workers.append(worker)
+            busy[end] = worker
+            end.send(next(left))
+        while busy:
+            for end in wait(list(busy)):
+                kind, value = _received(end, busy[end])
+                if kind == TOLD:
+                    hear(value)
+                elif kind == FAILED:
+                    raise value
+                else:
+                    results[value[0]] = value[1]
+                    following = next(left, None)
+                    end.send(following)
+                    if following is None:
+                        del busy[end]
+    finally:
+        for worker in busy.values():
+            worker.terminate()
+        for worker in workers:
+            worker.join()
+    return [results[index] for index in range(len(jobs))]
+
+
+def own_streams() -> None:
+    """Give a forked process streams of its own: if a thread of the parent's was writing, its locks stay held here."""
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
+
+
+def _fork(work: Callable, jobs: Sequence) -> tuple[multiprocessing.Process, Connection]:
+    """A process that waits for numbers of jobs, and the parent's end of the line to it."""
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe()
+    worker = fork.Process(target=_serve, args=(work, jobs, theirs, os.getpid()), daemon=True)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child has handlers of its own
+    try:
+        worker.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    theirs.close()
+    return worker, ours
+
+
+def _received(end: Connection, worker: multiprocessing.Process) -> tuple[int, Any]:
+    try:
+        return end.recv()
+    except (EOFError, ConnectionResetError):
+        worker.join()
+        code = worker.exitcode
+        how = f"killed by signal {-code}; out of memory?" if code < 0 else f"exit code {code}"
+        raise RunError(f"a process was lost ({how}). Finished work is kept; run it again") from None
+
+
+def _serve(work: Callable[[Job, Tell], Any], jobs: Sequence[Job], end: Connection, parent: int) -> None:
+    """Do the jobs whose numbers come, until None does: the whole life of a forked process."""
+    ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which ends this process
+    stop = functools.partial(_stop, sys.exception())
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, stop)
+    own_streams()
+    torch.set_num_threads(1)  # the parent's threads were not forked along: whoever waits for them waits for ever
+    threadpool_limits(1)
+    with contextlib.suppress(_Stopped):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        while (number := end.recv()) is not None:
+            end.send(_outcome(work, jobs, number, end))
+    os._exit(0)
+
+
+def _outcome(work: Callable[[Job, Tell], Any], jobs: Sequence[Job], number: int, end: Connection) -> tuple[int, Any]:
+    try:
+        return DONE, (number, work(jobs[number], lambda message: end.send((TOLD, message))))
+    except Exception as error:
+        error.add_note(traceback.format_exc())  # tracebacks stay in their process
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            return FAILED, RunError(f"a process failed: {' '.join(repr(error).split())[:300]}")
+        return FAILED, error
+
+
+def _stop(at_fork: BaseException | None, *_: object) -> None:
+    """Leave; but while a job that failed is cleaning up, in a moment. ``at_fork`` is what the parent was handling."""
+    if sys.exception() is not at_fork:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        return
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)
+    raise _Stopped

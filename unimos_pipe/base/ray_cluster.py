@@ -1,0 +1,105 @@
+"""Where independent jobs run when one process is not enough: Ray, which schedules them and retries lost ones."""
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from unimos_pipe.base.errors import PipeError, RunError, UserError
+from unimos_pipe.base.optional_deps import need
+
+START = "Start one with: ray start --head"
+TOKEN = "If it wants a token: set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from its first machine"
+RETRIES = 8  # of a job whose worker or machine was lost; a job that fails by itself is not repeated
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Which Ray to use and what a job gets of it."""
+
+    address: str | None = None  # of a running cluster; None starts one on this machine
+    cpus: float = 1.0  # per job
+    gpus: float = 0.0  # per job
+
+    def on(self, device: str) -> "RayOptions":
+        """The same for jobs on a type of device: one on a GPU has it for itself."""
+        return replace(self, gpus=1.0 if device == "cuda" else 0.0)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where to compute: on a device of this machine, or in jobs on a Ray cluster whose machines have such a device."""
+
+    device: str = "auto"  # or cpu, cuda, mps
+    ray: RayOptions | None = None
+
+
+@contextlib.contextmanager
+def ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[Any, Any]]]]:
+    """Connect to Ray, and yield ``run(function, jobs, *shared)``.
+
+    ``run`` calls ``function(job, *shared)`` for each job, anywhere on the cluster, and yields (job, its result) as they
+    finish. A process that has run one job is given the next, so what a function keeps (an encoder) is made once per
+    process. Functions must give the same result wherever they run, and may be run again after a loss.
+
+    Raises:
+        UserError: Ray is not installed, no cluster answers at the address, or none of its machines fits a job.
+        RunError: a job's workers were lost again and again. A job's own PipeError is raised as it is.
+    """
+    need("--engine ray", "ray")
+    import ray
+
+    started = not ray.is_initialized()
+    if started:
+        answered = False
+        try:
+            answered = _answers(options.address)
+            ray.init(address=options.address or "local", log_to_driver=False, logging_level="ERROR")
+        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            what = f"{'cannot join the' if answered else 'no'} Ray cluster at {options.address}"
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{what}: {reason}", todo=TOKEN if answered else START) from None
+    try:
+        total = ray.cluster_resources()
+        if total.get("CPU", 0) < options.cpus or total.get("GPU", 0) < options.gpus:
+            raise UserError(
+                "the Ray cluster is too small for one job",
+                expected=f"{options.cpus:g} CPU(s), {options.gpus:g} GPU(s)",
+                got=f"{total.get('CPU', 0):g} CPU(s), {total.get('GPU', 0):g} GPU(s)",
+            )
+        yield lambda function, jobs, *shared: _run(ray, options, function, jobs, shared)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _answers(address: str | None) -> bool:
+    """Whether the address is a HOST:PORT; raises OSError if nobody listens there: Ray itself would try for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        return False
+    socket.create_connection((host, int(port)), timeout=10).close()
+    return True
+
+
+def _run(ray, options: RayOptions, function: Callable, jobs: Sequence, shared: tuple) -> Iterator[tuple[Any, Any]]:
+    # max_calls=0: also a process with a GPU lives on to take the next job
+    task = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=RETRIES, max_calls=0)(function)
+    handles = [ray.put(value) for value in shared]
+    waiting = {task.remote(job, *handles): job for job in jobs}
+    try:
+        while waiting:
+            (done,), _ = ray.wait(list(waiting), num_returns=1)
+            yield waiting[done], ray.get(done)
+            del waiting[done]
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, PipeError):
+            raise error.cause from None
+        raise RunError(f"a job failed on Ray: {' '.join(str(error.cause).split())[:300]}") from None
+    except ray.exceptions.RayError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(f"Ray lost a job {RETRIES + 1} times ({reason}). Finished work is kept; run it again") from None
+    finally:
+        for handle in waiting:
+            ray.cancel(handle, force=True)

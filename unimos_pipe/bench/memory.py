@@ -1,0 +1,152 @@
+"""How memory grows with the data: every trial in a process of its own, whose peak is read at its end."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import cycle, islice, permutations
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from unimos_pipe.base.atomic_io import write_text
+from unimos_pipe.base.method_config import EncoderSpec, method_spec
+from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.bench.adapt import SIZES, made_task, peak_memory
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A trial: what was done to how much, the most bytes its process held, and its seconds."""
+
+    what: str
+    peak_bytes: int
+    seconds: float
+
+
+def bench_grow(
+    images: Sequence[int] = (1_000, 20_000), size: str = "domainnet", runs: int = 1_000, *, watch: Watch = SILENT
+) -> list[Growth]:
+    """Peak memory of ``extract`` for few and many images, of ``adapt`` at a named size, of ``report`` for many runs.
+
+    Images are the embedded icons over and over, features random rows, runs the copies of twelve short ones.
+
+    Args:
+        size: a key of :data:`unimos_pipe.bench.adapt.SIZES`.
+    """
+    found = []
+    with tempfile.TemporaryDirectory() as name, watch.progress("growing", len(images) + 3, "trials") as advance:
+        folder = Path(name)
+
+        def trial(work: Callable, *values: object) -> None:
+            found.append(apart(work, *values))
+            advance(1)
+
+        for count in images:
+            trial(extract_many, folder / f"images-{count}", count)
+        trial(adapt_once, size)
+        trial(write_runs, folder / "runs", runs)
+        found.pop()  # only made for the next
+        trial(report_all, folder / "runs")
+    return found
+
+
+def apart(work: Callable[..., Growth], *values: object) -> Growth:
+    """A trial in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *values).result()
+
+
+def _growth(what: str, started: float) -> Growth:
+    """What a trial in this process came to."""
+    return Growth(what, own_peak(), time.perf_counter() - started)
+
+
+def own_peak() -> int:
+    """The most bytes this process held, by Linux's own count where there is one: getrusage's begins at the parent's."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    held = [int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")]
+    return held[0] if held else peak_memory(CPU)
+
+
+def extract_many(folder: Path, count: int) -> Growth:
+    """Encode so many files with the embedded encoder, two processes decoding."""
+    from unimos_pipe.data.manifest import load_spec
+    from unimos_pipe.data.scan import find_root, scan
+    from unimos_pipe.extract.encoder import ClipEncoder
+    from unimos_pipe.extract.extract_domain import extract_images
+
+    spec = load_spec("icons")
+    icons = scan(spec, "color", find_root(spec, None, folder.with_name("cache")))
+    names = tuple(f"{number:07d}.png" for number in range(count))
+    (folder / "many").mkdir(parents=True)
+    for name, path in zip(names, cycle(icons.paths), strict=False):
+        shutil.copyfile(icons.root / path, folder / "many" / name)
+    labels, sizes = (np.array(list(islice(cycle(values), count))) for values in (icons.labels, icons.sizes))
+    many = replace(icons, root=folder / "many", paths=names, labels=labels, sizes=sizes)
+    encoder = ClipEncoder(EncoderSpec("tinyclip-r24-64", "embedded", "fp32"), CPU)
+    started = time.perf_counter()
+    extract_images(many, encoder, folder / "features")
+    return _growth(f"extract, {count:,} images", started)
+
+
+def adapt_once(name: str) -> Growth:
+    """Train one epoch on random features and evaluate it."""
+    from unimos_pipe.methods.unimos.trainer import Trainer
+    from unimos_pipe.methods.unimos.training_run import seeded_run
+
+    size, method = SIZES[name], method_spec("full", {"train.epochs": 1})
+    started = time.perf_counter()
+    trainer = Trainer([seeded_run(made_task(size, CPU, torch.float32), method, 0)])
+    for _, records in trainer.train():
+        for _ in records:
+            pass
+    return _growth(f"adapt, {size.source_rows:,} + {size.target_rows:,} rows, D = {size.dim}", started)
+
+
+def write_runs(folder: Path, count: int) -> Growth:
+    """Train pairs of icons for an epoch, all twelve or half as many as are wanted, and copy them under other seeds."""
+    from unimos_pipe.cache.feature_set import feature_set
+    from unimos_pipe.experiments.sweep import run_sweep
+    from unimos_pipe.extract.extract_features import extract_features
+    from unimos_pipe.runs.recipe import Recipe
+
+    started = time.perf_counter()
+    features = extract_features(feature_set("icons", cache=folder.with_name("cache"))).features
+    pairs = [f"{one}->{other}" for one, other in permutations(features.dataset.domains, 2)]
+    chosen = tuple(pairs[: max(1, count // 2)])
+    recipe = Recipe("many", "icons", pairs=chosen, seeds=1, set={"train": {"epochs": 1}})
+    sweep = run_sweep(recipe, features, folder)
+    for number in range(len(sweep.runs), count):
+        _copy(sweep.runs[number % len(sweep.runs)].folder, number // len(sweep.runs))
+    return _growth(f"{count:,} runs written", started)
+
+
+def _copy(run: Path, seed: int) -> None:
+    """A run once more, as of another seed."""
+    from unimos_pipe.runs.write_run import CONFIG, RESULT, digest, json_bytes, result_digest
+
+    other = run.with_name(f"seed{seed}")
+    shutil.copytree(run, other)
+    config, result = (json.loads((run / name).read_bytes()) for name in (CONFIG, RESULT))
+    config["spec"]["seed"] = seed
+    write_text(other / CONFIG, json_bytes(config).decode())
+    result["files"][CONFIG] = digest(json_bytes(config))
+    write_text(other / RESULT, json_bytes({**result, "digest": result_digest(result)}).decode())
+
+
+def report_all(folder: Path) -> Growth:
+    """Make the report of all runs below a folder."""
+    from unimos_pipe.report.make_report import make_report
+
+    started = time.perf_counter()
+    report = make_report(folder, folder.with_name("report"), cache=folder.with_name("cache"))
+    return _growth(f"report, {report.runs:,} runs", started)

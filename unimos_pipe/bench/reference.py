@@ -1,0 +1,209 @@
+"""UniMoS as a plain torch program of one run: nn.Modules, autograd, two SGD optimisers and two backward passes a step.
+
+METHOD.md written down once more, for reading and for measuring: the parity tests hold the fast trainer against it, and
+the benchmark times it. It shares nothing with ``methods/unimos`` but the options, and takes its random choices from
+outside.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unimos_pipe.base.method_config import HeadSpec, MethodSpec
+from unimos_pipe.methods.task import AdaptationTask
+
+
+class Draws(Protocol):
+    """Where a run's random choices come from; those of a seeded run fit."""
+
+    def parameters(self, dim: int, classes: int, spec: HeadSpec) -> dict[str, Tensor]:
+        """The starting weights by name."""
+
+    def batches(self, steps: int) -> tuple[Tensor, Tensor]:
+        """(steps, B) source rows and (steps, B) target rows."""
+
+    def kept(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
+        """(steps, rows, width) bool: hidden units that dropout keeps."""
+
+    def resets(self, params: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
+        """Weight-generator tensors that restart, by name."""
+
+
+class PlainHeads(nn.Module):
+    """The trainable modules of METHOD.md section 2."""
+
+    def __init__(self, dim: int, classes: int, spec: HeadSpec):
+        super().__init__()
+        self.vision_separator, self.text_separator = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.bottleneck_linear = nn.Linear(dim, spec.bottleneck_dim)
+        self.bottleneck_bn = nn.BatchNorm1d(spec.bottleneck_dim)
+        self.classifier = nn.utils.parametrizations.weight_norm(nn.Linear(spec.bottleneck_dim, classes), dim=0)
+        self.weight_fc1, self.weight_fc2 = nn.Linear(dim, spec.weight_hidden), nn.Linear(spec.weight_hidden, 1)
+        self.disc_fc1 = nn.Linear(dim, spec.discriminator_hidden)
+        self.disc_fc2 = nn.Linear(spec.discriminator_hidden, 1)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights under the names that draws use."""
+        names = {
+            "classifier.parametrizations.weight.original0": "classifier.weight_g",
+            "classifier.parametrizations.weight.original1": "classifier.weight_v",
+        }
+        return {names.get(name, name): parameter for name, parameter in self.named_parameters()}
+
+    def bottleneck(self, features: Tensor) -> Tensor:
+        """(n, H) features Phi_1 of (n, D)."""
+        return self.bottleneck_bn(self.bottleneck_linear(features))
+
+    def weight(self, f_vac: Tensor) -> Tensor:
+        """(n, 1) weight of VAC per row."""
+        return self.weight_fc2(self.weight_fc1(f_vac)).sigmoid()
+
+    def discriminate(self, features: Tensor, keep: Tensor, frozen: bool = False) -> Tensor:
+        """(n,) modality logits; ``keep`` are dropout's multipliers, ``frozen`` keeps gradients from the weights."""
+        weights = [self.disc_fc1.weight, self.disc_fc1.bias, self.disc_fc2.weight, self.disc_fc2.bias]
+        first, shift, second, end = [tensor.detach() for tensor in weights] if frozen else weights
+        return F.linear(F.relu(F.linear(features, first, shift)) * keep, second, end).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class PlainEvaluation:
+    """A view of the whole target: (n, K) probabilities, and (n,) clusters and pseudo-labels for the next epoch."""
+
+    probabilities: Tensor
+    cluster_labels: Tensor
+    pseudo_labels: Tensor
+
+
+class PlainRun:
+    """One run of METHOD.md; ``batch`` rows per domain and ``steps`` an epoch."""
+
+    def __init__(self, task: AdaptationTask, method: MethodSpec, draws: Draws, batch: int, steps: int):
+        self.task, self.method, self.draws, self.batch, self.steps = task, method, draws, batch, steps
+        self.text = task.text_features
+        classes, dim = self.text.shape
+        self.scale = method.heads.temperature_scale
+        self.heads = PlainHeads(dim, classes, method.heads).to(self.text.device, self.text.dtype)
+        start = draws.parameters(dim, classes, method.heads)
+        with torch.no_grad():
+            for name, tensor in self.heads.tensors().items():
+                tensor.copy_(start[name])
+        self.prior = torch.full_like(self.text[:, 0], 1 / classes)
+        separators = [*self.heads.vision_separator.parameters(), *self.heads.text_separator.parameters()]
+        train = method.train
+        self.main = torch.optim.SGD(self.heads.parameters(), train.lr, momentum=train.momentum)
+        self.side = torch.optim.SGD(separators, train.lr, momentum=train.momentum)
+        self.taken = 0
+        self.pseudo_labels: Tensor | None = None
+
+    def train(self) -> Iterator[PlainEvaluation]:
+        """Train to the last epoch; yields the evaluation before training and after every epoch."""
+        for epoch in range(-1, self.method.train.epochs):
+            if epoch >= 0:
+                self.epoch()
+            found = self.evaluate(epoch)
+            self.pseudo_labels = found.pseudo_labels
+            yield found
+
+    def epoch(self) -> None:
+        """Restart tensors of W, then take every step."""
+        train, heads = self.method.train, self.method.heads
+        self.heads.train()
+        with torch.no_grad():
+            tensors = self.heads.tensors()
+            for name, fresh in self.draws.resets(tensors, train.reset_probability).items():
+                tensors[name].copy_(fresh)
+        sources, targets = self.draws.batches(self.steps)
+        multiplier = 1 / (1 - round(256 * heads.discriminator_dropout) / 256)
+        width, dropout = heads.discriminator_hidden, heads.discriminator_dropout
+        for source, target in zip(sources, targets, strict=True):
+            keep = self.draws.kept(1, 4 * self.batch, width, dropout)[0].to(self.text) * multiplier
+            self.step(source.to(self.text.device), target.to(self.text.device), keep)
+
+    def step(self, source: Tensor, target: Tensor, keep: Tensor) -> None:
+        """One step of section 3: both gradients at the same weights, each with its own optimiser."""
+        first, second, y_lac_t = self.losses(source, target, keep)
+        separators = self.side.param_groups[0]["params"]
+        rate = self.method.train.lr * (1 + self.method.train.lr_gamma * self.taken) ** -self.method.train.lr_power
+        for optimiser in (self.main, self.side):
+            optimiser.param_groups[0]["lr"] = rate
+        side = torch.autograd.grad(second, separators, retain_graph=True, materialize_grads=True)
+        self.main.zero_grad()
+        first.backward()
+        self.main.step()
+        for parameter, gradient in zip(separators, side, strict=True):
+            parameter.grad = gradient
+        self.side.step()
+        momentum = self.method.train.prior_momentum
+        self.prior = momentum * self.prior + (1 - momentum) * y_lac_t.softmax(-1).mean(0)
+        self.taken += 1
+
+    def losses(self, source: Tensor, target: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss but for L_bce_t, L_bce_t, and the target's (B, K) LAC logits without gradient."""
+        loss, task, half = self.method.loss, self.task, self.batch
+        x = torch.cat([task.source.features[source], task.target.features[target]])
+        labels, pseudo = task.source.labels[source], self.pseudo_labels[target]
+        f_vac, f_lac = self.heads.vision_separator(x), self.heads.text_separator(x)
+        y_vac, y_lac = self.heads.classifier(self.heads.bottleneck(f_vac)), self.lac_logits(f_lac)
+        w = self.heads.weight(f_vac[half:])
+        w = w if loss.weight_per == "row" else w.mean()
+        w = 0.5 if loss.ensemble_weight == "fixed" else w
+        fixed = y_lac[half:].detach()
+        if loss.train_ensemble == "debiased":
+            fixed = fixed - self.method.eval.debias_tau * self.prior.log()
+        ensemble = w * y_vac[half:] + (1 - w) * fixed
+        answers = ensemble.softmax(-1)
+        teacher = self.scale * x[half:] @ self.text.T
+        first = loss.alpha * F.cross_entropy(y_lac[:half], labels) + loss.beta * F.cross_entropy(y_vac[:half], labels)
+        first = first + F.cross_entropy(ensemble, pseudo)
+        if loss.distill:
+            student, wanted = y_lac[half:].log_softmax(-1), teacher.log_softmax(-1)
+            first = first + F.kl_div(wanted, student, reduction="batchmean", log_target=True)
+        if loss.im:
+            first = first + _entropy(answers).mean() - _entropy(answers.mean(0))
+        if loss.ortho and loss.ortho_form == "rows":
+            first = first + loss.gamma * (f_lac * f_vac).sum(-1).square().sum()
+        elif loss.ortho:
+            parts = (slice(half), slice(half, None))
+            first = first + loss.gamma * sum((f_lac[part] @ f_vac[part].T).square().sum() for part in parts)
+        second = f_vac.new_zeros((), requires_grad=True)
+        if loss.discriminator:
+            truth = torch.arange(2, device=x.device).repeat_interleave(half).to(x.dtype)
+            bce = F.binary_cross_entropy_with_logits
+            both = [torch.cat([f_vac[part], f_lac[part]]) for part in (slice(half), slice(half, None))]
+            first = first + loss.gamma * bce(self.heads.discriminate(both[0], keep[: 2 * half]), truth)
+            second = loss.gamma * bce(self.heads.discriminate(both[1], keep[2 * half :], frozen=True), truth)
+        return first, second, y_lac[half:].detach()
+
+    def lac_logits(self, f_lac: Tensor) -> Tensor:
+        """(n, K) text logits: dot products, or the paper's cosines, over T."""
+        if self.method.heads.similarity == "cosine":
+            f_lac = F.normalize(f_lac, dim=-1)
+        return self.scale * f_lac @ self.text.T
+
+    @torch.no_grad()
+    def evaluate(self, epoch: int) -> PlainEvaluation:
+        """Section 4's evaluation after an epoch; -1 is the one before training."""
+        rule, x = self.method.eval, self.task.target.features
+        self.heads.eval()
+        hidden = self.heads.bottleneck(x if epoch < 0 else self.heads.vision_separator(x))
+        text = self.scale * x @ self.text.T
+        if epoch > 0:
+            text = self.lac_logits(self.heads.text_separator(x)) - rule.debias_tau * self.prior.log()
+        w = rule.w_start + (rule.w_end - rule.w_start) * min(max(epoch, 0), rule.w_epochs) / rule.w_epochs
+        answers = (w * self.heads.classifier(hidden) + (1 - w) * text).softmax(-1)
+        unit = F.normalize(hidden, dim=-1)
+        centroids = answers.T @ unit / (1e-8 + answers.sum(0)).unsqueeze(-1)
+        clusters = torch.stack([F.cosine_similarity(unit, c.unsqueeze(0), eps=1e-8) for c in centroids], -1).argmax(-1)
+        if rule.pseudo_labels == "cluster" or (epoch > 0 and epoch % 2):
+            pseudo = clusters
+        else:
+            pseudo = answers.argmax(-1) if epoch > 0 else text.argmax(-1)
+        return PlainEvaluation(answers, clusters, pseudo)
+
+
+def _entropy(p: Tensor) -> Tensor:
+    return -(p * (p + 1e-5).log()).sum(-1)

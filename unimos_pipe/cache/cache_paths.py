@@ -1,0 +1,118 @@
+"""Where the cache keeps what: ``<cache>/<dataset>/<encoder-id>/<domain>/`` holds ``shard-*.h5`` (features) and
+``domain.json`` (labels, and which shards count); ``<cache>/<dataset>/<encoder-id>/text/`` the prompts' features.
+"""
+
+import glob
+import os
+import re
+from pathlib import Path
+
+import platformdirs
+
+from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.method_config import EncoderSpec, fingerprint
+from unimos_pipe.cache.encoder_identity import TextIdentity, readable_name, slug
+
+ENCODER_FOLDER = re.compile(r".+_(fp32|fp16|bf16|imported)-([0-9a-f]{8})")
+
+
+def default_cache() -> Path:
+    """``$UNIMOS_CACHE``, else the user's cache folder."""
+    return Path(os.environ.get("UNIMOS_CACHE") or platformdirs.user_cache_dir("unimos-pipe"))
+
+
+def shard_path(folder: Path, index: int, batch: str) -> Path:
+    """The file of shard ``index`` in a domain's folder. ``batch`` is a word of the extraction that makes it: a shard
+    never takes the name of one that is in use."""
+    return folder / f"shard-{index:05d}-{batch}.h5"
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """Every shard file in a domain's folder, by name, whether or not the domain's index names it."""
+    return sorted(folder.glob("shard-*.h5"))
+
+
+def index_path(folder: Path) -> Path:
+    """The file that says which shards a domain consists of, and its labels."""
+    return folder / "domain.json"
+
+
+def domain_lock(folder: Path) -> Path:
+    """The lock file of a domain's folder or of ``text``: beside the encoder's folder, which ``cache prune`` removes."""
+    encoder = folder.parent
+    return encoder.with_name(f".{encoder.name}.{folder.name}.lock")
+
+
+def domain_locks(encoder_folder: Path) -> list[Path]:
+    """Every lock file of an encoder's domains, held or left by a killed holder."""
+    return sorted(encoder_folder.parent.glob(f".{glob.escape(encoder_folder.name)}.*.lock"))
+
+
+def prune_lock(encoder_folder: Path) -> Path:
+    """The lock file that ``cache prune`` holds while it removes things of a data set."""
+    return encoder_folder.with_name(".prune.lock")
+
+
+def pass_prune(encoder_folder: Path) -> None:
+    """Wait, with a domain's lock held, until no ``cache prune`` is at work that had seen the lock free."""
+    with only_one(encoder_folder, lock=prune_lock(encoder_folder), wait=True):
+        pass
+
+
+def text_path(encoder_folder: Path, word: str, identity: TextIdentity) -> Path:
+    """The text shard of a domain word: readable, and unique to class names and prompts as written."""
+    key = fingerprint([identity.class_names, identity.prompts])[:12]
+    return encoder_folder / "text" / f"{slug(word)[:80]}-{key}.h5"
+
+
+def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:
+    """A data set's folders for encoders of the spec's readable name, of its precision (``auto``: of any), whatever
+    their fingerprint."""
+    precision = "fp32|fp16|bf16" if spec.precision == "auto" else spec.precision
+    pattern = re.compile(f"{re.escape(readable_name(spec))}_({precision})-[0-9a-f]{{8}}")
+    return sorted(path for path in (cache / dataset).glob("*") if pattern.fullmatch(path.name))
+
+
+def only_encoder_folder(cache: Path, dataset: str, precision: str = "auto") -> Path | None:
+    """The folder of the one encoder that a data set has features of, in a precision (``auto``: in any), or None."""
+    every = _every_encoder(cache, dataset)
+    found = [path for path in every if precision in ("auto", ENCODER_FOLDER.fullmatch(path.name)[1])]
+    return found[0] if len(found) == 1 else None
+
+
+def _every_encoder(cache: Path, dataset: str) -> list[Path]:
+    return sorted(path for path in (cache / dataset).glob("*") if _of_encoder(path))
+
+
+def _of_encoder(path: Path) -> bool:
+    return bool(ENCODER_FOLDER.fullmatch(path.name)) and path.is_dir()
+
+
+def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, chosen: str | None, extract: str) -> Path:
+    """A data set's folder for an encoder whose weights may be gone.
+
+    Args:
+        chosen: a full encoder-id, or None to find it by the spec's readable name.
+        extract: the command that would make it, for messages.
+    Raises:
+        UserError: none, or several of different precision or weights (lists them).
+    """
+    if chosen is not None:
+        matches = [path for path in [cache / dataset / chosen] if path.is_dir()]
+    else:
+        matches = encoder_folders(cache, dataset, spec)
+    if not matches:
+        name = chosen or readable_name(spec)
+        choice = ""
+        if others := [path.name for path in _every_encoder(cache, dataset)]:
+            choice = f", or choose with --encoder-id what is there: {listing(others)}"
+        elif there := {path.parent.name for path in cache.glob("*/*") if _of_encoder(path)}:
+            choice = f". There are features of {listing(sorted(there))}"
+        raise UserError(f"no features of {dataset} by {name} in {cache}", todo=f"Make them first: {extract}{choice}")
+    if len(matches) > 1:
+        raise UserError(
+            f"{dataset} was encoded in several ways: {listing((path.name for path in matches), 20)}; "
+            "choose one with --encoder-id"
+        )
+    return matches[0]

@@ -1,0 +1,113 @@
+"""A domain's index: which shards are its rows, and each row's label. Small, and swapped by one rename.
+
+``domain.json`` lies beside the shards. It makes a domain what it is: shards that it does not name are either not yet
+part of the domain or no longer. Labels and class names are here and not in the shards, so that a renamed class or a
+relabelled image leaves every feature as it is.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from unimos_pipe.base.atomic_io import replacing
+from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
+from unimos_pipe.cache.cache_paths import index_path, shard_files
+from unimos_pipe.data.manifest import NO_LABEL
+
+SCHEMA = 3
+HEAD = '{"digest": "%s", '  # of all bytes behind it
+
+
+@dataclass(frozen=True)
+class DomainIndex:
+    """What ``domain.json`` says: class names, rows of the manifest, (file name, features' digest) of each shard in
+    order, and (n,) int64 labels of the rows stored, -1 = none."""
+
+    dataset: str
+    domain: str
+    class_names: tuple[str, ...]
+    row_total: int
+    shards: tuple[tuple[str, str], ...]
+    labels: np.ndarray
+
+    def labels_digest(self) -> str:
+        """Fingerprint of class names and labels: what a run depends on beside features and prompts."""
+        names = json.dumps(self.class_names, ensure_ascii=False).encode()
+        return xxhash.xxh3_128(names + self.labels.astype("<i8").tobytes()).hexdigest()
+
+    def equals(self, other: "DomainIndex") -> bool:
+        """Whether both say the same."""
+        return _plain(self) == _plain(other)
+
+
+def _plain(index: DomainIndex) -> dict:
+    """The index as plain values."""
+    return {**asdict(index), "labels": index.labels.tolist()}
+
+
+def write_index(folder: Path, index: DomainIndex) -> None:
+    """Write ``domain.json`` so that a reader sees the old domain or the new one. Raises RunError on a full disk."""
+    body = json.dumps({"schema": SCHEMA, **_plain(index)}, ensure_ascii=False)[1:].encode()
+    path = index_path(folder)
+    try:
+        with replacing(path) as part:
+            part.write_bytes((HEAD % xxhash.xxh3_128(body).hexdigest()).encode() + body)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror}. Finished shards are kept; make room, and the same command goes on"
+        ) from None
+
+
+def read_index(folder: Path) -> DomainIndex | None:
+    """A domain's index, verified, or None where there is none.
+
+    Raises:
+        StaleCacheError: a damaged index, or one of another schema.
+        UserError: one that may not be read.
+    """
+    path = index_path(folder)
+    try:
+        content = path.read_bytes()
+        start = len(HEAD % ("0" * 32))
+        if content[:start] != (HEAD % xxhash.xxh3_128(content[start:]).hexdigest()).encode():
+            raise ValueError("digest")
+        values = json.loads(content)
+        if values["schema"] != SCHEMA:
+            raise StaleCacheError(f"{path}", expected=f"schema {SCHEMA}", got=values["schema"], todo=_RENEW)
+        labels = np.array(values["labels"] or np.zeros(0, np.int64))
+        index = DomainIndex(
+            str(values["dataset"]),
+            str(values["domain"]),
+            tuple(str(name) for name in values["class_names"]),
+            int(values["row_total"]),
+            tuple((str(name), str(digest)) for name, digest in values["shards"]),
+            labels,
+        )
+        inside = all("/" not in name and name.startswith("shard-") for name, _ in index.shards)
+        fits = labels.dtype == np.int64 and labels.ndim == 1 and bool(np.all(labels >= NO_LABEL))
+        if not (index.shards and inside and fits and np.all(labels < len(index.class_names))):
+            raise ValueError("labels")
+    except FileNotFoundError:
+        return None
+    except StaleCacheError:
+        raise
+    except PermissionError:
+        raise UserError(f"{path}: no permission to read it") from None
+    except Exception as error:  # json, numpy and the file system raise many kinds
+        raise StaleCacheError(
+            f"{path} is damaged ({type(error).__name__})", todo="Run extract again; features that are whole are kept"
+        ) from None
+    return index
+
+
+def remove_others(folder: Path, shards: Sequence[Path]) -> None:
+    """Remove the shard files of a folder, whose lock is held, that are not among the given ones."""
+    for path in set(shard_files(folder)) - set(shards):
+        path.unlink(missing_ok=True)
+
+
+_RENEW = "Run extract again with --force"

@@ -1,0 +1,84 @@
+"""What a domain's folder already holds, shard by shard, so that only what is new need be encoded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from unimos_pipe.base.errors import StaleCacheError
+from unimos_pipe.cache.cache_paths import shard_files
+from unimos_pipe.cache.encoder_identity import EncoderIdentity
+from unimos_pipe.cache.file_digests import UNREAD, Contents, Seen
+from unimos_pipe.cache.shard import ImageShard, OtherSchemaError, differing_field, read_image_shard
+
+
+@dataclass
+class Known:
+    """The rows of a folder's whole shards, whichever extraction made them and whether or not the index names them."""
+
+    files: list[Path] = field(default_factory=list)
+    seen: dict[str, Seen] = field(default_factory=dict)  # by path
+    places: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # content -> (position in files, row there)
+    shards: dict[tuple, tuple[Path, np.ndarray, np.ndarray]] = field(default_factory=dict)  # first row, paths, contents
+
+    def sources(self, contents: Contents) -> np.ndarray:
+        """(n, 2) positions in ``files`` and rows there of n files' features, -1 where none is known."""
+        places = [self.places.get(row.tobytes(), (-1, -1)) for row in contents.digests]
+        return np.array(places, np.int64).reshape(-1, 2)
+
+    def shard_of(self, start: int, stop: int, paths: Sequence[str], contents: Contents) -> Path | None:
+        """A shard that holds exactly these rows of the manifest as they are now, or None."""
+        digests = tuple(row.tobytes() for row in contents.digests[start:stop])
+        found = self.shards.get((start, tuple(paths[start:stop]), digests))
+        if found is None:
+            return None
+        path, rows, stamps = found
+        return path if np.array_equal(contents.stamps[rows], stamps) else None
+
+
+def read_known(folder: Path, encoder: EncoderIdentity, domain: str, todo: str) -> Known:
+    """Read every shard of a domain's folder. A damaged one counts as absent.
+
+    Args:
+        todo: the way out, for messages.
+    Raises:
+        StaleCacheError: a shard of another encoder, or as another version of this tool writes it.
+    """
+    known = Known()
+    for path in shard_files(folder):
+        try:
+            shard = read_image_shard(path)
+        except OtherSchemaError as error:
+            raise StaleCacheError(f"{str(error).partition('. ')[0]}", todo=todo) from None
+        except StaleCacheError:
+            continue
+        if difference := differing_field(shard.header.encoder(), encoder):
+            name, found, wanted = difference
+            raise StaleCacheError(f"stale shard {path}: {name}", expected=wanted, got=found, todo=todo)
+        if shard.header.domain == domain:
+            _add(known, path, shard)
+    return known
+
+
+def _add(known: Known, path: Path, shard: ImageShard) -> None:
+    number, header = len(known.files), shard.header
+    known.files.append(path)
+    held = dict(zip(shard.rows.tolist(), range(len(shard.rows)), strict=True))
+    skipped = iter(header.skipped)
+    names, digests = [], []
+    for row in range(header.row_start, header.row_stop):
+        if row not in held:
+            name, _, content = next(skipped)
+            digest = bytes.fromhex(content)
+        else:
+            name, digest = shard.paths[held[row]], shard.contents[held[row]].tobytes()
+            stamp = tuple(shard.stamps[held[row]].tolist())
+            if digest != UNREAD:
+                known.places.setdefault(digest, (number, held[row]))
+                if name not in known.seen or known.seen[name].read_at < header.read_at:
+                    known.seen[name] = Seen(stamp, header.read_at, digest)
+        names.append(name)
+        digests.append(digest)
+    # copies: the arrays as read would keep the whole file in memory
+    known.shards[header.row_start, tuple(names), tuple(digests)] = path, shard.rows.copy(), shard.stamps.copy()

@@ -1,0 +1,287 @@
+"""Looking after the cache: what is there, whether it is sound, and what nothing needs."""
+
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from unimos_pipe.base.atomic_io import remove
+from unimos_pipe.base.errors import PipeError, StaleCacheError, UserError, listing
+from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.method_config import fingerprint
+from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, domain_locks, index_path, prune_lock, shard_files
+from unimos_pipe.cache.domain_index import read_index
+from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
+from unimos_pipe.cache.file_digests import read_contents
+from unimos_pipe.cache.shard import (
+    ImageShard,
+    OtherSchemaError,
+    differing_field,
+    read_header,
+    read_image_shard,
+    read_text_shard,
+    wrong_norms,
+)
+from unimos_pipe.data.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One folder of the cache: a domain's shards, or an encoder's text shards (``domain`` is "text")."""
+
+    folder: Path
+    dataset: str
+    encoder_id: str
+    domain: str
+    shards: int
+    rows: int
+    bytes: int
+    state: str  # "complete", or what is wrong at first sight
+
+
+def entries(cache: Path) -> list[Entry]:
+    """Every domain and text folder of a cache, by name; headers are read, contents are not."""
+    return [_entry(folder) for folder in _encoder_folders(cache) for folder in _subfolders(folder)]
+
+
+def _encoder_folders(cache: Path) -> Iterator[Path]:
+    for dataset in _subfolders(cache):
+        yield from (folder for folder in _subfolders(dataset) if ENCODER_FOLDER.fullmatch(folder.name))
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Folders in a folder, sorted; links are left alone, they may lead elsewhere."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+
+
+def _entry(folder: Path) -> Entry:
+    paths, state = _shard_files(folder), "complete"
+    kind = "text" if folder.name == "text" else "image"
+    headers = []
+    for path in paths:
+        try:
+            headers.append(read_header(path, kind))
+        except OtherSchemaError:
+            state = "of another version"
+        except PipeError:
+            state = "damaged"
+    if kind == "text":
+        rows = sum(len(header.class_names) for header in headers)
+    else:
+        rows = sum(header.row_stop - header.row_start - len(header.skipped) for header in headers)
+        state = _index_state(folder) if state == "complete" else state
+    encoder = folder.parent
+    size = sum(path.stat().st_size for path in paths)
+    return Entry(folder, encoder.parent.name, encoder.name, folder.name, len(paths), rows, size, state)
+
+
+def _index_state(folder: Path) -> str:
+    """What an image folder's index says of its shards, at first sight."""
+    try:
+        index = read_index(folder)
+    except PipeError:
+        return "damaged"
+    if index is None:
+        return "not finished"
+    here = sum((folder / name).is_file() for name, _ in index.shards)
+    return "complete" if here == len(index.shards) else f"{here} of {len(index.shards)} shards"
+
+
+def _shard_files(folder: Path) -> list[Path]:
+    """A text folder's shards; an image folder's that its index names, or all where there is no index to trust."""
+    if folder.name == "text":
+        return sorted(folder.glob("*.h5"))
+    try:
+        index = read_index(folder)
+    except PipeError:
+        index = None
+    if index is None:
+        return shard_files(folder)
+    return [path for name, _ in index.shards if (path := folder / name).is_file()]
+
+
+def faults(entry: Entry) -> Iterator[str]:
+    """Everything wrong with a folder's shards: damage, norms, rows, and headers that do not belong here or together."""
+    kind = "text" if entry.domain == "text" else "image"
+    shards = []
+    for path in _shard_files(entry.folder):
+        try:
+            shard = read_text_shard(path) if kind == "text" else read_image_shard(path)
+        except PipeError as error:
+            yield str(error)
+            continue
+        shards.append((path, shard))
+        features = shard.text_features if kind == "text" else shard.image_features
+        if wrong := wrong_norms(features):
+            yield f"{path}: {wrong} feature(s) that are not of unit norm"
+        yield from _misplaced(path, shard.header, entry)
+    if kind == "image":
+        if entry.state not in ("complete", "damaged"):
+            yield f"{entry.folder}: {entry.state}"
+        yield from _misfits(entry.folder, shards)
+
+
+def _misplaced(path: Path, header, entry: Entry) -> Iterator[str]:
+    """What a header says other than the folders it lies in."""
+    identity = EncoderIdentity(*(getattr(header, part.name) for part in fields(EncoderIdentity)))
+    expected = [("data set", header.dataset, entry.dataset)]
+    if entry.domain != "text":
+        expected.append(("domain", header.domain, entry.domain))
+    short = ENCODER_FOLDER.fullmatch(entry.encoder_id)[2]
+    expected.append(("encoder fingerprint", fingerprint(asdict(identity))[:8], short))
+    for name, found, wanted in expected:
+        if found != wanted:
+            yield f"{path} belongs elsewhere: {name}: expected {wanted}, got {found}"
+
+
+def _misfits(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> Iterator[str]:
+    """Where a domain's shards do not continue each other, or do not fit its index, or paths stand where none may."""
+    row, stored, seen = 0, 0, set()
+    for path, shard in shards:
+        header = shard.header
+        if difference := differing_field(header.encoder(), shards[0][1].header.encoder()):
+            name, found, wanted = difference
+            yield f"{path}: {name} differs from the first shard's: {wanted} there, {found} here"
+        if header.row_start != row:
+            yield f"{path} starts at row {header.row_start}, expected {row}"
+        row, stored = header.row_stop, stored + len(shard.paths)
+        if unsafe := [name for name in shard.paths if not is_inside(name)]:
+            yield f"{path}: paths that leave the data root: {listing(unsafe, 3)}"
+        if repeated := [name for name in shard.paths if name in seen]:
+            yield f"{path}: paths that stand in an earlier shard too: {listing(repeated, 3)}"
+        seen.update(shard.paths)
+    try:
+        index = read_index(folder)
+    except PipeError as error:
+        yield str(error)
+        return
+    if index is None or not shards:
+        return
+    digests = dict(index.shards)
+    for path, shard in shards:
+        if shard.header.features_digest != digests[path.name]:
+            yield f"{path} holds other features than {index_path(folder).name} says"
+    for what, found, wanted in (("last row", row, index.row_total), ("number of labels", len(index.labels), stored)):
+        if found != wanted:
+            yield f"{folder}: the {what} is {found}, expected {wanted}"
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative POSIX path stays below the folder it is relative to."""
+    path = PurePosixPath(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
+
+
+FORMER = "no longer part of its domain"
+
+
+@dataclass(frozen=True)
+class Waste:
+    """Something in the cache that nothing needs, its size, and why."""
+
+    path: Path
+    bytes: int
+    why: str
+
+
+def waste(cache: Path, needed: Collection[tuple[str, str]]) -> list[Waste]:
+    """What can go: leftovers of killed writers, damaged shards, and encoders that nothing needs.
+
+    Features made elsewhere stay: nothing here could make them again.
+
+    Args:
+        needed: (data set, encoder-id) of every encoder folder that is to stay.
+    """
+    found = []
+    for folder in _encoder_folders(cache):
+        ours = ENCODER_FOLDER.fullmatch(folder.name)[1] != IMPORTED
+        if ours and (folder.parent.name, folder.name) not in needed:
+            found.append(Waste(folder, _size(folder), "no recipe or run needs it"))
+            continue
+        for part in _subfolders(folder):
+            good = set()
+            for path in _shard_files(part):
+                try:
+                    (read_text_shard if part.name == "text" else read_image_shard)(path)
+                    good.add(path)
+                except StaleCacheError:
+                    found.append(Waste(path, path.stat().st_size, "damaged; extract makes it again"))
+                    good.add(path)
+            left = sorted(set(shard_files(part)) - good) if part.name != "text" else []
+            found += [Waste(path, path.stat().st_size, FORMER) for path in left]
+            good.update(left)
+            strays = [path for path in sorted(part.iterdir()) if path.is_file() and path not in good]
+            found += [Waste(path, path.stat().st_size, "left by a killed writer") for path in strays if _is_ours(path)]
+    strays = [*cache.glob(".write-*"), *cache.glob(".unimos-*"), *(cache / "embedded").glob(".unimos-*")]
+    strays += (cache / "embedded").glob("*.part-*")  # of an unpacking by an earlier version
+    return found + [Waste(path, _size(path), "left by a killed writer") for path in sorted(strays)]
+
+
+def _is_ours(path: Path) -> bool:
+    return path.suffix == ".part" or path.name == ".lock" or path.name.startswith(".write-")
+
+
+def clear(cache: Path, item: Waste) -> bool:
+    """Remove something that is :func:`waste`; False, and nothing removed, where a living process may be using it.
+
+    While this looks at the locks of an encoder's domains and removes, a process that takes one waits
+    (:func:`unimos_pipe.cache.cache_paths.pass_prune`), so that nothing is removed below it.
+    """
+    parts = item.path.relative_to(cache).parts
+    with contextlib.ExitStack() as held:
+        try:
+            if parts[0] == "embedded" or len(parts) == 1:
+                held.enter_context(only_one(cache / "embedded", lock=cache / "embedded" / ".unpacking.lock"))
+            else:
+                encoder = cache.joinpath(*parts[:2])
+                held.enter_context(only_one(encoder, lock=prune_lock(encoder)))
+                for lock in domain_locks(encoder):
+                    held.enter_context(only_one(encoder, lock=lock))
+        except UserError:
+            return False
+        if item.why == FORMER and item.path in _shard_files(item.path.parent):
+            return False  # a growth has finished since it was listed
+        remove(item.path)
+    return True
+
+
+def _size(folder: Path) -> int:
+    if not folder.is_dir():
+        return folder.lstat().st_size
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def whole_shards(entry: Entry) -> list[ImageShard]:
+    """A domain's shards in order. Raises StaleCacheError for a damaged one."""
+    return [read_image_shard(path) for path in _shard_files(entry.folder)]
+
+
+def changed_images(shards: Sequence[ImageShard], manifest: Manifest) -> str | None:
+    """The first image of a manifest that a domain's shards do not hold as it is now, and what of it; or None."""
+    held = {name: row.tobytes() for shard in shards for name, row in zip(shard.paths, shard.contents, strict=True)}
+    held |= {name: bytes.fromhex(content) for shard in shards for name, _, content in shard.header.skipped}
+    now = read_contents(manifest.root, manifest.paths, {})
+    for name, row in zip(manifest.paths, now.digests, strict=True):
+        if held.pop(name, None) != row.tobytes():
+            return f"{name} is new or has changed"
+    return f"{next(iter(held))} is gone" if held else None
+
+
+def deep_faults(
+    shards: Sequence[ImageShard], features: np.ndarray, rows: Sequence[tuple[int, int]], bound: float
+) -> Iterator[str]:
+    """Rows whose stored feature is not what encoding the image again gives.
+
+    Args:
+        features: (m, D) float32 unit-norm, encoded again.
+        rows: (shard, row in it) of each.
+        bound: the smallest cosine that counts as equal.
+    """
+    for feature, (shard, row) in zip(features, rows, strict=True):
+        cosine = float(feature @ shards[shard].image_features[row].astype(np.float32))
+        if not cosine >= bound:
+            yield f"{shards[shard].paths[row]}: encoded again it has a cosine of {cosine:.4f} to the stored feature"

@@ -1,0 +1,153 @@
+"""``unimos-pipe cache import`` and ``cache export``: features from other programs, and for them."""
+
+from pathlib import Path
+
+import click
+
+import unimos_pipe
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
+from unimos_pipe.base.terminal import Output
+from unimos_pipe.cache.feature_set import FeatureSet
+from unimos_pipe.cli import completion
+from unimos_pipe.cli.click_classes import Command
+from unimos_pipe.cli.next_command import follow, follow_features
+from unimos_pipe.cli.options import (
+    cache_option,
+    device_option,
+    domains_option,
+    encoder_spec,
+    features_options,
+    grouped,
+    strict_counts_option,
+    trust_option,
+)
+
+FILE = click.Path(path_type=Path)
+
+
+def _importing(
+    labels: Path | None,
+    paths: tuple[Path, ...],
+    key: str | None,
+    classes: Path | None,
+    text: Path | None,
+    text_from: str | None,
+    pretrained: str | None,
+    trust_weights: bool,
+    templates: tuple[str, ...],
+    strict_counts: bool,
+    force: bool,
+) -> "unimos_pipe.ImportOptions":
+    encoder = encoder_spec(text_from, None, pretrained, "fp32", trust_weights) if text_from else None
+    templates = templates or (DEFAULT_TEMPLATE,)
+    return unimos_pipe.ImportOptions(labels, paths, key, classes, text, encoder, templates, strict_counts, force)
+
+
+import_options = grouped(
+    "options",
+    _importing,
+    click.option(
+        "--labels", type=FILE, metavar="L.csv", help="Classes by name: path,class, or class alone in row order."
+    ),
+    click.option(
+        "--paths",
+        type=FILE,
+        multiple=True,
+        metavar="P.csv|P.txt",
+        help="The rows' paths in their order, with classes or numbers if it has them; also .parquet; repeatable.",
+    ),
+    click.option("--key", metavar="K", help="The array of features, where a file holds several."),
+    click.option(
+        "--classes",
+        type=FILE,
+        metavar="FILE",
+        help="Class names, one a line in label order: makes the spec FILE.toml, or adds the domain to it.",
+    ),
+    click.option("--text", type=FILE, metavar="T.npy", help="(K, D) text features of the classes for this domain."),
+    click.option("--text-from", metavar="ENCODER", help="Or the preset whose text tower makes them."),
+    click.option("--pretrained", metavar="TAG|FILE", help="Weights for --text-from, if not the preset's."),
+    trust_option,
+    click.option(
+        "--template",
+        "templates",
+        multiple=True,
+        metavar="TEXT",
+        help=f"Prompt template of the text features, repeatable. Default: {DEFAULT_TEMPLATE!r}",
+    ),
+    strict_counts_option,
+    click.option("--force", is_flag=True, help="Replace other rows of this domain and encoder."),
+)
+
+
+@click.command("import", cls=Command)
+@click.argument("files", metavar="FEATURES...", nargs=-1, required=True, type=FILE)
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME|FILE.toml",
+    shell_complete=completion.datasets,
+    help="Data set the rows belong to.",
+)
+@click.option("--domain", required=True, metavar="D", help="Domain, or split such as clipart.train.")
+@click.option("--encoder-name", required=True, metavar="TEXT", help="What made the features; one name, one encoder.")
+@import_options
+@cache_option
+@device_option
+@click.pass_obj
+def import_command(
+    output: Output,
+    files: tuple[Path, ...],
+    dataset: str,
+    domain: str,
+    encoder_name: str,
+    options: "unimos_pipe.ImportOptions",
+    cache: Path | None,
+    device: str,
+) -> None:
+    """Make shards of image features that another program made.
+
+    \b
+    FEATURES: .npy .npz .safetensors .pt .pth .parquet .h5, of (n, D) floats; several are one domain in the order given.
+    Examples:
+      unimos-pipe cache import art.pt --dataset office_home --domain art --encoder-name RN50 --paths art.txt
+      unimos-pipe cache import bank.h5 --dataset my.toml --domain shop --encoder-name DINOv2 --classes names.txt
+
+    Rows are divided by their length. What cannot be right is refused before anything is written.
+    """
+    found = unimos_pipe.import_features(
+        files, dataset, domain, encoder_name, options, cache=cache, device=device, watch=output
+    )
+    output.result(
+        f"{found.dataset.name}/{domain}: {found.rows} rows, D = {found.dim}, {found.labelled} with labels, by "
+        f"{encoder_name}{', as they were' if found.kept else ''}"
+    )
+    output.note(f"  in {found.folder}")
+    follow_features(output, found.folder, found.dataset)
+
+
+@click.command("export", cls=Command)
+@domains_option("Domain to export; repeatable.")
+@click.option("--all", "every", is_flag=True, help="Export every domain of the data set.")
+@features_options
+@click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
+@click.option("-o", "--out", required=True, type=FILE, metavar="DIR", help="Folder to make.")
+@click.pass_obj
+def export_command(output: Output, domains: tuple[str, ...], every: bool, features: FeatureSet, out: Path) -> None:
+    """Write cached features as .npy, .csv and .safetensors.
+
+    The CSV has paths and classes.
+
+    \b
+    Example:
+      unimos-pipe cache export --dataset icons --all -o icons-features
+    """
+    if bool(domains) == every:
+        raise UserError(f"say which domains: --domain NAME (known: {', '.join(features.dataset.domains)}) or --all")
+    found = unimos_pipe.export_features(features, out, domains)
+    for part in found.without_text:
+        output.warn(f"{part}: its prompts are not in the cache, so no text features are written")
+    output.result(f"{out}: " + ", ".join(f"{part} {rows} rows" for part, rows in found.rows.items()))
+    part = next(iter(found.rows))
+    files = out / f"{part}.npy", "--labels", out / f"{part}.csv", "--classes", out / "classes.txt"
+    follow(output, "cache", "import", *files, "--dataset", "FILE.toml", "--domain", part, "--encoder-name", "NAME")

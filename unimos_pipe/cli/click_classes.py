@@ -1,0 +1,89 @@
+"""How every command reads its line: -q and -v on both sides of it, no option twice, and near names for unknown ones."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import click
+
+from unimos_pipe.base.errors import UserError, known_names, nearest
+from unimos_pipe.base.terminal import Output
+
+VERBOSITY = {"quiet": -1, "verbose": 1}
+
+
+def _set_verbosity(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    output = ctx.ensure_object(Output)
+    if value and output.verbosity == -VERBOSITY[param.name]:
+        raise click.UsageError("-q and -v exclude each other", ctx)
+    output.verbosity = VERBOSITY[param.name] if value else output.verbosity
+
+
+def _verbosity_options() -> list[click.Option]:
+    beside = {"is_flag": True, "expose_value": False, "callback": _set_verbosity}
+    return [
+        click.Option(["-q", "--quiet"], help="Only results and warnings.", **beside),
+        click.Option(["-v", "--verbose"], help="Also say where things come from and go.", **beside),
+    ]
+
+
+class Command(click.Command):
+    """A command with -q and -v that refuses an option given twice."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.params = [*self.params, *_verbosity_options()]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options. Raises UserError naming every one that takes one value and was given several times."""
+        if not ctx.resilient_parsing:
+            self._refuse_repeated(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def _refuse_repeated(self, ctx: click.Context, args: Sequence[str]) -> None:
+        try:
+            _, _, order = self.make_parser(ctx).parse_args(list(args))
+        except click.NoSuchOption as error:
+            typed = _as_typed(error.option_name, args)
+            options = [name for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)]
+            raise _unknown("option", typed, (name for name in options if name.startswith("-")), ctx) from None
+        counts = Counter(param for param in order if isinstance(param, click.Option) and _takes_one(param))
+        if twice := [max(option.opts, key=len) for option, count in counts.items() if count > 1]:
+            raise UserError(f"given more than once: {', '.join(twice)}. Name each one time, with the value you mean")
+
+
+def _takes_one(option: click.Option) -> bool:
+    """Whether a second one would silently replace the first; a flag that is named again changes nothing."""
+    return not option.multiple and (not option.is_flag or bool(option.secondary_opts))
+
+
+def _as_typed(name: str, args: Sequence[str]) -> str:
+    """The word of the line in which click met an option it does not know: of ``-epochs`` it tells ``-e``."""
+    words = (word.partition("=")[0] for word in args)
+    return next((word for word in words if word == name or (name[:2] != "--" and word.startswith(name))), name)
+
+
+def _unknown(what: str, name: str, known: Iterable[str], ctx: click.Context) -> click.UsageError:
+    near = nearest(name, known)
+    return click.UsageError(f"No such {what} {name!r}." + (f" Did you mean {near!r}?" if near else ""), ctx)
+
+
+class Group(Command, click.Group):
+    """A group of such commands, which suggests a command for an unknown one."""
+
+    command_class = Command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        """The command that is named. Raises click.UsageError with the nearest name where there is no such command."""
+        if not ctx.resilient_parsing and args[0] not in self.commands and not args[0].startswith("-"):
+            raise _unknown("command", args[0], self.commands, ctx)
+        return super().resolve_command(ctx, args)
+
+
+class OneOf(click.Choice):
+    """One of several words; an unknown one is told with the nearest."""
+
+    def convert(self, value, param, ctx):
+        """The word as it is."""
+        if value not in self.choices:
+            self.fail(f"{value!r} is not one of its values; {known_names(str(value), self.choices)}", param, ctx)
+        return super().convert(value, param, ctx)

@@ -1,0 +1,142 @@
+"""What is wrong with a data set's files, all of it: for ``manifest check``."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.safe_open import open_regular
+from unimos_pipe.data.find_images import find_images, left_out
+from unimos_pipe.data.image_decoding import decode, reason_of
+from unimos_pipe.data.manifest import NO_LABEL, DatasetSpec
+from unimos_pipe.data.scan import Listing, domain_folder, file_size, not_utf8, read_part, unlisted
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of fault or oddity and where it was found. ``serious``: extract would fail or the rows mean nothing."""
+
+    kind: str
+    serious: bool
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """One row's file, shown as ``part/path``."""
+
+    part: str
+    path: str  # relative to the folder
+    place: Path
+
+    def __str__(self) -> str:
+        return f"{self.part}/{self.path}"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A data set's rows and what was found wrong with them before any image was opened."""
+
+    rows: int
+    files: tuple[RowFile, ...]  # those that can be opened
+    findings: tuple[Finding, ...]
+
+
+def gather(spec: DatasetSpec, root: Path) -> Gathered:
+    """Read every domain's folders or lists, and look for its files.
+
+    Raises:
+        UserError: a domain's folder is missing.
+    """
+    found: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    files: list[RowFile] = []
+    parts: dict[str, Listing] = {}
+    for domain in spec.domains:
+        folder = domain_folder(spec, domain, root)
+        try:
+            own = {part: read_part(spec, part, folder) for part in spec.parts(domain)}
+        except UserError as error:
+            found["rows cannot be read", True].append(str(error))
+            continue
+        parts |= own
+        for part, rows in own.items():
+            found["note", False] += rows.notes
+            for path in rows.paths:
+                if bad := not_utf8([path]):
+                    found["name is not UTF-8", True].append(f"{part}/{bad[0]!r}")
+                elif file_size(folder / path) is None:
+                    found["missing, a link that leads nowhere, or no file", True].append(f"{part}/{path}")
+                else:
+                    files.append(RowFile(part, path, folder / path))
+        if spec.domain(domain).manifest:
+            there = find_images(folder)
+            extra = unlisted(there.paths, parts[domain].paths)
+            found["image not in the manifest", False] += [f"{domain}/{path}" for path in extra]
+            found["note", False] += [note] if (note := left_out(folder, there.left)) else []
+    _check_classes(spec, parts, found)
+    return Gathered(sum(len(rows.paths) for rows in parts.values()), tuple(files), _findings(found))
+
+
+def inspect(
+    files: Sequence[RowFile], threads: int = 4, on_files: Callable[[int], None] = lambda count: None
+) -> tuple[Finding, ...]:
+    """Open every file: what cannot be decoded, and what has the same contents as another.
+
+    Args:
+        threads: images decoded at once.
+        on_files: called with the number of files just looked at.
+    """
+    found: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    with ThreadPoolExecutor(threads) as pool:
+        for file, fault in zip(files, pool.map(_fault, files), strict=True):
+            on_files(1)
+            if fault:
+                found["unreadable image", True].append(f"{file} ({fault})")
+    for group in same_contents(files):
+        found["same contents", False].append(" = ".join(str(file) for file in group))
+    return _findings(found)
+
+
+def _findings(found: dict[tuple[str, bool], list[str]]) -> tuple[Finding, ...]:
+    return tuple(Finding(kind, serious, tuple(places)) for (kind, serious), places in found.items() if places)
+
+
+def _check_classes(spec: DatasetSpec, parts: dict[str, Listing], found: dict) -> None:
+    """Classes that no domain has, and classes that some labelled domain lacks."""
+    present: dict[str, set[int]] = defaultdict(set)
+    for part, rows in parts.items():
+        present[part.partition(".")[0]] |= set(rows.labels) - {NO_LABEL}
+    present = {domain: labels for domain, labels in present.items() if labels}
+    anywhere = set().union(*present.values())
+    for label, name in enumerate(spec.classes):
+        if label not in anywhere:
+            found["class without an image", False].append(name)
+        else:
+            lacking = [domain for domain, labels in present.items() if label not in labels]
+            found["class absent in a domain", False] += [f"{name} in {domain}" for domain in lacking]
+
+
+def _fault(file: RowFile) -> str | None:
+    try:
+        decode(file.place)
+    except Exception as error:  # any decoder may raise anything; it becomes a finding
+        return reason_of(error, file.place)
+    return None
+
+
+def same_contents(files: Sequence[RowFile]) -> list[list[RowFile]]:
+    """Groups of files with equal bytes; only files of equal size are read."""
+    by_size = defaultdict(list)
+    for file in files:
+        by_size[file_size(file.place)].append(file)
+    groups = defaultdict(list)
+    for size, group in by_size.items():
+        for file in group if len(group) > 1 else ():
+            with open_regular(file.place) as bytes_of:
+                groups[size, hashlib.file_digest(bytes_of, xxhash.xxh3_128).digest()].append(file)
+    return [group for group in groups.values() if len(group) > 1]

@@ -1,0 +1,78 @@
+"""Data sets as a whole: those that come with the package, new ones of one's own images, and a look at every file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.data.custom_dataset import OwnDomain, write_dataset
+from unimos_pipe.data.dataset_check import Finding, gather, inspect
+from unimos_pipe.data.manifest import DatasetSpec, known_datasets, load_spec
+from unimos_pipe.data.scan import find_root
+
+
+def list_datasets() -> dict[str, DatasetSpec]:
+    """The data sets that come with the package, by name."""
+    return {name: load_spec(name) for name in sorted(known_datasets())}
+
+
+def describe_images(
+    domains: Sequence[str],
+    out: str | Path,
+    *,
+    name: str | None = None,
+    encoder: str = "RN50",
+    force: bool = False,
+    watch: Watch = SILENT,
+) -> DatasetSpec:
+    """Describe folders of images as a data set: ``out`` (TOML) and a CSV of paths and classes per domain beside it.
+
+    Args:
+        domains: ``NAME=DIR``, ``NAME=DIR:none`` without labels, or ``NAME=DIR:FILE.csv``.
+        name: of the data set; None takes the file's.
+        encoder: a preset's name.
+        force: replace a spec that exists.
+    Raises:
+        UserError: folders or lists that cannot be read, no labelled domain, or a spec that is there already.
+    """
+    out = Path(out)
+    if out.suffix != ".toml":
+        raise UserError(f"--out {out}", expected="a name that ends in .toml", got=out.name)
+    spec, notes = write_dataset(
+        out, name or out.stem, encoder, [OwnDomain.parse(text) for text in domains], force=force
+    )
+    for note in notes:
+        watch.warn(note)
+    return spec
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What :func:`check_dataset` saw: rows in all, and findings with the serious ones first."""
+
+    dataset: DatasetSpec
+    rows: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def faults(self) -> int:
+        """How many places hold something that extract would stumble over."""
+        return sum(len(finding.places) for finding in self.findings if finding.serious)
+
+
+def check_dataset(dataset: str, root: Path | None, cache: Path, *, watch: Watch = SILENT) -> Checked:
+    """Look at every image of a data set.
+
+    Args:
+        dataset: a known data set's name, or the path of a spec file.
+        root: folder that holds the domains' folders; embedded data needs none.
+        cache: where embedded images are unpacked.
+    Raises:
+        UserError: a data set or a folder that is not there.
+    """
+    spec = load_spec(dataset)
+    gathered = gather(spec, find_root(spec, root, cache))
+    with watch.progress(f"checking {spec.name}", len(gathered.files), "images") as advance:
+        found = [*gathered.findings, *inspect(gathered.files, on_files=advance)]
+    return Checked(spec, gathered.rows, tuple(sorted(found, key=lambda finding: not finding.serious)))

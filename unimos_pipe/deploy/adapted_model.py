@@ -1,0 +1,275 @@
+"""An adapted model: a run's state with what is needed to ask it, from a run's folder, an export or a model hub."""
+
+import json
+import math
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from unimos_pipe.base.device import pick_device
+from unimos_pipe.base.errors import UserError, shown
+from unimos_pipe.base.method_config import MethodSpec, build
+from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
+from unimos_pipe.cache.shard import differing_field
+from unimos_pipe.data.image_decoding import Picture
+from unimos_pipe.deploy.image_inputs import Given, sources
+from unimos_pipe.deploy.model_card import card_text
+from unimos_pipe.deploy.predictions import Answers, joined, with_errors
+from unimos_pipe.deploy.restore import restored
+from unimos_pipe.extract.encoder import ClipEncoder
+from unimos_pipe.extract.image_loader import read_batches
+from unimos_pipe.extract.weights import recorded_spec
+from unimos_pipe.methods.task import unit_rows
+from unimos_pipe.methods.unimos.model import UniMoSModel
+from unimos_pipe.runs.method_names import AUTO, METHODS, TARGET_ONLY, UNIMOS
+from unimos_pipe.runs.read_run import read_run
+from unimos_pipe.runs.write_run import HEADS, PREDICTIONS, RESULT
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FORMAT = 2
+KEYS = ("format", "classes", "encoder", "encoder_id", "method", "options", "temperature", "about")  # of config.json
+_LOADING = threading.Lock()  # of encoders: threads that ask one model first load it once
+
+
+class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "domain-adaptation"]):
+    """CLIP adapted to one target domain: frozen encoder (loaded when first needed) and a method's state.
+
+    ``from_pretrained`` and ``push_to_hub`` are huggingface_hub's; only safetensors and JSON are read.
+    """
+
+    def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str = "auto"):
+        """Build from an export's config (see :data:`KEYS`) and tensors (a run's ``heads.safetensors``).
+
+        Raises:
+            UserError: values or tensors that are no model's, all that is missing at once.
+        """
+        self.settings = _checked(config)
+        self.classes: tuple[str, ...] = tuple(config["classes"])
+        self.method, self.temperature = self.settings["method"], self.settings["temperature"]
+        options = None
+        if self.method == UNIMOS:
+            options = build(MethodSpec, self.settings["options"], "the model's config.json: options")
+        self.identity = EncoderIdentity(**config["encoder"])
+        self.device = pick_device(device)
+        self.fitted = restored(tensors, len(self.classes), self.method, options, self.device)
+        self.text = tensors["text_features"].to(self.device)
+        self._encoder: ClipEncoder | None = None
+
+    @torch.no_grad()
+    def answer(self, features: Tensor) -> Answers:
+        """Classify CLIP image features, (n, D), of unit norm or not."""
+        x = unit_rows(torch.as_tensor(features), self.text.dtype, self.device)
+        parts = [self.probabilities(rows) for rows in x.split(8192)] or [self.probabilities(x)]
+        columns = [torch.cat(column).float().cpu() for column in zip(*parts, strict=True)]
+        branches = columns[2:] or [None, None]
+        return Answers(self.classes, *columns[:2], *branches, (None,) * len(x))
+
+    def probabilities(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(n, D) unit-norm rows -> (n, K) probabilities: calibrated, raw, and of UniMoS those of VAC and LAC."""
+        if isinstance(self.fitted, UniMoSModel):
+            logits, *branches = self.fitted.all_logits(x)
+        else:
+            logits, branches = self.fitted.logits(x), []
+        return tuple(every.softmax(-1) for every in (logits / (self.temperature or 1), logits, *branches))
+
+    def encoder(self, weights: Path | None = None, *, trust: bool = False) -> ClipEncoder:
+        """The frozen encoder the model was trained on, loaded at the first call and checked against its fingerprint.
+
+        Args:
+            weights: a weights file, where they were no open_clip tag's.
+            trust: whether it may be a TorchScript archive that is not OpenAI's.
+        Raises:
+            UserError: the weights are not here, or are not those the model was trained on; or its features were made
+                elsewhere.
+        """
+        if self.identity.precision == IMPORTED:
+            raise UserError(
+                f"this model's features were made elsewhere, by {self.identity.model!r}, which cannot be run here",
+                todo="Import their features, and use predict --domain",
+            )
+        with _LOADING:
+            if self._encoder is None:
+                self._encoder = self._loaded_encoder(weights, trust)
+        return self._encoder
+
+    def _loaded_encoder(self, weights: Path | None, trust: bool) -> ClipEncoder:
+        found = ClipEncoder(
+            recorded_spec(self.identity, self.settings["encoder_id"], weights, trust=trust), self.device
+        )
+        if difference := differing_field(found.identity, self.identity):
+            field, got, wanted = difference
+            raise UserError(
+                f"the encoder is not the one this model was trained on: {field}",
+                expected=wanted,
+                got=got,
+                todo="Pass --weights the file it was trained on" if field == "weights_sha256" else None,
+            )
+        return found
+
+    def predict(self, images: Given | Iterable[Given], batch_size: int = 64) -> Answers:
+        """Classify one image or many. Several threads may ask at once.
+
+        Args:
+            images: paths (a string is one), PIL images, bytes of image files, or uint8 arrays (H, W, 3) in RGB.
+            batch_size: images per encoder call.
+        Returns:
+            A row for each image, in order; one that cannot be read has its reason in ``errors``.
+        Raises:
+            UserError: something that is no image, or what :meth:`encoder` raises.
+        """
+        parts = list(self.predict_batches(sources(images), batch_size, workers=0))
+        return joined(parts) if parts else self.answer(self.text[:0])
+
+    def predict_batches(
+        self, images: Sequence[Path | Picture | bytes], batch_size: int, workers: int
+    ) -> Iterator[Answers]:
+        """Stream answers to images, batch by batch in order.
+
+        Args:
+            workers: processes that decode; 0 decodes in this one (needed for PIL images on some systems).
+        """
+        encoder = self.encoder()
+        batches = [list(range(i, min(i + batch_size, len(images)))) for i in range(0, len(images), batch_size)]
+        stream = read_batches(
+            Path(), images, batches, encoder.preprocess, workers, on_gpu=encoder.device.type == "cuda"
+        )
+        for rows, (good, pixels, bad) in zip(batches, stream, strict=True):
+            # Rounded as the cache rounds, so that images answer like cached features.
+            found = self.answer(encoder.encode_images(pixels).half() if good else self.text[:0])
+            reasons = dict(bad)
+            yield with_errors(found, [reasons.get(row) for row in rows])
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write the weights and the config; the hub mixin calls this, and writes a card where there is none."""
+        state = {**self.fitted.state(), "text_features": self.text.cpu().clone()}
+        content = save({name: tensor.contiguous() for name, tensor in state.items()})
+        (save_directory / WEIGHTS).write_bytes(content)  # save_file would make it unreadable for others
+        text = json.dumps(self.settings, indent=1, ensure_ascii=False) + "\n"
+        (save_directory / CONFIG).write_text(text, encoding="utf-8")
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The export's README; the hub mixin saves it."""
+        return model_card(self.settings)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, device: str = "auto", **options: Any) -> "AdaptedModel":
+        """Load from a folder or a hub's repository: ``config.json`` and ``model.safetensors``, never a pickle."""
+        names = (CONFIG, WEIGHTS)
+        if Path(model_id).is_dir():
+            config, weights = (Path(model_id) / name for name in names)
+        else:
+            hub = {key: options.get(key) for key in ("revision", "cache_dir", "token")}
+            hub |= {key: bool(options.get(key)) for key in ("force_download", "local_files_only")}
+            config, weights = (Path(hf_hub_download(model_id, name, **hub)) for name in names)
+        return cls(read_json(config), read_tensors(weights), device)
+
+
+def load(folder: str | Path, device: str = "auto") -> AdaptedModel:
+    """Load an adapted model from an export's or a finished run's folder.
+
+    Args:
+        device: auto, cpu, cuda or mps.
+    Raises:
+        UserError: no model there, or damaged files.
+    """
+    folder = Path(folder)
+    if (folder / WEIGHTS).is_file():
+        return AdaptedModel(read_json(folder / CONFIG), read_tensors(folder / WEIGHTS), device)
+    if not (folder / RESULT).is_file():
+        raise UserError(
+            f"{folder} holds no model", expected=f"a finished run's folder, or one with {WEIGHTS}", got="neither"
+        )
+    run = read_run(folder)
+    config = run_model_config(run.config, run.result)
+    if (method := config["method"]) in TARGET_ONLY:
+        raise UserError(
+            f"{folder}: {method} answers only the rows it was fitted on, which are in its {PREDICTIONS}",
+            todo="New rows need a run of another method, such as fused",
+        )
+    return AdaptedModel(config, load_tensors(run.content(HEADS)), device)
+
+
+def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's ``config.json`` and ``result.json`` as the config of a model. Raises UserError on another version's."""
+    try:
+        spec = config["spec"]
+        about = {name: spec[name] for name in ("dataset", "source", "target", "variant", "seed", "templates")}
+        about["accuracy"] = (
+            {name: result["accuracy"][name]["accuracy"] for name in ("last", "zero_shot")}
+            if result["accuracy"]
+            else None
+        )
+        about["rows"] = {"source": result["source_rows"], "target": result["target_rows"]}
+        if 0 < result.get("labelled_rows", 0) < result.get("scored_rows", 0):
+            about["rows"] |= {"labelled": result["labelled_rows"], "scored": result["scored_rows"]}
+        return {
+            "format": FORMAT,
+            "classes": list(config["classes"]),
+            "encoder": config["encoder"],
+            "encoder_id": spec["encoder_id"],
+            "method": result["choice"]["picked"] if spec["method"] == AUTO else spec["method"],
+            "options": spec["options"],
+            "temperature": (result.get("calibration") or {}).get("temperature"),
+            "about": about,
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"the run's config.json or result.json lacks {error}; train it again with --force") from None
+
+
+def model_card(settings: Mapping[str, Any]) -> ModelCard:
+    """The README of a model of these settings (an export's config)."""
+    return ModelCard(card_text(settings))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises UserError."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}", expected="a JSON object", got=type(value).__name__)
+    return value
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises UserError."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
+    if config.get("format") == 1 and "method" in config:  # when UniMoS was the only method, and never calibrated
+        config = {**config, "format": FORMAT, "method": UNIMOS, "options": config["method"], "temperature": None}
+    missing = [key for key in KEYS if key not in config]
+    if missing or config["format"] != FORMAT:
+        got = f"no {', '.join(missing)}" if missing else f"format {shown(config['format'])}"
+        raise UserError("the model's config.json", expected=f"format {FORMAT} with {', '.join(KEYS)}", got=got)
+    encoder, classes = config["encoder"], config["classes"]
+    fields = set(EncoderIdentity.__dataclass_fields__)
+    if not isinstance(encoder, Mapping) or set(encoder) != fields:
+        raise UserError("the model's config.json: encoder", expected=f"the fields {', '.join(sorted(fields))}")
+    if not all(isinstance(value, str) for value in (*encoder.values(), config["encoder_id"])):
+        raise UserError("the model's config.json: encoder and encoder_id", expected="texts only")
+    if config["method"] not in (able := [name for name in METHODS if name not in (*TARGET_ONLY, AUTO)]):
+        raise UserError(
+            "the model's config.json: method", expected=f"one of {', '.join(able)}", got=shown(config["method"])
+        )
+    if not isinstance(config["options"], Mapping):
+        raise UserError("the model's config.json: options", expected="a table", got=shown(config["options"]))
+    temperature = config["temperature"]
+    if temperature is not None and not (isinstance(temperature, float) and 0 < temperature < math.inf):
+        raise UserError("the model's config.json: temperature", expected="a number above 0", got=shown(temperature))
+    if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+        raise UserError("the model's config.json: classes", expected="two or more names")
+    return {key: config[key] for key in KEYS}

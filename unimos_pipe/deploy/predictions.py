@@ -1,0 +1,100 @@
+"""What a model says about images: probabilities, classes, and why where there is none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unimos_pipe.base.html_repr import html_table
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says about n rows: (n, K) probabilities, float32 on the CPU.
+
+    ``probabilities`` are calibrated if the model has a temperature, ``raw`` are those before; ``vac`` and ``lac`` are
+    those of UniMoS's branches, None for other methods. A row that could not be read is NaN in all of them, and
+    ``errors`` (n) says why; None for the others.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: Tensor
+    raw: Tensor
+    vac: Tensor | None
+    lac: Tensor | None
+    errors: tuple[str | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.errors)
+
+    @property
+    def labels(self) -> list[str | None]:
+        """n class names, the answers; None where there is an error."""
+        best = self.probabilities.argmax(-1).tolist()
+        return [None if error else self.classes[k] for k, error in zip(best, self.errors, strict=True)]
+
+    def top(self, count: int) -> list[list[tuple[str, float]]]:
+        """For each row the ``count`` likeliest classes with their probabilities."""
+        best = self.probabilities.topk(min(count, len(self.classes)), dim=-1)
+        return [
+            [(self.classes[k], p) for k, p in zip(names, values, strict=True)]
+            for names, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A dict of plain values for each row, with the names that ``predict`` gives its columns, and ``error``.
+
+        Where there is an error every other value is None. ``pandas.DataFrame(answers.records())`` is a table.
+        """
+        named = [("class", "probability", self.probabilities), ("", "raw_probability", self.raw)]
+        named += [(name, f"{name}_probability", getattr(self, name)) for name in ("vac", "lac")]
+        found: list[dict[str, Any]] = [{} for _ in self.errors]
+        for name, probability, values in named:
+            if values is not None:
+                best = values.max(-1)
+                for row, k, p, error in zip(
+                    found, best.indices.tolist(), best.values.tolist(), self.errors, strict=True
+                ):
+                    row |= {name: None if error else self.classes[k]} if name else {}
+                    row[probability] = None if error else p
+        return [{**row, "error": error} for row, error in zip(found, self.errors, strict=True)]
+
+    def __repr__(self) -> str:
+        bad = sum(error is not None for error in self.errors)
+        return f"<Answers: {len(self)} rows, {len(self.classes)} classes{f', {bad} unreadable' if bad else ''}>"
+
+    def _repr_html_(self) -> str:
+        rows = self.records()
+        head = list(rows[0]) if rows else []
+        return html_table(repr(self)[1:-1], head, [[_shown(value) for value in row.values()] for row in rows])
+
+
+def _shown(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """The rows of several answers of one model, one below the other."""
+    first = parts[0]
+    columns = [
+        None if getattr(first, name) is None else torch.cat([getattr(part, name) for part in parts])
+        for name in ("probabilities", "raw", "vac", "lac")
+    ]
+    return Answers(first.classes, *columns, tuple(error for part in parts for error in part.errors))
+
+
+def with_errors(answers: Answers, errors: Sequence[str | None]) -> Answers:
+    """Answers to the rows without an error, as those to all rows: NaN where there is one."""
+    good = torch.tensor([error is None for error in errors], dtype=torch.bool)
+
+    def spread(values: Tensor | None) -> Tensor | None:
+        if values is None:
+            return None
+        whole = torch.full((len(errors), len(answers.classes)), float("nan"))
+        whole[good] = values
+        return whole
+
+    columns = [spread(values) for values in (answers.probabilities, answers.raw, answers.vac, answers.lac)]
+    return Answers(answers.classes, *columns, tuple(errors))

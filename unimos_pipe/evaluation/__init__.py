@@ -1,0 +1,1 @@
+"""Metrics, calibration, validators and diagnostics of predictions."""

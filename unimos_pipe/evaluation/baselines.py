@@ -1,0 +1,104 @@
+"""What a table of adaptation results must be read against, from the same cached features."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unimos_pipe.base.atomic_io import write_text
+from unimos_pipe.base.method_config import fingerprint
+from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.evaluation.metrics import score
+from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
+
+FOLDS = 5
+
+
+def source_probe(task: AdaptationTask):
+    """A multinomial logistic regression (scikit-learn, C = 10) on unit-norm source features and labels."""
+    from unimos_pipe.methods.source_probe import source_regression  # scikit-learn takes a second to import
+
+    return source_regression(task.source)
+
+
+def source_only(probe, task: AdaptationTask, held_out: HeldOutLabels) -> float | None:
+    """The published figure of a source probe on the scored rows; None where they have no labels."""
+    if held_out.labels is None:
+        return None
+    return _figure(probe.predict(held_out.rows(task).cpu().numpy()), held_out)
+
+
+def target_probe_oracle(task: AdaptationTask, held_out: HeldOutLabels, seed: int = 0) -> float | None:
+    """The same probe fitted on the scored rows' own labels by 5-fold cross-validation: an oracle, an upper bound.
+
+    None where a row has no label, or there are fewer than 5.
+    """
+    from sklearn.model_selection import KFold
+
+    if held_out.labels is None or len(held_out.known) < max(FOLDS, len(held_out.labels)):
+        return None
+    features, labels = held_out.rows(task).cpu().numpy(), held_out.labels
+    predictions = np.empty_like(labels)
+    for fitted, tested in KFold(FOLDS, shuffle=True, random_state=seed).split(features):
+        predictions[tested] = _probe(features[fitted], labels[fitted]).predict(features[tested])
+    return _figure(predictions, held_out)
+
+
+def _figure(predictions: np.ndarray, held_out: HeldOutLabels) -> float:
+    return getattr(score(torch.from_numpy(predictions), held_out), held_out.metric)
+
+
+def _probe(features: np.ndarray, labels: np.ndarray):
+    from unimos_pipe.methods.source_probe import logistic_regression  # scikit-learn takes a second to import
+
+    return logistic_regression(features, labels)
+
+
+def pair_baselines(
+    pairs: dict[str, PairData], file: Path, *, fit: bool = True, watch: Watch = SILENT
+) -> dict[str, dict[str, Any]]:
+    """Both baselines of every pair, by ``source->target``; those in ``file`` made from the same shards are kept.
+
+    Probes are fitted once per source and once per target, however many pairs share them.
+
+    Args:
+        fit: make what is not known; a probe of DomainNet's size takes minutes. Otherwise only what is known is given.
+    """
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    made_of = {
+        name: fingerprint([pair.shard_digests, pair.scored_labels, pair.held_out.metric, FOLDS])
+        for name, pair in pairs.items()
+    }
+    found = {name: known[name] for name in pairs if known.get(name, {}).get("identity") == made_of[name]}
+    if fit and len(found) < len(pairs):
+        fitted = _fitted({name: pair for name, pair in pairs.items() if name not in found}, watch)
+        found |= {name: {**figures, "identity": made_of[name]} for name, figures in fitted.items()}
+        found = {name: found[name] for name in pairs}
+        write_text(file, json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def _fitted(pairs: dict[str, PairData], watch: Watch) -> dict[str, dict[str, float | None]]:
+    """Both figures of pairs, each probe fitted once."""
+    targets = {name: (pair.task.target.name, pair.held_out.features is None) for name, pair in pairs.items()}
+    sources = {name: pair.task.source.name for name, pair in pairs.items()}
+    probes, oracles, found = {}, {}, {}
+    with watch.progress("probes", len({*sources.values()}) + len({*targets.values()}), "fits") as advance:
+        for name, pair in pairs.items():
+            source, target = sources[name], targets[name]
+            if source not in probes:
+                probes[source] = source_probe(pair.task)
+                advance(1)
+            if target not in oracles:
+                oracles[target] = target_probe_oracle(pair.task, pair.held_out)
+                advance(1)
+            found[name] = {
+                "source_only": source_only(probes[source], pair.task, pair.held_out),
+                "target_probe_oracle": oracles[target],
+            }
+    return found

@@ -1,0 +1,46 @@
+"""Scores: the only place where target labels and predictions meet."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from unimos_pipe.methods import zero_shot
+from unimos_pipe.methods.task import HeldOutLabels, PairData
+from unimos_pipe.runs.statistics import wilson
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Accuracies as fractions, of the rows whose label is known.
+
+    Classes without such a row have None and stay out of the per-class mean. ``interval`` is the accuracy's 95% Wilson
+    interval: what those rows, if drawn at random, say about all of them.
+    """
+
+    accuracy: float
+    per_class_mean: float
+    per_class: tuple[float | None, ...]
+    interval: tuple[float, float]
+
+
+def score(predictions: Tensor, held_out: HeldOutLabels) -> Scores | None:
+    """Score (n,) predicted class ids; None where no row has a label."""
+    known = held_out.known
+    if not len(known):
+        return None
+    labels = held_out.labels[known]
+    classes = len(held_out.classes)
+    right = predictions.cpu().numpy()[known] == labels
+    totals = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels[right], minlength=classes)
+    per_class = tuple(float(h / t) if t else None for h, t in zip(hits, totals, strict=True))
+    present = [value for value in per_class if value is not None]
+    accuracy = float(right.mean())
+    return Scores(accuracy, sum(present) / len(present), per_class, wilson(accuracy, len(labels)))
+
+
+def zero_shot_score(data: PairData) -> Scores | None:
+    """The score of the prompts alone, whatever text a run takes; None where the target has no labels."""
+    rows = data.held_out.rows(data.task)
+    return score(zero_shot.model(data.task).logits(rows).argmax(-1), data.held_out)

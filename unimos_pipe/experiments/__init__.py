@@ -1,0 +1,1 @@
+"""Pairs, sweeps and their tables."""

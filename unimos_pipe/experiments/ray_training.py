@@ -1,0 +1,71 @@
+"""A plan's stacks on Ray: each stack is a job, trained by whichever process of the cluster is free."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from unimos_pipe.base.ray_cluster import RayOptions, ray_jobs
+from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.evaluation.calibration import Calibration
+from unimos_pipe.methods.task import PairLoader
+from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.training.batched_training import Outcome, PlannedRun, adapt
+from unimos_pipe.training.batching import group
+
+
+def adapt_on_ray(
+    plans: Sequence[PlannedRun],
+    loader: PairLoader,
+    *,
+    lockstep: int | None,
+    keep_finished: bool,
+    checkpoints: Path | None,
+    on_epochs: Callable[[int], None],
+    options: RayOptions,
+    calibrations: Mapping[RunSpec, Calibration],
+) -> list[Outcome]:
+    """Like :func:`unimos_pipe.training.batched_training.adapt`, on a cluster.
+
+    Its machines share the cache and the runs' folder.
+
+    What is stacked with what is decided here, as the local engine does, so results do not depend on where a stack ran.
+    A stack whose machine was lost goes on from its checkpoint.
+    """
+    plans = [replace(plan, folder=plan.folder.absolute()) for plan in plans]
+    store = FeatureStore(loader.store.spec, loader.store.folder.absolute(), loader.store.extract)
+    pairs = [plan.data(loader) for plan in plans]
+    runs = [seeded_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, pairs, strict=True)]
+    groups = group(runs, lockstep, loader.device).stacks
+    outcomes: dict[int, Outcome] = {}
+    with ray_jobs(options) as run:
+        shared = (plans, PairLoader(store, loader.templates, loader.device), keep_finished, dict(calibrations))
+        folder = checkpoints and checkpoints.absolute()
+        for members, trained in run(_train, groups, *shared, folder, max(1, int(options.cpus))):
+            outcomes.update(zip(members, trained, strict=True))
+            on_epochs(sum(plans[index].spec.options.train.epochs for index in members))
+    return [outcomes[index] for index in range(len(plans))]
+
+
+def _train(
+    members: Sequence[int],
+    plans: Sequence[PlannedRun],
+    loader: PairLoader,
+    keep_finished: bool,
+    calibrations: Mapping[RunSpec, Calibration],
+    checkpoints: Path | None,
+    threads: int,
+) -> list[Outcome]:
+    """One stack, in a worker process."""
+    torch.set_num_threads(threads)
+    chosen = [plans[index] for index in members]
+    return adapt(
+        chosen,
+        loader,
+        lockstep=len(members),
+        keep_finished=keep_finished,
+        checkpoints=checkpoints,
+        calibrations=calibrations,
+    )

@@ -1,0 +1,139 @@
+"""Results of many runs as the rows of one table: mean and spread over seeds, per pair and on average."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean
+from typing import Any
+
+from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.runs.published_results import published
+from unimos_pipe.runs.run_spec import row_names
+from unimos_pipe.runs.statistics import MeanSpread, mean_and_spread
+from unimos_pipe.training.batched_training import Outcome, PlannedRun
+
+ORACLE = "oracle"
+PROBES = "probes"  # logistic regressions of the source, and as an oracle of the target's own labels
+Values = dict[str, dict[int, float]]  # pair -> accuracy by seed; what has no seed stands under 0
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """A row of the table; pairs without a figure are absent."""
+
+    label: str
+    values: Values
+    printed_average: float | None = None  # of a published row, which may have nothing else
+    seconds: float | None = None  # that a run took in the mean; only rows of the last epoch have it
+    estimates_off: float | None = (
+        None  # mean distance of the label-free estimate to the accuracy, of runs that have one
+    )
+
+    def cell(self, pair: str) -> str:
+        """``72.3 ± 0.4`` in percent, without the spread of a single value; ``-`` where there is none."""
+        return _text(mean_and_spread((pair, seed, value) for seed, value in self.values.get(pair, {}).items()))
+
+    def average(self, pairs: Sequence[str]) -> str:
+        """Mean over pairs, with the spread of that mean over seeds; ``-`` unless every pair has a figure."""
+        if self.printed_average is not None:
+            return MeanSpread(self.printed_average).text()
+        return "-" if any(pair not in self.values for pair in pairs) else _text(self.mean())
+
+    def mean(self) -> MeanSpread | None:
+        """Mean of the pairs that have a figure, and its spread over seeds."""
+        return mean_and_spread(
+            (pair, seed, value) for pair, found in self.values.items() for seed, value in found.items()
+        )
+
+
+def below_best(rows: Sequence[ResultRow], label: str) -> tuple[float, float] | None:
+    """How far a row lies below the best last-epoch row of each pair: mean and worst; None where there is no such row.
+
+    The best is chosen by target labels, from means over seeds, of the pairs that every row has.
+    """
+    last = {row.label: row.values for row in rows if row.seconds is not None}
+    if label not in last:
+        return None
+    pairs = set.intersection(*(set(values) for values in last.values()))
+    means = {pair: {name: mean(values[pair].values()) for name, values in last.items()} for pair in pairs}
+    below = [max(found.values()) - found[label] for found in means.values()]
+    return (mean(below), max(below)) if below else None
+
+
+def _text(found: MeanSpread | None) -> str:
+    return "-" if found is None else found.text()
+
+
+def published_rows(table: str, spec: DatasetSpec) -> list[ResultRow]:
+    """A published table as rows to stand below ours."""
+    return [
+        ResultRow(f"{row.label}, published", {pair: {0: value} for pair, value in row.values.items()}, row.average)
+        for row in published(table, spec)
+    ]
+
+
+def result_rows(
+    plans: Sequence[PlannedRun],
+    outcomes: Sequence[Outcome],
+    baselines: Mapping[str, Mapping[str, Any]],
+    also: Sequence[str] = (),
+) -> list[ResultRow]:
+    """Zero-shot and source probe, then every label's last epoch, then what ``also`` names, then the oracle probe.
+
+    The probes stand there as far as ``baselines`` has them. Zero-shot and source probe are methods, too: where there
+    are runs of them, these are their rows.
+
+    Args:
+        baselines: as :func:`unimos_pipe.evaluation.baselines.pair_baselines` gives them; empty for none.
+        also: validators whose choice of epoch is shown beside the last one, and "oracle" for the best epoch by target
+            labels, which comes last.
+    """
+    results: dict[str, dict[str, dict[int, dict]]] = {}  # by name, pair and seed
+    names = row_names([plan.spec for plan in plans])
+    for plan, name, outcome in zip(plans, names, outcomes, strict=True):
+        if outcome.result and outcome.result["accuracy"]:
+            pair = f"{plan.spec.source}->{plan.spec.target}"
+            results.setdefault(name, {}).setdefault(pair, {})[plan.spec.seed] = outcome.result
+
+    def rows(title: str, pick: Callable[[dict], float | None]) -> list[ResultRow]:
+        return [
+            ResultRow(
+                title.format(label),
+                {pair: {k: pick(found) for k, found in same.items()} for pair, same in pairs.items()},
+            )
+            for label, pairs in results.items()
+            if all(pick(found) is not None for same in pairs.values() for found in same.values())
+        ]
+
+    metrics = {found["metric"] for pairs in results.values() for same in pairs.values() for found in same.values()}
+    (metric,) = metrics or {"accuracy"}  # one data set, so one published figure
+    table = []
+    if "zero-shot" not in results:
+        table += [
+            ResultRow(row.label, {pair: {0: next(iter(same.values()))} for pair, same in row.values.items()})
+            for row in rows("zero-shot", lambda result: result["accuracy"]["zero_shot"][metric])[:1]
+        ]  # zero-shot answers have no seed
+    if "source-probe" not in results:
+        table += _baseline_rows("source-probe", "source_only", baselines)
+    for row in rows("{}", lambda result: result["accuracy"]["last"][metric]):
+        runs = [found for same in results[row.label].values() for found in same.values()]
+        off = [abs(estimated - found["accuracy"]["last"]["accuracy"]) for found, estimated in _estimated(runs)]
+        seconds = mean(found["seconds"] for found in runs)
+        table.append(replace(row, seconds=seconds, estimates_off=mean(off) if off else None))
+    if metric != "accuracy":
+        table += rows("{}, overall accuracy", lambda result: result["accuracy"]["last"]["accuracy"])
+    for name in (name for name in also if name not in (ORACLE, PROBES)):
+        table += rows(f"{{}}, picked by {name}", lambda r, name=name: r["selected"].get(name, {}).get(metric))
+    if ORACLE in also:
+        table += rows("{}, oracle best", lambda result: result["accuracy"].get("oracle_best", {}).get(metric))
+    return table + _baseline_rows("target probe, oracle", "target_probe_oracle", baselines)
+
+
+def _estimated(runs: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], float]]:
+    """The results with an estimated accuracy, and it."""
+    found = [(run, run.get("estimate", {}).get("accuracy")) for run in runs]
+    return [(run, estimated) for run, estimated in found if estimated is not None]
+
+
+def _baseline_rows(label: str, key: str, baselines: Mapping[str, Mapping[str, Any]]) -> list[ResultRow]:
+    values = {pair: {0: found[key]} for pair, found in baselines.items() if found[key] is not None}
+    return [ResultRow(label, values)] if values else []

@@ -1,0 +1,134 @@
+"""Planned runs trained where they are to be trained, as values: what the pairs, the sweeps and the demo share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from unimos_pipe.base.device import pick_device
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.html_repr import html_table
+from unimos_pipe.base.progress import Watch
+from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.terminal import percent
+from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.evaluation.diagnostics import PairViews
+from unimos_pipe.experiments.ray_training import adapt_on_ray
+from unimos_pipe.methods.task import PairData, PairLoader
+from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.training.batched_training import OnLine, Outcome, PlannedRun, adapt
+from unimos_pipe.training.calibration_runs import calibrations, companions
+from unimos_pipe.training.fit_methods import fit_runs
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """One run and what came of it: the values of its ``result.json``, or the message that says why there are none."""
+
+    spec: RunSpec
+    folder: Path
+    result: dict[str, Any] | None
+    error: str | None = None
+    kept: bool = False  # finished before
+
+    @property
+    def accuracy(self) -> float | None:
+        """The data set's published figure on the target after the last epoch, a fraction; None without labels."""
+        scores = self.result and self.result["accuracy"]
+        return scores["last"][self.result["metric"]] if scores else None
+
+    def __repr__(self) -> str:
+        return f"<TrainedRun {self._name()}: {self.error or percent(self.accuracy)}, {self.folder}>"
+
+    def _name(self) -> str:
+        return f"{self.spec.source} -> {self.spec.target}, {self.spec.label()}, seed {self.spec.seed}"
+
+    def _repr_html_(self) -> str:
+        rows = [["folder", self.folder], *([["error", self.error]] if self.error else [])]
+        if self.result:
+            metric = self.result["metric"]
+            scores = self.result["accuracy"] or {}
+            names = {"last": "last epoch", "zero_shot": "zero-shot", "oracle_best": "oracle best"}
+            rows += [
+                [f"{metric}, {name}", percent(scores[key][metric])] for key, name in names.items() if key in scores
+            ]
+            rows += [["estimated accuracy", percent(self.result["estimate"]["accuracy"])]]
+            rows += [["seconds", f"{self.result['seconds']:.1f}"]]
+        return html_table(self._name(), [], rows)
+
+
+def plan_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: str) -> PairLoader:
+    """What loads the pairs of a plan, with its prompts.
+
+    Raises:
+        UserError: a device that is not there, or runs of different training precision, which one plan cannot mix.
+    """
+    precisions = {plan.spec.options.train.precision for plan in plans if plan.spec.method == UNIMOS}
+    if len(precisions) > 1:
+        raise UserError(f"train.precision takes one value per sweep, got {', '.join(sorted(precisions))}")
+    return PairLoader(store, plans[0].spec.templates, pick_device(device))
+
+
+def pair_data(plans: Sequence[PlannedRun], loader: PairLoader) -> dict[str, PairData]:
+    """The data of every pair of a plan, by ``source->target``. Raises what :meth:`PairLoader.pair` raises."""
+    pairs = {f"{plan.spec.source}->{plan.spec.target}": plan for plan in plans}
+    return {name: plan.data(loader) for name, plan in pairs.items()}
+
+
+def train(
+    plans: Sequence[PlannedRun],
+    loader: PairLoader,
+    label: str,
+    *,
+    compute: Compute,
+    watch: Watch,
+    lockstep: int | None = None,
+    keep_finished: bool = True,
+    checkpoints: Path | None = None,
+    on_epoch: OnLine | None = None,
+) -> tuple[list[TrainedRun], list[Outcome]]:
+    """Train a plan's runs of UniMoS here or on a cluster, and fit the other methods here; ``label`` names the bar.
+
+    ``on_epoch`` gets what :func:`unimos_pipe.training.batched_training.adapt` gives its ``on_line``.
+
+    See :func:`unimos_pipe.training.batched_training.adapt` and :func:`unimos_pipe.training.fit_methods.fit_runs`;
+    outcomes come in order.
+    """
+    views = PairViews()
+    work = partial(adapt, views=views, on_line=on_epoch)
+    if compute.ray:
+        if on_epoch:
+            raise UserError("on_epoch: runs on a cluster tell of no epochs; each has them in its metrics.jsonl")
+        work = partial(adapt_on_ray, options=compute.ray.on(loader.device.type))
+    tuned, quick = ([plan for plan in plans if (plan.spec.method == UNIMOS) == same] for same in (True, False))
+    found: dict[Path, Outcome] = {}
+    if tuned:
+        specs = [*(plan.spec for plan in tuned), *companions(tuned)]
+        with watch.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:
+            fitted = calibrations(tuned, loader, lockstep=lockstep, keep_finished=keep_finished, on_epochs=advance)
+            done = work(
+                tuned,
+                loader,
+                lockstep=lockstep,
+                keep_finished=keep_finished,
+                checkpoints=checkpoints,
+                on_epochs=advance,
+                calibrations=fitted,
+            )
+        found |= zip((plan.folder for plan in tuned), done, strict=True)
+    if quick:
+        with watch.progress("other methods" if tuned else label, len(quick), "fits") as advance:
+            done = fit_runs(quick, loader, keep_finished=keep_finished, on_fits=advance, views=views)
+        found |= zip((plan.folder for plan in quick), done, strict=True)
+    outcomes = [found[plan.folder] for plan in plans]
+    if relabelled := sum(outcome.relabelled and outcome.kept for outcome in outcomes):
+        watch.note(f"{relabelled} run(s) scored anew without training: the target's labels have changed")
+    for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
+        watch.warn(note)
+    runs = [
+        TrainedRun(plan.spec, plan.folder, outcome.result, outcome.error, outcome.kept)
+        for plan, outcome in zip(plans, outcomes, strict=True)
+    ]
+    return runs, outcomes

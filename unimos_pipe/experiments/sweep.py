@@ -1,0 +1,245 @@
+"""A recipe's runs below one folder: planned as a whole, trained in stacks, resumable, read against baselines."""
+
+import contextlib
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from unimos_pipe.base.atomic_io import writable_folder, write_text
+from unimos_pipe.base.device import pick_device
+from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.html_repr import html_table
+from unimos_pipe.base.locks import sole_writer
+from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.cache.feature_set import FeatureSet
+from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.evaluation import baselines
+from unimos_pipe.experiments.results_table import PROBES, ResultRow, below_best, published_rows, result_rows
+from unimos_pipe.experiments.run_plans import TrainedRun, pair_data, plan_loader, train
+from unimos_pipe.methods.task import settled
+from unimos_pipe.methods.unimos.trainer import Trainer
+from unimos_pipe.methods.unimos.training_run import TrainingRun, seeded_run
+from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.recipe import Recipe
+from unimos_pipe.runs.resolved_recipe import BoundRecipe, bind_recipe
+from unimos_pipe.runs.run_spec import among_methods
+from unimos_pipe.training.batched_training import OnLine, PlannedRun, finished
+from unimos_pipe.training.batching import group
+from unimos_pipe.training.calibration_runs import companions
+
+RECIPE, CHECKPOINTS = "recipe.json", ".checkpoints"
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """How a sweep is trained and what its table shows beside the last epoch."""
+
+    lockstep: int | None = None  # runs trained together as one stack; None: what memory allows, at most 36
+    force: bool = False  # train again what is finished
+    also: tuple[str, ...] = ()  # validators whose epochs are shown too, "oracle": the best by target labels; "probes"
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep came to. Figures are the data set's published one (``metric``), as fractions."""
+
+    title: str
+    folder: Path
+    pairs: tuple[str, ...]  # source->target
+    rows: tuple[ResultRow, ...]  # zero-shot, baselines, every label's last epoch, ...; empty without target labels
+    printed: tuple[ResultRow, ...]  # the published figures to stand below
+    runs: tuple[TrainedRun, ...]
+
+    @property
+    def failures(self) -> tuple[TrainedRun, ...]:
+        """The runs without a result."""
+        return tuple(run for run in self.runs if run.error)
+
+    @property
+    def results(self) -> list[dict]:
+        """The values of every ``result.json``."""
+        return [run.result for run in self.runs if run.result]
+
+    @property
+    def partly_labelled(self) -> dict[str, tuple[int, int]]:
+        """Of targets with labels for some rows only: how many of how many, by name."""
+        found = {run.spec.target: run.result for run in self.runs if run.result and run.result["accuracy"]}
+        rows = {target: (result["labelled_rows"], result["scored_rows"]) for target, result in found.items()}
+        return {target: counts for target, counts in rows.items() if counts[0] < counts[1]}
+
+    @property
+    def metric(self) -> str | None:
+        """The data set's published figure: accuracy or per_class_mean; None where every run failed."""
+        return self.results[0]["metric"] if self.results else None
+
+    @property
+    def protocol(self) -> str:
+        """Inductive or transductive."""
+        return self.runs[0].spec.protocol
+
+    def row(self, label: str) -> ResultRow:
+        """A row of the table; among other methods ``full`` is UniMoS's. Raises UserError listing the labels."""
+        found = {row.label: row for row in self.rows}
+        for name in (label, among_methods(label)):
+            if name in found:
+                return found[name]
+        raise UserError(f"the sweep has no row {label!r}; it has {listing(found, 20)}")
+
+    def below_best(self, label: str) -> tuple[float, float] | None:
+        """Mean and worst distance of a row to the best one of each pair, as fractions; None without such a row."""
+        return below_best(self.rows, label)
+
+    def mean(self, label: str = "full") -> float:
+        """A row's mean over pairs of the mean over seeds, a fraction. Raises UserError where there is no such row."""
+        return self.row(label).mean().mean
+
+    def __repr__(self) -> str:
+        return f"<SweepResult {self.title}: {len(self.runs)} runs, {len(self.failures)} failed, {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        """The table, in percent."""
+        rows = [[row.label, *map(row.cell, self.pairs), row.average(self.pairs)] for row in (*self.rows, *self.printed)]
+        return html_table(repr(self)[1:-1], ["", *self.pairs, "average"], rows)
+
+
+def run_sweep(
+    recipe: str | Path | Recipe | BoundRecipe,
+    features: FeatureSet | None = None,
+    runs: str | Path = "runs",
+    *,
+    options: SweepOptions = SweepOptions(),
+    compute: Compute = Compute(),
+    watch: Watch = SILENT,
+    on_epoch: OnLine | None = None,
+) -> SweepResult:
+    """Run every pair, method, seed, variant and cell of a recipe from cached features, below ``<runs>/<its name>``.
+
+    Finished runs are kept if they were made from the same options and features; what was interrupted goes on.
+
+    Args:
+        recipe: a known recipe's name, a ``.toml`` file, a recipe, or what ``bind_recipe`` makes of one.
+        features: what to read; None takes the recipe's own, in the default cache.
+        on_epoch: as for :func:`unimos_pipe.experiments.pairs.adapt_pairs`.
+    Returns:
+        The table as values. A run that diverges is in ``failures`` and does not stop the others.
+    Raises:
+        UserError, StaleCacheError: faults of the recipe, features missing or damaged; before anything is trained.
+    """
+    bound = recipe if isinstance(recipe, BoundRecipe) else bind_recipe(recipe)
+    store = (features or bound.features).store()
+    recipe = bound.recipe.with_own_scale(store.logit_scale())
+    folder = Path(runs) / recipe.name
+    plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
+    loader = plan_loader(plans, store, compute.device)
+    data = pair_data(plans, loader)  # every fault of the cache shows before a folder is touched
+    printed = published_rows(recipe.paper, store.spec) if recipe.paper else []
+    writable_folder(folder, "--runs")
+    text = json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n"
+    with sole_writer(folder, folder / RECIPE, folder / "baselines.json"):
+        if not (folder / RECIPE).exists():  # a report of what is finished so far names the sweep by it
+            write_text(folder / RECIPE, text)
+        trained, outcomes = train(
+            plans,
+            loader,
+            f"{len(plans)} runs",
+            compute=compute,
+            watch=watch,
+            lockstep=options.lockstep,
+            keep_finished=not options.force,
+            checkpoints=folder / CHECKPOINTS,
+            on_epoch=on_epoch,
+        )
+        with contextlib.suppress(OSError):  # there is none, or a stack that failed has left its own
+            (folder / CHECKPOINTS).rmdir()
+        fit = PROBES in options.also
+        figures = baselines.pair_baselines(data, folder / "baselines.json", fit=fit, watch=watch)
+        write_text(folder / RECIPE, text)
+    rows = result_rows(plans, outcomes, figures, options.also)
+    title = recipe.title or recipe.name
+    return SweepResult(title, folder, tuple(data), tuple(rows), tuple(printed), tuple(trained))
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep would do: runs in all, finished ones, steps to train, stacks, and expected seconds.
+
+    Steps, stacks and seconds are UniMoS's, the seconds with the ``companions`` that calibrate its runs; ``fits`` are
+    the unfinished runs of other methods.
+    """
+
+    runs: int
+    finished: int
+    steps: int
+    stacks: int
+    seconds: float
+    fits: int
+    companions: int
+
+
+def plan_runs(recipe: Recipe, spec: DatasetSpec, encoder_id: str, folder: Path, device: str) -> list[PlannedRun]:
+    """Every run of a recipe as it is on a device, with its place below the recipe's own folder."""
+    place = pick_device(device)
+    runs = [replace(run, options=settled(run.options, place)) for run in recipe.runs(spec, encoder_id)]
+    return [PlannedRun(run, run.folder(folder)) for run in runs]
+
+
+def plan_sweep(
+    recipe: str | Path | Recipe | BoundRecipe,
+    features: FeatureSet | None = None,
+    runs: str | Path = "runs",
+    *,
+    options: SweepOptions = SweepOptions(),
+    compute: Compute = Compute(),
+) -> SweepPlan:
+    """What :func:`run_sweep` would do and about how long it would take here; nothing is written."""
+    bound = recipe if isinstance(recipe, BoundRecipe) else bind_recipe(recipe)
+    store = (features or bound.features).store()
+    recipe = bound.recipe.with_own_scale(store.logit_scale())
+    plans = plan_runs(recipe, store.spec, store.folder.name, Path(runs) / recipe.name, compute.device)
+    loader = plan_loader(plans, store, compute.device)
+    pairs = pair_data(plans, loader)
+    data = [pairs[f"{plan.spec.source}->{plan.spec.target}"] for plan in plans]
+    done = [not options.force and finished(plan, pair).kept for plan, pair in zip(plans, data, strict=True)]
+    tuned = [index for index, plan in enumerate(plans) if plan.spec.method == UNIMOS]
+    seeded = {i: seeded_run(data[i].task, plans[i].spec.options, plans[i].spec.seed) for i in tuned}
+    grouped = group(list(seeded.values()), options.lockstep, loader.device)
+    in_plan = [[tuned[i] for i in members] for members in grouped.stacks]
+    open_stacks = [members for members in in_plan if not all(done[i] for i in members)]
+    steps = [sum(_total_steps(seeded[i]) for i in members) for members in open_stacks]
+    seconds = 0.0
+    if open_stacks:
+        members = [seeded[i] for i in open_stacks[0]]
+        seconds = (
+            epoch_seconds(members, grouped.beside(len(open_stacks))) / sum(run.steps for run in members) * sum(steps)
+        )
+    helpers = companions([plans[i] for i in tuned if not done[i]])
+    seconds *= 1 + len(helpers) / max(1, sum(map(len, open_stacks)))  # a companion has about the steps of a run
+    fits = sum(not done[i] for i in range(len(plans)) if i not in seeded)
+    return SweepPlan(len(plans), sum(done), sum(steps), len(open_stacks), seconds, fits, len(helpers))
+
+
+def _total_steps(run: TrainingRun) -> int:
+    return run.steps * run.method.train.epochs
+
+
+def epoch_seconds(runs: list[TrainingRun], beside: int) -> float:
+    """Seconds that one epoch of a stack takes of the machine where so many stacks train ``beside`` each other.
+
+    It is the first epoch, after the evaluation before training has warmed up the machine.
+    """
+    threads, started = torch.get_num_threads(), 0.0
+    try:
+        torch.set_num_threads(1 if beside > 1 else threads)
+        for epoch, records in Trainer(runs).train():
+            for _ in records:
+                pass
+            if epoch == 0:
+                return (time.perf_counter() - started) / beside
+            started = time.perf_counter()
+    finally:
+        torch.set_num_threads(threads)
+    raise AssertionError("a run has at least one epoch")

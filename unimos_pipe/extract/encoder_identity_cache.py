@@ -1,0 +1,156 @@
+"""Which encoder a spec comes to, remembered: an extraction with nothing to encode loads none, and no torch.
+
+``<cache>/.encoders/*.json`` hold an encoder's identity, the path, size, mtime and ctime of the weights file it was read
+from, and the versions it was read with. What is damaged, older or of another file is passed over: the weights are read.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from unimos_pipe.base.atomic_io import write_text
+from unimos_pipe.base.encoder_presets import EMBEDDED, PRESETS
+from unimos_pipe.base.errors import PipeError
+from unimos_pipe.base.locks import sole_writer
+from unimos_pipe.base.method_config import EncoderSpec, fingerprint
+from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_path, names_its_weights
+from unimos_pipe.cache.file_digests import Seen, glance
+from unimos_pipe.data.image_decoding import DECODER
+from unimos_pipe.extract.encoder_protocol import Encoder
+from unimos_pipe.extract.write_shards import library_versions
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file as it was found: its absolute path, its stamp (size, mtime_ns, ctime_ns), and when (ns)."""
+
+    path: str
+    stamp: tuple[int, int, int]
+    read_at: int
+
+
+def weights_file(spec: EncoderSpec) -> WeightsFile | None:
+    """The file that a spec's weights are in, found without open_clip; None where that cannot be told, or none is there.
+
+    Of open_clip's tags those of the presets are known; a ``local-dir:`` or ``hf-hub:`` model depends on more than
+    its weights file.
+    """
+    if names_its_weights(spec.model):
+        return None
+    if spec.pretrained == "embedded":
+        path = EMBEDDED / f"{spec.model}.safetensors"
+    elif is_weights_path(spec.pretrained):
+        path = Path(spec.pretrained)
+    else:
+        path = _of_preset(spec)
+    try:
+        found = path and glance(path)
+    except OSError:
+        return None
+    return found and WeightsFile(str(path.absolute()), found.stamp, found.read_at)
+
+
+def _of_preset(spec: EncoderSpec) -> Path | None:
+    from unimos_pipe.extract.hub import HubWeights, at_hand  # the hub's client takes a while
+
+    known = (preset.hub for preset in PRESETS.values() if preset.hub and _is(preset.spec, spec))
+    repository = next(known, None)
+    return repository and at_hand(HubWeights(repository))
+
+
+def _is(one: EncoderSpec, other: EncoderSpec) -> bool:
+    return (one.model, one.pretrained) == (other.model, other.pretrained)
+
+
+def memory_path(cache: Path, spec: EncoderSpec, weights: WeightsFile) -> Path:
+    """Where the identity of a spec's encoder is remembered."""
+    key = fingerprint([spec.model, spec.pretrained, spec.precision, weights.path])
+    return cache / ".encoders" / f"{key[:16]}.json"
+
+
+def recall(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
+    """The identity that a spec's encoder had when its weights were last read, or None where they must be read."""
+    weights = None if spec.precision == "auto" else weights_file(spec)
+    if weights is None:
+        return None
+    try:
+        digest, _, body = memory_path(cache, spec, weights).read_text(encoding="utf-8").partition("\n")
+        if digest != xxhash.xxh3_128(body.encode()).hexdigest():
+            return None
+        values = json.loads(body)
+        seen = Seen(tuple(values["weights"]["stamp"]), values["weights"]["read_at"], b"")
+        same = seen.still(weights.stamp) and values["versions"] == library_versions()
+        identity = EncoderIdentity(**values["identity"])
+        same &= json.loads(identity.preprocessing)["decoder"].startswith(DECODER)
+        same &= (identity.model, identity.precision) == (spec.model, spec.precision)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return identity if same else None
+
+
+def remember(cache: Path, spec: EncoderSpec, weights: WeightsFile | None, identity: EncoderIdentity) -> None:
+    """Keep what a spec's encoder is, read from ``weights`` as they were before; where it cannot be kept, it is not."""
+    if recall(cache, spec) == identity:
+        return
+    if weights is None or (now := weights_file(spec)) is None or (now.path, now.stamp) != (weights.path, weights.stamp):
+        return
+    body = json.dumps({"weights": asdict(weights), "versions": library_versions(), "identity": asdict(identity)})
+    path = memory_path(cache, spec, weights)
+    with contextlib.suppress(OSError, PipeError), sole_writer(path, wait=True):
+        write_text(path, f"{xxhash.xxh3_128(body.encode()).hexdigest()}\n{body}")
+
+
+class MisrememberedError(Exception):
+    """The encoder that was loaded is not the one that was remembered."""
+
+
+class LateEncoder:
+    """An encoder of remembered identity that is loaded when something is to be encoded."""
+
+    def __init__(self, identity: EncoderIdentity, load: Callable[[], Encoder]):
+        """``load`` makes the encoder. Whatever needs it raises MisrememberedError where it is another one."""
+        self.identity, self._load = identity, load
+
+    @cached_property
+    def loaded(self) -> Encoder:
+        """The encoder itself."""
+        found = self._load()
+        if found.identity != self.identity:
+            raise MisrememberedError
+        return found
+
+    @property
+    def preprocess(self) -> Callable:
+        """A picture to (H, W, 3) uint8 pixels."""
+        return self.loaded.preprocess
+
+    @property
+    def device(self) -> "torch.device":
+        """Where it computes."""
+        return self.loaded.device
+
+    @property
+    def logit_scale(self) -> float | None:
+        """1/T of a model that has one of its own."""
+        return self.loaded.logit_scale
+
+    def encode_images(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """(n, H, W, 3) uint8 pixels -> (n, D) float32 unit-norm features on the CPU."""
+        return self.loaded.encode_images(pixels)
+
+    def start_images(self, pixels: "torch.Tensor") -> Callable[[], "torch.Tensor"]:
+        """The same, as a function that waits for the features."""
+        return self.loaded.start_images(pixels)
+
+    def encode_texts(self, sentences: Sequence[str]) -> "torch.Tensor":
+        """n sentences -> (n, D) float32 unit-norm features on the CPU."""
+        return self.loaded.encode_texts(sentences)

@@ -1,0 +1,202 @@
+"""Stage one, composed: the frozen encoder runs once over a domain and its prompts, shard by shard, resumable."""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unimos_pipe.base.atomic_io import remove_leftovers
+from unimos_pipe.base.errors import RunError, StaleCacheError, listing
+from unimos_pipe.base.locks import only_one
+from unimos_pipe.cache.cache_paths import domain_lock, pass_prune, text_path
+from unimos_pipe.cache.domain_index import DomainIndex, read_index, remove_others, write_index
+from unimos_pipe.cache.encoder_identity import TextIdentity
+from unimos_pipe.cache.existing_shards import Known, read_known
+from unimos_pipe.cache.file_digests import read_contents
+from unimos_pipe.cache.shard import ImageHeader, TextHeader, read_header, read_text_shard, write_text_shard
+from unimos_pipe.data.manifest import Manifest
+from unimos_pipe.data.prompts import clean_class_name, write_prompts
+from unimos_pipe.extract.encoder_protocol import Encoder
+from unimos_pipe.extract.prompt_checks import same_text
+from unimos_pipe.extract.write_shards import Made, ShardJob, encode_shards, library_versions
+
+
+@dataclass(frozen=True)
+class ExtractReport:
+    """What stage one did for one domain: of ``rows``, ``encoded`` are new, ``kept`` come from older shards."""
+
+    domain: str
+    rows: int
+    encoded: int
+    kept: int
+    shards_kept: int
+    shards_written: int
+    skipped: tuple[tuple[str, str], ...]
+    seconds: float
+
+
+def extract_images(
+    manifest: Manifest,
+    encoder: Encoder,
+    encoder_folder: Path,
+    *,
+    batch_size: int = 64,
+    workers: int | None = 2,
+    shard_size: int = 4096,
+    skip_bad: bool = False,
+    force: bool = False,
+    on_rows: Callable[[int], None] = lambda rows: None,
+    make: Callable[[ShardJob, Sequence[int], Encoder, Callable[[int], None]], Made] = encode_shards,
+) -> ExtractReport:
+    """Bring a domain's shards up to date: images of known content keep their features, the others are encoded.
+
+    New shards lie beside the old ones until all are whole; then the domain's index is swapped by one rename, and what
+    it no longer names is removed. Killed at any moment, the domain is the old one or the new one, and the shards made
+    so far are used by the next try.
+
+    Args:
+        encoder_folder: ``<cache>/<dataset>/<encoder-id>``.
+        skip_bad: leave unreadable images out and list them, instead of failing after all good shards are written.
+        force: encode everything again.
+        on_rows: called with the number of rows just settled.
+        make: makes the shards with new images, here (:func:`unimos_pipe.extract.write_shards.encode_shards`) or on a
+            cluster.
+    Raises:
+        StaleCacheError: existing shards are another encoder's, or as another version of this tool writes them.
+        RunError: unreadable images (the shards without any are kept), a full disk, or a decoder that hung or crashed.
+    """
+    started = time.perf_counter()
+    folder = encoder_folder / manifest.domain
+    with only_one(folder, lock=domain_lock(folder)) as alone:
+        pass_prune(encoder_folder)
+        if alone:
+            remove_leftovers(folder)
+        todo = f"Add --force to encode {manifest.domain} again"
+        known = Known() if force else read_known(folder, encoder.identity, manifest.domain, todo)
+        job = _job(manifest, encoder, folder, known, shard_size, (batch_size, workers, skip_bad))
+        found = [known.shard_of(start, stop, manifest.paths, job.contents) for start, stop in job.bounds]
+        kept = {index: path for index, path in enumerate(found) if path}
+        on_rows(sum(job.rows(index) for index in kept))
+        missing = [index for index in range(len(job.bounds)) if index not in kept]
+        fresh = [index for index in missing if job.new_rows(index)]
+        copied = [index for index in missing if not job.new_rows(index)]
+        made = make(job, fresh, encoder, on_rows) if fresh else Made()
+        if made.bad and not skip_bad:
+            raise _unreadable(made, manifest)
+        encode_shards(job, copied, encoder, on_rows)
+        paths = [kept.get(index) or job.path(index) for index in range(len(job.bounds))]
+        headers = [read_header(path) for path in paths]
+        _set_index(folder, manifest, paths, headers)
+        if alone:
+            remove_others(folder, paths)
+    skipped = tuple((path, reason) for header in headers for path, reason, _ in header.skipped)
+    rows = len(manifest)
+    return ExtractReport(
+        manifest.domain, rows, made.encoded, rows - len(skipped) - made.encoded,
+        len(kept), len(missing), skipped, time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def _job(
+    manifest: Manifest, encoder: Encoder, folder: Path, known: Known, shard_size: int, how: tuple[int, int | None, bool]
+) -> ShardJob:
+    """The work of a domain: every image's contents, the shards' bounds, and where known features lie."""
+    contents = read_contents(manifest.root, manifest.paths, known.seen)
+    starts = range(0, len(manifest), shard_size)
+    bounds = tuple((start, min(start + shard_size, len(manifest))) for start in starts)
+    sources, word = known.sources(contents), secrets.token_hex(4)
+    return ShardJob(manifest, contents, encoder.identity, folder, word, bounds, tuple(known.files), sources, *how)
+
+
+def _unreadable(made: Made, manifest: Manifest) -> RunError:
+    names = listing((f"{path} ({reason})" for path, reason in made.bad), 5)
+    return RunError(
+        f"{len(made.bad)} unreadable image(s) in {manifest.root}: {names}. The other shards are kept; "
+        "mend the files, or leave them out with --on-error skip"
+    )
+
+
+def _set_index(folder: Path, manifest: Manifest, paths: Sequence[Path], headers: Sequence[ImageHeader]) -> None:
+    """Make the domain consist of these shards, with the manifest's labels; a right index is left alone."""
+    skipped = {path for header in headers for path, _, _ in header.skipped}
+    stored = [row for row, path in enumerate(manifest.paths) if path not in skipped]
+    index = DomainIndex(
+        manifest.dataset,
+        manifest.domain,
+        manifest.classes,
+        len(manifest),
+        tuple((path.name, header.features_digest) for path, header in zip(paths, headers, strict=True)),
+        manifest.labels[stored],
+    )
+    try:
+        before = read_index(folder)
+    except StaleCacheError:
+        before = None  # damaged: it is made again
+    if before is None or not index.equals(before):
+        write_index(folder, index)
+
+
+def extract_text(
+    dataset: str,
+    word: str,
+    classes: tuple[str, ...],
+    templates: Sequence[str],
+    encoder: Encoder,
+    encoder_folder: Path,
+    wording: Sequence[str] | None = None,
+    *,
+    force: bool = False,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> bool:
+    """Encode a domain word's prompts into a text shard; returns whether anything had to be encoded.
+
+    The K class sentences of each template are encoded; several templates are averaged and normalised again.
+    ``wording`` is what the prompts call the classes, else their cleaned names; ``on_note`` is told, in a line, of
+    classes whose features are equal.
+
+    Raises:
+        UserError: a sentence is too long for the model, or another process makes the prompts.
+    """
+    prompts = write_prompts(templates, word, wording or [clean_class_name(name) for name in classes])
+    identity = TextIdentity(
+        **asdict(encoder.identity), class_names=tuple(classes), prompts=tuple(tuple(row) for row in prompts)
+    )
+    path = text_path(encoder_folder, word, identity)
+    with only_one(path.parent, lock=domain_lock(path.parent), wait=True) as alone:
+        pass_prune(encoder_folder)
+        if alone:
+            remove_leftovers(path.parent)
+        if not force and path.is_file():
+            try:
+                _tell_same(read_text_shard(path).text_features, classes, on_note)
+                return False
+            except StaleCacheError:
+                pass  # damaged: encode it again
+        features = prompt_features(encoder, prompts)
+        header = TextHeader(
+            **asdict(identity),
+            dataset=dataset,
+            word=word,
+            templates=tuple(templates),
+            versions=library_versions(),
+            logit_scale=encoder.logit_scale or 0.0,
+        )
+        write_text_shard(path, header, features)
+    _tell_same(features, classes, on_note)
+    return True
+
+
+def prompt_features(encoder: Encoder, prompts: Sequence[Sequence[str]]) -> np.ndarray:
+    """K sentences of each template -> (K, D) float32: templates averaged, and normalised again."""
+    import torch  # takes seconds, and prompts that are there need none
+
+    features = torch.stack([encoder.encode_texts(row) for row in prompts]).mean(0)
+    return torch.nn.functional.normalize(features, dim=-1).numpy()
+
+
+def _tell_same(features: np.ndarray, classes: Sequence[str], on_note: Callable[[str], None]) -> None:
+    if note := same_text(features, classes):
+        on_note(note)

@@ -1,0 +1,208 @@
+"""Stage one as a whole: from a data set's images to its features in the cache, everything checked before it starts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from unimos_pipe.base.atomic_io import writable_folder
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.cache.encoder_identity import encoder_id
+from unimos_pipe.cache.feature_set import FeatureSet, feature_set
+from unimos_pipe.data.manifest import Manifest
+from unimos_pipe.data.scan import count_warning, find_root, scan
+from unimos_pipe.extract.encoder_identity_cache import LateEncoder, MisrememberedError, recall, remember, weights_file
+from unimos_pipe.extract.encoder_protocol import Encoder
+from unimos_pipe.extract.extract_domain import ExtractReport, extract_images, extract_text
+from unimos_pipe.extract.precision import keep_evidence, settled
+from unimos_pipe.extract.write_shards import encode_shards
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How images are read and shards are made of them; none of it changes a feature."""
+
+    batch_size: int | str = 64  # images per encoder call; "auto" measures what the device is fastest with
+    workers: int | None = None  # processes that decode; None: 2, on a GPU one per core
+    shard_size: int = 4096  # most rows in a shard
+    skip_bad: bool = False  # leave unreadable images out and list them, instead of failing after the good shards
+    strict_counts: bool = False  # counts other than the published ones are an error, not a warning
+    force: bool = False  # encode again even what is there
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What stage one did: the features, a report per domain (or split), and what the user should know."""
+
+    features: FeatureSet  # of exactly this folder
+    reports: tuple[ExtractReport, ...]
+    warnings: tuple[str, ...]
+    precision: str  # of the encoder; what "auto" came to
+    batch_size: int
+
+    @property
+    def folder(self) -> Path:
+        """``<cache>/<dataset>/<encoder-id>``."""
+        return self.features.folder()
+
+
+def extract_features(
+    features: str | FeatureSet = "icons",
+    domains: Sequence[str] = (),
+    root: str | Path | None = None,
+    *,
+    reading: ReadOptions = ReadOptions(),
+    compute: Compute = Compute(),
+    watch: Watch = SILENT,
+) -> Extracted:
+    """Encode a data set's images and prompts into the cache; what is there and fits is kept.
+
+    Args:
+        features: a known data set's name or the path of a spec file, or what
+            :func:`unimos_pipe.cache.feature_set.feature_set` makes of one, an encoder, templates and a cache.
+        domains: their names; empty takes all.
+        root: folder that holds the domains' folders; embedded data needs none.
+    Raises:
+        UserError: unknown names, images or weights that are missing, a cache that cannot be written to.
+        StaleCacheError: shards there are of another encoder, or as another version of this tool wrote them.
+        RunError: unreadable images (the shards without any are kept), a full disk, a decoder that hung or crashed.
+    """
+    features = feature_set(features) if isinstance(features, str) else features
+    spec = features.dataset
+    names = tuple(dict.fromkeys(domains)) or tuple(spec.domains)
+    for name in names:
+        spec.domain(name)
+    writable_folder(features.cache, "--cache")
+    features = replace(features, encoder=settled(features))
+    images = find_root(spec, Path(root) if root else None, features.cache)
+    manifests = [scan(spec, part, images) for name in names for part in spec.parts(name)]
+    warnings = _odd_counts(features, manifests, reading.strict_counts, watch)
+    load = partial(_load, features, compute.device, manifests, watch)
+    rest = features, names, manifests, reading, compute, watch
+    known = recall(features.cache, features.encoder) if compute.device in ("auto", "cpu") else None
+    try:
+        done = _brought_up_to_date(LateEncoder(known, load) if known else load(), *rest)
+    except MisrememberedError:
+        done = _brought_up_to_date(load(), *rest)
+    return replace(done, warnings=(*warnings, *done.warnings))
+
+
+def _load(features: FeatureSet, device: str, manifests: Sequence[Manifest], watch: Watch) -> Encoder:
+    """The encoder, whose identity is remembered, and what was found where its precision had to be tried out."""
+    from unimos_pipe.base.device import pick_device  # torch and open_clip take seconds
+    from unimos_pipe.extract.batch_size import sample_files
+    from unimos_pipe.extract.encoder import load_encoder
+
+    spec = features.encoder
+    weights = weights_file(spec)
+    encoder, evidence = load_encoder(spec, pick_device(device), sample_files(manifests))
+    spec = replace(spec, precision=encoder.identity.precision)
+    remember(features.cache, spec, weights, encoder.identity)
+    watch.detail(f"encoder loaded, on {encoder.device}")
+    if evidence:
+        keep_evidence(_folder(features, encoder), evidence)
+        watch.note(str(evidence))
+    return encoder
+
+
+def _folder(features: FeatureSet, encoder: Encoder) -> Path:
+    """``<cache>/<dataset>/<encoder-id>``."""
+    return features.cache / features.dataset.name / encoder_id(features.encoder, encoder.identity)
+
+
+def _brought_up_to_date(
+    encoder: Encoder,
+    features: FeatureSet,
+    names: Sequence[str],
+    manifests: Sequence[Manifest],
+    reading: ReadOptions,
+    compute: Compute,
+    watch: Watch,
+) -> Extracted:
+    """Prompts and images of these domains in the cache."""
+    spec = features.dataset
+    folder = _folder(features, encoder)
+    watch.detail(
+        f"encoder {encoder.identity.model}, weights sha256 {encoder.identity.weights_sha256}, "
+        f"{encoder.identity.precision}; cache {folder}"
+    )
+    for name in names:
+        words = spec.name, spec.domain(name).word, spec.classes, features.templates
+        extract_text(*words, encoder, folder, spec.wording(), force=reading.force, on_note=watch.warn)
+    reading = _settled(reading, encoder, manifests, watch)
+    make = _maker(features, encoder, compute)
+    reports = [_domain(manifest, encoder, folder, reading, make, watch) for manifest in manifests]
+    warnings = [line for report in reports for line in _left_out(report)]
+    pinned = replace(features, encoder_id=folder.name)
+    return Extracted(pinned, tuple(reports), tuple(warnings), encoder.identity.precision, reading.batch_size)
+
+
+def _odd_counts(features: FeatureSet, manifests: Sequence[Manifest], strict: bool, watch: Watch) -> list[str]:
+    """Tell what the scan noticed; with ``strict``, counts other than the expected ones are an error."""
+    notes = [note for manifest in manifests for note in manifest.notes]
+    wrong = [warning for manifest in manifests if (warning := count_warning(features.dataset, manifest))]
+    for line in notes if strict else notes + wrong:
+        watch.warn(line)
+    if wrong and strict:
+        raise UserError(f"--strict-counts: {'; '.join(wrong)}")
+    return notes + wrong
+
+
+def _settled(reading: ReadOptions, encoder: Encoder, manifests: Sequence[Manifest], watch: Watch) -> ReadOptions:
+    """The batch size as a number."""
+    if reading.batch_size != "auto":
+        return reading
+    from unimos_pipe.extract.batch_size import measured_batch, sample_files
+    from unimos_pipe.extract.image_loader import readable_sample
+
+    size, rates = measured_batch(encoder, readable_sample(sample_files(manifests), encoder.preprocess))
+    watch.note(batch_line(size, rates))
+    return replace(reading, batch_size=size)
+
+
+def batch_line(size: int, rates: dict[int, float]) -> str:
+    """How a measured batch size was found, in a line."""
+    tried = ", ".join(f"{tried}: {rate:.0f}" for tried, rate in rates.items())
+    return f"batch size {size} (images/s {tried})"
+
+
+def _maker(features: FeatureSet, encoder: Encoder, compute: Compute) -> Callable:
+    """What makes the shards of a domain: this process, or a cluster."""
+    if compute.ray is None:
+        return encode_shards
+    from unimos_pipe.extract.ray_encoding import encode_on_ray
+
+    return partial(encode_on_ray, spec=features.encoder, options=compute.ray.on(encoder.device.type))
+
+
+def _domain(
+    manifest: Manifest, encoder: Encoder, folder: Path, reading: ReadOptions, make: Callable, watch: Watch
+) -> ExtractReport:
+    """One domain or split, and what the user is told of it."""
+    with watch.progress(f"{manifest.dataset}/{manifest.domain}", len(manifest), "images") as advance:
+        report = extract_images(
+            manifest,
+            encoder,
+            folder,
+            batch_size=reading.batch_size,
+            workers=reading.workers,
+            shard_size=reading.shard_size,
+            skip_bad=reading.skip_bad,
+            force=reading.force,
+            on_rows=advance,
+            make=make,
+        )
+    for line in _left_out(report):
+        watch.warn(line)
+    rate = f", {report.encoded / report.seconds:,.0f} images/s" if report.encoded else ""
+    watch.note(
+        f"{manifest.dataset}/{report.domain}: {report.rows - len(report.skipped)} rows, {report.encoded} encoded, "
+        f"{report.kept} kept, {report.seconds:.1f} s{rate}"
+    )
+    return report
+
+
+def _left_out(report: ExtractReport) -> list[str]:
+    return [f"left out {report.domain}/{path}: {reason}" for path, reason in report.skipped]

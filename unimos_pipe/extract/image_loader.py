@@ -1,0 +1,191 @@
+"""From image files to the encoder's input, in worker processes; a bad file is named, never guessed at."""
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from unimos_pipe.base.device import usable_cores
+from unimos_pipe.base.errors import RunError, listing
+from unimos_pipe.base.fork_pool import own_streams
+from unimos_pipe.base.malloc import give_back_freed_memory, keep_freed_memory
+from unimos_pipe.data.image_decoding import Picture, reason_of
+from unimos_pipe.extract.jpeg_decoding import read_pixels
+
+DECODE_SECONDS = 60  # an image that takes longer is a bad one
+HANG_SECONDS = 300  # a batch whose decoder no signal reaches: its worker ends itself
+NICENESS = 5  # of decoders beside a CPU's encoder
+AHEAD = 2  # batches a worker may be ahead of the consumer
+HELD = 2  # batches in the consumer's hands: one a GPU may still read, and the next
+
+
+class _DecodedBatches(Dataset):
+    """Batches of rows of one folder, decoded into memory that is used again and again."""
+
+    def __init__(self, root: Path, paths: Sequence, batches: Sequence[Sequence[int]], preprocess: Callable, slots: int):
+        self.root, self.paths, self.batches, self.preprocess = root, paths, batches, preprocess
+        shape = preprocess(np.zeros((1, 1, 3), np.uint8)).shape
+        self.slots = torch.empty(slots, max(map(len, batches), default=0), *shape, dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> tuple[list[int], list[tuple[int, str]]]:
+        """Fill a batch's slot; returns its good rows, whose pixels come first, and (bad row, what is wrong with it)."""
+        slot = self.slot(number)
+        good, bad = [], []
+        with _or_worker_ends(HANG_SECONDS):
+            for row in self.batches[number]:
+                entry = self.paths[row]
+                source = self.root / entry if isinstance(entry, str | Path) else entry
+                try:
+                    with _at_most(DECODE_SECONDS):
+                        slot[len(good)] = self.preprocess(read_pixels(source))
+                    good.append(row)
+                except Exception as error:  # any decoder may raise anything
+                    bad.append((row, reason_of(error, source)))
+        return good, bad
+
+    def slot(self, number: int) -> torch.Tensor:
+        """Where a batch's pixels lie."""
+        return self.slots[number % len(self.slots)]
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in a block that takes longer, between two calls of the decoder."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only a main thread gets signals
+        return
+
+    def stop(*_):
+        raise TimeoutError(f"not decoded after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _or_worker_ends(seconds: float) -> Iterator[None]:
+    """End a worker process whose block takes longer, also inside one call of C code that holds on to everything."""
+    if get_worker_info() is None:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _begin(worker: int) -> None:
+    """Begin as a decoder. The 36 MB of 12 megapixels take twice as long in memory that is new for every photograph."""
+    keep_freed_memory(blocks_of_any_size=True)
+    if sys.platform == "linux":  # where it was forked
+        own_streams()
+
+
+def _yield_cores(worker: int) -> None:
+    """Let the encoder's threads go first: they work in step, and one that waits stops them all.
+
+    No more than a few steps of niceness, so that other programs still leave the decoders their share.
+    """
+    _begin(worker)
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+
+
+@contextlib.contextmanager
+def _page_locked(memory: torch.Tensor) -> Iterator[None]:
+    """Let a GPU copy from memory that processes share; where the driver refuses, copies are only slower."""
+    driver = torch.cuda.cudart()
+    answer = driver.cudaHostRegister(memory.data_ptr(), memory.numel(), 0)
+    try:
+        yield
+    finally:
+        if answer == driver.cudaError.success:
+            driver.cudaHostUnregister(memory.data_ptr())
+
+
+def decoding_workers(wanted: int | None, device: torch.device) -> int:
+    """Worker processes: the wanted number, else 2 beside a CPU's encoder and one per core beside a GPU's."""
+    if wanted is not None:
+        return wanted
+    return 2 if device.type == "cpu" else usable_cores()
+
+
+def read_batches(
+    root: Path,
+    paths: Sequence[str | Path | Picture | bytes],
+    batches: Sequence[Sequence[int]],
+    preprocess: Callable,
+    workers: int,
+    *,
+    on_gpu: bool = False,
+) -> Iterator[tuple[list[int], torch.Tensor, list[tuple[int, str]]]]:
+    """Decode and preprocess batches of rows, in order, at most two batches per worker ahead of the consumer.
+
+    Args:
+        root: folder below which ``paths`` lie.
+        paths: (n,) POSIX paths, images that are open already, or the bytes of image files.
+        batches: row numbers per batch.
+        preprocess: (H, W, 3) uint8 pixels of any size -> (H, W, 3) uint8 tensor of one size.
+        workers: worker processes; 0 decodes in this one.
+        on_gpu: the batches go to a GPU: give them in page-locked memory, and let the workers compete for the cores.
+            Otherwise the encoder needs the cores, and the workers come second.
+    Yields:
+        (good rows, (len(good), H, W, 3) uint8 pixels, [(bad row, reason)]) per batch. The pixels' memory takes
+        another batch as soon as the next but one is asked for.
+    Raises:
+        RunError: a worker died, or a file kept a decoder busy beyond reach; names the batch's files.
+    """
+    data = _DecodedBatches(root, paths, batches, preprocess, AHEAD * workers + HELD)
+    if workers:
+        data.slots.share_memory_()
+        give_back_freed_memory()
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=tuple,  # as it is
+        prefetch_factor=AHEAD if workers else None,
+        worker_init_fn=_begin if on_gpu else _yield_cores,
+    )
+    with _page_locked(data.slots) if on_gpu else contextlib.nullcontext():
+        with ThreadPoolExecutor(1) as aside:
+            # Started by a main thread, the loader would report a worker's death by a signal, in whatever runs just
+            # then; like this it does so here, within 5 seconds.
+            stream = aside.submit(iter, loader).result()
+        for number, rows in enumerate(batches):
+            try:
+                good, bad = next(stream)
+            except RuntimeError as error:
+                if "DataLoader" not in str(error):
+                    raise
+                raise RunError(
+                    f"the decoder hung or crashed in {root}, in or just after "
+                    f"{listing([paths[row] for row in rows], 3)} "
+                    "(or memory ran out). Finished shards are kept; remove the file, or see it fail with --workers 0"
+                ) from None
+            yield good, data.slot(number)[: len(good)], bad
+
+
+def readable_sample(files: Sequence[Path], preprocess: Callable) -> torch.Tensor | None:
+    """The pixels of those files that can be read, (n, H, W, 3) uint8, or None if none can."""
+    ((_, pixels, _),) = read_batches(Path(), list(files), [range(len(files))], preprocess, workers=0)
+    return pixels if len(pixels) else None

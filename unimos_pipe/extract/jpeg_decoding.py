@@ -1,0 +1,119 @@
+"""An image's pixels: JPEGs by torchvision's decoder where it gives what PIL does in a third of the time, else by PIL.
+
+A plain JPEG (one or three components, 8 bits, a baseline or sequential Huffman frame, not turned) is decoded by
+libjpeg-turbo in both; torchvision saves two copies of the pixels. Whether the two builds agree is tried once in a
+process, on JPEGs that come with the package; where they do not, PIL reads all. So a feature never depends on who
+decoded, and its key says what JPEGs come to: see :func:`decoder_name`.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision.io
+import xxhash
+from torch.utils.data import get_worker_info
+
+from unimos_pipe.data.image_decoding import DECODER, Picture, as_shown, is_turned, opened, refuse_ribbon
+
+PROBES = Path(__file__).parents[1] / "data" / "embedded" / "jpeg"
+MOST_BYTES = 1 << 27  # of a JPEG that is read into memory as a whole
+USUAL = "b92e33e9f7f561b328f47b9ec2b98938"  # digest of the probes' pixels as libjpeg-turbo has them
+
+
+def read_pixels(source: Path | Picture | bytes) -> np.ndarray:
+    """(H, W, 3) uint8 of an image as :func:`unimos_pipe.data.image_decoding.decode` shows it; may not be written to.
+
+    torchvision decodes in worker processes only: it cannot be interrupted, and what it says on stderr is caught there.
+
+    Raises:
+        OSError, SyntaxError, ValueError: as ``decode`` does.
+    """
+    with opened(source) as image:
+        if get_worker_info() is not None and isinstance(source, Path) and torchvision_agrees():
+            refuse_ribbon(*image.size)
+            pixels = plain_jpeg(image, source)
+            if pixels is not None:
+                return pixels
+        return np.asarray(as_shown(image))
+
+
+def plain_jpeg(image: Picture, path: Path) -> np.ndarray | None:
+    """(H, W, 3) uint8 of a plain JPEG whose header PIL has read, or None for any other image and for damaged ones."""
+    if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L") or is_turned(image):
+        return None
+    if path.stat().st_size > MOST_BYTES:
+        return None
+    content = np.fromfile(path, np.uint8)
+    if _sequential_frame(content) != image.size:
+        return None
+    try:
+        pixels = _unless_it_warns(lambda: _by_torchvision(content))
+    except RuntimeError:  # what is wrong with it, PIL says
+        return None
+    return pixels if pixels is not None and pixels.shape == (image.height, image.width, 3) else None
+
+
+def _by_torchvision(content: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 of a JPEG's bytes, without a copy."""
+    pixels = torchvision.io.decode_jpeg(torch.from_numpy(content), torchvision.io.ImageReadMode.RGB)
+    return pixels.permute(1, 2, 0).numpy()
+
+
+def _sequential_frame(content: np.ndarray) -> tuple[int, int] | None:
+    """(width, height) in the first frame header of a JPEG's bytes if it is baseline or sequential, Huffman-coded.
+
+    Progressive and arithmetic coding, whose few bytes may ask for hours, and anything irregular before the frame: None.
+    """
+    at, size = 2, len(content)
+    while at + 9 <= size and content[at] == 0xFF:
+        marker = content[at + 1]
+        if marker in (0xC0, 0xC1):
+            height, width = (int.from_bytes(content[at + place : at + place + 2].tobytes()) for place in (5, 7))
+            return width, height
+        if 0xC0 <= marker <= 0xCF and marker != 0xC4:  # of these only C4, tables, begins no frame that others decode
+            return None
+        at += 2 + int.from_bytes(content[at + 2 : at + 4].tobytes())
+    return None
+
+
+def _unless_it_warns(decode: Callable[[], np.ndarray]) -> np.ndarray | None:
+    """What a decoder gives, or None if C code wrote to stderr meanwhile, as libjpeg does about damaged data."""
+    heard, said = os.pipe()
+    with os.fdopen(heard, "rb") as answer, os.fdopen(os.dup(2), "wb") as stderr:
+        try:
+            os.dup2(said, 2)
+            found = decode()
+        finally:
+            os.dup2(stderr.fileno(), 2)
+            os.close(said)
+        return None if answer.read(1) else found
+
+
+@functools.cache
+def torchvision_agrees() -> bool:
+    """Whether torchvision is there to decode JPEGs, and gives PIL's pixels of every probe."""
+    for path in sorted(PROBES.glob("*.jpg")):
+        with opened(path) as image:
+            try:
+                pixels = _by_torchvision(np.fromfile(path, np.uint8))
+            except (RuntimeError, AttributeError):  # built without, or of a version that no longer has it
+                return False
+            if not np.array_equal(pixels, np.asarray(as_shown(image))):
+                return False
+    return True
+
+
+@functools.cache
+def decoder_name() -> str:
+    """How images are decoded, for cache keys: by name, and where JPEGs do not come to what libjpeg-turbo makes of them
+    by their digest as well."""
+    digest = xxhash.xxh3_128()
+    for path in sorted(PROBES.glob("*.jpg")):
+        with opened(path) as image:
+            digest.update(np.asarray(as_shown(image)).tobytes())
+    found = digest.hexdigest()
+    return DECODER if found == USUAL else f"{DECODER}; JPEGs as {found}"

@@ -1,0 +1,22 @@
+"""The encoders known by name, and which of them could be loaded here without the network. Imports no torch."""
+
+from dataclasses import dataclass
+
+from unimos_pipe.base.encoder_presets import PRESETS, Preset
+from unimos_pipe.extract.hub import HubWeights, at_hand
+
+
+@dataclass(frozen=True)
+class KnownEncoder:
+    """A row of the table of encoders, and whether its weights are on this machine."""
+
+    preset: Preset
+    at_hand: bool
+
+
+def list_encoders() -> dict[str, KnownEncoder]:
+    """The encoders known by name; nothing is loaded or downloaded."""
+    return {
+        name: KnownEncoder(preset, preset.hub is None or at_hand(HubWeights(preset.hub)) is not None)
+        for name, preset in PRESETS.items()
+    }

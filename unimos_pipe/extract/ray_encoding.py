@@ -1,0 +1,68 @@
+"""Stage one on Ray: each shard is a job, made by whichever process of the cluster is free."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from unimos_pipe.base.errors import RunError
+from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.base.ray_cluster import RayOptions, ray_jobs
+from unimos_pipe.cache.shard import differing_field
+from unimos_pipe.extract.encoder import ClipEncoder
+from unimos_pipe.extract.encoder_protocol import Encoder
+from unimos_pipe.extract.write_shards import Made, ShardJob, encode_shards
+
+
+def encode_on_ray(
+    job: ShardJob,
+    indices: Sequence[int],
+    encoder: Encoder,
+    on_rows: Callable[[int], None],
+    *,
+    spec: EncoderSpec,
+    options: RayOptions,
+) -> Made:
+    """Like :func:`unimos_pipe.extract.write_shards.encode_shards`, on a cluster whose machines share images and cache.
+
+    Args:
+        encoder: this process's own, of which only identity and device are used.
+        spec: how the workers make theirs; it must come out the same.
+    """
+    spec = replace(spec, precision=encoder.identity.precision)
+    # workers may run elsewhere: paths are absolute, and a decoder process each is enough
+    manifest = replace(job.manifest, root=job.manifest.root.absolute())
+    files = tuple(path.absolute() for path in job.files)
+    job = replace(job, manifest=manifest, folder=job.folder.absolute(), files=files)
+    if Path(spec.pretrained).is_file():
+        spec = replace(spec, pretrained=str(Path(spec.pretrained).absolute()))
+    whole = Made()
+    with ray_jobs(options) as run:
+        for index, made in run(_encode_shard, indices, job, spec, encoder.device.type, max(1, int(options.cpus))):
+            whole.encoded += made.encoded
+            whole.bad += made.bad
+            on_rows(job.rows(index))
+    return whole
+
+
+def _encode_shard(index: int, job: ShardJob, spec: EncoderSpec, device: str, threads: int) -> Made:
+    """One shard, in a worker process."""
+    encoder = _encoder(spec, device, threads)
+    if difference := differing_field(job.encoder, encoder.identity):
+        field, wanted, got = difference
+        raise RunError(
+            f"a worker's encoder is another one: {field}",
+            expected=wanted,
+            got=got,
+            todo="Give every machine the same weights and the same unimos-pipe",
+        )
+    return encode_shards(job, [index], encoder)
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder(spec: EncoderSpec, device: str, threads: int) -> ClipEncoder:
+    """This process's encoder, made once."""
+    torch.set_num_threads(threads)
+    return ClipEncoder(spec, torch.device(device))

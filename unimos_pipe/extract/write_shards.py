@@ -1,0 +1,215 @@
+"""Shards from images and older shards: decoding ahead, encoding, and writing behind, so that the encoder never waits
+for a disk."""
+
+import importlib.metadata
+import platform
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from unimos_pipe.base.errors import RunError
+from unimos_pipe.cache.cache_paths import shard_path
+from unimos_pipe.cache.encoder_identity import EncoderIdentity
+from unimos_pipe.cache.file_digests import Contents, file_stamp
+from unimos_pipe.cache.shard import ImageHeader, read_image_shard, write_image_shard
+from unimos_pipe.data.manifest import Manifest
+from unimos_pipe.extract.encoder_protocol import Encoder
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What the shards of a domain are made of, and how; the encoder apart.
+
+    Batches never cross a shard, so a shard's features do not depend on which others are made with it, or where.
+    """
+
+    manifest: Manifest
+    contents: Contents  # of the manifest's images
+    encoder: EncoderIdentity
+    folder: Path
+    word: str  # of this extraction, in the names of its shards
+    bounds: tuple[tuple[int, int], ...]  # (first row, row after the last) of every shard of the domain
+    files: tuple[Path, ...]  # older shards of the domain
+    sources: np.ndarray  # (n, 2) position in files and row there of each row's feature; -1 = encode it
+    batch_size: int
+    workers: int | None  # processes that decode; None: as the device wants
+    skip_bad: bool
+
+    def path(self, index: int) -> Path:
+        """The file of a shard."""
+        return shard_path(self.folder, index, self.word)
+
+    def new_rows(self, index: int) -> list[int]:
+        """The rows of a shard whose images must be encoded."""
+        return [row for row in range(*self.bounds[index]) if self.sources[row, 0] < 0]
+
+    def batches(self, index: int) -> list[list[int]]:
+        """The row numbers of each batch of a shard."""
+        rows = self.new_rows(index)
+        return [rows[first : first + self.batch_size] for first in range(0, len(rows), self.batch_size)]
+
+    def rows(self, index: int) -> int:
+        """How many rows of the manifest a shard stands for."""
+        return self.bounds[index][1] - self.bounds[index][0]
+
+
+@dataclass
+class Made:
+    """What came of some shards: rows encoded, and (path, reason) of every unreadable image."""
+
+    encoded: int = 0
+    bad: list[tuple[str, str]] = field(default_factory=list)
+
+
+def encode_shards(
+    job: ShardJob, indices: Sequence[int], encoder: Encoder, on_rows: Callable[[int], None] = lambda rows: None
+) -> Made:
+    """Encode and write some of a domain's shards. A shard with unreadable images is left out unless ``skip_bad``.
+
+    Raises:
+        RunError: a full disk, features that are not finite, or a decoder that hung or crashed.
+    """
+    plan = [rows for index in indices for rows in job.batches(index)]
+    stream = in_flight(_decoded(job, plan, encoder), encoder) if plan else iter(())
+    made = Made()
+    with _ShardWriter(job, made) as writer:
+        for index in indices:
+            rows, features, bad = [], [], []
+            for batch in job.batches(index):
+                good, found, unread = next(stream)
+                if good:
+                    rows += good
+                    features.append(found.numpy().astype(np.float16))
+                bad += unread
+                on_rows(len(batch))
+            on_rows(job.rows(index) - len(rows) - len(bad))
+            writer.write(index, rows, features, bad)
+    return made
+
+
+def in_flight(stream: Iterable, encoder: Encoder) -> Iterator:
+    """Each batch's features in the place of its pixels: (good rows, (len(good), D) float32 or None, bad rows).
+
+    On a GPU one batch stays in flight: the next one starts before a batch's features are waited for.
+    """
+    ahead = 1 if encoder.device.type == "cuda" else 0
+    flying = deque()
+    for good, pixels, bad in stream:
+        flying.append((good, encoder.start_images(pixels) if good else None, bad))
+        if len(flying) > ahead:
+            yield _landed(*flying.popleft())
+    yield from (_landed(*batch) for batch in flying)
+
+
+def _landed(good: list[int], wait: Callable | None, bad: list) -> tuple:
+    return good, wait and wait(), bad
+
+
+def _decoded(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encoder) -> Iterator:
+    """The batches of :func:`unimos_pipe.extract.image_loader.read_batches` that a plan names by rows."""
+    from unimos_pipe.extract.image_loader import (  # torch takes seconds; copying needs none
+        decoding_workers,
+        read_batches,
+    )
+
+    manifest, workers = job.manifest, decoding_workers(job.workers, encoder.device)
+    on_gpu = encoder.device.type == "cuda"
+    return read_batches(manifest.root, manifest.paths, plan, encoder.preprocess, workers, on_gpu=on_gpu)
+
+
+class _ShardWriter:
+    """Puts each shard together from new and older features, and writes it in a thread."""
+
+    def __init__(self, job: ShardJob, made: Made):
+        self.job, self.made = job, made
+        self.thread = ThreadPoolExecutor(1)
+        self.writing: Future | None = None
+
+    def __enter__(self) -> "_ShardWriter":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        """Finish the shard that is being written, interrupted or not."""
+        self.thread.shutdown(wait=True)
+        if kind is None:
+            self._wait()
+
+    def write(self, index: int, rows: list[int], features: list[np.ndarray], bad: list[tuple[int, str]]) -> None:
+        """Write a shard of its new rows, whose (m, D) features come in batches, and of what older shards hold.
+
+        ``bad`` are rows that could not be encoded, with the reasons.
+        """
+        job = self.job
+        changed = {row for row in rows if not _unchanged(job, row)}
+        bad = sorted([*bad, *((row, "it changed while it was read") for row in changed)])
+        names = [(job.manifest.paths[row], reason) for row, reason in bad]
+        self.made.bad += names
+        if bad and not job.skip_bad:
+            return
+        new = dict(zip(rows, (feature for batch in features for feature in batch), strict=True))
+        lost = {row for row, _ in bad}
+        kept = [row for row in range(*job.bounds[index]) if row not in lost]
+        if not kept:
+            first, stop = job.bounds[index]
+            raise RunError(f"no readable image in rows {first} to {stop - 1} of {job.manifest.root}")
+        older = _older_features(job, [row for row in kept if row not in new])
+        stacked = np.stack([new[row] if row in new else older[row] for row in kept])
+        self._wait()
+        self.writing = self.thread.submit(
+            write_image_shard,
+            job.path(index),
+            _header(job, index, bad),
+            stacked,
+            [job.manifest.paths[row] for row in kept],
+            np.array(kept),
+            job.contents.digests[kept],
+            job.contents.stamps[kept],
+        )
+        self.made.encoded += len(new) - len(changed)
+
+    def _wait(self) -> None:
+        """Wait for the shard being written; raises what went wrong with it."""
+        if self.writing is not None:
+            self.writing.result()
+
+
+def _unchanged(job: ShardJob, row: int) -> bool:
+    """Whether an image is still the file whose contents are on record."""
+    try:
+        return file_stamp(job.manifest.root / job.manifest.paths[row]) == tuple(job.contents.stamps[row].tolist())
+    except OSError:
+        return False
+
+
+def _older_features(job: ShardJob, rows: Sequence[int]) -> dict[int, np.ndarray]:
+    """The (D,) features of rows that older shards hold; each of those is read once."""
+    found = {}
+    for number in dict.fromkeys(job.sources[rows, 0].tolist()):
+        features = read_image_shard(job.files[number]).image_features
+        found |= {row: features[job.sources[row, 1]] for row in rows if job.sources[row, 0] == number}
+    return found
+
+
+def _header(job: ShardJob, index: int, bad: Sequence[tuple[int, str]]) -> ImageHeader:
+    manifest, (start, stop) = job.manifest, job.bounds[index]
+    return ImageHeader(
+        **asdict(job.encoder),
+        dataset=manifest.dataset,
+        domain=manifest.domain,
+        row_start=start,
+        row_stop=stop,
+        skipped=tuple((manifest.paths[row], reason, job.contents.digests[row].tobytes().hex()) for row, reason in bad),
+        read_at=job.contents.read_at,
+        origin={},
+        versions=library_versions(),
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what shapes features, recorded in headers but no part of the identity."""
+    names = ("unimos-pipe", "torch", "torchvision", "open_clip_torch", "pillow", "h5py", "numpy")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}

@@ -1,0 +1,99 @@
+"""Cached features as files that any program reads: arrays, a CSV of paths and classes, and what made them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from unimos_pipe.base.atomic_io import FolderKind, refuse_foreign_folder, replace_folder, writable_folder
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.locks import sole_writer
+from unimos_pipe.cache.feature_set import FeatureSet, feature_set
+from unimos_pipe.cache.store import DomainFeatures, FeatureStore
+from unimos_pipe.data.list_files import ListedRow, csv_text
+from unimos_pipe.data.manifest import NO_LABEL
+
+ABOUT, CLASSES = "export.json", "classes.txt"
+KIND = "unimos-pipe features"
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        return json.loads((folder / ABOUT).read_text(encoding="utf-8"))["kind"] == KIND
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+EXPORT = FolderKind("exported features", (ABOUT, CLASSES, "*.npy", "*.csv", "*.safetensors"), _is_export)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: the folder, and the rows of each domain or split."""
+
+    folder: Path
+    rows: dict[str, int]
+    without_text: tuple[str, ...]  # those whose prompts are not in the cache
+
+
+def export_features(features: str | FeatureSet, to: str | Path, domains: Sequence[str] = ()) -> Exported:
+    """Write cached features to a folder, in place of an earlier export there.
+
+    Of every domain ``<domain>.npy``, (n, D) float16 as stored; ``<domain>.csv``, path and class in row order;
+    ``<domain>.text.npy``, (K, D) float32 of its prompts; and ``<domain>.safetensors`` with ``features``, ``labels``
+    (-1 = none) and ``text``. ``classes.txt`` has the class names in label order, ``export.json`` what made it all.
+
+    Args:
+        features: a data set's name or spec file, or what :func:`unimos_pipe.cache.feature_set.feature_set` makes.
+        domains: their names; empty takes all.
+    Raises:
+        UserError, StaleCacheError: features that are missing or damaged, or a folder that holds something else.
+    """
+    features = feature_set(features) if isinstance(features, str) else features
+    store, to = features.store(), Path(to)
+    spec = store.spec
+    parts = [part for name in domains or spec.domains for part in spec.parts(name)]
+    loaded = {part: store.domain(part) for part in dict.fromkeys(parts)}
+    texts = {part: _text(store, features, found) for part, found in loaded.items()}
+    writable_folder(to.absolute().parent, "--out")
+    with sole_writer(to):
+        refuse_foreign_folder(to, EXPORT, "--out")
+        with replace_folder(to) as folder:
+            for part, found in loaded.items():
+                _write_part(folder, part, found, texts[part], spec.classes)
+            (folder / CLASSES).write_text("".join(f"{name}\n" for name in spec.classes), encoding="utf-8")
+            encoder = asdict(next(iter(loaded.values())).encoder)
+            about = {"kind": KIND, "dataset": spec.name, "encoder_id": store.folder.name, "encoder": encoder}
+            about |= {
+                "templates": features.templates,
+                "rows": {part: len(found.paths) for part, found in loaded.items()},
+            }
+            text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+            (folder / ABOUT).write_text(text, encoding="utf-8", errors="surrogatepass")
+    return Exported(to, about["rows"], tuple(part for part, text in texts.items() if text is None))
+
+
+def _text(store: FeatureStore, features: FeatureSet, found: DomainFeatures) -> np.ndarray | None:
+    """The (K, D) features of a domain's prompts; None where they were never made."""
+    try:
+        return store.text(found.name, features.templates, found.encoder)[0]
+    except UserError:
+        return None
+
+
+def _write_part(
+    folder: Path, part: str, found: DomainFeatures, text: np.ndarray | None, classes: Sequence[str]
+) -> None:
+    names = ["" if label == NO_LABEL else classes[label] for label in found.labels.tolist()]
+    rows = [ListedRow(path, name) for path, name in zip(found.paths, names, strict=True)]
+    (folder / f"{part}.csv").write_text(csv_text(rows), encoding="utf-8", newline="")
+    np.save(folder / f"{part}.npy", found.features)
+    tensors = {"features": found.features, "labels": found.labels}
+    if text is not None:
+        np.save(folder / f"{part}.text.npy", text)
+        tensors["text"] = text
+    content = save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
+    (folder / f"{part}.safetensors").write_bytes(content)

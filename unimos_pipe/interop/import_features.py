@@ -1,0 +1,206 @@
+"""Features made elsewhere become a domain of the cache, everything checked before anything is written."""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unimos_pipe.base.atomic_io import writable_folder
+from unimos_pipe.base.device import pick_device
+from unimos_pipe.base.errors import UserError, shown
+from unimos_pipe.base.locks import sole_writer
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
+from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.cache.cache_paths import default_cache
+from unimos_pipe.cache.encoder_identity import imported_id, imported_identity
+from unimos_pipe.cache.external_features import ImportedDomain, refuse_other_dim, write_imported, write_imported_text
+from unimos_pipe.cache.shard import TextHeader
+from unimos_pipe.data.feature_dataset import SpecChange, with_domain
+from unimos_pipe.data.manifest import NO_LABEL, DatasetSpec, Manifest, load_spec
+from unimos_pipe.data.prompts import write_prompts
+from unimos_pipe.data.scan import count_warning
+from unimos_pipe.extract.encoder import ClipEncoder
+from unimos_pipe.extract.extract_domain import prompt_features
+from unimos_pipe.extract.prompt_checks import same_text
+from unimos_pipe.extract.write_shards import library_versions
+from unimos_pipe.interop.feature_files import TEXT, Rows, read_rows
+from unimos_pipe.interop.imported_labels import name_rows
+
+MOST_FILES = 100  # that a header names one by one: an attribute of HDF5 holds 64 KiB
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What is known of the features beside their files."""
+
+    labels: Path | None = None  # CSV of path,class, or class alone in row order
+    paths: tuple[Path, ...] = ()  # lists of the rows' paths, in their order
+    key: str | None = None  # the array's name, where a file holds several
+    classes: Path | None = None  # class names, one a line in label order: makes the spec or adds the domain to it
+    text: Path | None = None  # (K, D) features of the class prompts for this domain's word
+    text_from: EncoderSpec | None = None  # or the model whose text tower makes them, in fp32 unless it says
+    templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)  # of the prompts
+    strict_counts: bool = False  # counts other than the published ones are an error, not a warning
+    force: bool = False  # replace other rows of this domain and encoder
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was imported: ``folder`` is the encoder's in the cache, ``kept`` whether all rows were there before."""
+
+    dataset: DatasetSpec
+    folder: Path
+    rows: int
+    dim: int
+    labelled: int
+    kept: bool
+    warnings: tuple[str, ...]
+
+
+def import_features(
+    files: Sequence[str | Path],
+    dataset: str,
+    domain: str,
+    encoder_name: str,
+    options: ImportOptions = ImportOptions(),
+    *,
+    cache: str | Path | None = None,
+    device: str = "auto",
+    watch: Watch = SILENT,
+) -> Imported:
+    """Make verified shards of image features that another program made.
+
+    Args:
+        files: of (n, D) features: .npy, .npz, .safetensors, .pt or .pth of tensors, .parquet, .h5; several are one
+            domain in the order given.
+        dataset: a known data set's name, or the path of a spec file.
+        domain: the domain, or one of its splits (``clipart.train``).
+        encoder_name: what to call the encoder; features of one name belong together, and never to ours.
+        cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
+        device: of the text tower.
+    Raises:
+        UserError: unknown names, files that cannot be read or do not fit each other or the data set, other rows there
+            without ``force``. Nothing is written then.
+        RunError: a full disk.
+    """
+    _refuse_options(files, encoder_name, options)
+    files = [Path(file) for file in files]
+    rows = read_rows(files, key=options.key, group=domain.partition(".")[0])
+    with _alone_with_spec(dataset, options.classes):
+        change = _spec(dataset, domain, options.classes, len(rows.features))
+        what = f"{files[0]}" if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+        paths = options.paths or _metadata(files)
+        named = name_rows(rows, change.spec.classes, options.labels, paths, what)
+        origin = _origin(encoder_name, rows, options)
+        part = ImportedDomain(change.spec, domain, encoder_name, rows.features, named.paths, named.labels, origin)
+        warnings = [*named.notes, *_odd_counts(part, options.strict_counts)]
+        encoder_folder = Path(cache or default_cache()) / part.spec.name / imported_id(encoder_name)
+        refuse_other_dim(encoder_folder, part)
+        text = _text(part, options, device)
+        if text and (note := same_text(text[1], part.spec.classes)):
+            warnings.append(note)
+        writable_folder(encoder_folder.parent, "--cache")
+        if change.file:
+            writable_folder(change.file.parent, "--dataset")
+        kept = not write_imported(encoder_folder, part, library_versions(), force=options.force)
+        if text:
+            write_imported_text(encoder_folder, *text)
+        change.write()
+    for line in warnings:
+        watch.warn(line)
+    labelled = int((part.labels != NO_LABEL).sum())
+    return Imported(part.spec, encoder_folder, *rows.features.shape, labelled, kept, tuple(warnings))
+
+
+def _refuse_options(files: Sequence[str | Path], name: str, options: ImportOptions) -> None:
+    if not files:
+        raise UserError("no file of features is named")
+    if not name.strip() or not name.isprintable() or len(name) > 200:
+        raise UserError("--encoder-name", expected="a text of 1 to 200 characters in a line", got=shown(name))
+    if options.text and options.text_from:
+        raise UserError("--text and --text-from exclude each other")
+    build(PromptSpec, {"templates": options.templates}, "--template")
+
+
+def _alone_with_spec(dataset: str, classes: Path | None) -> AbstractContextManager:
+    """The lock of a spec's file that may be made or grow."""
+    file = Path(dataset)
+    if not classes or file.suffix != ".toml":
+        return nullcontext()
+    if not file.parent.is_dir():
+        raise UserError(f"--dataset {dataset}: no folder {file.parent}")
+    return sole_writer(file)
+
+
+def _spec(dataset: str, domain: str, classes: Path | None, rows: int) -> SpecChange:
+    """The data set, which has this domain or gets it."""
+    change = with_domain(dataset, domain, classes, rows) if classes else SpecChange(load_spec(dataset))
+    change.spec.domain_of(domain)
+    return change
+
+
+def _metadata(files: Sequence[Path]) -> tuple[Path, ...]:
+    """clip-retrieval's ``metadata_3.parquet`` of every ``img_emb_3.npy``, beside it or in ``../metadata``."""
+    found = []
+    for file in files:
+        name = f"{file.stem.replace('img_emb', 'metadata')}.parquet"
+        places = [file.with_name(name), file.parent.parent / "metadata" / name]
+        found += [place for place in places if file.stem.startswith("img_emb_") and place.is_file()][:1]
+    return tuple(found) if len(found) == len(files) else ()
+
+
+def _odd_counts(part: ImportedDomain, strict: bool) -> list[str]:
+    """Counts other than the published ones, in a line. Raises UserError with ``strict``."""
+    spec, sizes = part.spec, np.zeros(len(part.paths), np.int64)
+    rows = Manifest(spec.name, part.part, spec.classes, Path(), part.paths, part.labels, sizes)
+    warning = count_warning(spec, rows)
+    if warning and strict:
+        raise UserError(f"--strict-counts: {warning}")
+    return [warning] if warning else []
+
+
+def _origin(name: str, rows: Rows, options: ImportOptions) -> dict[str, Any]:
+    """What the header keeps: what the files were, and what was said about them."""
+    said = {"labels": options.labels, "paths": ", ".join(map(str, options.paths)), "classes": options.classes}
+    files = list(rows.about)
+    if len(files) > MOST_FILES:
+        together = hashlib.sha256("".join(entry["sha256"] for entry in files).encode()).hexdigest()
+        files = [{"files": len(files), "sha256": together}]
+    return {"encoder": name, "files": files, **{key: str(value) for key, value in said.items() if value}}
+
+
+def _text(part: ImportedDomain, options: ImportOptions, device: str) -> tuple[TextHeader, np.ndarray] | None:
+    """The domain's (K, D) text features, given or made, and their header; None where there are none."""
+    spec = part.spec
+    word = spec.domain(spec.domain_of(part.part)).word
+    prompts = write_prompts(options.templates, word, spec.wording())
+    shape, scale = (len(spec.classes), part.features.shape[1]), None
+    if options.text:
+        found = read_rows([options.text], dtype=np.float32, names=TEXT)
+        features, origin, what = found.features, {"files": list(found.about)}, f"--text {options.text}"
+    elif options.text_from:
+        plain = options.text_from.precision == "auto"
+        spec_of_text = replace(options.text_from, precision="fp32") if plain else options.text_from
+        encoder = ClipEncoder(spec_of_text, pick_device(device))
+        features, origin = prompt_features(encoder, prompts), {"encoder": asdict(encoder.identity)}
+        what, scale = f"--text-from {options.text_from.model}", encoder.logit_scale
+    else:
+        return None
+    if features.shape != shape:
+        raise UserError(f"{what}", expected=f"({shape[0]} classes, D = {shape[1]})", got=features.shape)
+    header = TextHeader(
+        **asdict(imported_identity(part.encoder)),
+        class_names=spec.classes,
+        prompts=tuple(tuple(row) for row in prompts),
+        dataset=spec.name,
+        word=word,
+        templates=options.templates,
+        versions=library_versions(),
+        origin=origin,
+        logit_scale=scale or 0.0,
+    )
+    return header, features

@@ -1,0 +1,80 @@
+"""auto: which method's answers to take, without target labels.
+
+Fused, statistical anchors from fused, and linear-im answer the target; d = kn(linear-im) - kn(fused), with kn the
+neighbour agreement of answers. Where all K classes occur in the target: d > 0.05 takes linear-im, 0 <= d <= 0.05 the
+trio, d < 0 the anchors. Where only some occur: the anchors, never linear-im. Whether all occur cannot be read off the
+features, so the user says it. The rule was frozen before the last of the sets it was tried on was looked at.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from unimos_pipe.methods import ensemble3, fused, linear_im, stata
+from unimos_pipe.methods.base import Answers
+from unimos_pipe.methods.task import AdaptationTask
+from unimos_pipe.methods.unsupervised_metrics import estimated_accuracy, nearest_rows, neighbour_agreement
+
+THRESHOLD = 0.05
+TargetClasses = Literal["all", "some"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The pick and what spoke for it.
+
+    ``picked`` is a name in ``unimos_pipe.methods.registry``; ``agreements`` are the neighbour agreements by method, the
+    pick's among them; ``accuracy`` is the estimate as a fraction, None where it cannot be told; ``reason`` is a line;
+    ``warning`` is what was assumed unsaid, or None.
+    """
+
+    picked: str
+    answers: Answers
+    agreements: dict[str, float]
+    accuracy: float | None
+    reason: str
+    warning: str | None
+
+
+def rule(difference: float, target_classes: TargetClasses | None) -> tuple[str, str]:
+    """The method to take and why, from d = kn(linear-im) - kn(fused) and what the user said (None: nothing)."""
+    if target_classes == "some":
+        return "stata-fused", "only some of the classes occur in the target"
+    words = f"neighbours agree on linear-im's answers by {100 * difference:+.1f} points against fused's"
+    if difference > THRESHOLD:
+        return "linear-im", words
+    return ("trio" if difference >= 0 else "stata-fused"), words
+
+
+def auto(task: AdaptationTask, target_classes: TargetClasses | None = None) -> Choice:
+    """Fit the three methods and take one, or their trio.
+
+    Args:
+        target_classes: whether all classes occur in the target or only some; None where nobody said, which assumes
+            all.
+
+    Raises:
+        UserError: the source has rows of fewer than two classes.
+    """
+    first = fused.fit(task)
+    found = {
+        "fused": first,
+        "stata-fused": stata.anchors(task, first.logits),
+        "linear-im": linear_im.fit(task),
+    }
+    nearest = nearest_rows(task.target.features)
+    agreements = {name: neighbour_agreement(answers.classes, nearest) for name, answers in found.items()}
+    picked, reason = rule(agreements["linear-im"] - agreements["fused"], target_classes)
+    if picked == "trio":
+        found["trio"] = Answers(ensemble3.averaged([answers.logits for answers in found.values()]))
+        agreements["trio"] = neighbour_agreement(found["trio"].classes, nearest)
+    accuracy = estimated_accuracy(agreements[picked], first.classes, found["linear-im"].classes)
+    return Choice(picked, found[picked], agreements, accuracy, reason, _assumed(picked, target_classes))
+
+
+def _assumed(picked: str, target_classes: TargetClasses | None) -> str | None:
+    if target_classes is not None or picked == "stata-fused":
+        return None
+    return (
+        f"{picked} is right only where all classes occur in the target, which is assumed; "
+        "say --target-classes all, or some"
+    )

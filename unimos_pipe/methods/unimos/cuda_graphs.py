@@ -1,0 +1,42 @@
+"""Training steps as CUDA graphs: a step's hundreds of kernels are sent off by one call."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+
+from unimos_pipe.methods.unimos.step_inputs import Block
+
+WARM_UP = 2  # steps taken as usual before a capture, as libraries load and allocate what they need on first use
+
+
+class CapturedSteps:
+    """Takes the steps of a block that stays in one place; each number of active runs has a graph of its own.
+
+    Capturing computes nothing, so every step is taken once: as usual while warming up, then by replay.
+    """
+
+    def __init__(self, block: Block, step: Callable[[int, Block], None]):
+        """``step(active, draws)`` takes one step of the first ``active`` runs; it must not wait for the device."""
+        self.block, self.step = block, step
+        self.place = torch.zeros(1, dtype=torch.int64, device=block.rows.device)
+        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self.pool = torch.cuda.graph_pool_handle()
+        self.taken: Counter[int] = Counter()
+
+    def __call__(self, active: int, place: int) -> None:
+        """Take the step at a place of the block."""
+        self.taken[active] += 1
+        if self.taken[active] <= WARM_UP:
+            beside = torch.cuda.Stream()
+            beside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(beside):
+                self.step(active, self.block.step(place))
+            torch.cuda.current_stream().wait_stream(beside)
+            return
+        self.place.fill_(place)
+        if active not in self.graphs:
+            self.graphs[active] = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graphs[active], pool=self.pool):
+                self.step(active, self.block.step_at(self.place))
+        self.graphs[active].replay()

@@ -1,0 +1,83 @@
+"""What training minimises: every loss by name, with its weight and what it is computed from (METHOD.md section 3.4).
+
+To add a loss: a function in ``losses.py``, an entry in :data:`LOSSES`, and an option for its weight in
+``base/method_config.py``. METHOD.md section 9 does it once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from unimos_pipe.base.method_config import LossSpec
+from unimos_pipe.methods.unimos.losses import (
+    cross_entropy,
+    distillation,
+    information_maximisation,
+    matrix_orthogonality,
+    minimum_class_confusion,
+    modality_bce,
+    row_orthogonality,
+)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one step's modules gave for R runs, and what losses hold it against. Gradients flow into all but the last
+    three.
+
+    The first B of 2B rows are source, the others target.
+    """
+
+    f_vac: Tensor  # (R, 2B, D)
+    f_lac: Tensor  # (R, 2B, D)
+    y_vac: Tensor  # (R, 2B, K)
+    y_lac: Tensor  # (R, 2B, K)
+    ensemble: Tensor  # (R, B, K) of the target, from y_vac and w alone
+    modality_source: Tensor  # (R, 2B) discriminator logits of B VAC rows and B LAC rows
+    modality_target: Tensor  # (R, 2B); the discriminator itself learns nothing from it
+    teacher: Tensor  # (R, B, K) zero-shot logits of the target
+    source_labels: Tensor  # (R, B)
+    pseudo_labels: Tensor  # (R, B)
+
+    @property
+    def half(self) -> int:
+        """B, where the target's rows begin."""
+        return self.f_vac.shape[1] // 2
+
+
+class Loss(NamedTuple):
+    """A loss's weight, its value as a (R,) mean per run, and the term of METHOD.md under which it is logged."""
+
+    term: str
+    weight: Callable[[LossSpec], float]
+    value: Callable[[Outputs], Tensor]
+
+
+LOSSES = {
+    "source_lac": Loss("lac", lambda s: s.alpha, lambda o: cross_entropy(o.y_lac[:, : o.half], o.source_labels)),
+    "distillation": Loss("lac", lambda s: s.distill, lambda o: distillation(o.y_lac[:, o.half :], o.teacher)),
+    "source_vac": Loss("vac", lambda s: s.beta, lambda o: cross_entropy(o.y_vac[:, : o.half], o.source_labels)),
+    "pseudo_label": Loss("vac", lambda s: 1.0, lambda o: cross_entropy(o.ensemble, o.pseudo_labels)),
+    "im": Loss("im", lambda s: s.im, lambda o: information_maximisation(o.ensemble)),
+    "ortho_rows": Loss(
+        "ortho",
+        lambda s: s.gamma * (s.ortho and s.ortho_form == "rows"),
+        lambda o: row_orthogonality(o.f_lac, o.f_vac),
+    ),
+    "ortho_matrix": Loss(
+        "ortho",
+        lambda s: s.gamma * (s.ortho and s.ortho_form == "matrix"),
+        lambda o: matrix_orthogonality(o.f_lac, o.f_vac),
+    ),
+    "bce_source": Loss("bce_source", lambda s: s.gamma * s.discriminator, lambda o: modality_bce(o.modality_source)),
+    "bce_target": Loss("bce_target", lambda s: s.gamma * s.discriminator, lambda o: modality_bce(o.modality_target)),
+    "mcc": Loss("mcc", lambda s: s.mcc, lambda o: minimum_class_confusion(o.ensemble)),
+}
+TERMS = tuple(dict.fromkeys(loss.term for loss in LOSSES.values()))
+
+
+def terms_of(spec: LossSpec) -> tuple[str, ...]:
+    """The terms that a run's losses add up to: those with a weight."""
+    return tuple(term for term in TERMS if any(loss.term == term and loss.weight(spec) for loss in LOSSES.values()))

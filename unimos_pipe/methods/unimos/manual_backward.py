@@ -1,0 +1,155 @@
+"""The modules of UniMoS in training: each gives its output, and a function that takes the output's gradient back.
+
+Going back returns the gradient of the input and hands those of the module's weights to the descent. The chain rule is
+written out, because autograd's bookkeeping made a step an eighth longer; tests/methods/test_step.py holds it against
+autograd.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from unimos_pipe.methods.unimos.fused_sgd import Descent
+from unimos_pipe.methods.unimos.heads import BN_EPS, BN_MOMENTUM, Heads
+from unimos_pipe.methods.unimos.random_streams import dropout_scale
+
+Back = Callable[[Tensor, Descent], Tensor]
+
+
+def linear(
+    heads: Heads, name: str, x: Tensor, *, trained_rows: int | None = None, to_input: bool = True
+) -> tuple[Tensor, Back]:
+    """A linear layer, (R, n, in) -> (R, n, out).
+
+    Args:
+        trained_rows: only so many first rows teach the layer's own weights; all, if None.
+        to_input: whether the input has a gradient; without, going back returns an empty tensor.
+    """
+    weight, bias = heads.params[f"{name}.weight"], heads.params[f"{name}.bias"]
+    weight = heads.copies.get(f"{name}.weight", weight)
+    low_x = x.to(weight.dtype)
+
+    def back(grad: Tensor, descent: Descent) -> Tensor:
+        low_grad = grad.to(weight.dtype)
+        further = torch.bmm(low_grad, weight).to(bias.dtype) if to_input else grad.new_empty(0)
+        descent.product(f"{name}.weight", low_grad[:, :trained_rows], low_x[:, :trained_rows])
+        descent.gradient(f"{name}.bias", grad[:, :trained_rows].sum(1))
+        return further
+
+    return _linear(weight, bias, low_x), back
+
+
+def _linear(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    if len(weight) == 1 and weight.device.type == "cpu":  # where W x^T takes two thirds of the time of x W^T
+        output = bias.new_empty(*x.shape[:2], bias.shape[1])
+        return output.copy_(torch.bmm(weight, x.mT).mT).add_(bias.unsqueeze(1))
+    if weight.dtype == bias.dtype:
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    return torch.bmm(x, weight.mT).to(bias.dtype).add_(bias.unsqueeze(1))
+
+
+def bottleneck(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
+    """(R, n, H) features Phi_1; BatchNorm runs over all n rows of a run and updates its statistics."""
+    hidden, linear_back = linear(heads, "bottleneck_linear", f_vac)
+    count, rows, width = hidden.shape
+    columns = hidden.transpose(0, 1).reshape(rows, count * width)  # each run's features are channels of their own
+    gain, shift = (heads.params[f"bottleneck_bn.{part}"].reshape(-1) for part in ("weight", "bias"))
+    running = heads.running_mean.view(-1), heads.running_var.view(-1)
+    output, mean, inverse_std = torch.native_batch_norm(columns, gain, shift, *running, True, BN_MOMENTUM, BN_EPS)
+
+    def back(grad: Tensor, descent: Descent) -> Tensor:
+        grad = grad.transpose(0, 1).reshape(rows, count * width)
+        found = torch.ops.aten.native_batch_norm_backward(
+            grad, columns, gain, *running, mean, inverse_std, True, BN_EPS, [True, True, True]
+        )
+        descent.gradient("bottleneck_bn.weight", found[1].view(count, width))
+        descent.gradient("bottleneck_bn.bias", found[2].view(count, width))
+        return linear_back(found[0].view(rows, count, width).transpose(0, 1), descent)
+
+    return output.view(rows, count, width).transpose(0, 1), back
+
+
+def classify(heads: Heads, features: Tensor) -> tuple[Tensor, Back]:
+    """(R, n, K) logits of the weight-normalised classifier Phi_2."""
+    direction, length = heads.params["classifier.weight_v"], heads.params["classifier.weight_g"]
+    norm = direction.norm(dim=-1, keepdim=True)
+    unit = direction / norm
+    weight = unit * length
+    logits = torch.baddbmm(heads.params["classifier.bias"].unsqueeze(1), features, weight.mT)
+
+    def back(grad: Tensor, descent: Descent) -> Tensor:
+        grad_weight = torch.bmm(grad.mT, features)
+        along = (grad_weight * unit).sum(-1, keepdim=True)
+        across = (grad_weight - unit * along) * (length / norm)
+        descent.gradient("classifier.weight_g", along)
+        descent.gradient("classifier.weight_v", across)
+        descent.gradient("classifier.bias", grad.sum(1))
+        return torch.bmm(grad, weight)
+
+    return logits, back
+
+
+def lac_logits(heads: Heads, f_lac: Tensor, text: Tensor) -> tuple[Tensor, Back]:
+    """(R, n, K) text logits, as :meth:`Heads.lac_logits` gives them."""
+
+    def back(grad: Tensor, descent: Descent) -> Tensor:
+        grad = heads.spec.temperature_scale * torch.bmm(grad, text)
+        if heads.spec.similarity == "dot":
+            return grad
+        norm = f_lac.norm(dim=-1, keepdim=True)
+        unit = f_lac / norm
+        return (grad - unit * (grad * unit).sum(-1, keepdim=True)) / norm
+
+    return heads.lac_logits(f_lac, text), back
+
+
+def ensemble_weight(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
+    """(R, n, 1) weight of VAC per row, W(f_vac).
+
+    Nothing stands between W's two linear layers, so that they are one vector, and the first layer's gradient is an
+    outer product: its (256, D) matrix meets single rows only, never n of them.
+    """
+    first, second = heads.params["weight_fc1.weight"], heads.params["weight_fc2.weight"]
+    first_bias, second_bias = (heads.params[f"weight_{layer}.bias"].unsqueeze(1) for layer in ("fc1", "fc2"))
+    direction = torch.bmm(second, first)  # (R, 1, D)
+    shift = torch.baddbmm(second_bias, second, first_bias.mT)
+    weight = torch.baddbmm(shift, f_vac, direction.mT).sigmoid()
+
+    def back(grad: Tensor, descent: Descent) -> Tensor:
+        grad = grad * weight * (1 - weight)
+        seen, total = torch.bmm(grad.mT, f_vac), grad.sum(1, keepdim=True)  # (R, 1, D), (R, 1, 1)
+        to_second = torch.bmm(first, seen.mT).mT + total * first_bias  # W x^T takes a third of the time of x W^T
+        to_first_bias = (total * second).squeeze(1)
+        descent.product("weight_fc1.weight", second, seen)
+        descent.gradient("weight_fc1.bias", to_first_bias)
+        descent.gradient("weight_fc2.weight", to_second)
+        descent.gradient("weight_fc2.bias", total.squeeze(1))
+        return grad * direction
+
+    return weight, back
+
+
+def discriminate(heads: Heads, features: Tensor, keep: Tensor, trained_rows: int) -> tuple[Tensor, Back]:
+    """(R, n) modality logits, 0 = VAC and 1 = LAC.
+
+    What dropout multiplies by, 1 / (1 - p), stands with the second layer's few weights instead of n hidden rows.
+
+    Args:
+        keep: (R, n, hidden) 1 for hidden units that dropout keeps, else 0.
+        trained_rows: only the first so many rows reach the discriminator's own weights.
+    """
+    hidden, first_back = linear(heads, "disc_fc1", features, trained_rows=trained_rows)
+    hidden = hidden.relu_().mul_(keep)
+    scale = dropout_scale(heads.spec.discriminator_dropout)
+    direction = scale * heads.params["disc_fc2.weight"]  # (R, 1, hidden)
+    logits = torch.baddbmm(heads.params["disc_fc2.bias"].unsqueeze(1), hidden, direction.mT)
+
+    def back(grad: Tensor, descent: Descent) -> Tensor:
+        grad = grad.unsqueeze(-1)
+        own = grad[:, :trained_rows]
+        descent.gradient("disc_fc2.weight", scale * torch.bmm(own.mT, hidden[:, :trained_rows]))
+        descent.gradient("disc_fc2.bias", own.sum(1))
+        return first_back(torch.ops.aten.threshold_backward(grad * direction, hidden, 0), descent)  # 0 where dropped
+
+    return logits.squeeze(-1), back

@@ -1,0 +1,157 @@
+"""Everything random in a run, from its seed alone: starting weights, batches, dropout and restarts.
+
+Each purpose has its own generator, so a run draws the same whichever other runs it is stacked with.
+"""
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unimos_pipe.base.method_config import HeadSpec
+from unimos_pipe.methods.unimos.heads import WEIGHT_GENERATOR, initial_parameters, reset_tensor
+
+
+def _generator(seed: int, purpose: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+
+
+def dropout_scale(dropout: float) -> float:
+    """What hidden units that dropout keeps are multiplied by: one over their share in :meth:`RunDraws.kept`."""
+    return 1 / (1 - _dropped_bytes(dropout) / 256)
+
+
+def _dropped_bytes(dropout: float) -> int:
+    """Of the 256 values of a random byte, how many drop a unit."""
+    return round(256 * dropout)
+
+
+def holdout_order(seed: int, rows: int) -> Tensor:
+    """(rows,) source rows in the order in which they are held out, the run's own."""
+    return torch.randperm(rows, generator=_generator(seed, "holdout"))
+
+
+class _ShuffledPass:
+    """Whole batches of a shuffled pass, redrawn when used up and going on across epochs (METHOD.md section 4)."""
+
+    def __init__(self, rows: int, batch: int, generator: torch.Generator):
+        self.rows, self.batch, self.generator = rows, batch, generator
+        self.left = torch.empty(0, batch, dtype=torch.int64)
+
+    def take(self, steps: int) -> Tensor:
+        """(steps, batch) row numbers."""
+        while len(self.left) < steps:
+            whole = self.rows // self.batch * self.batch
+            order = torch.randperm(self.rows, generator=self.generator)[:whole]
+            self.left = torch.cat([self.left, order.view(-1, self.batch)])
+        taken, self.left = self.left[:steps], self.left[steps:]
+        return taken
+
+    def state(self) -> dict[str, Tensor]:
+        """The batches not used yet."""
+        return {"left": self.left}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self.left = state["left"]
+
+
+class _EvenPass:
+    """Batches that hold as many rows of each domain as of any other, from a shuffled pass over each.
+
+    Where the batch cannot be divided evenly, the domains take turns at the rows that are left over.
+    """
+
+    def __init__(self, origins: Tensor, batch: int, generator: torch.Generator):
+        self.rows = [(origins == domain).nonzero().flatten() for domain in origins.unique()]
+        self.batch, self.generator, self.turn = batch, generator, 0
+        self.left = [rows[:0] for rows in self.rows]
+
+    def take(self, steps: int) -> Tensor:
+        """(steps, batch) row numbers, each step's domain by domain."""
+        share, more = divmod(self.batch, len(self.rows))
+        batches = []
+        for _ in range(steps):
+            extra = [(domain - self.turn) % len(self.rows) < more for domain in range(len(self.rows))]
+            self.turn = (self.turn + more) % len(self.rows)
+            batches.append(torch.cat([self._rows_of(domain, share + one) for domain, one in enumerate(extra)]))
+        return torch.stack(batches)
+
+    def _rows_of(self, domain: int, count: int) -> Tensor:
+        while len(self.left[domain]) < count:
+            rows = self.rows[domain]
+            order = torch.randperm(len(rows), generator=self.generator)
+            self.left[domain] = torch.cat([self.left[domain], rows[order]])
+        taken, self.left[domain] = self.left[domain][:count], self.left[domain][count:]
+        return taken
+
+    def state(self) -> dict[str, Tensor]:
+        """The rows not used yet, by domain, and whose turn it is."""
+        return {"turn": torch.tensor(self.turn), **{f"left.{place}": rows for place, rows in enumerate(self.left)}}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self.turn = int(state["turn"])
+        self.left = [state[f"left.{place}"] for place in range(len(self.rows))]
+
+
+class RunDraws:
+    """The random choices of one run, in the order in which training asks for them.
+
+    ``origins`` (source_rows,) says which domain a source row is of, where there are several.
+    """
+
+    def __init__(self, seed: int, source_rows: int, target_rows: int, batch: int, origins: Tensor | None = None):
+        self._init, self._dropout, self._reset = (_generator(seed, name) for name in ("init", "dropout", "reset"))
+        generator = _generator(seed, "source")
+        self._source = (
+            _ShuffledPass(source_rows, batch, generator)
+            if origins is None
+            else _EvenPass(origins.cpu(), batch, generator)
+        )
+        self._target = _ShuffledPass(target_rows, batch, _generator(seed, "target"))
+
+    def parameters(self, dim: int, classes: int, spec: HeadSpec) -> dict[str, Tensor]:
+        """The starting weights."""
+        return initial_parameters(dim, classes, spec, self._init)
+
+    def batches(self, steps: int) -> tuple[Tensor, Tensor]:
+        """(steps, B) source rows and (steps, B) target rows of the next steps."""
+        return self._source.take(steps), self._target.take(steps)
+
+    def kept(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
+        """(steps, rows, width) bool: which hidden units dropout keeps, each with probability 1 - dropout."""
+        count = steps * rows * width
+        words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None, generator=self._dropout)
+        kept = words.numpy().view(np.uint8)[:count] >= _dropped_bytes(dropout)  # torch takes 20 times as long for bytes
+        return torch.from_numpy(kept).view(steps, rows, width)
+
+    def resets(self, params: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
+        """Weight-generator tensors that restart at an epoch's beginning, by name. ``params`` gives their shapes."""
+        chance = torch.rand(len(WEIGHT_GENERATOR), generator=self._reset).tolist()
+        return {
+            name: reset_tensor(params[name], self._reset)
+            for name, drawn in zip(WEIGHT_GENERATOR, chance, strict=True)
+            if drawn < probability
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """Where every generator stands, and the rows already drawn but not used."""
+        state = {name: generator.get_state() for name, generator in self._generators().items()}
+        for side, rows in (("source", self._source), ("target", self._target)):
+            state |= {f"{side}_{name}": tensor for name, tensor in rows.state().items()}
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave."""
+        for name, generator in self._generators().items():
+            generator.set_state(state[name])
+        for side, rows in (("source", self._source), ("target", self._target)):
+            own = {name.removeprefix(f"{side}_"): tensor for name, tensor in state.items()}
+            rows.load_state({name: own[name] for name in rows.state()})
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        batches = {"source": self._source.generator, "target": self._target.generator}
+        return {"init": self._init, "dropout": self._dropout, "reset": self._reset, **batches}

@@ -1,0 +1,32 @@
+"""The text features that a run takes for its prompts everywhere: the prompts' own, or a fused teacher's."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from unimos_pipe.base.method_config import MethodSpec
+from unimos_pipe.methods.task import AdaptationTask
+
+
+def text_features(tasks: Sequence[AdaptationTask], methods: Sequence[MethodSpec]) -> list[Tensor]:
+    """(K, D) text features of every run of a stack, each from its own task, by its ``train.text``.
+
+    The probe behind a fused teacher depends on the source alone and is fitted once for all runs that share one.
+
+    Raises:
+        UserError: the source of a fused teacher has rows of fewer than two classes.
+    """
+    probes = {}
+    return [
+        task.text_features if method.train.text == "prompts" else _fused(task, probes)
+        for task, method in zip(tasks, methods, strict=True)
+    ]
+
+
+def _fused(task: AdaptationTask, probes: dict) -> Tensor:
+    from unimos_pipe.methods import fused, source_probe  # scikit-learn takes a second to import
+
+    source = task.source.name, task.source.labels.cpu().numpy().tobytes()
+    if source not in probes:
+        probes[source] = source_probe.model(task, intercept=False)
+    return fused.teacher_text(task, probes[source])

@@ -1,0 +1,42 @@
+"""A run to train: what it learns from, its method, and everything that follows from its seed."""
+
+from dataclasses import dataclass, replace
+
+from unimos_pipe.base.method_config import MethodSpec
+from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
+from unimos_pipe.methods.unimos.random_streams import RunDraws, holdout_order
+from unimos_pipe.methods.unimos.schedules import batch_rows, steps_per_epoch
+from unimos_pipe.methods.unimos.stack_key import StepForm
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One run to train: its data, method and random draws (from :func:`seeded_run`, or a recording)."""
+
+    task: AdaptationTask
+    method: MethodSpec
+    draws: RunDraws
+    batch: int
+    steps: int  # per epoch
+    held_source: LabelledFeatures | None = None  # source rows that training does not see
+
+    @property
+    def form(self) -> StepForm:
+        """Runs of equal forms can be trained as one stack."""
+        return StepForm.of(self.method, self.batch, *self.task.text_features.shape)
+
+
+def seeded_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingRun:
+    """A run whose every random choice follows from its seed."""
+    held = None
+    if rows := int(method.train.source_holdout * len(task.source.features)):
+        order = holdout_order(seed, len(task.source.features)).to(task.source.labels.device)
+        held, rest = (
+            task.source.subset(part, f"{task.source.name}, {what}")
+            for part, what in ((order[:rows], f"{rows} held out"), (order[rows:], f"without {rows} by seed {seed}"))
+        )
+        task = replace(task, source=rest)
+    sizes = len(task.source.features), len(task.target.features)
+    batch = batch_rows(*sizes, method.train.batch_size)
+    steps = steps_per_epoch(*sizes, batch, method.train.max_steps)
+    return TrainingRun(task, method, RunDraws(seed, *sizes, batch, task.source.origins), batch, steps, held)

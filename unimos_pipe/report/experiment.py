@@ -1,0 +1,304 @@
+"""The finished runs a report is about, read from their folders without torch: checked, grouped, never changed."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.method_config import OURS
+from unimos_pipe.data.manifest import known_datasets, load_spec
+from unimos_pipe.report.setting_names import BASELINES, at_home, by_label, headliners, names, varied
+from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.read_run import Run, RunFolderError, read_run
+from unimos_pipe.runs.statistics import MeanSpread, mean_and_spread
+from unimos_pipe.runs.write_run import CONFIG
+
+
+@dataclass
+class Experiment:
+    """Runs of one data set by one encoder below one root, with target labels or without: what a report shows together.
+
+    Accuracies are the data set's published figure, ``metric``.
+    """
+
+    root: Path
+    runs: list[Run]
+    recipe: dict[str, Any] = field(default_factory=dict)
+    baselines: dict[str, float] = field(default_factory=dict)  # source-probe's figure by pair
+    apart: str = ""  # what tells it from others of its title
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return self.runs[0].spec["dataset"]
+
+    @property
+    def model(self) -> str:
+        """Name of the encoder's model."""
+        return self.runs[0].config["encoder"]["model"]
+
+    @property
+    def metric(self) -> str:
+        """The data set's published figure: ``accuracy`` or ``per_class_mean``."""
+        return self.runs[0].result["metric"]
+
+    @property
+    def metric_name(self) -> str:
+        """The same for readers, as a sentence begins."""
+        return "Accuracy" if self.metric == "accuracy" else "Mean of the classes' accuracies"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the targets have labels, so that there are accuracies."""
+        return bool(self.runs[0].result["accuracy"])
+
+    @property
+    def title(self) -> str:
+        """The recipe's title or name, else data set and model."""
+        named = self.recipe.get("title") or self.recipe.get("name") or f"{self.dataset}, {self.model}"
+        return f"{named}{self.apart}"
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What readers see of each label."""
+        return names(self.runs)
+
+    @cached_property
+    def headliners(self) -> list[str]:
+        """The labels of the headline: UniMoS's default cell, or every cell where no run is of it."""
+        return headliners(self.runs, self.recipe)
+
+    @property
+    def main(self) -> str:
+        """The label that figures show, the headline's first."""
+        return self.headliners[0]
+
+    @property
+    def main_name(self) -> str:
+        """What readers see of it."""
+        return self.names[self.main]
+
+    @cached_property
+    def tuned(self) -> bool:
+        """Whether the main label is UniMoS's, so that there are epochs and branches to show."""
+        return self.method_of(self.main) == UNIMOS
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Labels in the order found, the headline's first."""
+        return list(dict.fromkeys([*self.headliners, *(run.label for run in self.runs)]))
+
+    @cached_property
+    def compared(self) -> list[str]:
+        """The labels of the table of methods: the headline's, UniMoS's variants at the default cell, other methods."""
+        options, first = varied(self.runs), by_label(self.runs)
+        plain = {label for label, run in first.items() if run.method != UNIMOS or at_home(run, options, self.recipe)}
+        return [label for label in self.labels if label in plain or label in self.headliners]
+
+    @cached_property
+    def beside(self) -> list[str]:
+        """The labels beside the headline's in its table: methods that adapt, and UniMoS with a change of ours."""
+        first = by_label(self.runs)
+        others = [label for label in self.compared if label not in self.headliners]
+        return [
+            label
+            for label in others
+            if (first[label].method not in BASELINES if first[label].method != UNIMOS else _is_ours(first[label]))
+        ]
+
+    def method_of(self, label: str) -> str:
+        """The method of a label's runs."""
+        return next(run.method for run in self.runs if run.label == label)
+
+    @cached_property
+    def pairs(self) -> list[str]:
+        """Pairs with a run of the main label, in the order found."""
+        return self.pairs_of(self.main)
+
+    def pairs_of(self, label: str) -> list[str]:
+        """Pairs with a run of a label, in the order found."""
+        return list(dict.fromkeys(run.pair for run in self.runs if run.label == label))
+
+    def select(self, pair: str, label: str | None = None) -> list[Run]:
+        """The runs of a pair and label (default: the main one) by seed."""
+        return self._places.get((pair, label or self.main), [])
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], list[Run]]:
+        """Runs by pair and label."""
+        found: dict[tuple[str, str], list[Run]] = {}
+        for run in sorted(self.runs, key=lambda run: run.spec["seed"]):
+            found.setdefault((run.pair, run.label), []).append(run)
+        return found
+
+    def runs_of(self, label: str) -> list[Run]:
+        """Every run of a label, in the order of pairs and seeds."""
+        return [run for run in self.runs if run.label == label]
+
+    def measured(
+        self, which: str, label: str | None = None, pairs: Sequence[str] | None = None
+    ) -> list[tuple[str, int, float]]:
+        """(pair, seed, figure) of the runs of a label (default: the main one), those that have one."""
+        chosen = self.pairs_of(label or self.main) if pairs is None else pairs
+        found = [(run.pair, run.spec["seed"], run.score(which)) for pair in chosen for run in self.select(pair, label)]
+        return [(pair, seed, value) for pair, seed, value in found if value is not None]
+
+    def mean(self, which: str, label: str | None = None, pairs: Sequence[str] | None = None) -> MeanSpread | None:
+        """Mean and spread of a figure over pairs (default: all of the label's); None unless each of them has one."""
+        found = self.measured(which, label, pairs)
+        if pairs is not None and {pair for pair, _, _ in found} != {*pairs}:
+            return None
+        return mean_and_spread(found)
+
+    def baseline(self, name: str, pair: str) -> float | None:
+        """Zero-shot's or source-probe's figure of a pair, from its own runs or from what is stored beside them."""
+        own = [label for label, run in by_label(self.runs).items() if run.method == name]
+        found = self.mean("last", own[0], [pair]) if own else None
+        if found is None and name == "zero-shot":
+            having = [label for label in self.labels if self.select(pair, label)]
+            found = self.mean("zero_shot", having[0], [pair]) if having else None
+        if found is None and name == "source-probe":
+            return self.baselines.get(pair)
+        return found and found.mean
+
+    def partly(self, pair: str) -> tuple[int, int] | None:
+        """Of a pair's target: how many of how many scored rows have a label, where only some have one."""
+        return next((run.labelled for run in self.select(pair) if run.labelled), None)
+
+    def shown_pair(self, wanted: str | None) -> str:
+        """The pair that figures show: the wanted one, else the one that gained most over zero-shot.
+
+        Raises:
+            UserError: no run of that pair.
+        """
+        if wanted is not None:
+            name = "->".join(part.strip() for part in wanted.split("->"))
+            if name not in self.pairs:
+                raise UserError(f"--pair {wanted}: no {self.main} run of it; there are {listing(self.pairs, 20)}")
+            return name
+        if not self.labelled:
+            return self.pairs[0]
+        return max(self.pairs, key=lambda pair: self.mean("last", None, [pair]).mean - self.baseline("zero-shot", pair))
+
+
+def _is_ours(run: Run) -> bool:
+    return run.spec["variant"] in OURS
+
+
+def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
+    """Read the finished runs in or below folders.
+
+    Returns:
+        The experiments, and one line for each folder that was left out, saying why.
+    Raises:
+        UserError: a path that is no folder, no finished run at all, or two runs that claim one place in a table.
+    """
+    experiments: dict[tuple, Experiment] = {}
+    places: dict[tuple, Path] = {}
+    left_out = []
+    for folder in _run_folders(paths):
+        try:
+            run = read_run(folder)
+        except RunFolderError as fault:
+            left_out.append(f"{folder}: {fault.reason}")
+            continue
+        root = _root(run)
+        key = root, run.spec["dataset"], run.spec["encoder_id"], bool(run.result["accuracy"])
+        place = *key, run.pair, run.label, run.spec["seed"]
+        if place in places:
+            what = f"{run.pair}, {run.label}, seed {run.spec['seed']}"
+            raise UserError(f"{places[place]} and {folder} are both {what}; name one of them")
+        places[place] = folder
+        if key not in experiments:
+            experiments[key] = Experiment(root, [], _recipe(root / "recipe.json"), _baselines(root))
+        experiments[key].runs.append(run)
+    if not experiments:
+        reasons = f" ({listing(left_out, 3)})" if left_out else ""
+        raise UserError(f"no finished run in {listing(paths)}{reasons}; adapt, sweep and demo make runs")
+    for experiment in experiments.values():
+        _order(experiment)
+    _tell_apart(list(experiments.values()))
+    return list(experiments.values()), left_out
+
+
+def _tell_apart(experiments: Sequence[Experiment]) -> None:
+    """Give experiments of one title what sets them apart."""
+    titles = [found.title for found in experiments]
+    for found, title in zip(experiments, titles, strict=True):
+        if titles.count(title) > 1:
+            labels = "with labels" if found.labelled else "without labels"
+            found.apart = f" ({found.root.name}, {found.model}, {labels})"
+
+
+def _run_folders(paths: Iterable[Path]) -> list[Path]:
+    folders: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"{path} is no folder; give the folder of a run, of a sweep, or of many")
+        for config in sorted(path.rglob(CONFIG)):
+            folders.setdefault(config.parent.resolve(), config.parent)
+    return list(folders.values())
+
+
+def _root(run: Run) -> Path:
+    """What lies above ``<dataset>/<encoder>/<pair>/<label>/seed<k>``, or the run's own folder's parent."""
+    spec = run.spec
+    tail = Path(spec["dataset"], spec["encoder_id"], f"{spec['source']}-{spec['target']}", run.label)
+    folder = run.folder.resolve()
+    if folder.parts[-5:] == (*tail.parts, f"seed{spec['seed']}"):
+        return folder.parents[4]
+    return folder.parent
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    """A sweep's recipe; without the entries that are not of a recipe's kind."""
+    found = _optional(path)
+    kinds = {"variants": list, "methods": list, "set": dict, "grid": dict}
+    sound = {name: value for name, value in found.items() if isinstance(value, kinds.get(name, object))}
+    if not all(isinstance(table, dict) for table in sound.get("set", {}).values()):
+        del sound["set"]
+    return sound
+
+
+def _baselines(root: Path) -> dict[str, float]:
+    """What a sweep measured of the source probe, by pair."""
+    found = {
+        pair: values.get("source_only")
+        for pair, values in _optional(root / "baselines.json").items()
+        if isinstance(values, dict)
+    }
+    return {pair: value for pair, value in found.items() if isinstance(value, float)}
+
+
+def _order(experiment: Experiment) -> None:
+    """Methods and variants as the recipe has them, cells by their options' values, pairs by domain, seeds upwards."""
+    variants = list(experiment.recipe.get("variants", [])) or ["full"]
+    methods = list(experiment.recipe.get("methods", [])) or [UNIMOS]
+    known = known_datasets().get(experiment.dataset)
+    domains = list(load_spec(str(known)).domains) if known else []
+    varied = list(dict.fromkeys(name for run in experiment.runs for name in run.spec["changed"]))
+
+    def place(items: list[str], item: str) -> tuple[int, str]:
+        return items.index(item) if item in items else len(items), item
+
+    experiment.runs.sort(
+        key=lambda run: (
+            place(methods, run.method),
+            place(variants, run.spec["variant"]),
+            [(type(value).__name__, value) for value in map(run.option, varied) if value is not None],
+            place(domains, run.spec["source"]),
+            place(domains, run.spec["target"]),
+            run.spec["seed"],
+        )
+    )

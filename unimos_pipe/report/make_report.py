@@ -1,0 +1,73 @@
+"""Finished runs as a page, tables and figures: from folders to files. Needs no torch."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unimos_pipe.base.atomic_io import writable_folder
+from unimos_pipe.base.optional_deps import need
+from unimos_pipe.base.progress import SILENT, Watch
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was made: its page, how many runs it shows, and a line for each folder it had to leave out."""
+
+    page: Path
+    runs: int
+    left_out: tuple[str, ...]
+    seconds: float  # that it took
+
+
+def make_report(
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path = "report",
+    *,
+    pair: str | None = None,
+    root: Path | None = None,
+    cache: Path | None = None,
+    watch: Watch = SILENT,
+) -> Report:
+    """Write ``report.html``, ``tables/`` and ``figures/`` below ``out``.
+
+    Args:
+        runs: the folder of a run, of a sweep, or of many; one or several.
+        pair: ``source->target`` that the figures show; None takes the one that gained most.
+        root: folder that holds the domains' folders, for thumbnails; embedded data needs none.
+        cache: where embedded images are unpacked; None takes ``$UNIMOS_CACHE``, else the user's cache folder.
+    Raises:
+        UserError: packages that are missing, no finished run, no run of the pair, or damaged files.
+    """
+    need("report", "report")
+    out = Path(out)
+    writable_folder(out.parent, "--out")
+
+    from unimos_pipe.report.experiment import find_runs
+    from unimos_pipe.report.page import write_page  # of the extra [report]
+    from unimos_pipe.report.section import STEPS
+
+    folders = [runs] if isinstance(runs, str | Path) else runs
+    started = time.perf_counter()
+    experiments, left_out = find_runs([Path(folder) for folder in folders])
+    with watch.progress("report", STEPS * len(experiments), "steps") as advance:
+        write_page(
+            experiments,
+            left_out,
+            out,
+            command=_command([Path(folder) for folder in folders], out, pair, root, cache),
+            pair=pair,
+            data_root=root,
+            cache=cache,
+            on_step=advance,
+        )
+    count = sum(len(experiment.runs) for experiment in experiments)
+    return Report(out / "report.html", count, tuple(left_out), time.perf_counter() - started)
+
+
+def _command(runs: Sequence[Path], out: Path, pair: str | None, root: Path | None, cache: Path | None) -> str:
+    """The command line that makes this report again."""
+    given = {"--out": out, "--pair": pair, "--data-root": root, "--cache": cache}
+    options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    return shlex.join(["unimos-pipe", "report", *map(str, runs), *options])

@@ -1,0 +1,47 @@
+"""Published figures to stand beside a report's experiment."""
+
+from dataclasses import dataclass, field
+
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.data.manifest import known_datasets, load_spec
+from unimos_pipe.report.experiment import Experiment
+from unimos_pipe.runs import published_results
+
+
+@dataclass(frozen=True)
+class PrintedFigures:
+    """What the papers print for one data set and encoder, as fractions; methods by their display names."""
+
+    pairs: dict[str, dict[str, float]] = field(default_factory=dict)  # pair -> method -> accuracy
+    averages: dict[str, float] = field(default_factory=dict)  # method -> accuracy
+    ablations: dict[str, float] = field(default_factory=dict)  # variant -> accuracy
+    per_class_mean: bool = False  # whether the accuracies are means over classes
+
+
+def published(experiment: Experiment) -> PrintedFigures:
+    """The published figures for an experiment's data set and encoder; empty where there are none.
+
+    The papers used OpenAI's weights, so other weights have nothing to stand beside.
+    """
+    model = experiment.model.removesuffix("-quickgelu")
+    known = known_datasets().get(experiment.dataset)
+    if known is None or "_openai_" not in experiment.runs[0].spec["encoder_id"]:
+        return PrintedFigures()
+    spec = load_spec(str(known))
+    try:
+        rows = published_results.published(f"{experiment.dataset}.{model}", spec)
+    except UserError:  # nothing was printed for this data set and encoder
+        return PrintedFigures()
+    pairs: dict[str, dict[str, float]] = {}
+    for row in rows:
+        for pair in experiment.pairs:
+            if pair in row.values:
+                pairs.setdefault(pair, {})[row.label] = row.values[pair]
+    ablated = {"office_home": "RN50", "visda2017": "RN101"}.get(experiment.dataset) == model
+    table = published_results.published(f"ablation.{experiment.dataset}", spec) if ablated else []
+    return PrintedFigures(
+        pairs,
+        {row.label: row.average for row in rows},
+        {row.label: row.average for row in table},
+        spec.metric != "accuracy",
+    )

@@ -1,0 +1,81 @@
+"""The command lines that make an experiment's runs again, each to be pasted into a shell and run."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
+from unimos_pipe.data.manifest import known_datasets
+from unimos_pipe.report.experiment import Experiment
+from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.read_run import Run
+
+
+def commands(experiment: Experiment, recipe_file: Path, cache: Path | None) -> list[str]:
+    """The sweep of the recipe, which the report keeps as ``recipe_file``; without one an adapt for each label and pair.
+
+    ``cache`` is named where it is not the default one.
+    """
+    more = ["--cache", str(cache)] if cache else []
+    if has_recipe(experiment):
+        place = ["--runs", str(experiment.root.parent)] if experiment.root.name == experiment.recipe["name"] else []
+        also = ["--also", "probes"] if experiment.baselines else []
+        return [shlex.join(["unimos-pipe", "sweep", str(recipe_file), *place, *also, *more])]
+    unknown = experiment.dataset not in known_datasets()
+    lines = [f"# {experiment.dataset} is a data set of your own: give its spec's path to --dataset"] if unknown else []
+    for label in experiment.labels:
+        for pair in experiment.pairs_of(label):
+            lines += [shlex.join(words + more) for words in _adapts(experiment, experiment.select(pair, label))]
+    return lines
+
+
+def has_recipe(experiment: Experiment) -> bool:
+    """Whether a sweep left its whole recipe."""
+    return all(isinstance(experiment.recipe.get(name), str) for name in ("name", "dataset"))
+
+
+def _adapts(experiment: Experiment, runs: Sequence[Run]) -> list[list[str]]:
+    """One command for runs with consecutive seeds in their common folder, else one for each run."""
+    seeds = [run.spec["seed"] for run in runs]
+    placed = [run.folder.resolve().is_relative_to(experiment.root / experiment.dataset) for run in runs]
+    if all(placed) and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
+        place = ["--seed", str(seeds[0])] if seeds[0] else []
+        place += ["--seeds", str(len(seeds))] if len(seeds) > 1 else []
+        return [[*_words(runs[0]), *place, "--runs", str(experiment.root)]]
+    return [[*_words(run), "--seed", str(run.spec["seed"]), "--out", str(run.folder)] for run in runs]
+
+
+def _words(run: Run) -> list[str]:
+    spec = run.spec
+    dataset = spec["dataset"] if spec["dataset"] in known_datasets() else f"{spec['dataset']}.toml"
+    words = ["unimos-pipe", "adapt", "--dataset", dataset]
+    for source in spec["source"].split("+"):
+        words += ["--src", source]
+    words += ["--tgt", spec["target"], "--encoder-id", spec["encoder_id"]]
+    words += [word for text in spec["templates"] if text != DEFAULT_TEMPLATE for word in ("--template", text)]
+    if spec["method"] != UNIMOS:
+        words += ["--method", spec["method"]]
+        words += ["--target-classes", spec["target_classes"]] if spec.get("target_classes") else []
+    words += ["--variant", spec["variant"]] if spec["variant"] not in ("", "full") else []
+    words += ["--protocol", spec["protocol"]]
+    words += [] if spec.get("calibrate") else ["--no-calibrate"]
+    for name, value in spec["changed"].items():
+        words += ["--set", f"{name}={json.dumps(value) if isinstance(value, bool) else value}"]
+    return words
+
+
+def recipe_toml(recipe: Mapping[str, Any]) -> str:
+    """A sweep's ``recipe.json`` as the TOML that it was read from, in substance."""
+    tables = {f"set.{section}": options for section, options in recipe.get("set", {}).items()}
+    tables |= {"grid": recipe["grid"]} if recipe.get("grid") else {}
+    lines = [f"{name} = {_toml(value)}" for name, value in recipe.items() if not isinstance(value, dict)]
+    for title, options in tables.items():
+        lines += ["", f"[{title}]", *(f"{json.dumps(name)} = {_toml(value)}" for name, value in options.items())]
+    return "\n".join(lines).encode("utf-8", "replace").decode() + "\n"
+
+
+def _toml(value: Any) -> str:
+    """JSON's texts, numbers, booleans and lists are TOML's, too."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,101 @@
+"""Every run as one row of plain values, and every class of every run, for pandas and spreadsheets: CSV and JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unimos_pipe.base.atomic_io import write_text
+from unimos_pipe.base.csv_escaping import name_to_cell, path_to_cell
+from unimos_pipe.report.experiment import Experiment
+from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.read_run import Run
+
+BRANCHES = ("vac", "lac")
+COUNTS = ("source_rows", "target_rows", "scored_rows", "labelled_rows", "classes")
+
+
+def write_tidy(experiments: Sequence[Experiment], folder: Path) -> None:
+    """Write ``runs`` and ``classes`` as ``.csv`` and ``.json`` to a folder. Figures are fractions."""
+    for name, rows in (("runs", run_rows(experiments)), ("classes", class_rows(experiments))):
+        write_text(folder / f"{name}.csv", _csv(rows))
+        write_text(folder / f"{name}.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+
+
+def run_rows(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
+    """A row for every run: what it is, each option that any run changed, its figures (None where there is none)."""
+    runs = [run for experiment in experiments for run in experiment.runs]
+    options = dict.fromkeys(name for run in runs for name in run.spec["changed"])
+    return [
+        {
+            **_place(experiment, run),
+            **{name: run.option(name) if run.method == UNIMOS else None for name in options},
+            **_figures(run),
+            **{name: run.result.get(name) for name in COUNTS},
+            "seconds": run.result["seconds"],
+            "folder": str(run.folder),
+        }
+        for experiment in experiments
+        for run in experiment.runs
+    ]
+
+
+def class_rows(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
+    """A row for every class of every run: its accuracies, and the share of the answers that it has."""
+    rows = []
+    for experiment in experiments:
+        for run in experiment.runs:
+            shares = run.result.get("estimate", {}).get("class_shares") or [None] * len(run.classes)
+            columns = [_by_class(run, which) for which in ("last", "zero_shot", *BRANCHES)]
+            for name, *accuracies, share in zip(run.classes, *columns, shares, strict=True):
+                names = ("accuracy", "zero_shot_accuracy", *(f"{branch}_accuracy" for branch in BRANCHES))
+                found = dict(zip(names, accuracies, strict=True))
+                rows.append({**_place(experiment, run), "class": name, **found, "share_of_answers": share})
+    return rows
+
+
+def _place(experiment: Experiment, run: Run) -> dict[str, Any]:
+    spec = run.spec
+    names = ("dataset", "encoder_id", "source", "target", "method", "variant", "protocol", "seed")
+    recipe = str(experiment.recipe.get("name", ""))
+    return {"recipe": recipe, **{name: spec[name] for name in names}, "setting": experiment.names[run.label]}
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    accuracy, estimate = run.result["accuracy"] or {}, run.result.get("estimate", {})
+    reliability = run.result.get("reliability") or {}
+    found = {"metric": run.result["metric"]}
+    for name, which in (("", "last"), ("zero_shot_", "zero_shot"), *((f"{name}_", name) for name in BRANCHES)):
+        for figure in ("accuracy", "per_class_mean"):
+            found[f"{name}{figure}"] = accuracy.get(which, {}).get(figure)
+    oracle = accuracy.get("oracle_best", {})
+    return found | {
+        "oracle_best_accuracy": oracle.get("accuracy"),
+        "oracle_best_epoch": oracle.get("epoch"),
+        "estimated_accuracy": estimate.get("accuracy"),
+        "confidence": estimate.get("confidence"),
+        "branches_agree": estimate.get("branches"),
+        "raw_ece": reliability.get("raw", {}).get("ece"),
+        "calibrated_ece": reliability.get("calibrated", {}).get("ece"),
+    }
+
+
+def _by_class(run: Run, which: str) -> list[float | None]:
+    there = run.result["accuracy"] and which in run.result["accuracy"]
+    return run.per_class(which) if there else [None] * len(run.classes)
+
+
+def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    rows = list(rows)
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(rows[0])
+    for row in rows:
+        writer.writerow(path_to_cell(v) if n == "folder" else _cell(v) for n, v in row.items())
+    return file.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return name_to_cell(value) if isinstance(value, str) else "" if value is None else value

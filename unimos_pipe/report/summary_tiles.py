@@ -1,0 +1,71 @@
+"""The first figures of a section: what the headline table comes to, as name and text."""
+
+from dataclasses import dataclass
+
+from unimos_pipe.report.experiment import Experiment
+from unimos_pipe.report.headline import baseline, better_baseline, gain
+from unimos_pipe.report.setting_names import BASELINES
+from unimos_pipe.report.table import change_cell, mean_cell
+from unimos_pipe.runs.method_names import ESTIMATE_WITHIN, UNIMOS_NAME
+from unimos_pipe.runs.statistics import MeanSpread, mean_and_spread
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure with its name; ``kind`` is lead, quiet, up, down, even or nothing; ``note`` stands below it."""
+
+    name: str
+    text: str
+    kind: str = ""
+    note: str = ""
+
+
+def tiles(experiment: Experiment) -> list[Tile]:
+    """The tiles of an experiment: the headline, its baselines and gain, and how much was run."""
+    runs, pairs = experiment.runs, experiment.pairs
+    rows = {run.spec["target"]: run.result["target_rows"] for run in runs if run.label == experiment.main}
+    counts = {"runs": f"{len(runs)}", "pairs": f"{len(pairs)}", "target rows": f"{sum(rows.values()):,}"}
+    quiet = [Tile(name, text, "quiet") for name, text in counts.items()]
+    if not experiment.labelled:
+        return _known(experiment) + quiet
+    found = [*_lead(experiment)]
+    for name in BASELINES:
+        if (value := baseline(experiment, name, pairs)) is not None:
+            found.append(Tile(name, mean_cell(value).text))
+    if len(experiment.headliners) == 1:
+        cell = change_cell(gain(experiment, experiment.main, pairs))
+        found.append(Tile(f"gain over {better_baseline(experiment, pairs)}", cell.text, cell.sign))
+        if (oracle := experiment.mean("oracle_best")) is not None:
+            found.append(Tile("oracle best", f"{100 * oracle.mean:.1f}", "quiet"))
+    return found + quiet
+
+
+def _known(experiment: Experiment) -> list[Tile]:
+    """What is known of the main label's answers without labels."""
+    runs = experiment.runs_of(experiment.main)
+
+    def estimate(name: str) -> MeanSpread | None:
+        found = [(run, run.result.get("estimate", {}).get(name)) for run in runs]
+        return mean_and_spread((run.pair, run.spec["seed"], value) for run, value in found if value is not None)
+
+    accuracy, calibrated = estimate("accuracy"), all(run.result.get("calibration") for run in runs)
+    if accuracy is None:
+        lead = Tile("estimated accuracy", "–", "lead", "cannot be told: label about 50 rows to know")
+    else:
+        lead = Tile("estimated accuracy", accuracy.text(), "lead", ESTIMATE_WITHIN)
+    named = {
+        "VAC and LAC agree": estimate("branches"),
+        "fused and linear-im agree": estimate("fused_and_linear_im"),
+        f"confidence, {'calibrated' if calibrated else 'raw'}": estimate("confidence"),
+        "shares apart from the source's": estimate("shares_apart"),
+    }
+    return [lead, *(Tile(name, found.text()) for name, found in named.items() if found)]
+
+
+def _lead(experiment: Experiment) -> list[Tile]:
+    """The headline's mean, or the range of the cells' where none is the default one."""
+    if len(experiment.headliners) == 1:
+        return [Tile(experiment.main_name, experiment.mean("last").text(), "lead")]
+    means = [experiment.mean("last", label).mean for label in experiment.headliners]
+    low, high = (mean_cell(value).text for value in (min(means), max(means)))
+    return [Tile(f"{UNIMOS_NAME}, {len(means)} settings", f"{low} to {high}", "lead")]

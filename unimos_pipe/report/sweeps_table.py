@@ -1,0 +1,35 @@
+"""Several sweeps in one table."""
+
+from collections.abc import Sequence
+
+from unimos_pipe.report.experiment import Experiment
+from unimos_pipe.report.headline import baseline, gain
+from unimos_pipe.report.setting_names import BASELINES
+from unimos_pipe.report.significance import NAMED
+from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell, text_cell
+
+COLUMNS = ("sweep", "data set", "encoder", "method", "pairs", "seeds", "accuracy", *BASELINES, "gain")
+
+
+def sweeps_table(experiments: Sequence[Experiment]) -> Table:
+    """Each experiment's headline and what stands beside it, a row a method; without labels a row of dashes."""
+    rows = []
+    for experiment in experiments:
+        for label in (*experiment.headliners, *experiment.beside):
+            pairs = experiment.pairs_of(label)
+            seeds = len({run.spec["seed"] for run in experiment.runs_of(label)})
+            rows.append(
+                (
+                    name_cell(experiment.title),
+                    *(text_cell(text) for text in (experiment.dataset, experiment.model, experiment.names[label])),
+                    *(Cell(str(count), count, kind="count") for count in (len(pairs), seeds)),
+                    mean_cell(experiment.mean("last", label, pairs), "main"),
+                    *(mean_cell(baseline(experiment, name, pairs)) for name in BASELINES),
+                    change_cell(gain(experiment, label, pairs)),
+                )
+            )
+    how = (
+        "The headlines of all sweeps in %, mean over each one's pairs, ± over seeds. Rows are comparable where data "
+        f"set, encoder and pairs are the same; the gain is over the better of the row's baselines. {NAMED}"
+    )
+    return Table("sweeps", "Sweeps side by side", how, COLUMNS, tuple(rows))

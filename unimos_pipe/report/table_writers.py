@@ -1,0 +1,101 @@
+"""Tables as Markdown, CSV and LaTeX. HTML is the template's job."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from unimos_pipe.base.atomic_io import write_text
+from unimos_pipe.base.csv_escaping import name_to_cell
+from unimos_pipe.report.table import Cell, Table
+
+PAGE_ROWS = 40  # that a page of LaTeX holds at their own size
+
+
+def write_table(folder: Path, name: str, table: Table) -> None:
+    """Write ``<name>.md``, ``.csv`` and ``.tex`` to a folder."""
+    for suffix, text in (("md", to_markdown(table)), ("csv", to_csv(table)), ("tex", to_latex(table, name))):
+        write_text(folder / f"{name}.{suffix}", text)
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table under its title, figures to the right."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
+
+    body = [line([cell.text for cell in row]) for row in (*table.rows, *table.footer)]
+    rule = "| --- |" + " ---: |" * (len(table.columns) - 1)
+    return "\n".join([f"### {table.title}", "", table.how, "", line(table.columns), rule, *body, ""])
+
+
+def to_csv(table: Table) -> str:
+    """Percentages with four decimals; a column with spreads is followed by one of them."""
+    rows = (*table.rows, *table.footer)
+    spread = [any(row[index].spread is not None for row in rows) for index in range(len(table.columns))]
+    head = [
+        part
+        for name, wide in zip(table.columns, spread, strict=True)
+        for part in ([name, f"{name} std"] if wide else [name])
+    ]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(name_to_cell, head))
+    for row in rows:
+        line = []
+        for cell, wide in zip(row, spread, strict=True):
+            scale = 1 if cell.kind in ("distance", "count") else 100
+            line.append(name_to_cell(cell.text) if cell.kind in ("name", "text") else _number(cell.value, scale))
+            line += [_number(cell.spread, scale)] if wide else []
+        writer.writerow(line)
+    return file.getvalue()
+
+
+def _number(value: float | None, scale: int) -> str:
+    return "" if value is None else f"{scale * value:.4f}"
+
+
+def to_latex(table: Table, label: str) -> str:
+    """A booktabs tabular with a caption and ``\\label{tab:<label>}``; oracle figures in grey."""
+
+    def cell_text(cell: Cell) -> str:
+        text = latex_text(cell.text)
+        return rf"\textcolor{{gray}}{{{text}}}" if cell.kind == "oracle" else text
+
+    fit = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
+    if len(table.rows) > PAGE_ROWS:
+        fit += r"\resizebox*{!}{\ifdim\totalheight>0.8\textheight 0.8\textheight\else\totalheight\fi}{"
+    body = [" & ".join(map(cell_text, row)) + r" \\" for row in table.rows]
+    if table.footer:
+        body += [r"\midrule", *(" & ".join(map(cell_text, row)) + r" \\" for row in table.footer)]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs,graphicx,xcolor}; a table larger than the page is made to fit",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex_text(table.title)}. {latex_text(table.how)}}}",
+            rf"\label{{tab:{label}}}",
+            f"{fit}%",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
+            r"\toprule",
+            " & ".join(latex_text(name) for name in table.columns) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}" + "}" * fit.count("{!}"),
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "→": r"$\to$", "±": r"$\pm$", "−": "$-$", "–": "--", "<": r"\textless{}",
+    ">": r"\textgreater{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """Text with LaTeX's own characters escaped."""
+    return "".join(_LATEX.get(char, char) for char in text)

@@ -1,0 +1,48 @@
+"""The target's images beside its answers, where they are at hand."""
+
+import base64
+import io
+from pathlib import Path
+
+from unimos_pipe.base.errors import UserError
+from unimos_pipe.data.image_decoding import decode
+from unimos_pipe.data.manifest import is_name, known_datasets, load_spec
+from unimos_pipe.data.scan import domain_folder, find_root
+from unimos_pipe.runs.read_run import Run
+
+THUMBNAIL = 112  # pixels
+
+
+def image_folder(run: Run, data_root: Path | None, cache: Path) -> Path | None:
+    """Where the target's images are, as far as that can be found out; None where they are not here.
+
+    Of a data set of the user's own: its folder in ``data_root``, else ``data_root`` itself if it holds the first image.
+    """
+    target = str(run.spec["target"])
+    known = known_datasets().get(run.spec["dataset"])
+    if known is None:
+        if data_root is None or not is_name(target):
+            return None
+        if (data_root / target).is_dir():
+            return data_root / target
+        return data_root if thumbnail(data_root, run.predictions[0]["path"]) else None
+    try:
+        spec = load_spec(str(known))
+        return domain_folder(spec, target, find_root(spec, data_root, cache))
+    except (UserError, OSError):
+        return None
+
+
+def thumbnail(folder: Path, path: str) -> str:
+    """A small JPEG of an image as a ``data:`` address; empty if it cannot be read or lies outside the folder."""
+    file = (folder / path).resolve()
+    if not file.is_relative_to(folder.resolve()):
+        return ""
+    try:
+        image = decode(file)
+    except Exception:  # decoders raise anything; the row then stands without a picture
+        return ""
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()

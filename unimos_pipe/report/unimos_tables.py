@@ -1,0 +1,140 @@
+"""What the runs of UniMoS say beside the headline: source by target, published averages, ablation, choice of epoch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from unimos_pipe.base.method_config import titled
+from unimos_pipe.report.experiment import Experiment
+from unimos_pipe.report.headline import baseline
+from unimos_pipe.report.published_tables import PrintedFigures
+from unimos_pipe.report.setting_names import BASELINES, by_label
+from unimos_pipe.report.significance import NAMED, paired_gain
+from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell
+from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.read_run import Run
+from unimos_pipe.runs.statistics import mean_and_spread
+
+
+def matrix(experiment: Experiment) -> Table:
+    """Sources in rows, targets in columns: the headline's figure; other methods and baselines as means by target."""
+    sources = list(dict.fromkeys(pair.split("->")[0] for pair in experiment.pairs))
+    targets = list(dict.fromkeys(pair.split("->")[1] for pair in experiment.pairs))
+    order = sources + [name for name in targets if name not in sources]
+    targets = [name for name in order if name in targets]
+    values = {pair: experiment.mean("last", None, [pair]).mean for pair in experiment.pairs}
+    low, high = min(values.values()), max(values.values())
+
+    def shaded(pair: str) -> Cell:
+        value = values.get(pair)
+        return replace(mean_cell(value), heat=None if value is None else (value - low) / ((high - low) or 1))
+
+    def into(target: str) -> list[str]:
+        return [pair for pair in experiment.pairs if pair.endswith(f"->{target}")]
+
+    def of(label: str, target: str) -> Cell:
+        found = experiment.mean("last", label, into(target))
+        return mean_cell(found and found.mean)
+
+    rows = [(name_cell(source), *(shaded(f"{source}->{target}") for target in targets)) for source in sources]
+    footer = [(name_cell(f"mean, {experiment.main_name}"), *(of(experiment.main, target) for target in targets))]
+    for label in experiment.beside:
+        footer.append((name_cell(f"mean, {experiment.names[label]}"), *(of(label, target) for target in targets)))
+    for name in BASELINES:
+        cells = [mean_cell(baseline(experiment, name, into(target))) for target in targets]
+        footer.append((name_cell(f"mean, {name}"), *cells))
+    return Table(
+        "matrix",
+        f"Source by target, {experiment.main_name}",
+        f"{experiment.metric_name} in %: the source in rows, the target in columns; stronger colour is better. A "
+        "column that stays even says that the source hardly matters. Below, every method's mean over the sources.",
+        ("source", *targets),
+        tuple(rows),
+        tuple(footer),
+    )
+
+
+def published_means(experiment: Experiment, paper: PrintedFigures) -> Table:
+    """The published averages of every method on this data set, ours among them."""
+    rows = [(name_cell(f"{name} (paper)"), mean_cell(value, "paper")) for name, value in paper.averages.items()]
+    for label in (*experiment.headliners, *experiment.beside):
+        pairs = experiment.pairs_of(label)
+        found = experiment.mean("last", label, pairs)
+        rows.append((name_cell(f"{experiment.names[label]} (these runs, {len(pairs)} pair(s))"), mean_cell(found)))
+    return Table(
+        "published",
+        "Published averages",
+        "The averages that papers print for this data set and encoder, and ours over the pairs named.",
+        ("method", "average"),
+        tuple(sorted(rows, key=lambda row: row[1].value or 0)),
+    )
+
+
+def ablation(experiment: Experiment, paper: PrintedFigures) -> Table | None:
+    """UniMoS's variants over the pairs and seeds that all of them have; None with fewer than two."""
+    first = by_label(experiment.runs)
+    changed = first[experiment.main].spec["changed"]
+    labels = [label for label in experiment.labels if first[label].method == UNIMOS]
+    labels = [label for label in labels if first[label].spec["changed"] == changed]
+    if len(labels) < 2:
+        return None
+    cells = {label: {(run.pair, run.spec["seed"]): run for run in experiment.runs_of(label)} for label in labels}
+    common = sorted(set.intersection(*(set(found) for found in cells.values())))
+    variants = {label: titled(first[label].spec["variant"]) for label in labels}
+    rows = []
+    for label in labels:
+        runs = [(place, cells[label][place], cells[labels[0]][place]) for place in common]
+        against = paired_gain((*place, run.score("last"), base.score("last")) for place, run, base in runs)
+        rows.append(
+            (
+                name_cell(variants[label]),
+                mean_cell(mean_and_spread((*place, run.score("last")) for place, run, _ in runs)),
+                Cell("", kind="change") if label == labels[0] else change_cell(against),
+                *(mean_cell(_mean((*p, run.score(which)) for p, run, _ in runs)) for which in ("vac", "lac")),
+                *([mean_cell(paper.ablations.get(first[label].spec["variant"]), "paper")] if paper.ablations else []),
+            )
+        )
+    seeds = {seed for _, seed in common}
+    at = experiment.main_name.partition(", ")[2]
+    how = (
+        f"What each part is worth: {experiment.metric_name.lower()} in % over the {len({pair for pair, _ in common})} "
+        f"pair(s) and {len(seeds)} seed(s) that every variant finished{f', at {at}' if '=' in at else ''}, ± over "
+        f"seeds; the difference is against {variants[labels[0]]}. VAC and LAC are the branches alone. {NAMED}"
+    )
+    columns = ("variant", "ensemble", f"vs {variants[labels[0]]}", "VAC", "LAC")
+    return Table(
+        "ablation", "Ablation of UniMoS", how, (*columns, *(["paper"] if paper.ablations else [])), tuple(rows)
+    )
+
+
+def _mean(values) -> float | None:
+    found = mean_and_spread(values)
+    return found and found.mean
+
+
+def selection(experiment: Experiment) -> Table | None:
+    """What a label-free choice of the epoch would have given, over the main runs; None without validators."""
+    runs = [run for pair in experiment.pairs for run in experiment.select(pair)]
+    picks = [run.result.get("selected") or {} for run in runs]
+    names = [name for name in picks[0] if all(name in found for found in picks)]
+    if not names:
+        return None
+    rows = [(name_cell("last epoch (headline)"), *_against_last(runs, [run.score("last") for run in runs]))]
+    for name in names:
+        rows.append((name_cell(name), *_against_last(runs, [found[name][experiment.metric] for found in picks])))
+    best, distance = _against_last(runs, [run.score("oracle_best") for run in runs])
+    rows.append((name_cell("oracle best"), replace(best, kind="oracle"), distance))
+    return Table(
+        "selection",
+        f"Choosing the epoch without labels, {experiment.main_name}",
+        f"{experiment.metric_name} in %, ± over seeds, of the epoch that each label-free validator picks; the oracle "
+        f"picks with target labels. {NAMED}",
+        ("picked by", "accuracy", "vs last"),
+        tuple(rows),
+    )
+
+
+def _against_last(runs: Sequence[Run], values: Sequence[float]) -> tuple[Cell, Cell]:
+    """A choice's figure, and what it has over the last epoch."""
+    places = [(run.pair, run.spec["seed"], value) for run, value in zip(runs, values, strict=True)]
+    rows = ((*place, run.score("last")) for place, run in zip(places, runs, strict=True))
+    return mean_cell(mean_and_spread(places)), change_cell(paired_gain(rows))

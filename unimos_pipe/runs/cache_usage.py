@@ -1,0 +1,90 @@
+"""The cache as a whole, from Python: what is there, whether it is sound, and what nothing needs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unimos_pipe.base.encoder_presets import ENCODERS
+from unimos_pipe.base.errors import listing
+from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, default_cache
+from unimos_pipe.cache.encoder_identity import readable_name
+from unimos_pipe.cache.maintenance import Entry, Waste, clear, entries, faults, waste
+from unimos_pipe.runs.recipe import known_recipes, load_recipe
+
+
+def list_cache(cache: Path | None = None) -> list[Entry]:
+    """Every domain's and every encoder's text folder; None takes ``$UNIMOS_CACHE``, else the user's cache folder."""
+    return entries(cache or default_cache())
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was looked at, and everything wrong with it, a line each."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[str, ...]
+
+
+def verify_cache(cache: Path | None = None, dataset: str | None = None, *, watch: Watch = SILENT) -> Verified:
+    """Check every shard: digest, shapes, norms, rows, and that it lies where it belongs.
+
+    Args:
+        cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
+        dataset: only this data set's, by name.
+    """
+    found = [entry for entry in list_cache(cache) if dataset in (None, entry.dataset)]
+    problems: list[str] = []
+    with watch.progress("verify", len(found), "folders") as advance:
+        for entry in found:
+            problems += faults(entry)
+            advance(1)
+    return Verified(tuple(found), tuple(problems))
+
+
+def prunable(
+    cache: Path | None = None, runs: Path = Path("runs"), recipes: Sequence[str] = (), *, watch: Watch = SILENT
+) -> list[Waste]:
+    """Damaged shards, leftovers of killed writers, and features that no recipe or run needs; removes nothing.
+
+    Args:
+        cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
+        runs: runs whose features stay.
+        recipes: files of recipes whose features stay, beside those that come with the package.
+    Raises:
+        UserError: a recipe that cannot be read.
+    """
+    cache = cache or default_cache()
+    needed, count = needed_features(cache, runs, recipes)
+    watch.note(
+        f"needed by {count} run(s) in {runs} and {len(known_recipes())} recipe(s) of the package"
+        f"{f', and by {listing(recipes)}' if recipes else ''}; runs elsewhere, as of adapt --out, are not known: "
+        "name their folder with --runs"
+    )
+    return waste(cache, needed)
+
+
+def prune_cache(found: Sequence[Waste], cache: Path | None = None) -> list[Path]:
+    """Remove what :func:`prunable` found; returns what another process is using, which is left alone."""
+    return [item.path for item in found if not clear(cache or default_cache(), item)]
+
+
+def needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> tuple[set[tuple[str, str]], int]:
+    """(data set, encoder-id) of the features that runs and recipes read; and the number of runs."""
+    needed, count = set(), 0
+    for config in runs.rglob("config.json"):
+        try:
+            spec = json.loads(config.read_text(encoding="utf-8"))["spec"]
+            needed.add((str(spec["dataset"]), str(spec["encoder_id"])))
+            count += 1
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue  # not a run's
+    for name in (*known_recipes(), *recipes):
+        recipe, dataset = load_recipe(name)
+        prefix = readable_name(ENCODERS[recipe.encoder or dataset.encoder])
+        for path in (cache / dataset.name).glob("*"):
+            match = ENCODER_FOLDER.fullmatch(path.name)
+            if match and path.name == f"{prefix}_{match[1]}-{match[2]}":
+                needed.add((dataset.name, path.name))
+    return needed, count

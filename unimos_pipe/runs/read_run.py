@@ -1,0 +1,273 @@
+"""A run's folder, read: nothing is believed whose digest does not hold."""
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from unimos_pipe.base.csv_escaping import name_from_cell, path_from_cell
+from unimos_pipe.base.errors import UserError, shown
+from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.write_run import (
+    BRANCH_COLUMNS,
+    CONFIG,
+    EPOCHS,
+    FILES,
+    HEADS,
+    LABEL_COLUMN,
+    PREDICTION_COLUMNS,
+    PREDICTIONS,
+    RESULT,
+    SAMPLE,
+    SCHEMA,
+    digest,
+    result_digest,
+)
+
+SHARES = ("class_shares", "source_shares")  # of an estimate: one for each class
+
+
+class RunFolderError(UserError):
+    """A folder that holds no whole run; ``reason`` names the file and what is wrong with it."""
+
+    def __init__(self, folder: Path, reason: str):
+        super().__init__(f"{folder} holds no whole run: {reason}", todo="Train it again with --force")
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run, verified. Files other than config.json and result.json are read, and verified, when asked for.
+
+    Every accessor that reads a file raises :class:`RunFolderError` if it is no longer what :func:`read_run` found.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The run's spec as plain values: dataset, source, target, method, variant, seed, options, changed, ..."""
+        return self.config["spec"]
+
+    @property
+    def identity(self) -> str:
+        """Equal for runs made from equal options and shards (:func:`unimos_pipe.runs.run_spec.run_identity`)."""
+        return self.config["identity"]
+
+    @property
+    def pair(self) -> str:
+        """``source->target``."""
+        return f"{self.spec['source']}->{self.spec['target']}"
+
+    @property
+    def label(self) -> str:
+        """``full``, ``no-im``, ``fused`` or ``full,alpha=0.1``: everything but pair and seed."""
+        return self.config["label"]
+
+    @property
+    def classes(self) -> list[str]:
+        """K class names in label order."""
+        return self.config["classes"]
+
+    def option(self, name: str) -> Any:
+        """The value of one of UniMoS's options by its dotted name; None where the run knew no such option."""
+        section, _, key = name.partition(".")
+        return self.spec["options"].get(section, {}).get(key)
+
+    @property
+    def method(self) -> str:
+        """A name of :mod:`unimos_pipe.runs.method_names`."""
+        return self.spec["method"]
+
+    @property
+    def labelled(self) -> tuple[int, int] | None:
+        """How many of how many scored rows have a label, where only some have one; else None."""
+        rows = self.result.get("scored_rows")
+        labelled = self.result.get("labelled_rows", rows)  # earlier runs knew all labels or none
+        return (labelled, rows) if self.result["accuracy"] and labelled != rows else None
+
+    def accuracy(self, which: str) -> float | None:
+        """Overall accuracy as a fraction: last or zero_shot, of UniMoS also oracle_best, vac or lac.
+
+        None without target labels, and where the method has no such figure.
+        """
+        scores = self.result["accuracy"]
+        return scores[which]["accuracy"] if scores and which in scores else None
+
+    def score(self, which: str) -> float | None:
+        """As :meth:`accuracy`, but the data set's published figure, which may be the mean over classes."""
+        scores = self.result["accuracy"]
+        return scores[which][self.result["metric"]] if scores and which in scores else None
+
+    def per_class(self, which: str) -> list[float | None]:
+        """(K,) accuracy of each class: last, zero_shot, vac or lac. Only where the target has labels."""
+        return self.result["accuracy"][which]["per_class"]
+
+    @cached_property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, the evaluation before training (epoch -1) first."""
+        try:
+            return [json.loads(line) for line in self.content(EPOCHS).decode().splitlines()]
+        except (ValueError, RecursionError) as error:
+            raise self._fault(EPOCHS, error) from None
+
+    @cached_property
+    def predictions(self) -> list[dict[str, str]]:
+        """The rows of predictions.csv, in the target's order; ``label`` is empty where it is not known."""
+        try:
+            rows = list(csv.DictReader(io.StringIO(self.content(PREDICTIONS).decode(), newline="")))
+        except (ValueError, csv.Error) as error:
+            raise self._fault(PREDICTIONS, error) from None
+        known = set(self.classes)
+        needed = (*PREDICTION_COLUMNS, *(BRANCH_COLUMNS if self.method == UNIMOS else ()))
+        if not rows or any(name not in rows[0] for name in needed):
+            raise self._fault(PREDICTIONS, f"expected the columns {', '.join(needed)}")
+        columns = [name for name in ("class", "vac", "lac", LABEL_COLUMN) if name in rows[0]]
+        for row in rows:
+            row |= {name: name_from_cell(row[name] or "") for name in columns}
+            row["path"] = path_from_cell(row["path"])
+        if any(row[name] not in known and (name, row[name]) != (LABEL_COLUMN, "") for row in rows for name in columns):
+            raise self._fault(PREDICTIONS, f"a class that {CONFIG} does not name")
+        return rows
+
+    def tensors(self, *names: str) -> dict[str, np.ndarray]:
+        """Named arrays of sample.safetensors, features as float32; ``text`` (K, D) is what stood for prompts.
+
+        Not kept: the samples of a large sweep would not fit into memory together.
+        """
+        wanted = {name: (HEADS, "text_features") if name == "text" else (SAMPLE, name) for name in names}
+        files = {file: self.arrays(file) for file in {file for file, _ in wanted.values()}}
+        found = {}
+        for name, (file, key) in wanted.items():
+            if key not in files[file]:
+                raise self._fault(file, f"no array {key}")
+            array = files[file][key]
+            found[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
+        return found
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Every array of heads.safetensors or sample.safetensors."""
+        try:
+            return load(self.content(name))
+        except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
+            raise self._fault(name, error) from None
+
+    def content(self, name: str) -> bytes:
+        """The bytes of a file, verified."""
+        content = _read(self.folder, name)
+        if (found := digest(content)) != self.result["files"][name]:
+            raise RunFolderError(self.folder, f"{name} is not what was written, xxh3 {found}")
+        return content
+
+    def _fault(self, name: str, error: object) -> RunFolderError:
+        return RunFolderError(self.folder, f"{name} cannot be read ({' '.join(str(error).split())[:120]})")
+
+
+def read_run(folder: Path) -> Run:
+    """Read and verify a finished run: every file is there and what was written, and the weights are finite.
+
+    Raises:
+        RunFolderError: what is wrong with the folder, by file name.
+    """
+    if not (folder / RESULT).is_file():
+        raise RunFolderError(folder, f"unfinished, it has no {RESULT}")
+    result = _object(folder, RESULT, _read(folder, RESULT))
+    if "digest" in result and result["digest"] != _digest(result):
+        raise RunFolderError(folder, f"{RESULT} is not what was written")
+    if result.get("schema") != SCHEMA:
+        schema = shown(result.get("schema", 1))
+        raise RunFolderError(folder, f"it is of schema {schema} and this version reads schema {SCHEMA}")
+    files = result.get("files")
+    if "digest" not in result or not isinstance(files, dict) or {*files, RESULT} != set(FILES):
+        raise RunFolderError(folder, f"{RESULT} lacks digests")
+    run = Run(folder, {}, result)
+    run = Run(folder, _named(_object(folder, CONFIG, run.content(CONFIG))), result)
+    if fault := _values_fault(run):
+        raise RunFolderError(folder, fault)
+    for name in (EPOCHS, PREDICTIONS, SAMPLE):
+        run.content(name)
+    if not all(np.isfinite(array).all() for array in run.arrays(HEADS).values()):
+        raise RunFolderError(folder, f"{HEADS} holds values that are not finite")
+    return run
+
+
+def _named(config: dict[str, Any]) -> dict[str, Any]:
+    """A config whose spec names its method: those of the time when UniMoS was the only one held its options there."""
+    spec = config.get("spec")
+    if isinstance(spec, dict) and isinstance(spec.get("method"), dict):
+        return {**config, "spec": {**spec, "method": UNIMOS, "options": spec["method"]}}
+    return config
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
+    try:
+        if not path.is_file():
+            raise RunFolderError(folder, f"{name} is missing")
+        return path.read_bytes()
+    except OSError as error:
+        raise RunFolderError(folder, f"{name} cannot be read ({error.strerror})") from None
+
+
+def _object(folder: Path, name: str, content: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(folder, f"{name} cannot be read ({' '.join(str(error).split())[:80]})") from None
+    if not isinstance(values, dict):
+        raise RunFolderError(folder, f"{name} is no JSON object")
+    return values
+
+
+def _digest(result: dict[str, Any]) -> str | None:
+    try:
+        return result_digest(result)
+    except (ValueError, RecursionError):  # a number or a nesting without end
+        return None
+
+
+def _estimates(result: dict[str, Any]) -> list[Any]:
+    """What reports read of the estimate and of calibration, which runs of earlier versions lack."""
+    estimate = result.get("estimate", {})
+    known = [estimate.get(name) for name in ("accuracy", "branches", "confidence", "shares_apart")]
+    known += [*estimate.get("agreement", {}).values(), estimate.get("fused_and_linear_im")]
+    known += [share for name in SHARES for share in estimate.get(name, ())]
+    measures = (result.get("reliability") or {}).values()
+    return [*(value for value in known if value is not None), *(found["ece"] for found in measures)]
+
+
+def _values_fault(run: Run) -> str | None:
+    """What is wrong with the values of config.json and result.json, for files that were written by nobody's run."""
+    try:
+        spec, result = run.spec, run.result
+        named = ("dataset", "encoder_id", "method", "variant")
+        texts = [run.identity, run.pair, run.label, *(spec[name] for name in named)]
+        texts += [run.config["encoder"]["model"], result["metric"], *run.classes]
+        numbers = [spec["seed"], result["seconds"], result["target_rows"], spec["options"]["train"]["epochs"]]
+        if result["accuracy"]:
+            figures = ("last", "zero_shot", *(("oracle_best", "vac", "lac") if run.method == UNIMOS else ()))
+            measured = ("accuracy", result["metric"])
+            numbers += [result["accuracy"][which][name] for which in figures for name in measured]
+            if any(len(run.per_class(which)) != len(run.classes) for which in ("last", "zero_shot")):
+                return f"the accuracies of {RESULT} do not fit the classes of {CONFIG}"
+        numbers += _estimates(result)
+        shares = (result.get("estimate", {}).get(name) for name in SHARES)
+        if any(found is not None and len(found) != len(run.classes) for found in shares):
+            return f"the shares of {RESULT} do not fit the classes of {CONFIG}"
+        tables = [spec["changed"], *spec["options"].values()]
+    except (KeyError, TypeError, AttributeError) as error:
+        return f"{CONFIG} or {RESULT} lacks {error}"
+    sound = all(isinstance(text, str) for text in texts) and all(isinstance(table, dict) for table in tables)
+    if not sound or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        return f"{CONFIG} or {RESULT} holds values that are not a run's"
+    return None

@@ -1,0 +1,58 @@
+"""A recipe with the features it reads: what a sweep needs to know before it looks into the cache."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from unimos_pipe.cache.cache_paths import default_cache
+from unimos_pipe.cache.feature_set import TRUST, FeatureSet, extract_command, preset, with_weights
+from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.runs.recipe import Recipe, check_recipe, load_recipe
+
+
+@dataclass(frozen=True)
+class BoundRecipe:
+    """A recipe whose protocol is settled, and its features, made or not."""
+
+    recipe: Recipe
+    features: FeatureSet
+
+    @property
+    def dataset(self) -> DatasetSpec:
+        """The data set it is about."""
+        return self.features.dataset
+
+
+def bind_recipe(
+    recipe: str | Path | Recipe,
+    *,
+    cache: Path | None = None,
+    pretrained: str | None = None,
+    trust: bool = False,
+    encoder_id: str | None = None,
+    seeds: int | None = None,
+    protocol: str | None = None,
+) -> BoundRecipe:
+    """Read a recipe and say which features it means.
+
+    Args:
+        recipe: a known recipe's name, a ``.toml`` file, or a recipe.
+        cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
+        pretrained: weights (a tag or a file) of its encoder, instead of the preset's.
+        trust: whether they may be a TorchScript archive that is not OpenAI's, which can run code.
+        encoder_id: the features' folder in the cache, where several fit.
+        seeds, protocol: instead of the recipe's.
+    Raises:
+        UserError: an unknown name, or every fault of the recipe at once.
+    """
+    if isinstance(recipe, Recipe):
+        recipe, spec = check_recipe(asdict(recipe), f"recipe {recipe.name}")
+    else:
+        recipe, spec = load_recipe(str(recipe))
+    recipe = replace(recipe, seeds=seeds or recipe.seeds, protocol=spec.protocol(protocol or recipe.protocol or None))
+    name = recipe.encoder or spec.encoder
+    options = [("--encoder", name), *([("--pretrained", pretrained)] if pretrained else []), *(TRUST if trust else [])]
+    encoder = with_weights(preset(name), pretrained, trust)
+    command = extract_command(recipe.dataset, options)
+    named = bool(recipe.encoder or pretrained)
+    cache = cache or default_cache()
+    return BoundRecipe(recipe, FeatureSet(spec, encoder, recipe.templates, cache, command, encoder_id, named))

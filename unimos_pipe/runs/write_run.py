@@ -1,0 +1,144 @@
+"""A run's folder, written: what shaped the run, what it measured each epoch, what it answered, and its weights.
+
+The folder is made beside its place and swapped in whole. ``result.json`` is written last and holds the xxh3 digest of
+every other file and, as ``digest``, its own: that of its JSON with sorted keys, without blanks and without that field.
+No file but it holds times, so equal runs give equal bytes. :mod:`unimos_pipe.runs.read_run` reads and verifies.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from safetensors.numpy import save
+
+from unimos_pipe.base.atomic_io import replace_folder, replacing
+from unimos_pipe.base.csv_escaping import name_to_cell, path_to_cell
+from unimos_pipe.base.errors import UserError
+
+KIND, SCHEMA = "unimos-pipe run", 2  # the mark of config.json and result.json; schema 1 had none
+CONFIG, EPOCHS, PREDICTIONS = "config.json", "metrics.jsonl", "predictions.csv"
+HEADS, SAMPLE, RESULT = "heads.safetensors", "sample.safetensors", "result.json"
+FILES = (CONFIG, EPOCHS, PREDICTIONS, HEADS, SAMPLE, RESULT)
+PREDICTION_COLUMNS = ("path", "class", "probability")
+RAW_COLUMN = "raw_probability"  # of runs with a temperature, whose probability is the calibrated one
+BRANCH_COLUMNS = ("vac", "vac_probability", "lac", "lac_probability")  # of UniMoS
+LABEL_COLUMN = "label"  # follows where the target has labels; empty in a row without
+
+
+@dataclass(frozen=True)
+class RunContents:
+    """What a run's folder is to hold. ``predictions`` are its columns by name, of equal length."""
+
+    config: Mapping[str, Any]
+    epochs: Sequence[Mapping[str, Any]]
+    predictions: Mapping[str, Sequence[str]]
+    heads: Mapping[str, np.ndarray]
+    sample: Mapping[str, np.ndarray]
+    result: Mapping[str, Any]
+
+
+def write_run(folder: Path, contents: RunContents) -> dict[str, Any]:
+    """Write a whole run in place of whatever run was there, which stays until then; returns ``result.json``'s values.
+
+    Ask :func:`check_place` first: nothing here looks at what is replaced.
+    """
+    mark = {"kind": KIND, "schema": SCHEMA}
+    files = {
+        CONFIG: json_bytes({**mark, **contents.config}),
+        EPOCHS: "".join(json.dumps(line) + "\n" for line in contents.epochs).encode(),
+        PREDICTIONS: predictions_text(contents.predictions).encode(),
+        HEADS: save({name: np.ascontiguousarray(array) for name, array in contents.heads.items()}),
+        SAMPLE: save({name: np.ascontiguousarray(array) for name, array in contents.sample.items()}),
+    }
+    result = {**mark, **contents.result, "files": {name: digest(content) for name, content in files.items()}}
+    result["digest"] = result_digest(result)
+    with replace_folder(folder) as part:
+        for name, content in {**files, RESULT: json_bytes(result)}.items():
+            with replacing(part / name) as file:
+                file.write_bytes(content)
+    return result
+
+
+def json_bytes(values: Mapping[str, Any]) -> bytes:
+    """Values as the run's JSON files hold them."""
+    return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+
+
+def predictions_text(columns: Mapping[str, Sequence[str]]) -> str:
+    """``predictions.csv``, in cells that no spreadsheet runs."""
+    guards = {"path": path_to_cell, **dict.fromkeys(("class", "vac", "lac", LABEL_COLUMN), name_to_cell)}
+    guarded = [map(guards.get(name, str), values) for name, values in columns.items()]
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows(zip(*guarded, strict=True))
+    return file.getvalue()
+
+
+def digest(content: bytes) -> str:
+    """The xxh3 digest of a file's bytes, 32 hex digits."""
+    return xxhash.xxh3_128(content).hexdigest()
+
+
+def result_digest(result: Mapping[str, Any]) -> str:
+    """The digest that ``result.json`` holds of itself."""
+    plain = {name: value for name, value in result.items() if name != "digest"}
+    return digest(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
+
+
+def check_place(folder: Path, *, force: bool) -> None:
+    """Prove that a run may be written to a folder, without touching anything.
+
+    Raises:
+        UserError: the place cannot be written to, holds anything that no run wrote, or, without ``force``, a run with
+            a result.
+    """
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except FileNotFoundError:
+        names = []
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out or --runs") from None
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link; choose another --out or --runs")
+    if names and not _only_a_run(folder, names):
+        strange = [name for name in names if name not in FILES]
+        why = f"{strange[0]} is none of a run's files" if strange else f"no {CONFIG} that a run wrote"
+        raise UserError(f"{folder} is not empty and no run's folder ({why}); choose another --out or --runs")
+    parent = next(place for place in folder.absolute().parents if place.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {parent}: Permission denied; choose another --out or --runs")
+    if RESULT in names and not force:
+        raise UserError(
+            f"{folder} holds a finished run; add --force to train it again, or choose another --out or --runs"
+        )
+
+
+def _only_a_run(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a folder holds nothing but a run's files and one of them carries the mark, whatever state they are in.
+
+    One mark is enough, so that a run that lost a file can be made again; so are files that are empty.
+    """
+    places = [folder / name for name in names]
+    if not {*names} <= {*FILES} or any(place.is_symlink() or not place.is_file() for place in places):
+        return False
+    marks = [_mark(place.read_bytes()) for place in places if place.name in (CONFIG, RESULT)]
+    return any(marks) or not any(place.stat().st_size for place in places)
+
+
+def _mark(content: bytes) -> bool:
+    """Whether a JSON file begins as a run's; of schema 1, whether it has a run's keys."""
+    if content.removeprefix(b"{").lstrip().startswith(f'"kind": "{KIND}"'.encode()):
+        return True
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and {"identity", "spec", "shards"} <= values.keys()

@@ -1,0 +1,99 @@
+"""UniMoS's temperatures: a companion run per pair and cell keeps source rows back, and answers them at its end.
+
+The companion is of seed 0 and trains in a stack of companions, so that the runs themselves do not change by a byte.
+Its temperature serves all seeds.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from unimos_pipe.base.fork_pool import Tell, side_by_side
+from unimos_pipe.evaluation.calibration import Calibration, fitted_temperature
+from unimos_pipe.methods.task import PairLoader
+from unimos_pipe.methods.unimos.model import UniMoSModel
+from unimos_pipe.methods.unimos.trainer import Trainer
+from unimos_pipe.methods.unimos.training_run import TrainingRun, seeded_run
+from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.training.batched_training import PlannedRun, finished
+from unimos_pipe.training.batching import epochs_of, group
+
+HOLDOUT = 0.2  # of the source's rows
+
+
+def companion_of(spec: RunSpec) -> RunSpec:
+    """The run whose companion calibrates a run: the same, of seed 0."""
+    return replace(spec, seed=0)
+
+
+def companions(plans: Sequence[PlannedRun]) -> list[RunSpec]:
+    """The distinct companions of a plan, of the runs that ask for one."""
+    return list(dict.fromkeys(companion_of(plan.spec) for plan in plans if plan.spec.calibrate))
+
+
+def calibrations(
+    plans: Sequence[PlannedRun],
+    loader: PairLoader,
+    *,
+    lockstep: int | None = None,
+    keep_finished: bool = False,
+    on_epochs: Callable[[int], None] = lambda runs: None,
+) -> dict[RunSpec, Calibration]:
+    """Train the companions of a plan of UniMoS's runs, in lockstep, and fit their temperatures.
+
+    What is stacked with what follows from the whole plan; stacks without a run to make are left out.
+
+    Args:
+        lockstep, keep_finished: as for :func:`unimos_pipe.training.batched_training.adapt`.
+        on_epochs: called with the number of companion-epochs just settled.
+    Returns:
+        By :func:`companion_of`; a companion that diverged or has no row to keep back is absent.
+    """
+    specs = companions(plans)
+    open_specs = {
+        companion_of(plan.spec)
+        for plan in plans
+        if plan.spec.calibrate and not (keep_finished and finished(plan, plan.data(loader)).kept)
+    }
+    first = {companion_of(plan.spec): plan for plan in reversed(plans)}
+    runs = [_held_run(first[spec].data(loader).task, spec) for spec in specs]
+    grouped = group(runs, lockstep, loader.device)
+    needed = [members for members in grouped.stacks if not open_specs.isdisjoint(specs[i] for i in members)]
+    on_epochs(epochs_of(runs) - sum(epochs_of(runs[i] for i in members) for members in needed))
+
+    def fit(members: Sequence[int], tell: Tell) -> list[Calibration | None]:
+        return _temperatures([runs[i] for i in members], tell, grouped.beside(len(needed)))
+
+    fitted = side_by_side(fit, needed, grouped.processes, on_epochs)
+    pairs = zip(itertools.chain(*needed), itertools.chain(*fitted), strict=True)
+    return {specs[i]: calibration for i, calibration in pairs if calibration}
+
+
+def _held_run(task, spec: RunSpec) -> TrainingRun:
+    options = replace(spec.options, train=replace(spec.options.train, source_holdout=HOLDOUT))
+    return seeded_run(task, options, spec.seed)
+
+
+def _temperatures(
+    runs: Sequence[TrainingRun], on_epochs: Callable[[int], None], beside: int
+) -> list[Calibration | None]:
+    """Train a stack, of so many ``beside`` each other, and fit each run's temperature after the last epoch."""
+    started = time.perf_counter()
+    trainer = Trainer(runs)
+    last = runs[0].method.train.epochs - 1
+    temperatures: dict[int, float] = {}
+    for epoch, records in trainer.train():
+        for record in records:
+            held = runs[record.run].held_source
+            if epoch == last and held is not None:
+                model = UniMoSModel(record.heads, record.text, runs[record.run].method)
+                temperatures[record.run] = fitted_temperature(model.logits(held.features), held.labels)
+        on_epochs(len(runs) if epoch >= 0 else 0)
+    seconds = round((time.perf_counter() - started) / len(runs) / beside, 3)
+    return [
+        Calibration(temperatures[i], len(runs[i].held_source.labels), seconds)
+        if i in temperatures and i not in trainer.failures
+        else None
+        for i in range(len(runs))
+    ]

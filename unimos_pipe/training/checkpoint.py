@@ -1,0 +1,100 @@
+"""A stack's state between epochs in one file, so that an interrupted sweep goes on where it was.
+
+The file is safetensors (the trainer's tensors, and ``notes``: JSON as bytes) followed by the xxh3 digest of all that.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from unimos_pipe.base.atomic_io import mend, replacing
+from unimos_pipe.base.method_config import fingerprint
+from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
+from unimos_pipe.methods.unimos.trainer import Trainer
+from unimos_pipe.training.run_recorder import RunRecorder
+
+SECONDS_BETWEEN = 15.0
+DIGEST = 16  # bytes
+NOT_STARTED = BEFORE_TRAINING - 1
+
+
+@dataclass
+class Checkpoint:
+    """The checkpoint file of one stack; ``path`` None keeps none."""
+
+    path: Path | None
+    key: str
+    saved_at: float
+
+    @classmethod
+    def open(cls, folder: Path | None, identities: Sequence[str]) -> "Checkpoint":
+        """The checkpoint of the stack of exactly these runs, in this order."""
+        key = fingerprint(list(identities))
+        return cls(folder / f"{key[:16]}.safetensors" if folder else None, key, time.monotonic())
+
+    def load(self, trainer: Trainer, recorders: Sequence[RunRecorder | None]) -> tuple[int, str | None]:
+        """Restore trainer and recorders, or leave them as they are.
+
+        Returns:
+            The last epoch done, -2 where there is nothing to go on from; and why a file that is there was refused.
+        """
+        if self.path is None:
+            return NOT_STARTED, None
+        mend(self.path)
+        if not self.path.is_file():
+            return NOT_STARTED, None
+        try:
+            notes, state = self._verified()
+            pairs = list(zip(recorders, notes["runs"], strict=True))
+            if any(recorder and "answers" not in (note or {}) for recorder, note in pairs):
+                raise ValueError("it lacks a run that is to be trained")
+            failures = {int(index): message for index, message in notes["failures"].items()}
+            trainer.load_state(state)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:120]
+            return NOT_STARTED, f"checkpoint {self.path} is left out ({reason}); its runs start anew"
+        trainer.failures = failures
+        for recorder, note in pairs:
+            if recorder:
+                recorder.restore(note)
+        return notes["epoch"], None
+
+    def _verified(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """The notes and the trainer's state of the file. Raises ValueError, or what a damaged file raises."""
+        content = memoryview(self.path.read_bytes())
+        if xxhash.xxh3_128(content[:-DIGEST]).digest() != content[-DIGEST:]:
+            raise ValueError("it is not what was written")
+        state = load(bytes(content[:-DIGEST]))
+        notes = json.loads(state.pop("notes").numpy().tobytes())
+        if notes["key"] != self.key:
+            raise ValueError("it is another stack's")
+        return notes, state
+
+    def save_if_due(self, epoch: int, trainer: Trainer, recorders: Sequence[RunRecorder | None]) -> None:
+        """Write the state after an epoch if the last write was long enough ago."""
+        if self.path is None or time.monotonic() - self.saved_at < SECONDS_BETWEEN:
+            return
+        notes = {
+            "key": self.key,
+            "epoch": epoch,
+            "failures": trainer.failures,
+            "runs": [recorder.memory() if recorder else None for recorder in recorders],
+        }
+        text = torch.frombuffer(bytearray(json.dumps(notes).encode()), dtype=torch.uint8)
+        content = save({**trainer.full_state(), "notes": text})
+        with replacing(self.path) as part:
+            part.write_bytes(content + xxhash.xxh3_128(content).digest())
+        self.saved_at = time.monotonic()
+
+    def remove(self) -> None:
+        """The stack is finished: nothing to go on from."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

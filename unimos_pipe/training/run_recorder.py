@@ -1,0 +1,312 @@
+"""What a run measures while it trains, kept in memory and written as a whole folder at its end."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unimos_pipe import __version__
+from unimos_pipe.data.manifest import NO_LABEL
+from unimos_pipe.evaluation.calibration import Calibration
+from unimos_pipe.evaluation.diagnostics import PairView, answer_facts
+from unimos_pipe.evaluation.metrics import score, zero_shot_score
+from unimos_pipe.evaluation.validators import validator_figures, validator_scores
+from unimos_pipe.methods.task import AdaptationTask, PairData
+from unimos_pipe.methods.unimos.heads import Heads
+from unimos_pipe.methods.unimos.model import UniMoSModel
+from unimos_pipe.methods.unimos.pseudo_labels import CHUNK, Assessment, assess
+from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
+from unimos_pipe.methods.unimos.trainer import EpochRecord, View
+from unimos_pipe.runs.run_spec import RunSpec, run_identity
+from unimos_pipe.runs.write_run import LABEL_COLUMN, RunContents, write_run
+from unimos_pipe.training.prediction_log import AnswerLog
+
+SAMPLE_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class FinalState:
+    """What a run's folder takes from the end of training: tensors, facts that join its config.json, the pair's view."""
+
+    assessment: Assessment
+    model: UniMoSModel
+    heads: dict[str, torch.Tensor]
+    sample: dict[str, torch.Tensor]
+    about: Mapping[str, Any]
+    seconds: float
+    view: PairView
+    calibration: Calibration | None
+
+
+@dataclass
+class RunRecorder:
+    """Collects what one run measures and writes its folder when it is finished."""
+
+    folder: Path
+    spec: RunSpec
+    data: PairData
+    lines: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl
+    zero_shot: dict[str, Any] | None = None
+
+    def __post_init__(self):
+        self.answers = AnswerLog(len(self.data.held_out.classes))
+
+    def memory(self) -> dict[str, Any]:
+        """What :meth:`restore` needs to go on from here, as plain values."""
+        return {"lines": self.lines, "zero_shot": self.zero_shot, "answers": self.answers.memory()}
+
+    def restore(self, memory: Mapping[str, Any]) -> None:
+        """Take over the memory of an interrupted recorder."""
+        self.answers.restore(memory["answers"], len(self.data.scored_paths))
+        self.lines, self.zero_shot = memory["lines"], memory["zero_shot"]
+
+    def measure(self, view: View) -> dict[str, torch.Tensor]:
+        """What :meth:`add` needs of a view, as small tensors where the view is."""
+        found, scored = view.assessment, self.scored(view)
+        return {"answers": three_answers(scored), **validator_figures(found.probabilities, found.bottleneck)}
+
+    def add(self, record: EpochRecord) -> None:
+        """Take an epoch's line of ``metrics.jsonl``, scored where labels are known."""
+        found, answers = record.assessment, record.measured["answers"]
+        scores = self._scores(answers)
+        self.answers.add(answers.numpy())
+        if found.epoch == BEFORE_TRAINING:
+            self.zero_shot = asdict(zero_shot_score(self.data)) if scores["lac"] else None
+        line = {
+            "epoch": found.epoch,
+            "losses": record.losses,
+            "train_weight": record.train_weight,
+            "inference_weight": found.weight,
+            **accuracy_columns(scores),
+            "validators": validator_scores(record.measured, *found.probabilities.shape)
+            | ({} if record.source_accuracy is None else {"source": record.source_accuracy}),
+        }
+        self.lines.append(line)
+
+    def scored(self, view: View) -> Assessment:
+        """The view to score: the trainer's own, or one of the target's test rows, from which nothing flows back."""
+        test = self.data.held_out.features
+        if test is None:
+            return view.assessment
+        return assess(view.heads, test, view.text, view.assessment.epoch, self.spec.options.eval)
+
+    def _scores(self, answers: torch.Tensor) -> dict[str, dict[str, Any] | None]:
+        """Scores by name of (3, n) :func:`three_answers`."""
+        named = zip(("ensemble", "vac", "lac"), answers, strict=True)
+        scores = {name: score(predictions, self.data.held_out) for name, predictions in named}
+        return {name: value and {**vars(value)} for name, value in scores.items()}
+
+    def finish(self, final: FinalState) -> dict[str, Any]:
+        """Write the run's folder; returns the values of its ``result.json``."""
+        found, raw = final.assessment, final.assessment.probabilities
+        calibrated = raw
+        if final.calibration:
+            logits = map(final.model.logits, self.data.held_out.rows(self.data.task).split(CHUNK))
+            calibrated = (torch.cat(list(logits)) / final.calibration.temperature).softmax(-1)
+        answers = {
+            "class": (found.predictions, confidence(calibrated, found.predictions)),
+            **({"raw": (None, confidence(raw, found.predictions))} if final.calibration else {}),
+            "vac": (found.vac_predictions, found.vac_confidence),
+            "lac": (found.text_predictions, found.text_confidence),
+        }
+        sample = {name: tensor.numpy() for name, tensor in final.sample.items()}
+        contents = RunContents(
+            config=run_config(self.spec, self.data, final.about),
+            epochs=self.lines,
+            predictions=prediction_columns(self.data, answers),
+            heads={name: tensor.numpy() for name, tensor in final.heads.items()},
+            sample={**sample, "answers": self.answers.packed()},
+            result=self._result(found, final.seconds)
+            | answer_facts(
+                final.view,
+                self.data.held_out,
+                raw,
+                calibrated,
+                final.calibration,
+                (found.vac_predictions, found.text_predictions),
+            ),
+        )
+        return write_run(self.folder, contents)
+
+    def _result(self, final: Assessment, seconds: float) -> dict[str, Any]:
+        metric = self.data.held_out.metric
+        accuracy, selected = scored_result(self.lines, self._scores(three_answers(final)), self.zero_shot, metric)
+        return {
+            **result_head(self.spec, self.data),
+            "accuracy": accuracy,
+            "selected": selected,
+            "seconds": round(seconds, 3),
+        }
+
+
+def three_answers(found: Assessment) -> torch.Tensor:
+    """(3, n) class ids that the ensemble, VAC and LAC answer."""
+    return torch.stack([found.predictions, found.vac_predictions, found.text_predictions])
+
+
+Scored = Mapping[str, Mapping[str, Any] | None]  # the scores of ensemble, vac and lac, None without target labels
+
+
+def accuracy_columns(scores: Scored) -> dict[str, dict[str, float | None]]:
+    """What a line of ``metrics.jsonl`` tells of an epoch's scores."""
+    figures = ("accuracy", "per_class_mean")
+    return {figure: {name: value and value[figure] for name, value in scores.items()} for figure in figures}
+
+
+def scored_result(
+    lines: Sequence[Mapping[str, Any]], last: Scored, zero_shot: Mapping[str, Any] | None, metric: str
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """``accuracy`` and ``selected`` of ``result.json``, from the lines of ``metrics.jsonl`` and the last scores."""
+    epochs = [line for line in lines if line["epoch"] > BEFORE_TRAINING]
+    accuracy = None
+    if last["ensemble"]:
+        accuracy = {
+            "last": last["ensemble"],
+            "vac": last["vac"],
+            "lac": last["lac"],
+            "zero_shot": zero_shot,
+            "oracle_best": _epoch_figures(oracle_epoch(epochs, metric)),
+        }
+    picks = {name: picked_epoch(epochs, name) for name in epochs[0]["validators"]}
+    return accuracy, {name: _epoch_figures(line) for name, line in picks.items()}
+
+
+def training_identity(spec: RunSpec, data: PairData) -> str:
+    """The identity of a run's training: equal for runs that differ in the labels they are scored by alone."""
+    return run_identity(spec, data.shard_digests, data.held_out.metric)
+
+
+def pair_identity(spec: RunSpec, data: PairData) -> str:
+    """The identity of a run on a loaded pair: what it learns from, and the labels by which it is scored."""
+    digests = {**data.shard_digests, "scored labels": data.scored_labels}
+    return run_identity(spec, digests, data.held_out.metric)
+
+
+def run_config(spec: RunSpec, data: PairData, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What shaped a run, as ``config.json`` holds it."""
+    return {
+        "identity": pair_identity(spec, data),
+        "training": training_identity(spec, data),
+        "spec": {**asdict(spec), "changed": spec.changed},
+        "label": spec.label(),
+        "classes": data.held_out.classes,
+        "encoder": asdict(data.encoder),
+        "shards": data.shard_digests,
+        **about,
+    }
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """The versions and the machine that ``config.json`` records."""
+    cuda = device.type == "cuda"
+    return {
+        "unimos-pipe": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": device.type,
+        "hardware": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def prediction_columns(
+    data: PairData, answers: Mapping[str, tuple[torch.Tensor | None, torch.Tensor]]
+) -> dict[str, Sequence[str]]:
+    """The columns of ``predictions.csv``, from (n,) class ids and (n,) probabilities of each named answer.
+
+    ``raw`` are only probabilities, those of ``class`` before calibration.
+    """
+    names = data.held_out.classes
+    columns: dict[str, Sequence[str]] = {"path": data.scored_paths}
+    for name, (classes, sureness) in answers.items():
+        if classes is not None:
+            columns[name] = [names[k] for k in classes.tolist()]
+        columns["probability" if name == "class" else f"{name}_probability"] = [f"{p:.6f}" for p in sureness.tolist()]
+    return columns | known_labels(data)
+
+
+def known_labels(data: PairData) -> dict[str, list[str]]:
+    """The column of labels of ``predictions.csv``; nothing where no row has one."""
+    names, labels = data.held_out.classes, data.held_out.labels
+    return {} if labels is None else {LABEL_COLUMN: ["" if k == NO_LABEL else names[k] for k in labels.tolist()]}
+
+
+def confidence(probabilities: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """(n,) probabilities of (n,) answers, of (n, K)."""
+    return probabilities.gather(1, classes.unsqueeze(1)).squeeze(1)
+
+
+def result_head(spec: RunSpec, data: PairData) -> dict[str, Any]:
+    """What every run's ``result.json`` begins with."""
+    return {
+        "protocol": spec.protocol,
+        "metric": data.held_out.metric,
+        "source_rows": len(data.task.source.features),
+        "target_rows": len(data.task.target.features),
+        "scored_rows": len(data.scored_paths),
+        "labelled_rows": len(data.held_out.known),
+        "classes": len(data.held_out.classes),
+    }
+
+
+def oracle_epoch(epochs: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any]:
+    """The epoch's line with the best figure by target labels, accuracy or per_class_mean; the first of equals."""
+    return max(epochs, key=lambda line: line[metric]["ensemble"])
+
+
+def picked_epoch(epochs: Sequence[Mapping[str, Any]], validator: str) -> Mapping[str, Any]:
+    """The line that a label-free validator scores highest; the first of equals."""
+    return max(epochs, key=lambda line: line["validators"][validator])
+
+
+def _epoch_figures(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The ensemble's figures of one epoch's line in ``metrics.jsonl``."""
+    return {"epoch": line["epoch"], **{name: line[name]["ensemble"] for name in ("accuracy", "per_class_mean")}}
+
+
+def image_sample(task: AdaptationTask) -> dict[str, torch.Tensor]:
+    """At most 1,000 evenly spaced rows a domain: ``<side>_rows`` and ``_image`` (float16), and ``source_labels``."""
+    sample: dict[str, torch.Tensor] = {}
+    for side, domain in (("source", task.source), ("target", task.target)):
+        count = len(domain.features)
+        rows = torch.from_numpy(np.linspace(0, count - 1, min(count, SAMPLE_ROWS)).round().astype(np.int64))
+        sample[f"{side}_rows"] = rows
+        sample[f"{side}_image"] = _compact(domain.features[rows.to(domain.features.device)])
+    return sample | {"source_labels": task.source.labels.cpu()[sample["source_rows"]]}
+
+
+@torch.no_grad()
+def untrained_sample(task: AdaptationTask, heads: Heads) -> dict[str, torch.Tensor]:
+    """What :func:`sample_features` shows from before training: the image sample, and its ``<side>_bottleneck_before``.
+
+    The bottleneck is that of x itself, float16.
+    """
+    sample = image_sample(task)
+    for side, domain in (("source", task.source), ("target", task.target)):
+        x = domain.features[sample[f"{side}_rows"].to(domain.features.device)]
+        sample[f"{side}_bottleneck_before"] = _compact(heads.bottleneck(x.unsqueeze(0))[0])
+    return sample
+
+
+@torch.no_grad()
+def sample_features(task: AdaptationTask, before: dict[str, torch.Tensor], heads: Heads) -> dict[str, torch.Tensor]:
+    """The sample rows as every part of the trained method sees them, for figures.
+
+    Returns:
+        ``before`` with ``<side>_lac``, ``_vac`` (m, D) and ``_bottleneck_after`` (m, H), float16.
+    """
+    sample = dict(before)
+    for side, domain in (("source", task.source), ("target", task.target)):
+        x = domain.features[before[f"{side}_rows"].to(domain.features.device)].unsqueeze(0)
+        f_vac = heads.vac(x)
+        sample[f"{side}_vac"], sample[f"{side}_lac"] = _compact(f_vac[0]), _compact(heads.lac(x)[0])
+        sample[f"{side}_bottleneck_after"] = _compact(heads.bottleneck(f_vac)[0])
+    return sample
+
+
+def _compact(features: torch.Tensor) -> torch.Tensor:
+    return features.to("cpu", torch.float16)

@@ -12,7 +12,7 @@ import sys
 from torch import Tensor
 
 import unimos_pipe
-from unimos_pipe.methods.unimos.loss_terms import LOSSES, Loss, Outputs
+from unimos_pipe.methods.unimos.loss_terms import LOSSES, LossTerm, Outputs
 from unimos_pipe.methods.unimos.losses import entropy
 
 
@@ -27,7 +27,7 @@ def main(weights: list[float], epochs: int = 20) -> dict[float, float]:
     task = unimos_pipe.make_task(features, "line", "sketch")
     found = {}
     for weight in weights:
-        LOSSES["vision_entropy"] = Loss("im", lambda spec, weight=weight: weight, vision_entropy)
+        LOSSES["vision_entropy"] = LossTerm("im", lambda spec, weight=weight: weight, vision_entropy)
         model = unimos_pipe.adapt_task(task, settings={"train.epochs": epochs})
         found[weight] = model.settings["about"]["accuracy"]["last"]
         print(f"weight {weight}: accuracy {100 * found[weight]:.1f} %")

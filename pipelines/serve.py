@@ -13,7 +13,7 @@ from fastapi import FastAPI, HTTPException, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
 import unimos_pipe
-from unimos_pipe.base.errors import PipeError
+from unimos_pipe.base.errors import UnimosPipeError
 
 MOST_BYTES = 20_000_000  # of an upload
 
@@ -59,7 +59,7 @@ def main() -> None:
     try:
         model = unimos_pipe.load(options.model, options.device)
         model.encoder(options.weights)
-    except PipeError as error:
+    except UnimosPipeError as error:
         raise SystemExit(f"Error: {error}") from None
     uvicorn.run(make_app(model), host=options.host, port=options.port)
 

@@ -14,68 +14,68 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.atomic_io import writable_folder
+from unimos_pipe.base.atomic_io import check_writable_folder
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import RunError
+from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.base.html_repr import html_table
-from unimos_pipe.base.method_config import MethodSpec, method_spec, with_own_scale
+from unimos_pipe.base.method_config import MethodSpec, method_spec, with_native_logit_scale
 from unimos_pipe.base.optional_deps import missing_packages
-from unimos_pipe.base.progress import SILENT, Watch
-from unimos_pipe.base.ray_cluster import Compute
-from unimos_pipe.base.terminal import percent
+from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.base.ray_cluster import ComputeConfig
+from unimos_pipe.base.terminal import format_percent
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.deploy.adapted_model import FORMAT, AdaptedModel
-from unimos_pipe.evaluation.metrics import score, zero_shot_score
-from unimos_pipe.experiments.results_table import ORACLE, ResultRow, result_rows
-from unimos_pipe.experiments.run_plans import plan_loader, train
+from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
+from unimos_pipe.experiments.results_table import ORACLE_ROW, ResultRow, result_rows
+from unimos_pipe.experiments.run_plans import execute_plans, open_loader
 from unimos_pipe.experiments.sweep import SweepOptions, SweepResult, plan_runs, run_sweep
-from unimos_pipe.extract.extract_features import Extracted, ReadOptions, extract_features
-from unimos_pipe.methods.task import PairData, PairLoader, settled
-from unimos_pipe.methods.unimos.pseudo_labels import Assessment
+from unimos_pipe.extract.extract_features import ExtractOptions, ExtractResult, extract_features
+from unimos_pipe.methods.task import PairData, PairLoader, resolve_train_precision
+from unimos_pipe.methods.unimos.pseudo_labels import TargetEvaluation
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.methods.unimos.training_run import create_run
 from unimos_pipe.report.make_report import Report, make_report
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.recipe import Recipe
-from unimos_pipe.runs.resolved_recipe import BoundRecipe, bind_recipe
+from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
 
 
 @dataclass(frozen=True)
 class RecipeResult:
     """What a recipe came to: stage one (None if it was done), the table, and the page (None if it cannot be made)."""
 
-    extracted: Extracted | None
+    extracted: ExtractResult | None
     sweep: SweepResult
     report: Report | None
 
 
 def run_recipe(
-    recipe: str | Path | Recipe | BoundRecipe,
+    recipe: str | Path | Recipe | ResolvedRecipe,
     root: str | Path | None = None,
     runs: str | Path = "runs",
     *,
     options: SweepOptions = SweepOptions(),
-    reading: ReadOptions = ReadOptions(workers=2),
-    compute: Compute = Compute(),
-    watch: Watch = SILENT,
+    reading: ExtractOptions = ExtractOptions(workers=2),
+    compute: ComputeConfig = ComputeConfig(),
+    watch: ProgressReporter = NO_PROGRESS,
     on_sweep: Callable[[SweepResult], None] = lambda result: None,
 ) -> RecipeResult:
     """A recipe from images to its report: encode what is missing, sweep, and make the page in the sweep's folder.
 
     Args:
-        recipe: a known recipe's name, a ``.toml`` file, a recipe, or what ``bind_recipe`` makes of one.
+        recipe: a known recipe's name, a ``.toml`` file, a recipe, or what ``resolve_recipe`` makes of one.
         root: folder that holds the domains' folders; not needed where features are complete or images embedded.
         on_sweep: called with the table before the page is made.
     Returns:
         No report where runs failed, or where the packages of the extra ``[report]`` are missing.
     Raises:
-        UserError, StaleCacheError, RunError: as :func:`extract_features` and :func:`run_sweep`.
+        InputError, StaleCacheError, ExecutionError: as :func:`extract_features` and :func:`run_sweep`.
     """
-    bound = recipe if isinstance(recipe, BoundRecipe) else bind_recipe(recipe)
+    bound = recipe if isinstance(recipe, ResolvedRecipe) else resolve_recipe(recipe)
     root = Path(root) if root else None
-    missing = bound.features.missing(bound.recipe.domains(bound.dataset))
+    missing = bound.features.missing_domains(bound.recipe.domains(bound.dataset))
     extracted = None
     if missing:
         extracted = extract_features(bound.features, missing, root, reading=reading, compute=compute, watch=watch)
@@ -107,15 +107,15 @@ def demo(
     runs: str | Path = "runs",
     cache: str | Path | None = None,
     *,
-    compute: Compute = Compute(),
-    watch: Watch = SILENT,
+    compute: ComputeConfig = ComputeConfig(),
+    watch: ProgressReporter = NO_PROGRESS,
 ) -> DemoResult:
     """Both stages on the embedded icons: encode them, adapt all 12 pairs, keep what is finished.
 
     Raises:
-        UserError: folders that cannot be written to, or a device that is not there.
+        InputError: folders that cannot be written to, or a device that is not there.
     """
-    folder = writable_folder(Path(runs), "--runs")
+    folder = check_writable_folder(Path(runs), "--runs")
     started = time.perf_counter()
     features = feature_set("icons", cache=cache)
     features = replace(features, encoder=replace(features.encoder, precision="fp32"))  # as in the README's figures
@@ -123,9 +123,9 @@ def demo(
     encoded = time.perf_counter()
     recipe = Recipe("demo", store.spec.name, seeds=seeds)
     plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
-    loader = plan_loader(plans, store, compute.device)
-    trained, outcomes = train(plans, loader, "12 pairs", compute=compute, watch=watch)
-    rows = result_rows(plans, outcomes, {}, also=[ORACLE])
+    loader = open_loader(plans, store, compute.device)
+    trained, outcomes = execute_plans(plans, loader, "12 pairs", compute=compute, watch=watch)
+    rows = result_rows(plans, outcomes, {}, also=[ORACLE_ROW])
     pairs = tuple(f"{source}->{target}" for source, target in recipe.domain_pairs(store.spec))
     kept = sum(run.kept for run in trained)
     seconds = encoded - started, time.perf_counter() - encoded
@@ -157,7 +157,7 @@ class Task:
         task, held_out = self.data.task, self.data.held_out
         rows = [
             ["source", f"{len(task.source.features):,} labelled rows"],
-            ["target", f"{len(task.target.features):,} rows, labels of {len(held_out.known):,} for scoring only"],
+            ["target", f"{len(task.target.features):,} rows, labels of {len(held_out.labelled):,} for scoring only"],
             ["classes", len(held_out.classes)],
             ["D", task.text_features.shape[1]],
             ["features", self.store.folder],
@@ -166,7 +166,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochInfo:
     """What :func:`adapt_task` tells after an epoch; -1 is the evaluation before training.
 
     ``losses``: mean of each term over the epoch's steps. ``train_weight``: mean learned w. ``accuracy``: of the
@@ -177,10 +177,10 @@ class Epoch:
     losses: Mapping[str, float]
     train_weight: float | None
     accuracy: float | None
-    assessment: Assessment
+    evaluation: TargetEvaluation
 
     def __repr__(self) -> str:
-        return f"<Epoch {self.epoch}: accuracy {percent(self.accuracy)}>"
+        return f"<Epoch {self.epoch}: accuracy {format_percent(self.accuracy)}>"
 
     def _repr_html_(self) -> str:
         weight = [] if self.train_weight is None else [["mean learned w", f"{self.train_weight:.4f}"]]
@@ -194,7 +194,7 @@ def make_task(features: str | FeatureSet, source: str, target: str, *, device: s
     Several domains make one source as ``art+photo``.
 
     Raises:
-        UserError, StaleCacheError: missing, damaged or unfitting features.
+        InputError, StaleCacheError: missing, damaged or unfitting features.
     """
     features = feature_set(features) if isinstance(features, str) else features
     loader = PairLoader(features.store(), features.templates, pick_device(device))
@@ -208,7 +208,7 @@ def adapt_task(
     variant: str = "full",
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_epoch: Callable[[EpochInfo], None] = lambda epoch: None,
 ) -> AdaptedModel:
     """Train the heads and return the adapted model of the last epoch, its probabilities not calibrated.
 
@@ -218,24 +218,24 @@ def adapt_task(
         seed: of everything random.
         on_epoch: called before training and after every epoch.
     Raises:
-        UserError: unknown options or values.
-        RunError: training that diverged.
+        InputError: unknown options or values.
+        ExecutionError: training that diverged.
     """
-    method = method_spec(variant, with_own_scale(settings or {}, task.store.logit_scale()), "adapt_task")
-    method = settled(method, task.loader.device)
+    method = method_spec(variant, with_native_logit_scale(settings or {}, task.store.logit_scale()), "adapt_task")
+    method = resolve_train_precision(method, task.loader.device)
     data = task.loader.pair(task.source, task.target, precision=method.train.precision)
-    trainer = Trainer([seeded_run(data.task, method, seed)])
+    trainer = Trainer([create_run(data.task, method, seed)])
     accuracy = {}
     for epoch, records in trainer.train():
         for record in records:
-            found = score(record.assessment.predictions, data.held_out)
+            found = score_predictions(record.evaluation.predictions, data.held_out)
             value = found.accuracy if found else None
             accuracy["zero_shot" if epoch == BEFORE_TRAINING else "last"] = value
             if epoch == BEFORE_TRAINING and found:
-                accuracy["zero_shot"] = zero_shot_score(data).accuracy
-            on_epoch(Epoch(epoch, record.losses, record.train_weight, value, record.assessment))
+                accuracy["zero_shot"] = score_zero_shot(data).accuracy
+            on_epoch(EpochInfo(epoch, record.losses, record.train_weight, value, record.evaluation))
     if trainer.failures:
-        raise RunError(trainer.failures[0])
+        raise ExecutionError(trainer.failures[0])
     config = _model_config(task, data, method, variant, seed, None if None in accuracy.values() else accuracy)
     return AdaptedModel(config, trainer.model(0), trainer.device.type)
 
@@ -243,7 +243,7 @@ def adapt_task(
 def _rows(data: PairData) -> dict[str, int]:
     """Counts of rows; those with labels where only some have one."""
     rows = {"source": len(data.task.source.features), "target": len(data.task.target.features)}
-    labelled, scored = len(data.held_out.known), len(data.scored_paths)
+    labelled, scored = len(data.held_out.labelled), len(data.scored_paths)
     return rows | ({"labelled": labelled, "scored": scored} if 0 < labelled < scored else {})
 
 

@@ -11,16 +11,16 @@ import pytest
 
 from unimos_pipe.base import atomic_io
 from unimos_pipe.base.atomic_io import (
-    FolderKind,
-    mend,
-    refuse_foreign_file,
-    refuse_foreign_folder,
-    replace_folder,
-    replacing,
-    writable_folder,
+    OwnedFolder,
+    atomic_replace_dir,
+    atomic_write,
+    check_owned_file,
+    check_owned_folder,
+    check_writable_folder,
+    recover_leftovers,
     write_text,
 )
-from unimos_pipe.base.errors import RunError, UserError
+from unimos_pipe.base.errors import ExecutionError, InputError
 
 
 def test_the_file_that_was_written_takes_the_name_and_is_on_disk_before_it_does(tmp_path, monkeypatch):
@@ -33,7 +33,7 @@ def test_the_file_that_was_written_takes_the_name_and_is_on_disk_before_it_does(
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with replacing(target) as part:
+    with atomic_write(target) as part:
         part.write_bytes(b"x")
         made = part.stat().st_ino
     assert target.stat().st_ino == made
@@ -57,7 +57,7 @@ def test_modes_are_what_the_umask_leaves(tmp_path, umask, mode):
 def test_what_is_being_written_has_a_name_nobody_can_guess(tmp_path):
     seen = set()
     for _ in range(3):
-        with replacing(tmp_path / "a") as part:
+        with atomic_write(tmp_path / "a") as part:
             seen.add(part.name)
             part.write_text("x")
     assert len(seen) == 3 and all(len(name) == len(".unimos-12345678-0123456789abcdef.part") for name in seen)
@@ -68,13 +68,16 @@ def test_a_link_in_the_part_files_place_is_not_followed(tmp_path, monkeypatch):
     victim = tmp_path / "victim"
     victim.write_text("mine")
     monkeypatch.setattr(atomic_io.secrets, "token_hex", lambda count: "0" * 16)  # a guess that was right
-    with replacing(tmp_path / "a") as part:
+    with atomic_write(tmp_path / "a") as part:
         pass
     part.symlink_to(victim)
     with pytest.raises(FileExistsError):
         write_text(tmp_path / "a", "new")
     part.unlink()
-    with pytest.raises(RunError, match="was replaced by another file while it was written"), replacing(tmp_path / "a"):
+    with (
+        pytest.raises(ExecutionError, match="was replaced by another file while it was written"),
+        atomic_write(tmp_path / "a"),
+    ):
         part.unlink()
         part.symlink_to(victim)
     assert (victim.read_text(), (tmp_path / "a").read_text()) == ("mine", "")
@@ -82,9 +85,9 @@ def test_a_link_in_the_part_files_place_is_not_followed(tmp_path, monkeypatch):
 
 def test_a_failed_block_leaves_the_old_as_it_was(tmp_path):
     write_text(tmp_path / "file", "old")
-    with replace_folder(tmp_path / "folder") as fresh:
+    with atomic_replace_dir(tmp_path / "folder") as fresh:
         (fresh / "x").write_text("old")
-    for replace, target in ((replacing, "file"), (replace_folder, "folder")):
+    for replace, target in ((atomic_write, "file"), (atomic_replace_dir, "folder")):
         with pytest.raises(KeyboardInterrupt), replace(tmp_path / target):
             raise KeyboardInterrupt
     assert names(tmp_path) == ["file", "folder"]
@@ -96,7 +99,7 @@ def test_a_folder_is_swapped_whole(tmp_path, monkeypatch, exchange):
     if not exchange:
         monkeypatch.setattr(atomic_io, "_exchange", lambda one, two: False)
     for text in ("old", "new"):
-        with replace_folder(tmp_path / "folder") as fresh:
+        with atomic_replace_dir(tmp_path / "folder") as fresh:
             (fresh / text).write_text(text)
     assert names(tmp_path) == ["folder"] and names(tmp_path / "folder") == ["new"]
 
@@ -114,44 +117,44 @@ def test_here_names_are_exchanged_in_one_step(tmp_path):
 def test_a_kill_between_two_renames_is_mended(tmp_path, monkeypatch):
     """Where names cannot be exchanged: the old folder was renamed aside, then the process was gone."""
     target = tmp_path / "folder"
-    with replace_folder(target) as fresh:
+    with atomic_replace_dir(target) as fresh:
         (fresh / "old").touch()
     part = atomic_io._beside(target, "part")
     part.mkdir()
     target.rename(part.with_suffix(".old"))
     (tmp_path / ".unimos-00000000-0123456789abcdef.part").touch()  # another target's
-    mend(target)
+    recover_leftovers(target)
     assert names(target) == ["old"]
     assert names(tmp_path) == [".unimos-00000000-0123456789abcdef.part", "folder"]
     (tmp_path / "x").mkdir()
     (tmp_path / "x").rename(part.with_suffix(".old"))  # killed after the second rename
-    mend(target)
+    recover_leftovers(target)
     assert names(target) == ["old"] and len(names(tmp_path)) == 2
 
 
 def test_a_probe_leaves_nothing_not_even_a_killed_ones(tmp_path):
     atomic_io._beside(tmp_path / "probe", "part").touch()  # killed just then
-    assert writable_folder(tmp_path, "--to") == tmp_path and names(tmp_path) == []
+    assert check_writable_folder(tmp_path, "--to") == tmp_path and names(tmp_path) == []
 
 
-KIND = FolderKind("a thing", ("mark", "parts/*.txt"), lambda folder: (folder / "mark").is_file())
+KIND = OwnedFolder("a thing", ("mark", "parts/*.txt"), lambda folder: (folder / "mark").is_file())
 
 
 def test_only_a_folder_of_the_tools_own_is_replaced(tmp_path):
     target = tmp_path / "t"
-    refuse_foreign_folder(target, KIND, "--to")
+    check_owned_folder(target, KIND, "--to")
     (target / "parts").mkdir(parents=True)
-    refuse_foreign_folder(target, KIND, "--to")
+    check_owned_folder(target, KIND, "--to")
     (target / "parts" / "a.txt").touch()
 
     def told() -> str:
-        with pytest.raises(UserError) as caught:
-            refuse_foreign_folder(target, KIND, "--to")
+        with pytest.raises(InputError) as caught:
+            check_owned_folder(target, KIND, "--to")
         return str(caught.value)
 
     assert told() == f"{target} is not empty and not a thing that this tool made; choose another --to"
     (target / "mark").touch()
-    refuse_foreign_folder(target, KIND, "--to")
+    check_owned_folder(target, KIND, "--to")
     for stray in ("parts/mark", "a.txt", "parts/deep/a.txt", ".hidden"):
         (target / stray).parent.mkdir(exist_ok=True)
         (target / stray).touch()
@@ -166,14 +169,14 @@ def test_only_a_file_of_the_tools_own_is_replaced(tmp_path):
     target = tmp_path / "t.csv"
 
     def told(path) -> str:
-        with pytest.raises(UserError) as caught:
-            refuse_foreign_file(path, "path,class", "a table", "-o")
+        with pytest.raises(InputError) as caught:
+            check_owned_file(path, "path,class", "a table", "-o")
         return str(caught.value)
 
-    refuse_foreign_file(target, "path,class", "a table", "-o")
+    check_owned_file(target, "path,class", "a table", "-o")
     for content in (b"", b"path,class", b"path,class,more\n1,2,3\n"):
         target.write_bytes(content)
-        refuse_foreign_file(target, "path,class", "a table", "-o")
+        check_owned_file(target, "path,class", "a table", "-o")
     for content in (b"path", b"\xff\xd8\xff\xe0 a photo", b"Path,Class\n"):
         target.write_bytes(content)
         assert told(target) == f"{target} is not a table that this tool wrote and is left alone; choose another -o"
@@ -187,12 +190,12 @@ def test_only_a_file_of_the_tools_own_is_replaced(tmp_path):
 _REPLACE = """
 import sys
 from pathlib import Path
-from unimos_pipe.base.atomic_io import mend, replace_folder, write_text
+from unimos_pipe.base.atomic_io import mend, atomic_replace_dir, write_text
 target = Path(sys.argv[1])
 mend(target)
 print("up", flush=True)
 for round in range(10**6):
-    with replace_folder(target) as fresh:
+    with atomic_replace_dir(target) as fresh:
         for name in "abc":
             write_text(fresh / name, str(round))
 """
@@ -211,5 +214,5 @@ def test_kills_leave_the_old_or_the_new_never_neither(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert len({(target / name).read_text() for name in "abc"}) == 1
-    mend(target)
+    recover_leftovers(target)
     assert names(tmp_path) == ["folder"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unimos_pipe.base.errors import known_names
+from unimos_pipe.base.errors import suggestions
 
 
 @pytest.mark.parametrize(
@@ -15,4 +15,4 @@ from unimos_pipe.base.errors import known_names
     ],
 )
 def test_what_is_said_after_an_unknown_name(unknown, said):
-    assert known_names(unknown, (name for name in ("icons", "pacs", "visda")), 2) == said
+    assert suggestions(unknown, (name for name in ("icons", "pacs", "visda")), 2) == said

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.base.fork_pool import processes_on, side_by_side
+from unimos_pipe.base.errors import ExecutionError, InputError
+from unimos_pipe.base.fork_pool import parallel_map, processes_on
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere jobs are done one after the other")
 
@@ -29,7 +29,7 @@ def test_results_come_in_order_and_what_is_told_is_heard_by_the_caller(two_threa
     def hear(message):
         heard.append((*message, threading.current_thread() is threading.main_thread()))
 
-    assert side_by_side(work, [0, 1, 2], 3, hear) == [(0, 1), (10, 1), (20, 1)]
+    assert parallel_map(work, [0, 1, 2], 3, hear) == [(0, 1), (10, 1), (20, 1)]
     assert sorted(job for job, *_ in heard) == [0, 1, 2]
     assert len({process for _, process, _ in heard} | {os.getpid()}) == 4
     assert all(in_main for *_, in_main in heard)
@@ -43,13 +43,13 @@ def test_a_process_takes_the_next_job_as_soon_as_it_is_free(tmp_path):
             time.sleep(0.01)
         return os.getpid()
 
-    first, *others = side_by_side(work, [0, 1, 2, 3], 2, print)
+    first, *others = parallel_map(work, [0, 1, 2, 3], 2, print)
     assert len(set(others)) == 1 and first not in others
 
 
 def test_a_thread_may_have_processes_too():
     found = []
-    thread = threading.Thread(target=lambda: found.extend(side_by_side(lambda job, tell: -job, [1, 2], 2, print)))
+    thread = threading.Thread(target=lambda: found.extend(parallel_map(lambda job, tell: -job, [1, 2], 2, print)))
     thread.start()
     thread.join()
     assert found == [-1, -2]
@@ -57,7 +57,7 @@ def test_a_thread_may_have_processes_too():
 
 def test_with_one_process_work_is_done_here():
     heard = []
-    assert side_by_side(lambda job, tell: (job, tell(job), os.getpid()), [5], 1, heard.append) == [
+    assert parallel_map(lambda job, tell: (job, tell(job), os.getpid()), [5], 1, heard.append) == [
         (5, None, os.getpid())
     ]
     assert heard == [5]
@@ -65,10 +65,10 @@ def test_with_one_process_work_is_done_here():
 
 def test_what_a_job_raises_is_raised():
     def work(job, tell):
-        raise UserError(f"job {job}", expected="a fine one", got="this", todo="Take another")
+        raise InputError(f"job {job}", expected="a fine one", got="this", todo="Take another")
 
-    with pytest.raises(UserError) as caught:
-        side_by_side(work, [7], 2, print)
+    with pytest.raises(InputError) as caught:
+        parallel_map(work, [7], 2, print)
     assert str(caught.value) == "job 7: expected a fine one, got this. Take another"
     assert "in work\n" in caught.value.__notes__[0]  # where it was, of the process's own traceback
 
@@ -76,7 +76,7 @@ def test_what_a_job_raises_is_raised():
         raise OSError(28, "No space left on device", "runs/a")
 
     with pytest.raises(OSError) as caught:
-        side_by_side(full, [7], 2, print)
+        parallel_map(full, [7], 2, print)
     assert (caught.value.errno, caught.value.filename) == (28, "runs/a")
 
 
@@ -87,8 +87,8 @@ def test_an_error_that_cannot_travel_is_told():
     def work(job, tell):
         raise LocalError("here only")
 
-    with pytest.raises(RunError, match=r"^a process failed: LocalError\('here only'\)$"):
-        side_by_side(work, [0], 2, print)
+    with pytest.raises(ExecutionError, match=r"^a process failed: LocalError\('here only'\)$"):
+        parallel_map(work, [0], 2, print)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_an_error_that_cannot_travel_is_told():
 )
 def test_a_lost_process_is_told(end, how):
     with pytest.raises(
-        RunError, match=rf"^a process was lost \({re.escape(how)}\)\. Finished work is kept; run it again$"
+        ExecutionError, match=rf"^a process was lost \({re.escape(how)}\)\. Finished work is kept; run it again$"
     ):
-        side_by_side(lambda job, tell: end(), [0, 1], 2, print)
+        parallel_map(lambda job, tell: end(), [0, 1], 2, print)
     assert not multiprocessing.active_children()
 
 
@@ -124,7 +124,7 @@ def test_whatever_ends_the_wait_ends_the_jobs_and_they_clean_up(tmp_path):
 
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        side_by_side(work, ["a", "b"], 2, hear)
+        parallel_map(work, ["a", "b"], 2, hear)
     assert time.monotonic() - started < 30
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     assert not multiprocessing.active_children()
@@ -148,7 +148,7 @@ def test_a_stream_that_is_written_to_while_processes_start_stops_none(tmp_path, 
         writer.start()
         try:
             for _ in range(5):
-                assert side_by_side(work, [1, 2], 2, print) == [1, 2]
+                assert parallel_map(work, [1, 2], 2, print) == [1, 2]
         finally:
             going.set()
             writer.join()
@@ -174,7 +174,7 @@ def test_a_job_that_fails_beside_another_cleans_up_before_it_is_ended(tmp_path):
             raise
 
     with pytest.raises(OSError, match="No space left"):
-        side_by_side(work, ["slow", "fast"], 2, print)
+        parallel_map(work, ["slow", "fast"], 2, print)
     assert {path.name for path in tmp_path.glob("* is tidy")} == {"slow is tidy", "fast is tidy"}
 
 
@@ -194,14 +194,14 @@ def test_jobs_are_ended_whatever_the_caller_is_handling(tmp_path):
         raise FileNotFoundError("nothing was trained yet")
     except FileNotFoundError:
         with pytest.raises(KeyboardInterrupt):
-            side_by_side(work, ["a"], 2, hear)
+            parallel_map(work, ["a"], 2, hear)
     assert time.monotonic() - started < 30 and (tmp_path / "a").exists()
 
 
 def test_a_job_that_is_ended_at_its_start_leaves_silently(capfd):
     for _ in range(20):
         with pytest.raises(RuntimeError, match="at once"):
-            side_by_side(at_once, [0, 1, 2, 3], 4, print)
+            parallel_map(at_once, [0, 1, 2, 3], 4, print)
     assert capfd.readouterr() == ("", "")
 
 
@@ -211,11 +211,11 @@ def at_once(job, tell):
 
 ORPHANS = """
 import os, time
-from unimos_pipe.base.fork_pool import side_by_side
+from unimos_pipe.base.fork_pool import parallel_map
 def work(job, tell):
     tell(os.getpid())
     time.sleep(60)
-side_by_side(work, [0, 1], 2, lambda pid: print(pid, flush=True))
+parallel_map(work, [0, 1], 2, lambda pid: print(pid, flush=True))
 """
 
 

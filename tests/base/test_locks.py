@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.base.locks import lock_beside, only_one
+from unimos_pipe.base.errors import ExecutionError, InputError
+from unimos_pipe.base.locks import exclusive_lock, lock_path
 
 _HOLD = """
 import sys
 from pathlib import Path
-from unimos_pipe.base.locks import only_one
-with only_one(Path(sys.argv[1]), wait=True):
+from unimos_pipe.base.locks import exclusive_lock
+with exclusive_lock(Path(sys.argv[1]), wait=True):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -30,7 +30,7 @@ def test_the_second_is_refused_with_the_firsts_host_process_and_command(tmp_path
     thing = tmp_path / "thing"
     first = started(thing, "two words")
     assert first.stdout.readline() == "held\n"
-    with pytest.raises(UserError) as caught, only_one(thing):
+    with pytest.raises(InputError) as caught, exclusive_lock(thing):
         pass
     assert str(caught.value) == (
         f"another process is writing to {thing} (host {platform.node()}, process {first.pid}, -c {thing} 'two words'); "
@@ -38,9 +38,9 @@ def test_the_second_is_refused_with_the_firsts_host_process_and_command(tmp_path
     )
     first.kill()
     first.wait()
-    assert lock_beside(thing).is_file()  # left by the killed, and free
-    with only_one(thing) as alone:
-        assert alone and f"process {os.getpid()}, " in lock_beside(thing).read_text()
+    assert lock_path(thing).is_file()  # left by the killed, and free
+    with exclusive_lock(thing) as alone:
+        assert alone and f"process {os.getpid()}, " in lock_path(thing).read_text()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -50,7 +50,7 @@ def test_a_waiting_second_goes_on_when_the_first_is_done(tmp_path):
     second = started(tmp_path / "thing")
     first.communicate("")
     assert second.stdout.readline() == "held\n"  # on a new lock file: the first removed its own
-    with pytest.raises(UserError, match=f"process {second.pid}, "), only_one(tmp_path / "thing"):
+    with pytest.raises(InputError, match=f"process {second.pid}, "), exclusive_lock(tmp_path / "thing"):
         pass
     second.communicate("")
     assert list(tmp_path.iterdir()) == []
@@ -58,20 +58,20 @@ def test_a_waiting_second_goes_on_when_the_first_is_done(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(RunError) as caught, only_one(tmp_path / "file" / "thing"):
+    with pytest.raises(ExecutionError) as caught, exclusive_lock(tmp_path / "file" / "thing"):
         pass
     assert str(caught.value) == f"cannot write to {tmp_path / 'file' / 'thing'}: File exists"
 
 
 def test_a_lock_file_is_never_made_through_a_link(tmp_path):
     (tmp_path / "mine").write_text("mine")
-    lock_beside(tmp_path / "thing").symlink_to(tmp_path / "mine")
-    with pytest.raises(RunError, match=r"cannot write to .*thing: Too many levels of symbolic links"):  # noqa: SIM117
-        with only_one(tmp_path / "thing"):
+    lock_path(tmp_path / "thing").symlink_to(tmp_path / "mine")
+    with pytest.raises(ExecutionError, match=r"cannot write to .*thing: Too many levels of symbolic links"):  # noqa: SIM117
+        with exclusive_lock(tmp_path / "thing"):
             pass
     assert (tmp_path / "mine").read_text() == "mine"
 
 
 def test_names_as_long_as_a_file_system_takes_have_a_lock_of_their_own(tmp_path):
-    with only_one(tmp_path / ("x" * 255)), only_one(tmp_path / ("x" * 254 + "y")):
+    with exclusive_lock(tmp_path / ("x" * 255)), exclusive_lock(tmp_path / ("x" * 254 + "y")):
         assert len(list(tmp_path.iterdir())) == 2

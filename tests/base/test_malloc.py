@@ -7,7 +7,7 @@ import pytest
 
 FAULTS = """
 import random, resource, sys, torch
-from unimos_pipe.base.malloc import keep_freed_memory
+from unimos_pipe.base.malloc import tune_malloc
 
 def photographs(count):
     for _ in range(count):
@@ -15,7 +15,7 @@ def photographs(count):
 
 random.seed(0)
 torch.set_num_threads(1)
-keep_freed_memory(blocks_of_any_size=len(sys.argv) > 1)
+tune_malloc(blocks_of_any_size=len(sys.argv) > 1)
 photographs(40)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 photographs(10)

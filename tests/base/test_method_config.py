@@ -4,18 +4,18 @@ from dataclasses import fields, is_dataclass, replace
 
 import pytest
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import (
     VARIANTS,
     EncoderSpec,
     MethodSpec,
     PromptSpec,
-    build,
+    display_name,
     fingerprint,
     method_spec,
     option_fields,
+    parse_dataclass,
     parse_setting,
-    titled,
 )
 
 
@@ -54,8 +54,8 @@ def test_labels_of_options_are_unambiguous():
 
 def test_all_faults_come_in_one_message():
     values = {"loss": {"alpha": -1, "im": 1, "gama": 0.1}, "train": {"lr": float("nan"), "epochs": 2.5}, "extra": 1}
-    with pytest.raises(UserError) as caught:
-        build(MethodSpec, values, "here")
+    with pytest.raises(InputError) as caught:
+        parse_dataclass(MethodSpec, values, "here")
     assert str(caught.value) == (
         "here: unknown extra (known: heads, loss, train, eval); "
         "unknown loss.gama (did you mean loss.gamma? known: loss.alpha, loss.beta, loss.gamma, loss.distill, "
@@ -71,14 +71,14 @@ def test_settings_take_their_options_type():
     assert parse_setting("train.epochs=7") == ("train.epochs", 7)
     assert parse_setting("loss.im=False") == ("loss.im", False)
     assert method_spec("full", dict([parse_setting("heads.similarity=cosine")])).heads.similarity == "cosine"
-    with pytest.raises(UserError, match=r"^--set loss.im: expected bool, got '1'$"):
+    with pytest.raises(InputError, match=r"^--set loss.im: expected bool, got '1'$"):
         parse_setting("loss.im=1")
-    with pytest.raises(UserError, match=r"^--set epochs: expected section.key=value, got 'epochs'$"):
+    with pytest.raises(InputError, match=r"^--set epochs: expected section.key=value, got 'epochs'$"):
         parse_setting("epochs")
 
 
 def test_a_label_says_what_is_ours():
-    assert [titled(label) for label in ("full", "fused-teacher", "fused-teacher,epochs=2", "no-im,epochs=2")] == [
+    assert [display_name(label) for label in ("full", "fused-teacher", "fused-teacher,epochs=2", "no-im,epochs=2")] == [
         "full",
         "fused-teacher (ours)",
         "fused-teacher (ours),epochs=2",
@@ -110,8 +110,8 @@ def flat(spec) -> list[tuple[str, object]]:
 
 def test_an_option_that_was_renamed_says_so():
     new = "eval.w_step is now eval.w_epochs, the epochs in which the inference weight goes from w_start to w_end"
-    with pytest.raises(UserError) as caught:
-        build(MethodSpec, {"eval": {"w_step": 0.1, "w_stop": 1}}, "here")
+    with pytest.raises(InputError) as caught:
+        parse_dataclass(MethodSpec, {"eval": {"w_step": 0.1, "w_stop": 1}}, "here")
     assert str(caught.value).startswith(f"here: {new}; unknown eval.w_stop (did you mean eval.w_start? known: ")
-    with pytest.raises(UserError, match=f"^--set {new}$"):
+    with pytest.raises(InputError, match=f"^--set {new}$"):
         parse_setting("eval.w_step=0.1")

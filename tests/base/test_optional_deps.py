@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from unimos_pipe.base import optional_deps
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 
 PROJECT = Path(__file__).parents[2]
 PIP = f"{sys.executable} -m pip install"
@@ -26,8 +26,8 @@ def test_the_extras_are_those_of_the_project():
 
 def test_in_a_clone_it_is_the_clones_path(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name != "jinja2" else object())
-    with pytest.raises(UserError) as caught:
-        optional_deps.need("report", "report")
+    with pytest.raises(InputError) as caught:
+        optional_deps.require_extra("report", "report")
     assert str(caught.value) == f"report needs matplotlib. Install it with: {PIP} -e '{PROJECT}[report]'"
 
 

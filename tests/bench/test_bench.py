@@ -12,7 +12,7 @@ from factories.runs import write_run
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.bench import memory
 from unimos_pipe.bench.extract import mixed_rows, random_weights, smallest_cosine
-from unimos_pipe.bench.store import write_made_up_domain
+from unimos_pipe.bench.store import write_random_domain
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.scan import scan
 from unimos_pipe.runs.read_run import read_run
@@ -55,7 +55,7 @@ def test_bench_grow_prints_every_trial(cli, monkeypatch):
         return SimpleNamespace(runs=len({read_run(path.parent).spec["seed"] for path in folder.rglob("result.json")}))
 
     known = SimpleNamespace(features=SimpleNamespace(dataset=load_spec("icons")))
-    monkeypatch.setattr(memory, "apart", lambda work, *values: work(*values))
+    monkeypatch.setattr(memory, "run_in_subprocess", lambda work, *values: work(*values))
     monkeypatch.setattr("unimos_pipe.extract.extract_features.extract_features", lambda features: known)
     monkeypatch.setattr("unimos_pipe.experiments.sweep.run_sweep", swept)
     monkeypatch.setattr("unimos_pipe.report.make_report.make_report", reported)
@@ -69,11 +69,11 @@ def test_bench_grow_prints_every_trial(cli, monkeypatch):
 
 
 def test_a_trial_has_a_process_of_its_own():
-    assert memory.apart(os.getppid) == os.getpid()
+    assert memory.run_in_subprocess(os.getppid) == os.getpid()
 
 
 def test_the_made_up_domain_is_what_stage_one_would_write(tmp_path):
-    found = write_made_up_domain(tmp_path, 100, 16, shard_size=30).domain("made")
+    found = write_random_domain(tmp_path, 100, 16, shard_size=30).domain("made")
     assert found.features.shape == (100, 16) and found.paths[99] == "b/image_000099.jpg"
     assert np.allclose(np.linalg.norm(found.features.astype(np.float32), axis=1), 1, atol=1e-3)
 
@@ -107,7 +107,7 @@ def test_random_weights_are_the_same_every_time_and_leave_the_generator_alone(tm
 def test_precision_auto_takes_16_bits_only_where_features_stay(cosine, precision, miniature, monkeypatch):
     from unimos_pipe.extract import encoder
 
-    monkeypatch.setattr(encoder, "native_half", lambda device: "bf16")
+    monkeypatch.setattr(encoder, "native_half_precision", lambda device: "bf16")
     monkeypatch.setattr(encoder, "CLOSE_ENOUGH", cosine)
     manifest = scan(load_spec(str(miniature.spec)), "light", miniature.root)
     files = [manifest.root / path for path in manifest.paths]

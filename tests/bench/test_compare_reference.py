@@ -9,7 +9,7 @@ import torch
 from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.bench import compare_reference
 from unimos_pipe.bench.adapt import SIZES, Size
-from unimos_pipe.bench.compare_reference import Contestant, made_contestants, take_turns
+from unimos_pipe.bench.compare_reference import BenchmarkCandidate, build_candidates, time_in_turns
 
 TINY = Size(64, 96, 16, 5)
 
@@ -20,7 +20,7 @@ class Machine:
     def __init__(self):
         self.seconds, self.faults, self.log = 0.0, 0, []
 
-    def contestant(self, name: str, runs: int, steps: int, epochs: list[tuple[float, int]]) -> Contestant:
+    def contestant(self, name: str, runs: int, steps: int, epochs: list[tuple[float, int]]) -> BenchmarkCandidate:
         def taken() -> Iterator[None]:
             for seconds, faults in epochs:
                 self.seconds += seconds
@@ -28,14 +28,14 @@ class Machine:
                 self.log.append(name)
                 yield
 
-        return Contestant(name, runs, steps, taken())
+        return BenchmarkCandidate(name, runs, steps, taken())
 
 
 def test_ratios_are_by_round_and_per_run():
     machine = Machine()
     plain = machine.contestant("plain", 1, 10, [(6.0, 30), (8.0, 0), (9.0, 50)])
     stack = machine.contestant("stack", 4, 10, [(8.0, 0), (12.0, 20), (24.0, 0)])  # 2, 3 and 6 seconds a run
-    first, second = take_turns([plain, stack], 3, clock=lambda: machine.seconds, faults=lambda: machine.faults)
+    first, second = time_in_turns([plain, stack], 3, clock=lambda: machine.seconds, faults=lambda: machine.faults)
     assert machine.log == ["plain", "stack", "stack", "plain", "plain", "stack"]
     assert (first.seconds, second.seconds) == ((6.0, 8.0, 9.0), (2.0, 3.0, 6.0))
     assert (first.faults, second.faults) == ((3.0, 0.0, 5.0), (0.0, 2.0, 0.0))
@@ -44,7 +44,7 @@ def test_ratios_are_by_round_and_per_run():
 
 def test_everybody_trains_the_same_task_to_the_last_epoch():
     method = method_spec("full", {"train.epochs": 3})
-    made = made_contestants(TINY, method, (1, 3), ("fp32", "bf16"), torch.device("cpu"))
+    made = build_candidates(TINY, method, (1, 3), ("fp32", "bf16"), torch.device("cpu"))
     assert [(found.name, found.runs, found.steps) for found in made] == [
         ("plain program", 1, 2),
         ("fp32, stack of 1", 1, 2),
@@ -61,9 +61,9 @@ def test_the_command_prints_every_contestant(cli, monkeypatch):
 
     def turns(contestants, rounds, advance):
         assert rounds == 2
-        return take_turns(contestants, rounds, advance, clock=lambda: next(ticks), faults=lambda: 0)
+        return time_in_turns(contestants, rounds, advance, clock=lambda: next(ticks), faults=lambda: 0)
 
-    monkeypatch.setattr(compare_reference, "take_turns", turns)
+    monkeypatch.setattr(compare_reference, "time_in_turns", turns)
     monkeypatch.setattr(compare_reference.os, "getloadavg", lambda: (0.5, 0, 0))
     chosen = "--size", "icons", "--stack", 2, "--precision", "fp32", "--precision", "bf16"
     answer = cli("bench", "adapt", "--plain", 2, *chosen)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import draw
 
-from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.cache.cache_paths import domain_lock, shard_files
-from unimos_pipe.cache.maintenance import deep_faults, entries, faults, is_inside, waste
+from unimos_pipe.cache.maintenance import find_prunable_items, is_inside, list_entries, verify_entry, verify_features
 from unimos_pipe.cache.shard import read_image_shard, write_image_shard
 
 
@@ -32,7 +32,7 @@ def test_ls_shows_rows_sizes_and_what_is_missing(cli, cached):
     folder = encoder_folder(cached)
     shard_files(folder / "light")[1].unlink()
     shard_files(folder / "dark")[0].write_bytes(b"nothing")
-    found = {entry.domain: (entry.rows, entry.shards, entry.state) for entry in entries(cached)}
+    found = {entry.domain: (entry.rows, entry.shards, entry.state) for entry in list_entries(cached)}
     assert found == {"dark": (14, 3, "damaged"), "light": (14, 2, "2 of 3 shards"), "text": (6, 2, "complete")}
     lines = cli("cache", "ls", "--cache", cached).out.splitlines()
     assert lines[0].strip() == f"mini, {folder.name}"
@@ -74,7 +74,7 @@ def test_verify_finds_what_a_digest_cannot(cached):
     rewrite(shards[2], paths=["../../etc/passwd", "bar/0.png", "square/6.png", "square/7.png"])
     dark = shard_files(folder / "dark")[0]
     shutil.copy(shards[0], dark)
-    told = "\n".join(fault for entry in entries(cached) for fault in faults(entry))
+    told = "\n".join(fault for entry in list_entries(cached) for fault in verify_entry(entry))
     assert f"{shards[1]} belongs elsewhere: encoder fingerprint: expected {folder.name[-8:]}, got " in told
     assert f"{shards[1]}: weights_sha256 differs from the first shard's: " in told
     assert f"{shards[2]}: paths that leave the data root: ../../etc/passwd" in told
@@ -86,8 +86,8 @@ def test_verify_finds_what_a_digest_cannot(cached):
 def test_verify_deep_names_rows_whose_features_are_another_images(cached):
     shard = read_image_shard(shard_files(encoder_folder(cached) / "light")[0])
     features = shard.image_features.astype(np.float32)
-    assert list(deep_faults([shard], features[[0, 9]], [(0, 0), (0, 9)], 0.999)) == []
-    (fault,) = deep_faults([shard], features[[9, 9]], [(0, 0), (0, 9)], 0.999)
+    assert list(verify_features([shard], features[[0, 9]], [(0, 0), (0, 9)], 0.999)) == []
+    (fault,) = verify_features([shard], features[[9, 9]], [(0, 0), (0, 9)], 0.999)
     assert fault.startswith(f"{shard.paths[0]}: encoded again it has a cosine of 0.")
 
 
@@ -137,8 +137,8 @@ def test_links_are_not_followed(cached, tmp_path):
     outside = tmp_path / "outside" / "RN50_other_fp32-01234567"
     outside.mkdir(parents=True)
     (cached / "linked").symlink_to(outside.parent)
-    assert {entry.dataset for entry in entries(cached)} == {"mini"}
-    assert all(outside.parent not in item.path.parents for item in waste(cached, set()))
+    assert {entry.dataset for entry in list_entries(cached)} == {"mini"}
+    assert all(outside.parent not in item.path.parents for item in find_prunable_items(cached, set()))
 
 
 def test_prune_passes_over_what_another_process_writes_by_name(cli, cached, tmp_path):
@@ -148,7 +148,7 @@ def test_prune_passes_over_what_another_process_writes_by_name(cli, cached, tmp_
     part = cached / "embedded" / ".unimos-01234567-0123456789abcdef.part"
     (part / "icons").mkdir(parents=True)
     command = ("cache", "prune", "--cache", cached, "--runs", tmp_path / "none", "--yes")
-    with only_one(old / "light", lock=domain_lock(old / "light")):
+    with exclusive_lock(old / "light", lock=domain_lock(old / "light")):
         answer = cli(*command)
         assert "in use by another process and left alone: " + str(old) in answer.err
         assert f"needed by 0 run(s) in {tmp_path / 'none'} and " in answer.err

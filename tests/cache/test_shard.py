@@ -12,12 +12,12 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimos_pipe.base.errors import PipeError, RunError, StaleCacheError
+from unimos_pipe.base.errors import ExecutionError, StaleCacheError, UnimosPipeError
 from unimos_pipe.cache import shard
 from unimos_pipe.cache.shard import (
     ImageHeader,
     TextHeader,
-    features_place,
+    features_offset,
     read_header,
     read_image_shard,
     read_text_shard,
@@ -77,7 +77,7 @@ def test_read_equals_written(tmp_path):
 
 def test_features_are_read_into_memory_that_is_given(tmp_path):
     path = write(tmp_path / "s.h5")
-    offset, shape = features_place(path)
+    offset, shape = features_offset(path)
     memory = np.zeros(shape, np.float16)
     found, plain = read_image_shard(path, (memory, offset)), read_image_shard(path)
     assert found.image_features is memory and np.array_equal(memory, plain.image_features)
@@ -86,7 +86,7 @@ def test_features_are_read_into_memory_that_is_given(tmp_path):
         with pytest.raises(StaleCacheError, match="is damaged or not a shard"):
             read_image_shard(path, wrong)
     path.write_bytes(path.read_bytes()[:-40])
-    assert features_place(path) is None
+    assert features_offset(path) is None
     with pytest.raises(StaleCacheError, match="do not match their digest"):
         read_image_shard(path, (memory, offset))
 
@@ -119,7 +119,7 @@ def test_a_text_shard_is_no_image_shard(tmp_path):
 def test_features_that_are_not_finite_are_never_written(tmp_path):
     features = unit(3, 16)
     features[1, 3] = np.nan
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(ExecutionError) as caught:
         shard.write_image_shard(tmp_path / "s.h5", HEADER, features, PATHS, np.array([4, 6, 7]), CONTENTS, STAMPS)
     assert str(caught.value) == (
         "s.h5: the encoder's feature of cup/b.jpg: expected unit norm, got nan. Check the weights, or try "
@@ -230,7 +230,7 @@ def test_no_bytes_at_all_make_a_traceback(data, signed, tmp_path_factory):
     else:
         path.write_bytes(data)
     for read in (read_image_shard, read_text_shard, read_header):
-        with pytest.raises(PipeError):
+        with pytest.raises(UnimosPipeError):
             read(path)
 
 

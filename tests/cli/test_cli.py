@@ -318,12 +318,12 @@ def test_a_device_that_is_not_there(cli, icons_cache, tmp_path):
 
 
 def test_nan_features_cannot_get_into_a_shard(tmp_path):
-    from unimos_pipe.base.errors import RunError
+    from unimos_pipe.base.errors import ExecutionError
     from unimos_pipe.cache.shard import write_image_shard
 
     features = np.full((2, 4), 0.5)
     features[1, 0] = np.nan
-    with pytest.raises(RunError, match=r"the encoder's feature of b.png: expected unit norm, got nan"):
+    with pytest.raises(ExecutionError, match=r"the encoder's feature of b.png: expected unit norm, got nan"):
         write_image_shard(tmp_path / "s.h5", None, features, ["a.png", "b.png"], [0, 1], [[0] * 16] * 2, [[0] * 3] * 2)
     assert not list(tmp_path.iterdir())
 

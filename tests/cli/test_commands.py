@@ -21,7 +21,7 @@ FUNCTIONS = {
     "demo": ("demo",),
     "manifest ls": ("list_datasets",),
     "manifest show": ("load_spec",),
-    "manifest scan": ("describe_images",),
+    "manifest scan": ("create_dataset_spec",),
     "manifest check": ("check_dataset",),
     "encoder ls": ("list_encoders",),
     "cache path": ("default_cache",),
@@ -32,8 +32,8 @@ FUNCTIONS = {
     "cache export": ("export_features",),
     "bench extract": ("bench_extract",),
     "bench store": ("bench_store",),
-    "bench adapt": ("bench_adapt", "bench_against_plain"),
-    "bench grow": ("bench_grow",),
+    "bench adapt": ("bench_adapt", "bench_compare_reference"),
+    "bench grow": ("bench_memory",),
 }
 
 

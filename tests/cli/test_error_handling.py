@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from unimos_pipe.base.terminal import visible
+from unimos_pipe.base.terminal import escape_control_chars
 from unimos_pipe.cli import error_handling
-from unimos_pipe.cli.error_handling import tell
+from unimos_pipe.cli.error_handling import run_with_error_handling
 
 
 def unimos(*args, **options):
@@ -52,7 +52,7 @@ def test_bytes_that_steer_a_terminal_are_shown_not_sent(cli):
     answer = cli("manifest", "show", "a\x1b[2J\x9b\n\u202eb.toml")
     assert answer.code == 2 and "a\\x1b[2J\\x9b\\n\\u202eb.toml" in answer.err and answer.err.count("\n") == 1
     assert "\x1b" not in cli("manifest", "ls", "--\x1b[31m").err
-    assert visible("\udcff \u00e9\u4e2d", "latin-1") == "\\udcff \u00e9\\u4e2d"
+    assert escape_control_chars("\udcff \u00e9\u4e2d", "latin-1") == "\\udcff \u00e9\\u4e2d"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_errors_of_the_system(error, line, code, capsys):
     def command():
         raise error
 
-    assert (tell(command), capsys.readouterr().err) == (code, line + "\n")
+    assert (run_with_error_handling(command), capsys.readouterr().err) == (code, line + "\n")
 
 
 def test_the_unforeseen_is_one_line_and_a_file(capsys, monkeypatch, tmp_path):
@@ -80,15 +80,15 @@ def test_the_unforeseen_is_one_line_and_a_file(capsys, monkeypatch, tmp_path):
         raise KeyError("x\ny")
 
     monkeypatch.setattr(error_handling.tempfile, "tempdir", str(tmp_path))
-    assert tell(command) == 1
+    assert run_with_error_handling(command) == 1
     (report,) = tmp_path.iterdir()
     assert capsys.readouterr().err == f"Error: unforeseen KeyError: 'x\\ny'. Please report it, with {report}\n"
     assert report.read_text().startswith("Traceback (most recent call last):\n")
     monkeypatch.setattr(error_handling.tempfile, "tempdir", str(tmp_path / "gone"))
-    assert tell(command) == 1
+    assert run_with_error_handling(command) == 1
     assert capsys.readouterr().err == "Error: unforeseen KeyError: 'x\\ny'. -v shows where\n"
     monkeypatch.setattr(error_handling.sys, "argv", ["unimos-pipe", "-v"])
-    assert tell(command) == 1
+    assert run_with_error_handling(command) == 1
     assert capsys.readouterr().err.startswith("Traceback (most recent call last):\n")
 
 

@@ -12,11 +12,11 @@ from workspace import prepare
 
 import unimos_pipe
 from unimos_pipe.bench.adapt import SIZES, AdaptBench, StepTimes
-from unimos_pipe.bench.compare_reference import AgainstPlain, Turns
-from unimos_pipe.bench.extract import ExtractBench, ExtractRates, PlainGain
-from unimos_pipe.bench.memory import Growth
+from unimos_pipe.bench.compare_reference import ReferenceComparison, Timings
+from unimos_pipe.bench.extract import BaselineSpeedup, ExtractBench, ExtractRates
+from unimos_pipe.bench.memory import MemoryTrial
 from unimos_pipe.bench.store import StoreTimes
-from unimos_pipe.cli.json_output import shaped
+from unimos_pipe.cli.json_output import to_json
 from unimos_pipe.cli.schemas import FORMAT, SCHEMAS, TEXT, many, maybe, record
 from unimos_pipe.report.make_report import Report
 from unimos_pipe.runs.method_names import METHODS
@@ -27,15 +27,15 @@ RECIPE = ("recipe.toml", "--cache", "cache")
 BENCHES = {
     "bench_extract": ExtractBench(
         (ExtractRates(10.0, 20.0, 5.0, 1e6), ExtractRates(12.0, 22.0, 6.0, 1e6)),
-        *(True, 10**8, 0, PlainGain(16, 8, ((4.0, 2.0, 3.0),), math.nan, "fp32, 2 workers")),
+        *(True, 10**8, 0, BaselineSpeedup(16, 8, ((4.0, 2.0, 3.0),), math.nan, "fp32, 2 workers")),
     ),
     "bench_store": StoreTimes((0.2, 0.3), (0.1, 0.1)),
     "bench_adapt": AdaptBench(
         SIZES["icons"], "cpu", StepTimes(1e9, 10**6, 0.01, 1.0, 0.1, {1: 0.5, 12: 2.0}, 10**9), (("addmm", 0.25),)
     ),
-    "bench_grow": [Growth("extract, 1,000 images", 10**9, 1.5)],
-    "bench_against_plain": AgainstPlain(
-        SIZES["icons"], "cpu", Turns("plain", (2.0,), (1.0,)), (Turns("ours", (1.0,), (2.0,)),), (0.5, 1.0), 1.5, 2
+    "bench_memory": [MemoryTrial("extract, 1,000 images", 10**9, 1.5)],
+    "bench_compare_reference": ReferenceComparison(
+        SIZES["icons"], "cpu", Timings("plain", (2.0,), (1.0,)), (Timings("ours", (1.0,), (2.0,)),), (0.5, 1.0), 1.5, 2
     ),
 }
 
@@ -85,7 +85,7 @@ def test_adapt(document, cli, work):
     again = document("adapt", *PAIR, "--seeds", 2, "--runs", "runs-a")
     assert [run["kept"] for run in again["runs"]] == [True, True] and again["mean"] == mean
     auto = document("adapt", *PAIR[:-2], "--method", "auto", "--runs", "runs-a")
-    assert auto["mean"] is None and auto["runs"][0]["result"]["choice"]["picked"] in METHODS
+    assert auto["mean"] is None and auto["runs"][0]["result"]["choice"]["selected"] in METHODS
     refused = cli(*PAIR[:-2], "--epochs", 0, "--json")
     assert refused.code == 2 and refused.out == ""
 
@@ -177,4 +177,4 @@ def test_bench(document, monkeypatch):
 def test_what_is_not_plain_becomes_plain():
     schema = record("any", a=maybe(many({"type": "number"})), b=TEXT, c=TEXT, d=maybe(TEXT))
     value = {"a": [math.nan, -math.inf, 1.5], "b": Path("x") / "\udcff", "c": ValueError("why")}
-    assert shaped(value, schema) == {"a": [None, None, 1.5], "b": "x/\\udcff", "c": "why", "d": None}
+    assert to_json(value, schema) == {"a": [None, None, 1.5], "b": "x/\\udcff", "c": "why", "d": None}

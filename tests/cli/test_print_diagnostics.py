@@ -5,7 +5,7 @@ import re
 import pytest
 
 from unimos_pipe.base.method_config import method_spec
-from unimos_pipe.cli.print_diagnostics import tell_known
+from unimos_pipe.cli.print_diagnostics import print_diagnostics
 from unimos_pipe.runs.run_spec import RunSpec
 
 
@@ -27,12 +27,12 @@ def told(method: str = "unimos", choice=None, scores=None, **changes) -> Told:
         "confidence": 0.654,
         "class_shares": [0.5, 0.3, 0.2, 0.0],
         "source_shares": [0.25, 0.25, 0.25, 0.25],
-        "shares_apart": 0.3,
+        "total_variation": 0.3,
     } | changes
     result = {"estimate": found, "accuracy": scores, "calibration": {"temperature": 2.0}, "choice": choice}
     output = Told()
     spec = RunSpec("d", "e", "a", "b", "", 0, (), method_spec(), method=method)
-    tell_known(output, spec, result, ("w", "x", "y", "z"))
+    print_diagnostics(output, spec, result, ("w", "x", "y", "z"))
     return output
 
 

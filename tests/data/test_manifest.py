@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.manifest import known_datasets, load_spec
 
 HEAD = 'name = "toy"\nclasses = ["cat", "dog"]\n[domains]\n'
@@ -17,7 +17,7 @@ def write(tmp_path, text):
 
 
 def fault_of(tmp_path, text) -> str:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         load_spec(write(tmp_path, text))
     return str(caught.value).removeprefix(f"{tmp_path / 'toy.toml'}: ")
 
@@ -104,17 +104,17 @@ def test_a_spec_is_refused(tmp_path, text, message):
 
 
 def test_an_unknown_data_set_lists_the_known():
-    with pytest.raises(UserError, match=r"unknown data set 'offfice'; did you mean office31\? known: domainnet, "):
+    with pytest.raises(InputError, match=r"unknown data set 'offfice'; did you mean office31\? known: domainnet, "):
         load_spec("offfice")
 
 
 def test_wording_words_and_protocol(tmp_path):
     spec = load_spec(write(tmp_path, HEAD + 'real_photo = {}\nsketch = {}\n[display]\ncat = "house cat"\n'))
-    assert spec.wording() == ("house cat", "dog")
+    assert spec.class_prompts() == ("house cat", "dog")
     assert spec.domains["real_photo"].word == "real photo"
     assert spec.with_words({"sketch": "pencil"}).domains["sketch"].word == "pencil"
     assert spec.protocol() == "transductive"
-    with pytest.raises(UserError, match="toy has no train and test splits"):
+    with pytest.raises(InputError, match="toy has no train and test splits"):
         spec.protocol("inductive")
-    with pytest.raises(UserError, match="data set toy has no domain 'phto'; known: real_photo, sketch"):
+    with pytest.raises(InputError, match="data set toy has no domain 'phto'; known: real_photo, sketch"):
         spec.with_words({"phto": "x"})

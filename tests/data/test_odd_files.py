@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unimos_pipe.data.image_decoding import decode, reason_of
+from unimos_pipe.data.image_decoding import decode, describe_error
 
 FORMATS = {
     "JPEG": "jpg jpeg jpe jfif", "PNG": "png", "GIF": "gif", "WEBP": "webp", "TIFF": "tif tiff", "AVIF": "avif",
@@ -75,7 +75,7 @@ def test_what_is_refused(tmp_path, name):
     path.write_bytes(content)
     with pytest.raises(Exception) as caught:
         decode(path)
-    told = reason_of(caught.value, path)
+    told = describe_error(caught.value, path)
     assert told.startswith(reason) and told and "\n" not in told
 
 
@@ -85,4 +85,4 @@ def test_a_pipe_and_a_device_are_refused_at_once(tmp_path):
     for name, kind in (("a.jpg", "named pipe"), ("b.jpg", "device")):
         with pytest.raises(OSError) as caught:
             decode(tmp_path / name)
-        assert reason_of(caught.value, tmp_path / name) == f"a {kind}, not a regular file"
+        assert describe_error(caught.value, tmp_path / name) == f"a {kind}, not a regular file"

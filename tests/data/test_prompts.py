@@ -2,21 +2,21 @@
 
 import pytest
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
 from unimos_pipe.data.manifest import load_spec
-from unimos_pipe.data.prompts import write_prompts
+from unimos_pipe.data.prompts import build_prompts
 
 
 def test_the_default_is_the_papers_template():
     spec = load_spec("office_home")
-    (prompts,) = write_prompts([DEFAULT_TEMPLATE], "real world", spec.wording())
+    (prompts,) = build_prompts([DEFAULT_TEMPLATE], "real world", spec.class_prompts())
     assert prompts[:2] == ["a real world photo of a Drill.", "a real world photo of a Exit Sign."]
     assert len(prompts) == 65
 
 
 def test_several_templates_and_no_domain():
-    assert write_prompts(["a {class}", "{domain}: {class}"], "clip art", ["cat"]) == [["a cat"], ["clip art: cat"]]
+    assert build_prompts(["a {class}", "{domain}: {class}"], "clip art", ["cat"]) == [["a cat"], ["clip art: cat"]]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,6 @@ def test_several_templates_and_no_domain():
     ],
 )
 def test_other_templates_are_refused(template, message):
-    with pytest.raises(UserError) as caught:
-        write_prompts([template], "clipart", ["cat"])
+    with pytest.raises(InputError) as caught:
+        build_prompts([template], "clipart", ["cat"])
     assert str(caught.value) == message

@@ -7,8 +7,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unimos_pipe.base.atomic_io import write_text
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.data.list_files import ListedRow, bind, bind_names, csv_text, read_csv, read_list
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.data.list_files import (
+    ManifestRow,
+    csv_text,
+    labels_from_names,
+    labels_from_numbers,
+    read_csv,
+    read_list,
+)
 
 CLASSES = ("cat", "dog", "emu")
 
@@ -16,7 +23,7 @@ CLASSES = ("cat", "dog", "emu")
 def test_a_list_may_have_spaces_and_empty_lines(tmp_path):
     file = tmp_path / "l.txt"
     file.write_text("clipart/cat/a b.jpg 0\n\nclipart/dog/ü.jpg\t1\n", encoding="utf-8")
-    assert read_list(file) == [ListedRow("clipart/cat/a b.jpg", "0"), ListedRow("clipart/dog/ü.jpg", "1")]
+    assert read_list(file) == [ManifestRow("clipart/cat/a b.jpg", "0"), ManifestRow("clipart/dog/ü.jpg", "1")]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +40,7 @@ def test_a_list_may_have_spaces_and_empty_lines(tmp_path):
 def test_lines_that_are_refused(tmp_path, text, message):
     file = tmp_path / "l.txt"
     file.write_text(text)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         read_list(file)
     assert str(caught.value) == f"list file {file}: {message}"
 
@@ -41,7 +48,7 @@ def test_lines_that_are_refused(tmp_path, text, message):
 def test_a_list_that_is_not_utf8_names_the_line(tmp_path):
     file = tmp_path / "l.txt"
     file.write_bytes(b"a/1.jpg 0\nb\xff/2.jpg 1\n")
-    with pytest.raises(UserError, match=r"l\.txt: line 2 is not UTF-8"):
+    with pytest.raises(InputError, match=r"l\.txt: line 2 is not UTF-8"):
         read_list(file)
 
 
@@ -57,7 +64,7 @@ def test_a_list_that_is_not_utf8_names_the_line(tmp_path):
 def test_a_csv_in_any_usual_form(tmp_path, text):
     file = tmp_path / "l.csv"
     file.write_text(text, encoding="utf-8")
-    assert read_csv(file) == [ListedRow("a.jpg", "cat"), ListedRow("b.jpg", "")]
+    assert read_csv(file) == [ManifestRow("a.jpg", "cat"), ManifestRow("b.jpg", "")]
 
 
 @pytest.mark.parametrize(
@@ -91,27 +98,27 @@ def test_a_csv_in_any_usual_form(tmp_path, text):
 def test_a_csv_whose_form_is_wrong(tmp_path, text, message):
     file = tmp_path / "l.csv"
     file.write_text(text)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         read_csv(file)
     assert str(caught.value) == f"list file {file}: {message}"
 
 
 def test_a_csv_in_utf16_is_named(tmp_path):
     (tmp_path / "l.csv").write_text("path,class\n", encoding="utf-16")
-    with pytest.raises(UserError, match=r"l\.csv: is UTF-16; save it as UTF-8"):
+    with pytest.raises(InputError, match=r"l\.csv: is UTF-16; save it as UTF-8"):
         read_csv(tmp_path / "l.csv")
 
 
 def test_a_csv_that_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "l.csv")
     for read in (read_csv, read_list):
-        with pytest.raises(UserError, match=r"l\.csv: cannot be read: a named pipe, not a regular file"):
+        with pytest.raises(InputError, match=r"l\.csv: cannot be read: a named pipe, not a regular file"):
             read(tmp_path / "l.csv")
 
 
 def test_more_columns_and_fewer_cells(tmp_path):
     (tmp_path / "l.csv").write_text("width,label,path\n3,cat,a;b.jpg\n4,,b.jpg,\n\n , ,\n")
-    assert read_csv(tmp_path / "l.csv") == [ListedRow("a;b.jpg", "cat"), ListedRow("b.jpg", "")]
+    assert read_csv(tmp_path / "l.csv") == [ManifestRow("a;b.jpg", "cat"), ManifestRow("b.jpg", "")]
 
 
 name = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=8)
@@ -123,7 +130,7 @@ name = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="
 @example(rows=[("path", "class"), ("=1", "-x"), ("'", "''=")])
 def test_what_scan_writes_is_read_back(rows, tmp_path_factory):
     """Any name a file or folder may have, separators of lines and cells too."""
-    rows = [ListedRow(path, label) for path, label in rows if path.strip() and path not in (".", "..")]
+    rows = [ManifestRow(path, label) for path, label in rows if path.strip() and path not in (".", "..")]
     file = tmp_path_factory.getbasetemp() / "round.csv"
     write_text(file, csv_text(rows))
     assert read_csv(file) == rows
@@ -132,54 +139,57 @@ def test_what_scan_writes_is_read_back(rows, tmp_path_factory):
 def test_a_csv_cannot_leave_its_folder(tmp_path):
     file = tmp_path / "l.csv"
     file.write_text("path,class\n../secret.jpg,cat\n")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         read_csv(file)
     assert str(caught.value) == f"list file {file}: '../secret.jpg' leaves the images' folder"
 
 
 def test_names_bind_whatever_the_list_numbers(tmp_path):
-    rows = [ListedRow("real/dog/1.jpg", "0"), ListedRow("real/cat/2.jpg", "1"), ListedRow("real/dog/3.jpg", "0")]
-    labels, notes = bind(tmp_path / "l.txt", rows, CLASSES)
+    rows = [ManifestRow("real/dog/1.jpg", "0"), ManifestRow("real/cat/2.jpg", "1"), ManifestRow("real/dog/3.jpg", "0")]
+    labels, notes = labels_from_numbers(tmp_path / "l.txt", rows, CLASSES)
     assert labels == [1, 0, 1]
     assert notes == [f"{tmp_path / 'l.txt'}: numbers 2 classes otherwise than the spec (cat, dog); bound by name"]
-    assert bind(tmp_path, rows[::-1], CLASSES)[0] == [1, 0, 1][::-1]  # shuffled by rows
+    assert labels_from_numbers(tmp_path, rows[::-1], CLASSES)[0] == [1, 0, 1][::-1]  # shuffled by rows
 
 
 def test_ids_bind_where_paths_show_no_class(tmp_path):
-    assert bind(tmp_path, [ListedRow("flat/1.jpg", "2"), ListedRow("flat/2.jpg", "0")], CLASSES) == ([2, 0], [])
-    with pytest.raises(UserError, match="labels: expected 0 to 2, got 3, 9"):
-        bind(tmp_path, [ListedRow("flat/1.jpg", "9"), ListedRow("flat/2.jpg", "3")], CLASSES)
+    assert labels_from_numbers(tmp_path, [ManifestRow("flat/1.jpg", "2"), ManifestRow("flat/2.jpg", "0")], CLASSES) == (
+        [2, 0],
+        [],
+    )
+    with pytest.raises(InputError, match="labels: expected 0 to 2, got 3, 9"):
+        labels_from_numbers(tmp_path, [ManifestRow("flat/1.jpg", "9"), ManifestRow("flat/2.jpg", "3")], CLASSES)
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         (
-            [ListedRow("cat/1.jpg", "0"), ListedRow("yak/2.jpg", "1")],
+            [ManifestRow("cat/1.jpg", "0"), ManifestRow("yak/2.jpg", "1")],
             "classes that the spec lacks: yak; spec classes not in",
         ),
         (
-            [ListedRow("yak/1.jpg", "0"), ListedRow("gnu/2.jpg", "1")],
+            [ManifestRow("yak/1.jpg", "0"), ManifestRow("gnu/2.jpg", "1")],
             "classes that the spec lacks: gnu, yak; spec classes not in",
         ),
         (
-            [ListedRow("cat/1.jpg", "0"), ListedRow("dog/2.jpg", "0")],
+            [ManifestRow("cat/1.jpg", "0"), ManifestRow("dog/2.jpg", "0")],
             "labels and class folders contradict each other: expected one",
         ),
         (
-            [ListedRow("cat/1.jpg", "0"), ListedRow("cat/2.jpg", "1")],
+            [ManifestRow("cat/1.jpg", "0"), ManifestRow("cat/2.jpg", "1")],
             "labels and class folders contradict each other: expected one",
         ),
     ],
 )
 def test_bindings_that_are_refused(tmp_path, rows, message):
-    with pytest.raises(UserError) as caught:
-        bind(tmp_path / "l.txt", rows, CLASSES)
+    with pytest.raises(InputError) as caught:
+        labels_from_numbers(tmp_path / "l.txt", rows, CLASSES)
     assert message in str(caught.value)
 
 
 def test_csv_classes_must_have_a_prompt(tmp_path):
-    rows = [ListedRow("1.jpg", "emu"), ListedRow("2.jpg", ""), ListedRow("3.jpg", "cat")]
-    assert bind_names(tmp_path, rows, CLASSES, -1) == [2, -1, 0]
-    with pytest.raises(UserError, match="classes that the spec lacks, so that no prompt names them: yak"):
-        bind_names(tmp_path, [ListedRow("1.jpg", "yak")], CLASSES, -1)
+    rows = [ManifestRow("1.jpg", "emu"), ManifestRow("2.jpg", ""), ManifestRow("3.jpg", "cat")]
+    assert labels_from_names(tmp_path, rows, CLASSES, -1) == [2, -1, 0]
+    with pytest.raises(InputError, match="classes that the spec lacks, so that no prompt names them: yak"):
+        labels_from_names(tmp_path, [ManifestRow("1.jpg", "yak")], CLASSES, -1)

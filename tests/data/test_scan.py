@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.find_images import find_images
 from unimos_pipe.data.manifest import check_spec, load_spec
 from unimos_pipe.data.scan import count_warning, domain_folder, find_root, scan
@@ -33,7 +33,7 @@ def test_known_names_of_a_folder_are_found(tmp_path, folder, above):
 
 
 def test_no_data_root_prints_the_layout(tmp_path):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         find_root(load_spec("office_home"), None, tmp_path)
     assert str(caught.value) == (
         "the images of office_home are missing: expected a folder ROOT that holds Art, Clipart, Product, Real World; "
@@ -45,7 +45,7 @@ def test_no_data_root_prints_the_layout(tmp_path):
 def test_a_wrong_data_root_says_what_is_there(tmp_path):
     (tmp_path / "Photos").mkdir()
     (tmp_path / "train.txt").touch()
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         domain_folder(load_spec("visda2017"), "real", tmp_path)
     assert str(caught.value) == (
         f"domain real of visda2017 is not in {tmp_path}: expected a folder ROOT that holds train/image_list.txt, "
@@ -66,7 +66,7 @@ def test_classes_bind_by_name_whatever_the_order_on_disk(tmp_path):
 
 def test_a_class_folder_that_the_spec_lacks_is_refused(tmp_path):
     image(tmp_path / "photo" / "cow" / "1.png")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         scan(spec_of(tmp_path, photo={}), "photo", tmp_path)
     assert str(caught.value) == (
         f"the class folders in {tmp_path / 'photo'} do not fit toy: unknown cow; without a folder: dog, cat. Correct "
@@ -112,7 +112,7 @@ def test_splits_are_parts_of_their_own(tmp_path):
 
 
 def test_a_part_must_exist(tmp_path):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         scan(load_spec("domainnet"), "clipart", tmp_path)
     assert str(caught.value) == (
         "domainnet has no part 'clipart'; did you mean clipart.test? known: clipart.train, clipart.test"
@@ -122,7 +122,7 @@ def test_a_part_must_exist(tmp_path):
 def test_missing_files_are_counted_and_named(tmp_path):
     image(tmp_path / "photo" / "1.png")
     (tmp_path / "toy.csv").write_text("path,class\n1.png,cat\n2.png,dog\n")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         scan(spec_of(tmp_path, photo={"manifest": "toy.csv"}), "photo", tmp_path)
     assert str(caught.value) == (
         f"1 of 2 images of photo are missing, links that lead nowhere, or no files, in {tmp_path / 'photo'}: 2.png. "
@@ -158,7 +158,7 @@ def test_names_with_spaces_and_other_scripts(tmp_path):
 def test_names_that_are_not_utf8_are_named(tmp_path):
     image(tmp_path / "photo" / "1.png")
     (tmp_path / "photo" / "1.png").rename(tmp_path / "photo" / os.fsdecode(b"\xe9t\xe9.png"))
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         scan(spec_of(tmp_path, photo={"labels": "none"}), "photo", tmp_path)
     assert str(caught.value) == (
         f"{tmp_path / 'photo'}: file names that are not UTF-8: b'\\xe9t\\xe9.png'; rename them"

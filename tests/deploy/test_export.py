@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import unimos_pipe
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.scan import find_root
 from unimos_pipe.deploy.model_card import card_text
@@ -113,7 +113,7 @@ def test_what_is_no_model_is_refused(made, cli, tmp_path):
     for values, arrays, message in faults:
         (tmp_path / "config.json").write_text(json.dumps(values))
         save_file(arrays, tmp_path / "model.safetensors")
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(InputError, match=message):
             unimos_pipe.load(tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "precious.txt").write_text("x")
@@ -135,6 +135,6 @@ def test_other_weights_than_the_runs_own_are_refused(made):
     config = {**model.settings, "encoder": {**model.settings["encoder"], "weights_sha256": "00" * 32}}
     other = unimos_pipe.AdaptedModel(config, load_file(folder / "model" / "model.safetensors"), "cpu")
     with pytest.raises(
-        UserError, match="the encoder is not the one this model was trained on: weights_sha256: expected 00"
+        InputError, match="the encoder is not the one this model was trained on: weights_sha256: expected 00"
     ):
         other.predict(images)

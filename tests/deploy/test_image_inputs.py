@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import unimos_pipe
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.data.scan import find_root
 from unimos_pipe.deploy import adapted_model as model_module
@@ -76,7 +76,7 @@ def test_every_answer_has_its_error(model, files, tmp_path):
     ],
 )
 def test_what_is_no_image_is_the_callers_mistake(model, images, told):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         model.predict(images)
     expected = "a path, a PIL image, the bytes of an image file, or a uint8 array (H, W, 3)"
     assert str(caught.value) == told.format(expected)

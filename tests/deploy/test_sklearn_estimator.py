@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from factories.tasks import made_task
+from factories.tasks import random_task
 
 import unimos_pipe
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.methods.from_arrays import task_from_arrays
 
 pytest.importorskip("sklearn", minversion="1.6")
@@ -84,12 +84,12 @@ def test_text_takes_the_place_of_class_means():
     x, domain = np.concatenate([xs, xt]), np.repeat([1, -1], 60)
     found = small(text=text).fit(x, np.concatenate([names[ys], names[yt]]), domain)
     assert np.allclose(found.text_.numpy(), text) and found.score(xt, names[yt]) >= 0.9
-    with pytest.raises(UserError, match=r"the text features: expected 3 rows, one a class, got 2"):
+    with pytest.raises(InputError, match=r"the text features: expected 3 rows, one a class, got 2"):
         small(text=text[:2]).fit(xs, ys)
 
 
 def test_a_task_from_arrays_is_the_task():
-    made = made_task()
+    made = random_task()
     classes = list("abcde")
     labels = [classes[k] for k in made.source.labels.tolist()]
     arrays = made.source.features.numpy(), labels
@@ -116,6 +116,6 @@ WRONG = [
 
 @pytest.mark.parametrize(("source", "target", "text", "classes", "told"), WRONG)
 def test_arrays_that_do_not_fit_are_one_line(source, target, text, classes, told):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         task_from_arrays(source, target, text, classes)
     assert str(caught.value) == told

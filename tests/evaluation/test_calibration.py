@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from tests.factories.tasks import made_task
-from unimos_pipe.evaluation.calibration import cross_fitted, fitted_temperature, reliability
-from unimos_pipe.methods.base import Answers, LinearModel, Method
+from tests.factories.tasks import random_task
+from unimos_pipe.evaluation.calibration import calibration_metrics, cross_fit_logits, fit_temperature
+from unimos_pipe.methods.base import LinearModel, Method, MethodOutput
 from unimos_pipe.methods.registry import METHODS
 
-TASK = made_task()
+TASK = random_task()
 G = torch.Generator().manual_seed(7)
 LOGITS = torch.randn(200, 4, generator=G, dtype=torch.float64) * 2
 LABELS = torch.multinomial((LOGITS / 3).softmax(-1), 1, generator=G).squeeze(1)  # drawn at temperature 3
@@ -25,32 +25,32 @@ def nll(logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> float
 
 
 def test_the_temperature_is_the_best_of_a_grid():
-    found = fitted_temperature(LOGITS, LABELS)
+    found = fit_temperature(LOGITS, LABELS)
     grid = [found * (1 + 0.01 * step) for step in range(-30, 31) if step]
     assert all(nll(LOGITS, LABELS, found) < nll(LOGITS, LABELS, other) for other in grid)
     assert found == pytest.approx(3, rel=0.25)
 
 
 def test_a_temperature_undoes_a_scale():
-    assert fitted_temperature(LOGITS * 5, LABELS) == pytest.approx(5 * fitted_temperature(LOGITS, LABELS), rel=1e-4)
+    assert fit_temperature(LOGITS * 5, LABELS) == pytest.approx(5 * fit_temperature(LOGITS, LABELS), rel=1e-4)
 
 
 def test_rows_whose_label_is_never_answered_say_nothing_about_the_temperature():
     logits = torch.cat([LOGITS, LOGITS.new_full((50, 1), 0.0).expand(50, 4).index_fill(1, torch.tensor(3), -math.inf)])
     labels = torch.cat([LABELS, torch.full((50,), 3)])
-    assert fitted_temperature(logits, labels) == fitted_temperature(LOGITS, LABELS)
-    assert fitted_temperature(logits[-50:], labels[-50:]) == 1.0
+    assert fit_temperature(logits, labels) == fit_temperature(LOGITS, LABELS)
+    assert fit_temperature(logits[-50:], labels[-50:]) == 1.0
 
 
 def test_answers_that_are_all_right_get_the_least_temperature():
-    temperature = fitted_temperature(torch.eye(3) / 10, torch.arange(3))
+    temperature = fit_temperature(torch.eye(3) / 10, torch.arange(3))
     assert 0.01 <= temperature < 0.011
 
 
 def test_measures_by_hand():
     """Bins of the three confidences: (0.8, 0.8667], (0.6, 0.6667] and again the latter."""
     probabilities = torch.tensor([[0.85, 0.15], [0.65, 0.35], [0.39, 0.61]])
-    found = reliability(probabilities, torch.tensor([0, 1, 1]))
+    found = calibration_metrics(probabilities, torch.tensor([0, 1, 1]))
     assert found.ece == pytest.approx((0.15 + abs(1 - 0.65 - 0.61)) / 3)
     assert found.nll == pytest.approx(-(math.log(0.85) + math.log(0.35) + math.log(0.61)) / 3)
     assert found.brier == pytest.approx(2 * (0.15**2 + 0.65**2 + 0.39**2) / 3)
@@ -58,7 +58,7 @@ def test_measures_by_hand():
 
 def test_measures_of_sure_answers():
     sure = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    found = reliability(sure, torch.tensor([0, 1]))
+    found = calibration_metrics(sure, torch.tensor([0, 1]))
     assert (found.ece, found.brier) == (0.5, 1.0) and found.nll == pytest.approx(-math.log(1e-8) / 2)
 
 
@@ -74,9 +74,11 @@ def test_cross_fitting_answers_each_source_row_once_from_a_fit_that_did_not_see_
 
     def fit(task):
         seen.append((task.source, task.target.features))
-        return Answers(model.logits(task.target.features), model if new_rows else None)
+        return MethodOutput(model.logits(task.target.features), model if new_rows else None)
 
-    found = cross_fitted(Method(fit, LinearModel.restore if new_rows else None), TASK, torch.Generator().manual_seed(1))
+    found = cross_fit_logits(
+        Method(fit, LinearModel.restore if new_rows else None), TASK, torch.Generator().manual_seed(1)
+    )
     assert torch.equal(found, TASK.source.features[:, :5])
     assert len(seen) == 5
     for source, target in seen:
@@ -88,8 +90,8 @@ def test_cross_fitting_answers_each_source_row_once_from_a_fit_that_did_not_see_
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_can_be_cross_fitted(name):
-    found = cross_fitted(METHODS[name], TASK, torch.Generator().manual_seed(0))
+    found = cross_fit_logits(METHODS[name], TASK, torch.Generator().manual_seed(0))
     assert found.shape == (40, 5) and not found.isnan().any()
-    again = cross_fitted(METHODS[name], TASK, torch.Generator().manual_seed(0))
+    again = cross_fit_logits(METHODS[name], TASK, torch.Generator().manual_seed(0))
     assert torch.equal(found, again)
     assert (found.argmax(-1) == TASK.source.labels).double().mean() > 0.5

@@ -6,15 +6,21 @@ import json
 import pytest
 import torch
 
-from tests.factories.tasks import made_task
+from tests.factories.tasks import random_task
 from unimos_pipe.data.manifest import NO_LABEL
-from unimos_pipe.evaluation.calibration import Calibration, reliability
-from unimos_pipe.evaluation.diagnostics import COMPARED, PairView, PairViews, answer_facts, estimate
+from unimos_pipe.evaluation.calibration import Calibration, calibration_metrics
+from unimos_pipe.evaluation.diagnostics import (
+    REFERENCE_METHODS,
+    PairReference,
+    PairReferenceCache,
+    estimate,
+    run_diagnostics,
+)
 from unimos_pipe.methods import source_probe
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 
 NEAREST = torch.tensor([[1], [0], [3], [2]])
-VIEW = PairView(
+VIEW = PairReference(
     {
         "zero-shot": torch.tensor([0, 0, 0, 0]),
         "fused": torch.tensor([0, 0, 1, 1]),
@@ -31,13 +37,13 @@ def test_an_estimate_by_hand():
     assert found["neighbour_agreement"] == found["accuracy"] == pytest.approx((0.5 - 0.375) / 0.625)
     assert found["agreement"] == {"zero-shot": 0.5, "fused": 0.75, "linear-im": 1.0}
     assert (found["branches"], found["fused_and_linear_im"], found["confidence"]) == (0.5, 0.75, 0.9)
-    assert found["class_shares"] == [0.5, 0.25, 0.25] and found["shares_apart"] == 0.0
+    assert found["class_shares"] == [0.5, 0.25, 0.25] and found["total_variation"] == 0.0
 
 
 def test_what_cannot_be_told_is_none():
-    apart = PairView({**VIEW.answers, "linear-im": torch.tensor([1, 1, 0, 1])}, NEAREST, VIEW.source_shares)
+    apart = PairReference({**VIEW.predictions, "linear-im": torch.tensor([1, 1, 0, 1])}, NEAREST, VIEW.source_shares)
     assert estimate(apart, torch.tensor([0, 0, 1, 2]), None, 0.9)["accuracy"] is None
-    one_class = PairView({"zero-shot": VIEW.answers["zero-shot"]}, NEAREST, VIEW.source_shares)
+    one_class = PairReference({"zero-shot": VIEW.predictions["zero-shot"]}, NEAREST, VIEW.source_shares)
     found = estimate(one_class, torch.tensor([0, 0, 1, 2]), None, 0.9)
     assert (found["accuracy"], found["fused_and_linear_im"], found["branches"]) == (None, None, None)
 
@@ -46,36 +52,38 @@ def test_reliability_is_of_the_rows_whose_label_is_known():
     raw = torch.tensor([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
     flat = torch.full((4, 3), 1 / 3)
     held = HeldOutLabels(torch.tensor([0, NO_LABEL, 2, NO_LABEL]).numpy(), ("a", "b", "c"))
-    found = answer_facts(VIEW, held, raw, flat, Calibration(2.0, 8, 0.1))
+    found = run_diagnostics(VIEW, held, raw, flat, Calibration(2.0, 8, 0.1))
     for name, values in (("raw", raw), ("calibrated", flat)):
-        wanted = reliability(values[[0, 2]], torch.tensor([0, 2]))
+        wanted = calibration_metrics(values[[0, 2]], torch.tensor([0, 2]))
         assert found["reliability"][name] == {"ece": wanted.ece, "nll": wanted.nll, "brier": wanted.brier}
     assert found["calibration"] == {"temperature": 2.0, "rows": 8, "seconds": 0.1}
     assert found["estimate"]["confidence"] == pytest.approx(1 / 3)
-    unlabelled = answer_facts(VIEW, HeldOutLabels(None, ("a", "b", "c")), raw, raw, None)
+    unlabelled = run_diagnostics(VIEW, HeldOutLabels(None, ("a", "b", "c")), raw, raw, None)
     assert unlabelled["reliability"] is None and unlabelled["calibration"] is None
 
 
 def test_pairs_that_share_a_source_share_its_probe(monkeypatch):
-    first, other = made_task(seed=1), made_task(seed=2)
+    first, other = random_task(seed=1), random_task(seed=2)
     pairs = [
         PairData(
             AdaptationTask(first.source, task.target, first.text_features), HeldOutLabels(None, ()), (), None, {}, []
         )
         for task in (first, other)
     ]
-    alone = [PairViews().of(pair).answers for pair in pairs]
+    alone = [PairReferenceCache().get(pair).predictions for pair in pairs]
     fitted, real = [], source_probe.model
     monkeypatch.setattr(source_probe, "model", lambda task: fitted.append(task) or real(task))
-    views = PairViews()
+    views = PairReferenceCache()
     for pair, answers in zip(pairs, alone, strict=True):
-        found = views.of(pair).answers
-        assert list(found) == list(COMPARED) and all(found[name].equal(answers[name]) for name in COMPARED)
+        found = views.get(pair).predictions
+        assert list(found) == list(REFERENCE_METHODS) and all(
+            found[name].equal(answers[name]) for name in REFERENCE_METHODS
+        )
     assert len(fitted) == 1
 
 
 def test_a_made_task_has_the_methods_that_are_compared():
-    assert made_task().text_features.shape[0] == 5 and COMPARED == ("zero-shot", "fused", "linear-im")
+    assert random_task().text_features.shape[0] == 5 and REFERENCE_METHODS == ("zero-shot", "fused", "linear-im")
 
 
 def test_a_run_of_unimos_says_what_is_known(cli, icons_cache, tmp_path):

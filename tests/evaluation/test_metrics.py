@@ -3,28 +3,28 @@
 import numpy as np
 import torch
 
-from unimos_pipe.evaluation.metrics import score
+from unimos_pipe.evaluation.metrics import score_predictions
 from unimos_pipe.methods.task import HeldOutLabels
-from unimos_pipe.runs.statistics import wilson
+from unimos_pipe.runs.statistics import wilson_interval
 from unimos_pipe.training.run_recorder import oracle_epoch, picked_epoch
 
 
 def test_a_class_without_a_row_stays_out_of_the_class_mean():
     held_out = HeldOutLabels(np.array([0, 0, 0, 1]), ("a", "b", "c"))
-    found = score(torch.tensor([0, 0, 1, 1]), held_out)
+    found = score_predictions(torch.tensor([0, 0, 1, 1]), held_out)
     assert found.accuracy == 0.75
     assert found.per_class == (2 / 3, 1.0, None)
     assert found.per_class_mean == (2 / 3 + 1) / 2
-    assert score(torch.tensor([0]), HeldOutLabels(None, ("a", "b"))) is None
+    assert score_predictions(torch.tensor([0]), HeldOutLabels(None, ("a", "b"))) is None
 
 
 def test_rows_without_a_label_are_not_scored():
     """Of five rows three are known; the class of the other two is seen nowhere else and stays out."""
     held_out = HeldOutLabels(np.array([0, -1, 1, -1, 0]), ("a", "b", "c"))
-    found = score(torch.tensor([0, 2, 0, 2, 0]), held_out)
+    found = score_predictions(torch.tensor([0, 2, 0, 2, 0]), held_out)
     assert (found.accuracy, found.per_class, found.per_class_mean) == (2 / 3, (1.0, 0.0, None), 0.5)
-    assert found.interval == wilson(2 / 3, 3) and held_out.known.tolist() == [0, 2, 4]
-    assert score(torch.tensor([0, 1]), HeldOutLabels(np.array([-1, -1]), ("a", "b"))) is None
+    assert found.interval == wilson_interval(2 / 3, 3) and held_out.labelled.tolist() == [0, 2, 4]
+    assert score_predictions(torch.tensor([0, 1]), HeldOutLabels(np.array([-1, -1]), ("a", "b"))) is None
 
 
 def line(epoch: int, accuracy: float, per_class_mean: float, im: float) -> dict:

@@ -7,7 +7,7 @@ import torch
 
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.data.manifest import load_spec
-from unimos_pipe.experiments.dry_run import Rows, expected_rows, training_seconds
+from unimos_pipe.experiments.dry_run import RowCounts, expect_row_counts, measure_training_seconds
 from unimos_pipe.extract.encoder import encoder_speed
 from unimos_pipe.runs.recipe import load_recipe
 
@@ -17,14 +17,14 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(
     ("dataset", "domain", "protocol", "rows"),
     [
-        ("office_home", "art", "transductive", Rows(2427)),
-        ("domainnet", "clipart", "inductive", Rows(33525, 14604)),
-        ("domainnet", "clipart", "transductive", Rows(48129)),
+        ("office_home", "art", "transductive", RowCounts(2427)),
+        ("domainnet", "clipart", "inductive", RowCounts(33525, 14604)),
+        ("domainnet", "clipart", "transductive", RowCounts(48129)),
         ("mini_domainnet", "clipart", "inductive", None),
     ],
 )
 def test_rows_as_published(dataset, domain, protocol, rows):
-    assert expected_rows(load_spec(dataset), domain, protocol) == rows
+    assert expect_row_counts(load_spec(dataset), domain, protocol) == rows
 
 
 def test_an_encoder_is_timed_without_its_weights():
@@ -39,10 +39,12 @@ def test_time_grows_with_the_steps(monkeypatch):
     )  # a second a step
     recipe, spec = load_recipe("visda2017_rn101")
     runs = recipe.runs(spec, "")
-    rows = {"synthetic": Rows(3200), "real": Rows(640)}
-    assert training_seconds(runs, rows, 12, 16, CPU, lockstep=2) == 3 * 10 * 20  # 3 seeds, 10 epochs, 640 / 32 steps
-    capped = {"synthetic": Rows(152397), "real": Rows(55388)}
-    assert training_seconds(runs, capped, 12, 16, CPU, lockstep=2) == 3 * 10 * 1500
+    rows = {"synthetic": RowCounts(3200), "real": RowCounts(640)}
+    assert (
+        measure_training_seconds(runs, rows, 12, 16, CPU, lockstep=2) == 3 * 10 * 20
+    )  # 3 seeds, 10 epochs, 640 / 32 steps
+    capped = {"synthetic": RowCounts(152397), "real": RowCounts(55388)}
+    assert measure_training_seconds(runs, capped, 12, 16, CPU, lockstep=2) == 3 * 10 * 1500
     several = [replace(run, source="synthetic+drawn") for run in runs]
-    rows = {"synthetic": Rows(300), "drawn": Rows(340), "real": Rows(3200)}
-    assert training_seconds(several, rows, 12, 16, CPU, lockstep=2) == 3 * 10 * 20
+    rows = {"synthetic": RowCounts(300), "drawn": RowCounts(340), "real": RowCounts(3200)}
+    assert measure_training_seconds(several, rows, 12, 16, CPU, lockstep=2) == 3 * 10 * 20

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import unimos_pipe
-from unimos_pipe.base.method_config import with_own_scale
+from unimos_pipe.base.method_config import with_native_logit_scale
 from unimos_pipe.extract import encoder
 from unimos_pipe.methods import zero_shot
 from unimos_pipe.runs.recipe import Recipe
@@ -19,13 +19,13 @@ PAIR = ("--src", "dark", "--tgt", "light", "--epochs", 2, "--device", "cpu")
 @pytest.fixture
 def learned(miniature, tmp_path, monkeypatch, cli):
     """Features of an encoder whose 1/T is 33.44, as tiny's own is."""
-    plain = encoder.own_scale
+    plain = encoder.native_logit_scale
 
-    def own_scale(model):
+    def native_logit_scale(model):
         model.logit_bias = torch.tensor(-10.0)
         return plain(model)
 
-    monkeypatch.setattr(encoder, "own_scale", own_scale)
+    monkeypatch.setattr(encoder, "native_logit_scale", native_logit_scale)
     args = (*miniature.args(tmp_path / "cache"), "--data-root", miniature.root, "--workers", 0)
     assert cli("extract", *args, "--all").code == 0
     return miniature
@@ -38,9 +38,9 @@ def config(run):
 def test_only_a_model_with_a_bias_beside_it_has_its_own():
     """SigLIP's is not bounded by 100; CLIP's is fixed whatever the weights say."""
     scale = torch.tensor(np.log(117.3308), dtype=torch.float16)
-    assert encoder.own_scale(SimpleNamespace(logit_scale=torch.tensor(2.0), logit_bias=None)) is None
-    assert encoder.own_scale(SimpleNamespace(logit_scale=torch.tensor(2.0))) is None
-    found = encoder.own_scale(SimpleNamespace(logit_scale=scale, logit_bias=torch.tensor(-12.9)))
+    assert encoder.native_logit_scale(SimpleNamespace(logit_scale=torch.tensor(2.0), logit_bias=None)) is None
+    assert encoder.native_logit_scale(SimpleNamespace(logit_scale=torch.tensor(2.0))) is None
+    found = encoder.native_logit_scale(SimpleNamespace(logit_scale=scale, logit_bias=torch.tensor(-12.9)))
     assert found == round(float(scale.float().exp()), 2) and 117 < found < 118
 
 
@@ -74,8 +74,8 @@ def test_features_of_clip_have_the_methods_own(miniature, tmp_path, cli):
 
 
 def test_what_is_set_stands():
-    assert with_own_scale({"train.epochs": 1}, None) == {"train.epochs": 1}
-    assert with_own_scale({"heads.temperature_scale": 50.0}, 33.44) == {"heads.temperature_scale": 50.0}
+    assert with_native_logit_scale({"train.epochs": 1}, None) == {"train.epochs": 1}
+    assert with_native_logit_scale({"heads.temperature_scale": 50.0}, 33.44) == {"heads.temperature_scale": 50.0}
     recipe = Recipe("r", "icons", set={"heads": {"temperature_scale": 50.0}})
     assert recipe.with_own_scale(33.44).set == recipe.set
     grid = Recipe("r", "icons", grid={"heads.temperature_scale": [1.0]})

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import unimos_pipe
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def test_every_line_of_metrics_is_told_as_it_is_made(features, tmp_path):
         told.setdefault((run.source, run.seed), []).append(line)
         line["losses"].clear()  # what it does with its copy changes no run
 
-    training = unimos_pipe.Training(settings={"train.epochs": 2}, seeds=(0, 1), calibrate=False)
-    place = unimos_pipe.Place(tmp_path)
+    training = unimos_pipe.AdaptOptions(settings={"train.epochs": 2}, seeds=(0, 1), calibrate=False)
+    place = unimos_pipe.RunLocation(tmp_path)
     runs = unimos_pipe.adapt_pairs(features, [("line", "sketch")], training, place, on_epoch=hear)
     assert list(told) == [("line", 0), ("line", 1)]
     for run in runs:
@@ -35,9 +35,9 @@ def test_every_line_of_metrics_is_told_as_it_is_made(features, tmp_path):
 
 
 def test_a_cluster_tells_of_no_epochs(features, tmp_path):
-    with pytest.raises(UserError, match=r"^on_epoch: runs on a cluster tell of no epochs"):
+    with pytest.raises(InputError, match=r"^on_epoch: runs on a cluster tell of no epochs"):
         unimos_pipe.adapt_pairs(
-            *(features, [("line", "sketch")], unimos_pipe.Training(), unimos_pipe.Place(tmp_path)),
-            compute=unimos_pipe.Compute("cpu", unimos_pipe.RayOptions()),
+            *(features, [("line", "sketch")], unimos_pipe.AdaptOptions(), unimos_pipe.RunLocation(tmp_path)),
+            compute=unimos_pipe.ComputeConfig("cpu", unimos_pipe.RayOptions()),
             on_epoch=print,
         )

@@ -5,17 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from factories.tasks import made_task, small_method
+from factories.tasks import random_task, small_method
 
 import unimos_pipe
 from unimos_pipe.methods.registry import METHODS
-from unimos_pipe.methods.source_probe import equal_say, logistic_regression
+from unimos_pipe.methods.source_probe import domain_balanced_weights, logistic_regression
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.methods.unimos.training_run import create_run
 
 METHOD = small_method(train__epochs=3, train__batch_size=8)
-TASK = made_task()
+TASK = random_task()
 SEVERAL = replace(TASK, source=replace(TASK.source, name="several", origins=(torch.arange(40) >= 10).long()))
 
 
@@ -46,7 +46,7 @@ def test_rows_are_concatenated_and_everything_is_in_the_identity(loader):
 def test_the_quick_methods_see_all_rows_and_the_probe_weighs_the_domains(loader):
     task = loader.pair("line+sketch", "color").task
     source = task.source
-    weights = equal_say(source.origins).numpy()
+    weights = domain_balanced_weights(source.origins).numpy()
     assert weights[:624].sum() == pytest.approx(weights[624:].sum())
     wanted = logistic_regression(source.features.numpy(), source.labels.numpy(), weights)
     found = METHODS["source-probe"].fit(task)
@@ -62,27 +62,27 @@ def last_probabilities(trainer):
 
 def test_a_stack_of_one_and_several_sources_trains_as_alone():
     tasks = [TASK, SEVERAL]
-    alone = [last_probabilities(Trainer([seeded_run(task, METHOD, 0)]))[0] for task in tasks]
+    alone = [last_probabilities(Trainer([create_run(task, METHOD, 0)]))[0] for task in tasks]
     assert not torch.allclose(*alone, atol=1e-3)  # the same rows, drawn otherwise
-    together = last_probabilities(Trainer([seeded_run(task, METHOD, 0) for task in tasks]))
+    together = last_probabilities(Trainer([create_run(task, METHOD, 0) for task in tasks]))
     for found, wanted in zip(together, alone, strict=True):
         assert torch.allclose(found, wanted, rtol=1e-6, atol=1e-9)
 
 
 def test_a_run_goes_on_from_its_state():
-    whole = last_probabilities(Trainer([seeded_run(SEVERAL, METHOD, 0)]))[0]
-    first, later = (Trainer([seeded_run(SEVERAL, METHOD, 0)]) for _ in range(2))
+    whole = last_probabilities(Trainer([create_run(SEVERAL, METHOD, 0)]))[0]
+    first, later = (Trainer([create_run(SEVERAL, METHOD, 0)]) for _ in range(2))
     for epoch, records in first.train():
         list(records)
         if epoch == 0:
             later.load_state({name: tensor.clone() for name, tensor in first.full_state().items()})
     for _, records in later.train(after_epoch=0):
-        found = [record.assessment.probabilities for record in records]
+        found = [record.evaluation.probabilities for record in records]
     assert torch.equal(found[0], whole)
 
 
 def test_rows_held_out_keep_their_domain():
-    run = seeded_run(SEVERAL, small_method(train__epochs=1, train__source_holdout=0.25), 0)
+    run = create_run(SEVERAL, small_method(train__epochs=1, train__source_holdout=0.25), 0)
     assert (len(run.held_source.origins), len(run.task.source.origins)) == (10, 30)
     for part in (run.held_source, run.task.source):
         rows = [(SEVERAL.source.features == row).all(1).nonzero().item() for row in part.features]

@@ -14,9 +14,9 @@ from unimos_pipe.evaluation import baselines
 from unimos_pipe.experiments.results_table import result_rows
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.runs.statistics import mean_and_spread
+from unimos_pipe.runs.statistics import mean_and_std
 from unimos_pipe.training import checkpoint
-from unimos_pipe.training.batched_training import Outcome, PlannedRun
+from unimos_pipe.training.batched_training import PlannedRun, RunOutcome
 
 FILES = ("metrics.jsonl", "predictions.csv", "heads.safetensors", "sample.safetensors")
 
@@ -57,7 +57,7 @@ def test_a_sweep_runs_everything_once_and_shows_one_table(cli, recipe, icons_cac
     last = [json.loads((path / "result.json").read_text())["accuracy"]["last"]["accuracy"]
             for path in sorted(runs.glob("small/icons/*/line-color/full,epochs=4/seed*"))]  # fmt: skip
     row = next(line for line in first.out.splitlines() if line.startswith("│ full "))
-    assert row.split("│")[2].strip() == mean_and_spread(("", seed, value) for seed, value in enumerate(last)).text()
+    assert row.split("│")[2].strip() == mean_and_std(("", seed, value) for seed, value in enumerate(last)).text()
 
 
 def test_an_interrupted_sweep_resumes_to_the_same_bytes(cli, recipe, icons_cache, tmp_path, monkeypatch):
@@ -146,10 +146,10 @@ def test_missing_or_stale_shards_stop_a_sweep_before_it_starts(cli, recipe, icon
     assert not runs.exists()
 
 
-def outcome(last: float, zero: float = 0.5) -> Outcome:
+def outcome(last: float, zero: float = 0.5) -> RunOutcome:
     pick = {"accuracy": last}
     accuracy = {"last": pick, "zero_shot": {"accuracy": zero}, "oracle_best": {"accuracy": last + 0.1, "epoch": 1}}
-    return Outcome(
+    return RunOutcome(
         {
             "metric": "accuracy",
             "accuracy": accuracy,
@@ -180,7 +180,7 @@ def test_tables_average_pairs_and_spread_over_seeds(tmp_path):
         ("target probe, oracle", "-", "90.0", "-"),
     ]
     assert [row.seconds for row in rows] == [None, None, pytest.approx(6.7), None, None, None]
-    failed = [outcome(0.60), Outcome(None, "diverged"), outcome(0.70), outcome(0.76)]
+    failed = [outcome(0.60), RunOutcome(None, "diverged"), outcome(0.70), outcome(0.76)]
     assert result_rows(plans, failed, {})[1].cell("a->b") == "60.0"
 
 
@@ -190,12 +190,12 @@ def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
 
     from unimos_pipe.cache.store import FeatureStore
     from unimos_pipe.data.manifest import load_spec
-    from unimos_pipe.experiments.run_plans import plan_loader
+    from unimos_pipe.experiments.run_plans import open_loader
 
     spec = load_spec("icons")
     folder = next((icons_cache / "icons").glob("tinyclip*"))
     run = RunSpec("icons", folder.name, "color", "line", "full", 0, ("a {domain} photo of a {class}.",), method_spec())
-    loader = plan_loader([PlannedRun(run, tmp_path)], FeatureStore(spec, folder, "x"), "cpu")
+    loader = open_loader([PlannedRun(run, tmp_path)], FeatureStore(spec, folder, "x"), "cpu")
     pair = loader.pair("color", "line")
     pairs, file, told = {"color->line": pair}, tmp_path / "baselines.json", []
     assert baselines.pair_baselines(pairs, file, fit=False) == {} and not file.exists()

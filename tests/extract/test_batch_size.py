@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.extract import batch_size
 from unimos_pipe.extract.batch_size import best_batch, measured_batch
 from unimos_pipe.extract.image_loader import decoding_workers
@@ -28,6 +28,6 @@ def test_the_best_batch_is_the_last_that_gained(monkeypatch):
 def test_workers_by_device_and_a_batch_size_that_nothing_can_be_measured_for():
     assert (decoding_workers(None, torch.device("cpu")), decoding_workers(0, torch.device("cuda"))) == (2, 0)
     assert decoding_workers(None, torch.device("cuda")) >= 1
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         measured_batch(None, None)
     assert str(caught.value) == "--batch-size auto: none of the images tried can be read; give a number"

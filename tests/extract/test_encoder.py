@@ -57,7 +57,7 @@ def test_a_transform_of_another_kind_works_on_the_picture(tiny):
     from open_clip.transform import image_transform
 
     transform = image_transform(64, is_train=False, resize_mode="longest")
-    found = encoder.Geometry(transform)(noise(100, 50))
+    found = encoder.ResizeCrop(transform)(noise(100, 50))
     assert torch.equal(found.permute(2, 0, 1) / 255, transform.transforms[-2](apply(transform.transforms[:-2])))
 
 
@@ -132,7 +132,7 @@ def test_automatic_precision_goes_by_the_worst_image(monkeypatch, worst, taken):
             return features[self.identity.precision]
 
     monkeypatch.setattr(encoder, "ClipEncoder", Stand)
-    monkeypatch.setattr(encoder, "native_half", lambda device: "bf16")
+    monkeypatch.setattr(encoder, "native_half_precision", lambda device: "bf16")
     monkeypatch.setattr(encoder, "readable_sample", lambda files, preprocess: torch.zeros(100, 1))
     found, evidence = encoder.load_encoder(replace(TINY, precision="auto"), CPU, [])
     assert found.identity.precision == taken

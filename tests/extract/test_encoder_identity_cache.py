@@ -13,7 +13,7 @@ from unimos_pipe.base.encoder_presets import EMBEDDED, ENCODERS
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache import file_digests
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
-from unimos_pipe.extract.encoder_identity_cache import recall, remember, weights_file
+from unimos_pipe.extract.encoder_identity_cache import load_identity, store_identity, weights_file
 
 IDENTITY = EncoderIdentity("a" * 64, "tinyclip-r24-64", "GELU", "", "fp32")
 
@@ -35,7 +35,7 @@ def weights(tmp_path) -> EncoderSpec:
 
 @pytest.fixture(autouse=True)
 def _old_files(monkeypatch):
-    monkeypatch.setattr(file_digests, "YOUNG", -(10**18))  # files are as old as they need be
+    monkeypatch.setattr(file_digests, "MIN_AGE", -(10**18))  # files are as old as they need be
 
 
 def kept(cache: Path) -> Path:
@@ -45,33 +45,33 @@ def kept(cache: Path) -> Path:
 
 def test_what_was_read_is_recalled_until_the_file_changes(tmp_path, weights, identity):
     cache = tmp_path / "cache"
-    assert recall(cache, weights) is None
-    remember(cache, weights, weights_file(weights), identity)
-    assert recall(cache, weights) == identity
-    assert recall(cache, replace(weights, precision="bf16")) is None
-    assert recall(cache, replace(weights, precision="auto")) is None
+    assert load_identity(cache, weights) is None
+    store_identity(cache, weights, weights_file(weights), identity)
+    assert load_identity(cache, weights) == identity
+    assert load_identity(cache, replace(weights, precision="bf16")) is None
+    assert load_identity(cache, replace(weights, precision="auto")) is None
     whole = kept(cache).read_bytes()
-    remember(cache, weights, weights_file(weights), identity)  # at another moment
+    store_identity(cache, weights, weights_file(weights), identity)  # at another moment
     assert kept(cache).read_bytes() == whole
     path = Path(weights.pretrained)
     before = path.stat()
     path.write_bytes(b"WEIGHTS")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # size and mtime as they were; ctime tells
-    assert recall(cache, weights) is None
+    assert load_identity(cache, weights) is None
     path.unlink()
-    assert recall(cache, weights) is None
+    assert load_identity(cache, weights) is None
 
 
 def test_a_file_as_young_as_its_reading_is_read_again(tmp_path, weights, identity, monkeypatch):
-    monkeypatch.setattr(file_digests, "YOUNG", 2_000_000_000)
-    remember(tmp_path / "cache", weights, weights_file(weights), identity)
-    assert recall(tmp_path / "cache", weights) is None
+    monkeypatch.setattr(file_digests, "MIN_AGE", 2_000_000_000)
+    store_identity(tmp_path / "cache", weights, weights_file(weights), identity)
+    assert load_identity(tmp_path / "cache", weights) is None
 
 
 def test_weights_that_changed_while_they_were_read_are_not_remembered(tmp_path, weights, identity):
     before = weights_file(weights)
     Path(weights.pretrained).write_bytes(b"other weights")
-    remember(tmp_path / "cache", weights, before, identity)
+    store_identity(tmp_path / "cache", weights, before, identity)
     assert not (tmp_path / "cache").exists()
 
 
@@ -90,11 +90,11 @@ def test_weights_that_changed_while_they_were_read_are_not_remembered(tmp_path, 
 )
 def test_a_damaged_or_older_memory_is_passed_over(tmp_path, weights, identity, damage):
     cache = tmp_path / "cache"
-    remember(cache, weights, weights_file(weights), identity)
+    store_identity(cache, weights, weights_file(weights), identity)
     text = kept(cache).read_text()
     assert damage(text) != text
     kept(cache).write_text(damage(text))
-    assert recall(cache, weights) is None
+    assert load_identity(cache, weights) is None
 
 
 def signed(body: str) -> str:

@@ -17,7 +17,7 @@ import torch
 from conftest import draw
 from factories.tasks import TINY
 
-from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
+from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.cache import file_digests
 from unimos_pipe.cache.cache_paths import index_path, shard_files
 from unimos_pipe.cache.shard import read_image_shard, write_image_shard
@@ -175,7 +175,7 @@ def replace_with_equal_size(path: Path, other: Path) -> None:
 
 def test_a_replaced_image_of_equal_size_and_restored_mtime_is_seen(encoder, images, tmp_path, monkeypatch):
     """By its ctime, which nobody can set, even where nothing young is read again."""
-    monkeypatch.setattr(file_digests, "YOUNG", -(10**18))
+    monkeypatch.setattr(file_digests, "MIN_AGE", -(10**18))
     files = [images / "light" / "circle" / f"{number}.png" for number in (2, 5)]
     size = max(path.stat().st_size for path in files)
     for path in files:
@@ -208,18 +208,18 @@ def test_a_file_as_young_as_its_record_is_read_again(encoder, images, tmp_path, 
     assert extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS).shards_kept == 3
     assert len(reads) == 24
     now = time.time_ns()
-    stamp = (10, now - 3 * file_digests.YOUNG, now - 2 * file_digests.YOUNG)
-    seen = file_digests.Seen(stamp, now, b"d" * 16)
-    assert seen.still(stamp)
-    assert not file_digests.Seen(stamp, now - file_digests.YOUNG, b"d" * 16).still(stamp)
+    stamp = (10, now - 3 * file_digests.MIN_AGE, now - 2 * file_digests.MIN_AGE)
+    seen = file_digests.FileRecord(stamp, now, b"d" * 16)
+    assert seen.is_unchanged(stamp)
+    assert not file_digests.FileRecord(stamp, now - file_digests.MIN_AGE, b"d" * 16).is_unchanged(stamp)
     for place in range(3):
-        assert not seen.still(tuple(value + (at == place) for at, value in enumerate(stamp)))
+        assert not seen.is_unchanged(tuple(value + (at == place) for at, value in enumerate(stamp)))
 
 
 def test_an_image_that_changes_under_our_hands_is_a_bad_one(encoder, images, tmp_path, monkeypatch):
     plain = write_shards.file_stamp
     monkeypatch.setattr(write_shards, "file_stamp", lambda path: (0, 0, 0) if path.name == "3.png" else plain(path))
-    with pytest.raises(RunError, match=r"3 unreadable .* bar/3\.png \(it changed while it was read\), circle/3"):
+    with pytest.raises(ExecutionError, match=r"3 unreadable .* bar/3\.png \(it changed while it was read\), circle/3"):
         extract_images(manifest_of(images), encoder, tmp_path, workers=0)
     report = extract_images(manifest_of(images), encoder, tmp_path, workers=0, skip_bad=True)
     assert [path for path, _ in report.skipped] == ["bar/3.png", "circle/3.png", "square/3.png"]
@@ -269,7 +269,7 @@ def test_a_growth_that_is_broken_off_leaves_the_old_domain_or_the_new_one(
         if "shard" in moment:
             patch.setattr(write_shards, "write_image_shard", write)
         else:
-            patch.setattr(stage, "write_index" if moment == "before the index" else "remove_others", die)
+            patch.setattr(stage, "write_index" if moment == "before the index" else "remove_superseded", die)
         with pytest.raises(_Killed):
             extract_images(manifest_of(images), encoder, tmp_path, force=force, **OPTIONS)
     found = load(tmp_path)
@@ -290,9 +290,9 @@ def test_force_makes_first_and_deletes_after(encoder, images, tmp_path):
     before = tree(tmp_path / "light")
 
     def unreachable(*_):
-        raise UserError("no Ray cluster at 10.0.0.1:6379")
+        raise InputError("no Ray cluster at 10.0.0.1:6379")
 
-    with pytest.raises(UserError):
+    with pytest.raises(InputError):
         extract_images(manifest_of(images), encoder, tmp_path, force=True, make=unreachable, **OPTIONS)
     assert tree(tmp_path / "light") == before
     report = extract_images(manifest_of(images), encoder, tmp_path, force=True, **OPTIONS)
@@ -417,7 +417,7 @@ def test_the_index_must_be_whole_and_fit_the_shards(encoder, images, tmp_path):
         "Run: unimos-pipe extract --dataset mini --domain light --force"
     )
     first.write_bytes(swapped[0]), second.unlink()
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         load(tmp_path)
     assert str(caught.value) == (
         f"shards of mini/light are missing in {tmp_path / 'light'}: expected all 3 that domain.json names, "
@@ -437,7 +437,7 @@ def test_features_that_are_no_unit_vectors_are_refused_at_load(value, encoder, i
     found = read_image_shard(path)
     features = found.image_features.copy()
     features[5] = value
-    monkeypatch.setattr(shard, "wrong_norms", lambda features: 0)
+    monkeypatch.setattr(shard, "count_non_unit", lambda features: 0)
     header = replace(found.header, versions={})
     write_image_shard(path, header, features, list(found.paths), found.rows, found.contents, found.stamps)
     index = stage.read_index(tmp_path / "light")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unimos_pipe.data.image_decoding import decode, reason_of
+from unimos_pipe.data.image_decoding import decode, describe_error
 from unimos_pipe.extract.image_loader import read_batches
 
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_read_is_named(tmp_path, name, reason):
     broken_files(tmp_path)
     with pytest.raises(OSError) as caught:
         decode(tmp_path / name)
-    assert reason_of(caught.value, tmp_path / name).startswith(reason)
+    assert describe_error(caught.value, tmp_path / name).startswith(reason)
 
 
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
@@ -128,7 +128,7 @@ def test_an_image_that_the_resize_would_blow_up_is_refused(tmp_path, size):
     Image.new("RGB", size).save(tmp_path / "a.png")
     with pytest.raises(ValueError) as caught:
         decode(tmp_path / "a.png")
-    assert reason_of(caught.value, tmp_path / "a.png") == (
+    assert describe_error(caught.value, tmp_path / "a.png") == (
         f"ValueError: {size[0]} x {size[1]} pixels: one side is more than 100 times the other"
     )
 

@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unimos_pipe.extract.encoder import ClipEncoder
-from unimos_pipe.extract.write_shards import in_flight
+from unimos_pipe.extract.write_shards import overlap_copies
 
 CUDA = torch.device("cuda")
 
@@ -70,7 +70,7 @@ def test_a_batch_comes_back_while_the_next_one_is_encoded(encoder, log):
     """One copy for each batch, waited for once the next batch has started; the last one at the end."""
     shapes = []
     with Copies(log):
-        for good, features, _ in in_flight(batches(log, 4), encoder):
+        for good, features, _ in overlap_copies(batches(log, 4), encoder):
             log.append("taken")
             assert features is None or features.device.type == "cpu"
             shapes.append(features.shape if good else None)
@@ -87,6 +87,6 @@ def test_a_batch_comes_back_while_the_next_one_is_encoded(encoder, log):
 def test_a_batch_on_the_cpu_is_done_before_the_next_one_is_read(log):
     """So that what was encoded before a fault is kept."""
     stand = SimpleNamespace(device=torch.device("cpu"), start_images=lambda pixels: lambda: pixels)
-    for _ in in_flight(batches(log, 2), stand):
+    for _ in overlap_copies(batches(log, 2), stand):
         log.append("taken")
     assert log == ["batch 0", "taken", "batch 1", "taken"]

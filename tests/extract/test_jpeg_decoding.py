@@ -8,7 +8,7 @@ import torch
 from conftest import SHARED
 from PIL import Image
 
-from unimos_pipe.data.image_decoding import DECODER, decode, opened
+from unimos_pipe.data.image_decoding import DECODER, decode, open_image
 from unimos_pipe.data.scan import unpack_embedded
 from unimos_pipe.extract import jpeg_decoding
 from unimos_pipe.extract.image_loader import read_batches
@@ -28,7 +28,7 @@ KINDS = {  # how a JPEG is written, and whether torchvision may read it
 
 
 def by_torchvision(path) -> np.ndarray | None:
-    with opened(path) as image:
+    with open_image(path) as image:
         return plain_jpeg(image, path)
 
 
@@ -71,7 +71,7 @@ def test_two_pictures_in_one_file_show_the_first(noise, tmp_path):
     """As phones write them."""
     other = Image.new("RGB", noise.size)
     noise.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[other])
-    with opened(tmp_path / "a.jpg") as image:
+    with open_image(tmp_path / "a.jpg") as image:
         assert image.format == "MPO"
     assert np.array_equal(by_torchvision(tmp_path / "a.jpg"), np.asarray(decode(tmp_path / "a.jpg")))
 

@@ -19,9 +19,9 @@ def machine(monkeypatch):
     """A CPU that computes in bf16, and files as old as they need be; counts how often precision is tried out."""
     tried = []
     real = encoder.readable_sample
-    monkeypatch.setattr(encoder, "native_half", lambda device: "bf16")
+    monkeypatch.setattr(encoder, "native_half_precision", lambda device: "bf16")
     monkeypatch.setattr(encoder, "readable_sample", lambda *args: tried.append(1) or real(*args))
-    monkeypatch.setattr(file_digests, "YOUNG", -(10**18))
+    monkeypatch.setattr(file_digests, "MIN_AGE", -(10**18))
     return tried
 
 
@@ -100,7 +100,7 @@ def test_the_embedded_weights_work_in_fp32(machine, extract, tmp_path):
 
 
 def test_a_machine_without_16_bits_tries_nothing(machine, extract, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoder, "native_half", lambda device: None)
+    monkeypatch.setattr(encoder, "native_half_precision", lambda device: None)
     assert "precision" not in extract("dark").err
     (folder,) = folders(tmp_path)
     assert "_fp32-" in folder and not machine and not (tmp_path / "cache" / "mini" / folder / EVIDENCE).exists()

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from unimos_pipe.base.encoder_presets import PRESETS
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.base.optional_deps import install_command
-from unimos_pipe.extract.hub import HubWeights
+from unimos_pipe.extract.hub import HubFile
 from unimos_pipe.extract.tokenizer import load_tokenizer
 from unimos_pipe.extract.weights import EMBEDDED, preprocessing
 
@@ -41,7 +41,7 @@ def test_a_row_is_what_open_clip_builds(name):
 def test_a_row_names_the_address_of_the_weights(name):
     preset = PRESETS[name]
     tag = open_clip.get_pretrained_cfg(preset.spec.model, preset.spec.pretrained)
-    assert HubWeights.of(tag["hf_hub"]) == HubWeights(preset.hub)
+    assert HubFile.of(tag["hf_hub"]) == HubFile(preset.hub)
 
 
 def test_a_file_of_a_models_weights_sees_images_as_its_tag_does():
@@ -82,7 +82,7 @@ def test_siglips_tokenizer_lower_cases_drops_punctuation_and_pads(name, monkeypa
 
 def test_a_tokenizer_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         load_tokenizer("ViT-B-16-SigLIP2", {"hf_tokenizer_name": "timm/ViT-B-16-SigLIP2"})
     assert str(caught.value) == (
         f"the tokenizer of ViT-B-16-SigLIP2 needs transformers. Install it with: {install_command('siglip')}"

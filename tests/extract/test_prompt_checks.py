@@ -4,8 +4,8 @@ import numpy as np
 import open_clip
 import pytest
 
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.extract.prompt_checks import same_text, tokens_of
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.extract.prompt_checks import identical_text_features, tokenize_checked
 
 
 @pytest.fixture(scope="module")
@@ -15,9 +15,9 @@ def tokenizer():
 
 def test_a_sentence_that_just_fits_and_one_that_does_not(tokenizer):
     fits, long = " ".join(["cat"] * 75), " ".join(["cat"] * 76)
-    assert tokens_of(tokenizer, ["a", fits]).tolist() == tokenizer(["a", fits]).tolist()
-    with pytest.raises(UserError) as caught:
-        tokens_of(tokenizer, ["a", long, f"{long} cat"])
+    assert tokenize_checked(tokenizer, ["a", fits]).tolist() == tokenizer(["a", fits]).tolist()
+    with pytest.raises(InputError) as caught:
+        tokenize_checked(tokenizer, ["a", long, f"{long} cat"])
     assert str(caught.value) == (
         f"2 prompt(s) are too long for the model: expected at most 77 tokens, got more in '{long[:299]} and so on. "
         "Shorten the template, the domain's word, or the class's wording under [display] in the spec"
@@ -26,10 +26,10 @@ def test_a_sentence_that_just_fits_and_one_that_does_not(tokenizer):
 
 def test_classes_of_equal_features_are_named():
     features = np.eye(4, dtype=np.float32)[[0, 1, 0, 2]]
-    assert same_text(features, ("TV", "cat", "tv", "dog")) == (
+    assert identical_text_features(features, ("TV", "cat", "tv", "dog")) == (
         "classes with equal text features, which no answer can tell apart: 'TV' and 'tv'; reword them under [display]"
     )
-    assert same_text(features[:2], ("TV", "cat")) is None
+    assert identical_text_features(features[:2], ("TV", "cat")) is None
 
 
 def test_extract_says_both(cli, miniature, tmp_path):

@@ -16,7 +16,7 @@ import torch
 from factories.tasks import TINY
 from PIL import Image
 
-from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
+from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.base.method_config import EncoderSpec, fingerprint
 from unimos_pipe.cache.cache_paths import shard_files, text_path
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, TextIdentity, encoder_id
@@ -208,7 +208,7 @@ def test_bad_images_fail_the_run_after_the_good_shards_or_are_left_out(miniature
     bad.write_bytes(b"no image")
     spec = load_spec(str(miniature.spec))
     manifest = scan(spec, "light", miniature.root)
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(ExecutionError) as caught:
         extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10)
     assert str(caught.value) == (
         f"1 unreadable image(s) in {manifest.root}: circle/3.png (not an image of a known format). "
@@ -240,7 +240,7 @@ def test_a_model_folder_is_an_encoder(encoder, tmp_path):
     assert found.encode_texts(["a cup"]).equal(encoder.encode_texts(["a cup"]))
     assert encoder_id(spec, found.identity).startswith(f"{str(folder).replace('/', '-').replace('_', '-')}_fp32-")
     (folder / "open_clip_model.safetensors").unlink()
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         ClipEncoder(spec, CPU)
     assert str(caught.value) == (
         f"model folder {folder}: expected open_clip_config.json and a weights file in it, got open_clip_config.json"
@@ -248,7 +248,7 @@ def test_a_model_folder_is_an_encoder(encoder, tmp_path):
     (folder / "open_clip_config.json").write_text("{}")
     local_model(tmp_path / "other")
     (tmp_path / "other" / "open_clip_config.json").write_text('{"model_cfg": {}}')
-    with pytest.raises(UserError, match=r"its configuration lacks embed_dim, vision_cfg or text_cfg$"):
+    with pytest.raises(InputError, match=r"its configuration lacks embed_dim, vision_cfg or text_cfg$"):
         ClipEncoder(EncoderSpec(f"local-dir:{tmp_path / 'other'}"), CPU)
 
 
@@ -260,7 +260,7 @@ def test_a_hub_model_out_of_reach_says_which_file_to_bring(monkeypatch):
 
     monkeypatch.setattr(hub, "at_hand", lambda wanted: None)
     monkeypatch.setattr(hub, "get_hf_file_metadata", unreachable)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         ClipEncoder(EncoderSpec("hf-hub:owner/name"), CPU)
     assert str(caught.value) == (
         "weights of hf-hub:owner/name are not on this machine and cannot be downloaded (no route to host). Connect to "

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from unimos_pipe.base.atomic_io import file_sha256
 from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.extract import load_weights
 from unimos_pipe.extract.encoder import ClipEncoder, new_model
@@ -65,11 +65,11 @@ def halved(tmp_path) -> Path:
 def test_an_archive_is_refused_unless_trusted_or_openais(halved, tmp_path, monkeypatch, precision):
     path = archive(load_file(halved), tmp_path / "tiny.pt")
     name = ENCODERS["tiny"].model
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         features(name, path, precision)
     assert str(caught.value) == (
         f"weights {path} are a TorchScript archive, which can run code, and not one of OpenAI's; "
-        "if you trust where it comes from, add --trust-weights"
+        "if you trust where it comes from, add --allow-torchscript"
     )
     expected = features(name, halved, precision)
     assert features(name, path, precision, trust=True).equal(expected)
@@ -79,7 +79,7 @@ def test_an_archive_is_refused_unless_trusted_or_openais(halved, tmp_path, monke
 
 def test_an_archive_of_another_model_is_one_line(tmp_path):
     path = archive({"visual.proj": torch.ones(3)}, tmp_path / "other.pt")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         features("tinyclip-r24-64", path, trust=True)
     assert str(caught.value).startswith(f"weights {path} do not load into tinyclip-r24-64: ")
     assert "\n" not in str(caught.value)
@@ -121,7 +121,7 @@ def test_a_pickle_with_code_is_refused_unopened(tmp_path, form):
     content = {"state_dict": {"visual.proj": Code(left)}}
     torch.save(content, path) if form == "zip" else path.write_bytes(pickle.dumps(content))
     for trust in (False, True):
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(InputError) as caught:
             features("tinyclip-r24-64", path, trust=trust)
         assert str(caught.value) == (
             f"weights {path} are a pickle with more than tensors in it, which is not opened because a pickle can run "
@@ -134,7 +134,7 @@ def test_a_pickle_with_code_is_refused_unopened(tmp_path, form):
 def test_a_file_of_another_kind_is_one_line(tmp_path, content):
     path = tmp_path / "weights.pt"
     path.write_bytes(content)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         features("tinyclip-r24-64", path)
     told = str(caught.value)
     assert told.startswith(f"weights {path} ") and "\n" not in told
@@ -150,7 +150,7 @@ def test_the_option_reaches_every_command_that_loads_an_encoder(cli, halved, min
     cache, root = tmp_path / "cache", ("--data-root", miniature.root)
     chosen = ("--encoder", "tiny", "--pretrained", path)
     args = (*miniature.args(cache), *chosen)
-    trust, refusal = "--trust-weights", "add --trust-weights"
+    trust, refusal = "--allow-torchscript", "add --allow-torchscript"
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         f'name = "r"\ndataset = "{miniature.spec}"\npairs = ["dark->light"]\nseeds = 1\n[set.train]\nepochs = 1\n'
@@ -176,7 +176,7 @@ def test_the_option_reaches_every_command_that_loads_an_encoder(cli, halved, min
 
 def test_trust_is_no_part_of_the_identity(halved):
     spec = replace(ENCODERS["tiny"], pretrained=str(halved), precision="fp32")
-    assert ClipEncoder(spec, CPU).identity == ClipEncoder(replace(spec, trust_weights=True), CPU).identity
+    assert ClipEncoder(spec, CPU).identity == ClipEncoder(replace(spec, allow_torchscript=True), CPU).identity
 
 
 def test_what_we_use_of_open_clip_beyond_its_front_door():

@@ -12,13 +12,13 @@ from factories.hub import made_hub
 from factories.tasks import TINY
 
 from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.extract.encoder import ClipEncoder
-from unimos_pipe.extract.hub import HubWeights, at_hand, download
+from unimos_pipe.extract.hub import HubFile, at_hand, download
 from unimos_pipe.extract.weights import EMBEDDED, find_weights
 
-RN50 = HubWeights("timm/resnet50_clip.openai")
+RN50 = HubFile("timm/resnet50_clip.openai")
 SAFE, OLD = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 
 
@@ -39,8 +39,8 @@ def hub(tmp_path, monkeypatch):
         yield hub
 
 
-def message(wanted: HubWeights = RN50) -> str:
-    with pytest.raises(UserError) as caught:
+def message(wanted: HubFile = RN50) -> str:
+    with pytest.raises(InputError) as caught:
         download(wanted, "'openai' of RN50-quickgelu")
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -63,8 +63,8 @@ def test_an_older_repository_has_only_the_bin_file(hub):
 
 
 def test_an_entry_that_names_its_file(hub):
-    wanted = HubWeights.of("owner/name/pytorch_model.bin")
-    assert wanted == HubWeights("owner/name", ("pytorch_model.safetensors", "pytorch_model.bin"))
+    wanted = HubFile.of("owner/name/pytorch_model.bin")
+    assert wanted == HubFile("owner/name", ("pytorch_model.safetensors", "pytorch_model.bin"))
     hub.add("owner/name", "pytorch_model.bin", b"old")
     assert download(wanted, "").read_bytes() == b"old"
 
@@ -125,7 +125,7 @@ def test_a_hub_model_is_an_encoder(hub):
 def test_a_program_of_its_own_finds_the_hub_by_its_address(hub, tmp_path):
     """HF_ENDPOINT and HF_HOME, as a person sets them."""
     hub.add(RN50.repository, SAFE, b"weights")
-    code = "from unimos_pipe.extract.hub import *; print(download(HubWeights('timm/resnet50_clip.openai'), ''))"
+    code = "from unimos_pipe.extract.hub import *; print(download(HubFile('timm/resnet50_clip.openai'), ''))"
     environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": ":".join(sys.path)}
     path = subprocess.check_output([sys.executable, "-c", code], text=True, env=environment).strip()
     assert path.startswith(str(tmp_path / "home" / "hub")) and path.endswith(SAFE)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from unimos_pipe.base.method_config import EncoderSpec, MethodSpec, method_spec
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
 from unimos_pipe.methods.unimos.heads import Heads
-from unimos_pipe.methods.unimos.random_streams import RunDraws
+from unimos_pipe.methods.unimos.random_streams import RandomStreams
 from unimos_pipe.methods.unimos.step import Batch
 
 TINY = EncoderSpec("tinyclip-r24-64", "embedded", "fp32")
@@ -18,7 +18,7 @@ def small_method(variant: str = "full", **settings) -> MethodSpec:
     return method_spec(variant, SMALL | {name.replace("__", "."): value for name, value in settings.items()})
 
 
-def made_task(
+def random_task(
     source: int = 40, target: int = 56, dim: int = 16, classes: int = 5, seed: int = 0, dtype=torch.float64
 ) -> AdaptationTask:
     """Noisy clusters around class centres, the prompts near the centres."""
@@ -39,7 +39,7 @@ def made_task(
 
 def made_heads(method: MethodSpec, runs: int = 1, dim: int = 16, classes: int = 5, dtype=torch.float64) -> Heads:
     """Heads of ``runs`` runs from seeds 0, 1, ..., ready to train."""
-    starts = [RunDraws(seed, 40, 56, 8).parameters(dim, classes, method.heads) for seed in range(runs)]
+    starts = [RandomStreams(seed, 40, 56, 8).parameters(dim, classes, method.heads) for seed in range(runs)]
     return Heads.stack(starts, method.heads, dtype, torch.device("cpu"), method.train.momentum)
 
 

@@ -15,7 +15,7 @@ from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
 from unimos_pipe.methods.unimos import trainer as trainer_module
 from unimos_pipe.methods.unimos.loss_terms import TERMS
-from unimos_pipe.methods.unimos.random_streams import RunDraws
+from unimos_pipe.methods.unimos.random_streams import RandomStreams
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import TrainingRun
@@ -76,7 +76,7 @@ class Recording:
 
 
 class RecordedDraws:
-    """A recording in the place of :class:`RunDraws`."""
+    """A recording in the place of :class:`RandomStreams`."""
 
     def __init__(self, recording: Recording):
         self.recording, self.step, self.epoch = recording, 0, 0
@@ -114,7 +114,7 @@ def step_values(monkeypatch) -> list[Tensor]:
     return values
 
 
-class _LoggedDraws(RunDraws):
+class _LoggedDraws(RandomStreams):
     """Seeded draws that remember what was drawn."""
 
     def __init__(self, *args):
@@ -162,7 +162,7 @@ def record_small(path: Path) -> None:
     arrays |= {"source_features": features["source"], "target_features": features["target"], "text_features": text}
     arrays |= {f"{side}_labels": y for side, y in labels.items()}
     for epoch, records in run.train():
-        found = next(records).assessment
+        found = next(records).evaluation
         where = "eval_before_training" if epoch == BEFORE_TRAINING else f"epoch{epoch}/eval"
         arrays |= {
             f"{where}/ensemble_probs": found.probabilities,

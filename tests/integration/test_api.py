@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 import unimos_pipe
 from unimos_pipe.base import device
 from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.optional_deps import missing_packages
 
 
@@ -47,7 +47,7 @@ def test_extract_sweep_and_report_without_the_command_line(tmp_path):
         values = [json.loads(path.read_text())["accuracy"]["last"]["accuracy"] for path in files]
         assert len(values) == 4 and 0.5 < sweep.mean(variant) < 0.9
         assert sweep.mean(variant) == pytest.approx(sum(values) / 4, abs=1e-12)
-    with pytest.raises(UserError, match=r"^the sweep has no row 'none'; it has zero-shot, "):
+    with pytest.raises(InputError, match=r"^the sweep has no row 'none'; it has zero-shot, "):
         sweep.mean("none")
     report = unimos_pipe.make_report(sweep.folder, tmp_path / "report", cache=tmp_path / "cache")
     assert (report.page, report.runs, report.left_out) == (tmp_path / "report" / "report.html", 8, ())
@@ -58,7 +58,7 @@ def test_a_recipe_from_images_to_its_page(miniature, tmp_path):
     features = unimos_pipe.feature_set(str(miniature.spec), cache=tmp_path / "cache")
     assert features.missing(["dark", "light"]) == ["dark", "light"]
     recipe = unimos_pipe.Recipe("mini", str(miniature.spec), seeds=1, set={"train": {"epochs": 1}})
-    bound = unimos_pipe.bind_recipe(recipe, cache=tmp_path / "cache")
+    bound = unimos_pipe.resolve_recipe(recipe, cache=tmp_path / "cache")
     plan = unimos_pipe.plan_recipe(bound, miniature.root)
     assert (plan.missing, plan.images, plan.cache_bytes, plan.runs) == (("dark", "light"), 48, 48 * 336, 2)
     tables = []
@@ -73,9 +73,9 @@ def test_a_recipe_from_images_to_its_page(miniature, tmp_path):
 def test_pairs_with_their_seeds(miniature, tmp_path):
     features = unimos_pipe.feature_set(str(miniature.spec), cache=tmp_path / "cache")
     features = unimos_pipe.extract_features(features, root=miniature.root).features
-    training = unimos_pipe.Training(settings={"train.epochs": 1, "train.precision": "fp64"}, seeds=(3, 4))
+    training = unimos_pipe.AdaptOptions(settings={"train.epochs": 1, "train.precision": "fp64"}, seeds=(3, 4))
     runs = unimos_pipe.adapt_pairs(
-        features, [("dark", "light"), ("light", "dark")], training, unimos_pipe.Place(out=tmp_path / "out")
+        features, [("dark", "light"), ("light", "dark")], training, unimos_pipe.RunLocation(out=tmp_path / "out")
     )
     assert [run.folder.relative_to(tmp_path / "out").as_posix() for run in runs] == [
         *("dark-light/seed3", "dark-light/seed4", "light-dark/seed3", "light-dark/seed4"),
@@ -83,7 +83,7 @@ def test_pairs_with_their_seeds(miniature, tmp_path):
     for run in runs:
         assert run.accuracy == json.loads((run.folder / "result.json").read_text())["accuracy"]["last"]["accuracy"]
         assert load_file(run.folder / "heads.safetensors")["text_features"].dtype == np.float64
-    with pytest.raises(UserError, match="data set mini has no domain 'oil'; known: dark, light"):
+    with pytest.raises(InputError, match="data set mini has no domain 'oil'; known: dark, light"):
         unimos_pipe.adapt_pairs(features, [("dark", "oil")])
 
 
@@ -119,9 +119,9 @@ def test_the_library_says_what_the_command_line_says(miniature, tmp_path, cli, c
     assert capfd.readouterr() == ("", "")  # nothing is printed
     args = (*miniature.args(tmp_path / "other"), "--domain", "dark", "--data-root", miniature.root)
     assert f"Warning: {done.warnings[0]}\n" in cli("extract", *args).err
-    with pytest.raises(UserError, match=f"^--strict-counts: {head}"):
+    with pytest.raises(InputError, match=f"^--strict-counts: {head}"):
         unimos_pipe.extract_features(
-            features, ["dark"], miniature.root, reading=unimos_pipe.ReadOptions(strict_counts=True)
+            features, ["dark"], miniature.root, reading=unimos_pipe.ExtractOptions(strict_counts=True)
         )
 
 
@@ -137,7 +137,7 @@ def test_a_task_has_the_dtype_of_the_precision_it_is_trained_in(miniature, tmp_p
 
 def test_the_whole_pipeline(miniature, tmp_path, cli):
     features = unimos_pipe.feature_set(str(miniature.spec), cache=tmp_path / "cache")
-    done = unimos_pipe.extract_features(features, root=miniature.root, compute=unimos_pipe.Compute("cpu"))
+    done = unimos_pipe.extract_features(features, root=miniature.root, compute=unimos_pipe.ComputeConfig("cpu"))
     assert done.folder == features.folder()
     task = unimos_pipe.make_task(features, "dark", "light", device="cpu")
     assert task.data.task.target.features.shape == (24, 128)
@@ -160,9 +160,9 @@ def test_the_whole_pipeline(miniature, tmp_path, cli):
 
 
 def test_faults_are_said(tmp_path):
-    with pytest.raises(UserError, match="unknown encoder 'huge'; known: tiny, RN50"):
+    with pytest.raises(InputError, match="unknown encoder 'huge'; known: tiny, RN50"):
         unimos_pipe.feature_set("icons", encoder="huge", cache=tmp_path)
     with pytest.raises(
-        UserError, match=r"no features of icons by tinyclip-r24-64_embedded in .*extract --dataset icons"
+        InputError, match=r"no features of icons by tinyclip-r24-64_embedded in .*extract --dataset icons"
     ):
         unimos_pipe.feature_set("icons", cache=tmp_path).store()

@@ -23,7 +23,7 @@ import torch
 from conftest import draw
 from factories.tasks import TINY
 
-from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
+from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.manifest import PACKAGE, load_spec
@@ -170,7 +170,7 @@ def test_the_second_of_two_extractors_is_refused(light, encoder, tmp_path):
         [sys.executable, "-c", _HOLD, str(tmp_path / "light")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         extract_images(light, encoder, tmp_path, workers=0)
     assert str(caught.value) == (
         f"another process is writing to {tmp_path / 'light'} (host {platform.node()}, process {holder.pid}, -c "
@@ -185,9 +185,9 @@ def test_the_second_of_two_extractors_is_refused(light, encoder, tmp_path):
 _HOLD = """
 import multiprocessing, sys, time
 from pathlib import Path
-from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.cache.cache_paths import domain_lock
-with only_one(Path(sys.argv[1]), lock=domain_lock(Path(sys.argv[1]))):
+with exclusive_lock(Path(sys.argv[1]), lock=domain_lock(Path(sys.argv[1]))):
     fork = multiprocessing.get_context("fork")
     up = fork.Event()
     fork.Process(target=lambda: (up.set(), time.sleep(5))).start()
@@ -329,7 +329,7 @@ def test_a_decoder_that_takes_its_process_along_names_the_batch(fault, light, en
     plain = image_loader.read_pixels
     monkeypatch.setattr(image_loader, "HANG_SECONDS", 2)
     monkeypatch.setattr(image_loader, "read_pixels", lambda path: fault() if path.name == "3.png" else plain(path))
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(ExecutionError) as caught:
         extract_images(light, encoder, tmp_path, workers=1, shard_size=8, batch_size=8)
     assert str(caught.value) == (
         f"the decoder hung or crashed in {light.root}, in or just after bar/0.png, bar/1.png, bar/2.png and 5 more "

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from factories.tasks import TINY, made_task, small_method
+from factories.tasks import TINY, random_task, small_method
 from golden_run import step_values
 
 from unimos_pipe.base.device import pick_device
@@ -13,7 +13,7 @@ from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.methods.task import AdaptationTask
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.methods.unimos.training_run import create_run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -33,7 +33,7 @@ def mixed_runs(device: str, dtype=torch.float32, **settings):
     variants = ["full", "no-im", "fixed-weight", "no-discriminator"]
     settings = {"train__epochs": 4, "train__batch_size": 8, **settings}
     return [
-        seeded_run(on(made_task(*rows, seed=seed, dtype=dtype), device), small_method(variant, **settings), place)
+        create_run(on(random_task(*rows, seed=seed, dtype=dtype), device), small_method(variant, **settings), place)
         for place, ((*rows, seed), variant) in enumerate(zip(sizes, variants, strict=True))
     ]
 
@@ -48,12 +48,12 @@ def finished(trainer: Trainer) -> Trainer:
 def test_losses_of_twenty_steps_are_those_of_the_cpu(monkeypatch):
     """Default heads, 65 classes of 512 dimensions, float32, at a third of the rate, above which rounding grows fast."""
     method = method_spec("full", {"train.epochs": 1, "train.max_steps": 20, "train.lr": 1e-3})
-    task = made_task(1000, 1100, dim=512, classes=65, dtype=torch.float32)
+    task = random_task(1000, 1100, dim=512, classes=65, dtype=torch.float32)
     values = step_values(monkeypatch)
     found = {}
     for device in ("cpu", "cuda"):
         values.clear()
-        finished(Trainer([seeded_run(on(task, device), method, 0)], captured=False))
+        finished(Trainer([create_run(on(task, device), method, 0)], captured=False))
         found[device] = torch.stack([step.cpu() for step in values])
     assert found["cpu"].shape == (20, 8)
     apart = (found["cuda"] - found["cpu"]).abs() / found["cpu"].abs().clamp_min(1e-2)

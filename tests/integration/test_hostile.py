@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import unimos_pipe
-from unimos_pipe.base.errors import PipeError, UserError
+from unimos_pipe.base.errors import InputError, UnimosPipeError
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.report.thumbnails import image_folder
-from unimos_pipe.runs.read_run import Run, RunFolderError, read_run
+from unimos_pipe.runs.read_run import FinishedRun, RunFolderError, read_run
 from unimos_pipe.runs.recipe import load_recipe
 
 values = st.recursive(
@@ -51,7 +51,7 @@ def test_any_table_is_a_spec_and_a_recipe_or_one_line(change, tail, tmp_path_fac
         path.write_text(toml({**base, **change}) + "\n" + tail, encoding="utf-8")
         try:
             load(str(path))
-        except PipeError as error:
+        except UnimosPipeError as error:
             assert "\n" not in str(error) or any("\n" in str(value) for value in change.values())
 
 
@@ -61,7 +61,7 @@ def test_any_bytes_are_refused_as_a_spec(data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "bytes.toml"
     path.write_bytes(data)
     for load in (load_spec, load_recipe):
-        with pytest.raises(PipeError):
+        with pytest.raises(UnimosPipeError):
             load(str(path))
 
 
@@ -80,7 +80,7 @@ def test_a_run_whose_files_are_not_a_runs_is_not_finished(text, tmp_path):
 def test_a_deeply_nested_spec_is_one_line(tmp_path):
     (tmp_path / "deep.toml").write_text("a = " + "[" * 50_000)
     for load in (load_spec, load_recipe):
-        with pytest.raises(PipeError, match=r"deep\.toml: cannot be read"):
+        with pytest.raises(UnimosPipeError, match=r"deep\.toml: cannot be read"):
             load(str(tmp_path / "deep.toml"))
 
 
@@ -105,7 +105,7 @@ BITS = "expected a number of at most 64 bits, got"
 def test_a_recipes_numbers_and_tables_without_end_are_one_line(text, fault, tmp_path):
     path = tmp_path / "huge.toml"
     path.write_text(f"{toml(RECIPE)}\n{text}\n")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         load_recipe(str(path))
     assert str(caught.value) == f"{path}: {fault}"
 
@@ -125,7 +125,7 @@ def test_a_recipes_numbers_and_tables_without_end_are_one_line(text, fault, tmp_
 def test_a_specs_numbers_without_end_are_one_line(text, fault, tmp_path):
     path = tmp_path / "huge.toml"
     path.write_text(f"{toml(SPEC)}\n{text}\n")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         load_spec(str(path))
     assert str(caught.value) == f"{path}: {fault}"
 
@@ -200,7 +200,7 @@ ABLE = "unimos, zero-shot, source-probe, fused, gda, linear-im"
     ],
 )
 def test_a_hostile_export_is_one_line(config, tensors, fault, export):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         unimos_pipe.load(export(config, **tensors), "cpu")
     assert str(caught.value) == f"the model's {fault}"
 
@@ -208,14 +208,14 @@ def test_a_hostile_export_is_one_line(config, tensors, fault, export):
 def test_a_deeply_nested_export_is_one_line(export):
     folder = export()
     (folder / "config.json").write_text("[" * 100_000)
-    with pytest.raises(UserError, match=r"config\.json cannot be read: maximum recursion depth exceeded"):
+    with pytest.raises(InputError, match=r"config\.json cannot be read: maximum recursion depth exceeded"):
         unimos_pipe.load(folder, "cpu")
 
 
 def test_a_spec_can_unpack_only_what_the_package_holds(tmp_path):
     path = tmp_path / "own.toml"
     path.write_text(f'{toml(SPEC)}\nembedded = "../../x.zip"\n[domains]\na = {{}}\n')
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         load_spec(str(path))
     assert str(caught.value) == f"{path}: embedded '../../x.zip': the package has icons.zip"
 
@@ -224,5 +224,5 @@ def test_a_runs_target_cannot_leave_the_images_folder(tmp_path):
     (tmp_path / "phone").mkdir()
     (tmp_path / "shop" / "phone").mkdir(parents=True)
     for target, folder in (("phone", tmp_path / "shop" / "phone"), ("../phone", None), (".", None)):
-        run = Run(tmp_path, {"spec": {"dataset": "own", "target": target}}, {})
+        run = FinishedRun(tmp_path, {"spec": {"dataset": "own", "target": target}}, {})
         assert image_folder(run, tmp_path / "shop", tmp_path) == folder

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from unimos_pipe.base.encoder_presets import EMBEDDED
-from unimos_pipe.cache.file_digests import YOUNG
+from unimos_pipe.cache.file_digests import MIN_AGE
 
 PACKAGE = Path(__file__).parents[2] / "unimos_pipe"
 TORCHLESS = {"data", "cache", "runs", "report"}
@@ -114,7 +114,7 @@ def test_an_extraction_with_nothing_to_do_loads_no_model_and_no_torch(icons_cach
     cache = tmp_path / "cache"
     shutil.copytree(icons_cache, cache)
     for path in EMBEDDED.iterdir():
-        assert max(path.stat().st_mtime_ns, path.stat().st_ctime_ns) + YOUNG < time.time_ns()
+        assert max(path.stat().st_mtime_ns, path.stat().st_ctime_ns) + MIN_AGE < time.time_ns()
     code = f"""
 import sys
 from unimos_pipe.cli.main import main

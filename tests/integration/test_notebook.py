@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 
 import unimos_pipe
-from unimos_pipe.base.html_repr import MOST_ROWS, html_table
+from unimos_pipe.base.html_repr import MAX_ROWS, html_table
 from unimos_pipe.base.method_config import method_spec
-from unimos_pipe.deploy.predictions import Answers
+from unimos_pipe.deploy.predictions import Predictions
 from unimos_pipe.experiments.results_table import ResultRow
-from unimos_pipe.experiments.run_plans import TrainedRun
+from unimos_pipe.experiments.run_plans import RunResult
 from unimos_pipe.experiments.sweep import SweepResult
 from unimos_pipe.runs.run_spec import RunSpec
 
@@ -18,21 +18,21 @@ ESCAPED = "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;"
 
 
 def test_text_is_escaped_and_long_tables_are_cut():
-    found = html_table(NASTY, [NASTY], [[NASTY]] * (MOST_ROWS + 1))
-    assert "<script" not in found and found.count(ESCAPED) == MOST_ROWS + 2
-    assert f"(the first {MOST_ROWS} of {MOST_ROWS + 1})" in found and found.count("<tr>") == MOST_ROWS + 1
+    found = html_table(NASTY, [NASTY], [[NASTY]] * (MAX_ROWS + 1))
+    assert "<script" not in found and found.count(ESCAPED) == MAX_ROWS + 2
+    assert f"(the first {MAX_ROWS} of {MAX_ROWS + 1})" in found and found.count("<tr>") == MAX_ROWS + 1
 
 
-def run(result, error=None) -> TrainedRun:
+def run(result, error=None) -> RunResult:
     spec = RunSpec("d", "e", NASTY, "b", "full", 3, (), method_spec())
-    return TrainedRun(spec, Path("runs/x"), result, error)
+    return RunResult(spec, Path("runs/x"), result, error)
 
 
 def test_a_run():
     scores = {"accuracy": 0.5, "per_class_mean": 0.25}
     accuracy = {"last": scores, "zero_shot": scores, "oracle_best": {**scores, "epoch": 2}}
     result = {"metric": "accuracy", "accuracy": accuracy, "estimate": {"accuracy": None}, "seconds": 1.25}
-    assert repr(run(result)) == f"<TrainedRun {NASTY} -> b, full, seed 3: 50.0, runs/x>"
+    assert repr(run(result)) == f"<RunResult {NASTY} -> b, full, seed 3: 50.0, runs/x>"
     shown = run(result)._repr_html_()
     assert f"<caption>{ESCAPED} -&gt; b, full, seed 3</caption>" in shown
     for name, value in (("accuracy, last epoch", "50.0"), ("accuracy, oracle best", "50.0"), ("seconds", "1.2")):
@@ -53,7 +53,7 @@ def test_a_table():
 
 def test_answers():
     p = torch.tensor([[0.75, 0.25], [float("nan")] * 2])
-    found = Answers((NASTY, "b"), p, p, None, None, (None, NASTY))
+    found = Predictions((NASTY, "b"), p, p, None, None, (None, NASTY))
     assert repr(found) == "<Answers: 2 rows, 2 classes, 1 unreadable>" and len(found) == 2
     first = {"class": NASTY, "probability": 0.75, "raw_probability": 0.75, "error": None}
     assert found.records() == [first, dict.fromkeys(first) | {"error": NASTY}]
@@ -65,6 +65,6 @@ def test_a_task_and_its_epochs(icons_cache):
     assert repr(task) == "<Task line -> sketch of icons>"
     for row in ("<td>624 labelled rows</td>", "<td>716 rows, labels of 716 for scoring only</td>", "<td>128</td>"):
         assert row in task._repr_html_()
-    epoch = unimos_pipe.Epoch(3, {"im": -1.25}, 0.5, None, None)
+    epoch = unimos_pipe.EpochInfo(3, {"im": -1.25}, 0.5, None, None)
     assert repr(epoch) == "<Epoch 3: accuracy ->"
     assert "<td>loss im</td><td>-1.2500</td></tr><tr><td>mean learned w</td><td>0.5000</td>" in epoch._repr_html_()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unimos_pipe.data.custom_dataset import OwnDomain
+from unimos_pipe.data.custom_dataset import CustomDomain
 from unimos_pipe.data.manifest import load_spec
 
 
@@ -89,5 +89,5 @@ def test_what_is_refused(cli, miniature, tmp_path, domain, message):
 def test_a_colon_may_be_part_of_a_folders_name(tmp_path):
     folder = tmp_path / "2024:07"
     folder.mkdir()
-    assert OwnDomain.parse(f"a={folder}") == OwnDomain("a", folder, "folders")
-    assert OwnDomain.parse(f"a={folder}:none") == OwnDomain("a", folder, "none")
+    assert CustomDomain.parse(f"a={folder}") == CustomDomain("a", folder, "folders")
+    assert CustomDomain.parse(f"a={folder}:none") == CustomDomain("a", folder, "none")

@@ -34,7 +34,7 @@ def test_float64_replay(recording, monkeypatch):
     trainer = Trainer([recording.run(torch.float64)])
     epochs = []
     for epoch, records in trainer.train():
-        found = next(records).assessment
+        found = next(records).evaluation
         where = "eval_before_training" if epoch == BEFORE_TRAINING else f"epoch{epoch}/eval"
         assert relative(found.probabilities, recording[f"{where}/ensemble_probs"]) < 1e-5
         assert relative(found.bottleneck, recording[f"{where}/bottleneck"]) < 1e-5

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.ray_cluster import TOKEN, RayOptions, ray_jobs
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.ray_cluster import TOKEN, RayOptions, run_ray_jobs
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.shard import read_image_shard
 from unimos_pipe.data.manifest import load_spec
@@ -50,12 +50,12 @@ def one_machine():
 
 
 def test_jobs_give_their_results_and_their_errors(one_machine):
-    with ray_jobs(RayOptions()) as run:
+    with run_ray_jobs(RayOptions()) as run:
         assert dict(run(clean_class_name, ["Alarm_Clock", "cup"])) == {"Alarm_Clock": "Alarm Clock", "cup": "cup"}
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(InputError) as caught:
             list(run(load_spec, ["icons", "nothing"]))
     assert str(caught.value).startswith("unknown data set 'nothing'; known: ")
-    with pytest.raises(UserError) as caught, ray_jobs(RayOptions(cpus=64)):
+    with pytest.raises(InputError) as caught, run_ray_jobs(RayOptions(cpus=64)):
         pass
     assert str(caught.value) == (
         "the Ray cluster is too small for one job: expected 64 CPU(s), 0 GPU(s), got 1 CPU(s), 0 GPU(s)"
@@ -63,7 +63,7 @@ def test_jobs_give_their_results_and_their_errors(one_machine):
 
 
 def test_no_cluster_at_the_address_is_one_line():
-    with pytest.raises(UserError) as caught, ray_jobs(RayOptions("127.0.0.1:1")):
+    with pytest.raises(InputError) as caught, run_ray_jobs(RayOptions("127.0.0.1:1")):
         pass
     assert str(caught.value).startswith("no Ray cluster at 127.0.0.1:1: ")
     assert str(caught.value).endswith("Start one with: ray start --head")

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from factories.tasks import SMALL, made_task
+from factories.tasks import SMALL, random_task
 
 from unimos_pipe.base.method_config import method_spec
-from unimos_pipe.bench.reference import PlainRun
-from unimos_pipe.methods.unimos.random_streams import RunDraws
+from unimos_pipe.bench.reference import ReferenceRun
+from unimos_pipe.methods.unimos.random_streams import RandomStreams
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import TrainingRun
 
@@ -29,11 +29,11 @@ def test_twenty_steps_agree_with_the_plain_program(settings):
     The rate is a third of the default: at a temperature of 100 rounding grows with the steps taken.
     """
     method = method_spec("full", SMALL | {"train.epochs": 5, "train.batch_size": 8, "train.lr": 1e-3} | settings)
-    task = made_task(32, 40)
-    trainer = Trainer([TrainingRun(task, method, RunDraws(3, 32, 40, 8), 8, 4)])
-    plain = PlainRun(task, method, RunDraws(3, 32, 40, 8), 8, 4)
+    task = random_task(32, 40)
+    trainer = Trainer([TrainingRun(task, method, RandomStreams(3, 32, 40, 8), 8, 4)])
+    plain = ReferenceRun(task, method, RandomStreams(3, 32, 40, 8), 8, 4)
     for (epoch, records), wanted in zip(trainer.train(), plain.train(), strict=True):
-        found = next(records).assessment
+        found = next(records).evaluation
         assert torch.allclose(found.probabilities, wanted.probabilities, rtol=0, atol=1e-8), epoch
         assert found.cluster_labels.equal(wanted.cluster_labels)
         assert found.pseudo_labels.equal(wanted.pseudo_labels)

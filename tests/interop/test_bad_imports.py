@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from unimos_pipe.base.errors import RunError
+from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.cache import external_features
 from unimos_pipe.cache.shard import write_image_shard
 
@@ -405,7 +405,7 @@ def test_a_full_disk_leaves_the_old_domain(bring, place, monkeypatch):
 
     def full(*args):
         if written:
-            raise RunError("no space left")
+            raise ExecutionError("no space left")
         written.append(args)
         write_image_shard(*args)
 

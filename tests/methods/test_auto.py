@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from tests.factories.tasks import made_task
+from tests.factories.tasks import random_task
 from unimos_pipe.methods import auto as auto_module
-from unimos_pipe.methods.auto import auto, rule
+from unimos_pipe.methods.auto import fit_auto, select_method
 from unimos_pipe.methods.registry import METHODS
-from unimos_pipe.methods.unsupervised_metrics import nearest_rows, neighbour_agreement
+from unimos_pipe.methods.unsupervised_metrics import find_nearest_rows, neighbour_agreement
 
-TASK = made_task()
+TASK = random_task()
 
 
 @pytest.mark.parametrize("said", ["all", None])
@@ -18,27 +18,27 @@ TASK = made_task()
     [(0.0501, "linear-im"), (0.05, "trio"), (0.0, "trio"), (-0.0001, "stata-fused")],
 )
 def test_the_rule_by_difference_where_all_classes_occur(difference, picked, said):
-    assert rule(difference, said)[0] == picked
+    assert select_method(difference, said)[0] == picked
 
 
 @pytest.mark.parametrize("difference", [0.5, 0.02, -0.5])
 def test_where_only_some_classes_occur_it_is_the_anchors(difference):
-    assert rule(difference, "some") == ("stata-fused", "only some of the classes occur in the target")
+    assert select_method(difference, "some") == ("stata-fused", "only some of the classes occur in the target")
 
 
 def test_the_reason_says_the_difference():
-    assert rule(0.0712, None)[1] == "neighbours agree on linear-im's answers by +7.1 points against fused's"
+    assert select_method(0.0712, None)[1] == "neighbours agree on linear-im's answers by +7.1 points against fused's"
 
 
 @pytest.mark.parametrize("picked", ["linear-im", "trio", "stata-fused"])
 def test_the_pick_answers_as_the_method_of_its_name(monkeypatch, picked):
-    monkeypatch.setattr(auto_module, "rule", lambda difference, said: (picked, "because"))
-    found = auto(TASK, "all")
+    monkeypatch.setattr(auto_module, "select_method", lambda difference, said: (picked, "because"))
+    found = fit_auto(TASK, "all")
     wanted = METHODS[picked].fit(TASK)
-    assert found.picked == picked and found.reason == "because" and found.warning is None
-    assert torch.equal(found.answers.logits, wanted.logits)
-    assert (found.answers.model is None) == (METHODS[picked].restore is None)
-    nearest = nearest_rows(TASK.target.features)
+    assert found.selected == picked and found.reason == "because" and found.warning is None
+    assert torch.equal(found.output.logits, wanted.logits)
+    assert (found.output.model is None) == (METHODS[picked].restore is None)
+    nearest = find_nearest_rows(TASK.target.features)
     for name, value in found.agreements.items():
         assert value == neighbour_agreement(METHODS[name].fit(TASK).classes, nearest)
     assert set(found.agreements) == {"fused", "stata-fused", "linear-im", picked}
@@ -47,9 +47,9 @@ def test_the_pick_answers_as_the_method_of_its_name(monkeypatch, picked):
 
 @pytest.mark.parametrize(("picked", "warns"), [("linear-im", True), ("trio", True), ("stata-fused", False)])
 def test_what_was_assumed_unsaid_is_a_warning(monkeypatch, picked, warns):
-    monkeypatch.setattr(auto_module, "rule", lambda difference, said: (picked, "because"))
+    monkeypatch.setattr(auto_module, "select_method", lambda difference, said: (picked, "because"))
     wanted = (
         f"{picked} is right only where all classes occur in the target, which is assumed; "
         "say --target-classes all, or some"
     )
-    assert auto(TASK).warning == (wanted if warns else None)
+    assert fit_auto(TASK).warning == (wanted if warns else None)

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from tests.factories.tasks import made_task
+from tests.factories.tasks import random_task
 from unimos_pipe.methods import ensemble3, fused, linear_im, stata
 
-TASK = made_task()
+TASK = random_task()
 
 
 def loop(every: list[list[list[float]]]) -> list[list[float]]:
@@ -31,4 +31,4 @@ def test_the_trio_is_the_mean_of_its_methods_on_one_scale():
 
 def test_a_class_never_answered_counts_as_the_clamp():
     logits = torch.tensor([[0.0, -torch.inf]], dtype=torch.float64)
-    assert ensemble3.averaged([logits] * 3).flatten().tolist() == pytest.approx([1, -1])
+    assert ensemble3.average_logits([logits] * 3).flatten().tolist() == pytest.approx([1, -1])

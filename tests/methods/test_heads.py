@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from factories.tasks import made_heads, made_task, small_method
+from factories.tasks import made_heads, random_task, small_method
 
 from unimos_pipe.base.method_config import HeadSpec
 from unimos_pipe.methods.unimos.heads import initial_parameters, reset_tensor
@@ -57,7 +57,7 @@ def test_layers_equal_torchs_modules():
     """Bottleneck with BatchNorm in both modes, and the weight-normalised classifier, for two different runs."""
     method = small_method()
     heads = made_heads(method, runs=2)
-    x = torch.stack([made_task(seed=seed).source.features for seed in (1, 2)])
+    x = torch.stack([random_task(seed=seed).source.features for seed in (1, 2)])
     found = bottleneck(heads, x)[0]
     logits = classify(heads, found)[0]
     assert torch.allclose(heads.classify(found), logits, rtol=1e-12)
@@ -80,7 +80,7 @@ def test_layers_equal_torchs_modules():
 
 def test_dropout_doubles_the_hidden_units_it_keeps_and_drops_the_others():
     heads = made_heads(small_method())
-    x = made_task().source.features.unsqueeze(0)
+    x = random_task().source.features.unsqueeze(0)
     keep = torch.zeros(1, 40, 9, dtype=torch.float64)
     assert discriminate(heads, x, keep, 40)[0].eq(heads.params["disc_fc2.bias"].item()).all()
     keep[..., 2:5] = 1

@@ -2,17 +2,17 @@
 
 import pytest
 
-from tests.factories.tasks import made_task
+from tests.factories.tasks import random_task
 from unimos_pipe.methods import knn as module
-from unimos_pipe.methods.knn import neighbours
+from unimos_pipe.methods.knn import find_neighbours
 
-ROWS = made_task().target.features  # (56, 16)
+ROWS = random_task().target.features  # (56, 16)
 
 
 @pytest.mark.parametrize("block", [1, 56 * 5, 2**25])
 def test_neighbours_are_the_first_of_a_full_sort_whatever_the_block(monkeypatch, block):
     monkeypatch.setattr(module, "BLOCK", block)
-    cosines, indices = neighbours(ROWS, 3)
+    cosines, indices = find_neighbours(ROWS, 3)
     for row in range(len(ROWS)):
         every = sorted(((float(ROWS[row] @ ROWS[j]), j) for j in range(len(ROWS)) if j != row), reverse=True)
         assert indices[row].tolist() == [j for _, j in every[:3]]
@@ -21,12 +21,12 @@ def test_neighbours_are_the_first_of_a_full_sort_whatever_the_block(monkeypatch,
 
 def test_a_row_is_no_neighbour_of_itself_but_its_duplicates_are():
     rows = ROWS[[0, 0, 0, 1]]
-    cosines, indices = neighbours(rows, 2)
+    cosines, indices = find_neighbours(rows, 2)
     assert cosines[:3].flatten().tolist() == pytest.approx([1.0] * 6)
     assert [sorted(row) for row in indices[:3].tolist()] == [[1, 2], [0, 2], [0, 1]]
 
 
 def test_fewer_rows_than_neighbours_give_all_the_others():
-    cosines, indices = neighbours(ROWS[:3], 5)
+    cosines, indices = find_neighbours(ROWS[:3], 5)
     assert cosines.shape == (3, 2)
     assert [sorted(row) for row in indices.tolist()] == [[1, 2], [0, 2], [0, 1]]

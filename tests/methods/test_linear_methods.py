@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load, save
 from scipy.optimize import minimize
 
-from tests.factories.tasks import made_task
-from unimos_pipe.base.errors import UserError
+from tests.factories.tasks import random_task
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.methods import fused, gda, linear_im, source_probe
 from unimos_pipe.methods.registry import METHODS
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
 
-TASK = made_task()
+TASK = random_task()
 XS, YS, XT, MU = TASK.source.features, TASK.source.labels, TASK.target.features, TASK.text_features
 CLASSES = len(MU)
 LINEAR = [name for name, method in METHODS.items() if method.restore]
@@ -62,7 +62,7 @@ ZERO_SHOT = [[100 * value for value in row] for row in products(XT, MU)]
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_a_model_answers_the_target_as_its_fit_did_and_comes_back_from_its_state(name):
-    task = made_task(dtype=torch.float32)
+    task = random_task(dtype=torch.float32)
     answers = METHODS[name].fit(task)
     assert answers.logits.dtype == torch.float32 and answers.logits.shape == (56, CLASSES)
     back = METHODS[name].restore(load(save(answers.model.state())))
@@ -74,7 +74,7 @@ def test_a_model_answers_the_target_as_its_fit_did_and_comes_back_from_its_state
 def test_every_method_gives_probabilities_for_every_row_and_beats_chance(name):
     answers = METHODS[name].fit(TASK)
     assert_close(answers.probabilities.sum(-1), torch.ones(56))
-    labels = torch.arange(56) % CLASSES  # as made_task draws them
+    labels = torch.arange(56) % CLASSES  # as random_task draws them
     assert (answers.classes == labels).double().mean() > 0.5
 
 
@@ -116,7 +116,7 @@ def test_the_probes_loss_is_level_where_it_is_fitted():
 
 
 def test_one_class_is_too_few_for_a_probe():
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         source_probe.fit(replace(TASK, source=LabelledFeatures(XS[:4], torch.zeros(4, dtype=torch.int64))))
     assert str(error.value) == "labels to fit a probe on: expected at least 2 classes, got 1"
 
@@ -154,7 +154,7 @@ def test_every_domain_of_a_source_counts_the_same():
 
 
 def test_equal_say_gives_every_source_the_same_sum():
-    assert_close(source_probe.equal_say(torch.tensor([0, 0, 0, 2])), [4 / 6, 4 / 6, 4 / 6, 2])
+    assert_close(source_probe.domain_balanced_weights(torch.tensor([0, 0, 0, 2])), [4 / 6, 4 / 6, 4 / 6, 2])
 
 
 def test_fused_by_loop():
@@ -173,7 +173,7 @@ def test_fused_leaves_an_absent_class_out_of_means_and_deviations():
 
 
 def test_fused_answers_new_rows_with_the_deviations_of_the_target():
-    new = made_task(seed=5).target.features
+    new = random_task(seed=5).target.features
     one_by_one = torch.cat([fused.fit(TASK).model.logits(row.unsqueeze(0)) for row in new])
     assert_close(one_by_one, fused.fit(TASK).model.logits(new))
     other = replace(TASK, target=UnlabelledFeatures(new))
@@ -238,9 +238,9 @@ def test_gdas_scale_makes_it_as_sure_as_zero_shot():
 
 def test_bisection_finds_a_scale_by_hand_and_stops_at_its_ends():
     g = torch.tensor([[1.0, -1.0]], dtype=torch.float64)  # sigmoid(2 a) is the larger probability
-    assert gda.matched_scale(g, torch.tensor(0.75)) == pytest.approx(math.log(3) / 2, rel=1e-9)
-    assert gda.matched_scale(g, torch.tensor(0.4)) == pytest.approx(1e-4, rel=1e-9)
-    assert gda.matched_scale(g * 1e-8, torch.tensor(0.9)) == pytest.approx(1e4, rel=1e-9)
+    assert gda.match_mean_confidence(g, torch.tensor(0.75)) == pytest.approx(math.log(3) / 2, rel=1e-9)
+    assert gda.match_mean_confidence(g, torch.tensor(0.4)) == pytest.approx(1e-4, rel=1e-9)
+    assert gda.match_mean_confidence(g * 1e-8, torch.tensor(0.9)) == pytest.approx(1e4, rel=1e-9)
 
 
 def loop_objective(weight: list[list[float]], bias: list[float]) -> float:

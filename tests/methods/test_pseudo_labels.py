@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from factories.tasks import made_heads, made_task, small_method
+from factories.tasks import made_heads, random_task, small_method
 
 from unimos_pipe.base.method_config import EvalSpec
 from unimos_pipe.methods.unimos import pseudo_labels
-from unimos_pipe.methods.unimos.pseudo_labels import assess, class_centroids, nearest_centroid, teacher_logits
+from unimos_pipe.methods.unimos.pseudo_labels import class_centroids, evaluate_target, nearest_centroid, teacher_logits
 
-TASK = made_task()
+TASK = random_task()
 
 
 def evaluated(method):
@@ -43,15 +43,15 @@ def test_a_class_without_predicted_mass_attracts_no_row():
 def test_assessment_ensembles_debiased_text_with_vac():
     method = small_method()
     heads, x, text = evaluated(method), TASK.target.features, TASK.text_features
-    found = assess(heads, x, text, 4, method.eval)
+    found = evaluate_target(heads, x, text, 4, method.eval)
     vac = heads.classify(heads.bottleneck(heads.vac(x.unsqueeze(0))))[0]
     lac = 100 * heads.lac(x.unsqueeze(0))[0] @ text.T - 0.5 * heads.label_prior[0].log()
     assert found.weight == pytest.approx(0.6)
     assert torch.allclose(found.probabilities, (0.6 * vac + 0.4 * lac).softmax(-1), rtol=1e-9)
     assert found.vac_predictions.equal(vac.argmax(-1)) and found.text_predictions.equal(lac.argmax(-1))
     assert found.pseudo_labels.equal(found.predictions)
-    assert assess(heads, x, text, 5, method.eval).pseudo_labels.equal(
-        assess(heads, x, text, 5, method.eval).cluster_labels
+    assert evaluate_target(heads, x, text, 5, method.eval).pseudo_labels.equal(
+        evaluate_target(heads, x, text, 5, method.eval).cluster_labels
     )
 
 
@@ -59,7 +59,7 @@ def test_first_assessments_use_the_teacher():
     method = small_method()
     heads, x, text = evaluated(method), TASK.target.features, TASK.text_features
     zero_shot = 100 * x @ text.T
-    before, first = (assess(heads, x, text, epoch, method.eval) for epoch in (-1, 0))
+    before, first = (evaluate_target(heads, x, text, epoch, method.eval) for epoch in (-1, 0))
     for found in (before, first):
         assert found.text_predictions.equal(zero_shot.argmax(-1)) and found.pseudo_labels.equal(zero_shot.argmax(-1))
     assert torch.allclose(before.bottleneck, heads.bottleneck(x.unsqueeze(0))[0])  # of x itself, not of VAC
@@ -72,7 +72,7 @@ def test_no_debias_changes_evaluation_only():
     """The ablation is tau = 0 at inference: other text answers, the same losses (test_step shows the latter)."""
     plain, ablated = small_method(), small_method("no-debias")
     heads, x, text = evaluated(plain), TASK.target.features, TASK.text_features
-    a, b = (assess(heads, x, text, 3, method.eval) for method in (plain, ablated))
+    a, b = (evaluate_target(heads, x, text, 3, method.eval) for method in (plain, ablated))
     lac = 100 * heads.lac(x.unsqueeze(0))[0] @ text.T
     assert b.text_predictions.equal(lac.argmax(-1)) and not torch.allclose(a.probabilities, b.probabilities)
     assert plain.loss == ablated.loss and plain.train == ablated.train and ablated.eval == EvalSpec(debias_tau=0.0)
@@ -81,8 +81,8 @@ def test_no_debias_changes_evaluation_only():
 def test_chunks_change_nothing(monkeypatch):
     method = small_method()
     heads, x, text = evaluated(method), TASK.target.features, TASK.text_features
-    whole = assess(heads, x, text, 3, method.eval)
+    whole = evaluate_target(heads, x, text, 3, method.eval)
     monkeypatch.setattr(pseudo_labels, "CHUNK", 9)
-    parts = assess(heads, x, text, 3, method.eval)
+    parts = evaluate_target(heads, x, text, 3, method.eval)
     assert torch.allclose(whole.probabilities, parts.probabilities, rtol=1e-12)
     assert whole.cluster_labels.equal(parts.cluster_labels)

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from factories.tasks import SMALL, made_task
+from factories.tasks import SMALL, random_task
 
 from unimos_pipe.base.method_config import method_spec, option_fields
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.methods.unimos.training_run import create_run
 
 BASE = SMALL | {"train.epochs": 3, "train.batch_size": 8}
 OTHER = {  # a value that is not the base's; booleans and choices take the one that is left
@@ -58,23 +58,23 @@ def last_records(trainer):
 
 def test_every_option_acts_and_does_so_in_a_stack_as_alone():
     """One with another value than its company is either kept out of the stack, or trains as it does alone."""
-    task = made_task()
+    task = random_task()
     settings = {name: other_value(name, entry) for name, entry in option_fields() if name != PRECISION}
     methods = [method_spec("full", BASE)]
     methods += [method_spec("full", BASE | {name: value}) for name, value in settings.items()]
     names = ["nothing", *settings]
-    alone = [last_records(Trainer([seeded_run(task, method, 0)]))[0] for method in methods]
+    alone = [last_records(Trainer([create_run(task, method, 0)]))[0] for method in methods]
     for name, record in zip(names[1:], alone[1:], strict=True):
         assert not torch.equal(record.assessment.probabilities, alone[0].assessment.probabilities), name
     stacks: dict = {}
     for index, method in enumerate(methods):
-        stacks.setdefault(seeded_run(task, method, 0).form, []).append(index)
+        stacks.setdefault(create_run(task, method, 0).stack_key, []).append(index)
     together = max(stacks.values(), key=len)
     assert {name for name in names if names.index(name) not in together} == {
         *(name for name in settings if name.startswith("heads.")),
         *("train.epochs", "train.momentum", "train.batch_size", "loss.weight_per", "loss.train_ensemble"),
     }
-    records = last_records(Trainer([seeded_run(task, methods[index], 0) for index in together]))
+    records = last_records(Trainer([create_run(task, methods[index], 0) for index in together]))
     for index, record in zip(together, records, strict=True):
         ours, lone = record.assessment.probabilities, alone[index].assessment.probabilities
         assert torch.allclose(ours, lone, rtol=1e-6, atol=1e-9), names[index]
@@ -83,7 +83,8 @@ def test_every_option_acts_and_does_so_in_a_stack_as_alone():
 
 def test_precisions_have_forms_of_their_own():
     forms = {
-        seeded_run(made_task(), method_spec("full", BASE | {PRECISION: p}), 0).form for p in ("fp32", "fp64", "bf16")
+        create_run(random_task(), method_spec("full", BASE | {PRECISION: p}), 0).stack_key
+        for p in ("fp32", "fp64", "bf16")
     }
     assert len(forms) == 3
 
@@ -93,7 +94,7 @@ def three_domains():
     """Three domains, each a labelled and an unlabelled side of one tensor, with prompts."""
     sides = []
     for seed, name in enumerate("abc"):
-        task = made_task(source=40 + 8 * seed, seed=seed)
+        task = random_task(source=40 + 8 * seed, seed=seed)
         sides.append((name, task.source.features, task.source.labels, task.text_features))
     return sides
 
@@ -109,11 +110,11 @@ def test_pairs_that_share_domains_in_both_roles_train_as_alone(three_domains):
     a, b, c = three_domains
     method = method_spec("full", BASE)
     tasks = [pair(a, b), pair(b, a), pair(c, a)]
-    stack = Trainer([seeded_run(task, method, seed) for seed, task in enumerate(tasks)])
+    stack = Trainer([create_run(task, method, seed) for seed, task in enumerate(tasks)])
     assert len(stack.rows) == 40 + 48 + 56  # each domain once
     together = last_records(stack)
     for seed, (task, record) in enumerate(zip(tasks, together, strict=True)):
-        (lone,) = last_records(Trainer([seeded_run(task, method, seed)]))
+        (lone,) = last_records(Trainer([create_run(task, method, seed)]))
         assert torch.allclose(record.assessment.probabilities, lone.assessment.probabilities, rtol=1e-6, atol=1e-9)
         assert record.losses == pytest.approx(lone.losses, rel=1e-6)
 
@@ -124,7 +125,7 @@ def test_a_runs_answers_do_not_depend_on_what_labels_its_target_has_elsewhere(th
     method = method_spec("full", BASE)
     wrong = (b[0], b[1], (b[2] + 1) % 5, b[3])
     found = [
-        last_records(Trainer([seeded_run(pair(a, b), method, 0), seeded_run(pair(known, a), method, 1)]))
+        last_records(Trainer([create_run(pair(a, b), method, 0), create_run(pair(known, a), method, 1)]))
         for known in (b, wrong)
     ]
     assert torch.equal(found[0][0].assessment.probabilities, found[1][0].assessment.probabilities)
@@ -132,17 +133,17 @@ def test_a_runs_answers_do_not_depend_on_what_labels_its_target_has_elsewhere(th
 
 
 def test_a_source_that_is_a_view_of_the_target_is_a_domain_of_its_own():
-    task = made_task(source=40, target=56)
+    task = random_task(source=40, target=56)
     view = replace(task, source=LabelledFeatures(task.target.features[:40], task.source.labels, "view"))
     copy = replace(task, source=LabelledFeatures(task.target.features[:40].clone(), task.source.labels, "copy"))
     method = method_spec("full", BASE)
-    ours, wanted = (last_records(Trainer([seeded_run(t, method, 0)]))[0] for t in (view, copy))
+    ours, wanted = (last_records(Trainer([create_run(t, method, 0)]))[0] for t in (view, copy))
     assert torch.equal(ours.assessment.probabilities, wanted.assessment.probabilities)
 
 
 def test_one_name_for_different_rows_is_refused():
-    first, second = made_task(seed=1), made_task(seed=2)
+    first, second = random_task(seed=1), random_task(seed=2)
     second = replace(second, source=replace(second.source, name=first.source.name))
     method = method_spec("full", BASE)
     with pytest.raises(ValueError, match=r"two domains of different rows are called 'source 1, torch.float64'"):
-        Trainer([seeded_run(first, method, 0), seeded_run(second, method, 0)])
+        Trainer([create_run(first, method, 0), create_run(second, method, 0)])

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from tests.factories.tasks import made_task
+from tests.factories.tasks import random_task
 from unimos_pipe.methods import fused, stata, zero_shot
-from unimos_pipe.methods.stata import Graph, anchored, anchors
+from unimos_pipe.methods.stata import NeighbourGraph, fit_from_logits, update_clusters
 from unimos_pipe.methods.task import AdaptationTask, UnlabelledFeatures
 
-TASK = made_task(target=14, dim=6, classes=3, seed=2)
+TASK = random_task(target=14, dim=6, classes=3, seed=2)
 
 
 def normalised(values: list[float]) -> list[float]:
@@ -75,9 +75,9 @@ def test_the_whole_method_by_loop_from_either_start(fit, start):
 
 
 def test_neighbours_pull_both_ways_by_hand():
-    graph = Graph(torch.tensor([[0.5], [0.25], [1.0]]), torch.tensor([[1], [0], [0]]))
+    graph = NeighbourGraph(torch.tensor([[0.5], [0.25], [1.0]]), torch.tensor([[1], [0], [0]]))
     r = torch.tensor([[1.0], [10.0], [100.0]])
-    assert graph.both_ways(r).flatten().tolist() == [0.5 * 10 + 0.25 * 10 + 100, 0.5 + 0.25, 1.0]
+    assert graph.symmetric_matmul(r).flatten().tolist() == [0.5 * 10 + 0.25 * 10 + 100, 0.5 + 0.25, 1.0]
 
 
 def test_a_cluster_without_members_stays_at_its_anchor():
@@ -85,7 +85,7 @@ def test_a_cluster_without_members_stays_at_its_anchor():
     r = torch.zeros(14, 3, dtype=torch.float64)
     r[:, 0] = 1
     s0 = torch.full((6,), 0.1, dtype=torch.float64)
-    means, variances = anchored(r, rows, text, s0)
+    means, variances = update_clusters(r, rows, text, s0)
     torch.testing.assert_close(means[1:], text[1:])
     torch.testing.assert_close(variances[1:], s0.expand(2, 6))
     assert means.isfinite().all() and variances.isfinite().all()
@@ -97,12 +97,12 @@ def test_variances_have_a_floor_where_rows_are_duplicates_of_their_prompt():
     answers = stata.fit(task)
     assert answers.probabilities.isfinite().all() and answers.classes.tolist() == [0, 0, 0, 1, 1]
     r = torch.eye(3, dtype=torch.float64)[[0, 0, 0, 1, 1]]
-    _, variances = anchored(r, task.target.features, text, torch.zeros(6, dtype=torch.float64))
+    _, variances = update_clusters(r, task.target.features, text, torch.zeros(6, dtype=torch.float64))
     assert variances.min() == 1e-8
 
 
 def test_a_class_that_the_start_never_answers_stays_so():
     start = zero_shot.fit(TASK).logits
     start[:, 2] = -torch.inf
-    answers = anchors(TASK, start)
+    answers = fit_from_logits(TASK, start)
     assert not answers.probabilities[:, 2].any() and answers.probabilities.isfinite().all()

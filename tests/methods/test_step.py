@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from factories.tasks import made_batch, made_heads, made_task, small_method
+from factories.tasks import made_batch, made_heads, random_task, small_method
 
-from unimos_pipe.base.method_config import OURS, VARIANTS
+from unimos_pipe.base.method_config import OUR_VARIANTS, VARIANTS
 from unimos_pipe.methods.unimos.loss_terms import LOSSES, TERMS
 from unimos_pipe.methods.unimos.manual_backward import bottleneck, classify, ensemble_weight
-from unimos_pipe.methods.unimos.stack_key import Coefficients, StepForm
+from unimos_pipe.methods.unimos.stack_key import Coefficients, StackKey
 from unimos_pipe.methods.unimos.step import train_step
 
 MODULES = {
@@ -31,7 +31,7 @@ REACHED = {  # METHOD.md section 3.4; everything else is exactly zero
     "mcc": {"G_vis", "Phi_1", "Phi_2", "W"},
 }
 CPU = torch.device("cpu")
-TASK = made_task()
+TASK = random_task()
 
 
 def coefficients_of(method, term: str | None = None, runs: int = 1) -> Coefficients:
@@ -41,8 +41,8 @@ def coefficients_of(method, term: str | None = None, runs: int = 1) -> Coefficie
     return replace(c, weights=c.weights * kept)
 
 
-def form_of(method) -> StepForm:
-    return StepForm.of(method, 8, 5, 16)
+def form_of(method) -> StackKey:
+    return StackKey.of(method, 8, 5, 16)
 
 
 def loss_terms(heads, batch, method) -> dict[str, torch.Tensor]:
@@ -195,7 +195,7 @@ def test_a_variant_removes_exactly_its_term(variant, gone):
     weight_learns = any(t.abs().max() > 0 for name, t in gradients(method).items() if name.startswith("weight_fc"))
     assert weight_learns == (variant != "fixed-weight")
     ablations = {"no-ortho", "no-debias", "no-im", "no-distill", "fixed-weight", "no-discriminator"}
-    assert set(VARIANTS) == {"full", *ablations, *OURS}
+    assert set(VARIANTS) == {"full", *ablations, *OUR_VARIANTS}
 
 
 def test_one_step_is_sgd_with_momentum():

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from factories.tasks import made_task, small_method
+from factories.tasks import random_task, small_method
 
 from unimos_pipe.methods.unimos import fused_sgd
 from unimos_pipe.methods.unimos import trainer as trainer_module
 from unimos_pipe.methods.unimos.heads import LINEAR
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.methods.unimos.training_run import create_run
 
 METHODS = [
     small_method(train__epochs=3, train__batch_size=8),
@@ -25,9 +25,9 @@ METHODS = [
 
 def mixed_runs():
     """Runs of different pairs, sizes, variants and seeds: 3, 5, 5 and 4 steps an epoch."""
-    first, second, third = made_task(24, 56, seed=1), made_task(40, 41, seed=2), made_task(36, 33, seed=3)
+    first, second, third = random_task(24, 56, seed=1), random_task(40, 41, seed=2), random_task(36, 33, seed=3)
     tasks = [first, second, second, third]
-    return [seeded_run(task, method, seed) for seed, (task, method) in enumerate(zip(tasks, METHODS, strict=True))]
+    return [create_run(task, method, seed) for seed, (task, method) in enumerate(zip(tasks, METHODS, strict=True))]
 
 
 def train(trainer, **kwargs):
@@ -68,7 +68,7 @@ def test_a_stack_of_mixed_runs_equals_lone_runs_in_float64(monkeypatch):
         for ours, theirs in list(zip(own, calls, strict=True))[:15]:
             assert torch.allclose(ours, theirs[0], rtol=1e-5, atol=1e-9)
         for epoch in range(-1, 3):
-            a, b = together[index, epoch].assessment, alone[0, epoch].assessment
+            a, b = together[index, epoch].evaluation, alone[0, epoch].evaluation
             assert torch.allclose(a.probabilities, b.probabilities, rtol=1e-5, atol=1e-8)
             assert a.pseudo_labels.equal(b.pseudo_labels)
         for name, tensor in lone.state(0).items():
@@ -110,7 +110,7 @@ def test_resuming_from_a_state_repeats_the_rest_to_the_bit():
     assert sorted(rest) == [(run, epoch) for run in range(4) for epoch in (1, 2)]
     for key, record in rest.items():
         assert record.losses == everything[key].losses
-        assert record.assessment.probabilities.equal(everything[key].assessment.probabilities)
+        assert record.evaluation.probabilities.equal(everything[key].evaluation.probabilities)
     for name, tensor in whole.full_state().items():
         assert tensor.equal(second.full_state()[name]), name
 
@@ -123,7 +123,7 @@ def test_a_state_of_other_runs_is_refused():
 def test_a_diverging_run_does_not_touch_the_others():
     runs = mixed_runs()
     bad = small_method("fixed-weight", train__epochs=3, train__batch_size=8, train__lr=1e30)
-    with_bad = [*runs[:2], seeded_run(made_task(40, 41, seed=2), bad, 2), runs[3]]
+    with_bad = [*runs[:2], create_run(random_task(40, 41, seed=2), bad, 2), runs[3]]
     stack = Trainer(with_bad)
     records = train(stack)
     assert stack.failures == {
@@ -132,18 +132,18 @@ def test_a_diverging_run_does_not_touch_the_others():
     assert [key for key in records if key[0] == 2] == [(2, BEFORE_TRAINING)]
     good = train(Trainer(mixed_runs()))
     for run in (0, 1, 3):
-        assert records[run, 2].assessment.probabilities.equal(good[run, 2].assessment.probabilities)
+        assert records[run, 2].evaluation.probabilities.equal(good[run, 2].evaluation.probabilities)
 
 
 def test_probabilities_that_are_not_finite_are_a_failure_though_the_losses_are(monkeypatch):
-    real = trainer_module.assess
+    real = trainer_module.evaluate_target
 
     def assess(heads, x, text, epoch, spec):
         found = real(heads, x, text, epoch, spec)
         return replace(found, probabilities=found.probabilities * float("nan")) if epoch == 1 else found
 
     monkeypatch.setattr(trainer_module, "assess", assess)
-    stack = Trainer([seeded_run(made_task(), METHODS[0], 0)])
+    stack = Trainer([create_run(random_task(), METHODS[0], 0)])
     assert [epoch for _, epoch in train(stack)] == [BEFORE_TRAINING, 0]
     assert stack.failures == {
         0: "training diverged in epoch 1: losses or probabilities are not finite; try a lower train.lr"
@@ -153,21 +153,21 @@ def test_probabilities_that_are_not_finite_are_a_failure_though_the_losses_are(m
 def test_float32_runs_learn_something():
     """On made clusters with misleading prompts the ensemble ends above the zero-shot answers."""
     method = small_method(train__epochs=10, train__batch_size=16)
-    task = made_task(160, 160, dim=16, dtype=torch.float32, seed=4)
+    task = random_task(160, 160, dim=16, dtype=torch.float32, seed=4)
     labels = torch.arange(160) % 5
-    found = train(Trainer([seeded_run(task, method, 0)]))
-    before = float((found[0, -1].assessment.text_predictions == labels).double().mean())
-    after = float((found[0, 9].assessment.predictions == labels).double().mean())
+    found = train(Trainer([create_run(task, method, 0)]))
+    before = float((found[0, -1].evaluation.text_predictions == labels).double().mean())
+    after = float((found[0, 9].evaluation.predictions == labels).double().mean())
     assert before < 0.85 and after > before + 0.05
     assert found[0, 9].losses["vac"] < found[0, 0].losses["vac"]
 
 
 def test_bf16_products_stay_close_to_float32_over_the_first_epoch():
-    task = made_task(160, 160, dim=16, dtype=torch.float32, seed=4)
+    task = random_task(160, 160, dim=16, dtype=torch.float32, seed=4)
     found = {}
     for precision in ("fp32", "bf16"):
         method = small_method(train__epochs=1, train__batch_size=16, train__precision=precision)
-        found[precision] = train(Trainer([seeded_run(task, method, 0)]))[0, 0]
+        found[precision] = train(Trainer([create_run(task, method, 0)]))[0, 0]
     for term, value in found["fp32"].losses.items():
         assert found["bf16"].losses[term] == pytest.approx(value, rel=0.1, abs=0.02), term
         assert found["bf16"].losses[term] != value
@@ -178,15 +178,15 @@ def test_bf16_products_stay_close_to_float32_over_the_first_epoch():
 @pytest.mark.parametrize("change", ["restarts", "checkpoint"])
 def test_bf16_copies_follow_weights_through_steps_restarts_and_checkpoints(change):
     """What products read is the weight itself, rounded: after an epoch, whose start restarts W, and after loading."""
-    task = made_task(40, 40, dtype=torch.float32)
+    task = random_task(40, 40, dtype=torch.float32)
     settings = {"train__reset_probability": 1.0} if change == "restarts" else {}
     method = small_method(train__epochs=2, train__batch_size=8, train__precision="bf16", **settings)
-    stack = Trainer([seeded_run(task, method, seed) for seed in range(2)])
+    stack = Trainer([create_run(task, method, seed) for seed in range(2)])
     train(stack)
     if change == "restarts":
         stack._reset_weight_generators()
     else:
-        fresh = Trainer([seeded_run(task, method, seed) for seed in range(2, 4)])
+        fresh = Trainer([create_run(task, method, seed) for seed in range(2, 4)])
         fresh.load_state(stack.full_state())
         stack = fresh
     assert set(stack.heads.copies) == {name for name in stack.heads.params if name in LINEAR}
@@ -198,11 +198,11 @@ def test_bf16_copies_follow_weights_through_steps_restarts_and_checkpoints(chang
 def test_a_cpu_moves_large_weights_part_by_part_with_the_same_result(monkeypatch, precision, close):
     """Weights of one run at a time, and those of all three at once."""
     method = small_method(train__epochs=1, train__batch_size=8, train__precision=precision)
-    task = made_task(40, 40, dtype=torch.float64 if precision == "fp64" else torch.float32)
+    task = random_task(40, 40, dtype=torch.float64 if precision == "fp64" else torch.float32)
     states = []
     for most in (fused_sgd.AT_ONCE, 1):
         monkeypatch.setattr(fused_sgd, "AT_ONCE", most)
-        stack = Trainer([seeded_run(task, method, seed) for seed in range(3)])
+        stack = Trainer([create_run(task, method, seed) for seed in range(3)])
         train(stack)
         states.append({**stack.heads.params, **stack.heads.copies})
     for name, tensor in states[0].items():
@@ -213,9 +213,9 @@ def test_a_cpu_moves_large_weights_part_by_part_with_the_same_result(monkeypatch
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_steps_of_a_stack_with_large_weights_take_no_fresh_memory(precision):
     """Twelve weights of 4 MB: together they are above what malloc keeps, and nothing as large comes and goes."""
-    task = made_task(64, 64, dim=1024, dtype=torch.float32)
+    task = random_task(64, 64, dim=1024, dtype=torch.float32)
     method = small_method(train__epochs=1, train__batch_size=32, train__precision=precision)
-    stack = Trainer([seeded_run(task, method, seed) for seed in range(12)])
+    stack = Trainer([create_run(task, method, seed) for seed in range(12)])
     train(stack)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     stack._train_epoch(1)
@@ -223,16 +223,16 @@ def test_steps_of_a_stack_with_large_weights_take_no_fresh_memory(precision):
 
 
 def test_held_out_source_rows_are_not_trained_on_and_are_scored():
-    task = made_task(40, 56)
+    task = random_task(40, 56)
     method = small_method(train__epochs=2, train__batch_size=8, train__source_holdout=0.25)
-    run = seeded_run(task, method, 3)
+    run = create_run(task, method, 3)
     rows = {tuple(row) for row in task.source.features.tolist()}
     held, kept = ({tuple(row) for row in part.features.tolist()} for part in (run.held_source, run.task.source))
     assert (len(held), len(kept)) == (10, 30) and held | kept == rows and not held & kept
-    assert run.steps == 3 and seeded_run(task, method, 3).held_source.labels.equal(run.held_source.labels)
+    assert run.steps == 3 and create_run(task, method, 3).held_source.labels.equal(run.held_source.labels)
     trainer = Trainer([run])
     records = train(trainer)
     text, heads = task.text_features, trainer.eval_heads(0)
-    last = trainer_module.assess(heads, run.held_source.features, text, 1, method.eval).predictions
+    last = trainer_module.evaluate_target(heads, run.held_source.features, text, 1, method.eval).predictions
     assert records[0, 1].source_accuracy == (last == run.held_source.labels).double().mean()
-    assert train(Trainer([seeded_run(task, small_method(train__epochs=1), 3)]))[0, 0].source_accuracy is None
+    assert train(Trainer([create_run(task, small_method(train__epochs=1), 3)]))[0, 0].source_accuracy is None

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from tests.factories.tasks import made_task
+from tests.factories.tasks import random_task
 from unimos_pipe.methods.unsupervised_metrics import (
-    agreement,
+    agreement_rate,
     class_shares,
-    estimated_accuracy,
-    nearest_rows,
+    estimate_accuracy,
+    find_nearest_rows,
     neighbour_agreement,
-    shares_apart,
     thresholded_confidence,
+    total_variation,
 )
 
 
@@ -23,7 +23,7 @@ def test_neighbour_agreement_by_hand():
 
 
 def test_neighbour_agreement_by_loop_on_features():
-    rows = made_task().target.features
+    rows = random_task().target.features
     answers = torch.arange(56) % 5
     shares = []
     for i in range(56):
@@ -31,7 +31,7 @@ def test_neighbour_agreement_by_loop_on_features():
         shares.append(sum(int(answers[j] == answers[i]) for j in nearest) / 5)
     expected = sum((answers.tolist().count(k) / 56) ** 2 for k in range(5))
     wanted = (sum(shares) / 56 - expected) / (1 - expected)
-    assert neighbour_agreement(answers, nearest_rows(rows)) == pytest.approx(wanted, abs=1e-12)
+    assert neighbour_agreement(answers, find_nearest_rows(rows)) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_answers_that_are_all_the_same_say_nothing():
@@ -40,16 +40,16 @@ def test_answers_that_are_all_the_same_say_nothing():
 
 def test_accuracy_cannot_be_told_where_the_methods_part():
     fused = torch.tensor([0, 1, 2, 0])
-    assert estimated_accuracy(0.8, fused, torch.tensor([0, 1, 0, 1])) == 0.8  # half is enough
-    assert estimated_accuracy(0.8, fused, torch.tensor([0, 2, 0, 1])) is None
-    assert estimated_accuracy(-0.1, fused, fused) == 0.0
+    assert estimate_accuracy(0.8, fused, torch.tensor([0, 1, 0, 1])) == 0.8  # half is enough
+    assert estimate_accuracy(0.8, fused, torch.tensor([0, 2, 0, 1])) is None
+    assert estimate_accuracy(-0.1, fused, fused) == 0.0
 
 
 def test_agreement_and_shares_by_hand():
     first, second = torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 0, 0])
-    assert agreement(first, second) == 0.5
+    assert agreement_rate(first, second) == 0.5
     assert class_shares(first, 4).tolist() == [0.25, 0.5, 0.25, 0]
-    assert shares_apart(class_shares(first, 4), class_shares(second, 4)) == pytest.approx(0.5)
+    assert total_variation(class_shares(first, 4), class_shares(second, 4)) == pytest.approx(0.5)
 
 
 def test_thresholded_confidence_by_hand():

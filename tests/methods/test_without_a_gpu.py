@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from factories.tasks import made_task, small_method
+from factories.tasks import random_task, small_method
 from fake_cuda import RealDraws, pretended_gpu, there
 
-from unimos_pipe.base.device import on_host
+from unimos_pipe.base.device import gather_to_cpu
 from unimos_pipe.evaluation.validators import validator_figures
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
-from unimos_pipe.methods.unimos.random_streams import RunDraws
+from unimos_pipe.methods.unimos.random_streams import RandomStreams
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import TrainingRun
 
@@ -16,14 +16,14 @@ PAPER = {"heads__similarity": "cosine", "loss__ortho_form": "matrix", "loss__wei
 
 
 def trainer_there(runs: int, settings) -> Trainer:
-    made = made_task(40, 48, dtype=torch.float32)
+    made = random_task(40, 48, dtype=torch.float32)
     task = AdaptationTask(
         LabelledFeatures(there(made.source.features), there(made.source.labels)),
         UnlabelledFeatures(there(made.target.features)),
         there(made.text_features),
     )
     method = small_method(train__batch_size=8, **settings)
-    draws = [RealDraws(RunDraws(seed, 40, 48, 8)) for seed in range(runs)]
+    draws = [RealDraws(RandomStreams(seed, 40, 48, 8)) for seed in range(runs)]
     return Trainer([TrainingRun(task, method, own, 8, 5) for own in draws], captured=False)
 
 
@@ -37,9 +37,9 @@ def test_an_epoch_sends_its_steps_off_and_an_evaluation_waits_once(settings, mon
         assert calls.copies == []
         views = [trainer._view(index, 1) for index in range(3)]
         figures = [trainer._figures(view, means) for view in views]
-        figures += [validator_figures(view.assessment.probabilities, view.assessment.bottleneck) for view in views]
+        figures += [validator_figures(view.evaluation.probabilities, view.evaluation.bottleneck) for view in views]
         assert calls.copies == []
-        host = on_host(figures)
+        host = gather_to_cpu(figures)
         assert {tensor.device.type for group in host for tensor in group.values()} == {"cpu"}
         assert calls.copies == ["aten._to_copy.default"]
 
@@ -67,7 +67,7 @@ def test_figures_reach_the_cpu_as_they_were():
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:  # as from another device
         patch.setattr("unimos_pipe.base.device.HOST", "nowhere")
-        packed = on_host(figures)
+        packed = gather_to_cpu(figures)
     for ours, group in zip(packed, figures, strict=True):
         assert list(ours) == list(group)
         assert all(ours[name].equal(tensor) and ours[name].dtype == tensor.dtype for name, tensor in group.items())

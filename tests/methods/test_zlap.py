@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.factories.tasks import made_task
-from unimos_pipe.base.errors import RunError
+from tests.factories.tasks import random_task
+from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.methods import zlap
 from unimos_pipe.methods.task import AdaptationTask, UnlabelledFeatures
 
-TASK = made_task(target=30, dim=8, classes=7, seed=4)
+TASK = random_task(target=30, dim=8, classes=7, seed=4)
 
 
 def dense(x: list[list[float]], mu: list[list[float]]) -> np.ndarray:
@@ -37,7 +37,7 @@ def dense(x: list[list[float]], mu: list[list[float]]) -> np.ndarray:
 
 def test_propagation_is_the_dense_solution():
     wanted = dense(TASK.target.features.tolist(), TASK.text_features.tolist())
-    found = zlap.propagated(zlap.graph(TASK.target.features, TASK.text_features), 7)
+    found = zlap.propagate(zlap.graph(TASK.target.features, TASK.text_features), 7)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-8)
     answers = zlap.fit(TASK)
     assert answers.classes.tolist() == wanted.argmax(1).tolist()
@@ -59,5 +59,5 @@ def test_a_row_without_edges_answers_all_classes_alike():
 
 def test_solving_in_too_few_steps_is_an_error(monkeypatch):
     monkeypatch.setattr(zlap, "STEPS", 1)
-    with pytest.raises(RunError, match=r"^zlap: conjugate gradients did not converge in 1 steps$"):
+    with pytest.raises(ExecutionError, match=r"^zlap: conjugate gradients did not converge in 1 steps$"):
         zlap.fit(TASK)

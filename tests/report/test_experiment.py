@@ -7,7 +7,7 @@ import sys
 import pytest
 from factories.runs import forge, forge_json, write_run
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.report.experiment import find_runs
 
 
@@ -26,7 +26,7 @@ def test_runs_are_grouped_by_root_and_ordered_by_recipe(tmp_path):
         ("full", 0),
         ("full", 1),
     ]
-    assert (first.main, first.labels, first.pairs) == ("full", ["full", "no-im"], ["dark->light"])
+    assert (first.default_setting, first.labels, first.pairs) == ("full", ["full", "no-im"], ["dark->light"])
     assert first.baselines == {"dark->light": 0.5} and first.recipe["title"] == "T"
     assert second.measured("last") == [("dark->light", 0, 0.1)]
 
@@ -62,15 +62,15 @@ def test_folders_without_a_sound_result_are_named(tmp_path):
 
 
 def test_nothing_to_report_and_two_runs_for_one_place_are_errors(tmp_path):
-    with pytest.raises(UserError, match=r"no finished run in .*; adapt, sweep and demo make runs"):
+    with pytest.raises(InputError, match=r"no finished run in .*; adapt, sweep and demo make runs"):
         find_runs([tmp_path])
-    with pytest.raises(UserError, match=r"nowhere is no folder; give the folder of a run"):
+    with pytest.raises(InputError, match=r"nowhere is no folder; give the folder of a run"):
         find_runs([tmp_path / "nowhere"])
     folder = write_run(tmp_path / "a")
     (tmp_path / "b").mkdir()
     for name in ("x", "y"):
         folder.rename(tmp_path / "b" / name) if name == "x" else write_run(tmp_path / "c").rename(tmp_path / "b" / name)
-    with pytest.raises(UserError, match=r"b/x and .*b/y are both dark->light, full, seed 0; name one of them"):
+    with pytest.raises(InputError, match=r"b/x and .*b/y are both dark->light, full, seed 0; name one of them"):
         find_runs([tmp_path / "b"])
 
 
@@ -80,7 +80,7 @@ def test_the_shown_pair_is_the_one_that_gained_most(tmp_path):
     experiment = find_runs([tmp_path])[0][0]
     assert experiment.shown_pair(None) == "light->dark"
     assert experiment.shown_pair("dark -> light") == "dark->light"
-    with pytest.raises(UserError, match=r"--pair dark->blue: no full run of it; there are dark->light, light->dark"):
+    with pytest.raises(InputError, match=r"--pair dark->blue: no full run of it; there are dark->light, light->dark"):
         experiment.shown_pair("dark->blue")
 
 
@@ -89,14 +89,14 @@ def test_files_damaged_after_they_were_found_are_named_when_they_are_needed(tmp_
     run = find_runs([tmp_path])[0][0].runs[0]
     (folder / "sample.safetensors").write_bytes(b"nonsense")
     (folder / "predictions.csv").unlink()
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         run.tensors("target_image")
     found = "xxh3 01edcc66839f1f0c938cf5183d45c142"
     todo = "Train it again with --force"
     assert str(caught.value) == (
         f"{folder} holds no whole run: sample.safetensors is not what was written, {found}. {todo}"
     )
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         _ = run.predictions
     assert str(caught.value) == f"{folder} holds no whole run: predictions.csv is missing. {todo}"
 
@@ -113,7 +113,7 @@ def test_files_damaged_after_they_were_found_are_named_when_they_are_needed(tmp_
 def test_tables_that_no_run_wrote_are_named(content, fault, tmp_path):
     forge(write_run(tmp_path), "predictions.csv", lambda _: content)
     run = find_runs([tmp_path])[0][0].runs[0]
-    with pytest.raises(UserError, match=rf"holds no whole run: predictions\.csv cannot be read \({fault}\)\. Train"):
+    with pytest.raises(InputError, match=rf"holds no whole run: predictions\.csv cannot be read \({fault}\)\. Train"):
         _ = run.predictions
 
 

@@ -34,9 +34,14 @@ def test_one_method_has_nothing_beside_it(tmp_path):
     write_run(tmp_path, method="fused")
     found = find_runs([tmp_path])[0][0]
     assert method_table(found) is None
-    assert (found.main, found.tuned, found.main_name) == ("fused", False, "fused")
+    assert (found.default_setting, found.has_unimos, found.default_setting_name) == ("fused", False, "fused")
 
 
 def test_the_main_label_is_unimoss_where_there_is_one(tmp_path):
     found = made(tmp_path)
-    assert (found.main, found.tuned, found.main_name, found.pairs[:1]) == ("full", True, "UniMoS", ["dark->light"])
+    assert (found.default_setting, found.has_unimos, found.default_setting_name, found.pairs[:1]) == (
+        "full",
+        True,
+        "UniMoS",
+        ["dark->light"],
+    )

@@ -9,9 +9,9 @@ from unimos_pipe.report.experiment import find_runs
 from unimos_pipe.report.modality_gap import (
     GAPS,
     bottleneck_map,
-    gap,
     gap_table,
     map_classes,
+    measure_gap,
     modality_map,
     spaced,
     tsne,
@@ -27,8 +27,12 @@ def cone(axis: int, count: int, rng, spread: float = 0.02, dim: int = 16) -> np.
 
 def test_gap_is_the_distance_of_mean_directions():
     x, y = np.array([[2.0, 0.0], [7.0, 0.0]]), np.array([[0.0, 0.1]])
-    assert gap(x, y) == pytest.approx(np.sqrt(2)) and gap(x, x) == 0 and gap(x, -x) == pytest.approx(2)
-    assert gap(x, np.array([[1.0, 0.0], [0.0, 1.0]])) == pytest.approx(np.sqrt(0.5))
+    assert (
+        measure_gap(x, y) == pytest.approx(np.sqrt(2))
+        and measure_gap(x, x) == 0
+        and measure_gap(x, -x) == pytest.approx(2)
+    )
+    assert measure_gap(x, np.array([[1.0, 0.0], [0.0, 1.0]])) == pytest.approx(np.sqrt(0.5))
 
 
 @pytest.fixture

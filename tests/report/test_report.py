@@ -17,7 +17,7 @@ import pytest
 from factories.runs import CLASSES, forge_json, write_run
 from PIL import Image
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.optional_deps import install_command
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.report import figures as report_figures
@@ -213,7 +213,7 @@ def no_figures(monkeypatch):
 
 def test_a_target_without_labels(cli, no_figures, tmp_path):
     known = {"accuracy": 0.61, "branches": 0.3, "agreement": {"zero-shot": 0.5, "fused": 0.7, "linear-im": 0.75}}
-    known |= {"confidence": 0.9, "shares_apart": 0.2}
+    known |= {"confidence": 0.9, "total_variation": 0.2}
     write_run(tmp_path / "runs", labelled=False, more={"estimate": known})
     write_run(tmp_path / "runs", labelled=False, seed=1, more={"estimate": {**known, "accuracy": None}})
     assert cli("report", tmp_path / "runs", "--out", tmp_path / "out", "--cache", tmp_path).code == 0
@@ -269,7 +269,7 @@ def test_what_is_missing_is_said(cli, tmp_path, monkeypatch):
         2,
         f"Error: report needs jinja2. Install it with: {install_command('report')}\n",
     )
-    assert UserError.exit_code == 2
+    assert InputError.exit_code == 2
 
 
 @pytest.mark.slow

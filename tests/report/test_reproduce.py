@@ -10,12 +10,12 @@ from factories.runs import ENCODER_ID, write_run
 
 from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.report.experiment import find_runs
-from unimos_pipe.report.reproduce import commands, recipe_toml
+from unimos_pipe.report.reproduce import recipe_toml, reproduce_commands
 from unimos_pipe.runs.recipe import check_recipe, known_recipes, load_recipe
 
 
 def made(root: Path) -> list[str]:
-    return commands(find_runs([root])[0][0], Path("out/recipes/r.toml"), None)
+    return reproduce_commands(find_runs([root])[0][0], Path("out/recipes/r.toml"), None)
 
 
 def test_runs_without_a_recipe_are_adapts_that_can_be_parsed(tmp_path):
@@ -50,7 +50,9 @@ def test_a_sweep_is_its_recipe(tmp_path):
     write_run(root)
     (root / "recipe.json").write_text(json.dumps({"name": "mine", "dataset": "mini.toml"}))
     assert made(root) == [f"unimos-pipe sweep out/recipes/r.toml --runs {tmp_path}"]
-    assert commands(find_runs([root])[0][0], Path("r.toml"), Path("my cache"))[0].endswith(" --cache 'my cache'")
+    assert reproduce_commands(find_runs([root])[0][0], Path("r.toml"), Path("my cache"))[0].endswith(
+        " --cache 'my cache'"
+    )
 
 
 def test_every_recipe_comes_back_from_its_json():

@@ -7,7 +7,7 @@ import pytest
 from factories.runs import CLASSES, write_run
 
 from unimos_pipe.report.experiment import find_runs
-from unimos_pipe.report.runs_csv import class_rows, run_rows, write_tidy
+from unimos_pipe.report.runs_csv import class_rows, run_rows, write_runs_csv
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_row_for_every_class(experiments):
 
 
 def test_files_hold_the_same_and_no_formula(experiments, tmp_path):
-    write_tidy(experiments, tmp_path / "out")
+    write_runs_csv(experiments, tmp_path / "out")
     with (tmp_path / "out" / "runs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     wanted = json.loads((tmp_path / "out" / "runs.json").read_text())

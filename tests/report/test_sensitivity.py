@@ -4,7 +4,7 @@ import numpy as np
 from factories.runs import write_run
 
 from unimos_pipe.report.experiment import find_runs
-from unimos_pipe.report.sensitivity import grid_table, sensitivity
+from unimos_pipe.report.sensitivity import sensitivity, sensitivity_table
 
 
 def test_two_options_make_a_map(tmp_path):
@@ -16,14 +16,17 @@ def test_two_options_make_a_map(tmp_path):
     found = sensitivity(experiment)
     assert (found.rows, found.columns, found.labels) == (["0.5", "2.0"], ["0.1", "1.0"], ("loss.beta", "loss.alpha"))
     np.testing.assert_allclose(found.values, [[61, 70], [71, np.nan]])
-    table = grid_table(experiment)
+    table = sensitivity_table(experiment)
     assert [cell.text for cell in table.rows[0]] == ["alpha=0.1, beta=0.5", "61.0", "–"]
 
 
 def test_no_grid_and_one_option(tmp_path):
     write_run(tmp_path / "a")
-    assert grid_table(find_runs([tmp_path / "a"])[0][0]) is None
+    assert sensitivity_table(find_runs([tmp_path / "a"])[0][0]) is None
     for tau in (0.0, 0.5):
         write_run(tmp_path / "b", changed={"eval.debias_tau": tau}, last=0.6 + tau / 10)
     experiment = find_runs([tmp_path / "b"])[0][0]
-    assert sensitivity(experiment) is None and [row[1].text for row in grid_table(experiment).rows] == ["60.0", "65.0"]
+    assert sensitivity(experiment) is None and [row[1].text for row in sensitivity_table(experiment).rows] == [
+        "60.0",
+        "65.0",
+    ]

@@ -8,8 +8,8 @@ from factories.runs import write_run
 from unimos_pipe.report.experiment import find_runs
 from unimos_pipe.report.headline import headline
 from unimos_pipe.report.method_tables import settings_table
-from unimos_pipe.report.published_tables import PrintedFigures
-from unimos_pipe.report.summary_tiles import tiles
+from unimos_pipe.report.published_tables import PublishedResults
+from unimos_pipe.report.summary_tiles import summary_tiles
 
 
 def grid(root, *alphas: float, recipe: dict | None = None, **options):
@@ -23,9 +23,9 @@ def grid(root, *alphas: float, recipe: dict | None = None, **options):
 
 def test_the_default_cell_is_the_headline_and_is_named(tmp_path):
     found = grid(tmp_path, 0.1, 1.0, 2.5)
-    assert found.headliners == ["full"] and found.main_name == "UniMoS, alpha=1.0"
-    assert headline(found, PrintedFigures()).columns[1] == "UniMoS, alpha=1.0"
-    assert [(tile.name, tile.text) for tile in tiles(found)][:2] == [
+    assert found.headline_settings == ["full"] and found.default_setting_name == "UniMoS, alpha=1.0"
+    assert headline(found, PublishedResults()).columns[1] == "UniMoS, alpha=1.0"
+    assert [(tile.name, tile.text) for tile in summary_tiles(found)][:2] == [
         ("UniMoS, alpha=1.0", "71.0"),
         ("zero-shot", "60.0"),
     ]
@@ -34,14 +34,14 @@ def test_the_default_cell_is_the_headline_and_is_named(tmp_path):
 
 def test_a_recipes_own_setting_is_its_default(tmp_path):
     found = grid(tmp_path, 0.1, 1.0, recipe={"name": "r", "set": {"loss": {"alpha": 0.1}}})
-    assert found.main_name == "UniMoS, alpha=0.1"
+    assert found.default_setting_name == "UniMoS, alpha=0.1"
 
 
 def test_without_the_default_cell_every_cell_has_its_rows(tmp_path):
     for pair in ("dark->light", "light->dark"):
         grid(tmp_path, 0.1, 2.5, pair=pair)
     found = find_runs([tmp_path])[0][0]
-    table = headline(found, PrintedFigures())
+    table = headline(found, PublishedResults())
     assert table.columns[:2] == ("setting and pair", "UniMoS")
     assert [[cell.text for cell in row[:2]] for row in (*table.rows, *table.footer)] == [
         ["UniMoS, alpha=0.1: dark → light", "70.1"],
@@ -52,7 +52,7 @@ def test_without_the_default_cell_every_cell_has_its_rows(tmp_path):
         ["UniMoS, alpha=2.5: mean of 2", "72.5"],
     ]
     assert table.how.endswith("The default setting is not among the runs, so every setting has its rows.")
-    assert next((tile.name, tile.text) for tile in tiles(found)) == ("UniMoS, 2 settings", "70.1 to 72.5")
+    assert next((tile.name, tile.text) for tile in summary_tiles(found)) == ("UniMoS, 2 settings", "70.1 to 72.5")
 
 
 def test_what_all_runs_share_is_not_named(tmp_path):
@@ -68,7 +68,7 @@ def test_of_other_methods_the_first_that_is_no_baseline(order, main, tmp_path):
     for method in order:
         write_run(tmp_path, method=method)
     (tmp_path / "recipe.json").write_text(json.dumps({"name": "r", "methods": order}))
-    assert find_runs([tmp_path])[0][0].main_name == main
+    assert find_runs([tmp_path])[0][0].default_setting_name == main
 
 
 def test_runs_that_the_headline_lacks_stand_in_the_table_of_settings(tmp_path):
@@ -87,7 +87,7 @@ def test_unequal_seeds_are_named(tmp_path):
         for seed in range(seeds):
             write_run(tmp_path, pair, seed=seed)
     write_run(tmp_path, method="fused")  # runs once by nature
-    how = headline(find_runs([tmp_path])[0][0], PrintedFigures()).how
+    how = headline(find_runs([tmp_path])[0][0], PublishedResults()).how
     assert how.endswith("Seeds are unequal: 0, 1, 2 but for UniMoS on light → dark: 0.")
 
 

@@ -2,9 +2,9 @@
 
 from unimos_pipe.report.table import Cell, Table, mean_cell, name_cell
 from unimos_pipe.report.table_writers import latex_text, to_csv, to_latex, to_markdown
-from unimos_pipe.runs.statistics import mean_and_spread
+from unimos_pipe.runs.statistics import mean_and_std
 
-FIGURE = mean_cell(mean_and_spread([("p", 0, 0.5), ("p", 1, 0.6)]))
+FIGURE = mean_cell(mean_and_std([("p", 0, 0.5), ("p", 1, 0.6)]))
 TABLE = Table(
     "t", "A & B", "How_to.", ("pair", "x"), ((name_cell("a|<b> → c"), FIGURE),),
     ((name_cell("mean"), Cell("55.0", 0.55, None, "oracle")),),

@@ -5,11 +5,11 @@ from factories.runs import write_run
 
 from unimos_pipe.report.experiment import find_runs
 from unimos_pipe.report.headline import headline
-from unimos_pipe.report.published_tables import PrintedFigures
-from unimos_pipe.report.significance import Gain
+from unimos_pipe.report.published_tables import PublishedResults
+from unimos_pipe.report.significance import PairedDifference
 from unimos_pipe.report.table import change_cell, mean_cell
 from unimos_pipe.report.unimos_tables import ablation, matrix, selection
-from unimos_pipe.runs.statistics import MeanSpread
+from unimos_pipe.runs.statistics import MeanStd
 
 
 def texts(rows) -> list[list[str]]:
@@ -28,7 +28,7 @@ def experiment(tmp_path):
 
 
 def test_headline(experiment):
-    table = headline(experiment, PrintedFigures())
+    table = headline(experiment, PublishedResults())
     assert table.columns == ("pair", "UniMoS", "gain", "zero-shot", "source-probe", "class mean", "oracle best")
     assert texts(table.rows) == [
         ["dark → light", "72.0 ± 2.8", "+12.0", "60.0", "50.0", "72.0 ± 2.8", "80.0 ± 0.0"],
@@ -44,23 +44,23 @@ def test_a_variant_of_ours_stands_beside_the_papers(experiment, tmp_path):
         changed = {"train.epochs": 2}
         write_run(tmp_path, "dark->light", seed=seed, variant="fused-teacher", changed=changed)
     found = find_runs([tmp_path])[0][0]
-    table = headline(found, PrintedFigures())
+    table = headline(found, PublishedResults())
     ours = "UniMoS, fused-teacher (ours), epochs=50"
     assert table.columns[:5] == ("pair", "UniMoS, epochs=50", "gain", ours, "zero-shot")
     assert [row[3].text for row in (*table.rows, *table.footer)] == ["76.0 ± 1.4", "–", "–"]
     assert table.how.endswith(" What is marked (ours) is UniMoS with a change of ours that is not in the paper.")
-    names = [row[0].text for row in ablation(found, PrintedFigures()).rows]
+    names = [row[0].text for row in ablation(found, PublishedResults()).rows]
     assert names == ["full", "fused-teacher (ours)", "no-im"]
 
 
 def test_a_variant_of_ours_alone_is_not_called_unimos(tmp_path):
     write_run(tmp_path, "dark->light", variant="fused-teacher")
-    table = headline(find_runs([tmp_path])[0][0], PrintedFigures())
+    table = headline(find_runs([tmp_path])[0][0], PublishedResults())
     assert table.columns[:4] == ("pair", "UniMoS, fused-teacher (ours)", "gain", "zero-shot")
 
 
 def test_the_papers_figures_stand_beside_ours(experiment):
-    table = headline(experiment, PrintedFigures(pairs={"dark->light": {"UniMoS": 0.731}}))
+    table = headline(experiment, PublishedResults(pairs={"dark->light": {"UniMoS": 0.731}}))
     place = table.columns.index("paper")
     assert texts(table.rows)[0][place : place + 2] == ["73.1", "−1.1"]
     assert texts(table.rows)[1][place : place + 2] == ["–", "–"]
@@ -79,7 +79,7 @@ def test_matrix(experiment):
 
 
 def test_ablation_compares_only_what_every_variant_has(experiment):
-    table = ablation(experiment, PrintedFigures(ablations={"no-im": 0.77}))
+    table = ablation(experiment, PublishedResults(ablations={"no-im": 0.77}))
     assert table.columns == ("variant", "ensemble", "vs full", "VAC", "LAC", "paper")
     assert texts(table.rows) == [  # light->dark has no no-im run, so it is out
         ["full", "72.0 ± 2.8", "", "62.0", "67.0", "–"],
@@ -97,8 +97,17 @@ def test_selection(experiment):
 
 
 def test_cells():
-    assert [mean_cell(found).text for found in (None, 0.123, MeanSpread(0.5, 0.0))] == ["–", "12.3", "50.0 ± 0.0"]
-    assert [change_cell(found).text for found in (None, -0.0004, Gain(-0.021), 0.02)] == ["–", "0.0", "−2.1", "+2.0"]
-    sure, hidden, chance = Gain(0.02, 0.01, 0.04), Gain(0.0004, 0.0, 0.01), Gain(0.02, 0.03, 0.04)
+    assert [mean_cell(found).text for found in (None, 0.123, MeanStd(0.5, 0.0))] == ["–", "12.3", "50.0 ± 0.0"]
+    assert [change_cell(found).text for found in (None, -0.0004, PairedDifference(-0.021), 0.02)] == [
+        "–",
+        "0.0",
+        "−2.1",
+        "+2.0",
+    ]
+    sure, hidden, chance = (
+        PairedDifference(0.02, 0.01, 0.04),
+        PairedDifference(0.0004, 0.0, 0.01),
+        PairedDifference(0.02, 0.03, 0.04),
+    )
     assert [change_cell(found).sign for found in (sure, hidden, chance, 0.02)] == ["up", "even", "even", "even"]
-    assert [change_cell(found).text for found in (sure, Gain(-0.02, None, 0.01))] == ["+2.0*", "−2.0*"]
+    assert [change_cell(found).text for found in (sure, PairedDifference(-0.02, None, 0.01))] == ["+2.0*", "−2.0*"]

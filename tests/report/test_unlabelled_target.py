@@ -6,13 +6,13 @@ import pytest
 from factories.runs import write_run
 
 from unimos_pipe.report.experiment import find_runs
-from unimos_pipe.report.summary_tiles import tiles
+from unimos_pipe.report.summary_tiles import summary_tiles
 from unimos_pipe.report.sweeps_table import sweeps_table
-from unimos_pipe.report.unlabelled_target import doubtful, known_table, share_changes
+from unimos_pipe.report.unlabelled_target import diagnostics_table, find_uncertain_images, share_changes
 
 KNOWN = {
     "accuracy": 0.61, "branches": 0.3, "agreement": {"zero-shot": 0.5}, "fused_and_linear_im": 0.7, "confidence": 0.9,
-    "shares_apart": 0.2, "class_shares": [0.2, 0.5, 0.3], "source_shares": [0.3, 0.4, 0.3],
+    "total_variation": 0.2, "class_shares": [0.2, 0.5, 0.3], "source_shares": [0.3, 0.4, 0.3],
 }  # fmt: skip
 ROWS = [("a.png", "circle", 0.6, "circle", 0.9, "bar", 0.5, ""), ("b.png", "bar", 0.4, "square", 0.8, "bar", 0.95, "")]
 
@@ -26,7 +26,7 @@ def test_tiles_say_what_is_known_and_how_well(tmp_path):
     more = {"estimate": KNOWN, "calibration": {"temperature": 1.2}}
     run_of(tmp_path, more=more)
     found = run_of(tmp_path, seed=1, more={**more, "estimate": {**KNOWN, "accuracy": 0.65}})
-    assert [(tile.name, tile.text) for tile in tiles(found)] == [
+    assert [(tile.name, tile.text) for tile in summary_tiles(found)] == [
         ("estimated accuracy", "63.0 ± 2.8"),
         ("VAC and LAC agree", "30.0 ± 0.0"),
         ("fused and linear-im agree", "70.0 ± 0.0"),
@@ -36,29 +36,32 @@ def test_tiles_say_what_is_known_and_how_well(tmp_path):
         ("pairs", "1"),
         ("target rows", "12"),
     ]
-    assert tiles(found)[0].note == "90% of trials lay within 10 points"
+    assert summary_tiles(found)[0].note == "90% of trials lay within 10 points"
 
 
 def test_what_cannot_be_told_is_said(tmp_path):
     found = run_of(tmp_path, more={"estimate": {**KNOWN, "accuracy": None}})
-    lead, *rest = tiles(found)
+    lead, *rest = summary_tiles(found)
     assert (lead.text, lead.note) == ("–", "cannot be told: label about 50 rows to know")
     assert "confidence, raw" in [tile.name for tile in rest]
 
 
 def test_a_run_without_an_estimate_still_has_its_row(tmp_path):
-    assert [cell.text for cell in known_table(run_of(tmp_path)).rows[0]] == ["dark → light, UniMoS, seed 0", *"–" * 7]
+    assert [cell.text for cell in diagnostics_table(run_of(tmp_path)).rows[0]] == [
+        "dark → light, UniMoS, seed 0",
+        *"–" * 7,
+    ]
 
 
 def test_the_least_sure_answers_come_first(tmp_path):
-    first, second = doubtful(run_of(tmp_path, rows=ROWS).runs[0])
+    first, second = find_uncertain_images(run_of(tmp_path, rows=ROWS).runs[0])
     assert (first.path, second.path) == ("b.png", "a.png")
     assert [(name, found.answer, found.probability) for name, found, _ in first.answers] == [
         ("answer", "bar", 0.4),
         ("VAC", "square", 0.8),
         ("LAC", "bar", 0.95),
     ]
-    (quick, _) = doubtful(run_of(tmp_path / "quick", rows=ROWS, method="fused").runs[0])
+    (quick, _) = find_uncertain_images(run_of(tmp_path / "quick", rows=ROWS, method="fused").runs[0])
     assert [name for name, *_ in quick.answers] == ["answer"]
 
 

@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.runs.published_results import published
 from unimos_pipe.runs.recipe import known_recipes, load_recipe
@@ -63,7 +63,7 @@ def test_labels_meet_those_of_the_recipes_runs(name):
 
 def test_an_unknown_table():
     with pytest.raises(
-        UserError,
+        InputError,
         match=r"no published table 'office_home.RN51'; did you mean office_home.RN50\? known: office_home.RN50",
     ):
         published("office_home.RN51", load_spec("office_home"))

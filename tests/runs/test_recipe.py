@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.runs.recipe import check_recipe, known_recipes, load_recipe
 from unimos_pipe.runs.run_spec import row_names
 
@@ -42,7 +42,7 @@ def test_a_grid_takes_nested_tables():
         ({"loss": {"alpha": {"x": 1}}}, "grid loss.alpha: expected a list of values, got {'x': 1}"),
         ({"los": {"alpha": [1.0]}}, "unknown grid option los.alpha (did you mean loss.alpha? known: "),
     ):
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(InputError) as caught:
             check_recipe(values | {"grid": grid}, "here")
         assert str(caught.value).startswith(f"here: {fault}")
 
@@ -58,7 +58,7 @@ def test_every_fault_is_named_at_once():
         "set": {"loss": {"im": True, "gama": 1}},
         "grid": {"loss.alpha": [-1.0], "loss.omega": [1]},
     }
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         check_recipe(values, "r.toml")
     message = str(caught.value)
     for fault in (
@@ -80,14 +80,14 @@ def test_every_fault_is_named_at_once():
 def test_what_is_listed_twice_and_sizes_without_end_are_faults():
     values = {"name": "x", "dataset": "icons", "seeds": 10**9, "variants": ["full", "full"]}
     values |= {"pairs": ["line->solid", "line -> solid"], "grid": {"loss.alpha": [1, 1.0]}}
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         check_recipe(values, "r.toml")
     assert str(caught.value) == (
         "r.toml: variant full is listed twice; grid loss.alpha: 1 is listed twice; pair 'line->solid' is listed twice; "
         "8000000000 runs (pairs x seeds x variants x grid): expected at most 100000"
     )
     recipe, spec = check_recipe({"name": "x", "dataset": "icons"}, "r.toml")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         replace(recipe, seeds=10**9).runs(spec, "e")
     assert str(caught.value) == (
         "recipe x: 12000000000 runs (pairs x seeds x variants x grid): expected at most 100000"
@@ -95,17 +95,17 @@ def test_what_is_listed_twice_and_sizes_without_end_are_faults():
 
 
 def test_unknown_recipes_and_keys(tmp_path):
-    with pytest.raises(UserError, match=r"unknown recipe 'nothing'; known: .*icons_ablation.*; or give a .toml file"):
+    with pytest.raises(InputError, match=r"unknown recipe 'nothing'; known: .*icons_ablation.*; or give a .toml file"):
         load_recipe("nothing")
     path = tmp_path / "r.toml"
     path.write_text('name = "x"\ndataset = "icons"\nsedes = 3\n')
     with pytest.raises(
-        UserError,
+        InputError,
         match=r"r.toml: unknown sedes \(did you mean seeds\? known: name, dataset, title, ",
     ):
         load_recipe(str(path))
     path.write_text("name = [")
-    with pytest.raises(UserError, match=r"^recipe .*r.toml: cannot be read: "):
+    with pytest.raises(InputError, match=r"^recipe .*r.toml: cannot be read: "):
         load_recipe(str(path))
 
 
@@ -131,7 +131,7 @@ def test_methods_beside_unimos_make_one_run_a_pair():
 def test_what_no_method_of_the_recipe_reads_is_a_fault():
     values = {"name": "m", "dataset": "domainnet", "methods": ["fused", "stata", "best", "fused"]}
     values |= {"variants": ["no-im"], "set": {"train": {"epochs": 3}}, "target_classes": "some"}
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         check_recipe(values, "r.toml")
     assert str(caught.value) == (
         "r.toml: unknown method best (known: unimos, zero-shot, source-probe, fused, gda, stata, stata-fused, zlap, "
@@ -156,7 +156,7 @@ def test_sources_of_several_domains():
 
 def test_faults_of_sources():
     pairs = ["line+oil->color", "line+line->color", "line+color->color", "line+sketch->color", "sketch+line->color"]
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         check_recipe({"name": "x", "dataset": "icons", "pairs": pairs}, "here")
     assert str(caught.value) == (
         "here: pair 'line+oil->color': data set icons has no domain 'oil'; known: line, solid, color, sketch; "

@@ -8,9 +8,9 @@ import pytest
 from factories.runs import forge, forge_json, write_run
 from safetensors.numpy import load, save
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.runs.read_run import RunFolderError, read_run
-from unimos_pipe.runs.write_run import FILES, check_place
+from unimos_pipe.runs.write_run import FILES, check_run_folder
 
 
 def test_a_whole_run_is_read_and_its_digests_are_what_the_docstring_says(tmp_path):
@@ -47,7 +47,7 @@ def test_a_run_of_another_method_has_fewer_figures(tmp_path):
     assert (run.method, run.label, run.accuracy("last"), run.accuracy("vac")) == ("fused", "fused", 0.7, None)
     assert list(run.predictions[0]) == ["path", "class", "probability", "label"]
     forge_json(run.folder, "config.json", lambda config: config["spec"].update(method="unimos"))
-    with pytest.raises(UserError, match=r"config.json or result.json lacks 'oracle_best'"):
+    with pytest.raises(InputError, match=r"config.json or result.json lacks 'oracle_best'"):
         read_run(run.folder)
 
 
@@ -85,7 +85,7 @@ def test_every_damage_is_named(number, tmp_path):
     message = str(caught.value)
     assert message.startswith(f"{folder} holds no whole run: ") and message.endswith(". Train it again with --force")
     assert "\n" not in message and (name in caught.value.reason or name in ("result.json",))
-    check_place(folder, force=True)  # it may be made again all the same
+    check_run_folder(folder, force=True)  # it may be made again all the same
 
 
 def test_forged_runs_are_not_believed(tmp_path):
@@ -132,9 +132,9 @@ def test_a_run_is_replaced_only_when_the_new_one_is_whole(tmp_path, monkeypatch)
 def test_only_a_runs_own_folder_is_replaced(tmp_path):
     choose = "choose another --out or --runs"
     folder = write_run(tmp_path)
-    check_place(tmp_path / "new" / "place", force=False)
+    check_run_folder(tmp_path / "new" / "place", force=False)
     assert not (tmp_path / "new").exists()
-    check_place(folder, force=True)
+    check_run_folder(folder, force=True)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"model_type": "clip"}')
     (tmp_path / "file").write_text("x")
@@ -150,12 +150,12 @@ def test_only_a_runs_own_folder_is_replaced(tmp_path):
         (tmp_path / "link", f"{tmp_path}/link is a link; {choose}"),
         (long, f"cannot write to {long}: File name too long; {choose}"),
     ):
-        with pytest.raises(UserError) as caught:
-            check_place(place, force=False)
+        with pytest.raises(InputError) as caught:
+            check_run_folder(place, force=False)
         assert str(caught.value) == message
     (folder / "answers.csv").write_text("mine")
-    with pytest.raises(UserError) as caught:
-        check_place(folder, force=True)
+    with pytest.raises(InputError) as caught:
+        check_run_folder(folder, force=True)
     assert str(caught.value) == (
         f"{folder} is not empty and no run's folder (answers.csv is none of a run's files); {choose}"
     )

@@ -11,12 +11,12 @@ from safetensors.numpy import load_file
 
 import unimos_pipe
 from unimos_pipe.base.method_config import method_spec
-from unimos_pipe.evaluation.calibration import cross_fitted, fitted_temperature
-from unimos_pipe.experiments.run_plans import plan_loader
+from unimos_pipe.evaluation.calibration import cross_fit_logits, fit_temperature
+from unimos_pipe.experiments.run_plans import open_loader
 from unimos_pipe.methods.registry import METHODS
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.training.batched_training import PlannedRun
-from unimos_pipe.training.calibration_runs import HOLDOUT, calibrations, companion_of, companions
+from unimos_pipe.training.calibration_runs import HOLDOUT, calibration_spec, calibration_specs, fit_calibrations
 
 PAIR = ("--dataset", "icons", "--src", "line", "--tgt", "sketch")
 
@@ -65,8 +65,8 @@ def test_a_quick_methods_temperature_is_that_of_its_cross_fitted_answers(runs, i
     data = unimos_pipe.make_task(
         unimos_pipe.feature_set("icons", cache=icons_cache), "line", "sketch", device="cpu"
     ).data
-    held = cross_fitted(METHODS["fused"], data.task, torch.Generator().manual_seed(0))
-    wanted = fitted_temperature(held, data.task.source.labels)
+    held = cross_fit_logits(METHODS["fused"], data.task, torch.Generator().manual_seed(0))
+    wanted = fit_temperature(held, data.task.source.labels)
     assert result_of(runs / "fused")["calibration"]["temperature"] == pytest.approx(wanted, rel=1e-9)
 
 
@@ -102,9 +102,9 @@ def test_one_companion_a_pair_and_cell_serves_all_seeds(icons_cache, tmp_path):
     specs = [replace(spec, seed=seed, calibrate=True) for seed in (2, 3)]
     specs += [replace(specs[0], source="solid"), replace(spec, seed=4)]
     plans = [PlannedRun(one, tmp_path / str(index)) for index, one in enumerate(specs)]
-    assert companions(plans) == [companion_of(specs[0]), companion_of(specs[2])]
-    found = calibrations(plans, plan_loader(plans, store, "cpu"))
-    assert list(found) == companions(plans) and {one.rows for one in found.values()} == {124, 121}
+    assert calibration_specs(plans) == [calibration_spec(specs[0]), calibration_spec(specs[2])]
+    found = fit_calibrations(plans, open_loader(plans, store, "cpu"))
+    assert list(found) == calibration_specs(plans) and {one.rows for one in found.values()} == {124, 121}
 
 
 def test_sweeps_calibrate_if_they_are_asked_to(cli, icons_cache, tmp_path):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from factories.tasks import made_task, small_method
+from factories.tasks import random_task, small_method
 
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.methods.unimos.training_run import create_run
 from unimos_pipe.training import checkpoint
 from unimos_pipe.training.checkpoint import NOT_STARTED, Checkpoint
 
@@ -15,7 +15,7 @@ from unimos_pipe.training.checkpoint import NOT_STARTED, Checkpoint
 def saved(tmp_path, monkeypatch):
     """A checkpoint after epoch 0 of a stack of one run that nobody records."""
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
-    stack = Trainer([seeded_run(made_task(), small_method(train__epochs=3, train__batch_size=8), 0)])
+    stack = Trainer([create_run(random_task(), small_method(train__epochs=3, train__batch_size=8), 0)])
     for epoch, records in stack.train():
         list(records)
         if epoch == 0:
@@ -26,7 +26,7 @@ def saved(tmp_path, monkeypatch):
 
 
 def fresh():
-    return Trainer([seeded_run(made_task(), small_method(train__epochs=3, train__batch_size=8), 0)])
+    return Trainer([create_run(random_task(), small_method(train__epochs=3, train__batch_size=8), 0)])
 
 
 def test_its_own_stack_goes_on(saved, tmp_path):

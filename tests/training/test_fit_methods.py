@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file
 
 import unimos_pipe
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.methods.registry import METHODS
 
 RECIPE = """
@@ -139,10 +139,10 @@ def test_options_that_do_not_fit_the_method_are_named(cli, icons_cache, tmp_path
 
 
 def test_the_library_names_the_methods(icons_cache):
-    with pytest.raises(UserError, match=r"^unknown method 'best'; known: unimos, zero-shot, "):
-        unimos_pipe.Training(method="best").options("transductive")
-    with pytest.raises(UserError, match=r"^target classes: expected all or some, got 'few'$"):
-        unimos_pipe.Training(method="auto", target_classes="few").options("transductive")
+    with pytest.raises(InputError, match=r"^unknown method 'best'; known: unimos, zero-shot, "):
+        unimos_pipe.AdaptOptions(method="best").options("transductive")
+    with pytest.raises(InputError, match=r"^target classes: expected all or some, got 'few'$"):
+        unimos_pipe.AdaptOptions(method="auto", target_classes="few").options("transductive")
 
 
 def test_a_report_of_one_other_method(cli, swept, icons_cache, tmp_path):

@@ -14,7 +14,7 @@ from factories.runs import SMALL_SWEEP
 from file_tree import tree
 
 import unimos_pipe
-from unimos_pipe.training.batching import even_sizes
+from unimos_pipe.training.batching import split_evenly
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or torch.cuda.is_available(), reason="stacks train one after the other"
@@ -51,7 +51,7 @@ def files(runs):
     ],
 )
 def test_stacks_are_even_and_keep_all_processes_busy(runs, most, processes, sizes):
-    assert even_sizes(runs, most, processes) == sizes
+    assert split_evenly(runs, most, processes) == sizes
 
 
 def test_results_are_those_of_stacks_one_after_the_other(cli, icons_cache, tmp_path, two_threads):

@@ -13,7 +13,7 @@ from unimos_pipe.base import atomic_io
 from unimos_pipe.runs.read_run import read_run
 from unimos_pipe.runs.write_run import FILES
 from unimos_pipe.training import batched_training
-from unimos_pipe.training.prediction_log import AnswerLog, unpacked
+from unimos_pipe.training.prediction_log import PredictionLog, from_bytes
 
 PAIR = ("--src", "dark", "--tgt", "light", "--device", "cpu")
 TOLD = "1 run(s) scored anew without training: the target's labels have changed\n"
@@ -173,20 +173,20 @@ def test_answers_are_packed_and_read_back_and_resumed():
     for classes in (5, 300, 70_000):
         answers = rng.integers(0, classes, (4, 3, 50))
         answers[2] = answers[1]
-        log = AnswerLog(classes)
+        log = PredictionLog(classes)
         for epoch in answers[:2]:
             log.add(epoch)
-        resumed = AnswerLog(classes)
+        resumed = PredictionLog(classes)
         resumed.restore(json.loads(json.dumps(log.memory())), 50)
         for epoch in answers[2:]:
             resumed.add(epoch)
-        packed = resumed.packed()
-        assert (unpacked(packed, 4, 50, classes) == answers).all()
+        packed = resumed.to_bytes()
+        assert (from_bytes(packed, 4, 50, classes) == answers).all()
         for epochs, rows, kinds in ((3, 50, classes), (5, 50, classes), (4, 49, classes), (4, 51, classes), (4, 50, 3)):
             with pytest.raises(ValueError, match="answers "):
-                unpacked(packed, epochs, rows, kinds)
+                from_bytes(packed, epochs, rows, kinds)
         with pytest.raises(ValueError, match="answers "):
-            unpacked(packed[1:], 4, 50, classes)
+            from_bytes(packed[1:], 4, 50, classes)
 
 
 def test_spoilt_answers_are_trained_again(own, tmp_path):

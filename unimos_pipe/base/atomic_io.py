@@ -1,7 +1,7 @@
 """Files and folders that are whole or absent: written beside the target, synced, then renamed over it.
 
 What is being written has a name nobody can guess, ``.unimos-<key>-<random>.part`` beside its target, and is made
-exclusively, never through a link. What a killed writer leaves has such a name; :func:`mend` clears it.
+exclusively, never through a link. What a killed writer leaves has such a name; :func:`recover_leftovers` clears it.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from unimos_pipe.base.errors import RunError, UserError, listing
+from unimos_pipe.base.errors import ExecutionError, InputError, join_names
 
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2  # fcntl.h, linux/fs.h, macOS's stdio.h
 _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
 @contextlib.contextmanager
-def folder_for(target: Path) -> Iterator[None]:
+def parent_dir(target: Path) -> Iterator[None]:
     """Make the folder that ``target`` lies in. Where the block fails, what was made here and is empty goes again."""
     folder = target.parent
     made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
@@ -38,22 +38,22 @@ def folder_for(target: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """Yield a new, empty file beside ``target``; on success it is synced to disk and takes the target's name.
 
     Its mode is what the umask leaves. If the block fails, the target is untouched and the new file is removed.
 
     Raises:
-        RunError: what was written is not the file that was made: somebody put another in its place.
+        ExecutionError: what was written is not the file that was made: somebody put another in its place.
     """
-    with folder_for(target):
+    with parent_dir(target):
         part = _beside(target, "part")
         handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             try:
                 yield part
                 if not os.path.samestat(os.fstat(handle), part.lstat()):
-                    raise RunError(
+                    raise ExecutionError(
                         f"{part} was replaced by another file while it was written; {target} is left as it was"
                     )
                 os.fsync(handle)
@@ -67,16 +67,16 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replace_folder(target: Path) -> Iterator[Path]:
+def atomic_replace_dir(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``target`` that takes its place when the block succeeds.
 
     The two exchange their names in one step where the system can (Linux and macOS on their own file systems): at every
     moment the old folder or the new one stands under the name. Elsewhere (NFS, Windows) the old one is renamed aside
     first; a kill just then leaves nothing under the name and the old folder as ``.unimos-<key>-<random>.old`` beside
-    it, which :func:`mend`, that every writer of a folder calls first, puts back.
+    it, which :func:`recover_leftovers`, that every writer of a folder calls first, puts back.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would follow links
-    with folder_for(target):
+    with parent_dir(target):
         part = _beside(target, "part")
         part.mkdir()
         try:
@@ -122,7 +122,7 @@ def _exchange(one: Path, two: Path) -> bool:
     return not failed
 
 
-def mend(target: Path) -> None:
+def recover_leftovers(target: Path) -> None:
     """Clear what killed writers of a file or folder left beside it, and put the old one back where there is none.
 
     To be called with the target's lock held (:mod:`unimos_pipe.base.locks`): what is there may be in use otherwise.
@@ -152,7 +152,7 @@ def _beside(target: Path, suffix: str) -> Path:
 
 def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text so that a reader sees the old file or the new one, never a piece."""
-    with replacing(target) as part:
+    with atomic_write(target) as part:
         part.write_text(text, encoding="utf-8")
 
 
@@ -170,11 +170,11 @@ def _sync_folder(path: Path) -> None:
         _sync_file(path)
 
 
-def writable_folder(folder: Path, option: str) -> Path:
+def check_writable_folder(folder: Path, option: str) -> Path:
     """Prove that files can be made in a folder, or in the nearest one above it where it is not there yet.
 
     Raises:
-        UserError: naming the option to change.
+        InputError: naming the option to change.
     """
     try:
         there = _nearest(folder)
@@ -183,7 +183,7 @@ def writable_folder(folder: Path, option: str) -> Path:
         for path in there.glob(f".unimos-{_key(probe)}-*.part"):  # and what killed processes left
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with {option}") from None
+        raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder with {option}") from None
     return folder
 
 
@@ -208,7 +208,7 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class FolderKind:
+class OwnedFolder:
     """A kind of folder that this tool makes as a whole."""
 
     name: str  # with its article, for messages
@@ -216,45 +216,45 @@ class FolderKind:
     is_marked: Callable[[Path], bool]  # whether a folder carries what only this tool writes
 
 
-def refuse_foreign_folder(target: Path, kind: FolderKind, option: str) -> None:
+def check_owned_folder(target: Path, kind: OwnedFolder, option: str) -> None:
     """Let a folder be replaced only if this tool made it and nothing else was put there; absent or empty is fine.
 
     Raises:
-        UserError: a link, a file, a folder without the kind's mark, or one with files that are not the kind's.
+        InputError: a link, a file, a folder without the kind's mark, or one with files that are not the kind's.
     """
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_dir():
-        raise UserError(f"{target} is no folder; choose another {option}")
+        raise InputError(f"{target} is no folder; choose another {option}")
     held = [path for path in sorted(target.rglob("*")) if path.is_symlink() or not path.is_dir()]
     if not held:
         return
     if not kind.is_marked(target):
-        raise UserError(f"{target} is not empty and not {kind.name} that this tool made; choose another {option}")
+        raise InputError(f"{target} is not empty and not {kind.name} that this tool made; choose another {option}")
     inside = [PurePath("/", path.relative_to(target)) for path in held]
     foreign = [path for path in inside if not any(path.match(f"/{pattern}") for pattern in kind.files)]
     if foreign:
-        names = listing((str(path)[1:] for path in foreign), 3)
-        raise UserError(f"{target} also holds {names}, which this tool did not make; choose another {option}")
+        names = join_names((str(path)[1:] for path in foreign), 3)
+        raise InputError(f"{target} also holds {names}, which this tool did not make; choose another {option}")
 
 
-def refuse_foreign_file(target: Path, begins: str, what: str, option: str) -> None:
+def check_owned_file(target: Path, begins: str, what: str, option: str) -> None:
     """Let a file be replaced only if it begins as this tool's own output does; absent or empty is fine.
 
     Raises:
-        UserError: a folder, link or device, a file that begins otherwise, or one that cannot be looked at.
+        InputError: a folder, link or device, a file that begins otherwise, or one that cannot be looked at.
     """
     try:
         if not stat.S_ISREG(target.lstat().st_mode):
-            raise UserError(f"{target} is no regular file; choose another {option}")
+            raise InputError(f"{target} is no regular file; choose another {option}")
         with target.open("rb") as file:
             head = file.read(len(begins.encode()))
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}; choose another {option}") from None
+        raise InputError(f"cannot write {target}: {error.strerror}; choose another {option}") from None
     if head and head != begins.encode():
-        raise UserError(f"{target} is not {what} that this tool wrote and is left alone; choose another {option}")
+        raise InputError(f"{target} is not {what} that this tool wrote and is left alone; choose another {option}")
 
 
 def file_sha256(path: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.errors import InputError, join_names
 
 HOST = "cpu"
 AUTO_PRECISION = {"cpu with bf16": "bf16", "cpu": "fp32", "cuda": "fp32", "mps": "fp32"}  # where evidence says so
@@ -16,18 +16,18 @@ def pick_device(name: str) -> torch.device:
     """``auto`` -> the GPU where there is one, else the CPU; other names are checked against this machine.
 
     Raises:
-        UserError: torch cannot use the named device here; lists those it can.
+        InputError: torch cannot use the named device here; lists those it can.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device("cuda" if available["cuda"] else "cpu")
     if not available[name]:
-        have = listing(key for key, there in available.items() if there)
-        raise UserError(f"--device {name}", expected=f"a device that torch can use here ({have})", got=name)
+        have = join_names(key for key, there in available.items() if there)
+        raise InputError(f"--device {name}", expected=f"a device that torch can use here ({have})", got=name)
     return torch.device(name)
 
 
-def on_its_way(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+def copy_to_cpu_async(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
     """Bring a tensor to the CPU; the function given back waits for it and returns it.
 
     From CUDA it goes into page-locked memory, behind what the device computes, so that nothing waits before the
@@ -64,7 +64,7 @@ def training_precision(name: str, device: torch.device) -> str:
     return AUTO_PRECISION["cpu with bf16" if device.type == "cpu" and cpu_has_bf16() else device.type]
 
 
-def on_host(figures: Sequence[Mapping[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+def gather_to_cpu(figures: Sequence[Mapping[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
     """Small tensors on the CPU, brought there by one copy: each copy from a GPU waits for all work sent off before."""
     tensors = [tensor for group in figures for tensor in group.values()]
     if all(tensor.device.type == HOST for tensor in tensors):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-class PipeError(Exception):
+class UnimosPipeError(Exception):
     """The message says what and where, expected, got, and what to do, in a line or two."""
 
     exit_code = 1
@@ -19,21 +19,21 @@ class PipeError(Exception):
         super().__init__(message + (f". {todo}" if todo else ""))
 
 
-class RunError(PipeError):
+class ExecutionError(UnimosPipeError):
     """The command was right but the work failed (exit code 1)."""
 
 
-class UserError(PipeError):
+class InputError(UnimosPipeError):
     """The command line or an input file is at fault (exit code 2)."""
 
     exit_code = 2
 
 
-class StaleCacheError(UserError):
+class StaleCacheError(InputError):
     """A cached file does not belong to what was asked for; it names the field, both values and the way out."""
 
 
-def listing(items, limit: int = 8) -> str:
+def join_names(items, limit: int = 8) -> str:
     """Join names for a message, cutting a long list: ``a, b, c and 12 more``."""
     items = [str(item) for item in items]
     if len(items) <= limit:
@@ -41,21 +41,21 @@ def listing(items, limit: int = 8) -> str:
     return f"{', '.join(items[:limit])} and {len(items) - limit} more"
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def closest_name(name: str, known: Iterable[str]) -> str | None:
     """The known name that a mistyped one is most like; None where none is."""
     return next(iter(get_close_matches(name, list(known), n=1, cutoff=0.65)), None)
 
 
-def known_names(unknown: str | Iterable[str], known: Iterable[str], limit: int = 20) -> str:
+def suggestions(unknown: str | Iterable[str], known: Iterable[str], limit: int = 20) -> str:
     """What to say after an unknown name, or several: ``did you mean icons? known: domainnet, icons and 6 more``."""
     known = list(known)
-    found = [nearest(name, known) for name in ([unknown] if isinstance(unknown, str) else unknown)]
+    found = [closest_name(name, known) for name in ([unknown] if isinstance(unknown, str) else unknown)]
     meant = [name for name in dict.fromkeys(found) if name is not None]
     question = f"did you mean {', '.join(meant)}? " if meant else ""
-    return f"{question}known: {listing(known, limit)}"
+    return f"{question}known: {join_names(known, limit)}"
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """A value that a file holds, for a message: cut where it is long, whatever it is."""
     try:
         text = repr(value)

@@ -20,18 +20,18 @@ from typing import Any, TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-from unimos_pipe.base.errors import RunError
-from unimos_pipe.base.malloc import give_back_freed_memory
+from unimos_pipe.base.errors import ExecutionError
+from unimos_pipe.base.malloc import trim_malloc
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
-Tell = Callable[[Any], None]
+Send = Callable[[Any], None]
 
 TOLD, DONE, FAILED = range(3)  # what a process's messages are about
 _END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl.h
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class _Stopped(KeyboardInterrupt):
+class _WorkerStopped(KeyboardInterrupt):
     """The parent wants no more of this process, which leaves as orderly as after Ctrl-C."""
 
 
@@ -47,7 +47,9 @@ def processes_on(device: torch.device) -> int:
     return torch.get_num_threads() if device.type == "cpu" and may_fork else 1
 
 
-def side_by_side(work: Callable[[Job, Tell], Result], jobs: Sequence[Job], processes: int, hear: Tell) -> list[Result]:
+def parallel_map(
+    work: Callable[[Job, Send], Result], jobs: Sequence[Job], processes: int, on_message: Send
+) -> list[Result]:
     """``work(job, tell)`` of every job, in order. What it tells is given to ``hear``, in the caller's thread.
 
     Whatever ends the caller's wait ends the jobs as well: each is interrupted, and waited for.
@@ -56,11 +58,11 @@ def side_by_side(work: Callable[[Job, Tell], Result], jobs: Sequence[Job], proce
         work: returns and tells plain values. What it changes in memory is lost with its process.
         processes: how many jobs at once. With 1, all are done in this process, with all its threads.
     Raises:
-        RunError: a process was lost. What a job raises is raised as it is.
+        ExecutionError: a process was lost. What a job raises is raised as it is.
     """
     if processes < 2:
-        return [work(job, hear) for job in jobs]
-    give_back_freed_memory()
+        return [work(job, on_message) for job in jobs]
+    trim_malloc()
     results: dict[int, Result] = {}
     left, workers, busy = iter(range(len(jobs))), [], {}
     try:
@@ -73,7 +75,7 @@ def side_by_side(work: Callable[[Job, Tell], Result], jobs: Sequence[Job], proce
             for end in wait(list(busy)):
                 kind, value = _received(end, busy[end])
                 if kind == TOLD:
-                    hear(value)
+                    on_message(value)
                 elif kind == FAILED:
                     raise value
                 else:
@@ -90,7 +92,7 @@ def side_by_side(work: Callable[[Job, Tell], Result], jobs: Sequence[Job], proce
     return [results[index] for index in range(len(jobs))]
 
 
-def own_streams() -> None:
+def reopen_std_streams() -> None:
     """Give a forked process streams of its own: if a thread of the parent's was writing, its locks stay held here."""
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
 
@@ -116,10 +118,10 @@ def _received(end: Connection, worker: multiprocessing.Process) -> tuple[int, An
         worker.join()
         code = worker.exitcode
         how = f"killed by signal {-code}; out of memory?" if code < 0 else f"exit code {code}"
-        raise RunError(f"a process was lost ({how}). Finished work is kept; run it again") from None
+        raise ExecutionError(f"a process was lost ({how}). Finished work is kept; run it again") from None
 
 
-def _serve(work: Callable[[Job, Tell], Any], jobs: Sequence[Job], end: Connection, parent: int) -> None:
+def _serve(work: Callable[[Job, Send], Any], jobs: Sequence[Job], end: Connection, parent: int) -> None:
     """Do the jobs whose numbers come, until None does: the whole life of a forked process."""
     ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != parent:
@@ -128,17 +130,17 @@ def _serve(work: Callable[[Job, Tell], Any], jobs: Sequence[Job], end: Connectio
     stop = functools.partial(_stop, sys.exception())
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, stop)
-    own_streams()
+    reopen_std_streams()
     torch.set_num_threads(1)  # the parent's threads were not forked along: whoever waits for them waits for ever
     threadpool_limits(1)
-    with contextlib.suppress(_Stopped):
+    with contextlib.suppress(_WorkerStopped):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         while (number := end.recv()) is not None:
             end.send(_outcome(work, jobs, number, end))
     os._exit(0)
 
 
-def _outcome(work: Callable[[Job, Tell], Any], jobs: Sequence[Job], number: int, end: Connection) -> tuple[int, Any]:
+def _outcome(work: Callable[[Job, Send], Any], jobs: Sequence[Job], number: int, end: Connection) -> tuple[int, Any]:
     try:
         return DONE, (number, work(jobs[number], lambda message: end.send((TOLD, message))))
     except Exception as error:
@@ -146,7 +148,7 @@ def _outcome(work: Callable[[Job, Tell], Any], jobs: Sequence[Job], number: int,
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:
-            return FAILED, RunError(f"a process failed: {' '.join(repr(error).split())[:300]}")
+            return FAILED, ExecutionError(f"a process failed: {' '.join(repr(error).split())[:300]}")
         return FAILED, error
 
 
@@ -157,4 +159,4 @@ def _stop(at_fork: BaseException | None, *_: object) -> None:
         return
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
-    raise _Stopped
+    raise _WorkerStopped

@@ -14,14 +14,14 @@ from pathlib import Path
 with warnings.catch_warnings(action="ignore"):  # it tells the terminal where there is no fcntl
     from filelock import FileLock, SoftFileLock, Timeout
 
-from unimos_pipe.base.atomic_io import folder_for, mend
-from unimos_pipe.base.errors import RunError, UserError
+from unimos_pipe.base.atomic_io import parent_dir, recover_leftovers
+from unimos_pipe.base.errors import ExecutionError, InputError
 
 NATIVE = not issubclass(FileLock, SoftFileLock)  # a soft lock's file would outlive a killed holder
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
-def lock_beside(thing: Path) -> Path:
+def lock_path(thing: Path) -> Path:
     """The lock file of a file or folder: hidden, beside it, so that it lives through the thing's replacement."""
     long = len(os.fsencode(thing.name)) > 200
     name = hashlib.sha256(os.fsencode(thing.name)).hexdigest() if long else thing.name
@@ -29,7 +29,7 @@ def lock_beside(thing: Path) -> Path:
 
 
 @contextlib.contextmanager
-def only_one(thing: Path, *, lock: Path | None = None, wait: bool = False) -> Iterator[bool]:
+def exclusive_lock(thing: Path, *, lock: Path | None = None, wait: bool = False) -> Iterator[bool]:
     """Hold the lock of what is about to be written. A killed holder's lock is free again at once.
 
     Yields whether the lock is held: where the system or file system has none the work goes on without. Nothing is torn
@@ -37,27 +37,29 @@ def only_one(thing: Path, *, lock: Path | None = None, wait: bool = False) -> It
 
     Args:
         thing: the file or folder to be written; it need not be there.
-        lock: its lock file; None takes :func:`lock_beside`.
+        lock: its lock file; None takes :func:`lock_path`.
         wait: wait for another holder to finish instead of being refused.
     Raises:
-        UserError: another process holds the lock; says its host, process and command.
-        RunError: the lock file cannot be written.
+        InputError: another process holds the lock; says its host, process and command.
+        ExecutionError: the lock file cannot be written.
     """
     if not NATIVE:
         yield False
         return
     thing = Path(os.path.abspath(thing))  # noqa: PTH100 - resolve() would follow links
-    path = lock or lock_beside(thing)
+    path = lock or lock_path(thing)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(folder_for(path))
+            stack.enter_context(parent_dir(path))
             held = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False, on_acquired=_sign)
             held.acquire()
         except Timeout:
-            raise UserError(f"another process is writing to {thing} ({holder(path)}); wait for it to finish") from None
+            raise InputError(
+                f"another process is writing to {thing} ({read_lock_holder(path)}); wait for it to finish"
+            ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
-                raise RunError(f"cannot write to {thing}: {error.strerror}") from None
+                raise ExecutionError(f"cannot write to {thing}: {error.strerror}") from None
             held = None
         if held:
             stack.callback(_let_go, held, path)
@@ -71,18 +73,18 @@ def _let_go(held: FileLock, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def sole_writer(*targets: Path, lock: Path | None = None, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of the first of the files or folders that are about to be replaced, as :func:`only_one` does.
+def writer_lock(*targets: Path, lock: Path | None = None, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of the first of the files or folders that are about to be replaced, as :func:`exclusive_lock` does.
 
     What killed writers left beside any of them is cleared, and put back where it was all there was.
     """
-    with only_one(targets[0], lock=lock, wait=wait) as alone:
+    with exclusive_lock(targets[0], lock=lock, wait=wait) as alone:
         for target in targets if alone else ():
-            mend(target)
+            recover_leftovers(target)
         yield
 
 
-def holder(lock: Path) -> str:
+def read_lock_holder(lock: Path) -> str:
     """Who holds a lock file, as it was signed."""
     try:
         with lock.open("rb") as file:

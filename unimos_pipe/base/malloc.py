@@ -10,7 +10,7 @@ import os
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # malloc.h
 
 
-def keep_freed_memory(*, blocks_of_any_size: bool = False) -> None:
+def tune_malloc(*, blocks_of_any_size: bool = False) -> None:
     """Keep up to 256 MB of freed memory in this process, in blocks of up to 32 MB.
 
     Args:
@@ -24,7 +24,7 @@ def keep_freed_memory(*, blocks_of_any_size: bool = False) -> None:
             mallopt(_MMAP_MAX, 0)
 
 
-def give_back_freed_memory() -> None:
+def trim_malloc() -> None:
     """Give back what is kept: before a fork, for pages shared with a child cost far more to take than fresh ones."""
     trim = _of_libc("malloc_trim")
     if trim:

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from unimos_pipe.base.errors import UserError, known_names, listing, shown
+from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
 
 DEFAULT_TEMPLATE = "a {domain} photo of a {class}."
 CLIP_SCALE = 100.0  # 1/T, what CLIP multiplies cosines by, here fixed (METHOD.md section 1)
 
 
 def option(default, help: str, *, low=None, high=None, choices: tuple = ()):
-    """A dataclass field with its help, bounds (inclusive) and choices, all read by :func:`faults`."""
+    """A dataclass field with its help, bounds (inclusive) and choices, all read by :func:`verify_entry`."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
 
 
@@ -28,7 +28,7 @@ class EncoderSpec:
     model: str = option("RN50-quickgelu", "open_clip model name")
     pretrained: str = option("openai", "open_clip weights tag, or a path to a weights file")
     precision: str = option("auto", "arithmetic of the encoder", choices=("fp32", "fp16", "bf16", "auto"))
-    trust_weights: bool = option(False, "load a TorchScript archive of unknown origin, which can run code")
+    allow_torchscript: bool = option(False, "load a TorchScript archive of unknown origin, which can run code")
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,13 @@ VARIANTS: dict[str, dict[str, Any]] = {  # the ablations of table 5, and ours (M
     "no-discriminator": {"loss.discriminator": False},
     "fused-teacher": {"train.text": "fused"},
 }
-OURS = ("fused-teacher",)  # variants that are no part of the paper
+OUR_VARIANTS = ("fused-teacher",)  # variants that are no part of the paper
 
 
-def titled(label: str) -> str:
+def display_name(label: str) -> str:
     """A variant, or a label that begins with one, as tables name it: what is not the paper's says so."""
     variant, comma, rest = label.partition(",")
-    return f"{variant} (ours){comma}{rest}" if variant in OURS else label
+    return f"{variant} (ours){comma}{rest}" if variant in OUR_VARIANTS else label
 
 
 RENAMED = {"eval.w_step": "eval.w_epochs, the epochs in which the inference weight goes from w_start to w_end"}
@@ -149,7 +149,7 @@ def option_fields(cls: type = MethodSpec, prefix: str = "") -> Iterator[tuple[st
             yield name, entry
 
 
-def build(cls: type, values: Mapping[str, Any], where: str):
+def parse_dataclass(cls: type, values: Mapping[str, Any], where: str):
     """Make a spec from nested plain values, as TOML or ``--set`` give them.
 
     Args:
@@ -157,17 +157,17 @@ def build(cls: type, values: Mapping[str, Any], where: str):
         values: nested mappings with plain values; fields left out keep their defaults.
         where: what to call the source in messages.
     Raises:
-        UserError: names every unknown key, wrong type and value out of bounds at once.
+        InputError: names every unknown key, wrong type and value out of bounds at once.
     """
     problems: list[str] = []
-    spec = collect(cls, values, "", problems)
+    spec = collect_dataclass_errors(cls, values, "", problems)
     if problems:
-        raise UserError(f"{where}: " + "; ".join(problems))
+        raise InputError(f"{where}: " + "; ".join(problems))
     return spec
 
 
-def collect(cls: type, values: Mapping[str, Any], prefix: str, problems: list[str]):
-    """As :func:`build`, but faults are added to ``problems`` with ``prefix``.
+def collect_dataclass_errors(cls: type, values: Mapping[str, Any], prefix: str, problems: list[str]):
+    """As :func:`parse_dataclass`, but faults are added to ``problems`` with ``prefix``.
 
     Fields at fault keep their defaults, so that the rest can be looked at; None where a required one is at fault.
     """
@@ -176,16 +176,16 @@ def collect(cls: type, values: Mapping[str, Any], prefix: str, problems: list[st
     renamed = {key: RENAMED[name] for name in RENAMED for key in unknown if key.endswith(name)}
     problems += [f"{key} is now {what}" for key, what in renamed.items()]
     if unknown := [key for key in unknown if key not in renamed]:
-        problems.append(f"unknown {listing(unknown)} ({known_names(unknown, [prefix + name for name in known])})")
+        problems.append(f"unknown {join_names(unknown)} ({suggestions(unknown, [prefix + name for name in known])})")
     chosen = {}
     for name, entry in known.items():
         if name not in values:
             continue
         if is_dataclass(entry.type):
             if isinstance(values[name], Mapping):
-                chosen[name] = collect(entry.type, values[name], f"{prefix}{name}.", problems)
+                chosen[name] = collect_dataclass_errors(entry.type, values[name], f"{prefix}{name}.", problems)
             else:
-                problems.append(f"{prefix}{name}: expected a table, got {shown(values[name])}")
+                problems.append(f"{prefix}{name}: expected a table, got {short_repr(values[name])}")
         else:
             value, fault = _convert(entry, values[name])
             if fault is None:
@@ -198,7 +198,7 @@ def collect(cls: type, values: Mapping[str, Any], prefix: str, problems: list[st
         if name not in values and entry.default is MISSING and entry.default_factory is MISSING
     ]
     if missing:
-        problems.append(f"missing {listing(missing)}")
+        problems.append(f"missing {join_names(missing)}")
     try:
         return cls(**chosen)
     except TypeError:  # a required field is missing or of the wrong type
@@ -209,22 +209,22 @@ def _convert(entry, value):
     """The value as the field's type, and what is wrong with it (or None)."""
     kind, meta = entry.type, entry.metadata
     if isinstance(value, int) and abs(value) >= 2**63:  # JSON, and TOML's hexadecimal numbers, know no limit
-        return value, f"expected a number of at most 64 bits, got {shown(value)}"
+        return value, f"expected a number of at most 64 bits, got {short_repr(value)}"
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if kind == tuple[str, ...]:
         value = (value,) if isinstance(value, str) else value
         if not isinstance(value, list | tuple) or not value or not all(isinstance(item, str) for item in value):
-            return (), f"expected one or more texts, got {shown(value)}"
+            return (), f"expected one or more texts, got {short_repr(value)}"
         return tuple(value), None
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        return value, f"expected {kind.__name__}, got {shown(value)}"
+        return value, f"expected {kind.__name__}, got {short_repr(value)}"
     if meta.get("choices") and value not in meta["choices"]:
-        return value, f"expected one of {', '.join(meta['choices'])}, got {shown(value)}"
+        return value, f"expected one of {', '.join(meta['choices'])}, got {short_repr(value)}"
     low, high = meta.get("low"), meta.get("high")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         bounds = f"at least {low}" if high is None else f"{low} to {high}"
-        return value, f"expected {bounds}, got {shown(value)}"
+        return value, f"expected {bounds}, got {short_repr(value)}"
     if kind is float and value in (float("inf"), float("-inf")):
         return value, f"expected a finite number, got {value!r}"
     return value, None
@@ -234,23 +234,23 @@ def parse_setting(text: str, types: Mapping[str, Any] | None = None) -> tuple[st
     """Read one ``section.key=value`` of the command line; the value takes the option's own type.
 
     Raises:
-        UserError: no ``=``, an unknown name (lists the known ones), or a value of the wrong type.
+        InputError: no ``=``, an unknown name (lists the known ones), or a value of the wrong type.
     """
     types = types or {name: entry.type for name, entry in option_fields()}
     name, equals, raw = text.partition("=")
     if not equals:
-        raise UserError(f"--set {text}", expected="section.key=value", got=repr(text))
+        raise InputError(f"--set {text}", expected="section.key=value", got=repr(text))
     if name in RENAMED:
-        raise UserError(f"--set {name} is now {RENAMED[name]}")
+        raise InputError(f"--set {name} is now {RENAMED[name]}")
     if name not in types:
-        raise UserError(f"--set {name}: no such option; {known_names(name, types, 60)}")
+        raise InputError(f"--set {name}: no such option; {suggestions(name, types, 60)}")
     kind = types[name]
     try:
         if kind is bool:
             return name, {"true": True, "false": False}[raw.lower()]
         return name, kind(raw)
     except (ValueError, KeyError):
-        raise UserError(f"--set {name}", expected=kind.__name__, got=repr(raw)) from None
+        raise InputError(f"--set {name}", expected=kind.__name__, got=repr(raw)) from None
 
 
 def method_spec(variant: str = "full", settings: Mapping[str, Any] | None = None, where: str = "options") -> MethodSpec:
@@ -260,22 +260,22 @@ def method_spec(variant: str = "full", settings: Mapping[str, Any] | None = None
         variant: a key of :data:`VARIANTS`.
         settings: dotted names to values, beside the variant's own changes.
     Raises:
-        UserError: an unknown variant, option or value, or an option that the variant itself sets.
+        InputError: an unknown variant, option or value, or an option that the variant itself sets.
     """
     if variant not in VARIANTS:
-        raise UserError(f"{where}: unknown variant {variant!r}; {known_names(variant, VARIANTS)}")
+        raise InputError(f"{where}: unknown variant {variant!r}; {suggestions(variant, VARIANTS)}")
     settings = settings or {}
     if clash := [name for name in settings if name in VARIANTS[variant]]:
-        raise UserError(f"{where}: variant {variant} is defined by {listing(clash)}; do not set it as well")
-    return build(MethodSpec, nested({**settings, **VARIANTS[variant]}), where)
+        raise InputError(f"{where}: variant {variant} is defined by {join_names(clash)}; do not set it as well")
+    return parse_dataclass(MethodSpec, nest_settings({**settings, **VARIANTS[variant]}), where)
 
 
-def with_own_scale(settings: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
+def with_native_logit_scale(settings: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
     """Options by dotted name, with the 1/T that an encoder learned by itself (None: CLIP's) unless they name one."""
     return {**({"heads.temperature_scale": scale} if scale else {}), **settings}
 
 
-def nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def nest_settings(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Dotted names to values as the tables they stand for: ``{"loss.alpha": 1}`` -> ``{"loss": {"alpha": 1}}``."""
     tables: dict[str, dict[str, Any]] = {}
     for name, value in settings.items():

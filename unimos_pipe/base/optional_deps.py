@@ -7,7 +7,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 
 EXTRAS = {  # of pyproject.toml, by the names under which they are imported
     "ray": ("ray",),
@@ -24,10 +24,10 @@ def missing_packages(extra: str) -> list[str]:
     return [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
 
 
-def need(what: str, extra: str) -> None:
-    """Raise UserError with the command to type if a package of the extra, which ``what`` needs, is missing."""
+def require_extra(what: str, extra: str) -> None:
+    """Raise InputError with the command to type if a package of the extra, which ``what`` needs, is missing."""
     if absent := missing_packages(extra):
-        raise UserError(f"{what} needs {', '.join(absent)}", todo=f"Install it with: {install_command(extra)}")
+        raise InputError(f"{what} needs {', '.join(absent)}", todo=f"Install it with: {install_command(extra)}")
 
 
 def install_command(extra: str) -> str:

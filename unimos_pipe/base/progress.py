@@ -6,8 +6,11 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 
-class Watch(Protocol):
-    """Who is told. :class:`unimos_pipe.base.terminal.Output` shows it all on a terminal; :data:`SILENT` nothing."""
+class ProgressReporter(Protocol):
+    """Receives progress and messages.
+
+    :class:`unimos_pipe.base.terminal.Output` shows all of it on a terminal, :data:`NO_PROGRESS` nothing.
+    """
 
     def progress(self, label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
         """Something that takes long begins; gives ``advance(count)``, to be called as parts of ``total`` are done."""
@@ -22,7 +25,7 @@ class Watch(Protocol):
         """A line for those who want to know where things come from and go."""
 
 
-class _Silent:
+class _NoProgress:
     """Tells nobody."""
 
     def progress(self, label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
@@ -35,4 +38,4 @@ class _Silent:
     warn = detail = note
 
 
-SILENT = _Silent()
+NO_PROGRESS = _NoProgress()

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from unimos_pipe.base.errors import PipeError, RunError, UserError
-from unimos_pipe.base.optional_deps import need
+from unimos_pipe.base.errors import ExecutionError, InputError, UnimosPipeError
+from unimos_pipe.base.optional_deps import require_extra
 
 START = "Start one with: ray start --head"
 TOKEN = "If it wants a token: set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from its first machine"
@@ -28,7 +28,7 @@ class RayOptions:
 
 
 @dataclass(frozen=True)
-class Compute:
+class ComputeConfig:
     """Where to compute: on a device of this machine, or in jobs on a Ray cluster whose machines have such a device."""
 
     device: str = "auto"  # or cpu, cuda, mps
@@ -36,7 +36,7 @@ class Compute:
 
 
 @contextlib.contextmanager
-def ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[Any, Any]]]]:
+def run_ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[Any, Any]]]]:
     """Connect to Ray, and yield ``run(function, jobs, *shared)``.
 
     ``run`` calls ``function(job, *shared)`` for each job, anywhere on the cluster, and yields (job, its result) as they
@@ -44,10 +44,10 @@ def ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[Any, 
     process. Functions must give the same result wherever they run, and may be run again after a loss.
 
     Raises:
-        UserError: Ray is not installed, no cluster answers at the address, or none of its machines fits a job.
-        RunError: a job's workers were lost again and again. A job's own PipeError is raised as it is.
+        InputError: Ray is not installed, no cluster answers at the address, or none of its machines fits a job.
+        ExecutionError: a job's workers were lost again and again. A job's own UnimosPipeError is raised as it is.
     """
-    need("--engine ray", "ray")
+    require_extra("--engine ray", "ray")
     import ray
 
     started = not ray.is_initialized()
@@ -59,11 +59,11 @@ def ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[Any, 
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             what = f"{'cannot join the' if answered else 'no'} Ray cluster at {options.address}"
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{what}: {reason}", todo=TOKEN if answered else START) from None
+            raise InputError(f"{what}: {reason}", todo=TOKEN if answered else START) from None
     try:
         total = ray.cluster_resources()
         if total.get("CPU", 0) < options.cpus or total.get("GPU", 0) < options.gpus:
-            raise UserError(
+            raise InputError(
                 "the Ray cluster is too small for one job",
                 expected=f"{options.cpus:g} CPU(s), {options.gpus:g} GPU(s)",
                 got=f"{total.get('CPU', 0):g} CPU(s), {total.get('GPU', 0):g} GPU(s)",
@@ -94,12 +94,14 @@ def _run(ray, options: RayOptions, function: Callable, jobs: Sequence, shared: t
             yield waiting[done], ray.get(done)
             del waiting[done]
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, PipeError):
+        if isinstance(error.cause, UnimosPipeError):
             raise error.cause from None
-        raise RunError(f"a job failed on Ray: {' '.join(str(error.cause).split())[:300]}") from None
+        raise ExecutionError(f"a job failed on Ray: {' '.join(str(error.cause).split())[:300]}") from None
     except ray.exceptions.RayError as error:
         reason = " ".join(str(error).split())[:300]
-        raise RunError(f"Ray lost a job {RETRIES + 1} times ({reason}). Finished work is kept; run it again") from None
+        raise ExecutionError(
+            f"Ray lost a job {RETRIES + 1} times ({reason}). Finished work is kept; run it again"
+        ) from None
     finally:
         for handle in waiting:
             ray.cancel(handle, force=True)

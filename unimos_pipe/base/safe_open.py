@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-MOST_TEXT = 2**29  # bytes; a list of a million images takes a fifth of it
+MAX_TEXT_BYTES = 2**29  # bytes; a list of a million images takes a fifth of it
 
 _KINDS = {
     stat.S_IFDIR: "folder",
@@ -36,7 +36,7 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def read_text(path: Path, most: int = MOST_TEXT) -> str:
+def read_text(path: Path, most: int = MAX_TEXT_BYTES) -> str:
     """The text of a regular UTF-8 file, a byte order mark taken off and line ends as they are.
 
     Raises:

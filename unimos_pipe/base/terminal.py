@@ -20,13 +20,13 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: control, format, half a character, line ends
+CONTROL_CHARS = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: control, format, half a character, line ends
 
 
-def visible(text: str, encoding: str = "utf-8") -> str:
+def escape_control_chars(text: str, encoding: str = "utf-8") -> str:
     """Text for a terminal: what would steer it, or what its encoding lacks, as escapes such as ``\\x1b``."""
     safe = "".join(
-        char.encode("unicode_escape", "surrogatepass").decode() if unicodedata.category(char) in UNSEEN else char
+        char.encode("unicode_escape", "surrogatepass").decode() if unicodedata.category(char) in CONTROL_CHARS else char
         for char in text
     )
     return safe.encode(encoding, "backslashreplace").decode(encoding)
@@ -95,7 +95,7 @@ class Output:
         self._print(self.out, table, soft_wrap=False)
 
     def _plain(self, console: Console, text: str) -> str:
-        return escape(visible(text, console.encoding))
+        return escape(escape_control_chars(text, console.encoding))
 
     def _print(self, console: Console, content: object, **options) -> None:
         try:
@@ -145,6 +145,6 @@ def _columns(width: int, label: str, total: int, unit: str) -> list[ProgressColu
     return [column for name, column in found.items() if name in kept]
 
 
-def percent(value: float | None) -> str:
+def format_percent(value: float | None) -> str:
     """An accuracy for a table: ``72.3``, or a dash where there is none."""
     return "-" if value is None else f"{100 * value:.1f}"

@@ -10,14 +10,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from unimos_pipe.base.device import on_host, pick_device
+from unimos_pipe.base.device import gather_to_cpu, pick_device
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.evaluation.validators import validator_figures, validator_scores
-from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures, settled, training_dtype
+from unimos_pipe.methods.task import (
+    AdaptationTask,
+    LabelledFeatures,
+    UnlabelledFeatures,
+    resolve_train_precision,
+    training_dtype,
+)
 from unimos_pipe.methods.unimos.heads import Heads
-from unimos_pipe.methods.unimos.pseudo_labels import assess
+from unimos_pipe.methods.unimos.pseudo_labels import evaluate_target
 from unimos_pipe.methods.unimos.trainer import Trainer, no_measure
-from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.methods.unimos.training_run import create_run
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def step_flops(size: Size, method: MethodSpec, batch: int) -> int:
     return 2 * (separators + bottleneck + classifier + weight + discriminator + text)
 
 
-def made_task(size: Size, device: torch.device, dtype: torch.dtype, seed: int = 0) -> AdaptationTask:
+def random_task(size: Size, device: torch.device, dtype: torch.dtype, seed: int = 0) -> AdaptationTask:
     """Random unit rows of a task's size."""
     g = torch.Generator().manual_seed(seed)
 
@@ -110,10 +116,10 @@ def bench_adapt(
         stacks: sizes of whole stacks to time.
         profiled: also find which operators a lone step spends its time in.
     Raises:
-        UserError: a device that is not there.
+        InputError: a device that is not there.
     """
     place = pick_device(device)
-    method = settled(method, place)
+    method = resolve_train_precision(method, place)
     times = measure_adapt(SIZES[size], method, stacks, place)
     shares = profile_step(SIZES[size], method, place) if profiled else []
     return AdaptBench(SIZES[size], str(place), times, tuple(shares))
@@ -127,9 +133,9 @@ def measure_adapt(
     The matrix rate is taken before and after, and the larger one counts.
     """
     dtype = training_dtype(method.train.precision)
-    task = made_task(size, device, dtype)
+    task = random_task(size, device, dtype)
     rate = _matmul_rate(device, dtype)
-    lone = Trainer([seeded_run(task, method, 0)])
+    lone = Trainer([create_run(task, method, 0)])
     run = lone.runs[0]
     _finish(lone._assess(-1, None, no_measure))
     train = _median(lambda: lone._train_epoch(0), device, repeats)
@@ -149,8 +155,8 @@ def measure_adapt(
 
 def _evaluate(heads: Heads, task: AdaptationTask, method: MethodSpec) -> None:
     """What a run does after each epoch but scoring: inference, clusters, pseudo-labels, validators."""
-    found = assess(heads, task.target.features, task.text_features, 1, method.eval)
-    (figures,) = on_host([validator_figures(found.probabilities, found.bottleneck)])
+    found = evaluate_target(heads, task.target.features, task.text_features, 1, method.eval)
+    (figures,) = gather_to_cpu([validator_figures(found.probabilities, found.bottleneck)])
     validator_scores(figures, *found.probabilities.shape)
 
 
@@ -158,8 +164,8 @@ def profile_step(size: Size, method: MethodSpec, device: torch.device, most: int
     """Where an epoch of lone steps spends its time: the ``most`` largest operators and their share, then the rest."""
     from torch.profiler import ProfilerActivity, profile
 
-    task = made_task(size, device, training_dtype(method.train.precision))
-    trainer = Trainer([seeded_run(task, method, 0)])
+    task = random_task(size, device, training_dtype(method.train.precision))
+    trainer = Trainer([create_run(task, method, 0)])
     _finish(trainer._assess(-1, None, no_measure))
     trainer._train_epoch(0)
     cuda = device.type == "cuda"
@@ -177,7 +183,7 @@ def profile_step(size: Size, method: MethodSpec, device: torch.device, most: int
 def _run_seconds(task: AdaptationTask, method: MethodSpec, count: int, device: torch.device) -> float:
     """Seconds of a whole stack of runs, from the second of two epochs."""
     short = replace(method, train=replace(method.train, epochs=2))
-    trainer = Trainer([seeded_run(task, short, seed) for seed in range(count)])
+    trainer = Trainer([create_run(task, short, seed) for seed in range(count)])
     epochs = trainer.train()
     for _ in range(2):
         _finish(next(epochs)[1])

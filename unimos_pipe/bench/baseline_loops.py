@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from unimos_pipe.data.image_decoding import decode
 from unimos_pipe.data.manifest import Manifest
-from unimos_pipe.extract.encoder import ENCODER_DTYPES, native_half
+from unimos_pipe.extract.encoder import ENCODER_DTYPES, native_half_precision
 
 PLAIN_BATCH = 64
 GOOD_WORKERS = 2
@@ -31,7 +31,7 @@ class _PlainImages(Dataset):
 
 
 @torch.inference_mode()
-def plain_loop(
+def simple_loop(
     model: torch.nn.Module, transform: Callable, device: torch.device, manifest: Manifest
 ) -> tuple[torch.Tensor, float]:
     """The loop people write: open_clip's fp32 model as it comes, a DataLoader of batches of 64 without workers.
@@ -45,21 +45,21 @@ def plain_loop(
     return _encoded(model.eval(), loader.__iter__, device)
 
 
-def good_model(model: torch.nn.Module) -> torch.nn.Module:
+def tuned_model(model: torch.nn.Module) -> torch.nn.Module:
     """A copy of open_clip's model with its convolutions' weights laid out channels last."""
     return copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
-def good_loop(
+def tuned_loop(
     model: torch.nn.Module, transform: Callable, device: torch.device, manifest: Manifest
 ) -> tuple[torch.Tensor, float]:
     """The loop of those who know torch: channels last, autocast to 16 bits where the device has them, two workers.
 
     Args:
-        model: from :func:`good_model`; the others and what is returned as in :func:`plain_loop`.
+        model: from :func:`tuned_model`; the others and what is returned as in :func:`simple_loop`.
     """
-    half = native_half(device)
+    half = native_half_precision(device)
     loader = DataLoader(_PlainImages(manifest, transform), PLAIN_BATCH, num_workers=GOOD_WORKERS)
     autocast = torch.autocast(device.type, ENCODER_DTYPES.get(half), enabled=half is not None)
     with autocast, ThreadPoolExecutor(1) as aside:  # in a main thread the loader would leave a signal handler behind

@@ -10,17 +10,17 @@ import torch
 
 from unimos_pipe.base.device import pick_device, training_precision, usable_cores
 from unimos_pipe.base.method_config import MethodSpec
-from unimos_pipe.base.progress import SILENT, Watch
-from unimos_pipe.bench.adapt import SIZES, Size, made_task
-from unimos_pipe.bench.reference import PlainRun
+from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.bench.adapt import SIZES, Size, random_task
+from unimos_pipe.bench.reference import ReferenceRun
 from unimos_pipe.evaluation.validators import validator_figures, validator_scores
 from unimos_pipe.methods.task import AdaptationTask, training_dtype
-from unimos_pipe.methods.unimos.trainer import Trainer, View
-from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.methods.unimos.trainer import EpochSnapshot, Trainer
+from unimos_pipe.methods.unimos.training_run import create_run
 
 
 @dataclass(frozen=True)
-class Contestant:
+class BenchmarkCandidate:
     """Runs that train together, and their epochs: each step of the iterator trains and evaluates one."""
 
     name: str
@@ -30,32 +30,32 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Turns:
+class Timings:
     """What a contestant's epochs took, one per round."""
 
     name: str
     seconds: tuple[float, ...]  # per run
     faults: tuple[float, ...]  # minor page faults per step, those of the evaluation included
 
-    def ratios(self, plain: "Turns") -> tuple[float, ...]:
+    def ratios(self, plain: "Timings") -> tuple[float, ...]:
         """How many times as fast as the plain program a run was, round by round."""
         return tuple(theirs / ours for theirs, ours in zip(plain.seconds, self.seconds, strict=True))
 
 
 @dataclass(frozen=True)
-class AgainstPlain:
-    """What :func:`bench_against_plain` measured."""
+class ReferenceComparison:
+    """What :func:`bench_compare_reference` measured."""
 
     size: Size
     device: str
-    plain: Turns
-    ours: tuple[Turns, ...]
+    plain: Timings
+    ours: tuple[Timings, ...]
     load: tuple[float, float]  # the machine's load average over a minute, before the rounds and after
     cores_used: float  # CPU seconds of this process per second of the rounds
     cores: int  # that it may use
 
 
-def bench_against_plain(
+def bench_compare_reference(
     size: str = "office_home",
     method: MethodSpec = MethodSpec(),
     stacks: Sequence[int] = (1, 12),
@@ -63,8 +63,8 @@ def bench_against_plain(
     rounds: int = 7,
     *,
     device: str = "auto",
-    watch: Watch = SILENT,
-) -> AgainstPlain:
+    watch: ProgressReporter = NO_PROGRESS,
+) -> ReferenceComparison:
     """Time epochs of the plain program in fp32 and of stacks in turn: training, evaluation and, ours alone, validators.
 
     Everybody's first epoch is taken before the rounds and does not count.
@@ -74,65 +74,67 @@ def bench_against_plain(
         stacks: how many runs ours train together.
         precisions: values of ``train.precision`` that ours train in; none: the method's.
     Raises:
-        UserError: a device that is not there.
+        InputError: a device that is not there.
     """
     place, chosen = pick_device(device), SIZES[size]
     method = replace(method, train=replace(method.train, epochs=rounds + 1))
     found = dict.fromkeys(training_precision(name, place) for name in precisions or (method.train.precision,))
-    contestants = made_contestants(chosen, method, dict.fromkeys(stacks), found, place)
+    contestants = build_candidates(chosen, method, dict.fromkeys(stacks), found, place)
     load, started, used = os.getloadavg()[0], time.perf_counter(), time.process_time()
     with watch.progress("measuring", rounds * len(contestants), "epochs") as advance:
-        plain, *ours = take_turns(contestants, rounds, advance)
+        plain, *ours = time_in_turns(contestants, rounds, advance)
     share = (time.process_time() - used) / (time.perf_counter() - started)
-    return AgainstPlain(chosen, str(place), plain, tuple(ours), (load, os.getloadavg()[0]), share, usable_cores())
+    return ReferenceComparison(
+        chosen, str(place), plain, tuple(ours), (load, os.getloadavg()[0]), share, usable_cores()
+    )
 
 
-def made_contestants(
+def build_candidates(
     size: Size, method: MethodSpec, stacks: Iterable[int], precisions: Iterable[str], device: torch.device
-) -> list[Contestant]:
+) -> list[BenchmarkCandidate]:
     """The plain program and our stacks, each with its first epoch behind it."""
-    tasks = {dtype: made_task(size, device, dtype) for dtype in {torch.float32, *map(training_dtype, precisions)}}
-    made = [plain_contestant(tasks[torch.float32], method)]
+    tasks = {dtype: random_task(size, device, dtype) for dtype in {torch.float32, *map(training_dtype, precisions)}}
+    made = [reference_candidate(tasks[torch.float32], method)]
     for precision in precisions:
         own = replace(method, train=replace(method.train, precision=precision))
-        made += [our_contestant(tasks[training_dtype(precision)], own, count) for count in stacks]
+        made += [package_candidate(tasks[training_dtype(precision)], own, count) for count in stacks]
     for contestant in made:
         next(contestant.epochs)  # the evaluation before training
         next(contestant.epochs)
     return made
 
 
-def plain_contestant(task: AdaptationTask, method: MethodSpec) -> Contestant:
+def reference_candidate(task: AdaptationTask, method: MethodSpec) -> BenchmarkCandidate:
     """A run of the plain program. Its first step is the evaluation before training."""
-    run = seeded_run(task, method, 0)
-    plain = PlainRun(task, method, run.draws, run.batch, run.steps)
-    return Contestant("plain program", 1, run.steps, (_wait(task) for _ in plain.train()))
+    run = create_run(task, method, 0)
+    plain = ReferenceRun(task, method, run.random_streams, run.batch, run.steps)
+    return BenchmarkCandidate("plain program", 1, run.steps, (_wait(task) for _ in plain.train()))
 
 
-def our_contestant(task: AdaptationTask, method: MethodSpec, count: int) -> Contestant:
+def package_candidate(task: AdaptationTask, method: MethodSpec, count: int) -> BenchmarkCandidate:
     """A stack of ``count`` runs by other seeds, with validators. Its first step is the evaluation before training."""
-    runs = [seeded_run(task, method, seed) for seed in range(count)]
+    runs = [create_run(task, method, seed) for seed in range(count)]
 
-    def figures(view: View) -> dict[str, torch.Tensor]:
-        return validator_figures(view.assessment.probabilities, view.assessment.bottleneck)
+    def figures(view: EpochSnapshot) -> dict[str, torch.Tensor]:
+        return validator_figures(view.evaluation.probabilities, view.evaluation.bottleneck)
 
     def epochs() -> Iterator[None]:
         for _, records in Trainer(runs).train(measure=figures):
             for record in records:
-                validator_scores(record.measured, *record.assessment.probabilities.shape)
+                validator_scores(record.measured, *record.evaluation.probabilities.shape)
             yield _wait(task)
 
-    return Contestant(f"{method.train.precision}, stack of {count}", count, runs[0].steps, epochs())
+    return BenchmarkCandidate(f"{method.train.precision}, stack of {count}", count, runs[0].steps, epochs())
 
 
-def take_turns(
-    contestants: Sequence[Contestant],
+def time_in_turns(
+    contestants: Sequence[BenchmarkCandidate],
     rounds: int,
     advance: Callable[[int], None] = lambda count: None,
     *,
     clock: Callable[[], float] = time.perf_counter,
     faults: Callable[[], int] = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt,
-) -> list[Turns]:
+) -> list[Timings]:
     """Let each contestant take an epoch per round; who begins changes from round to round."""
     found: dict[str, list[tuple[float, float]]] = {contestant.name: [] for contestant in contestants}
     for turn in range(rounds):
@@ -143,7 +145,7 @@ def take_turns(
             seconds, more = clock() - started, faults() - faulted
             found[contestant.name].append((seconds / contestant.runs, more / contestant.steps))
             advance(1)
-    return [Turns(name, *zip(*pairs, strict=True)) for name, pairs in found.items()]
+    return [Timings(name, *zip(*pairs, strict=True)) for name, pairs in found.items()]
 
 
 def _wait(task: AdaptationTask) -> None:

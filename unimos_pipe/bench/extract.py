@@ -16,18 +16,25 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.progress import SILENT, Watch
-from unimos_pipe.bench.baseline_loops import GOOD_WORKERS, PLAIN_BATCH, good_loop, good_model, plain_loop
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.bench.baseline_loops import GOOD_WORKERS, PLAIN_BATCH, simple_loop, tuned_loop, tuned_model
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cache.shard import read_image_shard
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.scan import find_root, scan
 from unimos_pipe.extract.batch_size import measured_batch, sample_files
-from unimos_pipe.extract.encoder import ClipEncoder, load_encoder, native_half, new_model, plain_model, readable_sample
+from unimos_pipe.extract.encoder import (
+    ClipEncoder,
+    load_encoder,
+    native_half_precision,
+    new_model,
+    plain_model,
+    readable_sample,
+)
 from unimos_pipe.extract.extract_domain import extract_images
-from unimos_pipe.extract.extract_features import ReadOptions, batch_line
+from unimos_pipe.extract.extract_features import ExtractOptions, batch_line
 from unimos_pipe.extract.image_loader import decoding_workers, read_batches
 from unimos_pipe.extract.weights import find_weights
 
@@ -55,7 +62,7 @@ class ExtractRates:
 
 
 @dataclass(frozen=True)
-class PlainGain:
+class BaselineSpeedup:
     """Stage one beside two hand-written loops on the same images: images/s of ours, the plain one and the good one."""
 
     images: int
@@ -73,7 +80,7 @@ class ExtractBench:
     on_cpu: bool  # encoder and decoder share the cores
     resident_bytes: int
     gpu_bytes: int
-    gain: PlainGain | None
+    gain: BaselineSpeedup | None
 
     def median(self, name: str) -> float:
         """Median over the rounds of bare, decode, end_to_end or written."""
@@ -96,14 +103,14 @@ def bench_extract(
     root: Path | None = None,
     trial: ExtractTrial = ExtractTrial(),
     *,
-    reading: ReadOptions = ReadOptions(),
+    reading: ExtractOptions = ExtractOptions(),
     device: str = "auto",
-    watch: Watch = SILENT,
+    watch: ProgressReporter = NO_PROGRESS,
 ) -> ExtractBench:
     """Measure stage one on a data set's images; of ``reading`` batch size and workers count. The cache stays as it is.
 
     Raises:
-        UserError: images or weights that are missing, or images that cannot be read.
+        InputError: images or weights that are missing, or images that cannot be read.
     """
     spec, place = features.dataset, pick_device(device)
     images = find_root(spec, root, features.cache)
@@ -118,7 +125,7 @@ def bench_extract(
         reference = plain_model(full, find_weights(full), place) if trial.plain else None
     sample = readable_sample([rows.root / path for path in rows.paths[:SAMPLE]], encoder.preprocess)
     if sample is None:
-        raise UserError(f"none of the first images in {rows.root} can be read")
+        raise InputError(f"none of the first images in {rows.root} can be read")
     batch, workers = reading.batch_size, decoding_workers(reading.workers, place)
     if batch == "auto":
         batch, rates = measured_batch(encoder, sample)
@@ -141,17 +148,17 @@ def bench_extract(
 
 def _plain_gain(
     reference: tuple, encoder: ClipEncoder, rows: Manifest, sizes: tuple[int, int], rounds: int
-) -> PlainGain:
+) -> BaselineSpeedup:
     """All sides in turn; ``reference`` is open_clip's model and transform, ``sizes`` batch and workers of ours."""
     rates, (model, transform), place = [], reference, encoder.device
-    better = good_model(model)
+    better = tuned_model(model)
     for _ in range(rounds):
-        expected, plain_rate = plain_loop(model, transform, place, rows)
-        _, good_rate = good_loop(better, transform, place, rows)
+        expected, plain_rate = simple_loop(model, transform, place, rows)
+        _, good_rate = tuned_loop(better, transform, place, rows)
         found, rate = extracted(encoder, rows, *sizes)
         rates.append((rate, plain_rate, good_rate))
-    good = f"channels_last, {native_half(place) or 'no'} autocast, {GOOD_WORKERS} workers"
-    return PlainGain(len(rows), PLAIN_BATCH, tuple(rates), smallest_cosine(found, expected), good)
+    good = f"channels_last, {native_half_precision(place) or 'no'} autocast, {GOOD_WORKERS} workers"
+    return BaselineSpeedup(len(rows), PLAIN_BATCH, tuple(rates), smallest_cosine(found, expected), good)
 
 
 def measure_extract(

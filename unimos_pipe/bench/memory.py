@@ -16,14 +16,14 @@ import torch
 
 from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.method_config import EncoderSpec, method_spec
-from unimos_pipe.base.progress import SILENT, Watch
-from unimos_pipe.bench.adapt import SIZES, made_task, peak_memory
+from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.bench.adapt import SIZES, peak_memory, random_task
 
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Growth:
+class MemoryTrial:
     """A trial: what was done to how much, the most bytes its process held, and its seconds."""
 
     what: str
@@ -31,9 +31,13 @@ class Growth:
     seconds: float
 
 
-def bench_grow(
-    images: Sequence[int] = (1_000, 20_000), size: str = "domainnet", runs: int = 1_000, *, watch: Watch = SILENT
-) -> list[Growth]:
+def bench_memory(
+    images: Sequence[int] = (1_000, 20_000),
+    size: str = "domainnet",
+    runs: int = 1_000,
+    *,
+    watch: ProgressReporter = NO_PROGRESS,
+) -> list[MemoryTrial]:
     """Peak memory of ``extract`` for few and many images, of ``adapt`` at a named size, of ``report`` for many runs.
 
     Images are the embedded icons over and over, features random rows, runs the copies of twelve short ones.
@@ -46,7 +50,7 @@ def bench_grow(
         folder = Path(name)
 
         def trial(work: Callable, *values: object) -> None:
-            found.append(apart(work, *values))
+            found.append(run_in_subprocess(work, *values))
             advance(1)
 
         for count in images:
@@ -58,15 +62,15 @@ def bench_grow(
     return found
 
 
-def apart(work: Callable[..., Growth], *values: object) -> Growth:
+def run_in_subprocess(work: Callable[..., MemoryTrial], *values: object) -> MemoryTrial:
     """A trial in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(work, *values).result()
 
 
-def _growth(what: str, started: float) -> Growth:
+def _growth(what: str, started: float) -> MemoryTrial:
     """What a trial in this process came to."""
-    return Growth(what, own_peak(), time.perf_counter() - started)
+    return MemoryTrial(what, own_peak(), time.perf_counter() - started)
 
 
 def own_peak() -> int:
@@ -77,7 +81,7 @@ def own_peak() -> int:
     return held[0] if held else peak_memory(CPU)
 
 
-def extract_many(folder: Path, count: int) -> Growth:
+def extract_many(folder: Path, count: int) -> MemoryTrial:
     """Encode so many files with the embedded encoder, two processes decoding."""
     from unimos_pipe.data.manifest import load_spec
     from unimos_pipe.data.scan import find_root, scan
@@ -98,21 +102,21 @@ def extract_many(folder: Path, count: int) -> Growth:
     return _growth(f"extract, {count:,} images", started)
 
 
-def adapt_once(name: str) -> Growth:
+def adapt_once(name: str) -> MemoryTrial:
     """Train one epoch on random features and evaluate it."""
     from unimos_pipe.methods.unimos.trainer import Trainer
-    from unimos_pipe.methods.unimos.training_run import seeded_run
+    from unimos_pipe.methods.unimos.training_run import create_run
 
     size, method = SIZES[name], method_spec("full", {"train.epochs": 1})
     started = time.perf_counter()
-    trainer = Trainer([seeded_run(made_task(size, CPU, torch.float32), method, 0)])
+    trainer = Trainer([create_run(random_task(size, CPU, torch.float32), method, 0)])
     for _, records in trainer.train():
         for _ in records:
             pass
     return _growth(f"adapt, {size.source_rows:,} + {size.target_rows:,} rows, D = {size.dim}", started)
 
 
-def write_runs(folder: Path, count: int) -> Growth:
+def write_runs(folder: Path, count: int) -> MemoryTrial:
     """Train pairs of icons for an epoch, all twelve or half as many as are wanted, and copy them under other seeds."""
     from unimos_pipe.cache.feature_set import feature_set
     from unimos_pipe.experiments.sweep import run_sweep
@@ -143,7 +147,7 @@ def _copy(run: Path, seed: int) -> None:
     write_text(other / RESULT, json_bytes({**result, "digest": result_digest(result)}).decode())
 
 
-def report_all(folder: Path) -> Growth:
+def report_all(folder: Path) -> MemoryTrial:
     """Make the report of all runs below a folder."""
     from unimos_pipe.report.make_report import make_report
 

@@ -33,7 +33,7 @@ class Draws(Protocol):
         """Weight-generator tensors that restart, by name."""
 
 
-class PlainHeads(nn.Module):
+class ReferenceHeads(nn.Module):
     """The trainable modules of METHOD.md section 2."""
 
     def __init__(self, dim: int, classes: int, spec: HeadSpec):
@@ -70,7 +70,7 @@ class PlainHeads(nn.Module):
 
 
 @dataclass(frozen=True)
-class PlainEvaluation:
+class ReferenceEvaluation:
     """A view of the whole target: (n, K) probabilities, and (n,) clusters and pseudo-labels for the next epoch."""
 
     probabilities: Tensor
@@ -78,7 +78,7 @@ class PlainEvaluation:
     pseudo_labels: Tensor
 
 
-class PlainRun:
+class ReferenceRun:
     """One run of METHOD.md; ``batch`` rows per domain and ``steps`` an epoch."""
 
     def __init__(self, task: AdaptationTask, method: MethodSpec, draws: Draws, batch: int, steps: int):
@@ -86,7 +86,7 @@ class PlainRun:
         self.text = task.text_features
         classes, dim = self.text.shape
         self.scale = method.heads.temperature_scale
-        self.heads = PlainHeads(dim, classes, method.heads).to(self.text.device, self.text.dtype)
+        self.heads = ReferenceHeads(dim, classes, method.heads).to(self.text.device, self.text.dtype)
         start = draws.parameters(dim, classes, method.heads)
         with torch.no_grad():
             for name, tensor in self.heads.tensors().items():
@@ -99,7 +99,7 @@ class PlainRun:
         self.taken = 0
         self.pseudo_labels: Tensor | None = None
 
-    def train(self) -> Iterator[PlainEvaluation]:
+    def train(self) -> Iterator[ReferenceEvaluation]:
         """Train to the last epoch; yields the evaluation before training and after every epoch."""
         for epoch in range(-1, self.method.train.epochs):
             if epoch >= 0:
@@ -185,7 +185,7 @@ class PlainRun:
         return self.scale * f_lac @ self.text.T
 
     @torch.no_grad()
-    def evaluate(self, epoch: int) -> PlainEvaluation:
+    def evaluate(self, epoch: int) -> ReferenceEvaluation:
         """Section 4's evaluation after an epoch; -1 is the one before training."""
         rule, x = self.method.eval, self.task.target.features
         self.heads.eval()
@@ -202,7 +202,7 @@ class PlainRun:
             pseudo = clusters
         else:
             pseudo = answers.argmax(-1) if epoch > 0 else text.argmax(-1)
-        return PlainEvaluation(answers, clusters, pseudo)
+        return ReferenceEvaluation(answers, clusters, pseudo)
 
 
 def _entropy(p: Tensor) -> Tensor:

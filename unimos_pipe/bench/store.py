@@ -32,7 +32,7 @@ class StoreTimes:
 def bench_store(rows: int = 120_000, dim: int = 512, rounds: int = 7) -> StoreTimes:
     """Measure a made-up domain of random unit-norm float16 features, in shards of 4,096 rows as stage one writes."""
     with tempfile.TemporaryDirectory() as folder:
-        store = write_made_up_domain(Path(folder), rows, dim)
+        store = write_random_domain(Path(folder), rows, dim)
         paths = shard_files(store.folder / "made")
         plain, load = [], []
         for _ in range(rounds):
@@ -41,7 +41,7 @@ def bench_store(rows: int = 120_000, dim: int = 512, rounds: int = 7) -> StoreTi
     return StoreTimes(tuple(load), tuple(plain))
 
 
-def write_made_up_domain(folder: Path, rows: int, dim: int, shard_size: int = 4096) -> FeatureStore:
+def write_random_domain(folder: Path, rows: int, dim: int, shard_size: int = 4096) -> FeatureStore:
     """A store of one domain, ``made``, of random features."""
     spec = DatasetSpec("bench", ("a", "b"), {"made": DomainSpec(("made",), "made")})
     generator = np.random.default_rng(0)

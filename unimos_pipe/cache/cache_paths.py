@@ -9,8 +9,8 @@ from pathlib import Path
 
 import platformdirs
 
-from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.base.method_config import EncoderSpec, fingerprint
 from unimos_pipe.cache.encoder_identity import TextIdentity, readable_name, slug
 
@@ -54,9 +54,9 @@ def prune_lock(encoder_folder: Path) -> Path:
     return encoder_folder.with_name(".prune.lock")
 
 
-def pass_prune(encoder_folder: Path) -> None:
+def wait_for_prune(encoder_folder: Path) -> None:
     """Wait, with a domain's lock held, until no ``cache prune`` is at work that had seen the lock free."""
-    with only_one(encoder_folder, lock=prune_lock(encoder_folder), wait=True):
+    with exclusive_lock(encoder_folder, lock=prune_lock(encoder_folder), wait=True):
         pass
 
 
@@ -96,7 +96,7 @@ def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, chosen: st
         chosen: a full encoder-id, or None to find it by the spec's readable name.
         extract: the command that would make it, for messages.
     Raises:
-        UserError: none, or several of different precision or weights (lists them).
+        InputError: none, or several of different precision or weights (lists them).
     """
     if chosen is not None:
         matches = [path for path in [cache / dataset / chosen] if path.is_dir()]
@@ -106,13 +106,13 @@ def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, chosen: st
         name = chosen or readable_name(spec)
         choice = ""
         if others := [path.name for path in _every_encoder(cache, dataset)]:
-            choice = f", or choose with --encoder-id what is there: {listing(others)}"
+            choice = f", or choose with --encoder-id what is there: {join_names(others)}"
         elif there := {path.parent.name for path in cache.glob("*/*") if _of_encoder(path)}:
-            choice = f". There are features of {listing(sorted(there))}"
-        raise UserError(f"no features of {dataset} by {name} in {cache}", todo=f"Make them first: {extract}{choice}")
+            choice = f". There are features of {join_names(sorted(there))}"
+        raise InputError(f"no features of {dataset} by {name} in {cache}", todo=f"Make them first: {extract}{choice}")
     if len(matches) > 1:
-        raise UserError(
-            f"{dataset} was encoded in several ways: {listing((path.name for path in matches), 20)}; "
+        raise InputError(
+            f"{dataset} was encoded in several ways: {join_names((path.name for path in matches), 20)}; "
             "choose one with --encoder-id"
         )
     return matches[0]

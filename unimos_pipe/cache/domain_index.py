@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from unimos_pipe.base.atomic_io import replacing
-from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
+from unimos_pipe.base.atomic_io import atomic_write
+from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.cache.cache_paths import index_path, shard_files
 from unimos_pipe.data.manifest import NO_LABEL
 
@@ -50,14 +50,17 @@ def _plain(index: DomainIndex) -> dict:
 
 
 def write_index(folder: Path, index: DomainIndex) -> None:
-    """Write ``domain.json`` so that a reader sees the old domain or the new one. Raises RunError on a full disk."""
+    """Write ``domain.json`` so that a reader sees the old domain or the new one.
+
+    Raises ExecutionError on a full disk.
+    """
     body = json.dumps({"schema": SCHEMA, **_plain(index)}, ensure_ascii=False)[1:].encode()
     path = index_path(folder)
     try:
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             part.write_bytes((HEAD % xxhash.xxh3_128(body).hexdigest()).encode() + body)
     except OSError as error:
-        raise RunError(
+        raise ExecutionError(
             f"cannot write {path}: {error.strerror}. Finished shards are kept; make room, and the same command goes on"
         ) from None
 
@@ -67,7 +70,7 @@ def read_index(folder: Path) -> DomainIndex | None:
 
     Raises:
         StaleCacheError: a damaged index, or one of another schema.
-        UserError: one that may not be read.
+        InputError: one that may not be read.
     """
     path = index_path(folder)
     try:
@@ -96,7 +99,7 @@ def read_index(folder: Path) -> DomainIndex | None:
     except StaleCacheError:
         raise
     except PermissionError:
-        raise UserError(f"{path}: no permission to read it") from None
+        raise InputError(f"{path}: no permission to read it") from None
     except Exception as error:  # json, numpy and the file system raise many kinds
         raise StaleCacheError(
             f"{path} is damaged ({type(error).__name__})", todo="Run extract again; features that are whole are kept"
@@ -104,7 +107,7 @@ def read_index(folder: Path) -> DomainIndex | None:
     return index
 
 
-def remove_others(folder: Path, shards: Sequence[Path]) -> None:
+def remove_superseded(folder: Path, shards: Sequence[Path]) -> None:
     """Remove the shard files of a folder, whose lock is held, that are not among the given ones."""
     for path in set(shard_files(folder)) - set(shards):
         path.unlink(missing_ok=True)

@@ -32,14 +32,14 @@ def is_weights_path(pretrained: str) -> bool:
     return "/" in pretrained or Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors")
 
 
-def names_its_weights(model: str) -> bool:
+def is_weights_name(model: str) -> bool:
     """Whether a model's name says where configuration and weights are: ``hf-hub:owner/name`` or ``local-dir:PATH``."""
     return model.startswith(("hf-hub:", "local-dir:"))
 
 
 def readable_name(spec: EncoderSpec) -> str:
     """The part of an encoder-id that is known without the weights: ``RN50-quickgelu_openai``."""
-    if names_its_weights(spec.model):
+    if is_weights_name(spec.model):
         return slug(spec.model.replace("local-dir:", "").rstrip("/"))
     source = Path(spec.pretrained).stem if is_weights_path(spec.pretrained) else spec.pretrained
     return f"{slug(spec.model)}_{slug(source)}"

@@ -9,25 +9,25 @@ import numpy as np
 from unimos_pipe.base.errors import StaleCacheError
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
-from unimos_pipe.cache.file_digests import UNREAD, Contents, Seen
-from unimos_pipe.cache.shard import ImageShard, OtherSchemaError, differing_field, read_image_shard
+from unimos_pipe.cache.file_digests import UNREAD, FileDigests, FileRecord
+from unimos_pipe.cache.shard import ImageShard, SchemaVersionError, first_difference, read_image_shard
 
 
 @dataclass
-class Known:
+class ExistingShards:
     """The rows of a folder's whole shards, whichever extraction made them and whether or not the index names them."""
 
     files: list[Path] = field(default_factory=list)
-    seen: dict[str, Seen] = field(default_factory=dict)  # by path
-    places: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # content -> (position in files, row there)
+    records: dict[str, FileRecord] = field(default_factory=dict)  # by path
+    positions: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # content -> (position in files, row there)
     shards: dict[tuple, tuple[Path, np.ndarray, np.ndarray]] = field(default_factory=dict)  # first row, paths, contents
 
-    def sources(self, contents: Contents) -> np.ndarray:
+    def sources(self, contents: FileDigests) -> np.ndarray:
         """(n, 2) positions in ``files`` and rows there of n files' features, -1 where none is known."""
-        places = [self.places.get(row.tobytes(), (-1, -1)) for row in contents.digests]
+        places = [self.positions.get(row.tobytes(), (-1, -1)) for row in contents.digests]
         return np.array(places, np.int64).reshape(-1, 2)
 
-    def shard_of(self, start: int, stop: int, paths: Sequence[str], contents: Contents) -> Path | None:
+    def shard_of(self, start: int, stop: int, paths: Sequence[str], contents: FileDigests) -> Path | None:
         """A shard that holds exactly these rows of the manifest as they are now, or None."""
         digests = tuple(row.tobytes() for row in contents.digests[start:stop])
         found = self.shards.get((start, tuple(paths[start:stop]), digests))
@@ -37,7 +37,7 @@ class Known:
         return path if np.array_equal(contents.stamps[rows], stamps) else None
 
 
-def read_known(folder: Path, encoder: EncoderIdentity, domain: str, todo: str) -> Known:
+def read_existing_shards(folder: Path, encoder: EncoderIdentity, domain: str, todo: str) -> ExistingShards:
     """Read every shard of a domain's folder. A damaged one counts as absent.
 
     Args:
@@ -45,15 +45,15 @@ def read_known(folder: Path, encoder: EncoderIdentity, domain: str, todo: str) -
     Raises:
         StaleCacheError: a shard of another encoder, or as another version of this tool writes it.
     """
-    known = Known()
+    known = ExistingShards()
     for path in shard_files(folder):
         try:
             shard = read_image_shard(path)
-        except OtherSchemaError as error:
+        except SchemaVersionError as error:
             raise StaleCacheError(f"{str(error).partition('. ')[0]}", todo=todo) from None
         except StaleCacheError:
             continue
-        if difference := differing_field(shard.header.encoder(), encoder):
+        if difference := first_difference(shard.header.encoder(), encoder):
             name, found, wanted = difference
             raise StaleCacheError(f"stale shard {path}: {name}", expected=wanted, got=found, todo=todo)
         if shard.header.domain == domain:
@@ -61,7 +61,7 @@ def read_known(folder: Path, encoder: EncoderIdentity, domain: str, todo: str) -
     return known
 
 
-def _add(known: Known, path: Path, shard: ImageShard) -> None:
+def _add(known: ExistingShards, path: Path, shard: ImageShard) -> None:
     number, header = len(known.files), shard.header
     known.files.append(path)
     held = dict(zip(shard.rows.tolist(), range(len(shard.rows)), strict=True))
@@ -75,9 +75,9 @@ def _add(known: Known, path: Path, shard: ImageShard) -> None:
             name, digest = shard.paths[held[row]], shard.contents[held[row]].tobytes()
             stamp = tuple(shard.stamps[held[row]].tolist())
             if digest != UNREAD:
-                known.places.setdefault(digest, (number, held[row]))
-                if name not in known.seen or known.seen[name].read_at < header.read_at:
-                    known.seen[name] = Seen(stamp, header.read_at, digest)
+                known.positions.setdefault(digest, (number, held[row]))
+                if name not in known.records or known.records[name].read_at < header.read_at:
+                    known.records[name] = FileRecord(stamp, header.read_at, digest)
         names.append(name)
         digests.append(digest)
     # copies: the arrays as read would keep the whole file in memory

@@ -8,10 +8,10 @@ import numpy as np
 import xxhash
 
 from unimos_pipe.base.atomic_io import remove_leftovers
-from unimos_pipe.base.errors import StaleCacheError, UserError
-from unimos_pipe.base.locks import only_one
-from unimos_pipe.cache.cache_paths import domain_lock, pass_prune, shard_path, text_path
-from unimos_pipe.cache.domain_index import DomainIndex, read_index, remove_others, write_index
+from unimos_pipe.base.errors import InputError, StaleCacheError
+from unimos_pipe.base.locks import exclusive_lock
+from unimos_pipe.cache.cache_paths import domain_lock, shard_path, text_path, wait_for_prune
+from unimos_pipe.cache.domain_index import DomainIndex, read_index, remove_superseded, write_index
 from unimos_pipe.cache.encoder_identity import imported_identity
 from unimos_pipe.cache.file_digests import DIGEST
 from unimos_pipe.cache.shard import (
@@ -46,18 +46,18 @@ def write_imported(encoder_folder: Path, rows: ImportedDomain, versions: dict, *
     Rows that are there already keep their shards, and only their labels are renewed.
 
     Raises:
-        UserError: other features of this domain and encoder are there and ``force`` is not given, another D than that
+        InputError: other features of this domain and encoder are there and ``force`` is not given, another D than that
             of the other domains, or another process writes there.
-        RunError: a full disk.
+        ExecutionError: a full disk.
     """
     folder = encoder_folder / rows.part
-    with only_one(folder, lock=domain_lock(folder)) as alone:
-        pass_prune(encoder_folder)
-        refuse_other_dim(encoder_folder, rows)
+    with exclusive_lock(folder, lock=domain_lock(folder)) as alone:
+        wait_for_prune(encoder_folder)
+        check_same_dim(encoder_folder, rows)
         before = _stored(folder)
         same = before is not None and _is_same(before[1], rows)
         if before is not None and not same and not force:
-            raise UserError(
+            raise InputError(
                 f"{rows.spec.name}/{rows.part} by {rows.encoder!r} is in {folder} with other rows; "
                 "add --force to replace it"
             )
@@ -76,17 +76,17 @@ def write_imported(encoder_folder: Path, rows: ImportedDomain, versions: dict, *
         write_index(folder, index)
         if alone:
             remove_leftovers(folder)
-            remove_others(folder, [folder / name for name in paths])
+            remove_superseded(folder, [folder / name for name in paths])
     return not same
 
 
-def refuse_other_dim(encoder_folder: Path, rows: ImportedDomain) -> None:
-    """Raise UserError where another domain of the encoder has features of another D."""
+def check_same_dim(encoder_folder: Path, rows: ImportedDomain) -> None:
+    """Raise InputError where another domain of the encoder has features of another D."""
     others = [path for path in encoder_folder.glob("*") if path.is_dir() and path.name not in ("text", rows.part)]
     for other in sorted(others):
         found = _stored(other)
         if found and (dim := found[1][0].image_features.shape[1]) != rows.features.shape[1]:
-            raise UserError(
+            raise InputError(
                 f"{rows.spec.name}/{rows.part} by {rows.encoder!r}",
                 expected=f"D = {dim}, as {other.name} has by this encoder",
                 got=f"D = {rows.features.shape[1]}",
@@ -135,10 +135,10 @@ def _write_shards(folder: Path, rows: ImportedDomain, versions: dict) -> tuple[l
 
 
 def write_imported_text(encoder_folder: Path, header: TextHeader, features: np.ndarray) -> None:
-    """File (K, D) text features as a word's prompts. Raises RunError on a full disk."""
+    """File (K, D) text features as a word's prompts. Raises ExecutionError on a full disk."""
     path = text_path(encoder_folder, header.word, header)
-    with only_one(path.parent, lock=domain_lock(path.parent), wait=True) as alone:
-        pass_prune(encoder_folder)
+    with exclusive_lock(path.parent, lock=domain_lock(path.parent), wait=True) as alone:
+        wait_for_prune(encoder_folder)
         if alone:
             remove_leftovers(path.parent)
         write_text_shard(path, header, features)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import UserError, known_names
-from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
+from unimos_pipe.base.errors import InputError, suggestions
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, parse_dataclass
 from unimos_pipe.cache.cache_paths import (
     ENCODER_FOLDER,
     default_cache,
@@ -16,13 +16,13 @@ from unimos_pipe.cache.cache_paths import (
     find_encoder_folder,
     only_encoder_folder,
 )
-from unimos_pipe.cache.encoder_identity import IMPORTED, names_its_weights
+from unimos_pipe.cache.encoder_identity import IMPORTED, is_weights_name
 from unimos_pipe.data.manifest import DatasetSpec, load_spec
 
 if TYPE_CHECKING:
     from unimos_pipe.cache.store import FeatureStore
 
-TRUST = [("--trust-weights",)]  # the command's option for an encoder with trust_weights
+ALLOW_TORCHSCRIPT = [("--allow-torchscript",)]  # the command's option for an encoder with allow_torchscript
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FeatureSet:
         Where no encoder was asked for and the data set has features of one alone, that one.
 
         Raises:
-            UserError: none is there, or several.
+            InputError: none is there, or several.
         """
         wanted = self.cache, self.dataset.name, self.encoder.precision
         only = None if self.named or self.encoder_id else only_encoder_folder(*wanted)
@@ -57,13 +57,13 @@ class FeatureSet:
         from unimos_pipe.cache.store import FeatureStore  # h5py takes a while
 
         folder = self.folder()
-        return FeatureStore(self.dataset, folder, making_command(folder.name, self.command))
+        return FeatureStore(self.dataset, folder, import_command_line(folder.name, self.command))
 
-    def missing(self, domains: Sequence[str]) -> list[str]:
+    def missing_domains(self, domains: Sequence[str]) -> list[str]:
         """The domains whose images or prompts are not in the cache, or not whole.
 
         Raises:
-            UserError: several folders fit.
+            InputError: several folders fit.
         """
         if not self.encoder_id and not encoder_folders(self.cache, self.dataset.name, self.encoder):
             return list(domains)
@@ -72,7 +72,7 @@ class FeatureSet:
         for name in domains:
             try:
                 store.text(name, self.templates, store.domain(*self.dataset.parts(name)).encoder)
-            except UserError:  # stage one says what is wrong with a shard, where it cannot mend it
+            except InputError:  # stage one says what is wrong with a shard, where it cannot mend it
                 missing.append(name)
         return missing
 
@@ -96,50 +96,50 @@ def feature_set(
         cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
         encoder_id: the cache folder's name, where several fit.
     Raises:
-        UserError: unknown names, or faults of the spec file or the templates.
+        InputError: unknown names, or faults of the spec file or the templates.
     """
     spec = load_spec(dataset).with_words(words or {})
-    chosen = encoder if isinstance(encoder, EncoderSpec) else preset(encoder or spec.encoder)
+    chosen = encoder if isinstance(encoder, EncoderSpec) else find_preset(encoder or spec.encoder)
     options = [("--encoder", encoder)] if isinstance(encoder, str) else []
     if isinstance(encoder, EncoderSpec):
         options = [("--model", encoder.model)]
-        options += [] if names_its_weights(encoder.model) else [("--pretrained", encoder.pretrained)]
+        options += [] if is_weights_name(encoder.model) else [("--pretrained", encoder.pretrained)]
     options += [("--precision", chosen.precision)] if chosen.precision != "auto" else []
-    options += TRUST if chosen.trust_weights else []
+    options += ALLOW_TORCHSCRIPT if chosen.allow_torchscript else []
     options += [("--template", text) for text in templates if tuple(templates) != (DEFAULT_TEMPLATE,)]
     options += [("--word", f"{domain}={word}") for domain, word in (words or {}).items()]
     return FeatureSet(
         spec,
         chosen,
-        build(PromptSpec, {"templates": tuple(templates)}, "templates").templates,
+        parse_dataclass(PromptSpec, {"templates": tuple(templates)}, "templates").templates,
         Path(cache) if cache else default_cache(),
-        extract_command(dataset, options),
+        extract_command_line(dataset, options),
         encoder_id,
         named=encoder is not None,
     )
 
 
-def preset(name: str) -> EncoderSpec:
-    """The encoder of a preset. Raises UserError listing the presets."""
+def find_preset(name: str) -> EncoderSpec:
+    """The encoder of a preset. Raises InputError listing the presets."""
     if name not in ENCODERS:
-        raise UserError(f"unknown encoder {name!r}; {known_names(name, ENCODERS)}; others as an EncoderSpec")
+        raise InputError(f"unknown encoder {name!r}; {suggestions(name, ENCODERS)}; others as an EncoderSpec")
     return ENCODERS[name]
 
 
 def with_weights(encoder: EncoderSpec, pretrained: str | None, trust: bool = False) -> EncoderSpec:
     """An encoder with other weights, a tag or a file (None keeps its own); ``trust`` opens any TorchScript archive."""
-    return replace(encoder, pretrained=pretrained or encoder.pretrained, trust_weights=trust)
+    return replace(encoder, pretrained=pretrained or encoder.pretrained, allow_torchscript=trust)
 
 
-def extract_command(dataset: str, options: Sequence[tuple[str, ...]] = ()) -> str:
+def extract_command_line(dataset: str, options: Sequence[tuple[str, ...]] = ()) -> str:
     """The command line of stage one for a data set, without its domains."""
     return shlex.join(["unimos-pipe", "extract", "--dataset", dataset, *(part for pair in options for part in pair)])
 
 
-def making_command(encoder_id: str, extract: str) -> str:
+def import_command_line(encoder_id: str, extract: str) -> str:
     """The command that makes the features of a cache folder: that of stage one, or of features made elsewhere."""
     found = ENCODER_FOLDER.fullmatch(encoder_id)
     if not found or found[1] != IMPORTED:
         return extract
-    dataset = shlex.split(extract)[3]  # of extract_command
+    dataset = shlex.split(extract)[3]  # of extract_command_line
     return shlex.join(["unimos-pipe", "cache", "import", "FEATURES", "--dataset", dataset, "--encoder-name", "NAME"])

@@ -14,27 +14,27 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-YOUNG = 2_000_000_000  # nanoseconds; the coarsest file times, FAT's, are two seconds
+MIN_AGE = 2_000_000_000  # nanoseconds; the coarsest file times, FAT's, are two seconds
 DIGEST = 16  # bytes
 UNREAD = bytes(DIGEST)  # stands for contents that could not be read
 READERS = 8  # threads; they wait for disks, not for cores
 
 
 @dataclass(frozen=True)
-class Seen:
+class FileRecord:
     """One file as it was found: its stamp (size, mtime_ns, ctime_ns), when it was read (ns), and what it held."""
 
     stamp: tuple[int, int, int]
     read_at: int
     digest: bytes
 
-    def still(self, stamp: tuple[int, int, int]) -> bool:
+    def is_unchanged(self, stamp: tuple[int, int, int]) -> bool:
         """Whether a file of this stamp need not be read: the same, and not so young then that it may have changed."""
-        return stamp == self.stamp and max(self.stamp[1:]) + YOUNG < self.read_at
+        return stamp == self.stamp and max(self.stamp[1:]) + MIN_AGE < self.read_at
 
 
 @dataclass(frozen=True)
-class Contents:
+class FileDigests:
     """The contents of n files: (n, 16) uint8 digests, (n, 3) int64 stamps, and when they were taken (ns)."""
 
     digests: np.ndarray
@@ -42,7 +42,7 @@ class Contents:
     read_at: int
 
 
-def read_contents(root: Path, paths: Sequence[str], seen: Mapping[str, Seen]) -> Contents:
+def read_file_digests(root: Path, paths: Sequence[str], seen: Mapping[str, FileRecord]) -> FileDigests:
     """Stamp every file and read those that are not as they were seen.
 
     Args:
@@ -57,14 +57,14 @@ def read_contents(root: Path, paths: Sequence[str], seen: Mapping[str, Seen]) ->
         try:
             stamp = file_stamp(root / path)
             known = seen.get(path)
-            return known.digest if known and known.still(stamp) else content_digest(root / path), stamp
+            return known.digest if known and known.is_unchanged(stamp) else content_digest(root / path), stamp
         except OSError:
             return UNREAD, (0, 0, 0)
 
     with ThreadPoolExecutor(READERS) as pool:
         found = list(pool.map(look, paths))
     digests = np.frombuffer(b"".join(digest for digest, _ in found), np.uint8).reshape(len(paths), DIGEST)
-    return Contents(digests, np.array([stamp for _, stamp in found], np.int64).reshape(len(paths), 3), read_at)
+    return FileDigests(digests, np.array([stamp for _, stamp in found], np.int64).reshape(len(paths), 3), read_at)
 
 
 def file_stamp(path: Path) -> tuple[int, int, int]:
@@ -73,10 +73,10 @@ def file_stamp(path: Path) -> tuple[int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def glance(path: Path) -> Seen:
+def stat_file(path: Path) -> FileRecord:
     """A file as it is before it is read, its contents left open. Raises OSError."""
     read_at = time.time_ns()
-    return Seen(file_stamp(path), read_at, b"")
+    return FileRecord(file_stamp(path), read_at, b"")
 
 
 def content_digest(path: Path) -> bytes:

@@ -8,27 +8,27 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from unimos_pipe.base.atomic_io import remove
-from unimos_pipe.base.errors import PipeError, StaleCacheError, UserError, listing
-from unimos_pipe.base.locks import only_one
+from unimos_pipe.base.errors import InputError, StaleCacheError, UnimosPipeError, join_names
+from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.base.method_config import fingerprint
 from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, domain_locks, index_path, prune_lock, shard_files
 from unimos_pipe.cache.domain_index import read_index
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
-from unimos_pipe.cache.file_digests import read_contents
+from unimos_pipe.cache.file_digests import read_file_digests
 from unimos_pipe.cache.shard import (
     ImageShard,
-    OtherSchemaError,
-    differing_field,
+    SchemaVersionError,
+    count_non_unit,
+    first_difference,
     read_header,
     read_image_shard,
     read_text_shard,
-    wrong_norms,
 )
 from unimos_pipe.data.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """One folder of the cache: a domain's shards, or an encoder's text shards (``domain`` is "text")."""
 
     folder: Path
@@ -41,7 +41,7 @@ class Entry:
     state: str  # "complete", or what is wrong at first sight
 
 
-def entries(cache: Path) -> list[Entry]:
+def list_entries(cache: Path) -> list[CacheEntry]:
     """Every domain and text folder of a cache, by name; headers are read, contents are not."""
     return [_entry(folder) for folder in _encoder_folders(cache) for folder in _subfolders(folder)]
 
@@ -58,16 +58,16 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
 
 
-def _entry(folder: Path) -> Entry:
+def _entry(folder: Path) -> CacheEntry:
     paths, state = _shard_files(folder), "complete"
     kind = "text" if folder.name == "text" else "image"
     headers = []
     for path in paths:
         try:
             headers.append(read_header(path, kind))
-        except OtherSchemaError:
+        except SchemaVersionError:
             state = "of another version"
-        except PipeError:
+        except UnimosPipeError:
             state = "damaged"
     if kind == "text":
         rows = sum(len(header.class_names) for header in headers)
@@ -76,14 +76,14 @@ def _entry(folder: Path) -> Entry:
         state = _index_state(folder) if state == "complete" else state
     encoder = folder.parent
     size = sum(path.stat().st_size for path in paths)
-    return Entry(folder, encoder.parent.name, encoder.name, folder.name, len(paths), rows, size, state)
+    return CacheEntry(folder, encoder.parent.name, encoder.name, folder.name, len(paths), rows, size, state)
 
 
 def _index_state(folder: Path) -> str:
     """What an image folder's index says of its shards, at first sight."""
     try:
         index = read_index(folder)
-    except PipeError:
+    except UnimosPipeError:
         return "damaged"
     if index is None:
         return "not finished"
@@ -97,26 +97,26 @@ def _shard_files(folder: Path) -> list[Path]:
         return sorted(folder.glob("*.h5"))
     try:
         index = read_index(folder)
-    except PipeError:
+    except UnimosPipeError:
         index = None
     if index is None:
         return shard_files(folder)
     return [path for name, _ in index.shards if (path := folder / name).is_file()]
 
 
-def faults(entry: Entry) -> Iterator[str]:
+def verify_entry(entry: CacheEntry) -> Iterator[str]:
     """Everything wrong with a folder's shards: damage, norms, rows, and headers that do not belong here or together."""
     kind = "text" if entry.domain == "text" else "image"
     shards = []
     for path in _shard_files(entry.folder):
         try:
             shard = read_text_shard(path) if kind == "text" else read_image_shard(path)
-        except PipeError as error:
+        except UnimosPipeError as error:
             yield str(error)
             continue
         shards.append((path, shard))
         features = shard.text_features if kind == "text" else shard.image_features
-        if wrong := wrong_norms(features):
+        if wrong := count_non_unit(features):
             yield f"{path}: {wrong} feature(s) that are not of unit norm"
         yield from _misplaced(path, shard.header, entry)
     if kind == "image":
@@ -125,7 +125,7 @@ def faults(entry: Entry) -> Iterator[str]:
         yield from _misfits(entry.folder, shards)
 
 
-def _misplaced(path: Path, header, entry: Entry) -> Iterator[str]:
+def _misplaced(path: Path, header, entry: CacheEntry) -> Iterator[str]:
     """What a header says other than the folders it lies in."""
     identity = EncoderIdentity(*(getattr(header, part.name) for part in fields(EncoderIdentity)))
     expected = [("data set", header.dataset, entry.dataset)]
@@ -143,20 +143,20 @@ def _misfits(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> Iterato
     row, stored, seen = 0, 0, set()
     for path, shard in shards:
         header = shard.header
-        if difference := differing_field(header.encoder(), shards[0][1].header.encoder()):
+        if difference := first_difference(header.encoder(), shards[0][1].header.encoder()):
             name, found, wanted = difference
             yield f"{path}: {name} differs from the first shard's: {wanted} there, {found} here"
         if header.row_start != row:
             yield f"{path} starts at row {header.row_start}, expected {row}"
         row, stored = header.row_stop, stored + len(shard.paths)
         if unsafe := [name for name in shard.paths if not is_inside(name)]:
-            yield f"{path}: paths that leave the data root: {listing(unsafe, 3)}"
+            yield f"{path}: paths that leave the data root: {join_names(unsafe, 3)}"
         if repeated := [name for name in shard.paths if name in seen]:
-            yield f"{path}: paths that stand in an earlier shard too: {listing(repeated, 3)}"
+            yield f"{path}: paths that stand in an earlier shard too: {join_names(repeated, 3)}"
         seen.update(shard.paths)
     try:
         index = read_index(folder)
-    except PipeError as error:
+    except UnimosPipeError as error:
         yield str(error)
         return
     if index is None or not shards:
@@ -180,7 +180,7 @@ FORMER = "no longer part of its domain"
 
 
 @dataclass(frozen=True)
-class Waste:
+class PrunableItem:
     """Something in the cache that nothing needs, its size, and why."""
 
     path: Path
@@ -188,7 +188,7 @@ class Waste:
     why: str
 
 
-def waste(cache: Path, needed: Collection[tuple[str, str]]) -> list[Waste]:
+def find_prunable_items(cache: Path, needed: Collection[tuple[str, str]]) -> list[PrunableItem]:
     """What can go: leftovers of killed writers, damaged shards, and encoders that nothing needs.
 
     Features made elsewhere stay: nothing here could make them again.
@@ -200,7 +200,7 @@ def waste(cache: Path, needed: Collection[tuple[str, str]]) -> list[Waste]:
     for folder in _encoder_folders(cache):
         ours = ENCODER_FOLDER.fullmatch(folder.name)[1] != IMPORTED
         if ours and (folder.parent.name, folder.name) not in needed:
-            found.append(Waste(folder, _size(folder), "no recipe or run needs it"))
+            found.append(PrunableItem(folder, _size(folder), "no recipe or run needs it"))
             continue
         for part in _subfolders(folder):
             good = set()
@@ -209,39 +209,43 @@ def waste(cache: Path, needed: Collection[tuple[str, str]]) -> list[Waste]:
                     (read_text_shard if part.name == "text" else read_image_shard)(path)
                     good.add(path)
                 except StaleCacheError:
-                    found.append(Waste(path, path.stat().st_size, "damaged; extract makes it again"))
+                    found.append(PrunableItem(path, path.stat().st_size, "damaged; extract makes it again"))
                     good.add(path)
             left = sorted(set(shard_files(part)) - good) if part.name != "text" else []
-            found += [Waste(path, path.stat().st_size, FORMER) for path in left]
+            found += [PrunableItem(path, path.stat().st_size, FORMER) for path in left]
             good.update(left)
             strays = [path for path in sorted(part.iterdir()) if path.is_file() and path not in good]
-            found += [Waste(path, path.stat().st_size, "left by a killed writer") for path in strays if _is_ours(path)]
+            found += [
+                PrunableItem(path, path.stat().st_size, "left by a killed writer") for path in strays if _is_ours(path)
+            ]
     strays = [*cache.glob(".write-*"), *cache.glob(".unimos-*"), *(cache / "embedded").glob(".unimos-*")]
     strays += (cache / "embedded").glob("*.part-*")  # of an unpacking by an earlier version
-    return found + [Waste(path, _size(path), "left by a killed writer") for path in sorted(strays)]
+    return found + [PrunableItem(path, _size(path), "left by a killed writer") for path in sorted(strays)]
 
 
 def _is_ours(path: Path) -> bool:
     return path.suffix == ".part" or path.name == ".lock" or path.name.startswith(".write-")
 
 
-def clear(cache: Path, item: Waste) -> bool:
-    """Remove something that is :func:`waste`; False, and nothing removed, where a living process may be using it.
+def remove_if_unused(cache: Path, item: PrunableItem) -> bool:
+    """Remove an item of :func:`find_prunable_items`.
+
+    False, and nothing removed, where a living process may be using it.
 
     While this looks at the locks of an encoder's domains and removes, a process that takes one waits
-    (:func:`unimos_pipe.cache.cache_paths.pass_prune`), so that nothing is removed below it.
+    (:func:`unimos_pipe.cache.cache_paths.wait_for_prune`), so that nothing is removed below it.
     """
     parts = item.path.relative_to(cache).parts
     with contextlib.ExitStack() as held:
         try:
             if parts[0] == "embedded" or len(parts) == 1:
-                held.enter_context(only_one(cache / "embedded", lock=cache / "embedded" / ".unpacking.lock"))
+                held.enter_context(exclusive_lock(cache / "embedded", lock=cache / "embedded" / ".unpacking.lock"))
             else:
                 encoder = cache.joinpath(*parts[:2])
-                held.enter_context(only_one(encoder, lock=prune_lock(encoder)))
+                held.enter_context(exclusive_lock(encoder, lock=prune_lock(encoder)))
                 for lock in domain_locks(encoder):
-                    held.enter_context(only_one(encoder, lock=lock))
-        except UserError:
+                    held.enter_context(exclusive_lock(encoder, lock=lock))
+        except InputError:
             return False
         if item.why == FORMER and item.path in _shard_files(item.path.parent):
             return False  # a growth has finished since it was listed
@@ -255,23 +259,23 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def whole_shards(entry: Entry) -> list[ImageShard]:
+def read_sound_shards(entry: CacheEntry) -> list[ImageShard]:
     """A domain's shards in order. Raises StaleCacheError for a damaged one."""
     return [read_image_shard(path) for path in _shard_files(entry.folder)]
 
 
-def changed_images(shards: Sequence[ImageShard], manifest: Manifest) -> str | None:
+def find_changed_images(shards: Sequence[ImageShard], manifest: Manifest) -> str | None:
     """The first image of a manifest that a domain's shards do not hold as it is now, and what of it; or None."""
     held = {name: row.tobytes() for shard in shards for name, row in zip(shard.paths, shard.contents, strict=True)}
     held |= {name: bytes.fromhex(content) for shard in shards for name, _, content in shard.header.skipped}
-    now = read_contents(manifest.root, manifest.paths, {})
+    now = read_file_digests(manifest.root, manifest.paths, {})
     for name, row in zip(manifest.paths, now.digests, strict=True):
         if held.pop(name, None) != row.tobytes():
             return f"{name} is new or has changed"
     return f"{next(iter(held))} is gone" if held else None
 
 
-def deep_faults(
+def verify_features(
     shards: Sequence[ImageShard], features: np.ndarray, rows: Sequence[tuple[int, int]], bound: float
 ) -> Iterator[str]:
     """Rows whose stored feature is not what encoding the image again gives.

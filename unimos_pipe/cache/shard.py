@@ -22,8 +22,8 @@ import h5py
 import numpy as np
 import xxhash
 
-from unimos_pipe.base.atomic_io import replacing
-from unimos_pipe.base.errors import RunError, StaleCacheError, UserError
+from unimos_pipe.base.atomic_io import atomic_write
+from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, TextIdentity
 
 SCHEMA = 3
@@ -62,7 +62,7 @@ class TextHeader(TextIdentity):
     logit_scale: float = field(default_factory=float)  # 1/T that the model learned by itself; 0 = the method's own
 
 
-class OtherSchemaError(StaleCacheError):
+class SchemaVersionError(StaleCacheError):
     """A shard as another version of this tool writes it, or of another kind."""
 
 
@@ -106,13 +106,13 @@ def write_image_shard(
         paths: n POSIX paths.
         rows, contents, stamps: (n,) integers, (n, 16) uint8 and (n, 3) integers, as :class:`ImageShard` has them.
     Raises:
-        RunError: features that are not finite or not of unit norm, or a full disk.
+        ExecutionError: features that are not finite or not of unit norm, or a full disk.
     """
     features = np.ascontiguousarray(features, np.float16)
-    if wrong_norms(features):
+    if count_non_unit(features):
         norms = np.linalg.norm(features.astype(np.float32), axis=1)
         row = int(np.argmax(~(np.abs(norms - 1) < NORM_SLACK)))
-        raise RunError(
+        raise ExecutionError(
             f"{path.name}: the encoder's feature of {paths[row]}",
             expected="unit norm",
             got=norms[row],
@@ -141,10 +141,10 @@ def _write(path: Path, kind: str, header, arrays: Mapping[str, np.ndarray]) -> N
     attributes = {name: json.dumps(value, ensure_ascii=False) for name, value in asdict(header).items()}
     content = _file_content({"schema": SCHEMA, "kind": kind, **attributes}, arrays)
     try:
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             part.write_bytes(content)
     except OSError as error:
-        raise RunError(
+        raise ExecutionError(
             f"cannot write {path}: {error.strerror}. Finished shards are kept; make room, and the same command goes on"
         ) from None
 
@@ -220,7 +220,7 @@ def read_header(path: Path, kind: str = "image"):
         return _header(path, _index(file), kind)
 
 
-def features_place(path: Path) -> tuple[int, tuple[int, int]] | None:
+def features_offset(path: Path) -> tuple[int, tuple[int, int]] | None:
     """Where an image shard's features begin and their (n, D), within the file but not verified; None if it is damaged.
 
     Reading it says what is wrong with it.
@@ -243,7 +243,7 @@ def _index(file: BinaryIO) -> dict:
     return json.loads(file.read(length))
 
 
-def wrong_norms(features: np.ndarray) -> int:
+def count_non_unit(features: np.ndarray) -> int:
     """How many rows of (n, D) stored features are not of unit norm, NaN and infinity included."""
     norms = np.linalg.norm(features.astype(np.float32), axis=1)
     return int(np.sum(~(np.abs(norms - 1) < NORM_SLACK)))
@@ -257,7 +257,7 @@ def _damage_told(path: Path) -> Iterator[None]:
     except StaleCacheError:
         raise
     except PermissionError:
-        raise UserError(f"{path}: no permission to read it") from None
+        raise InputError(f"{path}: no permission to read it") from None
     except Exception as error:  # json, numpy and the file system raise many kinds
         raise StaleCacheError(f"{path} is damaged or not a shard ({type(error).__name__})", todo=_REBUILD) from None
 
@@ -301,7 +301,7 @@ def _header(path: Path, index: Mapping, kind: str):
     attributes = index["attributes"]
     if (attributes["schema"], attributes["kind"]) != (SCHEMA, kind):
         got = f"schema {attributes['schema']}, kind {attributes['kind']}"
-        raise OtherSchemaError(f"{path}", expected=f"schema {SCHEMA}, kind {kind}", got=got, todo=_RENEW)
+        raise SchemaVersionError(f"{path}", expected=f"schema {SCHEMA}, kind {kind}", got=got, todo=_RENEW)
     header_class = HEADERS[kind]
     known = [entry for entry in fields(header_class) if entry.name in attributes or not _may_lack(entry)]
     values = {entry.name: _tuples(json.loads(attributes[entry.name])) for entry in known}
@@ -341,7 +341,7 @@ def _tuples(value):
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def differing_field(found, wanted) -> tuple[str, object, object] | None:
+def first_difference(found, wanted) -> tuple[str, object, object] | None:
     """The first field in which two identities differ, as (name, found value, wanted value), or None."""
     for entry in fields(wanted):
         pair = getattr(found, entry.name), getattr(wanted, entry.name)

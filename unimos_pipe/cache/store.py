@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from unimos_pipe.base.errors import StaleCacheError, UserError, listing
+from unimos_pipe.base.errors import InputError, StaleCacheError, join_names
 from unimos_pipe.cache.cache_paths import index_path, shard_files, text_path
 from unimos_pipe.cache.domain_index import DomainIndex, read_index
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity, TextIdentity
 from unimos_pipe.cache.shard import (
     ImageShard,
-    OtherSchemaError,
-    differing_field,
-    features_place,
+    SchemaVersionError,
+    features_offset,
+    first_difference,
     read_header,
     read_image_shard,
     read_text_shard,
 )
 from unimos_pipe.data.manifest import DatasetSpec
-from unimos_pipe.data.prompts import write_prompts
+from unimos_pipe.data.prompts import build_prompts
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class FeatureStore:
         Args:
             parts: the domain's name, or one or both of its splits, ``clipart.train`` and ``clipart.test``.
         Raises:
-            UserError: unknown domain, or missing shards (names the extract command).
+            InputError: unknown domain, or missing shards (names the extract command).
             StaleCacheError: damaged shards, shards that do not belong together, another class list, or features as
                 another version of this tool wrote them.
         """
@@ -68,7 +68,7 @@ class FeatureStore:
         every = [shard for part in loaded.values() for shard in part.shards]
         name = parts[0].partition(".")[0]
         for shard in every:
-            if difference := differing_field(shard.header.encoder(), every[0].header.encoder()):
+            if difference := first_difference(shard.header.encoder(), every[0].header.encoder()):
                 raise _stale(f"the splits of {name} were encoded differently", difference, self._renew(name))
         return DomainFeatures(
             name,
@@ -100,10 +100,10 @@ class FeatureStore:
                 if now.shards == index.shards:
                     if not gone:
                         raise
-                    raise UserError(
+                    raise InputError(
                         f"shards of {self.spec.name}/{name} are missing in {folder}",
                         expected=f"all {len(paths)} that {index_path(folder).name} names",
-                        got=f"no {listing(gone, 3)}",
+                        got=f"no {join_names(gone, 3)}",
                         todo=self._renew(name, force=False),
                     ) from None
             index = now  # an extraction has just finished, and removed what it replaced
@@ -111,7 +111,7 @@ class FeatureStore:
         return _Part(index, shards, features)
 
     def _index(self, name: str) -> DomainIndex:
-        """A part's index. Raises UserError where there is none, or StaleCacheError."""
+        """A part's index. Raises InputError where there is none, or StaleCacheError."""
         folder = self.folder / name
         index = read_index(folder)
         if index is not None:
@@ -120,9 +120,9 @@ class FeatureStore:
         if files:
             try:
                 read_header(files[0])
-            except OtherSchemaError as error:
+            except SchemaVersionError as error:
                 raise StaleCacheError(str(error).partition(". ")[0], todo=self._renew(name)) from None
-        raise UserError(
+        raise InputError(
             f"shards of {self.spec.name}/{name} are missing in {folder}",
             expected="all of them",
             got=f"{len(files)} of a domain that is not finished" if files else "none",
@@ -147,7 +147,7 @@ class FeatureStore:
                 ("dataset", header.dataset, self.spec.name),
                 ("domain", header.domain, name),
                 ("row_start", header.row_start, row),
-                differing_field(header.encoder(), first.encoder()) or ("", None, None),
+                first_difference(header.encoder(), first.encoder()) or ("", None, None),
                 ("features_digest", header.features_digest, digest),
             ]
             for field, got, wanted in checks:
@@ -162,11 +162,11 @@ class FeatureStore:
         """The (K, D) float32 prompt features of a domain's word, and the shard's digest.
 
         Raises:
-            UserError: these prompts were never encoded by this encoder (names the extract command).
+            InputError: these prompts were never encoded by this encoder (names the extract command).
             StaleCacheError: a damaged shard.
         """
         word = self.spec.domain(domain).word
-        prompts = tuple(tuple(row) for row in write_prompts(templates, word, self.spec.wording()))
+        prompts = tuple(tuple(row) for row in build_prompts(templates, word, self.spec.class_prompts()))
         parts = [getattr(encoder, entry.name) for entry in fields(EncoderIdentity)]
         identity = TextIdentity(*parts, class_names=self.spec.classes, prompts=prompts)
         path = text_path(self.folder, word, identity)
@@ -174,12 +174,12 @@ class FeatureStore:
             more = (
                 "--text or --text-from" if encoder.precision == IMPORTED else "--template where it is not the default"
             )
-            raise UserError(
+            raise InputError(
                 f"the prompts of {domain} ({prompts[0][0]!r}, ...) are not in {path.parent}",
                 todo=f"Run: {self.extract} --domain {domain}, with {more}",
             )
         shard = read_text_shard(path)
-        if difference := differing_field(shard.header, identity):
+        if difference := first_difference(shard.header, identity):
             raise _stale(f"stale prompts {path}", difference, self._renew(domain))
         return shard.text_features, shard.digest
 
@@ -195,7 +195,7 @@ def _read_shards(paths: Sequence[Path]) -> tuple[np.ndarray, list[ImageShard]]:
     Raises:
         StaleCacheError: a damaged shard.
     """
-    found = [features_place(path) for path in paths]
+    found = [features_offset(path) for path in paths]
     dims = {place and place[1][1] for place in found}
     with ThreadPoolExecutor(4) as pool:  # one shard's digest is computed while the next is read
         if len(dims) > 1 or None in dims:

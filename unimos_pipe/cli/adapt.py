@@ -7,20 +7,27 @@ from typing import Any
 import click
 
 import unimos_pipe
-from unimos_pipe.base.errors import RunError
-from unimos_pipe.base.method_config import VARIANTS, option_fields, parse_setting, titled
-from unimos_pipe.base.ray_cluster import Compute
-from unimos_pipe.base.terminal import Output, percent
+from unimos_pipe.base.errors import ExecutionError
+from unimos_pipe.base.method_config import VARIANTS, display_name, option_fields, parse_setting
+from unimos_pipe.base.ray_cluster import ComputeConfig
+from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.click_classes import Command, OneOf
-from unimos_pipe.cli.json_output import answer, json_options
-from unimos_pipe.cli.next_command import follow
-from unimos_pipe.cli.options import device_option, each_once, features_options, grouped, protocol_option, runs_option
-from unimos_pipe.cli.print_diagnostics import tell_known
+from unimos_pipe.cli.click_classes import Command, SuggestingChoice
+from unimos_pipe.cli.json_output import json_options, print_json
+from unimos_pipe.cli.next_command import suggest_next
+from unimos_pipe.cli.options import (
+    device_option,
+    features_options,
+    option_group,
+    protocol_option,
+    runs_option,
+    unique_dict,
+)
+from unimos_pipe.cli.print_diagnostics import print_diagnostics
 from unimos_pipe.runs.method_names import METHODS, TARGET_CLASSES, UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.runs.statistics import MeanSpread, mean_and_spread, on_labelled_rows
+from unimos_pipe.runs.statistics import MeanStd, mean_and_std, on_labelled_rows
 
 FIGURES = {"accuracy": "accuracy", "per_class_mean": "per-class mean"}
 
@@ -41,31 +48,31 @@ def _training(
     seed: int,
     seeds: int,
     calibrate: bool,
-) -> "unimos_pipe.Training":
+) -> "unimos_pipe.AdaptOptions":
     named = [(name, value) for name, value in (("train.epochs", epochs), ("train.lr", lr)) if value is not None]
-    values = each_once("--set, --epochs and --lr", [*map(parse_setting, settings), *named])
+    values = unique_dict("--set, --epochs and --lr", [*map(parse_setting, settings), *named])
     seeds_of = tuple(range(seed, seed + seeds))
-    return unimos_pipe.Training(variant, values, seeds_of, protocol, method, target_classes or "", calibrate)
+    return unimos_pipe.AdaptOptions(variant, values, seeds_of, protocol, method, target_classes or "", calibrate)
 
 
-training_options = grouped(
+training_options = option_group(
     "training",
     _training,
     click.option(
         "--method",
-        type=OneOf(METHODS),
+        type=SuggestingChoice(METHODS),
         default=UNIMOS,
         show_default=True,
         help="UniMoS, one of the methods that are fitted in seconds, or auto: one of these, chosen without labels.",
     ),
     click.option(
         "--target-classes",
-        type=OneOf(TARGET_CLASSES),
+        type=SuggestingChoice(TARGET_CLASSES),
         help="With --method auto: whether all of the classes occur in the target, or only some.",
     ),
     click.option(
         "--variant",
-        type=OneOf(list(VARIANTS)),
+        type=SuggestingChoice(list(VARIANTS)),
         default="full",
         show_default=True,
         help="Of UniMoS: an ablation of the paper's table 5, or fused-teacher, which is ours.",
@@ -98,11 +105,11 @@ training_options = grouped(
 )
 
 
-def _place(runs_folder: Path, out: Path | None, force: bool) -> "unimos_pipe.Place":
-    return unimos_pipe.Place(runs_folder, out, force)
+def _place(runs_folder: Path, out: Path | None, force: bool) -> "unimos_pipe.RunLocation":
+    return unimos_pipe.RunLocation(runs_folder, out, force)
 
 
-place_options = grouped(
+place_options = option_group(
     "place",
     _place,
     runs_option,
@@ -143,9 +150,9 @@ def adapt(
     sources: tuple[str, ...],
     target: str,
     features: FeatureSet,
-    training: "unimos_pipe.Training",
+    training: "unimos_pipe.AdaptOptions",
     device: str,
-    place: "unimos_pipe.Place",
+    place: "unimos_pipe.RunLocation",
 ) -> None:
     """Stage two: adapt to a target domain from cached features alone.
 
@@ -157,38 +164,38 @@ def adapt(
       unimos-pipe adapt --dataset icons --src line --tgt sketch --method auto --target-classes all
     """
     pairs = [("+".join(sources), target)]
-    runs = unimos_pipe.adapt_pairs(features, pairs, training, place, compute=Compute(device), watch=output)
+    runs = unimos_pipe.adapt_pairs(features, pairs, training, place, compute=ComputeConfig(device), watch=output)
     mean = _mean_over_seeds(runs)
-    answer(output, {"runs": runs, "mean": mean})
+    print_json(output, {"runs": runs, "mean": mean})
     for run in runs:
         if run.result:
             output.result(_summary(run.spec, run.result))
-            tell_known(output, run.spec, run.result, features.dataset.classes)
+            print_diagnostics(output, run.spec, run.result, features.dataset.classes)
             output.note(f"  {'kept in' if run.kept else 'written to'} {run.folder}")
     if mean:
         _tell_mean(output, runs, mean)
     if failures := [f"{run.folder}: {run.error}" for run in runs if run.error]:
-        raise RunError("; ".join(failures))
-    follow(output, "report", runs[0].folder if len(runs) == 1 else runs[0].folder.parent)
+        raise ExecutionError("; ".join(failures))
+    suggest_next(output, "report", runs[0].folder if len(runs) == 1 else runs[0].folder.parent)
 
 
-def _mean_over_seeds(runs: "Sequence[unimos_pipe.TrainedRun]") -> MeanSpread | None:
+def _mean_over_seeds(runs: "Sequence[unimos_pipe.RunResult]") -> MeanStd | None:
     """Of the published figure, where several seeds are done and the target has labels."""
     done = [(run.spec.target, run.spec.seed, run.accuracy) for run in runs if run.accuracy is not None]
-    return mean_and_spread(done) if len(done) > 1 else None
+    return mean_and_std(done) if len(done) > 1 else None
 
 
-def _tell_mean(output: Output, runs: "Sequence[unimos_pipe.TrainedRun]", mean: MeanSpread) -> None:
+def _tell_mean(output: Output, runs: "Sequence[unimos_pipe.RunResult]", mean: MeanStd) -> None:
     done = [run for run in runs if run.accuracy is not None]
     run = done[0]
-    head = f"{run.spec.source} -> {run.spec.target}, {titled(run.spec.label())}, {len(done)} seeds"
+    head = f"{run.spec.source} -> {run.spec.target}, {display_name(run.spec.label())}, {len(done)} seeds"
     output.result(f"{head}: {FIGURES[run.result['metric']]} {mean.text()} (mean ± std over seeds)")
 
 
 def _summary(run: RunSpec, result: Mapping[str, Any]) -> str:
     """One line: the published figure of the data set first, the other one beside it, and the protocol."""
     tuned = run.method == UNIMOS
-    name = f"{titled(run.label())}, seed {run.seed}" if tuned else run.label()
+    name = f"{display_name(run.label())}, seed {run.seed}" if tuned else run.label()
     head = f"{run.source} -> {run.target}, {name} ({run.protocol})"
     accuracy = result["accuracy"]
     if accuracy is None:
@@ -198,12 +205,12 @@ def _summary(run: RunSpec, result: Mapping[str, Any]) -> str:
     first = result["metric"]
     (second,) = FIGURES.keys() - {first}
     figures = [
-        f"{FIGURES[first]} {'UniMoS' if tuned else run.method} {percent(accuracy['last'][first])}"
+        f"{FIGURES[first]} {'UniMoS' if tuned else run.method} {format_percent(accuracy['last'][first])}"
         + (" (last epoch)" if tuned else ""),
-        f"zero-shot {percent(accuracy['zero_shot'][first])}",
+        f"zero-shot {format_percent(accuracy['zero_shot'][first])}",
     ]
     if tuned:
         best = accuracy["oracle_best"]
-        figures.append(f"oracle best {percent(best[first])} (epoch {best['epoch']})")
-    other = f"{FIGURES[second]} {percent(accuracy['last'][second])}{some}"
+        figures.append(f"oracle best {format_percent(best[first])} (epoch {best['epoch']})")
+    other = f"{FIGURES[second]} {format_percent(accuracy['last'][second])}{some}"
     return f"{head}: {', '.join(figures)}; {other}; {result['seconds']:.1f} s"

@@ -9,10 +9,10 @@ import unimos_pipe
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli.bench_adapt import SIZE_NAMES, bench_adapt
-from unimos_pipe.cli.click_classes import Group, OneOf
-from unimos_pipe.cli.json_output import answer, json_options
-from unimos_pipe.cli.next_command import follow
-from unimos_pipe.cli.options import batch_size_option, device_option, features_options, grouped, workers_option
+from unimos_pipe.cli.click_classes import Group, SuggestingChoice
+from unimos_pipe.cli.json_output import json_options, print_json
+from unimos_pipe.cli.next_command import suggest_next
+from unimos_pipe.cli.options import batch_size_option, device_option, features_options, option_group, workers_option
 
 
 @click.group(cls=Group)
@@ -27,14 +27,14 @@ def _trial(images: int, rounds: int, plain: int, random_weights: bool) -> "unimo
     return unimos_pipe.ExtractTrial(images, rounds, plain, random_weights)
 
 
-def _reading(batch_size: int | str, workers: int | None) -> "unimos_pipe.ReadOptions":
-    return unimos_pipe.ReadOptions(batch_size, workers)
+def _reading(batch_size: int | str, workers: int | None) -> "unimos_pipe.ExtractOptions":
+    return unimos_pipe.ExtractOptions(batch_size, workers)
 
 
 @bench.command("extract")
 @features_options
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Images, as for extract.")
-@grouped(
+@option_group(
     "trial",
     _trial,
     click.option(
@@ -52,7 +52,7 @@ def _reading(batch_size: int | str, workers: int | None) -> "unimos_pipe.ReadOpt
         help="Compare with hand-written loops on N images.",
     ),
 )
-@grouped("reading", _reading, batch_size_option, workers_option)
+@option_group("reading", _reading, batch_size_option, workers_option)
 @device_option
 @json_options
 @click.pass_obj
@@ -61,7 +61,7 @@ def bench_extract(
     features: FeatureSet,
     data_root: Path | None,
     trial: "unimos_pipe.ExtractTrial",
-    reading: "unimos_pipe.ReadOptions",
+    reading: "unimos_pipe.ExtractOptions",
     device: str,
 ) -> None:
     """Images per second of stage one, and of its parts alone.
@@ -75,7 +75,7 @@ def bench_extract(
         --precision auto --plain 256
     """
     found = unimos_pipe.bench_extract(features, data_root, trial, reading=reading, device=device, watch=output)
-    answer(output, found)
+    print_json(output, found)
     bare = found.median("bare")
     names = {"bare": "bare encoder", "decode": "decode and preprocess only", "end_to_end": "end to end"}
     output.table(
@@ -91,10 +91,10 @@ def bench_extract(
     )
     if found.gain:
         _show_gain(output, found.gain)
-    follow(output, "extract", "--all")
+    suggest_next(output, "extract", "--all")
 
 
-def _show_gain(output: Output, gain: "unimos_pipe.PlainGain") -> None:
+def _show_gain(output: Output, gain: "unimos_pipe.BaselineSpeedup") -> None:
     rate, plain_rate, good_rate = (median(side) for side in zip(*gain.rates, strict=True))
     times, good_times = (median(round_[0] / round_[side] for round_ in gain.rates) for side in (1, 2))
     output.result(
@@ -114,12 +114,12 @@ def _show_gain(output: Output, gain: "unimos_pipe.PlainGain") -> None:
 def bench_store(output: Output, rows: int, dim: int, rounds: int) -> None:
     """Seconds to load and verify a domain, and to read its bytes."""
     found = unimos_pipe.bench_store(rows, dim, rounds)
-    answer(output, found)
+    print_json(output, found)
     output.result(
         f"{rows:,} x {dim} float16: loaded and verified in {1000 * median(found.load):.0f} ms, read in "
         f"{1000 * median(found.plain):.0f} ms, {found.ratio:.2f} times (median of {rounds} pairs)"
     )
-    follow(output, "bench", "adapt")
+    suggest_next(output, "bench", "adapt")
 
 
 @bench.command("grow")
@@ -128,19 +128,23 @@ def bench_store(output: Output, rows: int, dim: int, rounds: int) -> None:
     help="Images to encode; repeatable.",
 )  # fmt: skip
 @click.option(
-    "--size", type=OneOf(SIZE_NAMES), default="domainnet", show_default=True, help="Size of the task to adapt to."
+    "--size",
+    type=SuggestingChoice(SIZE_NAMES),
+    default="domainnet",
+    show_default=True,
+    help="Size of the task to adapt to.",
 )
 @click.option("--runs", type=click.IntRange(1), default=1_000, show_default=True, help="Runs to make a report of.")
 @json_options
 @click.pass_obj
-def bench_grow(output: Output, images: tuple[int, ...], size: str, runs: int) -> None:
+def bench_memory(output: Output, images: tuple[int, ...], size: str, runs: int) -> None:
     """Peak memory of each stage as the data grows.
 
     Every trial has a process of its own: extract for few and many images (of the process that encodes), an epoch of
     adapt on random features, and the report of copied runs.
     """
-    found = unimos_pipe.bench_grow(images, size, runs, watch=output)
-    answer(output, {"trials": found})
+    found = unimos_pipe.bench_memory(images, size, runs, watch=output)
+    print_json(output, {"trials": found})
     rows = [[trial.what, f"{trial.peak_bytes / 2**20:,.0f} MiB", f"{trial.seconds:.1f} s"] for trial in found]
     output.table("memory at its peak", ["", "memory", "took"], rows)
-    follow(output, "bench", "adapt")
+    suggest_next(output, "bench", "adapt")

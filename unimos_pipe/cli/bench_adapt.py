@@ -5,20 +5,22 @@ from statistics import median
 import click
 
 import unimos_pipe
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import method_spec, parse_setting
 from unimos_pipe.base.terminal import Output
-from unimos_pipe.cli.click_classes import Command, OneOf
-from unimos_pipe.cli.json_output import answer, json_options
-from unimos_pipe.cli.next_command import follow
-from unimos_pipe.cli.options import device_option, each_once
+from unimos_pipe.cli.click_classes import Command, SuggestingChoice
+from unimos_pipe.cli.json_output import json_options, print_json
+from unimos_pipe.cli.next_command import suggest_next
+from unimos_pipe.cli.options import device_option, unique_dict
 
 SIZE_NAMES = ("office_home", "icons", "domainnet")
 PRECISIONS = ("fp32", "fp64", "bf16", "auto")
 
 
 @click.command("adapt", cls=Command)
-@click.option("--size", type=OneOf(SIZE_NAMES), default="office_home", show_default=True, help="Size of the task.")
+@click.option(
+    "--size", type=SuggestingChoice(SIZE_NAMES), default="office_home", show_default=True, help="Size of the task."
+)
 @click.option("--stack", "stacks", type=click.IntRange(1), multiple=True, help="Stack sizes to time; repeatable.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change an option of the method, as in adapt."
@@ -34,7 +36,7 @@ PRECISIONS = ("fp32", "fp64", "bf16", "auto")
 @click.option(
     "--precision",
     "precisions",
-    type=OneOf(PRECISIONS),
+    type=SuggestingChoice(PRECISIONS),
     multiple=True,
     help="With --plain: the arithmetic of the stacks; repeatable. The plain program is fp32.",
 )
@@ -65,21 +67,21 @@ def bench_adapt(
       unimos-pipe bench adapt --size office_home --stack 1 --stack 12 --profile
       unimos-pipe bench adapt --plain 7 --precision fp32 --precision bf16
     """
-    method = method_spec("full", each_once("--set", map(parse_setting, settings)), "bench adapt")
+    method = method_spec("full", unique_dict("--set", map(parse_setting, settings)), "bench adapt")
     if rounds:
         if profiled:
-            raise UserError("--profile tells of a lone step by itself; leave out --plain")
-        found = unimos_pipe.bench_against_plain(
+            raise InputError("--profile tells of a lone step by itself; leave out --plain")
+        found = unimos_pipe.bench_compare_reference(
             size, method, stacks or (1, 12), precisions, rounds, device=device, watch=output
         )
-        answer(output, found, " --plain")
+        print_json(output, found, " --plain")
         show_against_plain(output, size, found)
-        follow(output, "sweep", "RECIPE")
+        suggest_next(output, "sweep", "RECIPE")
         return
     if precisions:
-        raise UserError("--precision goes with --plain; without, say --set train.precision=bf16")
+        raise InputError("--precision goes with --plain; without, say --set train.precision=bf16")
     bench = unimos_pipe.bench_adapt(size, method, stacks, profiled=profiled, device=device)
-    answer(output, bench)
+    print_json(output, bench)
     chosen, found = bench.size, bench.times
     rows = f"{chosen.source_rows:,} + {chosen.target_rows:,} rows"
     output.table(
@@ -100,11 +102,11 @@ def bench_adapt(
     if bench.shares:
         shares = [[name, f"{100 * share:.1f} %"] for name, share in bench.shares]
         output.table("time of a lone step by operator", ["operator", "share"], shares)
-    follow(output, "sweep", "RECIPE")
+    suggest_next(output, "sweep", "RECIPE")
 
 
-def show_against_plain(output: Output, size: str, found: "unimos_pipe.AgainstPlain") -> None:
-    """Print what :func:`unimos_pipe.bench_against_plain` measured."""
+def show_against_plain(output: Output, size: str, found: "unimos_pipe.ReferenceComparison") -> None:
+    """Print what :func:`unimos_pipe.bench_compare_reference` measured."""
     rows = [[found.plain.name, f"{median(found.plain.seconds):.3f}", "", "", f"{median(found.plain.faults):.1f}"]]
     for turns in found.ours:
         ratios = turns.ratios(found.plain)

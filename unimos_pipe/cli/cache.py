@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.errors import PipeError, UserError, listing
+from unimos_pipe.base.errors import InputError, UnimosPipeError, join_names
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli import completion
 from unimos_pipe.cli.cache_import_export import export_command, import_command
 from unimos_pipe.cli.click_classes import Group
-from unimos_pipe.cli.json_output import answer, json_options
-from unimos_pipe.cli.next_command import follow
+from unimos_pipe.cli.json_output import json_options, print_json
+from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import cache_option, device_option, encoder_spec, folder_option, trust_option
 
 CLOSE = 0.999  # between stored float16 features and the same images encoded again
@@ -39,7 +39,7 @@ def ls(output: Output, cache: Path | None) -> None:
     """List data sets, encoders, rows, sizes, and what is missing."""
     folder = cache or default_cache()
     found = unimos_pipe.list_cache(folder)
-    answer(output, {"cache": folder, "entries": found})
+    print_json(output, {"cache": folder, "entries": found})
     if not found:
         output.result(f"{folder} holds no features")
         return
@@ -51,7 +51,7 @@ def ls(output: Output, cache: Path | None) -> None:
         output.table(name, ["features", "rows", "shards", "size", "state"], rows)
     total = _size(sum(entry.bytes for entry in found))
     output.result(f"{folder}: {sum(entry.rows for entry in found):,} rows, {total}")
-    follow(output, "cache", "verify")
+    suggest_next(output, "cache", "verify")
 
 
 def _size(count: int) -> str:
@@ -83,7 +83,7 @@ def verify(
     deep: bool,
     data_root: Path | None,
     pretrained: str | None,
-    trust_weights: bool,
+    allow_torchscript: bool,
     model: str | None,
     encoder: str | None,
     images: int,
@@ -96,22 +96,22 @@ def verify(
     from unimos_pipe.data.manifest import load_spec
 
     if deep and not dataset:
-        raise UserError("--deep needs --dataset, and --data-root where the images are not embedded")
+        raise InputError("--deep needs --dataset, and --data-root where the images are not embedded")
     spec = load_spec(dataset) if dataset else None
     folder = cache or default_cache()
     verified = unimos_pipe.verify_cache(folder, spec and spec.name, watch=output)
     found, problems = verified.entries, list(verified.problems)
     if deep:
-        chosen = encoder_spec(encoder or spec.encoder, model, pretrained, "fp32", trust_weights)
+        chosen = encoder_spec(encoder or spec.encoder, model, pretrained, "fp32", allow_torchscript)
         problems += _deep_faults(output, spec, chosen, found, folder, data_root, device, images)
-    answer(output, {"cache": folder, "entries": found, "problems": problems})
+    print_json(output, {"cache": folder, "entries": found, "problems": problems})
     for problem in problems:
         output.result(problem)
     good = "all sound" if not problems else f"{len(problems)} fault(s)"
     output.result(f"{len(found)} folder(s), {sum(entry.rows for entry in found):,} rows in {folder}: {good}")
     if problems:
         sys.exit(1)
-    follow(output, "cache", "prune")
+    suggest_next(output, "cache", "prune")
 
 
 def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) -> list[str]:
@@ -120,7 +120,7 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
     from unimos_pipe.base.device import pick_device
     from unimos_pipe.cache.cache_paths import ENCODER_FOLDER
     from unimos_pipe.cache.encoder_identity import IMPORTED, encoder_id
-    from unimos_pipe.cache.maintenance import changed_images, deep_faults, is_inside, whole_shards
+    from unimos_pipe.cache.maintenance import find_changed_images, is_inside, read_sound_shards, verify_features
     from unimos_pipe.data.scan import find_root, scan
     from unimos_pipe.extract.encoder import ClipEncoder, readable_sample
 
@@ -139,11 +139,11 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
             output.note(f"{entry.folder}: made with other weights or settings, not encoded again")
             continue
         try:
-            shards = whole_shards(entry)
-        except PipeError:
+            shards = read_sound_shards(entry)
+        except UnimosPipeError:
             continue  # told already
         manifest = scan(spec, entry.domain, root)
-        if shards and (change := changed_images(shards, manifest)):
+        if shards and (change := find_changed_images(shards, manifest)):
             problems.append(f"{entry.folder}: the images in {manifest.root} are not those that were encoded: {change}")
             continue
         places = [(index, row) for index, shard in enumerate(shards) for row in range(len(shard.paths))]
@@ -155,7 +155,7 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
         if pixels is None or len(pixels) < len(names):
             problems.append(f"{entry.folder}: images of the sample can no longer be read")
             continue
-        problems += [f"{entry.folder}: {fault}" for fault in deep_faults(
+        problems += [f"{entry.folder}: {fault}" for fault in verify_features(
             shards, encoders[precision].encode_images(pixels).numpy(), places, CLOSE)]  # fmt: skip
         checked += len(names)
     output.note(f"{checked} image(s) encoded again and compared")
@@ -178,7 +178,7 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     process is writing.
     """
     folder = cache or default_cache()
-    found = unimos_pipe.prunable(folder, runs_folder, recipes, watch=output)
+    found = unimos_pipe.find_prunable(folder, runs_folder, recipes, watch=output)
     if not found:
         output.result(f"nothing to remove in {folder}")
         return
@@ -190,9 +190,9 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
         return
     busy = unimos_pipe.prune_cache(found, folder)
     if busy:
-        output.warn(f"in use by another process and left alone: {listing(busy)}")
+        output.warn(f"in use by another process and left alone: {join_names(busy)}")
     output.result(f"{len(found) - len(busy)} removed")
-    follow(output, "cache", "ls")
+    suggest_next(output, "cache", "ls")
 
 
 cache.add_command(import_command)

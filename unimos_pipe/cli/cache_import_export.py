@@ -5,20 +5,20 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli import completion
 from unimos_pipe.cli.click_classes import Command
-from unimos_pipe.cli.next_command import follow, follow_features
+from unimos_pipe.cli.next_command import suggest_after_features, suggest_next
 from unimos_pipe.cli.options import (
     cache_option,
     device_option,
     domains_option,
     encoder_spec,
     features_options,
-    grouped,
+    option_group,
     strict_counts_option,
     trust_option,
 )
@@ -34,17 +34,17 @@ def _importing(
     text: Path | None,
     text_from: str | None,
     pretrained: str | None,
-    trust_weights: bool,
+    allow_torchscript: bool,
     templates: tuple[str, ...],
     strict_counts: bool,
     force: bool,
 ) -> "unimos_pipe.ImportOptions":
-    encoder = encoder_spec(text_from, None, pretrained, "fp32", trust_weights) if text_from else None
+    encoder = encoder_spec(text_from, None, pretrained, "fp32", allow_torchscript) if text_from else None
     templates = templates or (DEFAULT_TEMPLATE,)
     return unimos_pipe.ImportOptions(labels, paths, key, classes, text, encoder, templates, strict_counts, force)
 
 
-import_options = grouped(
+import_options = option_group(
     "options",
     _importing,
     click.option(
@@ -123,7 +123,7 @@ def import_command(
         f"{encoder_name}{', as they were' if found.kept else ''}"
     )
     output.note(f"  in {found.folder}")
-    follow_features(output, found.folder, found.dataset)
+    suggest_after_features(output, found.folder, found.dataset)
 
 
 @click.command("export", cls=Command)
@@ -143,11 +143,13 @@ def export_command(output: Output, domains: tuple[str, ...], every: bool, featur
       unimos-pipe cache export --dataset icons --all -o icons-features
     """
     if bool(domains) == every:
-        raise UserError(f"say which domains: --domain NAME (known: {', '.join(features.dataset.domains)}) or --all")
+        raise InputError(f"say which domains: --domain NAME (known: {', '.join(features.dataset.domains)}) or --all")
     found = unimos_pipe.export_features(features, out, domains)
     for part in found.without_text:
         output.warn(f"{part}: its prompts are not in the cache, so no text features are written")
     output.result(f"{out}: " + ", ".join(f"{part} {rows} rows" for part, rows in found.rows.items()))
     part = next(iter(found.rows))
     files = out / f"{part}.npy", "--labels", out / f"{part}.csv", "--classes", out / "classes.txt"
-    follow(output, "cache", "import", *files, "--dataset", "FILE.toml", "--domain", part, "--encoder-name", "NAME")
+    suggest_next(
+        output, "cache", "import", *files, "--dataset", "FILE.toml", "--domain", part, "--encoder-name", "NAME"
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from unimos_pipe.base.errors import UserError, known_names, nearest
+from unimos_pipe.base.errors import InputError, closest_name, suggestions
 from unimos_pipe.base.terminal import Output
 
 VERBOSITY = {"quiet": -1, "verbose": 1}
@@ -34,7 +34,7 @@ class Command(click.Command):
         self.params = [*self.params, *_verbosity_options()]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the options. Raises UserError naming every one that takes one value and was given several times."""
+        """Read the options. Raises InputError naming every one that takes one value and was given several times."""
         if not ctx.resilient_parsing:
             self._refuse_repeated(ctx, args)
         return super().parse_args(ctx, args)
@@ -48,7 +48,7 @@ class Command(click.Command):
             raise _unknown("option", typed, (name for name in options if name.startswith("-")), ctx) from None
         counts = Counter(param for param in order if isinstance(param, click.Option) and _takes_one(param))
         if twice := [max(option.opts, key=len) for option, count in counts.items() if count > 1]:
-            raise UserError(f"given more than once: {', '.join(twice)}. Name each one time, with the value you mean")
+            raise InputError(f"given more than once: {', '.join(twice)}. Name each one time, with the value you mean")
 
 
 def _takes_one(option: click.Option) -> bool:
@@ -63,7 +63,7 @@ def _as_typed(name: str, args: Sequence[str]) -> str:
 
 
 def _unknown(what: str, name: str, known: Iterable[str], ctx: click.Context) -> click.UsageError:
-    near = nearest(name, known)
+    near = closest_name(name, known)
     return click.UsageError(f"No such {what} {name!r}." + (f" Did you mean {near!r}?" if near else ""), ctx)
 
 
@@ -79,11 +79,11 @@ class Group(Command, click.Group):
         return super().resolve_command(ctx, args)
 
 
-class OneOf(click.Choice):
+class SuggestingChoice(click.Choice):
     """One of several words; an unknown one is told with the nearest."""
 
     def convert(self, value, param, ctx):
         """The word as it is."""
         if value not in self.choices:
-            self.fail(f"{value!r} is not one of its values; {known_names(str(value), self.choices)}", param, ctx)
+            self.fail(f"{value!r} is not one of its values; {suggestions(str(value), self.choices)}", param, ctx)
         return super().convert(value, param, ctx)

@@ -6,7 +6,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import option_fields
 from unimos_pipe.data.manifest import known_datasets, load_spec
 from unimos_pipe.runs.recipe import known_recipes
@@ -29,7 +29,7 @@ def _domains(ctx: click.Context) -> Iterable[str]:
     default = next((param.default for param in ctx.command.params if param.name == "dataset"), None)
     try:
         return load_spec(str(ctx.params.get("dataset") or default)).domains
-    except UserError:
+    except InputError:
         return ()
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.click_classes import Command
-from unimos_pipe.cli.next_command import follow
+from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import cache_option, device_option, runs_option
 
 
@@ -26,7 +26,7 @@ def demo(output: Output, seeds: int, cache: Path | None, device: str, runs_folde
     Finished runs are kept in the runs folder and shown again next time. The encoder is a small CLIP trained for
     such icons, so the figures show that the pipeline works, not what a large CLIP can do.
     """
-    result = unimos_pipe.demo(seeds, runs_folder, cache, compute=Compute(device), watch=output)
+    result = unimos_pipe.demo(seeds, runs_folder, cache, compute=ComputeConfig(device), watch=output)
     output.table(
         f"icons, tiny CLIP: accuracy on the target in %, {seeds} seed(s)",
         ["pair", "zero-shot", "UniMoS (last epoch)", "oracle best"],
@@ -37,4 +37,4 @@ def demo(output: Output, seeds: int, cache: Path | None, device: str, runs_folde
         f"Stage one: {result.extract_seconds:.1f} s. Stage two: {result.train_seconds:.1f} s for "
         f"{result.trained} run(s), {result.kept} kept from before in {runs_folder}."
     )
-    follow(output, "report", runs_folder)
+    suggest_next(output, "report", runs_folder)

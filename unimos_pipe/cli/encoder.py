@@ -5,7 +5,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.click_classes import Group
-from unimos_pipe.cli.next_command import follow
+from unimos_pipe.cli.next_command import suggest_next
 
 
 @click.group(cls=Group)
@@ -33,4 +33,4 @@ def ls(output: Output) -> None:
         for name, known in unimos_pipe.list_encoders().items()
     ]
     output.table("encoders", ("name", "model", "weights", "pixels", "D", "licence", "at hand"), rows)
-    follow(output, "extract", "--encoder", "NAME", "--all", "--data-root", "ROOT")
+    suggest_next(output, "extract", "--encoder", "NAME", "--all", "--data-root", "ROOT")

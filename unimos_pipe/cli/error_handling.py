@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.base.errors import PipeError
-from unimos_pipe.base.terminal import visible
+from unimos_pipe.base.errors import UnimosPipeError
+from unimos_pipe.base.terminal import escape_control_chars
 
 AT_FAULT = {  # errors of the system that mean a path of the user's was no good
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS,
@@ -25,11 +25,11 @@ AT_FAULT = {  # errors of the system that mean a path of the user's was no good
 ANSWER_LOST = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}  # of a stream
 
 
-class Terminated(KeyboardInterrupt):
+class SigTerm(KeyboardInterrupt):
     """SIGTERM, which ends a command as orderly as Ctrl-C does."""
 
 
-def tell(command: Callable[[], object]) -> int:
+def run_with_error_handling(command: Callable[[], object]) -> int:
     """Run a command; returns its exit code, having said in one line what went wrong."""
     stdout = sys.stdout
     try:
@@ -42,7 +42,7 @@ def tell(command: Callable[[], object]) -> int:
         sys.stdout = stdout  # click has met a closed pipe, put a stdout without flush here, and would leave silently
         return _say(f"Error: {_of_system(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))}", 1)
     except click.ClickException as error:
-        error.message = visible(error.message)
+        error.message = escape_control_chars(error.message)
         with contextlib.suppress(OSError):
             error.show()
         return error.exit_code
@@ -50,7 +50,7 @@ def tell(command: Callable[[], object]) -> int:
         return _stopped(stop.__cause__ or stop)
     except KeyboardInterrupt as stop:
         return _stopped(stop)
-    except PipeError as error:
+    except UnimosPipeError as error:
         return _say(f"Error: {error}", error.exit_code)
     except OSError as error:
         return _say(f"Error: {_of_system(error)}", 2 if error.errno in AT_FAULT else 1)
@@ -65,7 +65,7 @@ def _stopped(stop: BaseException) -> int:
         return _say("Aborted: nobody answered the question", 1)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # on the way out, a second Ctrl-C has nothing to add
-    word, code = ("Terminated", 143) if isinstance(stop, Terminated) else ("Interrupted", 130)
+    word, code = ("Terminated", 143) if isinstance(stop, SigTerm) else ("Interrupted", 130)
     return _say(f"{word}. Finished shards and runs are kept; the same command goes on from there.", code)
 
 
@@ -103,5 +103,5 @@ def _unforeseen(error: Exception) -> str:
 
 def _say(line: str, code: int) -> int:
     with contextlib.suppress(OSError):
-        click.echo(visible(line, getattr(sys.stderr, "encoding", None) or "utf-8"), err=True)
+        click.echo(escape_control_chars(line, getattr(sys.stderr, "encoding", None) or "utf-8"), err=True)
     return code

@@ -7,7 +7,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.click_classes import Command
-from unimos_pipe.cli.next_command import follow
+from unimos_pipe.cli.next_command import suggest_next
 
 
 @click.command(cls=Command)
@@ -40,4 +40,4 @@ def export(output: Output, run_folder: Path, to: Path, onnx: bool, with_encoder:
     for name, difference in differences.items():
         output.note(f"{name}: onnxruntime's probabilities are ours within {difference:.1e}")
     output.result(f"{to}: a model to load with unimos_pipe.load({str(to)!r})")
-    follow(output, "predict", "--run", to, "--images", "DIR", "-o", "answers.csv")
+    suggest_next(output, "predict", "--run", to, "--images", "DIR", "-o", "answers.csv")

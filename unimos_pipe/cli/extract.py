@@ -5,19 +5,19 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.feature_set import FeatureSet
-from unimos_pipe.cli.click_classes import Command, OneOf
-from unimos_pipe.cli.next_command import follow_features
+from unimos_pipe.cli.click_classes import Command, SuggestingChoice
+from unimos_pipe.cli.next_command import suggest_after_features
 from unimos_pipe.cli.options import (
     batch_size_option,
     compute_options,
     data_root_option,
     domains_option,
     features_options,
-    grouped,
+    option_group,
     strict_counts_option,
     workers_option,
 )
@@ -25,11 +25,11 @@ from unimos_pipe.cli.options import (
 
 def _reading(
     strict_counts: bool, batch_size: int | str, workers: int | None, shard_size: int, on_error: str, force: bool
-) -> "unimos_pipe.ReadOptions":
-    return unimos_pipe.ReadOptions(batch_size, workers, shard_size, on_error == "skip", strict_counts, force)
+) -> "unimos_pipe.ExtractOptions":
+    return unimos_pipe.ExtractOptions(batch_size, workers, shard_size, on_error == "skip", strict_counts, force)
 
 
-reading_options = grouped(
+reading_options = option_group(
     "reading",
     _reading,
     strict_counts_option,
@@ -38,7 +38,7 @@ reading_options = grouped(
     click.option("--shard-size", type=click.IntRange(1), default=4096, show_default=True, help="Most rows in a shard."),
     click.option(
         "--on-error",
-        type=OneOf(["fail", "skip"]),
+        type=SuggestingChoice(["fail", "skip"]),
         default="fail",
         show_default=True,
         help="Unreadable images: fail after the good shards are written, or leave them out and list them.",
@@ -61,8 +61,8 @@ def extract(
     every: bool,
     features: FeatureSet,
     data_root: Path | None,
-    reading: "unimos_pipe.ReadOptions",
-    compute: Compute,
+    reading: "unimos_pipe.ExtractOptions",
+    compute: ComputeConfig,
 ) -> None:
     """Stage one: encode a domain's images and prompts into the cache.
 
@@ -75,6 +75,6 @@ def extract(
     new ones are encoded. An interrupted command goes on where it was.
     """
     if bool(domains) == every:
-        raise UserError(f"say which domains: --domain NAME (known: {', '.join(features.dataset.domains)}) or --all")
+        raise InputError(f"say which domains: --domain NAME (known: {', '.join(features.dataset.domains)}) or --all")
     done = unimos_pipe.extract_features(features, domains, data_root, reading=reading, compute=compute, watch=output)
-    follow_features(output, done.folder, features.dataset)
+    suggest_after_features(output, done.folder, features.dataset)

@@ -17,10 +17,10 @@ from unimos_pipe.cli.schemas import SCHEMAS, Schema
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def answer(output: Output, value: object, form: str = "") -> None:
+def print_json(output: Output, value: object, form: str = "") -> None:
     """Print the document where ``--json`` asked for it; ``form`` is an option that makes it another one."""
     if output.as_document:
-        output.document(json.dumps(shaped(value, SCHEMAS[_words(click.get_current_context()) + form]), indent=1))
+        output.document(json.dumps(to_json(value, SCHEMAS[_words(click.get_current_context()) + form]), indent=1))
 
 
 def json_options(command: Callable) -> Callable:
@@ -53,7 +53,7 @@ def _words(ctx: click.Context) -> str:
     return ctx.command_path.partition(" ")[2]
 
 
-def shaped(value: Any, schema: Schema) -> Any:
+def to_json(value: Any, schema: Schema) -> Any:
     """The plain values of a schema's document; NaN and infinity are None."""
     schema = schema.get("anyOf", [schema])[0]
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
@@ -61,9 +61,9 @@ def shaped(value: Any, schema: Schema) -> Any:
     if "properties" in schema:
         return {name: _part(value, name, part) for name, part in schema["properties"].items()}
     if "additionalProperties" in schema:
-        return {str(name): shaped(part, schema["additionalProperties"]) for name, part in dict(value).items()}
+        return {str(name): to_json(part, schema["additionalProperties"]) for name, part in dict(value).items()}
     if "items" in schema:
-        return [shaped(part, schema["items"]) for part in value]
+        return [to_json(part, schema["items"]) for part in value]
     if isinstance(value, str | Path | Exception):
         return str(value).encode("utf-8", "backslashreplace").decode()
     return value
@@ -73,4 +73,4 @@ def _part(value: Any, name: str, schema: Schema) -> Any:
     if "const" in schema:
         return schema["const"]
     found = value.get(name) if isinstance(value, Mapping) else getattr(value, name)
-    return shaped(found() if callable(found) else found, schema)
+    return to_json(found() if callable(found) else found, schema)

@@ -17,7 +17,7 @@ from unimos_pipe.cli.cache import cache
 from unimos_pipe.cli.click_classes import Group
 from unimos_pipe.cli.demo import demo
 from unimos_pipe.cli.encoder import encoder
-from unimos_pipe.cli.error_handling import Terminated, tell
+from unimos_pipe.cli.error_handling import SigTerm, run_with_error_handling
 from unimos_pipe.cli.export import export
 from unimos_pipe.cli.extract import extract
 from unimos_pipe.cli.manifest import manifest
@@ -30,7 +30,7 @@ from unimos_pipe.cli.sweep import sweep
 @contextlib.contextmanager
 def _terminated_as_interrupt() -> Iterator[None]:
     def stop(*_):
-        raise Terminated
+        raise SigTerm
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -53,7 +53,7 @@ class _Group(Group):
     def main(self, *args, standalone_mode: bool = True, **extra):
         """Run a command line and exit: 0 done, 1 failed, 2 the user's mistake, 130 or 143 interrupted."""
         with _terminated_as_interrupt():
-            code = tell(lambda: super(_Group, self).main(*args, standalone_mode=False, **extra))
+            code = run_with_error_handling(lambda: super(_Group, self).main(*args, standalone_mode=False, **extra))
         sys.exit(code)
 
     def invoke(self, ctx: click.Context):

@@ -6,14 +6,14 @@ import click
 
 import unimos_pipe
 from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import RunError, listing
+from unimos_pipe.base.errors import ExecutionError, join_names
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.click_classes import Group, OneOf
-from unimos_pipe.cli.json_output import answer, json_options
-from unimos_pipe.cli.next_command import follow
-from unimos_pipe.data.expected_layout import layout
+from unimos_pipe.cli.click_classes import Group, SuggestingChoice
+from unimos_pipe.cli.json_output import json_options, print_json
+from unimos_pipe.cli.next_command import suggest_next
+from unimos_pipe.data.expected_layout import expected_layout
 
 
 @click.group(cls=Group)
@@ -27,7 +27,7 @@ def manifest() -> None:
 def list_known(output: Output) -> None:
     """List the data sets that come with unimos-pipe."""
     found = unimos_pipe.list_datasets()
-    answer(output, {"datasets": found.values()})
+    print_json(output, {"datasets": found.values()})
     output.table(
         "Data sets",
         ["name", "classes", "domains", "protocol", "encoder"],
@@ -36,7 +36,7 @@ def list_known(output: Output) -> None:
             for name, spec in found.items()
         ],
     )
-    follow(output, "manifest", "show", "NAME")
+    suggest_next(output, "manifest", "show", "NAME")
 
 
 @manifest.command()
@@ -49,13 +49,13 @@ def show(output: Output, dataset: str) -> None:
         ("title", spec.title or spec.name),
         ("get it from", spec.source),
         ("terms", spec.terms),
-        ("layout", "" if spec.embedded else layout(spec)),
+        ("layout", "" if spec.embedded else expected_layout(spec)),
         ("prompt words", ", ".join(f"{name}: {domain.word}" for name, domain in spec.domains.items())),
         ("classes, in label order", ", ".join(spec.classes)),
     ):
         if text:
             output.result(f"{label}: {text}")
-    follow(output, "extract", "--dataset", dataset, "--all", *([] if spec.embedded else ["--data-root", "ROOT"]))
+    suggest_next(output, "extract", "--dataset", dataset, "--all", *([] if spec.embedded else ["--data-root", "ROOT"]))
 
 
 @manifest.command()
@@ -69,7 +69,9 @@ def show(output: Output, dataset: str) -> None:
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE.toml", help="Spec to write.")
 @click.option("--name", metavar="NAME", help="The data set's name.  [default: the file's]")
-@click.option("--encoder", type=OneOf(list(ENCODERS)), default="RN50", show_default=True, help="Its encoder.")
+@click.option(
+    "--encoder", type=SuggestingChoice(list(ENCODERS)), default="RN50", show_default=True, help="Its encoder."
+)
 @click.option("--force", is_flag=True, help="Replace the files of an earlier scan; no others.")
 @click.pass_obj
 def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, encoder: str, force: bool) -> None:
@@ -86,9 +88,9 @@ def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, 
       unimos-pipe extract --dataset my.toml --all
       unimos-pipe adapt --dataset my.toml --src product --tgt phone --out phone-run
     """
-    spec = unimos_pipe.describe_images(domains, out, name=name, encoder=encoder, force=force, watch=output)
+    spec = unimos_pipe.create_dataset_spec(domains, out, name=name, encoder=encoder, force=force, watch=output)
     rows = ", ".join(f"{key}: {domain.images}" for key, domain in spec.domains.items())
-    output.result(f"{out}: {len(spec.classes)} classes ({listing(spec.classes, 6)}); images: {rows}")
+    output.result(f"{out}: {len(spec.classes)} classes ({join_names(spec.classes, 6)}); images: {rows}")
     output.note(f"  read it through, then: unimos-pipe extract --dataset {out} --all")
 
 
@@ -114,12 +116,12 @@ def check(output: Output, dataset: str, data_root: Path | None, cache: Path | No
     fail.
     """
     found = unimos_pipe.check_dataset(dataset, data_root, cache or default_cache(), watch=output)
-    answer(output, found)
+    print_json(output, found)
     name = found.dataset.name
     for finding in found.findings:
-        places = listing((place.encode(errors="replace").decode() for place in finding.places), limit)
+        places = join_names((place.encode(errors="replace").decode() for place in finding.places), limit)
         output.result(f"{'error' if finding.serious else 'notice'}: {finding.kind}, {len(finding.places)}: {places}")
     if found.faults:
-        raise RunError(f"{found.faults} fault(s) in {found.rows} rows of {name}; mend them, then check again")
+        raise ExecutionError(f"{found.faults} fault(s) in {found.rows} rows of {name}; mend them, then check again")
     output.result(f"{name}: {found.rows} rows, {'nothing serious' if found.findings else 'nothing'} to report")
-    follow(output, "extract", "--dataset", dataset, "--all")
+    suggest_next(output, "extract", "--dataset", dataset, "--all")

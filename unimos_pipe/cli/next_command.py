@@ -7,17 +7,17 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.data.manifest import DatasetSpec
 
 CARRIED = (  # parameters that mean the same in every command
-    "dataset", "encoder", "model", "pretrained", "trust_weights", "precision", "templates", "words", "cache",
+    "dataset", "encoder", "model", "pretrained", "allow_torchscript", "precision", "templates", "words", "cache",
     "encoder_id", "data_root", "runs_folder", "seeds", "protocol",
 )  # fmt: skip
 
 
-def follow(output: Output, *words: object) -> None:
+def suggest_next(output: Output, *words: object) -> None:
     """Tell the next command: its words, and the options given to this one that mean the same there."""
     given = [str(word) for word in words]
     ctx = click.get_current_context()
@@ -46,19 +46,19 @@ def is_run(folder: Path) -> bool:
     return (folder / RESULT).is_file()
 
 
-def follow_features(output: Output, folder: Path, spec: DatasetSpec) -> None:
+def suggest_after_features(output: Output, folder: Path, spec: DatasetSpec) -> None:
     """Tell what to do with the features of a data set in an encoder's folder: adapt, or make those that are missing."""
     from unimos_pipe.cache.domain_index import read_index
     from unimos_pipe.data.manifest import NO_LABEL
 
     found = {}
-    with contextlib.suppress(UserError):  # a damaged domain is told when it is used
+    with contextlib.suppress(InputError):  # a damaged domain is told when it is used
         found = {name: [read_index(folder / part) for part in spec.parts(name)] for name in spec.domains}
     there = {name: parts for name, parts in found.items() if all(parts)}
     labelled = [name for name, parts in there.items() if all((part.labels != NO_LABEL).all() for part in parts)]
     pairs = [(source, target) for source in labelled for target in there if source != target]
     if pairs:
         source, target = min(pairs, key=lambda pair: pair[1] in labelled)  # one without labels before one with
-        follow(output, "adapt", "--src", source, "--tgt", target)
+        suggest_next(output, "adapt", "--src", source, "--tgt", target)
     elif missing := [name for name in found if name not in there]:
-        follow(output, "extract", "--domain", missing[0])
+        suggest_next(output, "extract", "--domain", missing[0])

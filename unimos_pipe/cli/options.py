@@ -11,19 +11,19 @@ import click
 
 import unimos_pipe
 from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import UserError, known_names
-from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
-from unimos_pipe.base.ray_cluster import Compute, RayOptions
+from unimos_pipe.base.errors import InputError, suggestions
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, parse_dataclass
+from unimos_pipe.base.ray_cluster import ComputeConfig, RayOptions
 from unimos_pipe.cache.cache_paths import default_cache
-from unimos_pipe.cache.encoder_identity import names_its_weights
-from unimos_pipe.cache.feature_set import TRUST, FeatureSet, extract_command
+from unimos_pipe.cache.encoder_identity import is_weights_name
+from unimos_pipe.cache.feature_set import ALLOW_TORCHSCRIPT, FeatureSet, extract_command_line
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.click_classes import OneOf
+from unimos_pipe.cli.click_classes import SuggestingChoice
 from unimos_pipe.data.manifest import PROTOCOLS, load_spec
-from unimos_pipe.runs.resolved_recipe import BoundRecipe, bind_recipe
+from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
 
 
-def grouped(name: str, make: Callable, *options: Callable) -> Callable[[Callable], Callable]:
+def option_group(name: str, make: Callable, *options: Callable) -> Callable[[Callable], Callable]:
     """Add options to a command, which gets ``name``: what ``make`` makes of them.
 
     The parameters of ``make`` are named as the options are; those with a default may be options of the command itself.
@@ -61,7 +61,7 @@ cache_option = folder_option(
 runs_option = folder_option("--runs", "runs_folder", default=Path("runs"), help="Where run folders go.")
 
 trust_option = click.option(
-    "--trust-weights",
+    "--allow-torchscript",
     is_flag=True,
     help="Open a weights file that is a TorchScript archive though it is not OpenAI's: it can run code.",
 )
@@ -72,25 +72,27 @@ def _features(
     encoder: str | None,
     model: str | None,
     pretrained: str | None,
-    trust_weights: bool,
+    allow_torchscript: bool,
     precision: str,
     templates: tuple[str, ...],
     words: tuple[str, ...],
     cache: Path | None,
     encoder_id: str | None = None,
 ) -> FeatureSet:
-    spec = load_spec(dataset).with_words(each_once("--word", map(_word, words)))
-    chosen = encoder_spec(encoder or spec.encoder, model, pretrained, precision, trust_weights)
-    template_list = build(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
+    spec = load_spec(dataset).with_words(unique_dict("--word", map(_word, words)))
+    chosen = encoder_spec(encoder or spec.encoder, model, pretrained, precision, allow_torchscript)
+    template_list = parse_dataclass(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
     given = [("--encoder", encoder), ("--model", model), ("--pretrained", pretrained)]
     given += [("--precision", precision)] if precision != "auto" else []
     given += [("--template", text) for text in templates] + [("--word", text) for text in words]
-    command = extract_command(dataset, [*[pair for pair in given if pair[1]], *(TRUST if trust_weights else [])])
+    command = extract_command_line(
+        dataset, [*[pair for pair in given if pair[1]], *(ALLOW_TORCHSCRIPT if allow_torchscript else [])]
+    )
     asked = bool(encoder or model or pretrained)
     return FeatureSet(spec, chosen, template_list, cache or default_cache(), command, encoder_id, asked)
 
 
-features_options = grouped(
+features_options = option_group(
     "features",
     _features,
     click.option(
@@ -116,7 +118,7 @@ features_options = grouped(
     trust_option,
     click.option(
         "--precision",
-        type=OneOf(["fp32", "fp16", "bf16", "auto"]),
+        type=SuggestingChoice(["fp32", "fp16", "bf16", "auto"]),
         default="auto",
         show_default=True,
         help="Arithmetic of the encoder; auto: that of the features that are there, else 16 bits where the hardware "
@@ -143,16 +145,16 @@ features_options = grouped(
 def _word(text: str) -> tuple[str, str]:
     domain, equals, word = text.partition("=")
     if not equals or not word.strip():
-        raise UserError(f"--word {text}", expected="DOMAIN=WORD, such as real='real world'", got=repr(text))
+        raise InputError(f"--word {text}", expected="DOMAIN=WORD, such as real='real world'", got=repr(text))
     return domain, word
 
 
-def each_once(options: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """The values by name. Raises UserError where a name comes twice, which ``options`` have given."""
+def unique_dict(options: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The values by name. Raises InputError where a name comes twice, which ``options`` have given."""
     values: dict[str, Any] = {}
     for name, value in pairs:
         if name in values:
-            raise UserError(f"{name} is given more than once by {options}: {values[name]}, {value}. Name it one time")
+            raise InputError(f"{name} is given more than once by {options}: {values[name]}, {value}. Name it one time")
         values[name] = value
     return values
 
@@ -170,7 +172,7 @@ strict_counts_option = click.option(
 )
 protocol_option = click.option(
     "--protocol",
-    type=OneOf(PROTOCOLS),
+    type=SuggestingChoice(PROTOCOLS),
     help="Inductive (default where there are splits): learn from the target's train rows, score its test rows.",
 )
 
@@ -178,39 +180,39 @@ protocol_option = click.option(
 def encoder_spec(
     preset: str, model: str | None, pretrained: str | None, precision: str, trust: bool = False
 ) -> EncoderSpec:
-    """The spec of a preset with its model or weights replaced. Raises UserError for an unknown preset."""
+    """The spec of a preset with its model or weights replaced. Raises InputError for an unknown preset."""
     if preset not in ENCODERS:
-        raise UserError(
-            f"unknown encoder {preset!r}; {known_names(preset, ENCODERS)}; others by --model and --pretrained"
+        raise InputError(
+            f"unknown encoder {preset!r}; {suggestions(preset, ENCODERS)}; others by --model and --pretrained"
         )
-    if model and names_its_weights(model) and pretrained:
-        raise UserError(f"--model {model} names its own weights; leave out --pretrained")
-    if model and not pretrained and not names_its_weights(model):
-        raise UserError("--model needs --pretrained: which weights it is to load (a tag or a file)")
-    chosen = {"model": model, "pretrained": pretrained, "trust_weights": trust}
+    if model and is_weights_name(model) and pretrained:
+        raise InputError(f"--model {model} names its own weights; leave out --pretrained")
+    if model and not pretrained and not is_weights_name(model):
+        raise InputError("--model needs --pretrained: which weights it is to load (a tag or a file)")
+    chosen = {"model": model, "pretrained": pretrained, "allow_torchscript": trust}
     return replace(ENCODERS[preset], precision=precision, **{key: value for key, value in chosen.items() if value})
 
 
 device_option = click.option(
     "--device",
-    type=OneOf(["auto", "cpu", "cuda", "mps"]),
+    type=SuggestingChoice(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
     help="Where to compute; auto takes a CUDA GPU where there is one.",
 )
 
 
-def _compute(device: str, engine: str, address: str | None, cpus_per_job: float) -> Compute:
-    return Compute(device, RayOptions(address, cpus_per_job) if engine == "ray" else None)
+def _compute(device: str, engine: str, address: str | None, cpus_per_job: float) -> ComputeConfig:
+    return ComputeConfig(device, RayOptions(address, cpus_per_job) if engine == "ray" else None)
 
 
-compute_options = grouped(
+compute_options = option_group(
     "compute",
     _compute,
     device_option,
     click.option(
         "--engine",
-        type=OneOf(["local", "ray"]),
+        type=SuggestingChoice(["local", "ray"]),
         default="local",
         show_default=True,
         help="Where to compute: in this process, or on every machine of a Ray cluster.",
@@ -254,23 +256,23 @@ def _recipe(
     recipe: str,
     cache: Path | None,
     pretrained: str | None,
-    trust_weights: bool,
+    allow_torchscript: bool,
     seeds: int | None,
     protocol: str | None,
     encoder_id: str | None = None,
-) -> BoundRecipe:
-    return bind_recipe(
+) -> ResolvedRecipe:
+    return resolve_recipe(
         recipe,
         cache=cache,
         pretrained=pretrained,
-        trust=trust_weights,
+        trust=allow_torchscript,
         encoder_id=encoder_id,
         seeds=seeds,
         protocol=protocol,
     )
 
 
-recipe_options = grouped(
+recipe_options = option_group(
     "bound",
     _recipe,
     click.argument("recipe", metavar="RECIPE", shell_complete=completion.recipes),
@@ -291,7 +293,7 @@ def _sweep(lockstep: int | None, force: bool, also: tuple[str, ...]) -> "unimos_
     return unimos_pipe.SweepOptions(lockstep, force, also)
 
 
-sweep_options = grouped(
+sweep_options = option_group(
     "options",
     _sweep,
     click.option(
@@ -304,7 +306,7 @@ sweep_options = grouped(
     click.option("--force", is_flag=True, help="Train again also what is finished; each run is replaced when made."),
     click.option(
         "--also",
-        type=OneOf(ALSO),
+        type=SuggestingChoice(ALSO),
         multiple=True,
         help="Also show the epoch a label-free validator picks, the best one by target labels (oracle), or logistic "
         "regressions of the source and, as an oracle, of the target's labels (probes); repeatable.",

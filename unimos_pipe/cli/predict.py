@@ -8,25 +8,25 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.terminal import Output, percent
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.cli import completion
 from unimos_pipe.cli.click_classes import Command
-from unimos_pipe.cli.json_output import answer, json_options
-from unimos_pipe.cli.next_command import follow, is_run
-from unimos_pipe.cli.options import device_option, folder_option, grouped, trust_option
+from unimos_pipe.cli.json_output import json_options, print_json
+from unimos_pipe.cli.next_command import is_run, suggest_next
+from unimos_pipe.cli.options import device_option, folder_option, option_group, trust_option
 from unimos_pipe.runs.statistics import on_labelled_rows
 
 STDOUT = "-"
 
 
 def _answering(
-    top: int, batch_size: int, workers: int, weights: Path | None, trust_weights: bool
-) -> "unimos_pipe.AnswerOptions":
-    return unimos_pipe.AnswerOptions(top, batch_size, workers, weights, trust_weights)
+    top: int, batch_size: int, workers: int, weights: Path | None, allow_torchscript: bool
+) -> "unimos_pipe.PredictOptions":
+    return unimos_pipe.PredictOptions(top, batch_size, workers, weights, allow_torchscript)
 
 
-answer_options = grouped(
+answer_options = option_group(
     "options",
     _answering,
     click.option(
@@ -99,7 +99,7 @@ def predict(
     more: tuple[Path, ...],
     domain: str | None,
     out: Path,
-    options: "unimos_pipe.AnswerOptions",
+    options: "unimos_pipe.PredictOptions",
     dataset: str | None,
     cache: Path | None,
     device: str,
@@ -116,9 +116,9 @@ def predict(
     """
     sources = [*([images] if images else []), *more]
     if bool(sources) == bool(domain):
-        raise UserError("say what to classify: --images DIR|FILE... or --domain NAME (one of the two)")
+        raise InputError("say what to classify: --images DIR|FILE... or --domain NAME (one of the two)")
     if output.as_document and str(out) == STDOUT:
-        raise UserError("--json and -o - both take stdout; name a file for the answers")
+        raise InputError("--json and -o - both take stdout; name a file for the answers")
     tell = output.note if str(out) == STDOUT else output.result
     with _table(out) as table:
         if domain:
@@ -127,19 +127,19 @@ def predict(
             )
         else:
             found = unimos_pipe.predict(run_folder, sources, table, options, device=device, watch=output)
-    answer(output, found)
+    print_json(output, found)
     if domain:
         known = ""
         if found.labelled:
             share = on_labelled_rows(found.accuracy, found.labelled, found.rows)
-            known = f"; accuracy {percent(found.accuracy)} on {share}"
+            known = f"; accuracy {format_percent(found.accuracy)} on {share}"
         tell(f"{out}: {found.rows} rows of {found.name}{known}")
     else:
         for name, reason in found.unreadable:
             output.warn(f"cannot read {name}: {reason}")
         tell(f"{out}: {found.rows - len(found.unreadable)} of {found.rows} images classified")
     if is_run(run_folder):
-        follow(output, "export", "--run", run_folder, "--to", "model")
+        suggest_next(output, "export", "--run", run_folder, "--to", "model")
 
 
 @contextlib.contextmanager

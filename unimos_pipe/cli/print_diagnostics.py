@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from unimos_pipe.base.terminal import Output, percent
+from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.runs.method_names import AUTO, ESTIMATE_ERROR
 from unimos_pipe.runs.run_spec import RunSpec
 
@@ -11,7 +11,7 @@ UNTOLD = "accuracy cannot be told: fused and linear-im answer {}% of rows alike;
 SHOWN = 3  # classes whose shares differ most
 
 
-def tell_known(output: Output, spec: RunSpec, result: Mapping[str, Any], classes: tuple[str, ...]) -> None:
+def print_diagnostics(output: Output, spec: RunSpec, result: Mapping[str, Any], classes: tuple[str, ...]) -> None:
     """Print auto's pick, what can be known where no row has a label, and warnings."""
     found = result["estimate"]
     if spec.method == AUTO:
@@ -21,37 +21,41 @@ def tell_known(output: Output, spec: RunSpec, result: Mapping[str, Any], classes
             output.result(f"  {line}")
     for what, share in _pairs_of_answers(spec.method, found):
         if share < 0.5:
-            output.warn(f"{what} disagree on {percent(1 - share)}% of the rows; do not trust these answers unseen")
+            output.warn(
+                f"{what} disagree on {format_percent(1 - share)}% of the rows; do not trust these answers unseen"
+            )
     if spec.method == AUTO and result["choice"]["warning"]:
         output.warn(result["choice"]["warning"])
 
 
 def _tell_choice(output: Output, choice: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    agreements = ", ".join(f"{name} {percent(value)}" for name, value in choice["agreements"].items())
-    output.result(f"  auto takes {choice['picked']}: {choice['reason']} (neighbour agreement: {agreements})")
+    agreements = ", ".join(f"{name} {format_percent(value)}" for name, value in choice["agreements"].items())
+    output.result(f"  auto takes {choice['selected']}: {choice['reason']} (neighbour agreement: {agreements})")
     output.result(f"  {_accuracy(found)}")
 
 
 def _accuracy(found: Mapping[str, Any]) -> str:
     if found["accuracy"] is not None:
-        return f"estimated accuracy {percent(found['accuracy'])}; {ESTIMATE_ERROR}"
+        return f"estimated accuracy {format_percent(found['accuracy'])}; {ESTIMATE_ERROR}"
     if found["fused_and_linear_im"] is None:
         return "accuracy cannot be told: the source has rows of one class"
-    return UNTOLD.format(percent(found["fused_and_linear_im"]))
+    return UNTOLD.format(format_percent(found["fused_and_linear_im"]))
 
 
 def _lines(found: Mapping[str, Any], classes: tuple[str, ...], calibrated: bool) -> list[str]:
     """What can be known of answers to rows without labels."""
-    alike = ", ".join(f"{name} {percent(share)}%" for name, share in found["agreement"].items())
-    branches = "" if found["branches"] is None else f"; VAC and LAC agree on {percent(found['branches'])}%"
+    alike = ", ".join(f"{name} {format_percent(share)}%" for name, share in found["agreement"].items())
+    branches = "" if found["branches"] is None else f"; VAC and LAC agree on {format_percent(found['branches'])}%"
     shares = list(zip(classes, found["class_shares"], found["source_shares"], strict=True))
     shares.sort(key=lambda row: -abs(row[1] - row[2]))
-    most = ", ".join(f"{name} {percent(own)}% ({percent(source)}%)" for name, own, source in shares[:SHOWN])
+    most = ", ".join(
+        f"{name} {format_percent(own)}% ({format_percent(source)}%)" for name, own, source in shares[:SHOWN]
+    )
     kind = "calibrated" if calibrated else "raw"
     return [
         _accuracy(found),
         f"answers shared with {alike}{branches}; mean {kind} probability {found['confidence']:.2f}",
-        f"class shares {percent(found['shares_apart'])}% apart from the source's, most (source): {most}",
+        f"class shares {format_percent(found['total_variation'])}% apart from the source's, most (source): {most}",
     ]
 
 

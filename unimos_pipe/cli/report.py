@@ -7,7 +7,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.click_classes import Command
-from unimos_pipe.cli.next_command import follow, is_run
+from unimos_pipe.cli.next_command import is_run, suggest_next
 from unimos_pipe.cli.options import folder_option
 
 
@@ -44,7 +44,7 @@ def report(
         unimos_pipe.make_report(runs, out, pair=pair, root=data_root, cache=cache, watch=output),
     )
     run = runs[0] if len(runs) == 1 and is_run(runs[0]) else "RUN"
-    follow(output, "predict", "--run", run, "--images", "DIR", "-o", "answers.csv")
+    suggest_next(output, "predict", "--run", run, "--images", "DIR", "-o", "answers.csv")
 
 
 def show_report(output: Output, report: "unimos_pipe.Report") -> None:

@@ -8,16 +8,16 @@ import click
 
 import unimos_pipe
 from unimos_pipe.base.optional_deps import install_command
-from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.click_classes import Command
-from unimos_pipe.cli.json_output import answer, json_options
-from unimos_pipe.cli.next_command import follow
+from unimos_pipe.cli.json_output import json_options, print_json
+from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import (
     data_root_option,
     device_option,
     dry_run_option,
-    grouped,
+    option_group,
     recipe_options,
     runs_option,
     strict_counts_option,
@@ -25,19 +25,19 @@ from unimos_pipe.cli.options import (
 )
 from unimos_pipe.cli.report import show_report
 from unimos_pipe.cli.sweep import show_plan, show_sweep
-from unimos_pipe.data.expected_layout import layout
+from unimos_pipe.data.expected_layout import expected_layout
 from unimos_pipe.runs.method_names import AUTO, TARGET_ONLY
-from unimos_pipe.runs.resolved_recipe import BoundRecipe
+from unimos_pipe.runs.resolved_recipe import ResolvedRecipe
 
 
-def _reading(strict_counts: bool, workers: int) -> "unimos_pipe.ReadOptions":
-    return unimos_pipe.ReadOptions(workers=workers, strict_counts=strict_counts)
+def _reading(strict_counts: bool, workers: int) -> "unimos_pipe.ExtractOptions":
+    return unimos_pipe.ExtractOptions(workers=workers, strict_counts=strict_counts)
 
 
 @click.command(cls=Command)
 @recipe_options
 @data_root_option
-@grouped(
+@option_group(
     "reading",
     _reading,
     strict_counts_option,
@@ -53,9 +53,9 @@ def _reading(strict_counts: bool, workers: int) -> "unimos_pipe.ReadOptions":
 @click.pass_obj
 def run(
     output: Output,
-    bound: BoundRecipe,
+    bound: ResolvedRecipe,
     data_root: Path | None,
-    reading: "unimos_pipe.ReadOptions",
+    reading: "unimos_pipe.ExtractOptions",
     device: str,
     runs_folder: Path,
     options: "unimos_pipe.SweepOptions",
@@ -73,7 +73,7 @@ def run(
     What is finished is kept, so an interrupted command goes on where it was. Features that are complete need neither
     images nor weights.
     """
-    compute = Compute(device)
+    compute = ComputeConfig(device)
     if dry_run:
         _plan(output, bound, data_root, runs_folder, options, compute)
         return
@@ -87,7 +87,7 @@ def run(
         watch=output,
         on_sweep=lambda sweep: show_sweep(output, sweep),
     )
-    answer(output, result)
+    print_json(output, result)
     if result.sweep.failures:
         sys.exit(1)
     if result.report is None:
@@ -97,31 +97,31 @@ def run(
         show_report(output, result.report)
         answering = [run.folder for run in result.sweep.runs if run.spec.method not in (*TARGET_ONLY, AUTO)]
         if answering:
-            follow(output, "predict", "--run", answering[0], "--images", "DIR", "-o", "answers.csv")
+            suggest_next(output, "predict", "--run", answering[0], "--images", "DIR", "-o", "answers.csv")
 
 
 def _plan(
     output: Output,
-    bound: BoundRecipe,
+    bound: ResolvedRecipe,
     data_root: Path | None,
     runs_folder: Path,
     options: "unimos_pipe.SweepOptions",
-    compute: Compute,
+    compute: ComputeConfig,
 ) -> None:
     """What would be done: of both stages where features are missing, else of the sweep."""
-    if bound.features.missing(bound.recipe.domains(bound.dataset)):
+    if bound.features.missing_domains(bound.recipe.domains(bound.dataset)):
         plan = unimos_pipe.plan_recipe(bound, data_root, lockstep=options.lockstep, compute=compute)
-        answer(output, {"recipe": plan}, " --dry-run")
+        print_json(output, {"recipe": plan}, " --dry-run")
         _show_both_stages(output, bound, data_root, plan)
     else:
         plan = unimos_pipe.plan_sweep(bound, None, runs_folder, options=options, compute=compute)
-        answer(output, {"sweep": plan}, " --dry-run")
+        print_json(output, {"sweep": plan}, " --dry-run")
         show_plan(output, bound, plan)
-        follow(output, "run", click.get_current_context().params["recipe"])
+        suggest_next(output, "run", click.get_current_context().params["recipe"])
 
 
 def _show_both_stages(
-    output: Output, bound: BoundRecipe, data_root: Path | None, plan: "unimos_pipe.RecipePlan"
+    output: Output, bound: ResolvedRecipe, data_root: Path | None, plan: "unimos_pipe.RecipePlan"
 ) -> None:
     """Both stages before the features exist: what there is to do, how long it may take, and the next step."""
     recipe, spec = bound.recipe, bound.dataset
@@ -146,9 +146,8 @@ def _show_both_stages(
         output.result(f"  next: {shlex.join(['unimos-pipe', 'run', name, *given])}")
     elif data_root is None:
         output.result(f"  next: get the images from {spec.source or 'their owner'} ({spec.terms or 'see there'}),")
-        output.result(
-            f"        unpack them as {layout(spec)}, then: {shlex.join(['unimos-pipe', 'run', name])} --data-root ROOT"
-        )
+        command = f"{shlex.join(['unimos-pipe', 'run', name])} --data-root ROOT"
+        output.result(f"        unpack them as {expected_layout(spec)}, then: {command}")
     else:
         output.result(f"  next: {plan.problem}")
 

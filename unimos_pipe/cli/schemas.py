@@ -70,7 +70,7 @@ _ESTIMATE = record(
     confidence=SHARE,
     class_shares=many(SHARE),
     source_shares=many(SHARE),
-    shares_apart=SHARE,
+    total_variation=SHARE,
 )
 _RESULT = record(
     "of the run's result.json",
@@ -78,7 +78,7 @@ _RESULT = record(
     accuracy=maybe(_ACCURACY),
     estimate=maybe(_ESTIMATE),
     calibration=maybe(record("of probabilities", temperature=NUMBER)),
-    choice=maybe(record("what auto took", picked=TEXT, reason=TEXT, warning=maybe(TEXT))),
+    choice=maybe(record("what auto took", selected=TEXT, reason=TEXT, warning=maybe(TEXT))),
     source_rows=COUNT,
     target_rows=COUNT,
     scored_rows=COUNT,

@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.click_classes import Command
-from unimos_pipe.cli.json_output import answer, json_options
-from unimos_pipe.cli.next_command import follow
+from unimos_pipe.cli.json_output import json_options, print_json
+from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import compute_options, dry_run_option, recipe_options, runs_option, sweep_options
 from unimos_pipe.runs.method_names import AUTO
-from unimos_pipe.runs.resolved_recipe import BoundRecipe
+from unimos_pipe.runs.resolved_recipe import ResolvedRecipe
 
 
 @click.command(cls=Command)
@@ -27,10 +27,10 @@ from unimos_pipe.runs.resolved_recipe import BoundRecipe
 @click.pass_obj
 def sweep(
     output: Output,
-    bound: BoundRecipe,
+    bound: ResolvedRecipe,
     runs_folder: Path,
     options: "unimos_pipe.SweepOptions",
-    compute: Compute,
+    compute: ComputeConfig,
     dry_run: bool,
 ) -> None:
     """Run every pair, method, seed and variant of a recipe.
@@ -47,19 +47,19 @@ def sweep(
     """
     if dry_run:
         plan = unimos_pipe.plan_sweep(bound, None, runs_folder, options=options, compute=compute)
-        answer(output, plan, " --dry-run")
+        print_json(output, plan, " --dry-run")
         show_plan(output, bound, plan)
-        follow(output, "sweep", click.get_current_context().params["recipe"])
+        suggest_next(output, "sweep", click.get_current_context().params["recipe"])
         return
     result = unimos_pipe.run_sweep(bound, None, runs_folder, options=options, compute=compute, watch=output)
-    answer(output, result)
+    print_json(output, result)
     show_sweep(output, result)
     if result.failures:
         sys.exit(1)
-    follow(output, "report", result.folder)
+    suggest_next(output, "report", result.folder)
 
 
-def show_plan(output: Output, bound: BoundRecipe, plan: "unimos_pipe.SweepPlan") -> None:
+def show_plan(output: Output, bound: ResolvedRecipe, plan: "unimos_pipe.SweepPlan") -> None:
     """What a sweep of features that are there would do, in a line."""
     fits = f"; {plan.fits} fits of other methods, a second or a few each" if plan.fits else ""
     helpers = f" and {plan.companions} companion runs that calibrate them" if plan.companions else ""

@@ -5,11 +5,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from unimos_pipe.base.atomic_io import refuse_foreign_file, write_text
-from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.locks import sole_writer
-from unimos_pipe.data.find_images import find_images, left_out
-from unimos_pipe.data.list_files import ListedRow, csv_text, read_csv
+from unimos_pipe.base.atomic_io import check_owned_file, write_text
+from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.data.find_images import find_images, skipped_summary
+from unimos_pipe.data.list_files import ManifestRow, csv_text, read_csv
 from unimos_pipe.data.manifest import DatasetSpec, check_spec
 from unimos_pipe.data.scan import file_size, loose_images, not_utf8, unlisted
 
@@ -19,7 +19,7 @@ HEADER = ("path", "class")
 
 
 @dataclass(frozen=True)
-class OwnDomain:
+class CustomDomain:
     """Where a domain's images are and how they are labelled: ``folders``, ``none``, or the name of a CSV file."""
 
     name: str
@@ -27,16 +27,16 @@ class OwnDomain:
     labels: str
 
     @classmethod
-    def parse(cls, text: str) -> "OwnDomain":
-        """Read ``NAME=DIR[:folders|none|FILE.csv]``. Raises UserError on another form or a missing folder."""
+    def parse(cls, text: str) -> "CustomDomain":
+        """Read ``NAME=DIR[:folders|none|FILE.csv]``. Raises InputError on another form or a missing folder."""
         name, equals, place = text.partition("=")
         folder, colon, labels = place.rpartition(":")
         if not colon or not (labels in ("folders", "none") or labels.lower().endswith((".csv", ".tsv"))):
             folder, labels = place, "folders"
         if not name or not equals or not folder:
-            raise UserError(f"--domain {text}", expected="NAME=DIR:folders, NAME=DIR:none or NAME=DIR:FILE.csv")
+            raise InputError(f"--domain {text}", expected="NAME=DIR:folders, NAME=DIR:none or NAME=DIR:FILE.csv")
         if not Path(folder).expanduser().is_dir():
-            raise UserError(f"--domain {text}: no folder {folder}")
+            raise InputError(f"--domain {text}: no folder {folder}")
         return cls(name, Path(folder).expanduser(), labels)
 
     def label_files(self) -> list[Path]:
@@ -44,21 +44,21 @@ class OwnDomain:
         return [] if self.labels in ("folders", "none") else [self.folder / self.labels, Path(self.labels)]
 
 
-def read_rows(domain: OwnDomain) -> tuple[list[ListedRow], list[str]]:
+def read_rows(domain: CustomDomain) -> tuple[list[ManifestRow], list[str]]:
     """The domain's images, sorted, with class names ('' = none), and lines about what was left out.
 
     Raises:
-        UserError: no image, images without a label in the CSV (or the other way round), names that are not UTF-8.
+        InputError: no image, images without a label in the CSV (or the other way round), names that are not UTF-8.
     """
     there = find_images(domain.folder)
-    notes = [left_out(domain.folder, there.left)]
+    notes = [skipped_summary(domain.folder, there.left)]
     if domain.labels == "none":
-        rows = [ListedRow(path, "") for path in there.paths]
+        rows = [ManifestRow(path, "") for path in there.paths]
     elif domain.labels == "folders":
-        rows = [ListedRow(path, path.partition("/")[0]) for path in there.paths if "/" in path]
+        rows = [ManifestRow(path, path.partition("/")[0]) for path in there.paths if "/" in path]
         notes.append(loose_images(domain.folder, there.paths))
         if not rows and there.paths:
-            raise UserError(
+            raise InputError(
                 f"domain {domain.name}: {domain.folder} holds images but no class folders",
                 expected="<class>/<image>",
                 todo=f"Say {domain.name}={domain.folder}:none if they have no labels, or name a CSV file instead",
@@ -66,27 +66,27 @@ def read_rows(domain: OwnDomain) -> tuple[list[ListedRow], list[str]]:
     else:
         beside, given = domain.label_files()
         rows = read_csv(beside if beside.exists() else given)
-        rows = [ListedRow(row.path, row.label.strip()) for row in rows]
+        rows = [ManifestRow(row.path, row.label.strip()) for row in rows]
         if more := unlisted(there.paths, [row.path for row in rows]):
             notes.append(
-                f"{domain.folder}: {len(more)} image(s) that {domain.labels} does not list: {listing(more, 3)}"
+                f"{domain.folder}: {len(more)} image(s) that {domain.labels} does not list: {join_names(more, 3)}"
             )
     told = [note for note in notes if note]
     if not rows:
-        raise UserError("; ".join([f"domain {domain.name}: no images in {domain.folder}", *told]))
+        raise InputError("; ".join([f"domain {domain.name}: no images in {domain.folder}", *told]))
     if bad := not_utf8([row.path for row in rows]):
-        raise UserError(f"{domain.folder}: file names that are not UTF-8: {listing(bad, 3)}; rename them")
+        raise InputError(f"{domain.folder}: file names that are not UTF-8: {join_names(bad, 3)}; rename them")
     gone = [row.path for row in rows if file_size(domain.folder / row.path) is None]
     if gone:
-        raise UserError(
+        raise InputError(
             f"domain {domain.name}: {len(gone)} image(s) missing in {domain.folder}, links that lead nowhere, or no "
-            f"files: {listing(gone, 5)}"
+            f"files: {join_names(gone, 5)}"
         )
     return rows, told
 
 
 def write_dataset(
-    out: Path, name: str, encoder: str, domains: list[OwnDomain], *, force: bool = False
+    out: Path, name: str, encoder: str, domains: list[CustomDomain], *, force: bool = False
 ) -> tuple[DatasetSpec, list[str]]:
     """Scan domains and write ``out`` (TOML) and, beside it, ``<out's stem>.<domain>.csv``.
 
@@ -94,18 +94,18 @@ def write_dataset(
         The spec, and lines about what was left out.
 
     Raises:
-        UserError: a domain given twice or unreadable, no labelled domain, a spec that would not be valid, or files of
+        InputError: a domain given twice or unreadable, no labelled domain, a spec that would not be valid, or files of
             these names: with ``force`` those of an earlier scan are replaced, others never.
     """
     if len({domain.name for domain in domains}) < len(domains):
-        raise UserError("--domain: a name is given twice")
+        raise InputError("--domain: a name is given twice")
     tables = {domain.name: out.with_name(f"{out.stem}.{domain.name}.csv") for domain in domains}
     _refuse_existing(out, domains, tables, force)
     found = {domain.name: read_rows(domain) for domain in domains}
     rows = {name: part for name, (part, _) in found.items()}
     classes = sorted({row.label for part in rows.values() for row in part} - {""})
     if not classes:
-        raise UserError("no domain has labels; adaptation needs a labelled source, DIR:folders or DIR:FILE.csv")
+        raise InputError("no domain has labels; adaptation needs a labelled source, DIR:folders or DIR:FILE.csv")
     values = {
         "name": name,
         "encoder": encoder,
@@ -121,23 +121,23 @@ def write_dataset(
         },
     }
     spec = check_spec(values, out)
-    with sole_writer(out, *tables.values()):
+    with writer_lock(out, *tables.values()):
         for domain, part in rows.items():
             write_text(tables[domain], csv_text(part))
         write_text(out, spec_text(values, f"{FIRST_LINE} Label ids follow the order of `classes`; {ROWS}"))
     return spec, [note for _, notes in found.values() for note in notes]
 
 
-def _refuse_existing(out: Path, domains: list[OwnDomain], tables: dict[str, Path], force: bool) -> None:
-    """Raise UserError for what must not be replaced: anything without ``force``, other files and inputs with it."""
+def _refuse_existing(out: Path, domains: list[CustomDomain], tables: dict[str, Path], force: bool) -> None:
+    """Raise InputError for what must not be replaced: anything without ``force``, other files and inputs with it."""
     files = [out, *tables.values()]
     if not force and (there := [path for path in files if os.path.lexists(path)]):
-        raise UserError(f"{listing(there)} exists; add --force to replace what an earlier scan wrote")
-    refuse_foreign_file(out, FIRST_LINE, "a spec", "--out")
+        raise InputError(f"{join_names(there)} exists; add --force to replace what an earlier scan wrote")
+    check_owned_file(out, FIRST_LINE, "a spec", "--out")
     for table in tables.values():
-        refuse_foreign_file(table, ",".join(HEADER), "a table of images", "--out")
+        check_owned_file(table, ",".join(HEADER), "a table of images", "--out")
         if any(table.resolve() == place.resolve() for domain in domains for place in domain.label_files()):
-            raise UserError(f"{table} holds the labels to read and would be replaced; choose another --out")
+            raise InputError(f"{table} holds the labels to read and would be replaced; choose another --out")
 
 
 def _place(folder: Path, base: Path) -> str:

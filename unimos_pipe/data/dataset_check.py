@@ -9,12 +9,12 @@ from pathlib import Path
 
 import xxhash
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.safe_open import open_regular
-from unimos_pipe.data.find_images import find_images, left_out
-from unimos_pipe.data.image_decoding import decode, reason_of
+from unimos_pipe.data.find_images import find_images, skipped_summary
+from unimos_pipe.data.image_decoding import decode, describe_error
 from unimos_pipe.data.manifest import NO_LABEL, DatasetSpec
-from unimos_pipe.data.scan import Listing, domain_folder, file_size, not_utf8, read_part, unlisted
+from unimos_pipe.data.scan import RowList, domain_folder, file_size, not_utf8, read_part, unlisted
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class RowFile:
+class ImageFile:
     """One row's file, shown as ``part/path``."""
 
     part: str
@@ -39,28 +39,28 @@ class RowFile:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class DatasetFiles:
     """A data set's rows and what was found wrong with them before any image was opened."""
 
     rows: int
-    files: tuple[RowFile, ...]  # those that can be opened
+    files: tuple[ImageFile, ...]  # those that can be opened
     findings: tuple[Finding, ...]
 
 
-def gather(spec: DatasetSpec, root: Path) -> Gathered:
+def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
     """Read every domain's folders or lists, and look for its files.
 
     Raises:
-        UserError: a domain's folder is missing.
+        InputError: a domain's folder is missing.
     """
     found: dict[tuple[str, bool], list[str]] = defaultdict(list)
-    files: list[RowFile] = []
-    parts: dict[str, Listing] = {}
+    files: list[ImageFile] = []
+    parts: dict[str, RowList] = {}
     for domain in spec.domains:
         folder = domain_folder(spec, domain, root)
         try:
             own = {part: read_part(spec, part, folder) for part in spec.parts(domain)}
-        except UserError as error:
+        except InputError as error:
             found["rows cannot be read", True].append(str(error))
             continue
         parts |= own
@@ -72,18 +72,18 @@ def gather(spec: DatasetSpec, root: Path) -> Gathered:
                 elif file_size(folder / path) is None:
                     found["missing, a link that leads nowhere, or no file", True].append(f"{part}/{path}")
                 else:
-                    files.append(RowFile(part, path, folder / path))
+                    files.append(ImageFile(part, path, folder / path))
         if spec.domain(domain).manifest:
             there = find_images(folder)
             extra = unlisted(there.paths, parts[domain].paths)
             found["image not in the manifest", False] += [f"{domain}/{path}" for path in extra]
-            found["note", False] += [note] if (note := left_out(folder, there.left)) else []
+            found["note", False] += [note] if (note := skipped_summary(folder, there.left)) else []
     _check_classes(spec, parts, found)
-    return Gathered(sum(len(rows.paths) for rows in parts.values()), tuple(files), _findings(found))
+    return DatasetFiles(sum(len(rows.paths) for rows in parts.values()), tuple(files), _findings(found))
 
 
-def inspect(
-    files: Sequence[RowFile], threads: int = 4, on_files: Callable[[int], None] = lambda count: None
+def inspect_files(
+    files: Sequence[ImageFile], threads: int = 4, on_files: Callable[[int], None] = lambda count: None
 ) -> tuple[Finding, ...]:
     """Open every file: what cannot be decoded, and what has the same contents as another.
 
@@ -106,7 +106,7 @@ def _findings(found: dict[tuple[str, bool], list[str]]) -> tuple[Finding, ...]:
     return tuple(Finding(kind, serious, tuple(places)) for (kind, serious), places in found.items() if places)
 
 
-def _check_classes(spec: DatasetSpec, parts: dict[str, Listing], found: dict) -> None:
+def _check_classes(spec: DatasetSpec, parts: dict[str, RowList], found: dict) -> None:
     """Classes that no domain has, and classes that some labelled domain lacks."""
     present: dict[str, set[int]] = defaultdict(set)
     for part, rows in parts.items():
@@ -121,15 +121,15 @@ def _check_classes(spec: DatasetSpec, parts: dict[str, Listing], found: dict) ->
             found["class absent in a domain", False] += [f"{name} in {domain}" for domain in lacking]
 
 
-def _fault(file: RowFile) -> str | None:
+def _fault(file: ImageFile) -> str | None:
     try:
         decode(file.place)
     except Exception as error:  # any decoder may raise anything; it becomes a finding
-        return reason_of(error, file.place)
+        return describe_error(error, file.place)
     return None
 
 
-def same_contents(files: Sequence[RowFile]) -> list[list[RowFile]]:
+def same_contents(files: Sequence[ImageFile]) -> list[list[ImageFile]]:
     """Groups of files with equal bytes; only files of equal size are read."""
     by_size = defaultdict(list)
     for file in files:

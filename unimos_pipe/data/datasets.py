@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.progress import SILENT, Watch
-from unimos_pipe.data.custom_dataset import OwnDomain, write_dataset
-from unimos_pipe.data.dataset_check import Finding, gather, inspect
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.data.custom_dataset import CustomDomain, write_dataset
+from unimos_pipe.data.dataset_check import Finding, collect_files, inspect_files
 from unimos_pipe.data.manifest import DatasetSpec, known_datasets, load_spec
 from unimos_pipe.data.scan import find_root
 
@@ -17,14 +17,14 @@ def list_datasets() -> dict[str, DatasetSpec]:
     return {name: load_spec(name) for name in sorted(known_datasets())}
 
 
-def describe_images(
+def create_dataset_spec(
     domains: Sequence[str],
     out: str | Path,
     *,
     name: str | None = None,
     encoder: str = "RN50",
     force: bool = False,
-    watch: Watch = SILENT,
+    watch: ProgressReporter = NO_PROGRESS,
 ) -> DatasetSpec:
     """Describe folders of images as a data set: ``out`` (TOML) and a CSV of paths and classes per domain beside it.
 
@@ -34,13 +34,13 @@ def describe_images(
         encoder: a preset's name.
         force: replace a spec that exists.
     Raises:
-        UserError: folders or lists that cannot be read, no labelled domain, or a spec that is there already.
+        InputError: folders or lists that cannot be read, no labelled domain, or a spec that is there already.
     """
     out = Path(out)
     if out.suffix != ".toml":
-        raise UserError(f"--out {out}", expected="a name that ends in .toml", got=out.name)
+        raise InputError(f"--out {out}", expected="a name that ends in .toml", got=out.name)
     spec, notes = write_dataset(
-        out, name or out.stem, encoder, [OwnDomain.parse(text) for text in domains], force=force
+        out, name or out.stem, encoder, [CustomDomain.parse(text) for text in domains], force=force
     )
     for note in notes:
         watch.warn(note)
@@ -48,7 +48,7 @@ def describe_images(
 
 
 @dataclass(frozen=True)
-class Checked:
+class DatasetCheck:
     """What :func:`check_dataset` saw: rows in all, and findings with the serious ones first."""
 
     dataset: DatasetSpec
@@ -61,7 +61,9 @@ class Checked:
         return sum(len(finding.places) for finding in self.findings if finding.serious)
 
 
-def check_dataset(dataset: str, root: Path | None, cache: Path, *, watch: Watch = SILENT) -> Checked:
+def check_dataset(
+    dataset: str, root: Path | None, cache: Path, *, watch: ProgressReporter = NO_PROGRESS
+) -> DatasetCheck:
     """Look at every image of a data set.
 
     Args:
@@ -69,10 +71,10 @@ def check_dataset(dataset: str, root: Path | None, cache: Path, *, watch: Watch 
         root: folder that holds the domains' folders; embedded data needs none.
         cache: where embedded images are unpacked.
     Raises:
-        UserError: a data set or a folder that is not there.
+        InputError: a data set or a folder that is not there.
     """
     spec = load_spec(dataset)
-    gathered = gather(spec, find_root(spec, root, cache))
+    gathered = collect_files(spec, find_root(spec, root, cache))
     with watch.progress(f"checking {spec.name}", len(gathered.files), "images") as advance:
-        found = [*gathered.findings, *inspect(gathered.files, on_files=advance)]
-    return Checked(spec, gathered.rows, tuple(sorted(found, key=lambda finding: not finding.serious)))
+        found = [*gathered.findings, *inspect_files(gathered.files, on_files=advance)]
+    return DatasetCheck(spec, gathered.rows, tuple(sorted(found, key=lambda finding: not finding.serious)))

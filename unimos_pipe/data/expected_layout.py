@@ -3,7 +3,7 @@
 from unimos_pipe.data.manifest import DatasetSpec, DomainSpec
 
 
-def layout(spec: DatasetSpec) -> str:
+def expected_layout(spec: DatasetSpec) -> str:
     """The layout a data root must have, in a line."""
     names = []
     for domain in spec.domains.values():

@@ -6,17 +6,17 @@ from itertools import zip_longest
 from pathlib import Path
 
 from unimos_pipe.base.atomic_io import write_text
-from unimos_pipe.base.errors import UserError, shown
+from unimos_pipe.base.errors import InputError, short_repr
 from unimos_pipe.base.safe_open import read_text
 from unimos_pipe.data.custom_dataset import domain_text, spec_text
-from unimos_pipe.data.list_files import text_of
+from unimos_pipe.data.list_files import read_list_text
 from unimos_pipe.data.manifest import DatasetSpec, check_spec, load_spec
 
 FIRST_LINE = "# A data set of features made elsewhere, for --dataset. Label ids follow the order of `classes`."
 
 
 @dataclass(frozen=True)
-class SpecChange:
+class SpecEdit:
     """A spec as it is to be, and the text that its file does not hold yet; None where nothing changes."""
 
     spec: DatasetSpec
@@ -30,11 +30,11 @@ class SpecChange:
 
 
 def read_classes(file: Path) -> tuple[str, ...]:
-    """Class names, one a line in label order; empty lines are passed over. Raises UserError."""
-    return tuple(line.strip() for line in text_of(file).splitlines() if line.strip())
+    """Class names, one a line in label order; empty lines are passed over. Raises InputError."""
+    return tuple(line.strip() for line in read_list_text(file).splitlines() if line.strip())
 
 
-def with_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> SpecChange:
+def with_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> SpecEdit:
     """The spec of a data set that has a domain: a new one, one that grows by it, or as it is.
 
     Args:
@@ -42,7 +42,7 @@ def with_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> Sp
         classes: a file of class names (:func:`read_classes`), which must be the data set's own, in its order.
         images: the new domain's expected number of rows.
     Raises:
-        UserError: other classes than the spec has, or a spec that cannot have this domain.
+        InputError: other classes than the spec has, or a spec that cannot have this domain.
     """
     names, file = read_classes(classes), Path(dataset)
     entry = {"word": domain.replace("_", " "), "images": images}
@@ -50,12 +50,12 @@ def with_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> Sp
         spec = load_spec(dataset)
         if names != spec.classes:
             place = next(at for at, pair in enumerate(zip_longest(spec.classes, names)) if pair[0] != pair[1])
-            expected, got = (shown(row[place]) if place < len(row) else "none" for row in (spec.classes, names))
+            expected, got = (short_repr(row[place]) if place < len(row) else "none" for row in (spec.classes, names))
             what = f"--classes {classes} does not have the classes of {spec.name}: number {place + 1}"
-            raise UserError(what, expected=expected, got=got)
+            raise InputError(what, expected=expected, got=got)
         part_of = domain.partition(".")[0]
         if not dataset.endswith(".toml") or part_of in spec.domains:
-            return SpecChange(spec)
+            return SpecEdit(spec)
         before = read_text(file)
         text = before + ("" if before.endswith("\n") else "\n") + domain_text(domain, entry)
     else:
@@ -63,8 +63,8 @@ def with_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> Sp
         check_spec(values, file)
         text = spec_text(values, FIRST_LINE)
     try:
-        return SpecChange(check_spec(tomllib.loads(text), file), file, text)
+        return SpecEdit(check_spec(tomllib.loads(text), file), file, text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(
+        raise InputError(
             f"{file}: [domains.{domain}] cannot stand at its end ({error}); add the domain by hand"
         ) from None

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.safe_open import kind_of
 from unimos_pipe.data.image_decoding import image_suffixes, starts_as_image
 
@@ -16,7 +16,7 @@ RAW = frozenset((".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2",
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageScan:
     """The images below a folder and what was left out there.
 
     ``paths``: POSIX paths relative to the folder, sorted folder by folder. ``left``: how many there are of each
@@ -27,7 +27,7 @@ class Found:
     left: Counter[tuple[str, str]]
 
 
-def find_images(folder: Path) -> Found:
+def find_images(folder: Path) -> ImageScan:
     """Look through a folder and those below it.
 
     An image is a regular file whose suffix is that of a format we decode, or whose suffix says nothing and whose first
@@ -35,7 +35,7 @@ def find_images(folder: Path) -> Found:
     left out, as are hidden files and folders.
 
     Raises:
-        UserError: the folder itself cannot be read.
+        InputError: the folder itself cannot be read.
     """
     found: list[str] = []
     left: Counter[tuple[str, str]] = Counter()
@@ -59,14 +59,14 @@ def find_images(folder: Path) -> Found:
                 continue
         except OSError as error:
             if not path:
-                raise UserError(f"{folder} cannot be read: {error.strerror}") from None
+                raise InputError(f"{folder} cannot be read: {error.strerror}") from None
             left["link that leads nowhere" if place.is_symlink() else "cannot be read", suffix] += 1
             continue
         if reason := _no_image(place, status.st_mode, suffix):
             left[reason, suffix] += 1
         else:
             found.append(path)
-    return Found(tuple(found), left)
+    return ImageScan(tuple(found), left)
 
 
 def _hidden(name: str) -> str | None:
@@ -93,7 +93,7 @@ def _no_image(place: Path, mode: int, suffix: str) -> str | None:
     return None if starts_as_image(place) else "not an image"
 
 
-def left_out(folder: Path, left: Counter[tuple[str, str]]) -> str | None:
+def skipped_summary(folder: Path, left: Counter[tuple[str, str]]) -> str | None:
     """A line that tells what was left out of a folder, such as ``DCIM: 4 left out: hidden 1, video 3 (.mov 3)``."""
     if not left:
         return None
@@ -101,6 +101,6 @@ def left_out(folder: Path, left: Counter[tuple[str, str]]) -> str | None:
     for reason in sorted({reason for reason, _ in left}):
         kinds = sorted((suffix, count) for (why, suffix), count in left.items() if why == reason)
         total = sum(count for _, count in kinds)
-        named = listing((f"{suffix or 'no suffix'} {count}" for suffix, count in kinds), 6)
+        named = join_names((f"{suffix or 'no suffix'} {count}" for suffix, count in kinds), 6)
         parts.append(f"{reason} {total}" + (f" ({named})" if any(suffix for suffix, _ in kinds) else ""))
     return f"{folder}: {left.total()} left out: {', '.join(parts)}"

@@ -35,7 +35,7 @@ def image_suffixes() -> frozenset[str]:
 def starts_as_image(path: Path) -> bool:
     """Whether a file's first bytes and header are an image's, whatever its name; nothing is decoded."""
     try:
-        with opened(path, MARKED):
+        with open_image(path, MARKED):
             return True
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return True  # too large an image is still one
@@ -73,7 +73,7 @@ QUIET = _Quiet()
 
 
 @contextlib.contextmanager
-def opened(source: Path | Picture | bytes, formats: tuple[str, ...] = FORMATS) -> Iterator[Picture]:
+def open_image(source: Path | Picture | bytes, formats: tuple[str, ...] = FORMATS) -> Iterator[Picture]:
     """An image with its header read, of a file, of a file's bytes or as PIL has it open."""
     with QUIET:
         if isinstance(source, Picture):
@@ -93,15 +93,15 @@ def decode(source: Path | Picture | bytes) -> Picture:
         OSError, SyntaxError, ValueError: whatever PIL finds wrong with the file, decompression bombs included; or one
             side is more than 100 times the other.
     """
-    with opened(source) as image:
-        return as_shown(image)
+    with open_image(source) as image:
+        return to_rgb(image)
 
 
-def as_shown(image: Picture) -> Picture:
+def to_rgb(image: Picture) -> Picture:
     """An image with its header read as :func:`decode` gives it. Raises what that raises."""
-    refuse_ribbon(*image.size)
+    check_aspect_ratio(*image.size)
     image.load()
-    image = _upright(image)
+    image = _apply_exif_rotation(image)
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bit(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -116,13 +116,13 @@ def picture_of(pixels: np.ndarray) -> Picture:
     return Image.fromarray(pixels)
 
 
-def refuse_ribbon(width: int, height: int) -> None:
+def check_aspect_ratio(width: int, height: int) -> None:
     """Raise ValueError where one side is more than 100 times the other."""
     if max(width, height) > MOST_ELONGATED * min(width, height):
         raise ValueError(f"{width} x {height} pixels: one side is more than {MOST_ELONGATED} times the other")
 
 
-def is_turned(image: Picture) -> bool:
+def has_exif_rotation(image: Picture) -> bool:
     """Whether EXIF or XMP say that an image is to be turned; what cannot be read turns nothing."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
@@ -130,13 +130,13 @@ def is_turned(image: Picture) -> bool:
         return False
 
 
-def _upright(image: Picture) -> Picture:
+def _apply_exif_rotation(image: Picture) -> Picture:
     """The image turned as its EXIF orientation says."""
-    if not is_turned(image):
+    if not has_exif_rotation(image):
         return image
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # as in is_turned
+    except Exception:  # as in has_exif_rotation
         return image
 
 
@@ -153,7 +153,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8)).convert("RGB")
 
 
-def reason_of(error: Exception, source: Path | Picture | bytes) -> str:
+def describe_error(error: Exception, source: Path | Picture | bytes) -> str:
     """What a decoder raised about an image, in a few words that do not repeat its path."""
     if isinstance(error, UnidentifiedImageError) and not isinstance(source, Picture):
         size = len(source) if isinstance(source, bytes) else source.stat().st_size

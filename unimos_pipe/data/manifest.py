@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unimos_pipe.base.errors import UserError, known_names, listing, shown
-from unimos_pipe.base.method_config import build, option
+from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
+from unimos_pipe.base.method_config import option, parse_dataclass
 from unimos_pipe.base.safe_open import read_text
 from unimos_pipe.data.prompts import clean_class_name
 
@@ -68,26 +68,26 @@ class DatasetSpec:
     base: Path = Path()  # the folder of the spec file
 
     def domain(self, name: str) -> DomainSpec:
-        """The named domain. Raises UserError listing the known ones."""
+        """The named domain. Raises InputError listing the known ones."""
         if name not in self.domains:
-            raise UserError(f"data set {self.name} has no domain {name!r}; {known_names(name, self.domains)}")
+            raise InputError(f"data set {self.name} has no domain {name!r}; {suggestions(name, self.domains)}")
         return self.domains[name]
 
     def sources(self, text: str, target: str) -> tuple[str, ...]:
         """The domains of a source as one writes it, ``art`` or ``art+photo``, in the data set's own order.
 
         Raises:
-            UserError: an unknown domain, one that is named twice, or the target among them.
+            InputError: an unknown domain, one that is named twice, or the target among them.
         """
         names = text.split("+")
         for name in (*names, target):
             self.domain(name)
         if len(set(names)) < len(names):
-            raise UserError(f"source {text!r} names a domain twice")
+            raise InputError(f"source {text!r} names a domain twice")
         if names == [target]:
-            raise UserError(f"source and target are both {target!r}; adaptation needs two domains")
+            raise InputError(f"source and target are both {target!r}; adaptation needs two domains")
         if target in names:
-            raise UserError(f"target {target!r} is one of the sources {text!r}; adaptation needs another domain")
+            raise InputError(f"target {target!r} is one of the sources {text!r}; adaptation needs another domain")
         return tuple(name for name in self.domains if name in names)
 
     def parts(self, domain: str) -> tuple[str, ...]:
@@ -95,13 +95,13 @@ class DatasetSpec:
         return tuple(f"{domain}.{split}" for split in SPLITS) if self.domain(domain).split else (domain,)
 
     def domain_of(self, part: str) -> str:
-        """The domain of a part. Raises UserError listing the parts where there is no such part."""
+        """The domain of a part. Raises InputError listing the parts where there is no such part."""
         domain = part.partition(".")[0]
         if part not in self.parts(domain):
-            raise UserError(f"{self.name} has no part {part!r}; {known_names(part, self.parts(domain))}")
+            raise InputError(f"{self.name} has no part {part!r}; {suggestions(part, self.parts(domain))}")
         return domain
 
-    def wording(self) -> tuple[str, ...]:
+    def class_prompts(self) -> tuple[str, ...]:
         """What the prompts call the classes, in label order: ``display`` where given, else the cleaned name."""
         return tuple(self.display.get(name) or clean_class_name(name) for name in self.classes)
 
@@ -109,11 +109,11 @@ class DatasetSpec:
         """The protocol to run: the chosen one, else inductive where the data set has test splits.
 
         Raises:
-            UserError: inductive, but the data set has no splits.
+            InputError: inductive, but the data set has no splits.
         """
         split = all(entry.split for entry in self.domains.values())
         if chosen == "inductive" and not split:
-            raise UserError(f"{self.name} has no train and test splits, so --protocol can only be transductive")
+            raise InputError(f"{self.name} has no train and test splits, so --protocol can only be transductive")
         return chosen or ("inductive" if split else "transductive")
 
     def with_words(self, words: Mapping[str, str]) -> "DatasetSpec":
@@ -153,45 +153,45 @@ def load_spec(name_or_path: str) -> DatasetSpec:
     """Read a data-set spec by the name of a known data set, or from a ``.toml`` file.
 
     Raises:
-        UserError: unknown name (lists the known), unreadable file, or every fault of the spec at once.
+        InputError: unknown name (lists the known), unreadable file, or every fault of the spec at once.
     """
     known = known_datasets()
     path = Path(name_or_path) if name_or_path.endswith(".toml") else known.get(name_or_path)
     if path is None:
-        names = known_names(name_or_path, sorted(known))
-        raise UserError(f"unknown data set {name_or_path!r}; {names}; or give the path of a .toml file")
+        names = suggestions(name_or_path, sorted(known))
+        raise InputError(f"unknown data set {name_or_path!r}; {names}; or give the path of a .toml file")
     try:
         values = tomllib.loads(read_text(path))
     except OSError as error:
-        raise UserError(f"data-set spec {path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"data-set spec {path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"data-set spec {path}: cannot be read: {error}") from None
+        raise InputError(f"data-set spec {path}: cannot be read: {error}") from None
     return check_spec(values, path)
 
 
 def check_spec(values: Mapping, path: Path) -> DatasetSpec:
-    """Make a spec of plain values, as read from the file ``path``. Raises UserError with every fault at once."""
+    """Make a spec of plain values, as read from the file ``path``. Raises InputError with every fault at once."""
     domains = values.get("domains")
     if not isinstance(domains, Mapping) or not domains:
-        raise UserError(f"{path}: expected a [domains] table with at least one domain")
+        raise InputError(f"{path}: expected a [domains] table with at least one domain")
     faults, built = [], {}
     for name, entry in domains.items():
         try:
             if not isinstance(entry, Mapping):
-                raise UserError(f"expected a table, got {shown(entry)}")
-            domain = build(DomainSpec, entry, f"domains.{name}")
-        except UserError as error:
+                raise InputError(f"expected a table, got {short_repr(entry)}")
+            domain = parse_dataclass(DomainSpec, entry, f"domains.{name}")
+        except InputError as error:
             faults.append(str(error))
             continue
         built[name] = replace(domain, folder=domain.folder or (name,), word=domain.word or name.replace("_", " "))
         faults += _domain_faults(name, domain)
     try:
-        spec = build(DatasetSpec, {**values, "domains": built, "base": path.parent}, str(path))
-    except UserError as error:
-        raise UserError("; ".join([str(error), *faults])) from None
+        spec = parse_dataclass(DatasetSpec, {**values, "domains": built, "base": path.parent}, str(path))
+    except InputError as error:
+        raise InputError("; ".join([str(error), *faults])) from None
     faults += _class_faults(spec)
     if faults:
-        raise UserError(f"{path}: " + "; ".join(faults))
+        raise InputError(f"{path}: " + "; ".join(faults))
     return spec
 
 
@@ -220,9 +220,9 @@ def _class_faults(spec: DatasetSpec) -> list[str]:
     if not is_name(spec.name):
         faults.append(f"name {spec.name!r}: letters, digits, '-' and '_' only")
     if spec.embedded and spec.embedded not in EMBEDDED:
-        faults.append(f"embedded {shown(spec.embedded)}: the package has {listing(EMBEDDED)}")
+        faults.append(f"embedded {short_repr(spec.embedded)}: the package has {join_names(EMBEDDED)}")
     if repeated := [name for name, count in Counter(spec.classes).items() if count > 1]:
-        faults.append(f"classes named twice: {listing(repeated)}")
+        faults.append(f"classes named twice: {join_names(repeated)}")
     if not all(name.strip() for name in spec.classes):
         faults.append("a class without a name")
     if len(spec.classes) < 2:
@@ -231,14 +231,14 @@ def _class_faults(spec: DatasetSpec) -> list[str]:
         if name not in spec.classes:
             faults.append(f"display: no class {name!r}")
         elif not isinstance(wording, str) or not wording.strip():
-            faults.append(f"display.{name}: expected a text, got {shown(wording)}")
+            faults.append(f"display.{name}: expected a text, got {short_repr(wording)}")
     if not faults:
-        same = [wording for wording, count in Counter(spec.wording()).items() if count > 1]
-        faults += [f"classes with the same wording in prompts: {listing(same)}"] if same else []
+        same = [wording for wording, count in Counter(spec.class_prompts()).items() if count > 1]
+        faults += [f"classes with the same wording in prompts: {join_names(same)}"] if same else []
     for name, domain in spec.domains.items():
         for key, count in domain.per_class.items():
             if key not in spec.classes:
                 faults.append(f"domains.{name}.per_class: no class {key!r}")
             elif not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < 2**63:
-                faults.append(f"domains.{name}.per_class.{key}: expected a count, got {shown(count)}")
+                faults.append(f"domains.{name}.per_class.{key}: expected a count, got {short_repr(count)}")
     return faults

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.errors import InputError, join_names
 
 
 def clean_class_name(name: str) -> str:
@@ -11,7 +11,7 @@ def clean_class_name(name: str) -> str:
     return name.replace("_", " ")
 
 
-def write_prompts(templates: Sequence[str], word: str, wording: Sequence[str]) -> list[list[str]]:
+def build_prompts(templates: Sequence[str], word: str, wording: Sequence[str]) -> list[list[str]]:
     """The sentences of every class for one domain word.
 
     Args:
@@ -21,14 +21,16 @@ def write_prompts(templates: Sequence[str], word: str, wording: Sequence[str]) -
     Returns:
         One list of K sentences per template.
     Raises:
-        UserError: a template without ``{class}``, or with another placeholder.
+        InputError: a template without ``{class}``, or with another placeholder.
     """
     return [[_fill(template, word, name) for name in wording] for template in templates]
 
 
 def _fill(template: str, word: str, name: str) -> str:
     if unknown := set(re.findall(r"\{[^{}]*\}", template)) - {"{domain}", "{class}"}:
-        raise UserError(f"prompt template {template!r}", expected="{domain} and {class}", got=listing(sorted(unknown)))
+        raise InputError(
+            f"prompt template {template!r}", expected="{domain} and {class}", got=join_names(sorted(unknown))
+        )
     if "{class}" not in template:
-        raise UserError(f"prompt template {template!r}", expected="{class} in it", got="none")
+        raise InputError(f"prompt template {template!r}", expected="{class} in it", got="none")
     return template.replace("{domain}", word).replace("{class}", name)

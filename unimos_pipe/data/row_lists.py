@@ -8,53 +8,53 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from unimos_pipe.base.csv_escaping import name_from_cell
-from unimos_pipe.base.errors import UserError, listing, shown
-from unimos_pipe.data.list_files import CLASS_HEADS, PATH_HEADS, ListedRow, read_csv, separator, text_of
+from unimos_pipe.base.csv_escaping import unescape_name
+from unimos_pipe.base.errors import InputError, join_names, short_repr
+from unimos_pipe.data.list_files import CLASS_HEADS, PATH_HEADS, ManifestRow, read_csv, read_list_text, separator
 
 
-def read_row_labels(file: Path) -> list[ListedRow]:
+def read_row_labels(file: Path) -> list[ManifestRow]:
     """Read ``path,class``, or ``class`` alone in row order: rows without a path then.
 
     Raises:
-        UserError: no CSV of such columns, or nothing but empty classes.
+        InputError: no CSV of such columns, or nothing but empty classes.
     """
-    text = text_of(file)
+    text = read_list_text(file)
     try:
         table = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator(text)))
     except csv.Error as error:
-        raise UserError(f"list file {file}: {error}") from None
+        raise InputError(f"list file {file}: {error}") from None
     head = [cell.strip().lower() for cell in table[0]] if table else []
     if set(head) & set(CLASS_HEADS) and not set(head) & set(PATH_HEADS):
         at = next(head.index(name) for name in CLASS_HEADS if name in head)
-        rows = [ListedRow("", name_from_cell(cells[at])) for cells in table[1:] if len(cells) > at]
+        rows = [ManifestRow("", unescape_name(cells[at])) for cells in table[1:] if len(cells) > at]
     else:
         rows = read_csv(file)
     if not any(row.label for row in rows):
-        raise UserError(f"{file} has no classes", expected="a head line path,class, or class alone")
+        raise InputError(f"{file} has no classes", expected="a head line path,class, or class alone")
     return rows
 
 
-def read_row_paths(file: Path) -> list[ListedRow]:
+def read_row_paths(file: Path) -> list[ManifestRow]:
     """Read a CSV of ``path,class``, a list file of ``<path> <number>``, or a path a line; without labels where none is.
 
     Raises:
-        UserError: not readable as UTF-8, or no CSV.
+        InputError: not readable as UTF-8, or no CSV.
     """
     if file.suffix.lower() in (".csv", ".tsv"):
         return read_csv(file)
-    lines = [line.strip() for line in text_of(file).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_list_text(file).splitlines() if line.strip()]
     listed = [re.fullmatch(r"(.+?)\s+([0-9]{1,9})", line) for line in lines]
     if lines and all(listed):
-        return [ListedRow(found[1], found[2]) for found in listed]
-    return [ListedRow(line, "") for line in lines]
+        return [ManifestRow(found[1], found[2]) for found in listed]
+    return [ManifestRow(line, "") for line in lines]
 
 
 def row_names(paths: Sequence[str], what: str) -> tuple[str, ...]:
     """Paths as names of rows: absolute ones relative to the folder that all share.
 
     Raises:
-        UserError: paths named twice, empty ones, or ones with ``..`` in them.
+        InputError: paths named twice, empty ones, or ones with ``..`` in them.
     """
     names = list(paths)
     if names and all(PurePosixPath(name).is_absolute() for name in names):
@@ -65,7 +65,7 @@ def row_names(paths: Sequence[str], what: str) -> tuple[str, ...]:
         ("that lead out of a folder, or nowhere", [name for name in names if not _is_inside(name)]),
     ):
         if bad:
-            raise UserError(f"{what}: {len(bad)} path(s) {fault}: {listing(map(shown, bad), 3)}")
+            raise InputError(f"{what}: {len(bad)} path(s) {fault}: {join_names(map(short_repr, bad), 3)}")
     return tuple(names)
 
 

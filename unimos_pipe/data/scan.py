@@ -11,12 +11,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from unimos_pipe.base.atomic_io import replace_folder
-from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.locks import sole_writer
-from unimos_pipe.data.expected_layout import layout
-from unimos_pipe.data.find_images import find_images, is_skipped_folder, left_out
-from unimos_pipe.data.list_files import ListedRow, bind, bind_names, read_csv, read_list
+from unimos_pipe.base.atomic_io import atomic_replace_dir
+from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.data.expected_layout import expected_layout
+from unimos_pipe.data.find_images import find_images, is_skipped_folder, skipped_summary
+from unimos_pipe.data.list_files import ManifestRow, labels_from_names, labels_from_numbers, read_csv, read_list
 from unimos_pipe.data.manifest import NO_LABEL, PACKAGE, DatasetSpec, Manifest
 
 
@@ -24,16 +24,16 @@ def find_root(spec: DatasetSpec, root: Path | None, cache: Path) -> Path:
     """Where a data set's images are: the given root, the spec's own, or the embedded images unpacked to the cache.
 
     Raises:
-        UserError: no such folder, or none given where one is needed; shows the layout expected.
+        InputError: no such folder, or none given where one is needed; shows the layout expected.
     """
     if root is None and spec.embedded:
         return unpack_embedded(spec.embedded, cache)
     if root is None and all(domain.root for domain in spec.domains.values()):
         return spec.base
     if root is None or not root.is_dir():
-        raise UserError(
+        raise InputError(
             f"the images of {spec.name} are missing",
-            expected=layout(spec),
+            expected=expected_layout(spec),
             got="no --data-root and no UNIMOS_DATA_ROOT" if root is None else f"no folder {root}",
             todo=f"Get them from {spec.source or 'their owner'} and pass --data-root, or set UNIMOS_DATA_ROOT",
         )
@@ -52,9 +52,9 @@ def unpack_embedded(archive: str, cache: Path) -> Path:
         target = cache / "embedded" / f"{source.stem}-{stamp}"
         if _is_unpacked(target, members):
             return target
-        with sole_writer(target, lock=target.with_name(".unpacking.lock"), wait=True):
+        with writer_lock(target, lock=target.with_name(".unpacking.lock"), wait=True):
             if not _is_unpacked(target, members):  # another process may have done it while we waited
-                with replace_folder(target) as fresh:
+                with atomic_replace_dir(target) as fresh:
                     bundle.extractall(fresh)
     return target
 
@@ -76,23 +76,23 @@ def domain_folder(spec: DatasetSpec, name: str, root: Path) -> Path:
     """The folder that a domain's paths are relative to: the first of its known names that is there.
 
     Raises:
-        UserError: none is there; says what the data root holds instead.
+        InputError: none is there; says what the data root holds instead.
     """
     entry = spec.domain(name)
     if entry.root:
         folder = spec.base / entry.root
         if not folder.is_dir():
-            raise UserError(f"domain {name} of {spec.name}: no folder {folder}; correct its root in the spec")
+            raise InputError(f"domain {name} of {spec.name}: no folder {folder}; correct its root in the spec")
         return folder
     for base in (root, *(root / alias for alias in spec.roots)):
         for folder in (base / part for part in entry.folder):
             lists = [files for files in (entry.list, entry.train, entry.test) if files]
             if folder.is_dir() and all(_first_file(folder, files) for files in lists):
                 return folder
-    raise UserError(
+    raise InputError(
         f"domain {name} of {spec.name} is not in {root}",
-        expected=layout(spec),
-        got=f"in {root}: {listing(sorted(child.name for child in root.iterdir()), 12)}",
+        expected=expected_layout(spec),
+        got=f"in {root}: {join_names(sorted(child.name for child in root.iterdir()), 12)}",
         todo="Pass the right --data-root",
     )
 
@@ -102,7 +102,7 @@ def _first_file(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 @dataclass
-class Listing:
+class RowList:
     """A domain's rows before they are checked against the disk."""
 
     paths: list[str]
@@ -116,7 +116,7 @@ def scan(spec: DatasetSpec, part: str, root: Path) -> Manifest:
     Args:
         part: one of :meth:`DatasetSpec.parts`.
     Raises:
-        UserError: no domain folder, classes that the spec does not know, missing images, links that lead nowhere, or
+        InputError: no domain folder, classes that the spec does not know, missing images, links that lead nowhere, or
             names that are not UTF-8.
     """
     folder = domain_folder(spec, spec.domain_of(part), root)
@@ -124,8 +124,8 @@ def scan(spec: DatasetSpec, part: str, root: Path) -> Manifest:
     if spec.domain(spec.domain_of(part)).manifest:
         there = find_images(folder)
         more = unlisted(there.paths, rows.paths)
-        note = f"{folder}: {len(more)} image(s) that the CSV does not list: {listing(more, 3)}" if more else None
-        rows.notes += _told(note, left_out(folder, there.left))
+        note = f"{folder}: {len(more)} image(s) that the CSV does not list: {join_names(more, 3)}" if more else None
+        rows.notes += _told(note, skipped_summary(folder, there.left))
     return _manifest(spec, part, folder, rows)
 
 
@@ -135,7 +135,7 @@ def unlisted(there: Sequence[str], rows: Sequence[str]) -> list[str]:
     return [path for path in there if path not in named]
 
 
-def read_part(spec: DatasetSpec, part: str, folder: Path) -> Listing:
+def read_part(spec: DatasetSpec, part: str, folder: Path) -> RowList:
     """The rows of a part as its list or folders give them, whether or not the files are there."""
     entry = spec.domain(spec.domain_of(part))
     if entry.split:
@@ -144,33 +144,33 @@ def read_part(spec: DatasetSpec, part: str, folder: Path) -> Listing:
         return _from_list(spec, _first_file(folder, entry.list))
     if entry.manifest:
         rows = read_csv(spec.base / entry.manifest)
-        labels = bind_names(spec.base / entry.manifest, rows, spec.classes, NO_LABEL)
-        return Listing([row.path for row in rows], labels)
+        labels = labels_from_names(spec.base / entry.manifest, rows, spec.classes, NO_LABEL)
+        return RowList([row.path for row in rows], labels)
     if entry.labels == "none":
         found = find_images(folder)
-        return Listing(list(found.paths), [NO_LABEL] * len(found.paths), _told(left_out(folder, found.left)))
+        return RowList(list(found.paths), [NO_LABEL] * len(found.paths), _told(skipped_summary(folder, found.left)))
     return _from_folders(spec, folder)
 
 
-def _from_list(spec: DatasetSpec, file: Path) -> Listing:
-    rows: list[ListedRow] = read_list(file)
-    labels, notes = bind(file, rows, spec.classes)
-    return Listing([row.path for row in rows], labels, notes)
+def _from_list(spec: DatasetSpec, file: Path) -> RowList:
+    rows: list[ManifestRow] = read_list(file)
+    labels, notes = labels_from_numbers(file, rows, spec.classes)
+    return RowList([row.path for row in rows], labels, notes)
 
 
-def _from_folders(spec: DatasetSpec, folder: Path) -> Listing:
+def _from_folders(spec: DatasetSpec, folder: Path) -> RowList:
     ids = {name: label for label, name in enumerate(spec.classes)}
     images = find_images(folder)
     found = class_folders(folder)
     if unknown := [name for name in found if name not in ids]:
         missing = [name for name in spec.classes if name not in found]
-        raise UserError(
-            f"the class folders in {folder} do not fit {spec.name}: unknown {listing(unknown)}; "
-            f"without a folder: {listing(missing)}. Correct the folders or the spec's class list"
+        raise InputError(
+            f"the class folders in {folder} do not fit {spec.name}: unknown {join_names(unknown)}; "
+            f"without a folder: {join_names(missing)}. Correct the folders or the spec's class list"
         )
     paths = [path for path in images.paths if "/" in path]
     labels = [ids[path.partition("/")[0]] for path in paths]
-    return Listing(paths, labels, _told(loose_images(folder, images.paths), left_out(folder, images.left)))
+    return RowList(paths, labels, _told(loose_images(folder, images.paths), skipped_summary(folder, images.left)))
 
 
 def _told(*notes: str | None) -> list[str]:
@@ -180,7 +180,7 @@ def _told(*notes: str | None) -> list[str]:
 def loose_images(folder: Path, paths: Sequence[str]) -> str | None:
     """A line about those images of a folder of class folders that lie in none of them."""
     if loose := [path for path in paths if "/" not in path]:
-        return f"{folder}: {len(loose)} image(s) outside the class folders are ignored: {listing(loose, 3)}"
+        return f"{folder}: {len(loose)} image(s) outside the class folders are ignored: {join_names(loose, 3)}"
     return None
 
 
@@ -189,18 +189,20 @@ def class_folders(folder: Path) -> list[str]:
     return sorted(child.name for child in folder.iterdir() if child.is_dir() and not is_skipped_folder(child.name))
 
 
-def _manifest(spec: DatasetSpec, part: str, folder: Path, rows: Listing) -> Manifest:
+def _manifest(spec: DatasetSpec, part: str, folder: Path, rows: RowList) -> Manifest:
     if not rows.paths:
-        raise UserError(
-            f"no images of {part} in {folder}", expected=layout(spec), got="; ".join(["no image file", *rows.notes])
+        raise InputError(
+            f"no images of {part} in {folder}",
+            expected=expected_layout(spec),
+            got="; ".join(["no image file", *rows.notes]),
         )
     if bad := not_utf8(rows.paths):
-        raise UserError(f"{folder}: file names that are not UTF-8: {listing(bad, 3)}; rename them")
+        raise InputError(f"{folder}: file names that are not UTF-8: {join_names(bad, 3)}; rename them")
     sizes = [file_size(folder / path) for path in rows.paths]
     if gone := [path for path, size in zip(rows.paths, sizes, strict=True) if size is None]:
-        raise UserError(
+        raise InputError(
             f"{len(gone)} of {len(sizes)} images of {part} are missing, links that lead nowhere, or no files, in "
-            f"{folder}: {listing(gone, 5)}. Restore them, or take them out of the list"
+            f"{folder}: {join_names(gone, 5)}. Restore them, or take them out of the list"
         )
     return Manifest(
         spec.name,
@@ -235,10 +237,10 @@ def count_warning(spec: DatasetSpec, manifest: Manifest) -> str | None:
     total = f"{len(manifest)} images, {abs(gap)} {'fewer' if gap < 0 else 'more'} than the expected {expected}"
     head = f"{spec.name}/{manifest.domain}: {total if expected and gap else f'{len(manifest)} images'}"
     if wrong:
-        return f"{head}; per class: " + listing((f"{key} {have} of {want}" for key, have, want in wrong), 12)
+        return f"{head}; per class: " + join_names((f"{key} {have} of {want}" for key, have, want in wrong), 12)
     if not found:
         return head
     ordered = sorted(found.items(), key=lambda item: item[1])
     (low, fewest), (high, most) = ordered[0], ordered[-1]
     empty = [key for key in spec.classes if key not in found]
-    return f"{head}; per class: {fewest} ({low}) to {most} ({high}); empty: {listing(empty, 12)}"
+    return f"{head}; per class: {fewest} ({low}) to {most} ({high}); empty: {join_names(empty, 12)}"

@@ -15,15 +15,15 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import UserError, shown
-from unimos_pipe.base.method_config import MethodSpec, build
+from unimos_pipe.base.errors import InputError, short_repr
+from unimos_pipe.base.method_config import MethodSpec, parse_dataclass
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
-from unimos_pipe.cache.shard import differing_field
+from unimos_pipe.cache.shard import first_difference
 from unimos_pipe.data.image_decoding import Picture
-from unimos_pipe.deploy.image_inputs import Given, sources
+from unimos_pipe.deploy.image_inputs import ImageInput, sources
 from unimos_pipe.deploy.model_card import card_text
-from unimos_pipe.deploy.predictions import Answers, joined, with_errors
-from unimos_pipe.deploy.restore import restored
+from unimos_pipe.deploy.predictions import Predictions, concatenate, with_errors
+from unimos_pipe.deploy.restore import restore_model
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.image_loader import read_batches
 from unimos_pipe.extract.weights import recorded_spec
@@ -49,28 +49,28 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         """Build from an export's config (see :data:`KEYS`) and tensors (a run's ``heads.safetensors``).
 
         Raises:
-            UserError: values or tensors that are no model's, all that is missing at once.
+            InputError: values or tensors that are no model's, all that is missing at once.
         """
         self.settings = _checked(config)
         self.classes: tuple[str, ...] = tuple(config["classes"])
         self.method, self.temperature = self.settings["method"], self.settings["temperature"]
         options = None
         if self.method == UNIMOS:
-            options = build(MethodSpec, self.settings["options"], "the model's config.json: options")
+            options = parse_dataclass(MethodSpec, self.settings["options"], "the model's config.json: options")
         self.identity = EncoderIdentity(**config["encoder"])
         self.device = pick_device(device)
-        self.fitted = restored(tensors, len(self.classes), self.method, options, self.device)
+        self.fitted = restore_model(tensors, len(self.classes), self.method, options, self.device)
         self.text = tensors["text_features"].to(self.device)
         self._encoder: ClipEncoder | None = None
 
     @torch.no_grad()
-    def answer(self, features: Tensor) -> Answers:
+    def answer(self, features: Tensor) -> Predictions:
         """Classify CLIP image features, (n, D), of unit norm or not."""
         x = unit_rows(torch.as_tensor(features), self.text.dtype, self.device)
         parts = [self.probabilities(rows) for rows in x.split(8192)] or [self.probabilities(x)]
         columns = [torch.cat(column).float().cpu() for column in zip(*parts, strict=True)]
         branches = columns[2:] or [None, None]
-        return Answers(self.classes, *columns[:2], *branches, (None,) * len(x))
+        return Predictions(self.classes, *columns[:2], *branches, (None,) * len(x))
 
     def probabilities(self, x: Tensor) -> tuple[Tensor, ...]:
         """(n, D) unit-norm rows -> (n, K) probabilities: calibrated, raw, and of UniMoS those of VAC and LAC."""
@@ -87,11 +87,11 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             weights: a weights file, where they were no open_clip tag's.
             trust: whether it may be a TorchScript archive that is not OpenAI's.
         Raises:
-            UserError: the weights are not here, or are not those the model was trained on; or its features were made
+            InputError: the weights are not here, or are not those the model was trained on; or its features were made
                 elsewhere.
         """
         if self.identity.precision == IMPORTED:
-            raise UserError(
+            raise InputError(
                 f"this model's features were made elsewhere, by {self.identity.model!r}, which cannot be run here",
                 todo="Import their features, and use predict --domain",
             )
@@ -104,9 +104,9 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         found = ClipEncoder(
             recorded_spec(self.identity, self.settings["encoder_id"], weights, trust=trust), self.device
         )
-        if difference := differing_field(found.identity, self.identity):
+        if difference := first_difference(found.identity, self.identity):
             field, got, wanted = difference
-            raise UserError(
+            raise InputError(
                 f"the encoder is not the one this model was trained on: {field}",
                 expected=wanted,
                 got=got,
@@ -114,7 +114,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             )
         return found
 
-    def predict(self, images: Given | Iterable[Given], batch_size: int = 64) -> Answers:
+    def predict(self, images: ImageInput | Iterable[ImageInput], batch_size: int = 64) -> Predictions:
         """Classify one image or many. Several threads may ask at once.
 
         Args:
@@ -123,14 +123,14 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         Returns:
             A row for each image, in order; one that cannot be read has its reason in ``errors``.
         Raises:
-            UserError: something that is no image, or what :meth:`encoder` raises.
+            InputError: something that is no image, or what :meth:`encoder` raises.
         """
         parts = list(self.predict_batches(sources(images), batch_size, workers=0))
-        return joined(parts) if parts else self.answer(self.text[:0])
+        return concatenate(parts) if parts else self.answer(self.text[:0])
 
     def predict_batches(
         self, images: Sequence[Path | Picture | bytes], batch_size: int, workers: int
-    ) -> Iterator[Answers]:
+    ) -> Iterator[Predictions]:
         """Stream answers to images, batch by batch in order.
 
         Args:
@@ -178,19 +178,19 @@ def load(folder: str | Path, device: str = "auto") -> AdaptedModel:
     Args:
         device: auto, cpu, cuda or mps.
     Raises:
-        UserError: no model there, or damaged files.
+        InputError: no model there, or damaged files.
     """
     folder = Path(folder)
     if (folder / WEIGHTS).is_file():
         return AdaptedModel(read_json(folder / CONFIG), read_tensors(folder / WEIGHTS), device)
     if not (folder / RESULT).is_file():
-        raise UserError(
+        raise InputError(
             f"{folder} holds no model", expected=f"a finished run's folder, or one with {WEIGHTS}", got="neither"
         )
     run = read_run(folder)
     config = run_model_config(run.config, run.result)
     if (method := config["method"]) in TARGET_ONLY:
-        raise UserError(
+        raise InputError(
             f"{folder}: {method} answers only the rows it was fitted on, which are in its {PREDICTIONS}",
             todo="New rows need a run of another method, such as fused",
         )
@@ -198,7 +198,7 @@ def load(folder: str | Path, device: str = "auto") -> AdaptedModel:
 
 
 def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's ``config.json`` and ``result.json`` as the config of a model. Raises UserError on another version's."""
+    """A run's ``config.json`` and ``result.json`` as the config of a model. Raises InputError on another version's."""
     try:
         spec = config["spec"]
         about = {name: spec[name] for name in ("dataset", "source", "target", "variant", "seed", "templates")}
@@ -215,13 +215,13 @@ def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> di
             "classes": list(config["classes"]),
             "encoder": config["encoder"],
             "encoder_id": spec["encoder_id"],
-            "method": result["choice"]["picked"] if spec["method"] == AUTO else spec["method"],
+            "method": result["choice"]["selected"] if spec["method"] == AUTO else spec["method"],
             "options": spec["options"],
             "temperature": (result.get("calibration") or {}).get("temperature"),
             "about": about,
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"the run's config.json or result.json lacks {error}; train it again with --force") from None
+        raise InputError(f"the run's config.json or result.json lacks {error}; train it again with --force") from None
 
 
 def model_card(settings: Mapping[str, Any]) -> ModelCard:
@@ -230,22 +230,22 @@ def model_card(settings: Mapping[str, Any]) -> ModelCard:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises UserError."""
+    """A JSON object from a file. Raises InputError."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}", expected="a JSON object", got=type(value).__name__)
+        raise InputError(f"{path}", expected="a JSON object", got=type(value).__name__)
     return value
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises UserError."""
+    """The tensors of a safetensors file. Raises InputError."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
 
 
 def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,23 +253,25 @@ def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
         config = {**config, "format": FORMAT, "method": UNIMOS, "options": config["method"], "temperature": None}
     missing = [key for key in KEYS if key not in config]
     if missing or config["format"] != FORMAT:
-        got = f"no {', '.join(missing)}" if missing else f"format {shown(config['format'])}"
-        raise UserError("the model's config.json", expected=f"format {FORMAT} with {', '.join(KEYS)}", got=got)
+        got = f"no {', '.join(missing)}" if missing else f"format {short_repr(config['format'])}"
+        raise InputError("the model's config.json", expected=f"format {FORMAT} with {', '.join(KEYS)}", got=got)
     encoder, classes = config["encoder"], config["classes"]
     fields = set(EncoderIdentity.__dataclass_fields__)
     if not isinstance(encoder, Mapping) or set(encoder) != fields:
-        raise UserError("the model's config.json: encoder", expected=f"the fields {', '.join(sorted(fields))}")
+        raise InputError("the model's config.json: encoder", expected=f"the fields {', '.join(sorted(fields))}")
     if not all(isinstance(value, str) for value in (*encoder.values(), config["encoder_id"])):
-        raise UserError("the model's config.json: encoder and encoder_id", expected="texts only")
+        raise InputError("the model's config.json: encoder and encoder_id", expected="texts only")
     if config["method"] not in (able := [name for name in METHODS if name not in (*TARGET_ONLY, AUTO)]):
-        raise UserError(
-            "the model's config.json: method", expected=f"one of {', '.join(able)}", got=shown(config["method"])
+        raise InputError(
+            "the model's config.json: method", expected=f"one of {', '.join(able)}", got=short_repr(config["method"])
         )
     if not isinstance(config["options"], Mapping):
-        raise UserError("the model's config.json: options", expected="a table", got=shown(config["options"]))
+        raise InputError("the model's config.json: options", expected="a table", got=short_repr(config["options"]))
     temperature = config["temperature"]
     if temperature is not None and not (isinstance(temperature, float) and 0 < temperature < math.inf):
-        raise UserError("the model's config.json: temperature", expected="a number above 0", got=shown(temperature))
+        raise InputError(
+            "the model's config.json: temperature", expected="a number above 0", got=short_repr(temperature)
+        )
     if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
-        raise UserError("the model's config.json: classes", expected="two or more names")
+        raise InputError("the model's config.json: classes", expected="two or more names")
     return {key: config[key] for key in KEYS}

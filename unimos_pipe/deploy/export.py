@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unimos_pipe.base.atomic_io import FolderKind, refuse_foreign_folder, replace_folder, writable_folder
-from unimos_pipe.base.errors import RunError, UserError
-from unimos_pipe.base.locks import sole_writer
-from unimos_pipe.base.optional_deps import need
+from unimos_pipe.base.atomic_io import OwnedFolder, atomic_replace_dir, check_owned_folder, check_writable_folder
+from unimos_pipe.base.errors import ExecutionError, InputError
+from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.base.optional_deps import require_extra
 from unimos_pipe.deploy.adapted_model import CONFIG, KEYS, WEIGHTS, AdaptedModel, load, model_card, read_json
 from unimos_pipe.deploy.predict import list_images
 from unimos_pipe.extract.image_loader import read_batches
@@ -27,11 +27,11 @@ CARD = "README.md"
 def _is_export(folder: Path) -> bool:
     try:
         return read_json(folder / CONFIG).keys() >= set(KEYS)
-    except (UserError, AttributeError):
+    except (InputError, AttributeError):
         return False
 
 
-EXPORT = FolderKind("an exported model", (CONFIG, WEIGHTS, CARD, "heads.onnx", "model.onnx"), _is_export)
+EXPORT = OwnedFolder("an exported model", (CONFIG, WEIGHTS, CARD, "heads.onnx", "model.onnx"), _is_export)
 
 
 def export_run(
@@ -49,22 +49,22 @@ def export_run(
     Returns:
         The largest difference to our own probabilities, by graph.
     Raises:
-        UserError: no finished run, a folder that holds something else, packages that are missing, or another process
+        InputError: no finished run, a folder that holds something else, packages that are missing, or another process
             that writes there.
-        RunError: a graph whose answers differ by more than :data:`TOLERANCE`.
+        ExecutionError: a graph whose answers differ by more than :data:`TOLERANCE`.
     """
     run, to = Path(run), Path(to)
     if images and not onnx:
-        raise UserError("--with-encoder needs --onnx")
+        raise InputError("--with-encoder needs --onnx")
     if onnx:
-        need("--onnx", "onnx")
-    writable_folder(to.parent, "--to")
+        require_extra("--onnx", "onnx")
+    check_writable_folder(to.parent, "--to")
     files = list_images([Path(source) for source in images])[0] if images else []
     differences = {}
-    with sole_writer(to):
+    with writer_lock(to):
         _refuse_other(to, force)
         model = load(run, "cpu")
-        with replace_folder(to) as folder:
+        with atomic_replace_dir(to) as folder:
             model.save_pretrained(folder)
             if onnx:
                 rows = torch.from_numpy(read_run(run).tensors("target_image")["target_image"])
@@ -77,8 +77,8 @@ def export_run(
 
 
 def _refuse_other(to: Path, force: bool) -> None:
-    """Raise UserError where ``to`` holds what is not an export's, or a card that somebody edited."""
-    refuse_foreign_folder(to, EXPORT, "--to")
+    """Raise InputError where ``to`` holds what is not an export's, or a card that somebody edited."""
+    check_owned_folder(to, EXPORT, "--to")
     if force or not (to / CARD).is_file():
         return
     try:
@@ -86,7 +86,7 @@ def _refuse_other(to: Path, force: bool) -> None:
     except (ValueError, KeyError, TypeError, AttributeError):  # not text, or a config from which no card can be made
         edited = True
     if edited:
-        raise UserError(
+        raise InputError(
             f"{to / CARD} was edited since it was exported; add --force to replace it too, or choose another --to"
         )
 
@@ -122,7 +122,7 @@ def _pixels(model: AdaptedModel, images: list[Path]) -> torch.Tensor:
     stream = read_batches(Path(), images, [list(range(len(images)))], model.encoder().preprocess, workers=0)
     _, pixels, bad = next(stream)
     if bad or pixels is None:
-        raise UserError(
+        raise InputError(
             f"{images[bad[0][0]]} cannot be read ({bad[0][1]}); the graph is checked on it, so name another"
         )
     return pixels
@@ -154,7 +154,7 @@ def _write_onnx(graph: torch.nn.Module, rows: torch.Tensor, name: str, path: Pat
     theirs = session.run(names, {name: rows.numpy()})
     worst = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
     if not worst <= TOLERANCE:
-        raise RunError(
+        raise ExecutionError(
             f"{path.name}: onnxruntime's probabilities", expected=f"ours within {TOLERANCE}", got=f"{worst:.2g} apart"
         )
     return worst

@@ -6,27 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.image_decoding import Picture, picture_of
 
-Given = str | os.PathLike | Picture | bytes | bytearray | memoryview | np.ndarray
+ImageInput = str | os.PathLike | Picture | bytes | bytearray | memoryview | np.ndarray
 EXPECTED = "a path, a PIL image, the bytes of an image file, or a uint8 array (H, W, 3)"
 
 
-def sources(images: Given | Iterable[Given]) -> list[Path | Picture | bytes]:
+def sources(images: ImageInput | Iterable[ImageInput]) -> list[Path | Picture | bytes]:
     """What the decoder reads, an entry for each image; one image is a list of one, and a string is one path.
 
     Raises:
-        UserError: something that is no image, named by its position.
+        InputError: something that is no image, named by its position.
     """
     if isinstance(images, str | os.PathLike | Picture | bytes | bytearray | memoryview) or _ndim(images) == 3:
         images = [images]
     if not isinstance(images, Iterable):
-        raise UserError("images", expected=f"{EXPECTED}, or several of these", got=type(images).__name__)
+        raise InputError("images", expected=f"{EXPECTED}, or several of these", got=type(images).__name__)
     return [_source(image, position) for position, image in enumerate(images)]
 
 
-def _source(image: Given, position: int) -> Path | Picture | bytes:
+def _source(image: ImageInput, position: int) -> Path | Picture | bytes:
     if isinstance(image, str | os.PathLike):
         return Path(image)
     if isinstance(image, bytes | bytearray | memoryview):
@@ -36,7 +36,7 @@ def _source(image: Given, position: int) -> Path | Picture | bytes:
     if _ndim(image) == 3 and image.dtype == np.uint8 and image.shape[2] == 3 and image.size:
         return picture_of(image)
     got = f"{image.dtype} of shape {image.shape}" if _ndim(image) is not None else type(image).__name__
-    raise UserError(f"image {position}", expected=EXPECTED, got=got)
+    raise InputError(f"image {position}", expected=EXPECTED, got=got)
 
 
 def _ndim(value: object) -> int | None:

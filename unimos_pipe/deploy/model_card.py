@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from unimos_pipe.base.terminal import percent
+from unimos_pipe.base.terminal import format_percent
 from unimos_pipe.cache.encoder_identity import IMPORTED
 from unimos_pipe.runs.method_names import CITATIONS, UNIMOS, UNIMOS_NAME
 from unimos_pipe.runs.statistics import on_labelled_rows
@@ -94,8 +94,8 @@ def _figures(about: Mapping[str, Any], model: str) -> list[str]:
     return [
         f"| accuracy on {_plain(about['target'])}{known} | % |",
         "| --- | ---: |",
-        f"| {model} | {percent(accuracy['last'])} |",
-        f"| CLIP zero-shot | {percent(accuracy['zero_shot'])} |",
+        f"| {model} | {format_percent(accuracy['last'])} |",
+        f"| CLIP zero-shot | {format_percent(accuracy['zero_shot'])} |",
     ]
 
 

@@ -11,7 +11,7 @@ from unimos_pipe.base.html_repr import html_table
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What a model says about n rows: (n, K) probabilities, float32 on the CPU.
 
     ``probabilities`` are calibrated if the model has a temperature, ``raw`` are those before; ``vac`` and ``lac`` are
@@ -75,17 +75,17 @@ def _shown(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
-def joined(parts: Sequence[Answers]) -> Answers:
+def concatenate(parts: Sequence[Predictions]) -> Predictions:
     """The rows of several answers of one model, one below the other."""
     first = parts[0]
     columns = [
         None if getattr(first, name) is None else torch.cat([getattr(part, name) for part in parts])
         for name in ("probabilities", "raw", "vac", "lac")
     ]
-    return Answers(first.classes, *columns, tuple(error for part in parts for error in part.errors))
+    return Predictions(first.classes, *columns, tuple(error for part in parts for error in part.errors))
 
 
-def with_errors(answers: Answers, errors: Sequence[str | None]) -> Answers:
+def with_errors(answers: Predictions, errors: Sequence[str | None]) -> Predictions:
     """Answers to the rows without an error, as those to all rows: NaN where there is one."""
     good = torch.tensor([error is None for error in errors], dtype=torch.bool)
 
@@ -97,4 +97,4 @@ def with_errors(answers: Answers, errors: Sequence[str | None]) -> Answers:
         return whole
 
     columns = [spread(values) for values in (answers.probabilities, answers.raw, answers.vac, answers.lac)]
-    return Answers(answers.classes, *columns, tuple(errors))
+    return Predictions(answers.classes, *columns, tuple(errors))

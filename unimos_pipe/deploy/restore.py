@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.methods.base import Model
 from unimos_pipe.methods.registry import METHODS
@@ -13,45 +13,47 @@ from unimos_pipe.methods.unimos.heads import Heads, parameter_shapes
 from unimos_pipe.methods.unimos.model import UniMoSModel
 
 
-def restored(tensors: Mapping[str, Tensor], classes: int, method: str, options: MethodSpec | None, device) -> Model:
+def restore_model(
+    tensors: Mapping[str, Tensor], classes: int, method: str, options: MethodSpec | None, device
+) -> Model:
     """The model of a run's or an export's tensors, ``text_features`` among them, every one of them checked.
 
     Args:
         options: UniMoS's; None for other methods.
     Raises:
-        UserError: tensors that are missing, of other shapes or types than the method's, or not finite.
+        InputError: tensors that are missing, of other shapes or types than the method's, or not finite.
     """
     text = tensors.get("text_features")
     if text is None or text.ndim != 2 or len(text) != classes or not text.numel():
-        raise UserError(
+        raise InputError(
             "the model's text_features", expected=f"({classes}, D)", got=None if text is None else [*text.shape]
         )
     if options is None:
-        model = _restored_quick(tensors, classes, method)
+        model = _restore_fitted(tensors, classes, method)
         names = [name for name, tensor in tensors.items() if tensor.dtype.is_floating_point]
     else:
         names = [*_checked_heads(tensors, classes, options), "text_features"]
     kinds = {tensors[name].dtype for name in names}
     if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
-        got = listing(sorted(str(kind).removeprefix("torch.") for kind in kinds))
-        raise UserError("the model's tensors", expected="all float32, or all float64", got=got)
+        got = join_names(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+        raise InputError("the model's tensors", expected="all float32, or all float64", got=got)
     if strange := [name for name in names if not tensors[name].isfinite().all()]:
-        raise UserError("the model's tensors", expected="finite values", got=f"{strange[0]} with others")
+        raise InputError("the model's tensors", expected="finite values", got=f"{strange[0]} with others")
     if options is None:
         return model
     return UniMoSModel(Heads.from_state(tensors, options.heads, device), text.to(device), options)
 
 
-def _restored_quick(tensors: Mapping[str, Tensor], classes: int, method: str) -> Model:
+def _restore_fitted(tensors: Mapping[str, Tensor], classes: int, method: str) -> Model:
     """The model of a method beside UniMoS, which has answered a row of zeros."""
     try:
         model = METHODS[method].restore(tensors)
         found = model.logits(torch.zeros_like(tensors["text_features"][:1])).shape
     except (KeyError, RuntimeError, TypeError) as error:
         why = " ".join(str(error).split())[:120]
-        raise UserError("the model's tensors", expected=f"those of {method}", got=f"others ({why})") from None
+        raise InputError("the model's tensors", expected=f"those of {method}", got=f"others ({why})") from None
     if found != (1, classes):
-        raise UserError("the model's tensors", expected=f"answers for {classes} classes", got=[*found])
+        raise InputError("the model's tensors", expected=f"answers for {classes} classes", got=[*found])
     return model
 
 
@@ -63,5 +65,5 @@ def _checked_heads(tensors: Mapping[str, Tensor], classes: int, options: MethodS
     wrong = [name for name, shape in wanted.items() if name not in tensors or tuple(tensors[name].shape) != shape]
     if wrong:
         got = str(tuple(tensors[wrong[0]].shape)) if wrong[0] in tensors else "none"
-        raise UserError("the model's tensors", expected=f"{wrong[0]} of shape {wanted[wrong[0]]}", got=got)
+        raise InputError("the model's tensors", expected=f"{wrong[0]} of shape {wanted[wrong[0]]}", got=got)
     return list(wanted)

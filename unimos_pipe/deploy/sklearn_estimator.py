@@ -9,14 +9,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from unimos_pipe.base.errors import RunError
+from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.methods.from_arrays import task_from_arrays
-from unimos_pipe.methods.task import settled, unit_rows
+from unimos_pipe.methods.task import resolve_train_precision, unit_rows
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.methods.unimos.training_run import create_run
 
 
 class UniMoSClassifier(ClassifierMixin, BaseEstimator):
@@ -62,7 +62,7 @@ class UniMoSClassifier(ClassifierMixin, BaseEstimator):
                 target too.
         Raises:
             ValueError: arrays that do not fit each other, fewer than two classes, or fewer than two rows of a domain.
-            UserError: unknown settings, or text of another shape. RunError: training that diverged.
+            InputError: unknown settings, or text of another shape. ExecutionError: training that diverged.
         """
         X, y = validate_data(self, X, y, dtype=np.float64)  # noqa: N806
         domain = np.ones(len(X)) if sample_domain is None else np.asarray(sample_domain)
@@ -78,13 +78,13 @@ class UniMoSClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError(f"the source has {len(self.classes_)} class; two or more are needed")
         method = method_spec(self.variant, {"train.precision": "fp64", **(self.settings or {})}, "settings")
-        method = settled(method, "cpu")
+        method = resolve_train_precision(method, "cpu")
         task = task_from_arrays((X[source], y[source]), X[target], self.text, list(self.classes_), dtype=torch.float64)
-        trainer = Trainer([seeded_run(task, method, self.random_state)])
+        trainer = Trainer([create_run(task, method, self.random_state)])
         for _, records in trainer.train():
             list(records)  # an epoch is over when its records are made
         if trainer.failures:
-            raise RunError(trainer.failures[0])
+            raise ExecutionError(trainer.failures[0])
         self.method_ = method
         model = trainer.model(0)
         self.text_ = model["text_features"]

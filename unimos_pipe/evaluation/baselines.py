@@ -9,8 +9,8 @@ import torch
 
 from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.method_config import fingerprint
-from unimos_pipe.base.progress import SILENT, Watch
-from unimos_pipe.evaluation.metrics import score
+from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.evaluation.metrics import score_predictions
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 
 FOLDS = 5
@@ -37,7 +37,7 @@ def target_probe_oracle(task: AdaptationTask, held_out: HeldOutLabels, seed: int
     """
     from sklearn.model_selection import KFold
 
-    if held_out.labels is None or len(held_out.known) < max(FOLDS, len(held_out.labels)):
+    if held_out.labels is None or len(held_out.labelled) < max(FOLDS, len(held_out.labels)):
         return None
     features, labels = held_out.rows(task).cpu().numpy(), held_out.labels
     predictions = np.empty_like(labels)
@@ -47,7 +47,7 @@ def target_probe_oracle(task: AdaptationTask, held_out: HeldOutLabels, seed: int
 
 
 def _figure(predictions: np.ndarray, held_out: HeldOutLabels) -> float:
-    return getattr(score(torch.from_numpy(predictions), held_out), held_out.metric)
+    return getattr(score_predictions(torch.from_numpy(predictions), held_out), held_out.metric)
 
 
 def _probe(features: np.ndarray, labels: np.ndarray):
@@ -57,7 +57,7 @@ def _probe(features: np.ndarray, labels: np.ndarray):
 
 
 def pair_baselines(
-    pairs: dict[str, PairData], file: Path, *, fit: bool = True, watch: Watch = SILENT
+    pairs: dict[str, PairData], file: Path, *, fit: bool = True, watch: ProgressReporter = NO_PROGRESS
 ) -> dict[str, dict[str, Any]]:
     """Both baselines of every pair, by ``source->target``; those in ``file`` made from the same shards are kept.
 
@@ -83,7 +83,7 @@ def pair_baselines(
     return found
 
 
-def _fitted(pairs: dict[str, PairData], watch: Watch) -> dict[str, dict[str, float | None]]:
+def _fitted(pairs: dict[str, PairData], watch: ProgressReporter) -> dict[str, dict[str, float | None]]:
     """Both figures of pairs, each probe fitted once."""
     targets = {name: (pair.task.target.name, pair.held_out.features is None) for name, pair in pairs.items()}
     sources = {name: pair.task.source.name for name, pair in pairs.items()}

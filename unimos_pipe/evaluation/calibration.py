@@ -28,7 +28,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Reliability:
+class CalibrationMetrics:
     """Of probabilities against labels: ``ece`` as a fraction, ``nll`` in nats, ``brier`` from 0 to 2."""
 
     ece: float
@@ -36,7 +36,7 @@ class Reliability:
     brier: float
 
 
-def cross_fitted(method: Method, task: AdaptationTask, generator: torch.Generator) -> Tensor:
+def cross_fit_logits(method: Method, task: AdaptationTask, generator: torch.Generator) -> Tensor:
     """(m, K) logits of the source's rows, each from a fit that did not see it (5 folds at random).
 
     Methods that answer new rows are asked for the fold; others get it among the target's rows, and their answers to it
@@ -46,7 +46,7 @@ def cross_fitted(method: Method, task: AdaptationTask, generator: torch.Generato
         generator: on the CPU; draws the folds.
 
     Raises:
-        UserError: fewer than 3 source rows, or a fold without which fewer than two classes are left to a probe.
+        InputError: fewer than 3 source rows, or a fold without which fewer than two classes are left to a probe.
     """
     source, target = task.source, task.target.features
     rows = len(source.labels)
@@ -65,7 +65,7 @@ def cross_fitted(method: Method, task: AdaptationTask, generator: torch.Generato
     return logits
 
 
-def fitted_temperature(logits: Tensor, labels: Tensor) -> float:
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The T in [0.01, 100] with the least negative log-likelihood of (n,) labels under softmax(logits / T).
 
     Rows whose label is never answered (logit -inf) say nothing about T and stay out; 1 where no row is left.
@@ -86,7 +86,7 @@ def fitted_temperature(logits: Tensor, labels: Tensor) -> float:
     return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
 
 
-def reliability(probabilities: Tensor, labels: Tensor) -> Reliability:
+def calibration_metrics(probabilities: Tensor, labels: Tensor) -> CalibrationMetrics:
     """How well (n, K) probabilities fit (n,) labels.
 
     ECE over 15 bins of equal width of the largest probability, (0, 1/15] and so on: the mean over rows of the distance
@@ -100,7 +100,7 @@ def reliability(probabilities: Tensor, labels: Tensor) -> Reliability:
     gaps.index_add_(0, torch.bucketize(confidence, edges), (answers == labels).double() - confidence)
     of_label = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
     brier = probabilities.square().sum(-1) - 2 * of_label + 1
-    return Reliability(
+    return CalibrationMetrics(
         float(gaps.abs().sum() / len(labels)),
         float(-of_label.clamp_min(FLOOR).log().mean()),
         float(brier.mean()),

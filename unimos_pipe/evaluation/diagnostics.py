@@ -7,65 +7,66 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.evaluation.calibration import Calibration, reliability
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.evaluation.calibration import Calibration, calibration_metrics
 from unimos_pipe.methods import fused, source_probe
 from unimos_pipe.methods.base import LinearModel
 from unimos_pipe.methods.registry import METHODS
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 from unimos_pipe.methods.unsupervised_metrics import (
-    agreement,
+    agreement_rate,
     class_shares,
-    estimated_accuracy,
-    nearest_rows,
+    estimate_accuracy,
+    find_nearest_rows,
     neighbour_agreement,
-    shares_apart,
+    total_variation,
 )
 
-COMPARED = ("zero-shot", "fused", "linear-im")  # the methods that every run's answers are held against
+REFERENCE_METHODS = ("zero-shot", "fused", "linear-im")  # the methods that every run's answers are held against
 
 
 @dataclass(frozen=True)
-class PairView:
-    """What the runs of a pair share: (n,) answers of :data:`COMPARED` to the rows that are scored, their neighbours.
+class PairReference:
+    """Predictions that the runs of a pair share, and the nearest rows of each row that is scored.
 
-    ``answers`` lacks the methods that need two classes where the source has rows of one. ``source_shares`` is (K,).
+    ``predictions`` are (n,) classes of :data:`REFERENCE_METHODS`; it lacks the methods that need two classes
+    where the source has rows of one. ``source_shares`` is (K,).
     """
 
-    answers: Mapping[str, Tensor]
+    predictions: Mapping[str, Tensor]
     nearest: Tensor
     source_shares: Tensor
 
 
-class PairViews:
+class PairReferenceCache:
     """Views of pairs, each made once: about one fit of linear-im, beside a probe a source and neighbours a target."""
 
     def __init__(self):
-        self._made: dict[tuple, PairView] = {}
+        self._made: dict[tuple, PairReference] = {}
         self._nearest: dict[tuple, Tensor] = {}
         self._probes: dict[tuple, LinearModel] = {}
 
-    def of(self, data: PairData) -> PairView:
+    def get(self, data: PairData) -> PairReference:
         """The view of a loaded pair; equal names of domains mean equal features."""
         task, rows = data.task, data.held_out.rows(data.task)
         target = task.target.name, data.held_out.features is None, rows.dtype
         key = task.source.name, *target
         if key not in self._made:
             if target not in self._nearest:
-                self._nearest[target] = nearest_rows(rows)
+                self._nearest[target] = find_nearest_rows(rows)
             shares = class_shares(task.source.labels, len(task.text_features))
-            self._made[key] = PairView(self._answers(data.task, rows), self._nearest[target], shares)
+            self._made[key] = PairReference(self._answers(data.task, rows), self._nearest[target], shares)
         return self._made[key]
 
     @torch.no_grad()
     def _answers(self, task: AdaptationTask, rows: Tensor) -> dict[str, Tensor]:
-        fits = {name: METHODS[name].fit for name in COMPARED}
+        fits = {name: METHODS[name].fit for name in REFERENCE_METHODS}
         fits["fused"] = lambda task: fused.fit(task, self._probe(task))
         found = {}
         for name, fit in fits.items():
             try:
                 found[name] = fit(task).model.logits(rows).argmax(-1)
-            except UserError:  # a source of one class
+            except InputError:  # a source of one class
                 break
         return found
 
@@ -76,31 +77,31 @@ class PairViews:
         return self._probes[key]
 
 
-def estimate(view: PairView, classes: Tensor, branches: tuple[Tensor, Tensor] | None, confidence: float) -> dict:
+def estimate(view: PairReference, classes: Tensor, branches: tuple[Tensor, Tensor] | None, confidence: float) -> dict:
     """What can be said of (n,) answers without a target label, as plain values; shares and accuracies are fractions.
 
-    ``accuracy`` is None where it cannot be told. ``agreement`` is the share of rows that each of :data:`COMPARED`
-    answers alike; ``branches`` that of VAC and LAC, of UniMoS alone. ``shares_apart`` is the total variation between
+    ``accuracy`` is None where it cannot be told. ``agreement`` is the share of rows that each of
+    :data:`REFERENCE_METHODS` answers alike; ``branches`` that of VAC and LAC, of UniMoS alone. ``total_variation`` is between
     the classes' shares among the answers and in the source.
     """
     neighbours = neighbour_agreement(classes, view.nearest)
     shares = class_shares(classes, len(view.source_shares))
-    fused, linear = (view.answers.get(name) for name in ("fused", "linear-im"))
+    fused, linear = (view.predictions.get(name) for name in ("fused", "linear-im"))
     return {
-        "accuracy": None if fused is None else estimated_accuracy(neighbours, fused, linear),
+        "accuracy": None if fused is None else estimate_accuracy(neighbours, fused, linear),
         "neighbour_agreement": neighbours,
-        "agreement": {name: agreement(classes, others) for name, others in view.answers.items()},
-        "branches": branches and agreement(*branches),
-        "fused_and_linear_im": None if fused is None else agreement(fused, linear),
+        "agreement": {name: agreement_rate(classes, others) for name, others in view.predictions.items()},
+        "branches": branches and agreement_rate(*branches),
+        "fused_and_linear_im": None if fused is None else agreement_rate(fused, linear),
         "confidence": confidence,
         "class_shares": shares.tolist(),
         "source_shares": view.source_shares.tolist(),
-        "shares_apart": shares_apart(shares, view.source_shares),
+        "total_variation": total_variation(shares, view.source_shares),
     }
 
 
-def answer_facts(
-    view: PairView,
+def run_diagnostics(
+    view: PairReference,
     held_out: HeldOutLabels,
     raw: Tensor,
     calibrated: Tensor,
@@ -111,15 +112,17 @@ def answer_facts(
     return {
         "estimate": estimate(view, raw.argmax(-1), branches, float(calibrated.amax(-1).mean())),
         "calibration": calibration and asdict(calibration),
-        "reliability": label_facts(held_out, raw, calibrated if calibration else None),
+        "reliability": labelled_metrics(held_out, raw, calibrated if calibration else None),
     }
 
 
-def label_facts(held_out: HeldOutLabels, raw: Tensor, calibrated: Tensor | None) -> dict[str, Any] | None:
+def labelled_metrics(held_out: HeldOutLabels, raw: Tensor, calibrated: Tensor | None) -> dict[str, Any] | None:
     """ECE, NLL and Brier before and after calibration, on the rows whose label is known; None where there is none."""
-    if not len(held_out.known):
+    if not len(held_out.labelled):
         return None
-    known = torch.from_numpy(held_out.known).to(raw.device)
+    known = torch.from_numpy(held_out.labelled).to(raw.device)
     labels = torch.from_numpy(held_out.labels).to(raw.device)[known]
-    found = {"raw": asdict(reliability(raw[known], labels))}
-    return found if calibrated is None else {**found, "calibrated": asdict(reliability(calibrated[known], labels))}
+    found = {"raw": asdict(calibration_metrics(raw[known], labels))}
+    return (
+        found if calibrated is None else {**found, "calibrated": asdict(calibration_metrics(calibrated[known], labels))}
+    )

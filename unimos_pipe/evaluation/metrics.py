@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unimos_pipe.methods import zero_shot
 from unimos_pipe.methods.task import HeldOutLabels, PairData
-from unimos_pipe.runs.statistics import wilson
+from unimos_pipe.runs.statistics import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Scores:
     interval: tuple[float, float]
 
 
-def score(predictions: Tensor, held_out: HeldOutLabels) -> Scores | None:
+def score_predictions(predictions: Tensor, held_out: HeldOutLabels) -> Scores | None:
     """Score (n,) predicted class ids; None where no row has a label."""
-    known = held_out.known
+    known = held_out.labelled
     if not len(known):
         return None
     labels = held_out.labels[known]
@@ -37,10 +37,10 @@ def score(predictions: Tensor, held_out: HeldOutLabels) -> Scores | None:
     per_class = tuple(float(h / t) if t else None for h, t in zip(hits, totals, strict=True))
     present = [value for value in per_class if value is not None]
     accuracy = float(right.mean())
-    return Scores(accuracy, sum(present) / len(present), per_class, wilson(accuracy, len(labels)))
+    return Scores(accuracy, sum(present) / len(present), per_class, wilson_interval(accuracy, len(labels)))
 
 
-def zero_shot_score(data: PairData) -> Scores | None:
+def score_zero_shot(data: PairData) -> Scores | None:
     """The score of the prompts alone, whatever text a run takes; None where the target has no labels."""
     rows = data.held_out.rows(data.task)
-    return score(zero_shot.model(data.task).logits(rows).argmax(-1), data.held_out)
+    return score_predictions(zero_shot.model(data.task).logits(rows).argmax(-1), data.held_out)

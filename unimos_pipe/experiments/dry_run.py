@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.fork_pool import processes_on
-from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.data.manifest import DatasetSpec
 from unimos_pipe.data.scan import find_root, scan
 from unimos_pipe.experiments.sweep import epoch_seconds
@@ -18,37 +18,37 @@ from unimos_pipe.methods.task import (
     AdaptationTask,
     LabelledFeatures,
     UnlabelledFeatures,
-    settled,
+    resolve_train_precision,
     training_dtype,
     unit_rows,
 )
 from unimos_pipe.methods.unimos.schedules import batch_rows, steps_per_epoch
-from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.methods.unimos.training_run import create_run
 from unimos_pipe.runs.method_names import UNIMOS
-from unimos_pipe.runs.resolved_recipe import BoundRecipe
+from unimos_pipe.runs.resolved_recipe import ResolvedRecipe
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.training.batching import MOST_IN_STACK, even_sizes
+from unimos_pipe.training.batching import MAX_STACK_SIZE, split_evenly
 
 TIMED_STEPS = 4
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowCounts:
     """Rows of a domain by what they are for: learned from, and only scored."""
 
-    learned: int
-    scored: int = 0
+    training: int
+    evaluated: int = 0
 
 
-def expected_rows(spec: DatasetSpec, domain: str, protocol: str) -> Rows | None:
+def expect_row_counts(spec: DatasetSpec, domain: str, protocol: str) -> RowCounts | None:
     """A domain's rows as the spec expects them; None where it does not say."""
     entry = spec.domain(domain)
     train, test = entry.train_images, entry.test_images
     if not entry.split:
-        return Rows(entry.images) if entry.images else None
+        return RowCounts(entry.images) if entry.images else None
     if not (train and test):
         return None
-    return Rows(train, test) if protocol == "inductive" else Rows(train + test)
+    return RowCounts(train, test) if protocol == "inductive" else RowCounts(train + test)
 
 
 @dataclass(frozen=True)
@@ -62,50 +62,54 @@ class RecipePlan:
     runs: int
     train_seconds: float | None
     device: str
-    problem: UserError | None  # why the images cannot be read; counts are then the published ones
+    problem: InputError | None  # why the images cannot be read; counts are then the published ones
 
 
 def plan_recipe(
-    bound: BoundRecipe, root: Path | None = None, *, lockstep: int | None = None, compute: Compute = Compute()
+    bound: ResolvedRecipe,
+    root: Path | None = None,
+    *,
+    lockstep: int | None = None,
+    compute: ComputeConfig = ComputeConfig(),
 ) -> RecipePlan:
     """What :func:`unimos_pipe.run_recipe` would do, and about how long both stages would take here.
 
     Args:
         root: folder that holds the domains' folders; embedded data needs none.
     Raises:
-        UserError: a device that is not there.
+        InputError: a device that is not there.
     """
     recipe, spec, encoder = bound.recipe, bound.dataset, bound.features.encoder
     domains = recipe.domains(spec)
-    rows = {domain: expected_rows(spec, domain, recipe.protocol) for domain in domains}
+    rows = {domain: expect_row_counts(spec, domain, recipe.protocol) for domain in domains}
     problem = None
     try:
         rows = _found_rows(bound, domains, root)
-    except UserError as error:
+    except InputError as error:
         problem = error
     place = pick_device(compute.device)
-    runs = [replace(run, options=settled(run.options, place)) for run in recipe.runs(spec, "")]
-    missing = bound.features.missing(domains)
+    runs = [replace(run, options=resolve_train_precision(run.options, place)) for run in recipe.runs(spec, "")]
+    missing = bound.features.missing_domains(domains)
     if not all(rows.values()):
         return RecipePlan(tuple(missing), None, None, None, len(runs), None, place.type, problem)
-    images = sum(rows[domain].learned + rows[domain].scored for domain in missing)
+    images = sum(rows[domain].training + rows[domain].evaluated for domain in missing)
     per_image, dim = encoder_speed(encoder, place)
-    seconds = training_seconds(runs, rows, len(spec.classes), dim, place, lockstep or MOST_IN_STACK)
+    seconds = measure_training_seconds(runs, rows, len(spec.classes), dim, place, lockstep or MAX_STACK_SIZE)
     size = images * (2 * dim + 80)  # float16 features, and a path
     return RecipePlan(tuple(missing), images, size, images * per_image, len(runs), seconds, place.type, problem)
 
 
-def _found_rows(bound: BoundRecipe, domains: Sequence[str], root: Path | None) -> dict[str, Rows]:
-    """Each domain's rows as the disk has them. Raises UserError where images are missing."""
+def _found_rows(bound: ResolvedRecipe, domains: Sequence[str], root: Path | None) -> dict[str, RowCounts]:
+    """Each domain's rows as the disk has them. Raises InputError where images are missing."""
     spec = bound.dataset
     images = find_root(spec, root, bound.features.cache)
     parts = {domain: [len(scan(spec, part, images)) for part in spec.parts(domain)] for domain in domains}
     inductive = bound.recipe.protocol == "inductive"
-    return {domain: Rows(*counts) if inductive else Rows(sum(counts)) for domain, counts in parts.items()}
+    return {domain: RowCounts(*counts) if inductive else RowCounts(sum(counts)) for domain, counts in parts.items()}
 
 
-def training_seconds(
-    runs: Sequence[RunSpec], rows: dict[str, Rows], classes: int, dim: int, device: torch.device, lockstep: int
+def measure_training_seconds(
+    runs: Sequence[RunSpec], rows: dict[str, RowCounts], classes: int, dim: int, device: torch.device, lockstep: int
 ) -> float:
     """Expected seconds of UniMoS's runs, from one short epoch of as many as would be stacked.
 
@@ -118,7 +122,7 @@ def training_seconds(
     if not runs:
         return 0.0
     processes = processes_on(device)
-    sizes = even_sizes(len(runs), lockstep, processes)
+    sizes = split_evenly(len(runs), lockstep, processes)
     stack = runs[: sizes[0]]
     batch, dtype = stack[0].options.train.batch_size, training_dtype(stack[0].options.train.precision)
     generator = torch.Generator().manual_seed(0)
@@ -134,12 +138,12 @@ def training_seconds(
     timed = []
     for run in stack:
         train = replace(run.options.train, epochs=1)
-        timed.append(seeded_run(task, replace(run.options, train=train), run.seed))
+        timed.append(create_run(task, replace(run.options, train=train), run.seed))
     per_step = epoch_seconds(timed, min(processes, len(sizes))) / (TIMED_STEPS * len(timed))
     return per_step * sum(_steps(run, rows) for run in runs)
 
 
-def _steps(run: RunSpec, rows: dict[str, Rows]) -> int:
-    sizes = sum(rows[name].learned for name in run.source.split("+")), rows[run.target].learned
+def _steps(run: RunSpec, rows: dict[str, RowCounts]) -> int:
+    sizes = sum(rows[name].training for name in run.source.split("+")), rows[run.target].training
     train = run.options.train
     return train.epochs * steps_per_epoch(*sizes, batch_rows(*sizes, train.batch_size), train.max_steps)

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import torch
 
-from unimos_pipe.base.ray_cluster import RayOptions, ray_jobs
+from unimos_pipe.base.ray_cluster import RayOptions, run_ray_jobs
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.evaluation.calibration import Calibration
 from unimos_pipe.methods.task import PairLoader
-from unimos_pipe.methods.unimos.training_run import seeded_run
+from unimos_pipe.methods.unimos.training_run import create_run
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.training.batched_training import Outcome, PlannedRun, adapt
-from unimos_pipe.training.batching import group
+from unimos_pipe.training.batched_training import PlannedRun, RunOutcome, train_runs
+from unimos_pipe.training.batching import plan_stacks
 
 
-def adapt_on_ray(
+def train_on_ray(
     plans: Sequence[PlannedRun],
     loader: PairLoader,
     *,
@@ -26,8 +26,8 @@ def adapt_on_ray(
     on_epochs: Callable[[int], None],
     options: RayOptions,
     calibrations: Mapping[RunSpec, Calibration],
-) -> list[Outcome]:
-    """Like :func:`unimos_pipe.training.batched_training.adapt`, on a cluster.
+) -> list[RunOutcome]:
+    """Like :func:`unimos_pipe.training.batched_training.train_runs`, on a cluster.
 
     Its machines share the cache and the runs' folder.
 
@@ -36,11 +36,11 @@ def adapt_on_ray(
     """
     plans = [replace(plan, folder=plan.folder.absolute()) for plan in plans]
     store = FeatureStore(loader.store.spec, loader.store.folder.absolute(), loader.store.extract)
-    pairs = [plan.data(loader) for plan in plans]
-    runs = [seeded_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, pairs, strict=True)]
-    groups = group(runs, lockstep, loader.device).stacks
-    outcomes: dict[int, Outcome] = {}
-    with ray_jobs(options) as run:
+    pairs = [plan.load_data(loader) for plan in plans]
+    runs = [create_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, pairs, strict=True)]
+    groups = plan_stacks(runs, lockstep, loader.device).stacks
+    outcomes: dict[int, RunOutcome] = {}
+    with run_ray_jobs(options) as run:
         shared = (plans, PairLoader(store, loader.templates, loader.device), keep_finished, dict(calibrations))
         folder = checkpoints and checkpoints.absolute()
         for members, trained in run(_train, groups, *shared, folder, max(1, int(options.cpus))):
@@ -57,11 +57,11 @@ def _train(
     calibrations: Mapping[RunSpec, Calibration],
     checkpoints: Path | None,
     threads: int,
-) -> list[Outcome]:
+) -> list[RunOutcome]:
     """One stack, in a worker process."""
     torch.set_num_threads(threads)
     chosen = [plans[index] for index in members]
-    return adapt(
+    return train_runs(
         chosen,
         loader,
         lockstep=len(members),

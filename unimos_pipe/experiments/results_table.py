@@ -8,10 +8,10 @@ from typing import Any
 from unimos_pipe.data.manifest import DatasetSpec
 from unimos_pipe.runs.published_results import published
 from unimos_pipe.runs.run_spec import row_names
-from unimos_pipe.runs.statistics import MeanSpread, mean_and_spread
-from unimos_pipe.training.batched_training import Outcome, PlannedRun
+from unimos_pipe.runs.statistics import MeanStd, mean_and_std
+from unimos_pipe.training.batched_training import PlannedRun, RunOutcome
 
-ORACLE = "oracle"
+ORACLE_ROW = "oracle"
 PROBES = "probes"  # logistic regressions of the source, and as an oracle of the target's own labels
 Values = dict[str, dict[int, float]]  # pair -> accuracy by seed; what has no seed stands under 0
 
@@ -30,19 +30,17 @@ class ResultRow:
 
     def cell(self, pair: str) -> str:
         """``72.3 ± 0.4`` in percent, without the spread of a single value; ``-`` where there is none."""
-        return _text(mean_and_spread((pair, seed, value) for seed, value in self.values.get(pair, {}).items()))
+        return _text(mean_and_std((pair, seed, value) for seed, value in self.values.get(pair, {}).items()))
 
     def average(self, pairs: Sequence[str]) -> str:
         """Mean over pairs, with the spread of that mean over seeds; ``-`` unless every pair has a figure."""
         if self.printed_average is not None:
-            return MeanSpread(self.printed_average).text()
+            return MeanStd(self.printed_average).text()
         return "-" if any(pair not in self.values for pair in pairs) else _text(self.mean())
 
-    def mean(self) -> MeanSpread | None:
+    def mean(self) -> MeanStd | None:
         """Mean of the pairs that have a figure, and its spread over seeds."""
-        return mean_and_spread(
-            (pair, seed, value) for pair, found in self.values.items() for seed, value in found.items()
-        )
+        return mean_and_std((pair, seed, value) for pair, found in self.values.items() for seed, value in found.items())
 
 
 def below_best(rows: Sequence[ResultRow], label: str) -> tuple[float, float] | None:
@@ -59,7 +57,7 @@ def below_best(rows: Sequence[ResultRow], label: str) -> tuple[float, float] | N
     return (mean(below), max(below)) if below else None
 
 
-def _text(found: MeanSpread | None) -> str:
+def _text(found: MeanStd | None) -> str:
     return "-" if found is None else found.text()
 
 
@@ -73,7 +71,7 @@ def published_rows(table: str, spec: DatasetSpec) -> list[ResultRow]:
 
 def result_rows(
     plans: Sequence[PlannedRun],
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[RunOutcome],
     baselines: Mapping[str, Mapping[str, Any]],
     also: Sequence[str] = (),
 ) -> list[ResultRow]:
@@ -121,9 +119,9 @@ def result_rows(
         table.append(replace(row, seconds=seconds, estimates_off=mean(off) if off else None))
     if metric != "accuracy":
         table += rows("{}, overall accuracy", lambda result: result["accuracy"]["last"]["accuracy"])
-    for name in (name for name in also if name not in (ORACLE, PROBES)):
+    for name in (name for name in also if name not in (ORACLE_ROW, PROBES)):
         table += rows(f"{{}}, picked by {name}", lambda r, name=name: r["selected"].get(name, {}).get(metric))
-    if ORACLE in also:
+    if ORACLE_ROW in also:
         table += rows("{}, oracle best", lambda result: result["accuracy"].get("oracle_best", {}).get(metric))
     return table + _baseline_rows("target probe, oracle", "target_probe_oracle", baselines)
 

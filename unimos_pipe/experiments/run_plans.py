@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.html_repr import html_table
-from unimos_pipe.base.progress import Watch
-from unimos_pipe.base.ray_cluster import Compute
-from unimos_pipe.base.terminal import percent
+from unimos_pipe.base.progress import ProgressReporter
+from unimos_pipe.base.ray_cluster import ComputeConfig
+from unimos_pipe.base.terminal import format_percent
 from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.evaluation.diagnostics import PairViews
-from unimos_pipe.experiments.ray_training import adapt_on_ray
+from unimos_pipe.evaluation.diagnostics import PairReferenceCache
+from unimos_pipe.experiments.ray_training import train_on_ray
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.training.batched_training import OnLine, Outcome, PlannedRun, adapt
-from unimos_pipe.training.calibration_runs import calibrations, companions
+from unimos_pipe.training.batched_training import OnLine, PlannedRun, RunOutcome, train_runs
+from unimos_pipe.training.calibration_runs import calibration_specs, fit_calibrations
 from unimos_pipe.training.fit_methods import fit_runs
 
 
 @dataclass(frozen=True)
-class TrainedRun:
+class RunResult:
     """One run and what came of it: the values of its ``result.json``, or the message that says why there are none."""
 
     spec: RunSpec
@@ -40,7 +40,7 @@ class TrainedRun:
         return scores["last"][self.result["metric"]] if scores else None
 
     def __repr__(self) -> str:
-        return f"<TrainedRun {self._name()}: {self.error or percent(self.accuracy)}, {self.folder}>"
+        return f"<RunResult {self._name()}: {self.error or format_percent(self.accuracy)}, {self.folder}>"
 
     def _name(self) -> str:
         return f"{self.spec.source} -> {self.spec.target}, {self.spec.label()}, seed {self.spec.seed}"
@@ -52,62 +52,64 @@ class TrainedRun:
             scores = self.result["accuracy"] or {}
             names = {"last": "last epoch", "zero_shot": "zero-shot", "oracle_best": "oracle best"}
             rows += [
-                [f"{metric}, {name}", percent(scores[key][metric])] for key, name in names.items() if key in scores
+                [f"{metric}, {name}", format_percent(scores[key][metric])]
+                for key, name in names.items()
+                if key in scores
             ]
-            rows += [["estimated accuracy", percent(self.result["estimate"]["accuracy"])]]
+            rows += [["estimated accuracy", format_percent(self.result["estimate"]["accuracy"])]]
             rows += [["seconds", f"{self.result['seconds']:.1f}"]]
         return html_table(self._name(), [], rows)
 
 
-def plan_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: str) -> PairLoader:
+def open_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: str) -> PairLoader:
     """What loads the pairs of a plan, with its prompts.
 
     Raises:
-        UserError: a device that is not there, or runs of different training precision, which one plan cannot mix.
+        InputError: a device that is not there, or runs of different training precision, which one plan cannot mix.
     """
     precisions = {plan.spec.options.train.precision for plan in plans if plan.spec.method == UNIMOS}
     if len(precisions) > 1:
-        raise UserError(f"train.precision takes one value per sweep, got {', '.join(sorted(precisions))}")
+        raise InputError(f"train.precision takes one value per sweep, got {', '.join(sorted(precisions))}")
     return PairLoader(store, plans[0].spec.templates, pick_device(device))
 
 
-def pair_data(plans: Sequence[PlannedRun], loader: PairLoader) -> dict[str, PairData]:
+def load_pairs(plans: Sequence[PlannedRun], loader: PairLoader) -> dict[str, PairData]:
     """The data of every pair of a plan, by ``source->target``. Raises what :meth:`PairLoader.pair` raises."""
     pairs = {f"{plan.spec.source}->{plan.spec.target}": plan for plan in plans}
-    return {name: plan.data(loader) for name, plan in pairs.items()}
+    return {name: plan.load_data(loader) for name, plan in pairs.items()}
 
 
-def train(
+def execute_plans(
     plans: Sequence[PlannedRun],
     loader: PairLoader,
     label: str,
     *,
-    compute: Compute,
-    watch: Watch,
+    compute: ComputeConfig,
+    watch: ProgressReporter,
     lockstep: int | None = None,
     keep_finished: bool = True,
     checkpoints: Path | None = None,
     on_epoch: OnLine | None = None,
-) -> tuple[list[TrainedRun], list[Outcome]]:
+) -> tuple[list[RunResult], list[RunOutcome]]:
     """Train a plan's runs of UniMoS here or on a cluster, and fit the other methods here; ``label`` names the bar.
 
-    ``on_epoch`` gets what :func:`unimos_pipe.training.batched_training.adapt` gives its ``on_line``.
+    ``on_epoch`` gets what :func:`unimos_pipe.training.batched_training.train_runs` gives its ``on_line``.
 
-    See :func:`unimos_pipe.training.batched_training.adapt` and :func:`unimos_pipe.training.fit_methods.fit_runs`;
+    See :func:`unimos_pipe.training.batched_training.train_runs` and :func:`unimos_pipe.training.fit_methods.fit_runs`;
     outcomes come in order.
     """
-    views = PairViews()
-    work = partial(adapt, views=views, on_line=on_epoch)
+    views = PairReferenceCache()
+    work = partial(train_runs, views=views, on_line=on_epoch)
     if compute.ray:
         if on_epoch:
-            raise UserError("on_epoch: runs on a cluster tell of no epochs; each has them in its metrics.jsonl")
-        work = partial(adapt_on_ray, options=compute.ray.on(loader.device.type))
+            raise InputError("on_epoch: runs on a cluster tell of no epochs; each has them in its metrics.jsonl")
+        work = partial(train_on_ray, options=compute.ray.on(loader.device.type))
     tuned, quick = ([plan for plan in plans if (plan.spec.method == UNIMOS) == same] for same in (True, False))
-    found: dict[Path, Outcome] = {}
+    found: dict[Path, RunOutcome] = {}
     if tuned:
-        specs = [*(plan.spec for plan in tuned), *companions(tuned)]
+        specs = [*(plan.spec for plan in tuned), *calibration_specs(tuned)]
         with watch.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:
-            fitted = calibrations(tuned, loader, lockstep=lockstep, keep_finished=keep_finished, on_epochs=advance)
+            fitted = fit_calibrations(tuned, loader, lockstep=lockstep, keep_finished=keep_finished, on_epochs=advance)
             done = work(
                 tuned,
                 loader,
@@ -123,12 +125,12 @@ def train(
             done = fit_runs(quick, loader, keep_finished=keep_finished, on_fits=advance, views=views)
         found |= zip((plan.folder for plan in quick), done, strict=True)
     outcomes = [found[plan.folder] for plan in plans]
-    if relabelled := sum(outcome.relabelled and outcome.kept for outcome in outcomes):
+    if relabelled := sum(outcome.relabelled and outcome.reused for outcome in outcomes):
         watch.note(f"{relabelled} run(s) scored anew without training: the target's labels have changed")
     for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
         watch.warn(note)
     runs = [
-        TrainedRun(plan.spec, plan.folder, outcome.result, outcome.error, outcome.kept)
+        RunResult(plan.spec, plan.folder, outcome.result, outcome.error, outcome.reused)
         for plan, outcome in zip(plans, outcomes, strict=True)
     ]
     return runs, outcomes

@@ -8,28 +8,28 @@ from pathlib import Path
 
 import torch
 
-from unimos_pipe.base.atomic_io import writable_folder, write_text
+from unimos_pipe.base.atomic_io import check_writable_folder, write_text
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.html_repr import html_table
-from unimos_pipe.base.locks import sole_writer
-from unimos_pipe.base.progress import SILENT, Watch
-from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.data.manifest import DatasetSpec
 from unimos_pipe.evaluation import baselines
 from unimos_pipe.experiments.results_table import PROBES, ResultRow, below_best, published_rows, result_rows
-from unimos_pipe.experiments.run_plans import TrainedRun, pair_data, plan_loader, train
-from unimos_pipe.methods.task import settled
+from unimos_pipe.experiments.run_plans import RunResult, execute_plans, load_pairs, open_loader
+from unimos_pipe.methods.task import resolve_train_precision
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.methods.unimos.training_run import TrainingRun, seeded_run
+from unimos_pipe.methods.unimos.training_run import TrainingRun, create_run
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.recipe import Recipe
-from unimos_pipe.runs.resolved_recipe import BoundRecipe, bind_recipe
-from unimos_pipe.runs.run_spec import among_methods
-from unimos_pipe.training.batched_training import OnLine, PlannedRun, finished
-from unimos_pipe.training.batching import group
-from unimos_pipe.training.calibration_runs import companions
+from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
+from unimos_pipe.runs.run_spec import method_display_name
+from unimos_pipe.training.batched_training import OnLine, PlannedRun, load_finished
+from unimos_pipe.training.batching import plan_stacks
+from unimos_pipe.training.calibration_runs import calibration_specs
 
 RECIPE, CHECKPOINTS = "recipe.json", ".checkpoints"
 
@@ -38,9 +38,9 @@ RECIPE, CHECKPOINTS = "recipe.json", ".checkpoints"
 class SweepOptions:
     """How a sweep is trained and what its table shows beside the last epoch."""
 
-    lockstep: int | None = None  # runs trained together as one stack; None: what memory allows, at most 36
+    stack_size: int | None = None  # runs trained together as one stack; None: what memory allows, at most 36
     force: bool = False  # train again what is finished
-    also: tuple[str, ...] = ()  # validators whose epochs are shown too, "oracle": the best by target labels; "probes"
+    show: tuple[str, ...] = ()  # validators whose epochs are shown too, "oracle": the best by target labels; "probes"
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class SweepResult:
     pairs: tuple[str, ...]  # source->target
     rows: tuple[ResultRow, ...]  # zero-shot, baselines, every label's last epoch, ...; empty without target labels
     printed: tuple[ResultRow, ...]  # the published figures to stand below
-    runs: tuple[TrainedRun, ...]
+    runs: tuple[RunResult, ...]
 
     @property
-    def failures(self) -> tuple[TrainedRun, ...]:
+    def failures(self) -> tuple[RunResult, ...]:
         """The runs without a result."""
         return tuple(run for run in self.runs if run.error)
 
@@ -82,19 +82,19 @@ class SweepResult:
         return self.runs[0].spec.protocol
 
     def row(self, label: str) -> ResultRow:
-        """A row of the table; among other methods ``full`` is UniMoS's. Raises UserError listing the labels."""
+        """A row of the table; among other methods ``full`` is UniMoS's. Raises InputError listing the labels."""
         found = {row.label: row for row in self.rows}
-        for name in (label, among_methods(label)):
+        for name in (label, method_display_name(label)):
             if name in found:
                 return found[name]
-        raise UserError(f"the sweep has no row {label!r}; it has {listing(found, 20)}")
+        raise InputError(f"the sweep has no row {label!r}; it has {join_names(found, 20)}")
 
     def below_best(self, label: str) -> tuple[float, float] | None:
         """Mean and worst distance of a row to the best one of each pair, as fractions; None without such a row."""
         return below_best(self.rows, label)
 
     def mean(self, label: str = "full") -> float:
-        """A row's mean over pairs of the mean over seeds, a fraction. Raises UserError where there is no such row."""
+        """A row's mean over pairs of the mean over seeds, a fraction. Raises InputError where there is no such row."""
         return self.row(label).mean().mean
 
     def __repr__(self) -> str:
@@ -107,13 +107,13 @@ class SweepResult:
 
 
 def run_sweep(
-    recipe: str | Path | Recipe | BoundRecipe,
+    recipe: str | Path | Recipe | ResolvedRecipe,
     features: FeatureSet | None = None,
     runs: str | Path = "runs",
     *,
     options: SweepOptions = SweepOptions(),
-    compute: Compute = Compute(),
-    watch: Watch = SILENT,
+    compute: ComputeConfig = ComputeConfig(),
+    watch: ProgressReporter = NO_PROGRESS,
     on_epoch: OnLine | None = None,
 ) -> SweepResult:
     """Run every pair, method, seed, variant and cell of a recipe from cached features, below ``<runs>/<its name>``.
@@ -121,44 +121,44 @@ def run_sweep(
     Finished runs are kept if they were made from the same options and features; what was interrupted goes on.
 
     Args:
-        recipe: a known recipe's name, a ``.toml`` file, a recipe, or what ``bind_recipe`` makes of one.
+        recipe: a known recipe's name, a ``.toml`` file, a recipe, or what ``resolve_recipe`` makes of one.
         features: what to read; None takes the recipe's own, in the default cache.
         on_epoch: as for :func:`unimos_pipe.experiments.pairs.adapt_pairs`.
     Returns:
         The table as values. A run that diverges is in ``failures`` and does not stop the others.
     Raises:
-        UserError, StaleCacheError: faults of the recipe, features missing or damaged; before anything is trained.
+        InputError, StaleCacheError: faults of the recipe, features missing or damaged; before anything is trained.
     """
-    bound = recipe if isinstance(recipe, BoundRecipe) else bind_recipe(recipe)
+    bound = recipe if isinstance(recipe, ResolvedRecipe) else resolve_recipe(recipe)
     store = (features or bound.features).store()
     recipe = bound.recipe.with_own_scale(store.logit_scale())
     folder = Path(runs) / recipe.name
     plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
-    loader = plan_loader(plans, store, compute.device)
-    data = pair_data(plans, loader)  # every fault of the cache shows before a folder is touched
+    loader = open_loader(plans, store, compute.device)
+    data = load_pairs(plans, loader)  # every fault of the cache shows before a folder is touched
     printed = published_rows(recipe.paper, store.spec) if recipe.paper else []
-    writable_folder(folder, "--runs")
+    check_writable_folder(folder, "--runs")
     text = json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n"
-    with sole_writer(folder, folder / RECIPE, folder / "baselines.json"):
+    with writer_lock(folder, folder / RECIPE, folder / "baselines.json"):
         if not (folder / RECIPE).exists():  # a report of what is finished so far names the sweep by it
             write_text(folder / RECIPE, text)
-        trained, outcomes = train(
+        trained, outcomes = execute_plans(
             plans,
             loader,
             f"{len(plans)} runs",
             compute=compute,
             watch=watch,
-            lockstep=options.lockstep,
+            lockstep=options.stack_size,
             keep_finished=not options.force,
             checkpoints=folder / CHECKPOINTS,
             on_epoch=on_epoch,
         )
         with contextlib.suppress(OSError):  # there is none, or a stack that failed has left its own
             (folder / CHECKPOINTS).rmdir()
-        fit = PROBES in options.also
+        fit = PROBES in options.show
         figures = baselines.pair_baselines(data, folder / "baselines.json", fit=fit, watch=watch)
         write_text(folder / RECIPE, text)
-    rows = result_rows(plans, outcomes, figures, options.also)
+    rows = result_rows(plans, outcomes, figures, options.show)
     title = recipe.title or recipe.name
     return SweepResult(title, folder, tuple(data), tuple(rows), tuple(printed), tuple(trained))
 
@@ -183,30 +183,30 @@ class SweepPlan:
 def plan_runs(recipe: Recipe, spec: DatasetSpec, encoder_id: str, folder: Path, device: str) -> list[PlannedRun]:
     """Every run of a recipe as it is on a device, with its place below the recipe's own folder."""
     place = pick_device(device)
-    runs = [replace(run, options=settled(run.options, place)) for run in recipe.runs(spec, encoder_id)]
+    runs = [replace(run, options=resolve_train_precision(run.options, place)) for run in recipe.runs(spec, encoder_id)]
     return [PlannedRun(run, run.folder(folder)) for run in runs]
 
 
 def plan_sweep(
-    recipe: str | Path | Recipe | BoundRecipe,
+    recipe: str | Path | Recipe | ResolvedRecipe,
     features: FeatureSet | None = None,
     runs: str | Path = "runs",
     *,
     options: SweepOptions = SweepOptions(),
-    compute: Compute = Compute(),
+    compute: ComputeConfig = ComputeConfig(),
 ) -> SweepPlan:
     """What :func:`run_sweep` would do and about how long it would take here; nothing is written."""
-    bound = recipe if isinstance(recipe, BoundRecipe) else bind_recipe(recipe)
+    bound = recipe if isinstance(recipe, ResolvedRecipe) else resolve_recipe(recipe)
     store = (features or bound.features).store()
     recipe = bound.recipe.with_own_scale(store.logit_scale())
     plans = plan_runs(recipe, store.spec, store.folder.name, Path(runs) / recipe.name, compute.device)
-    loader = plan_loader(plans, store, compute.device)
-    pairs = pair_data(plans, loader)
+    loader = open_loader(plans, store, compute.device)
+    pairs = load_pairs(plans, loader)
     data = [pairs[f"{plan.spec.source}->{plan.spec.target}"] for plan in plans]
-    done = [not options.force and finished(plan, pair).kept for plan, pair in zip(plans, data, strict=True)]
+    done = [not options.force and load_finished(plan, pair).reused for plan, pair in zip(plans, data, strict=True)]
     tuned = [index for index, plan in enumerate(plans) if plan.spec.method == UNIMOS]
-    seeded = {i: seeded_run(data[i].task, plans[i].spec.options, plans[i].spec.seed) for i in tuned}
-    grouped = group(list(seeded.values()), options.lockstep, loader.device)
+    seeded = {i: create_run(data[i].task, plans[i].spec.options, plans[i].spec.seed) for i in tuned}
+    grouped = plan_stacks(list(seeded.values()), options.stack_size, loader.device)
     in_plan = [[tuned[i] for i in members] for members in grouped.stacks]
     open_stacks = [members for members in in_plan if not all(done[i] for i in members)]
     steps = [sum(_total_steps(seeded[i]) for i in members) for members in open_stacks]
@@ -214,9 +214,11 @@ def plan_sweep(
     if open_stacks:
         members = [seeded[i] for i in open_stacks[0]]
         seconds = (
-            epoch_seconds(members, grouped.beside(len(open_stacks))) / sum(run.steps for run in members) * sum(steps)
+            epoch_seconds(members, grouped.concurrent_stacks(len(open_stacks)))
+            / sum(run.steps for run in members)
+            * sum(steps)
         )
-    helpers = companions([plans[i] for i in tuned if not done[i]])
+    helpers = calibration_specs([plans[i] for i in tuned if not done[i]])
     seconds *= 1 + len(helpers) / max(1, sum(map(len, open_stacks)))  # a companion has about the steps of a run
     fits = sum(not done[i] for i in range(len(plans)) if i not in seeded)
     return SweepPlan(len(plans), sum(done), sum(steps), len(open_stacks), seconds, fits, len(helpers))

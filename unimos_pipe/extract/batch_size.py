@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder import ClipEncoder
 
@@ -25,10 +25,10 @@ def measured_batch(encoder: ClipEncoder, sample: torch.Tensor | None) -> tuple[i
     Args:
         sample: (n, H, W, 3) uint8 pixels, or None where no image could be read.
     Raises:
-        UserError: no sample.
+        InputError: no sample.
     """
     if sample is None:
-        raise UserError("--batch-size auto: none of the images tried can be read; give a number")
+        raise InputError("--batch-size auto: none of the images tried can be read; give a number")
     rates: dict[int, float] = {}
     return best_batch(encoder, sample, rates.__setitem__), rates
 

@@ -17,18 +17,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor, v2
 
 from unimos_pipe.base.atomic_io import file_sha256
-from unimos_pipe.base.device import cpu_has_bf16, on_its_way
-from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.malloc import keep_freed_memory
+from unimos_pipe.base.device import copy_to_cpu_async, cpu_has_bf16
+from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.base.malloc import tune_malloc
 from unimos_pipe.base.method_config import EncoderSpec
-from unimos_pipe.cache.encoder_identity import EncoderIdentity, names_its_weights
+from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name
 from unimos_pipe.data.image_decoding import QUIET, Picture, picture_of
 from unimos_pipe.extract.image_loader import readable_sample
 from unimos_pipe.extract.jpeg_decoding import decoder_name
 from unimos_pipe.extract.load_weights import load_weights
-from unimos_pipe.extract.prompt_checks import tokens_of
+from unimos_pipe.extract.prompt_checks import tokenize_checked
 from unimos_pipe.extract.tokenizer import load_tokenizer
-from unimos_pipe.extract.weights import EMBEDDED, find_weights, preprocessing, quiet_logging, refuse_wrong_activation
+from unimos_pipe.extract.weights import EMBEDDED, check_activation, find_weights, preprocessing, quiet_logging
 
 CACHED_PIXELS = 8 * 224 * 224
 ENCODER_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -41,27 +41,27 @@ class ClipEncoder:
         """Load the model of a spec whose precision is settled.
 
         Raises:
-            UserError: unknown model or tag, weights missing or unreachable, weights of another architecture, or an
+            InputError: unknown model or tag, weights missing or unreachable, weights of another architecture, or an
                 activation that does not match the weights.
         """
         open_clip.add_model_config(EMBEDDED)
-        if not names_its_weights(spec.model) and spec.model not in open_clip.list_models():
+        if not is_weights_name(spec.model) and spec.model not in open_clip.list_models():
             close = [name for name in open_clip.list_models() if name.lower().startswith(spec.model[:4].lower())]
-            raise UserError(f"open_clip has no model {spec.model!r}; close: {listing(close, 12)}")
+            raise InputError(f"open_clip has no model {spec.model!r}; close: {join_names(close, 12)}")
         weights = find_weights(spec)
         sha256 = file_sha256(weights)
         config = _config(spec.model)
         activation = "QuickGELU" if config.get("quick_gelu") else "GELU"
-        refuse_wrong_activation(spec, weights, sha256, activation)
+        check_activation(spec, weights, sha256, activation)
         self.tokenizer = load_tokenizer(spec.model, config["text_cfg"])
         model, transform = plain_model(spec, weights, device)
         if device.type == "cpu":
-            keep_freed_memory()
+            tune_malloc()
         self.model = _frozen(model)
         self.device = device
         self.dtype = ENCODER_DTYPES[spec.precision]
-        self.preprocess = Geometry(transform)
-        self.logit_scale = own_scale(model)
+        self.preprocess = ResizeCrop(transform)
+        self.logit_scale = native_logit_scale(model)
         self.value_range = _per_pixel(transform.transforms[-1], device)
         shape = open_clip.get_model_preprocess_cfg(self.model)
         preprocessing = {**shape, "decoder": decoder_name(), "resizer": self.preprocess.resizer}
@@ -80,7 +80,7 @@ class ClipEncoder:
         A GPU works on meanwhile, and reads ``pixels``, which must stay as they are until the features are there.
         """
         features = self.forward(self.scale(pixels.to(self.device, non_blocking=True)))
-        return on_its_way(F.normalize(features.float(), dim=-1))
+        return copy_to_cpu_async(F.normalize(features.float(), dim=-1))
 
     @torch.inference_mode()
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -113,14 +113,14 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def encode_texts(self, sentences: Sequence[str]) -> torch.Tensor:
-        """n sentences -> (n, D) float32 unit-norm features on the CPU. Raises UserError if one is too long."""
-        tokens = tokens_of(self.tokenizer, sentences).to(self.device)
+        """n sentences -> (n, D) float32 unit-norm features on the CPU. Raises InputError if one is too long."""
+        tokens = tokenize_checked(self.tokenizer, sentences).to(self.device)
         parts = [self.model.encode_text(part).float() for part in tokens.split(256)]
         return F.normalize(torch.cat(parts), dim=-1).cpu()
 
 
 def plain_model(spec: EncoderSpec, weights: Path, device: torch.device) -> tuple[torch.nn.Module, Compose]:
-    """open_clip's model and evaluation transform as they come. Raises UserError if the weights do not fit."""
+    """open_clip's model and evaluation transform as they come. Raises InputError if the weights do not fit."""
     prepared = {f"image_{key}": value for key, value in preprocessing(spec).items()}
     with quiet_logging():
         try:
@@ -134,12 +134,12 @@ def plain_model(spec: EncoderSpec, weights: Path, device: torch.device) -> tuple
             )
         except (RuntimeError, KeyError, ValueError, TypeError, OSError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise UserError(f"model {spec.model} cannot be built: {reason}") from None
-        load_weights(model, spec.model, weights, trust=spec.trust_weights)
+            raise InputError(f"model {spec.model} cannot be built: {reason}") from None
+        load_weights(model, spec.model, weights, trust=spec.allow_torchscript)
     return model, transform
 
 
-def own_scale(model: torch.nn.Module) -> float | None:
+def native_logit_scale(model: torch.nn.Module) -> float | None:
     """1/T of a model trained with a bias beside it, as SigLIP's kin are, to two decimals; None for CLIP's.
 
     CLIP's kin learn theirs up to a bound of 100, which METHOD.md (section 1) fixes for all of them.
@@ -169,7 +169,7 @@ def fold_batch_norms(net: ModifiedResNet) -> None:
                 module.register_module(norm_name, torch.nn.Identity())
 
 
-class Geometry:
+class ResizeCrop:
     """The part of CLIP's evaluation transform that comes before the scaling of values: resize (bicubic) and crop.
 
     On uint8 tensors torchvision computes what PIL does in a third of the time: of the values of real photographs 0.3%
@@ -210,7 +210,7 @@ def _per_pixel(normalize: Normalize, device: torch.device) -> tuple[torch.Tensor
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PrecisionCheck:
     """Why an encoder works in its precision: how close a sample's 16-bit features came to fp32's."""
 
     precision: str
@@ -228,7 +228,7 @@ class Evidence:
 
 def load_encoder(
     spec: EncoderSpec, device: torch.device, sample: Sequence[Path]
-) -> tuple[ClipEncoder, Evidence | None]:
+) -> tuple[ClipEncoder, PrecisionCheck | None]:
     """The encoder of a spec; precision ``auto`` becomes the fastest that keeps the features of fp32.
 
     Half precision is taken where the hardware computes it natively (fp16 on CUDA, bf16 on a CPU with AVX512-BF16 or
@@ -242,7 +242,7 @@ def load_encoder(
     if spec.precision != "auto":
         return ClipEncoder(spec, device), None
     full = ClipEncoder(replace(spec, precision="fp32"), device)
-    candidate = native_half(device)
+    candidate = native_half_precision(device)
     pixels = readable_sample(sample, full.preprocess) if candidate else None
     if pixels is None:
         return full, None
@@ -250,7 +250,7 @@ def load_encoder(
     cosines = (half.encode_images(pixels) * full.encode_images(pixels)).sum(-1)
     chosen = half if cosines.min() >= CLOSE_ENOUGH else full
     precision = chosen.identity.precision
-    return chosen, Evidence(precision, device.type, candidate, cosines.min().item(), len(pixels))
+    return chosen, PrecisionCheck(precision, device.type, candidate, cosines.min().item(), len(pixels))
 
 
 CLOSE_ENOUGH = 0.9995
@@ -260,16 +260,16 @@ def new_model(name: str) -> torch.nn.Module:
     """An open_clip model with random weights from torch's global generator, for benchmarks.
 
     Raises:
-        UserError: open_clip has no such model.
+        InputError: open_clip has no such model.
     """
     open_clip.add_model_config(EMBEDDED)
     if name not in open_clip.list_models():
-        raise UserError(f"open_clip has no model {name!r}")
+        raise InputError(f"open_clip has no model {name!r}")
     with quiet_logging():
         return open_clip.create_model(name)
 
 
-def native_half(device: torch.device) -> str | None:
+def native_half_precision(device: torch.device) -> str | None:
     """The 16-bit precision that a device's own instructions compute in, or None."""
     if device.type == "cuda":
         return "fp16"
@@ -277,13 +277,13 @@ def native_half(device: torch.device) -> str | None:
 
 
 def _config(model: str) -> dict:
-    """A model's configuration by name or schema. Raises UserError if a folder's cannot be read."""
+    """A model's configuration by name or schema. Raises InputError if a folder's cannot be read."""
     try:
         config = open_clip.get_model_config(model)
     except (OSError, ValueError) as error:
-        raise UserError(f"model {model}: its configuration cannot be read: {error}") from None
+        raise InputError(f"model {model}: its configuration cannot be read: {error}") from None
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
-        raise UserError(f"model {model}: its configuration lacks embed_dim, vision_cfg or text_cfg")
+        raise InputError(f"model {model}: its configuration lacks embed_dim, vision_cfg or text_cfg")
     return config
 
 
@@ -295,7 +295,7 @@ def encoder_speed(spec: EncoderSpec, device: torch.device, images: int = 4) -> t
     the device's own 16 bits are taken, where it has them.
     """
     if spec.precision == "auto":
-        spec = replace(spec, precision=native_half(device) or "fp32")
+        spec = replace(spec, precision=native_half_precision(device) or "fp32")
     open_clip.add_model_config(EMBEDDED)
     with quiet_logging(), torch.random.fork_rng(devices=[]):
         model = _frozen(open_clip.create_model(spec.model, pretrained=None, precision=spec.precision, device=device))

@@ -16,11 +16,11 @@ import xxhash
 
 from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.encoder_presets import EMBEDDED, PRESETS
-from unimos_pipe.base.errors import PipeError
-from unimos_pipe.base.locks import sole_writer
+from unimos_pipe.base.errors import UnimosPipeError
+from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.method_config import EncoderSpec, fingerprint
-from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_path, names_its_weights
-from unimos_pipe.cache.file_digests import Seen, glance
+from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name, is_weights_path
+from unimos_pipe.cache.file_digests import FileRecord, stat_file
 from unimos_pipe.data.image_decoding import DECODER
 from unimos_pipe.extract.encoder_protocol import Encoder
 from unimos_pipe.extract.write_shards import library_versions
@@ -44,7 +44,7 @@ def weights_file(spec: EncoderSpec) -> WeightsFile | None:
     Of open_clip's tags those of the presets are known; a ``local-dir:`` or ``hf-hub:`` model depends on more than
     its weights file.
     """
-    if names_its_weights(spec.model):
+    if is_weights_name(spec.model):
         return None
     if spec.pretrained == "embedded":
         path = EMBEDDED / f"{spec.model}.safetensors"
@@ -53,18 +53,18 @@ def weights_file(spec: EncoderSpec) -> WeightsFile | None:
     else:
         path = _of_preset(spec)
     try:
-        found = path and glance(path)
+        found = path and stat_file(path)
     except OSError:
         return None
     return found and WeightsFile(str(path.absolute()), found.stamp, found.read_at)
 
 
 def _of_preset(spec: EncoderSpec) -> Path | None:
-    from unimos_pipe.extract.hub import HubWeights, at_hand  # the hub's client takes a while
+    from unimos_pipe.extract.hub import HubFile, at_hand  # the hub's client takes a while
 
     known = (preset.hub for preset in PRESETS.values() if preset.hub and _is(preset.spec, spec))
     repository = next(known, None)
-    return repository and at_hand(HubWeights(repository))
+    return repository and at_hand(HubFile(repository))
 
 
 def _is(one: EncoderSpec, other: EncoderSpec) -> bool:
@@ -77,7 +77,7 @@ def memory_path(cache: Path, spec: EncoderSpec, weights: WeightsFile) -> Path:
     return cache / ".encoders" / f"{key[:16]}.json"
 
 
-def recall(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
+def load_identity(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
     """The identity that a spec's encoder had when its weights were last read, or None where they must be read."""
     weights = None if spec.precision == "auto" else weights_file(spec)
     if weights is None:
@@ -87,8 +87,8 @@ def recall(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
         if digest != xxhash.xxh3_128(body.encode()).hexdigest():
             return None
         values = json.loads(body)
-        seen = Seen(tuple(values["weights"]["stamp"]), values["weights"]["read_at"], b"")
-        same = seen.still(weights.stamp) and values["versions"] == library_versions()
+        seen = FileRecord(tuple(values["weights"]["stamp"]), values["weights"]["read_at"], b"")
+        same = seen.is_unchanged(weights.stamp) and values["versions"] == library_versions()
         identity = EncoderIdentity(**values["identity"])
         same &= json.loads(identity.preprocessing)["decoder"].startswith(DECODER)
         same &= (identity.model, identity.precision) == (spec.model, spec.precision)
@@ -97,27 +97,27 @@ def recall(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
     return identity if same else None
 
 
-def remember(cache: Path, spec: EncoderSpec, weights: WeightsFile | None, identity: EncoderIdentity) -> None:
+def store_identity(cache: Path, spec: EncoderSpec, weights: WeightsFile | None, identity: EncoderIdentity) -> None:
     """Keep what a spec's encoder is, read from ``weights`` as they were before; where it cannot be kept, it is not."""
-    if recall(cache, spec) == identity:
+    if load_identity(cache, spec) == identity:
         return
     if weights is None or (now := weights_file(spec)) is None or (now.path, now.stamp) != (weights.path, weights.stamp):
         return
     body = json.dumps({"weights": asdict(weights), "versions": library_versions(), "identity": asdict(identity)})
     path = memory_path(cache, spec, weights)
-    with contextlib.suppress(OSError, PipeError), sole_writer(path, wait=True):
+    with contextlib.suppress(OSError, UnimosPipeError), writer_lock(path, wait=True):
         write_text(path, f"{xxhash.xxh3_128(body.encode()).hexdigest()}\n{body}")
 
 
-class MisrememberedError(Exception):
+class EncoderIdentityChangedError(Exception):
     """The encoder that was loaded is not the one that was remembered."""
 
 
-class LateEncoder:
+class LazyEncoder:
     """An encoder of remembered identity that is loaded when something is to be encoded."""
 
     def __init__(self, identity: EncoderIdentity, load: Callable[[], Encoder]):
-        """``load`` makes the encoder. Whatever needs it raises MisrememberedError where it is another one."""
+        """``load`` makes the encoder. Whatever needs it raises EncoderIdentityChangedError where it is another one."""
         self.identity, self._load = identity, load
 
     @cached_property
@@ -125,7 +125,7 @@ class LateEncoder:
         """The encoder itself."""
         found = self._load()
         if found.identity != self.identity:
-            raise MisrememberedError
+            raise EncoderIdentityChangedError
         return found
 
     @property

@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from unimos_pipe.base.atomic_io import remove_leftovers
-from unimos_pipe.base.errors import RunError, StaleCacheError, listing
-from unimos_pipe.base.locks import only_one
-from unimos_pipe.cache.cache_paths import domain_lock, pass_prune, text_path
-from unimos_pipe.cache.domain_index import DomainIndex, read_index, remove_others, write_index
+from unimos_pipe.base.errors import ExecutionError, StaleCacheError, join_names
+from unimos_pipe.base.locks import exclusive_lock
+from unimos_pipe.cache.cache_paths import domain_lock, text_path, wait_for_prune
+from unimos_pipe.cache.domain_index import DomainIndex, read_index, remove_superseded, write_index
 from unimos_pipe.cache.encoder_identity import TextIdentity
-from unimos_pipe.cache.existing_shards import Known, read_known
-from unimos_pipe.cache.file_digests import read_contents
+from unimos_pipe.cache.existing_shards import ExistingShards, read_existing_shards
+from unimos_pipe.cache.file_digests import read_file_digests
 from unimos_pipe.cache.shard import ImageHeader, TextHeader, read_header, read_text_shard, write_text_shard
 from unimos_pipe.data.manifest import Manifest
-from unimos_pipe.data.prompts import clean_class_name, write_prompts
+from unimos_pipe.data.prompts import build_prompts, clean_class_name
 from unimos_pipe.extract.encoder_protocol import Encoder
-from unimos_pipe.extract.prompt_checks import same_text
-from unimos_pipe.extract.write_shards import Made, ShardJob, encode_shards, library_versions
+from unimos_pipe.extract.prompt_checks import identical_text_features
+from unimos_pipe.extract.write_shards import EncodeResult, ShardJob, encode_shards, library_versions
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def extract_images(
     skip_bad: bool = False,
     force: bool = False,
     on_rows: Callable[[int], None] = lambda rows: None,
-    make: Callable[[ShardJob, Sequence[int], Encoder, Callable[[int], None]], Made] = encode_shards,
+    make: Callable[[ShardJob, Sequence[int], Encoder, Callable[[int], None]], EncodeResult] = encode_shards,
 ) -> ExtractReport:
     """Bring a domain's shards up to date: images of known content keep their features, the others are encoded.
 
@@ -66,16 +66,17 @@ def extract_images(
             cluster.
     Raises:
         StaleCacheError: existing shards are another encoder's, or as another version of this tool writes them.
-        RunError: unreadable images (the shards without any are kept), a full disk, or a decoder that hung or crashed.
+        ExecutionError: unreadable images (the shards without any are kept), a full disk, or a decoder that hung or
+            crashed.
     """
     started = time.perf_counter()
     folder = encoder_folder / manifest.domain
-    with only_one(folder, lock=domain_lock(folder)) as alone:
-        pass_prune(encoder_folder)
+    with exclusive_lock(folder, lock=domain_lock(folder)) as alone:
+        wait_for_prune(encoder_folder)
         if alone:
             remove_leftovers(folder)
         todo = f"Add --force to encode {manifest.domain} again"
-        known = Known() if force else read_known(folder, encoder.identity, manifest.domain, todo)
+        known = ExistingShards() if force else read_existing_shards(folder, encoder.identity, manifest.domain, todo)
         job = _job(manifest, encoder, folder, known, shard_size, (batch_size, workers, skip_bad))
         found = [known.shard_of(start, stop, manifest.paths, job.contents) for start, stop in job.bounds]
         kept = {index: path for index, path in enumerate(found) if path}
@@ -83,7 +84,7 @@ def extract_images(
         missing = [index for index in range(len(job.bounds)) if index not in kept]
         fresh = [index for index in missing if job.new_rows(index)]
         copied = [index for index in missing if not job.new_rows(index)]
-        made = make(job, fresh, encoder, on_rows) if fresh else Made()
+        made = make(job, fresh, encoder, on_rows) if fresh else EncodeResult()
         if made.bad and not skip_bad:
             raise _unreadable(made, manifest)
         encode_shards(job, copied, encoder, on_rows)
@@ -91,7 +92,7 @@ def extract_images(
         headers = [read_header(path) for path in paths]
         _set_index(folder, manifest, paths, headers)
         if alone:
-            remove_others(folder, paths)
+            remove_superseded(folder, paths)
     skipped = tuple((path, reason) for header in headers for path, reason, _ in header.skipped)
     rows = len(manifest)
     return ExtractReport(
@@ -101,19 +102,24 @@ def extract_images(
 
 
 def _job(
-    manifest: Manifest, encoder: Encoder, folder: Path, known: Known, shard_size: int, how: tuple[int, int | None, bool]
+    manifest: Manifest,
+    encoder: Encoder,
+    folder: Path,
+    known: ExistingShards,
+    shard_size: int,
+    how: tuple[int, int | None, bool],
 ) -> ShardJob:
     """The work of a domain: every image's contents, the shards' bounds, and where known features lie."""
-    contents = read_contents(manifest.root, manifest.paths, known.seen)
+    contents = read_file_digests(manifest.root, manifest.paths, known.records)
     starts = range(0, len(manifest), shard_size)
     bounds = tuple((start, min(start + shard_size, len(manifest))) for start in starts)
     sources, word = known.sources(contents), secrets.token_hex(4)
     return ShardJob(manifest, contents, encoder.identity, folder, word, bounds, tuple(known.files), sources, *how)
 
 
-def _unreadable(made: Made, manifest: Manifest) -> RunError:
-    names = listing((f"{path} ({reason})" for path, reason in made.bad), 5)
-    return RunError(
+def _unreadable(made: EncodeResult, manifest: Manifest) -> ExecutionError:
+    names = join_names((f"{path} ({reason})" for path, reason in made.bad), 5)
+    return ExecutionError(
         f"{len(made.bad)} unreadable image(s) in {manifest.root}: {names}. The other shards are kept; "
         "mend the files, or leave them out with --on-error skip"
     )
@@ -158,15 +164,15 @@ def extract_text(
     classes whose features are equal.
 
     Raises:
-        UserError: a sentence is too long for the model, or another process makes the prompts.
+        InputError: a sentence is too long for the model, or another process makes the prompts.
     """
-    prompts = write_prompts(templates, word, wording or [clean_class_name(name) for name in classes])
+    prompts = build_prompts(templates, word, wording or [clean_class_name(name) for name in classes])
     identity = TextIdentity(
         **asdict(encoder.identity), class_names=tuple(classes), prompts=tuple(tuple(row) for row in prompts)
     )
     path = text_path(encoder_folder, word, identity)
-    with only_one(path.parent, lock=domain_lock(path.parent), wait=True) as alone:
-        pass_prune(encoder_folder)
+    with exclusive_lock(path.parent, lock=domain_lock(path.parent), wait=True) as alone:
+        wait_for_prune(encoder_folder)
         if alone:
             remove_leftovers(path.parent)
         if not force and path.is_file():
@@ -198,5 +204,5 @@ def prompt_features(encoder: Encoder, prompts: Sequence[Sequence[str]]) -> np.nd
 
 
 def _tell_same(features: np.ndarray, classes: Sequence[str], on_note: Callable[[str], None]) -> None:
-    if note := same_text(features, classes):
+    if note := identical_text_features(features, classes):
         on_note(note)

@@ -5,23 +5,29 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from unimos_pipe.base.atomic_io import writable_folder
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.progress import SILENT, Watch
-from unimos_pipe.base.ray_cluster import Compute
+from unimos_pipe.base.atomic_io import check_writable_folder
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.encoder_identity import encoder_id
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.scan import count_warning, find_root, scan
-from unimos_pipe.extract.encoder_identity_cache import LateEncoder, MisrememberedError, recall, remember, weights_file
+from unimos_pipe.extract.encoder_identity_cache import (
+    EncoderIdentityChangedError,
+    LazyEncoder,
+    load_identity,
+    store_identity,
+    weights_file,
+)
 from unimos_pipe.extract.encoder_protocol import Encoder
 from unimos_pipe.extract.extract_domain import ExtractReport, extract_images, extract_text
-from unimos_pipe.extract.precision import keep_evidence, settled
+from unimos_pipe.extract.precision import keep_evidence, resolve_precision
 from unimos_pipe.extract.write_shards import encode_shards
 
 
 @dataclass(frozen=True)
-class ReadOptions:
+class ExtractOptions:
     """How images are read and shards are made of them; none of it changes a feature."""
 
     batch_size: int | str = 64  # images per encoder call; "auto" measures what the device is fastest with
@@ -33,7 +39,7 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractResult:
     """What stage one did: the features, a report per domain (or split), and what the user should know."""
 
     features: FeatureSet  # of exactly this folder
@@ -53,10 +59,10 @@ def extract_features(
     domains: Sequence[str] = (),
     root: str | Path | None = None,
     *,
-    reading: ReadOptions = ReadOptions(),
-    compute: Compute = Compute(),
-    watch: Watch = SILENT,
-) -> Extracted:
+    reading: ExtractOptions = ExtractOptions(),
+    compute: ComputeConfig = ComputeConfig(),
+    watch: ProgressReporter = NO_PROGRESS,
+) -> ExtractResult:
     """Encode a data set's images and prompts into the cache; what is there and fits is kept.
 
     Args:
@@ -65,31 +71,32 @@ def extract_features(
         domains: their names; empty takes all.
         root: folder that holds the domains' folders; embedded data needs none.
     Raises:
-        UserError: unknown names, images or weights that are missing, a cache that cannot be written to.
+        InputError: unknown names, images or weights that are missing, a cache that cannot be written to.
         StaleCacheError: shards there are of another encoder, or as another version of this tool wrote them.
-        RunError: unreadable images (the shards without any are kept), a full disk, a decoder that hung or crashed.
+        ExecutionError: unreadable images (the shards without any are kept), a full disk, a decoder that hung or
+            crashed.
     """
     features = feature_set(features) if isinstance(features, str) else features
     spec = features.dataset
     names = tuple(dict.fromkeys(domains)) or tuple(spec.domains)
     for name in names:
         spec.domain(name)
-    writable_folder(features.cache, "--cache")
-    features = replace(features, encoder=settled(features))
+    check_writable_folder(features.cache, "--cache")
+    features = replace(features, encoder=resolve_precision(features))
     images = find_root(spec, Path(root) if root else None, features.cache)
     manifests = [scan(spec, part, images) for name in names for part in spec.parts(name)]
     warnings = _odd_counts(features, manifests, reading.strict_counts, watch)
     load = partial(_load, features, compute.device, manifests, watch)
     rest = features, names, manifests, reading, compute, watch
-    known = recall(features.cache, features.encoder) if compute.device in ("auto", "cpu") else None
+    known = load_identity(features.cache, features.encoder) if compute.device in ("auto", "cpu") else None
     try:
-        done = _brought_up_to_date(LateEncoder(known, load) if known else load(), *rest)
-    except MisrememberedError:
+        done = _brought_up_to_date(LazyEncoder(known, load) if known else load(), *rest)
+    except EncoderIdentityChangedError:
         done = _brought_up_to_date(load(), *rest)
     return replace(done, warnings=(*warnings, *done.warnings))
 
 
-def _load(features: FeatureSet, device: str, manifests: Sequence[Manifest], watch: Watch) -> Encoder:
+def _load(features: FeatureSet, device: str, manifests: Sequence[Manifest], watch: ProgressReporter) -> Encoder:
     """The encoder, whose identity is remembered, and what was found where its precision had to be tried out."""
     from unimos_pipe.base.device import pick_device  # torch and open_clip take seconds
     from unimos_pipe.extract.batch_size import sample_files
@@ -99,7 +106,7 @@ def _load(features: FeatureSet, device: str, manifests: Sequence[Manifest], watc
     weights = weights_file(spec)
     encoder, evidence = load_encoder(spec, pick_device(device), sample_files(manifests))
     spec = replace(spec, precision=encoder.identity.precision)
-    remember(features.cache, spec, weights, encoder.identity)
+    store_identity(features.cache, spec, weights, encoder.identity)
     watch.detail(f"encoder loaded, on {encoder.device}")
     if evidence:
         keep_evidence(_folder(features, encoder), evidence)
@@ -117,10 +124,10 @@ def _brought_up_to_date(
     features: FeatureSet,
     names: Sequence[str],
     manifests: Sequence[Manifest],
-    reading: ReadOptions,
-    compute: Compute,
-    watch: Watch,
-) -> Extracted:
+    reading: ExtractOptions,
+    compute: ComputeConfig,
+    watch: ProgressReporter,
+) -> ExtractResult:
     """Prompts and images of these domains in the cache."""
     spec = features.dataset
     folder = _folder(features, encoder)
@@ -130,27 +137,31 @@ def _brought_up_to_date(
     )
     for name in names:
         words = spec.name, spec.domain(name).word, spec.classes, features.templates
-        extract_text(*words, encoder, folder, spec.wording(), force=reading.force, on_note=watch.warn)
+        extract_text(*words, encoder, folder, spec.class_prompts(), force=reading.force, on_note=watch.warn)
     reading = _settled(reading, encoder, manifests, watch)
     make = _maker(features, encoder, compute)
     reports = [_domain(manifest, encoder, folder, reading, make, watch) for manifest in manifests]
     warnings = [line for report in reports for line in _left_out(report)]
     pinned = replace(features, encoder_id=folder.name)
-    return Extracted(pinned, tuple(reports), tuple(warnings), encoder.identity.precision, reading.batch_size)
+    return ExtractResult(pinned, tuple(reports), tuple(warnings), encoder.identity.precision, reading.batch_size)
 
 
-def _odd_counts(features: FeatureSet, manifests: Sequence[Manifest], strict: bool, watch: Watch) -> list[str]:
+def _odd_counts(
+    features: FeatureSet, manifests: Sequence[Manifest], strict: bool, watch: ProgressReporter
+) -> list[str]:
     """Tell what the scan noticed; with ``strict``, counts other than the expected ones are an error."""
     notes = [note for manifest in manifests for note in manifest.notes]
     wrong = [warning for manifest in manifests if (warning := count_warning(features.dataset, manifest))]
     for line in notes if strict else notes + wrong:
         watch.warn(line)
     if wrong and strict:
-        raise UserError(f"--strict-counts: {'; '.join(wrong)}")
+        raise InputError(f"--strict-counts: {'; '.join(wrong)}")
     return notes + wrong
 
 
-def _settled(reading: ReadOptions, encoder: Encoder, manifests: Sequence[Manifest], watch: Watch) -> ReadOptions:
+def _settled(
+    reading: ExtractOptions, encoder: Encoder, manifests: Sequence[Manifest], watch: ProgressReporter
+) -> ExtractOptions:
     """The batch size as a number."""
     if reading.batch_size != "auto":
         return reading
@@ -168,17 +179,17 @@ def batch_line(size: int, rates: dict[int, float]) -> str:
     return f"batch size {size} (images/s {tried})"
 
 
-def _maker(features: FeatureSet, encoder: Encoder, compute: Compute) -> Callable:
+def _maker(features: FeatureSet, encoder: Encoder, compute: ComputeConfig) -> Callable:
     """What makes the shards of a domain: this process, or a cluster."""
     if compute.ray is None:
         return encode_shards
-    from unimos_pipe.extract.ray_encoding import encode_on_ray
+    from unimos_pipe.extract.ray_encoding import encode_on_cluster
 
-    return partial(encode_on_ray, spec=features.encoder, options=compute.ray.on(encoder.device.type))
+    return partial(encode_on_cluster, spec=features.encoder, options=compute.ray.on(encoder.device.type))
 
 
 def _domain(
-    manifest: Manifest, encoder: Encoder, folder: Path, reading: ReadOptions, make: Callable, watch: Watch
+    manifest: Manifest, encoder: Encoder, folder: Path, reading: ExtractOptions, make: Callable, watch: ProgressReporter
 ) -> ExtractReport:
     """One domain or split, and what the user is told of it."""
     with watch.progress(f"{manifest.dataset}/{manifest.domain}", len(manifest), "images") as advance:

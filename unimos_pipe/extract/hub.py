@@ -7,7 +7,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, t
 from huggingface_hub.utils import EntryNotFoundError
 
 from unimos_pipe.base.atomic_io import file_sha256
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 
 WEIGHTS_FILES = (
     "open_clip_model.safetensors",
@@ -17,14 +17,14 @@ ANSWER_WITHIN = 10  # seconds; a hub that is asked without this is asked for 55
 
 
 @dataclass(frozen=True)
-class HubWeights:
+class HubFile:
     """A repository of the hub, and the names its weights file may have, the better one first."""
 
     repository: str
     files: tuple[str, ...] = WEIGHTS_FILES
 
     @classmethod
-    def of(cls, entry: str) -> "HubWeights":
+    def of(cls, entry: str) -> "HubFile":
         """From open_clip's form: ``owner/name/``, or ``owner/name/file.bin``, of which there may be safetensors."""
         owner, name, *file = entry.rstrip("/").split("/")
         if not file:
@@ -35,17 +35,17 @@ class HubWeights:
         return f"{self.files[0]} from https://huggingface.co/{self.repository}"
 
 
-def at_hand(wanted: HubWeights) -> Path | None:
+def at_hand(wanted: HubFile) -> Path | None:
     """The file in the hub's cache on this machine, or None; asks no network."""
     found = (try_to_load_from_cache(wanted.repository, file) for file in wanted.files)
     return next((Path(path) for path in found if isinstance(path, str)), None)
 
 
-def download(wanted: HubWeights, what: str) -> Path:
+def download(wanted: HubFile, what: str) -> Path:
     """The file in the hub's cache, fetched if it is not there. ``what`` names the weights in messages.
 
     Raises:
-        UserError: out of reach, gone, broken off, or another file than the hub announced (which is not kept); says
+        InputError: out of reach, gone, broken off, or another file than the hub announced (which is not kept); says
             which file to bring, and from where.
     """
     if found := at_hand(wanted):
@@ -54,13 +54,13 @@ def download(wanted: HubWeights, what: str) -> Path:
         return _fetched(wanted)
     except Exception as error:  # the hub's client raises its own kinds; all mean the same to the user
         reason = " ".join(str(error).split())[:160]
-        raise UserError(
+        raise InputError(
             f"weights {what} are not on this machine and cannot be downloaded ({reason}). Connect to the network once, "
             f"or bring {wanted} here and pass --pretrained its path"
         ) from None
 
 
-def _fetched(wanted: HubWeights) -> Path:
+def _fetched(wanted: HubFile) -> Path:
     """Ask once, briefly, what there is; then fetch it, which the hub's client resumes where it breaks off."""
     for file in wanted.files:
         try:

@@ -15,10 +15,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from unimos_pipe.base.device import usable_cores
-from unimos_pipe.base.errors import RunError, listing
-from unimos_pipe.base.fork_pool import own_streams
-from unimos_pipe.base.malloc import give_back_freed_memory, keep_freed_memory
-from unimos_pipe.data.image_decoding import Picture, reason_of
+from unimos_pipe.base.errors import ExecutionError, join_names
+from unimos_pipe.base.fork_pool import reopen_std_streams
+from unimos_pipe.base.malloc import trim_malloc, tune_malloc
+from unimos_pipe.data.image_decoding import Picture, describe_error
 from unimos_pipe.extract.jpeg_decoding import read_pixels
 
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
@@ -52,7 +52,7 @@ class _DecodedBatches(Dataset):
                         slot[len(good)] = self.preprocess(read_pixels(source))
                     good.append(row)
                 except Exception as error:  # any decoder may raise anything
-                    bad.append((row, reason_of(error, source)))
+                    bad.append((row, describe_error(error, source)))
         return good, bad
 
     def slot(self, number: int) -> torch.Tensor:
@@ -95,9 +95,9 @@ def _or_worker_ends(seconds: float) -> Iterator[None]:
 
 def _begin(worker: int) -> None:
     """Begin as a decoder. The 36 MB of 12 megapixels take twice as long in memory that is new for every photograph."""
-    keep_freed_memory(blocks_of_any_size=True)
+    tune_malloc(blocks_of_any_size=True)
     if sys.platform == "linux":  # where it was forked
-        own_streams()
+        reopen_std_streams()
 
 
 def _yield_cores(worker: int) -> None:
@@ -152,12 +152,12 @@ def read_batches(
         (good rows, (len(good), H, W, 3) uint8 pixels, [(bad row, reason)]) per batch. The pixels' memory takes
         another batch as soon as the next but one is asked for.
     Raises:
-        RunError: a worker died, or a file kept a decoder busy beyond reach; names the batch's files.
+        ExecutionError: a worker died, or a file kept a decoder busy beyond reach; names the batch's files.
     """
     data = _DecodedBatches(root, paths, batches, preprocess, AHEAD * workers + HELD)
     if workers:
         data.slots.share_memory_()
-        give_back_freed_memory()
+        trim_malloc()
     loader = DataLoader(
         data,
         batch_size=None,
@@ -177,9 +177,9 @@ def read_batches(
             except RuntimeError as error:
                 if "DataLoader" not in str(error):
                     raise
-                raise RunError(
+                raise ExecutionError(
                     f"the decoder hung or crashed in {root}, in or just after "
-                    f"{listing([paths[row] for row in rows], 3)} "
+                    f"{join_names([paths[row] for row in rows], 3)} "
                     "(or memory ran out). Finished shards are kept; remove the file, or see it fail with --workers 0"
                 ) from None
             yield good, data.slot(number)[: len(good)], bad

@@ -17,7 +17,7 @@ import torchvision.io
 import xxhash
 from torch.utils.data import get_worker_info
 
-from unimos_pipe.data.image_decoding import DECODER, Picture, as_shown, is_turned, opened, refuse_ribbon
+from unimos_pipe.data.image_decoding import DECODER, Picture, check_aspect_ratio, has_exif_rotation, open_image, to_rgb
 
 PROBES = Path(__file__).parents[1] / "data" / "embedded" / "jpeg"
 MOST_BYTES = 1 << 27  # of a JPEG that is read into memory as a whole
@@ -32,18 +32,18 @@ def read_pixels(source: Path | Picture | bytes) -> np.ndarray:
     Raises:
         OSError, SyntaxError, ValueError: as ``decode`` does.
     """
-    with opened(source) as image:
+    with open_image(source) as image:
         if get_worker_info() is not None and isinstance(source, Path) and torchvision_agrees():
-            refuse_ribbon(*image.size)
+            check_aspect_ratio(*image.size)
             pixels = plain_jpeg(image, source)
             if pixels is not None:
                 return pixels
-        return np.asarray(as_shown(image))
+        return np.asarray(to_rgb(image))
 
 
 def plain_jpeg(image: Picture, path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8 of a plain JPEG whose header PIL has read, or None for any other image and for damaged ones."""
-    if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L") or is_turned(image):
+    if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L") or has_exif_rotation(image):
         return None
     if path.stat().st_size > MOST_BYTES:
         return None
@@ -97,12 +97,12 @@ def _unless_it_warns(decode: Callable[[], np.ndarray]) -> np.ndarray | None:
 def torchvision_agrees() -> bool:
     """Whether torchvision is there to decode JPEGs, and gives PIL's pixels of every probe."""
     for path in sorted(PROBES.glob("*.jpg")):
-        with opened(path) as image:
+        with open_image(path) as image:
             try:
                 pixels = _by_torchvision(np.fromfile(path, np.uint8))
             except (RuntimeError, AttributeError):  # built without, or of a version that no longer has it
                 return False
-            if not np.array_equal(pixels, np.asarray(as_shown(image))):
+            if not np.array_equal(pixels, np.asarray(to_rgb(image))):
                 return False
     return True
 
@@ -113,7 +113,7 @@ def decoder_name() -> str:
     by their digest as well."""
     digest = xxhash.xxh3_128()
     for path in sorted(PROBES.glob("*.jpg")):
-        with opened(path) as image:
-            digest.update(np.asarray(as_shown(image)).tobytes())
+        with open_image(path) as image:
+            digest.update(np.asarray(to_rgb(image)).tobytes())
     found = digest.hexdigest()
     return DECODER if found == USUAL else f"{DECODER}; JPEGs as {found}"

@@ -9,7 +9,7 @@ import open_clip
 import torch
 
 from unimos_pipe.base.atomic_io import file_sha256
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.extract.weights import openai_hashes
 
 NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}  # numbers that OpenAI's archives keep as tensors
@@ -24,23 +24,23 @@ def load_weights(model: torch.nn.Module, name: str, path: Path, *, trust: bool =
     Args:
         name: what to call the model in messages.
     Raises:
-        UserError: an archive of unknown origin, a pickle with more than tensors in it, or weights of another model.
+        InputError: an archive of unknown origin, a pickle with more than tensors in it, or weights of another model.
     """
     try:
         if is_torchscript(path):
             model.load_state_dict(_archived(path, trust))
         else:
             open_clip.load_checkpoint(model, str(path), weights_only=True)
-    except UserError:
+    except InputError:
         raise
     except pickle.UnpicklingError:
-        raise UserError(
+        raise InputError(
             f"weights {path} are a pickle with more than tensors in it, which is not opened because a pickle can run "
             "code; where they were made, save the tensors alone: safetensors.torch.save_file(model.state_dict(), ...)"
         ) from None
     except Exception as error:  # a file of another kind fails its reader in many ways
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"weights {path} do not load into {name}: {reason}") from None
+        raise InputError(f"weights {path} do not load into {name}: {reason}") from None
 
 
 def is_torchscript(path: Path) -> bool:
@@ -52,11 +52,11 @@ def is_torchscript(path: Path) -> bool:
 
 
 def _archived(path: Path, trust: bool) -> dict[str, torch.Tensor]:
-    """The state dict of a TorchScript archive. Raises UserError if its origin is unknown and it is not trusted."""
+    """The state dict of a TorchScript archive. Raises InputError if its origin is unknown and it is not trusted."""
     if not trust and file_sha256(path) not in openai_hashes():
-        raise UserError(
+        raise InputError(
             f"weights {path} are a TorchScript archive, which can run code, and not one of OpenAI's; "
-            "if you trust where it comes from, add --trust-weights"
+            "if you trust where it comes from, add --allow-torchscript"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch no longer develops TorchScript

@@ -6,26 +6,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unimos_pipe.base.atomic_io import write_text
-from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.locks import sole_writer
+from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, encoder_folders
 from unimos_pipe.cache.feature_set import FeatureSet
 
 if TYPE_CHECKING:
-    from unimos_pipe.extract.encoder import Evidence
+    from unimos_pipe.extract.encoder import PrecisionCheck
 
 EVIDENCE = "precision.json"  # in the encoder's folder: what ``auto`` decided there, and why
 
 
-def settled(features: FeatureSet) -> EncoderSpec:
+def resolve_precision(features: FeatureSet) -> EncoderSpec:
     """The encoder of features that are to be made, its precision ``auto`` replaced where nothing must be tried out.
 
     Where the data set has features of this model, their precision; the embedded weights work in fp32, in which their
     figures are recorded.
 
     Raises:
-        UserError: there are features of several precisions.
+        InputError: there are features of several precisions.
     """
     spec = features.encoder
     if spec.precision != "auto":
@@ -33,8 +33,8 @@ def settled(features: FeatureSet) -> EncoderSpec:
     folders = [path for path in encoder_folders(features.cache, features.dataset.name, spec) if _is_used(path)]
     found = sorted({ENCODER_FOLDER.fullmatch(path.name)[1] for path in folders})
     if len(found) > 1:
-        raise UserError(
-            f"{features.dataset.name} was encoded in several precisions: {listing(path.name for path in folders)}; "
+        raise InputError(
+            f"{features.dataset.name} was encoded in several precisions: {join_names(path.name for path in folders)}; "
             f"choose one with --precision {' or '.join(found)}"
         )
     if not found and spec.pretrained == "embedded":
@@ -47,8 +47,8 @@ def _is_used(folder: Path) -> bool:
     return (folder / EVIDENCE).is_file() or next(folder.glob("*/*.h5"), None) is not None
 
 
-def keep_evidence(folder: Path, evidence: "Evidence") -> None:
-    """Keep what ``auto`` decided for the features of an encoder's folder. Raises RunError on a full disk."""
+def keep_evidence(folder: Path, evidence: "PrecisionCheck") -> None:
+    """Keep what ``auto`` decided for the features of an encoder's folder. Raises ExecutionError on a full disk."""
     path = folder / EVIDENCE
-    with sole_writer(path, wait=True):
+    with writer_lock(path, wait=True):
         write_text(path, json.dumps(asdict(evidence), indent=1) + "\n")

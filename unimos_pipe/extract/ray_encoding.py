@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-from unimos_pipe.base.errors import RunError
+from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.base.method_config import EncoderSpec
-from unimos_pipe.base.ray_cluster import RayOptions, ray_jobs
-from unimos_pipe.cache.shard import differing_field
+from unimos_pipe.base.ray_cluster import RayOptions, run_ray_jobs
+from unimos_pipe.cache.shard import first_difference
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.encoder_protocol import Encoder
-from unimos_pipe.extract.write_shards import Made, ShardJob, encode_shards
+from unimos_pipe.extract.write_shards import EncodeResult, ShardJob, encode_shards
 
 
-def encode_on_ray(
+def encode_on_cluster(
     job: ShardJob,
     indices: Sequence[int],
     encoder: Encoder,
@@ -24,7 +24,7 @@ def encode_on_ray(
     *,
     spec: EncoderSpec,
     options: RayOptions,
-) -> Made:
+) -> EncodeResult:
     """Like :func:`unimos_pipe.extract.write_shards.encode_shards`, on a cluster whose machines share images and cache.
 
     Args:
@@ -38,8 +38,8 @@ def encode_on_ray(
     job = replace(job, manifest=manifest, folder=job.folder.absolute(), files=files)
     if Path(spec.pretrained).is_file():
         spec = replace(spec, pretrained=str(Path(spec.pretrained).absolute()))
-    whole = Made()
-    with ray_jobs(options) as run:
+    whole = EncodeResult()
+    with run_ray_jobs(options) as run:
         for index, made in run(_encode_shard, indices, job, spec, encoder.device.type, max(1, int(options.cpus))):
             whole.encoded += made.encoded
             whole.bad += made.bad
@@ -47,12 +47,12 @@ def encode_on_ray(
     return whole
 
 
-def _encode_shard(index: int, job: ShardJob, spec: EncoderSpec, device: str, threads: int) -> Made:
+def _encode_shard(index: int, job: ShardJob, spec: EncoderSpec, device: str, threads: int) -> EncodeResult:
     """One shard, in a worker process."""
     encoder = _encoder(spec, device, threads)
-    if difference := differing_field(job.encoder, encoder.identity):
+    if difference := first_difference(job.encoder, encoder.identity):
         field, wanted, got = difference
-        raise RunError(
+        raise ExecutionError(
             f"a worker's encoder is another one: {field}",
             expected=wanted,
             got=got,

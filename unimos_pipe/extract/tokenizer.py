@@ -5,8 +5,8 @@ from typing import Any
 
 import open_clip
 
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.optional_deps import need
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.optional_deps import require_extra
 from unimos_pipe.extract.weights import quiet_logging
 
 
@@ -18,17 +18,17 @@ def load_tokenizer(model: str, text: Mapping[str, Any]) -> Callable:
     Args:
         text: the ``text_cfg`` of the model's configuration.
     Raises:
-        UserError: a tokenizer of the hub without the package that reads it, or out of reach.
+        InputError: a tokenizer of the hub without the package that reads it, or out of reach.
     """
     source = text.get("hf_tokenizer_name")
     if source:
-        need(f"the tokenizer of {model}", "siglip")
+        require_extra(f"the tokenizer of {model}", "siglip")
     with quiet_logging():
         try:
             return open_clip.get_tokenizer(model)
         except Exception as error:  # as various as the hub's and the tokenizer's own libraries
             reason = " ".join(str(error).split())[:160]
-            raise UserError(
+            raise InputError(
                 f"the tokenizer {source or ''} of {model} cannot be loaded ({reason}). Connect to the network once; it "
                 "stays in the hub's cache"
             ) from None

@@ -8,53 +8,53 @@ from pathlib import Path
 import open_clip
 
 from unimos_pipe.base.encoder_presets import EMBEDDED, ENCODERS
-from unimos_pipe.base.errors import UserError, known_names, listing
+from unimos_pipe.base.errors import InputError, join_names, suggestions
 from unimos_pipe.base.method_config import EncoderSpec
-from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_path, names_its_weights, readable_name
-from unimos_pipe.extract.hub import WEIGHTS_FILES, HubWeights, download
+from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name, is_weights_path, readable_name
+from unimos_pipe.extract.hub import WEIGHTS_FILES, HubFile, download
 
 
 def find_weights(spec: EncoderSpec) -> Path:
     """The weights file of a spec: the embedded one, a local path, a folder's, or a tag's, downloaded if need be.
 
     Raises:
-        UserError: the path or tag does not exist, or the download failed (says which file to bring, and from where).
+        InputError: the path or tag does not exist, or the download failed (says which file to bring, and from where).
     """
     if spec.model.startswith("local-dir:"):
         return _folder_weights(Path(spec.model.removeprefix("local-dir:")))
     if spec.model.startswith("hf-hub:"):
-        return download(HubWeights(spec.model.removeprefix("hf-hub:").rstrip("/")), f"of {spec.model}")
+        return download(HubFile(spec.model.removeprefix("hf-hub:").rstrip("/")), f"of {spec.model}")
     if spec.pretrained == "embedded":
         return EMBEDDED / f"{spec.model}.safetensors"
     if is_weights_path(spec.pretrained):
         path = Path(spec.pretrained)
         if not path.is_file():
-            raise UserError(f"no weights file {path}; pass --pretrained a file or one of open_clip's tags")
+            raise InputError(f"no weights file {path}; pass --pretrained a file or one of open_clip's tags")
         return path
     tag = open_clip.get_pretrained_cfg(spec.model, spec.pretrained)
     if not tag:
         known = open_clip.list_pretrained_tags_by_model(spec.model)
-        raise UserError(
-            f"{spec.model} has no weights tag {spec.pretrained!r}; {known_names(spec.pretrained, known, 12)}; "
+        raise InputError(
+            f"{spec.model} has no weights tag {spec.pretrained!r}; {suggestions(spec.pretrained, known, 12)}; "
             "or pass --pretrained a local file"
         )
-    return download(HubWeights.of(tag["hf_hub"]), f"{spec.pretrained!r} of {spec.model}")
+    return download(HubFile.of(tag["hf_hub"]), f"{spec.pretrained!r} of {spec.model}")
 
 
 def _folder_weights(folder: Path) -> Path:
     """The weights file of a ``local-dir:`` folder: one of open_clip's own names, else the only one there.
 
     Raises:
-        UserError: no configuration, no weights file, or several of other names.
+        InputError: no configuration, no weights file, or several of other names.
     """
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     weights = [name for name in names if Path(name).suffix in (".safetensors", ".bin", ".pth", ".pt")]
     chosen = [name for name in WEIGHTS_FILES if name in weights][:1] or weights
     if "open_clip_config.json" not in names or len(chosen) != 1:
-        raise UserError(
+        raise InputError(
             f"model folder {folder}",
             expected="open_clip_config.json and a weights file in it",
-            got=listing(names) if folder.is_dir() else "neither",
+            got=join_names(names) if folder.is_dir() else "neither",
         )
     return folder / chosen[0]
 
@@ -67,7 +67,7 @@ def recorded_spec(
     Args:
         trust: whether the file may be a TorchScript archive of unknown origin.
     Raises:
-        UserError: weights that came from a file, which must be named.
+        InputError: weights that came from a file, which must be named.
     """
     if weights is not None:
         text = str(weights)
@@ -77,7 +77,7 @@ def recorded_spec(
     for tag in sorted(tags):
         if encoder_id.startswith(readable_name(EncoderSpec(identity.model, tag)) + "_"):
             return EncoderSpec(identity.model, tag, identity.precision)
-    raise UserError(
+    raise InputError(
         f"the encoder {encoder_id} was loaded from a file; pass --weights that file "
         f"(sha256 {identity.weights_sha256[:12]}...)"
     )
@@ -95,12 +95,12 @@ def preprocessing(spec: EncoderSpec) -> dict:
     return found[0] if found and all(entry == found[0] for entry in found) else {}
 
 
-def refuse_wrong_activation(spec: EncoderSpec, weights: Path, sha256: str, activation: str) -> None:
+def check_activation(spec: EncoderSpec, weights: Path, sha256: str, activation: str) -> None:
     """OpenAI's weights in a GELU model give wrong text features without a warning."""
-    tagged = spec.pretrained == "openai" and not names_its_weights(spec.model)
+    tagged = spec.pretrained == "openai" and not is_weights_name(spec.model)
     openai = tagged or "openai" in str(weights).lower() or sha256 in openai_hashes()
     if openai and activation != "QuickGELU":
-        raise UserError(
+        raise InputError(
             f"{weights.name} are OpenAI's weights and need QuickGELU",
             expected=f"--model {spec.model}-quickgelu",
             got=f"--model {spec.model}, which builds {activation} and would corrupt the text features",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unimos_pipe.base.errors import RunError
+from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.cache.cache_paths import shard_path
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
-from unimos_pipe.cache.file_digests import Contents, file_stamp
+from unimos_pipe.cache.file_digests import FileDigests, file_stamp
 from unimos_pipe.cache.shard import ImageHeader, read_image_shard, write_image_shard
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder_protocol import Encoder
@@ -28,7 +28,7 @@ class ShardJob:
     """
 
     manifest: Manifest
-    contents: Contents  # of the manifest's images
+    contents: FileDigests  # of the manifest's images
     encoder: EncoderIdentity
     folder: Path
     word: str  # of this extraction, in the names of its shards
@@ -58,7 +58,7 @@ class ShardJob:
 
 
 @dataclass
-class Made:
+class EncodeResult:
     """What came of some shards: rows encoded, and (path, reason) of every unreadable image."""
 
     encoded: int = 0
@@ -67,15 +67,15 @@ class Made:
 
 def encode_shards(
     job: ShardJob, indices: Sequence[int], encoder: Encoder, on_rows: Callable[[int], None] = lambda rows: None
-) -> Made:
+) -> EncodeResult:
     """Encode and write some of a domain's shards. A shard with unreadable images is left out unless ``skip_bad``.
 
     Raises:
-        RunError: a full disk, features that are not finite, or a decoder that hung or crashed.
+        ExecutionError: a full disk, features that are not finite, or a decoder that hung or crashed.
     """
     plan = [rows for index in indices for rows in job.batches(index)]
-    stream = in_flight(_decoded(job, plan, encoder), encoder) if plan else iter(())
-    made = Made()
+    stream = overlap_copies(_decoded(job, plan, encoder), encoder) if plan else iter(())
+    made = EncodeResult()
     with _ShardWriter(job, made) as writer:
         for index in indices:
             rows, features, bad = [], [], []
@@ -91,7 +91,7 @@ def encode_shards(
     return made
 
 
-def in_flight(stream: Iterable, encoder: Encoder) -> Iterator:
+def overlap_copies(stream: Iterable, encoder: Encoder) -> Iterator:
     """Each batch's features in the place of its pixels: (good rows, (len(good), D) float32 or None, bad rows).
 
     On a GPU one batch stays in flight: the next one starts before a batch's features are waited for.
@@ -101,11 +101,11 @@ def in_flight(stream: Iterable, encoder: Encoder) -> Iterator:
     for good, pixels, bad in stream:
         flying.append((good, encoder.start_images(pixels) if good else None, bad))
         if len(flying) > ahead:
-            yield _landed(*flying.popleft())
-    yield from (_landed(*batch) for batch in flying)
+            yield _collect(*flying.popleft())
+    yield from (_collect(*batch) for batch in flying)
 
 
-def _landed(good: list[int], wait: Callable | None, bad: list) -> tuple:
+def _collect(good: list[int], wait: Callable | None, bad: list) -> tuple:
     return good, wait and wait(), bad
 
 
@@ -124,7 +124,7 @@ def _decoded(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encoder) -> 
 class _ShardWriter:
     """Puts each shard together from new and older features, and writes it in a thread."""
 
-    def __init__(self, job: ShardJob, made: Made):
+    def __init__(self, job: ShardJob, made: EncodeResult):
         self.job, self.made = job, made
         self.thread = ThreadPoolExecutor(1)
         self.writing: Future | None = None
@@ -155,7 +155,7 @@ class _ShardWriter:
         kept = [row for row in range(*job.bounds[index]) if row not in lost]
         if not kept:
             first, stop = job.bounds[index]
-            raise RunError(f"no readable image in rows {first} to {stop - 1} of {job.manifest.root}")
+            raise ExecutionError(f"no readable image in rows {first} to {stop - 1} of {job.manifest.root}")
         older = _older_features(job, [row for row in kept if row not in new])
         stacked = np.stack([new[row] if row in new else older[row] for row in kept])
         self._wait()

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from unimos_pipe.base.atomic_io import FolderKind, refuse_foreign_folder, replace_folder, writable_folder
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.locks import sole_writer
+from unimos_pipe.base.atomic_io import OwnedFolder, atomic_replace_dir, check_owned_folder, check_writable_folder
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.cache.store import DomainFeatures, FeatureStore
-from unimos_pipe.data.list_files import ListedRow, csv_text
+from unimos_pipe.data.list_files import ManifestRow, csv_text
 from unimos_pipe.data.manifest import NO_LABEL
 
 ABOUT, CLASSES = "export.json", "classes.txt"
@@ -27,11 +27,11 @@ def _is_export(folder: Path) -> bool:
         return False
 
 
-EXPORT = FolderKind("exported features", (ABOUT, CLASSES, "*.npy", "*.csv", "*.safetensors"), _is_export)
+EXPORT = OwnedFolder("exported features", (ABOUT, CLASSES, "*.npy", "*.csv", "*.safetensors"), _is_export)
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """What was written: the folder, and the rows of each domain or split."""
 
     folder: Path
@@ -39,7 +39,7 @@ class Exported:
     without_text: tuple[str, ...]  # those whose prompts are not in the cache
 
 
-def export_features(features: str | FeatureSet, to: str | Path, domains: Sequence[str] = ()) -> Exported:
+def export_features(features: str | FeatureSet, to: str | Path, domains: Sequence[str] = ()) -> ExportResult:
     """Write cached features to a folder, in place of an earlier export there.
 
     Of every domain ``<domain>.npy``, (n, D) float16 as stored; ``<domain>.csv``, path and class in row order;
@@ -50,7 +50,7 @@ def export_features(features: str | FeatureSet, to: str | Path, domains: Sequenc
         features: a data set's name or spec file, or what :func:`unimos_pipe.cache.feature_set.feature_set` makes.
         domains: their names; empty takes all.
     Raises:
-        UserError, StaleCacheError: features that are missing or damaged, or a folder that holds something else.
+        InputError, StaleCacheError: features that are missing or damaged, or a folder that holds something else.
     """
     features = feature_set(features) if isinstance(features, str) else features
     store, to = features.store(), Path(to)
@@ -58,10 +58,10 @@ def export_features(features: str | FeatureSet, to: str | Path, domains: Sequenc
     parts = [part for name in domains or spec.domains for part in spec.parts(name)]
     loaded = {part: store.domain(part) for part in dict.fromkeys(parts)}
     texts = {part: _text(store, features, found) for part, found in loaded.items()}
-    writable_folder(to.absolute().parent, "--out")
-    with sole_writer(to):
-        refuse_foreign_folder(to, EXPORT, "--out")
-        with replace_folder(to) as folder:
+    check_writable_folder(to.absolute().parent, "--out")
+    with writer_lock(to):
+        check_owned_folder(to, EXPORT, "--out")
+        with atomic_replace_dir(to) as folder:
             for part, found in loaded.items():
                 _write_part(folder, part, found, texts[part], spec.classes)
             (folder / CLASSES).write_text("".join(f"{name}\n" for name in spec.classes), encoding="utf-8")
@@ -73,14 +73,14 @@ def export_features(features: str | FeatureSet, to: str | Path, domains: Sequenc
             }
             text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
             (folder / ABOUT).write_text(text, encoding="utf-8", errors="surrogatepass")
-    return Exported(to, about["rows"], tuple(part for part, text in texts.items() if text is None))
+    return ExportResult(to, about["rows"], tuple(part for part, text in texts.items() if text is None))
 
 
 def _text(store: FeatureStore, features: FeatureSet, found: DomainFeatures) -> np.ndarray | None:
     """The (K, D) features of a domain's prompts; None where they were never made."""
     try:
         return store.text(found.name, features.templates, found.encoder)[0]
-    except UserError:
+    except InputError:
         return None
 
 
@@ -88,7 +88,7 @@ def _write_part(
     folder: Path, part: str, found: DomainFeatures, text: np.ndarray | None, classes: Sequence[str]
 ) -> None:
     names = ["" if label == NO_LABEL else classes[label] for label in found.labels.tolist()]
-    rows = [ListedRow(path, name) for path, name in zip(found.paths, names, strict=True)]
+    rows = [ManifestRow(path, name) for path, name in zip(found.paths, names, strict=True)]
     (folder / f"{part}.csv").write_text(csv_text(rows), encoding="utf-8", newline="")
     np.save(folder / f"{part}.npy", found.features)
     tensors = {"features": found.features, "labels": found.labels}

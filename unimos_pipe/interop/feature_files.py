@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from unimos_pipe.base.atomic_io import file_sha256
-from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.data.list_files import PATH_HEADS
-from unimos_pipe.interop.file_formats import Stored, opened
+from unimos_pipe.interop.file_formats import LazyArray, open_arrays
 
 FEATURES = ("features", "feature", "fea", "feats", "image_features", "img_emb", "embeddings", "embedding", "x", "")
 TEXT = ("text", "text_features", "classifier", "weights", "")
@@ -21,7 +21,7 @@ BLOCK = 8192  # rows normalised at once
 
 
 @dataclass(frozen=True)
-class Rows:
+class FeatureRows:
     """What one or more files hold of n rows: unit features (n, D), and labels and paths if they are there.
 
     ``labels`` are numbers or class names; ``about`` says of each file what it was.
@@ -40,7 +40,7 @@ def read_rows(
     group: str = "",
     dtype: type = np.float16,
     names: Sequence[str] = FEATURES,
-) -> Rows:
+) -> FeatureRows:
     """Read the features of files, in the order given, as one domain, each row divided by its length.
 
     Args:
@@ -49,18 +49,18 @@ def read_rows(
         dtype: of the features: float16 as images', float32 as text's.
         names: what features are usually called.
     Raises:
-        UserError: what :func:`unimos_pipe.interop.file_formats.opened` raises, no array of features or several, numbers
-            of another kind, rows that are not finite or have no direction, or files that do not fit each other.
+        InputError: what :func:`unimos_pipe.interop.file_formats.open_arrays` raises, no array of features or several,
+            numbers of another kind, rows that are not finite or have no direction, or files that do not fit each other.
     """
     parts = [_read(file, key, group, dtype, names) for file in files]
     first = parts[0]
     for file, part in zip(files, parts, strict=True):
         if part.features.shape[1] != first.features.shape[1]:
             expected = f"D = {first.features.shape[1]}, as {files[0]}"
-            raise UserError(f"{file}", expected=expected, got=f"D = {part.features.shape[1]}")
+            raise InputError(f"{file}", expected=expected, got=f"D = {part.features.shape[1]}")
         if (part.labels is None) != (first.labels is None) or (part.paths is None) != (first.paths is None):
-            raise UserError(f"{file} and {files[0]}: only one of them has labels or paths; they are one domain")
-    return Rows(
+            raise InputError(f"{file} and {files[0]}: only one of them has labels or paths; they are one domain")
+    return FeatureRows(
         np.concatenate([part.features for part in parts]),
         None if first.labels is None else np.concatenate([part.labels for part in parts]),
         None if first.paths is None else tuple(path for part in parts for path in part.paths),
@@ -69,16 +69,16 @@ def read_rows(
 
 
 def read_paths(file: Path) -> list[str]:
-    """The paths in a file of arrays, such as the ``metadata_0.parquet`` of clip-retrieval. Raises UserError."""
-    with opened(file) as arrays:
+    """The paths in a file of arrays, such as the ``metadata_0.parquet`` of clip-retrieval. Raises InputError."""
+    with open_arrays(file) as arrays:
         name = _first(arrays, PATHS, "text")
         if name is None:
-            raise UserError(f"{file} has no column of paths", expected=listing(PATHS, 12), got=_inside(arrays))
+            raise InputError(f"{file} has no column of paths", expected=join_names(PATHS, 12), got=_inside(arrays))
         return arrays[name].read().tolist()
 
 
-def _read(file: Path, key: str | None, group: str, dtype: type, names: Sequence[str]) -> Rows:
-    with opened(file) as arrays:
+def _read(file: Path, key: str | None, group: str, dtype: type, names: Sequence[str]) -> FeatureRows:
+    with open_arrays(file) as arrays:
         chosen = _chosen(file, arrays, key, group, names)
         head, views, _ = chosen.partition("/views/")
         labels = [f"{head}/label", f"{head}/labels"] if views else LABELS
@@ -88,17 +88,17 @@ def _read(file: Path, key: str | None, group: str, dtype: type, names: Sequence[
         features, norms = unit_rows(stored.read(), dtype, place)
         found = None if label is None else np.asarray(arrays[label].read()).reshape(-1)
         if found is not None and len(found) != len(features):
-            raise UserError(f"{file}: {label}", expected=f"{len(features)} labels, one a row", got=len(found))
+            raise InputError(f"{file}: {label}", expected=f"{len(features)} labels, one a row", got=len(found))
         paths = None if path is None else tuple(str(name) for name in arrays[path].read().tolist())
     about = {"file": file.name, "sha256": file_sha256(file), "array": chosen, "dtype": stored.dtype}
-    return Rows(features, found, paths, ({**about, "shape": list(stored.shape), "norms": norms},))
+    return FeatureRows(features, found, paths, ({**about, "shape": list(stored.shape), "norms": norms},))
 
 
-def _chosen(file: Path, arrays: Mapping[str, Stored], key: str | None, group: str, names: Sequence[str]) -> str:
-    """The name of the array of features. Raises UserError where it cannot be told."""
+def _chosen(file: Path, arrays: Mapping[str, LazyArray], key: str | None, group: str, names: Sequence[str]) -> str:
+    """The name of the array of features. Raises InputError where it cannot be told."""
     if key is not None:
         if key not in arrays:
-            raise UserError(f"{file} has no array {key!r}; it has {_inside(arrays)}")
+            raise InputError(f"{file} has no array {key!r}; it has {_inside(arrays)}")
         return key
     tables = {name: array for name, array in arrays.items() if len(array.shape) == 2 and "float" in array.dtype}
     views = {name for name in tables if name.startswith("domains/") and "/views/" in name}
@@ -109,17 +109,17 @@ def _chosen(file: Path, arrays: Mapping[str, Stored], key: str | None, group: st
     if named is not None or len(tables) == 1:
         return next(iter(tables)) if named is None else named
     what = "several arrays that may be the features; name one with --key" if tables else "no (n, D) array of floats"
-    raise UserError(f"{file} has {what}: it has {_inside(arrays)}")
+    raise InputError(f"{file} has {what}: it has {_inside(arrays)}")
 
 
-def _first(arrays: Mapping[str, Stored], names: Iterable[str], kind: str) -> str | None:
+def _first(arrays: Mapping[str, LazyArray], names: Iterable[str], kind: str) -> str | None:
     """The first of the usual names that an array of a kind has, whatever the case."""
     known = {name.lower(): name for name, array in arrays.items() if kind in array.dtype}
     return next((known[name] for name in names if name in known), None)
 
 
-def _inside(arrays: Mapping[str, Stored]) -> str:
-    return listing((f"{name} ({array})" if name else str(array) for name, array in arrays.items()), 12)
+def _inside(arrays: Mapping[str, LazyArray]) -> str:
+    return join_names((f"{name} ({array})" if name else str(array) for name, array in arrays.items()), 12)
 
 
 def unit_rows(features: np.ndarray, dtype: type, what: str) -> tuple[np.ndarray, list[float]]:
@@ -129,17 +129,17 @@ def unit_rows(features: np.ndarray, dtype: type, what: str) -> tuple[np.ndarray,
     were.
 
     Raises:
-        UserError: another shape, numbers that are no floats, or a row that is not finite or zero.
+        InputError: another shape, numbers that are no floats, or a row that is not finite or zero.
     """
     if features.ndim != 2 or features.dtype.kind != "f" or not features.size:
-        raise UserError(f"{what}", expected="(n, D) floats", got=f"{features.dtype} of shape {features.shape}")
+        raise InputError(f"{what}", expected="(n, D) floats", got=f"{features.dtype} of shape {features.shape}")
     unit, ends = np.empty(features.shape, dtype), []
     for start in range(0, len(features), BLOCK):
         rows = np.asarray(features[start : start + BLOCK], np.float64)
         norms = np.linalg.norm(rows, axis=1)
         if len(bad := np.flatnonzero(~np.isfinite(norms) | (norms == 0))):
             fault = "is zero, which has no direction" if norms[bad[0]] == 0 else "has values that are not finite"
-            raise UserError(f"{what}: row {start + bad[0]} (counted from 0) {fault}")
+            raise InputError(f"{what}: row {start + bad[0]} (counted from 0) {fault}")
         scale = np.where(np.abs(norms - 1) < UNIT, 1.0, norms)
         unit[start : start + BLOCK] = rows / scale[:, None]
         ends += [norms.min(), norms.max()]

@@ -17,15 +17,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.optional_deps import need
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.optional_deps import require_extra
 from unimos_pipe.base.safe_open import open_regular
 
 MOST_TIMES = 100  # features hardly compress; a claim beyond is a mistake or a trap
 
 
 @dataclass(frozen=True)
-class Stored:
+class LazyArray:
     """One array of a file: its shape, the name of its type as numpy has it (``text`` for any text), and its reader."""
 
     shape: tuple[int, ...]
@@ -43,16 +43,18 @@ class Stored:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[dict[str, Stored]]:
+def open_arrays(path: Path) -> Iterator[dict[str, LazyArray]]:
     """The arrays of a file by name; that of an ``.npy`` has none. They can be read while the block lasts.
 
     Raises:
-        UserError: another form, a file that cannot be read, an array that claims more than the file holds, a pickle
+        InputError: another form, a file that cannot be read, an array that claims more than the file holds, a pickle
             that is more than tensors, or a package that is missing.
     """
-    form = FORMS.get(path.suffix.lower())
+    form = FORMATS.get(path.suffix.lower())
     if form is None:
-        raise UserError(f"{path}", expected=f"a file that ends in {', '.join(FORMS)}", got=path.suffix or "no ending")
+        raise InputError(
+            f"{path}", expected=f"a file that ends in {', '.join(FORMATS)}", got=path.suffix or "no ending"
+        )
     try:
         with open_regular(path) as file:
             size = file.seek(0, 2)
@@ -60,14 +62,14 @@ def opened(path: Path) -> Iterator[dict[str, Stored]]:
             for name, array in arrays.items():
                 if array.bytes > MOST_TIMES * size:
                     claim = f"{array.bytes / 1e9:,.1f} GB ({array}) in a file of {size:,} bytes"
-                    raise UserError(f"{path}: {name or 'its array'} claims {claim}; it is not read")
+                    raise InputError(f"{path}: {name or 'its array'} claims {claim}; it is not read")
             yield arrays
-    except UserError:
+    except InputError:
         raise
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or _short(error)}") from None
+        raise InputError(f"{path} cannot be read: {error.strerror or _short(error)}") from None
     except Exception as error:  # each library raises its own kinds at what is damaged
-        raise UserError(f"{path} cannot be read as {path.suffix}: {_short(error)}") from None
+        raise InputError(f"{path} cannot be read as {path.suffix}: {_short(error)}") from None
 
 
 def _short(error: Exception) -> str:
@@ -75,44 +77,44 @@ def _short(error: Exception) -> str:
 
 
 @contextmanager
-def _npy(path: Path) -> Iterator[dict[str, Stored]]:
+def _npy(path: Path) -> Iterator[dict[str, LazyArray]]:
     with path.open("rb") as file:
         shape, dtype = _npy_head(file, path.stat().st_size, f"{path}")
-    yield {"": Stored(shape, dtype, lambda: np.load(path, mmap_mode="r" if math.prod(shape) else None))}
+    yield {"": LazyArray(shape, dtype, lambda: np.load(path, mmap_mode="r" if math.prod(shape) else None))}
 
 
 @contextmanager
-def _npz(path: Path) -> Iterator[dict[str, Stored]]:
+def _npz(path: Path) -> Iterator[dict[str, LazyArray]]:
     arrays = {}
     with np.load(path, allow_pickle=False) as held, zipfile.ZipFile(path) as archive:
         for name in held.files:
             member = archive.getinfo(name if name in archive.namelist() else f"{name}.npy")
             with archive.open(member) as file:
                 shape, dtype = _npy_head(file, member.file_size, f"{path}: {name}")
-            arrays[name] = Stored(shape, dtype, lambda name=name: held[name])
+            arrays[name] = LazyArray(shape, dtype, lambda name=name: held[name])
         yield arrays
 
 
 def _npy_head(file: BinaryIO, size: int, what: str) -> tuple[tuple[int, ...], str]:
-    """Shape and type of an ``.npy``, whose data must be there. Raises UserError for objects and for other sizes."""
+    """Shape and type of an ``.npy``, whose data must be there. Raises InputError for objects and for other sizes."""
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
     shape, _, dtype = read(file)
     if dtype.hasobject:
-        raise UserError(f"{what}: an array of Python objects, which only a pickle can hold; a pickle can run code")
+        raise InputError(f"{what}: an array of Python objects, which only a pickle can hold; a pickle can run code")
     if (held := size - file.tell()) != math.prod(shape) * dtype.itemsize:
-        raise UserError(f"{what}", expected=f"{math.prod(shape) * dtype.itemsize:,} bytes of data", got=f"{held:,}")
+        raise InputError(f"{what}", expected=f"{math.prod(shape) * dtype.itemsize:,} bytes of data", got=f"{held:,}")
     return shape, "text" if dtype.kind in "US" else dtype.name
 
 
 @contextmanager
-def _safetensors(path: Path) -> Iterator[dict[str, Stored]]:
+def _safetensors(path: Path) -> Iterator[dict[str, LazyArray]]:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 -- no dict
         yield {
-            name: Stored(
+            name: LazyArray(
                 tuple(part.get_shape()), _TYPES.get(part.get_dtype(), part.get_dtype().lower()), _getter(file, name)
             )
             for name, part in slices.items()
@@ -128,20 +130,20 @@ def _getter(file, name: str) -> Callable[[], np.ndarray]:
 
 
 @contextmanager
-def _torch(path: Path) -> Iterator[dict[str, Stored]]:
+def _torch(path: Path) -> Iterator[dict[str, LazyArray]]:
     import torch
 
     zipped = zipfile.is_zipfile(path)
     if zipped:
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                raise UserError(f"{path} is a TorchScript archive, which can run code; save the tensors alone")
+                raise InputError(f"{path} is a TorchScript archive, which can run code; save the tensors alone")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols
             held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError:
-        raise UserError(
+        raise InputError(
             f"{path} is a pickle with more than tensors in it, which is not opened because a pickle can run code; "
             "where it was made, save the tensors alone: torch.save({'fea': features, 'label': labels}, ...)"
         ) from None
@@ -149,10 +151,10 @@ def _torch(path: Path) -> Iterator[dict[str, Stored]]:
     for name, value in held.items() if isinstance(held, Mapping) else [("", held)]:
         if isinstance(value, list | tuple) and value and all(isinstance(item, int | str) for item in value):
             array = np.array(value)
-            arrays[str(name)] = Stored(array.shape, _kind(array), lambda array=array: array)
+            arrays[str(name)] = LazyArray(array.shape, _kind(array), lambda array=array: array)
         elif isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized:
             kind = str(value.dtype).removeprefix("torch.")
-            arrays[str(name)] = Stored(tuple(value.shape), kind, lambda value=value: _numpy(value))
+            arrays[str(name)] = LazyArray(tuple(value.shape), kind, lambda value=value: _numpy(value))
     yield arrays
 
 
@@ -166,8 +168,8 @@ def _kind(array: np.ndarray) -> str:
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[dict[str, Stored]]:
-    need(str(path), "parquet")
+def _parquet(path: Path) -> Iterator[dict[str, LazyArray]]:
+    require_extra(str(path), "parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -182,16 +184,16 @@ def _parquet(path: Path) -> Iterator[dict[str, Stored]]:
             if listed and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
                 own = [part.num_values for part in chunks if part.path_in_schema.partition(".")[0] == field.name]
                 name = "float16" if kind.value_type == pa.float16() else kind.value_type.to_pandas_dtype().__name__
-                arrays[field.name] = Stored((rows, sum(own) // max(rows, 1)), name, read)
+                arrays[field.name] = LazyArray((rows, sum(own) // max(rows, 1)), name, read)
             elif pa.types.is_integer(kind):
-                arrays[field.name] = Stored((rows,), kind.to_pandas_dtype().__name__, read)
+                arrays[field.name] = LazyArray((rows,), kind.to_pandas_dtype().__name__, read)
             elif pa.types.is_string(kind):
-                arrays[field.name] = Stored((rows,), "text", read)
+                arrays[field.name] = LazyArray((rows,), "text", read)
         yield arrays
 
 
 def _column(file: Any, path: Path, name: str) -> np.ndarray:
-    """A column of a parquet file: (n,), or (n, D) of lists. Raises UserError for empty cells and lists of other D."""
+    """A column of a parquet file: (n,), or (n, D) of lists. Raises InputError for empty cells and lists of other D."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -199,35 +201,35 @@ def _column(file: Any, path: Path, name: str) -> np.ndarray:
     nested = pa.types.is_nested(column.type)
     values = column.flatten() if nested else column
     if column.null_count or values.null_count:
-        raise UserError(f"{path}: column {name} has empty cells")
+        raise InputError(f"{path}: column {name} has empty cells")
     if not nested:
         return np.array(column.to_pylist()) if pa.types.is_string(column.type) else column.to_numpy()
     lengths = pc.unique(pc.list_value_length(column)).to_pylist()
     if len(lengths) > 1:
-        raise UserError(f"{path}: column {name}", expected="lists of one length", got=f"{lengths[0]} and {lengths[1]}")
+        raise InputError(f"{path}: column {name}", expected="lists of one length", got=f"{lengths[0]} and {lengths[1]}")
     return values.to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
 
 @contextmanager
-def _hdf5(path: Path) -> Iterator[dict[str, Stored]]:
+def _hdf5(path: Path) -> Iterator[dict[str, LazyArray]]:
     import h5py
 
-    arrays: dict[str, Stored] = {}
+    arrays: dict[str, LazyArray] = {}
 
     def take(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external or item.shape is None:
             return  # virtual and external ones are of other files
         if h5py.check_string_dtype(item.dtype):
-            arrays[name] = Stored(item.shape, "text", lambda: np.array(item.asstr()[()]))
+            arrays[name] = LazyArray(item.shape, "text", lambda: np.array(item.asstr()[()]))
         elif item.dtype.kind in "fiub":
-            arrays[name] = Stored(item.shape, item.dtype.name, lambda: item[()])
+            arrays[name] = LazyArray(item.shape, item.dtype.name, lambda: item[()])
 
     with h5py.File(path, "r") as file:
         file.visititems(take)
         yield arrays
 
 
-FORMS = {
+FORMATS = {
     ".npy": _npy,
     ".npz": _npz,
     ".safetensors": _safetensors,

@@ -9,25 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from unimos_pipe.base.atomic_io import writable_folder
+from unimos_pipe.base.atomic_io import check_writable_folder
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import UserError, shown
-from unimos_pipe.base.locks import sole_writer
-from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, build
-from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.base.errors import InputError, short_repr
+from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, parse_dataclass
+from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.encoder_identity import imported_id, imported_identity
-from unimos_pipe.cache.external_features import ImportedDomain, refuse_other_dim, write_imported, write_imported_text
+from unimos_pipe.cache.external_features import ImportedDomain, check_same_dim, write_imported, write_imported_text
 from unimos_pipe.cache.shard import TextHeader
-from unimos_pipe.data.feature_dataset import SpecChange, with_domain
+from unimos_pipe.data.feature_dataset import SpecEdit, with_domain
 from unimos_pipe.data.manifest import NO_LABEL, DatasetSpec, Manifest, load_spec
-from unimos_pipe.data.prompts import write_prompts
+from unimos_pipe.data.prompts import build_prompts
 from unimos_pipe.data.scan import count_warning
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import prompt_features
-from unimos_pipe.extract.prompt_checks import same_text
+from unimos_pipe.extract.prompt_checks import identical_text_features
 from unimos_pipe.extract.write_shards import library_versions
-from unimos_pipe.interop.feature_files import TEXT, Rows, read_rows
+from unimos_pipe.interop.feature_files import TEXT, FeatureRows, read_rows
 from unimos_pipe.interop.imported_labels import name_rows
 
 MOST_FILES = 100  # that a header names one by one: an attribute of HDF5 holds 64 KiB
@@ -49,7 +49,7 @@ class ImportOptions:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportResult:
     """What was imported: ``folder`` is the encoder's in the cache, ``kept`` whether all rows were there before."""
 
     dataset: DatasetSpec
@@ -70,8 +70,8 @@ def import_features(
     *,
     cache: str | Path | None = None,
     device: str = "auto",
-    watch: Watch = SILENT,
-) -> Imported:
+    watch: ProgressReporter = NO_PROGRESS,
+) -> ImportResult:
     """Make verified shards of image features that another program made.
 
     Args:
@@ -83,9 +83,9 @@ def import_features(
         cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
         device: of the text tower.
     Raises:
-        UserError: unknown names, files that cannot be read or do not fit each other or the data set, other rows there
+        InputError: unknown names, files that cannot be read or do not fit each other or the data set, other rows there
             without ``force``. Nothing is written then.
-        RunError: a full disk.
+        ExecutionError: a full disk.
     """
     _refuse_options(files, encoder_name, options)
     files = [Path(file) for file in files]
@@ -99,13 +99,13 @@ def import_features(
         part = ImportedDomain(change.spec, domain, encoder_name, rows.features, named.paths, named.labels, origin)
         warnings = [*named.notes, *_odd_counts(part, options.strict_counts)]
         encoder_folder = Path(cache or default_cache()) / part.spec.name / imported_id(encoder_name)
-        refuse_other_dim(encoder_folder, part)
+        check_same_dim(encoder_folder, part)
         text = _text(part, options, device)
-        if text and (note := same_text(text[1], part.spec.classes)):
+        if text and (note := identical_text_features(text[1], part.spec.classes)):
             warnings.append(note)
-        writable_folder(encoder_folder.parent, "--cache")
+        check_writable_folder(encoder_folder.parent, "--cache")
         if change.file:
-            writable_folder(change.file.parent, "--dataset")
+            check_writable_folder(change.file.parent, "--dataset")
         kept = not write_imported(encoder_folder, part, library_versions(), force=options.force)
         if text:
             write_imported_text(encoder_folder, *text)
@@ -113,17 +113,17 @@ def import_features(
     for line in warnings:
         watch.warn(line)
     labelled = int((part.labels != NO_LABEL).sum())
-    return Imported(part.spec, encoder_folder, *rows.features.shape, labelled, kept, tuple(warnings))
+    return ImportResult(part.spec, encoder_folder, *rows.features.shape, labelled, kept, tuple(warnings))
 
 
 def _refuse_options(files: Sequence[str | Path], name: str, options: ImportOptions) -> None:
     if not files:
-        raise UserError("no file of features is named")
+        raise InputError("no file of features is named")
     if not name.strip() or not name.isprintable() or len(name) > 200:
-        raise UserError("--encoder-name", expected="a text of 1 to 200 characters in a line", got=shown(name))
+        raise InputError("--encoder-name", expected="a text of 1 to 200 characters in a line", got=short_repr(name))
     if options.text and options.text_from:
-        raise UserError("--text and --text-from exclude each other")
-    build(PromptSpec, {"templates": options.templates}, "--template")
+        raise InputError("--text and --text-from exclude each other")
+    parse_dataclass(PromptSpec, {"templates": options.templates}, "--template")
 
 
 def _alone_with_spec(dataset: str, classes: Path | None) -> AbstractContextManager:
@@ -132,13 +132,13 @@ def _alone_with_spec(dataset: str, classes: Path | None) -> AbstractContextManag
     if not classes or file.suffix != ".toml":
         return nullcontext()
     if not file.parent.is_dir():
-        raise UserError(f"--dataset {dataset}: no folder {file.parent}")
-    return sole_writer(file)
+        raise InputError(f"--dataset {dataset}: no folder {file.parent}")
+    return writer_lock(file)
 
 
-def _spec(dataset: str, domain: str, classes: Path | None, rows: int) -> SpecChange:
+def _spec(dataset: str, domain: str, classes: Path | None, rows: int) -> SpecEdit:
     """The data set, which has this domain or gets it."""
-    change = with_domain(dataset, domain, classes, rows) if classes else SpecChange(load_spec(dataset))
+    change = with_domain(dataset, domain, classes, rows) if classes else SpecEdit(load_spec(dataset))
     change.spec.domain_of(domain)
     return change
 
@@ -154,16 +154,16 @@ def _metadata(files: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def _odd_counts(part: ImportedDomain, strict: bool) -> list[str]:
-    """Counts other than the published ones, in a line. Raises UserError with ``strict``."""
+    """Counts other than the published ones, in a line. Raises InputError with ``strict``."""
     spec, sizes = part.spec, np.zeros(len(part.paths), np.int64)
     rows = Manifest(spec.name, part.part, spec.classes, Path(), part.paths, part.labels, sizes)
     warning = count_warning(spec, rows)
     if warning and strict:
-        raise UserError(f"--strict-counts: {warning}")
+        raise InputError(f"--strict-counts: {warning}")
     return [warning] if warning else []
 
 
-def _origin(name: str, rows: Rows, options: ImportOptions) -> dict[str, Any]:
+def _origin(name: str, rows: FeatureRows, options: ImportOptions) -> dict[str, Any]:
     """What the header keeps: what the files were, and what was said about them."""
     said = {"labels": options.labels, "paths": ", ".join(map(str, options.paths)), "classes": options.classes}
     files = list(rows.about)
@@ -177,7 +177,7 @@ def _text(part: ImportedDomain, options: ImportOptions, device: str) -> tuple[Te
     """The domain's (K, D) text features, given or made, and their header; None where there are none."""
     spec = part.spec
     word = spec.domain(spec.domain_of(part.part)).word
-    prompts = write_prompts(options.templates, word, spec.wording())
+    prompts = build_prompts(options.templates, word, spec.class_prompts())
     shape, scale = (len(spec.classes), part.features.shape[1]), None
     if options.text:
         found = read_rows([options.text], dtype=np.float32, names=TEXT)
@@ -191,7 +191,7 @@ def _text(part: ImportedDomain, options: ImportOptions, device: str) -> tuple[Te
     else:
         return None
     if features.shape != shape:
-        raise UserError(f"{what}", expected=f"({shape[0]} classes, D = {shape[1]})", got=features.shape)
+        raise InputError(f"{what}", expected=f"({shape[0]} classes, D = {shape[1]})", got=features.shape)
     header = TextHeader(
         **asdict(imported_identity(part.encoder)),
         class_names=spec.classes,

@@ -6,15 +6,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from unimos_pipe.base.errors import UserError, listing, shown
-from unimos_pipe.data.list_files import ListedRow, bind, bind_names
+from unimos_pipe.base.errors import InputError, join_names, short_repr
+from unimos_pipe.data.list_files import ManifestRow, labels_from_names, labels_from_numbers
 from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.data.row_lists import read_row_labels, read_row_paths, row_names
-from unimos_pipe.interop.feature_files import Rows, read_paths
+from unimos_pipe.interop.feature_files import FeatureRows, read_paths
 
 
 @dataclass(frozen=True)
-class Named:
+class LabelledRows:
     """n rows' names and (n,) int64 labels, -1 = none; notes are worth a warning."""
 
     paths: tuple[str, ...]
@@ -22,7 +22,9 @@ class Named:
     notes: tuple[str, ...] = ()
 
 
-def name_rows(rows: Rows, classes: Sequence[str], labels: Path | None, paths: Sequence[Path], what: str) -> Named:
+def name_rows(
+    rows: FeatureRows, classes: Sequence[str], labels: Path | None, paths: Sequence[Path], what: str
+) -> LabelledRows:
     """Bring together what files of features, a CSV of labels and lists of paths say of the same rows.
 
     Args:
@@ -30,14 +32,14 @@ def name_rows(rows: Rows, classes: Sequence[str], labels: Path | None, paths: Se
         paths: lists of the rows' paths, in their order; one with numbers or classes gives labels, too.
         what: the features, for messages.
     Raises:
-        UserError: lists of another length, labels that the classes lack, or that contradict each other or the class
+        InputError: lists of another length, labels that the classes lack, or that contradict each other or the class
             folders in the paths.
     """
     count = len(rows.features)
     listed = [row for file in paths for row in _listed(file)]
-    place = listing(paths) if paths else what
+    place = join_names(paths) if paths else what
     if paths and len(listed) != count:
-        raise UserError(place, expected=f"{count} paths, one a row of {what}", got=len(listed))
+        raise InputError(place, expected=f"{count} paths, one a row of {what}", got=len(listed))
     names = row_names([row.path for row in listed] if paths else rows.paths or (), place)
     notes: list[str] = []
     if labels is not None:
@@ -51,64 +53,66 @@ def name_rows(rows: Rows, classes: Sequence[str], labels: Path | None, paths: Se
             if rows.labels is not None and (found != own).any():
                 row = int(np.argmax(found != own))
                 expected, got = (_class(ids[row], classes) for ids in (own, found))
-                raise UserError(f"{place}: row {row} (counted from 0)", expected=f"{expected}, as {what}", got=got)
+                raise InputError(f"{place}: row {row} (counted from 0)", expected=f"{expected}, as {what}", got=got)
     _refuse_other_folders(names, found, classes, what)
     unnamed = (f"{row:0{len(str(count - 1))}d}" for row in range(count))
-    return Named(names or tuple(unnamed), found, tuple(notes))
+    return LabelledRows(names or tuple(unnamed), found, tuple(notes))
 
 
-def _of_list(file: Path, listed: list[ListedRow], classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+def _of_list(file: Path, listed: list[ManifestRow], classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """The labels that a list of paths gives, by class name or by number, and notes."""
     if {row.label for row in listed} <= {*classes, ""}:
-        return np.array(bind_names(file, listed, classes, NO_LABEL), np.int64), []
-    ids, notes = bind(file, listed, classes)
+        return np.array(labels_from_names(file, listed, classes, NO_LABEL), np.int64), []
+    ids, notes = labels_from_numbers(file, listed, classes)
     return np.array(ids, np.int64), notes
 
 
-def _listed(file: Path) -> list[ListedRow]:
+def _listed(file: Path) -> list[ManifestRow]:
     if file.suffix.lower() in (".parquet", ".npz", ".h5", ".hdf5"):
-        return [ListedRow(path, "") for path in read_paths(file)]
+        return [ManifestRow(path, "") for path in read_paths(file)]
     return read_row_paths(file)
 
 
 def _by_csv(
-    file: Path, given: list[ListedRow], names: tuple[str, ...], count: int, classes: Sequence[str], what: str
+    file: Path, given: list[ManifestRow], names: tuple[str, ...], count: int, classes: Sequence[str], what: str
 ) -> tuple[tuple[str, ...], list[int]]:
     """Names of the rows and their labels by a CSV: by path where both have paths, else in row order."""
-    ids = bind_names(file, given, classes, NO_LABEL)
+    ids = labels_from_names(file, given, classes, NO_LABEL)
     by_path = {row.path: label for row, label in zip(given, ids, strict=True) if row.path}
     if names and by_path:
         if missing := [name for name in names if name not in by_path]:
-            raise UserError(f"{file} has no row for {len(missing)} of {count} paths: {listing(map(shown, missing), 3)}")
+            raise InputError(
+                f"{file} has no row for {len(missing)} of {count} paths: {join_names(map(short_repr, missing), 3)}"
+            )
         return names, [by_path[name] for name in names]
     if len(ids) != count:
-        raise UserError(f"{file}", expected=f"{count} labels, one a row of {what}", got=len(ids))
+        raise InputError(f"{file}", expected=f"{count} labels, one a row of {what}", got=len(ids))
     return names or tuple(row.path for row in given if row.path), ids
 
 
 def _ids(labels: np.ndarray, classes: Sequence[str], what: str) -> np.ndarray:
-    """Labels of a file as ids. Raises UserError for names or numbers that the classes lack."""
+    """Labels of a file as ids. Raises InputError for names or numbers that the classes lack."""
     if labels.dtype.kind in "UO":
-        rows = [ListedRow("", str(name)) for name in labels.tolist()]
-        return np.array(bind_names(Path(what), rows, classes, NO_LABEL), np.int64)
+        rows = [ManifestRow("", str(name)) for name in labels.tolist()]
+        return np.array(labels_from_names(Path(what), rows, classes, NO_LABEL), np.int64)
     if labels.dtype.kind == "f" and (labels == np.round(labels)).all():
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "iu":
-        raise UserError(f"{what}: labels", expected="whole numbers or class names", got=labels.dtype)
+        raise InputError(f"{what}: labels", expected="whole numbers or class names", got=labels.dtype)
     if len(beyond := labels[(labels < NO_LABEL) | (labels >= len(classes))]):
         expected = f"0 to {len(classes) - 1}, or -1 for none"
-        raise UserError(f"{what}: labels", expected=expected, got=listing(sorted(set(beyond.tolist())), 5))
+        raise InputError(f"{what}: labels", expected=expected, got=join_names(sorted(set(beyond.tolist())), 5))
     return labels.astype(np.int64)
 
 
 def _refuse_other_folders(names: Sequence[str], labels: np.ndarray, classes: Sequence[str], what: str) -> None:
-    """Raise UserError where a path lies in the folder of one class and its label is another's."""
+    """Raise InputError where a path lies in the folder of one class and its label is another's."""
     known = set(classes)
     for row, (name, label) in enumerate(zip(names, labels.tolist(), strict=False)):
         folder = PurePosixPath(name).parent.name
         if label != NO_LABEL and folder in known and classes[label] != folder:
-            raise UserError(
-                f"{what}: row {row} (counted from 0), {shown(name)}",
+            raise InputError(
+                f"{what}: row {row} (counted from 0), {short_repr(name)}",
                 expected=f"the label of {folder!r}",
                 got=_class(label, classes),
                 todo="Its labels follow another class order, or its rows another order than the paths",

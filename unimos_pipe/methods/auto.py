@@ -10,32 +10,32 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unimos_pipe.methods import ensemble3, fused, linear_im, stata
-from unimos_pipe.methods.base import Answers
+from unimos_pipe.methods.base import MethodOutput
 from unimos_pipe.methods.task import AdaptationTask
-from unimos_pipe.methods.unsupervised_metrics import estimated_accuracy, nearest_rows, neighbour_agreement
+from unimos_pipe.methods.unsupervised_metrics import estimate_accuracy, find_nearest_rows, neighbour_agreement
 
 THRESHOLD = 0.05
 TargetClasses = Literal["all", "some"]
 
 
 @dataclass(frozen=True)
-class Choice:
+class AutoSelection:
     """The pick and what spoke for it.
 
-    ``picked`` is a name in ``unimos_pipe.methods.registry``; ``agreements`` are the neighbour agreements by method, the
+    ``selected`` is a name in ``unimos_pipe.methods.registry``; ``agreements`` are the neighbour agreements by method, the
     pick's among them; ``accuracy`` is the estimate as a fraction, None where it cannot be told; ``reason`` is a line;
     ``warning`` is what was assumed unsaid, or None.
     """
 
-    picked: str
-    answers: Answers
+    selected: str
+    output: MethodOutput
     agreements: dict[str, float]
     accuracy: float | None
     reason: str
     warning: str | None
 
 
-def rule(difference: float, target_classes: TargetClasses | None) -> tuple[str, str]:
+def select_method(difference: float, target_classes: TargetClasses | None) -> tuple[str, str]:
     """The method to take and why, from d = kn(linear-im) - kn(fused) and what the user said (None: nothing)."""
     if target_classes == "some":
         return "stata-fused", "only some of the classes occur in the target"
@@ -45,7 +45,7 @@ def rule(difference: float, target_classes: TargetClasses | None) -> tuple[str, 
     return ("trio" if difference >= 0 else "stata-fused"), words
 
 
-def auto(task: AdaptationTask, target_classes: TargetClasses | None = None) -> Choice:
+def fit_auto(task: AdaptationTask, target_classes: TargetClasses | None = None) -> AutoSelection:
     """Fit the three methods and take one, or their trio.
 
     Args:
@@ -53,22 +53,22 @@ def auto(task: AdaptationTask, target_classes: TargetClasses | None = None) -> C
             all.
 
     Raises:
-        UserError: the source has rows of fewer than two classes.
+        InputError: the source has rows of fewer than two classes.
     """
     first = fused.fit(task)
     found = {
         "fused": first,
-        "stata-fused": stata.anchors(task, first.logits),
+        "stata-fused": stata.fit_from_logits(task, first.logits),
         "linear-im": linear_im.fit(task),
     }
-    nearest = nearest_rows(task.target.features)
+    nearest = find_nearest_rows(task.target.features)
     agreements = {name: neighbour_agreement(answers.classes, nearest) for name, answers in found.items()}
-    picked, reason = rule(agreements["linear-im"] - agreements["fused"], target_classes)
+    picked, reason = select_method(agreements["linear-im"] - agreements["fused"], target_classes)
     if picked == "trio":
-        found["trio"] = Answers(ensemble3.averaged([answers.logits for answers in found.values()]))
+        found["trio"] = MethodOutput(ensemble3.average_logits([answers.logits for answers in found.values()]))
         agreements["trio"] = neighbour_agreement(found["trio"].classes, nearest)
-    accuracy = estimated_accuracy(agreements[picked], first.classes, found["linear-im"].classes)
-    return Choice(picked, found[picked], agreements, accuracy, reason, _assumed(picked, target_classes))
+    accuracy = estimate_accuracy(agreements[picked], first.classes, found["linear-im"].classes)
+    return AutoSelection(picked, found[picked], agreements, accuracy, reason, _assumed(picked, target_classes))
 
 
 def _assumed(picked: str, target_classes: TargetClasses | None) -> str | None:

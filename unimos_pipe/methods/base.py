@@ -27,7 +27,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class Answers:
+class MethodOutput:
     """What a method makes of a task.
 
     ``logits`` (n, K) are of the target's rows; a class that is never answered has -inf. ``model`` answers new rows;
@@ -48,7 +48,7 @@ class Answers:
         return self.logits.argmax(-1)
 
 
-Fit = Callable[[AdaptationTask], Answers]
+Fit = Callable[[AdaptationTask], MethodOutput]
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class LinearModel:
         """The model whose :meth:`state` this is."""
         return cls(state["weight"], state["bias"].masked_fill(~state["answered"], -torch.inf))
 
-    def answer(self, task: AdaptationTask) -> Answers:
+    def answer(self, task: AdaptationTask) -> MethodOutput:
         """The answers to a task's target, the model among them."""
-        return Answers(self.logits(task.target.features), self)
+        return MethodOutput(self.logits(task.target.features), self)
 
 
 def present_classes(task: AdaptationTask) -> Tensor:

@@ -12,21 +12,21 @@ import torch
 from torch import Tensor
 
 from unimos_pipe.methods import fused, linear_im, stata
-from unimos_pipe.methods.base import FLOOR, Answers
+from unimos_pipe.methods.base import FLOOR, MethodOutput
 from unimos_pipe.methods.task import AdaptationTask
 
 
-def averaged(every: Sequence[Tensor]) -> Tensor:
+def average_logits(every: Sequence[Tensor]) -> Tensor:
     """(n, K) logits of the mean answer, from the logits (n, K) of each method."""
-    parts = [fused.centred(logits.log_softmax(-1).clamp_min(math.log(FLOOR))) for logits in every]
-    return torch.stack([part / fused.spread(part).clamp_min(fused.TINY) for part in parts]).mean(0)
+    parts = [fused.center(logits.log_softmax(-1).clamp_min(math.log(FLOOR))) for logits in every]
+    return torch.stack([part / fused.std(part).clamp_min(fused.TINY) for part in parts]).mean(0)
 
 
-def fit(task: AdaptationTask) -> Answers:
+def fit(task: AdaptationTask) -> MethodOutput:
     """The trio's answers to the target.
 
     Raises:
-        UserError: the source has rows of fewer than two classes.
+        InputError: the source has rows of fewer than two classes.
     """
     first = fused.fit(task).logits
-    return Answers(averaged([first, stata.anchors(task, first).logits, linear_im.fit(task).logits]))
+    return MethodOutput(average_logits([first, stata.fit_from_logits(task, first).logits, linear_im.fit(task).logits]))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from unimos_pipe.base.errors import UserError, listing
+from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures, unit_rows
 
 
@@ -28,27 +28,29 @@ def task_from_arrays(
     Returns:
         A task whose features are all of unit norm, its labels the positions in ``classes``.
     Raises:
-        UserError: arrays of other shapes, values that are not finite, labels that are no class, a class without rows
+        InputError: arrays of other shapes, values that are not finite, labels that are no class, a class without rows
             where its mean is needed, or fewer than 2 rows or classes.
     """
     features, labels = source
     names = {name: position for position, name in enumerate(classes)}
     if len(names) < 2 or len(names) != len(classes):
-        raise UserError("classes", expected="two or more different ones", got=listing(classes))
+        raise InputError("classes", expected="two or more different ones", got=join_names(classes))
     if unknown := sorted({str(label) for label in labels if label not in names}):
-        raise UserError("the source's labels", expected=f"some of {listing(classes)}", got=listing(unknown))
+        raise InputError("the source's labels", expected=f"some of {join_names(classes)}", got=join_names(unknown))
     x = _rows("source", features, None)
     y = np.array([names[label] for label in labels], np.int64)
     if len(x) != len(y):
-        raise UserError("the source's labels", expected=f"{len(x)} of them", got=len(y))
+        raise InputError("the source's labels", expected=f"{len(x)} of them", got=len(y))
     if text is None:
         if absent := [str(name) for name, position in names.items() if position not in y]:
-            raise UserError(f"the source has no rows of {listing(absent)}, whose mean would stand for text; pass text")
+            raise InputError(
+                f"the source has no rows of {join_names(absent)}, whose mean would stand for text; pass text"
+            )
         unit = unit_rows(torch.from_numpy(x), torch.float64, torch.device("cpu"))
         text = np.stack([unit[y == position].mean(0).numpy() for position in range(len(names))])
     prompts = _rows("text", text, x.shape[1])
     if len(prompts) != len(names):
-        raise UserError("the text features", expected=f"{len(names)} rows, one a class", got=len(prompts))
+        raise InputError("the text features", expected=f"{len(names)} rows, one a class", got=len(prompts))
     place = torch.device(device)
     rows = [
         unit_rows(torch.from_numpy(part), dtype, place) for part in (x, _rows("target", target, x.shape[1]), prompts)
@@ -59,12 +61,12 @@ def task_from_arrays(
 
 
 def _rows(what: str, values: np.ndarray, dim: int | None) -> np.ndarray:
-    """(n, D) finite float64. Raises UserError."""
+    """(n, D) finite float64. Raises InputError."""
     found = np.asarray(values)
     if found.ndim != 2 or found.dtype.kind not in "fiu" or (dim is not None and found.shape[1] != dim):
         expected = f"numbers of shape (n, {'D' if dim is None else dim})"
-        raise UserError(f"the {what} features", expected=expected, got=f"{found.dtype} of shape {found.shape}")
+        raise InputError(f"the {what} features", expected=expected, got=f"{found.dtype} of shape {found.shape}")
     found = found.astype(np.float64)
     if not np.isfinite(found).all():
-        raise UserError(f"the {what} features", expected="finite numbers", got="NaN or infinity")
+        raise InputError(f"the {what} features", expected="finite numbers", got="NaN or infinity")
     return found

@@ -13,36 +13,36 @@ from torch import Tensor
 
 from unimos_pipe.base.method_config import CLIP_SCALE
 from unimos_pipe.methods import source_probe, zero_shot
-from unimos_pipe.methods.base import Answers, LinearModel, present_classes
+from unimos_pipe.methods.base import LinearModel, MethodOutput, present_classes
 from unimos_pipe.methods.task import AdaptationTask
 
 TINY = 1e-12  # a probe that answers the same everywhere adds nothing
 
 
-def centred(values: Tensor, dim: int = -1) -> Tensor:
+def center(values: Tensor, dim: int = -1) -> Tensor:
     """c(a): minus the mean over the classes, which lie along ``dim``."""
     return values - values.mean(dim, keepdim=True)
 
 
-def spread(values: Tensor) -> Tensor:
+def std(values: Tensor) -> Tensor:
     """sd(a): the standard deviation over all entries."""
     return values.std(correction=0)
 
 
-def fit(task: AdaptationTask, probe: LinearModel | None = None) -> Answers:
+def fit(task: AdaptationTask, probe: LinearModel | None = None) -> MethodOutput:
     """Fused answers to the target.
 
     Args:
         task: the pair; no target label enters.
         probe: of its source, where it is at hand.
     Raises:
-        UserError: the source has rows of fewer than two classes.
+        InputError: the source has rows of fewer than two classes.
     """
     probe, present = probe or source_probe.model(task), present_classes(task)
-    text_weight = centred(zero_shot.model(task).weight[:, present])
-    probe_weight, probe_bias = centred(probe.weight[:, present]), centred(probe.bias[present])
+    text_weight = center(zero_shot.model(task).weight[:, present])
+    probe_weight, probe_bias = center(probe.weight[:, present]), center(probe.bias[present])
     rows = task.target.features
-    scale = spread(rows @ text_weight) / spread(rows @ probe_weight + probe_bias).clamp_min(TINY)
+    scale = std(rows @ text_weight) / std(rows @ probe_weight + probe_bias).clamp_min(TINY)
     weight, bias = torch.zeros_like(probe.weight), torch.full_like(probe.bias, -torch.inf)
     weight[:, present] = (text_weight + scale * probe_weight) / 2
     bias[present] = scale * probe_bias / 2
@@ -63,7 +63,7 @@ def teacher_text(task: AdaptationTask, probe: LinearModel) -> Tensor:
     present = present_classes(task)
     slopes = probe.weight.mT
     slopes = torch.where(present.unsqueeze(-1), slopes - slopes[present].mean(0), 0)
-    text = centred(task.text_features, dim=0)
+    text = center(task.text_features, dim=0)
     rows = task.target.features
-    scale = spread(CLIP_SCALE * rows @ text.mT) / spread(rows @ slopes.mT).clamp_min(TINY)
+    scale = std(CLIP_SCALE * rows @ text.mT) / std(rows @ slopes.mT).clamp_min(TINY)
     return (text + scale / CLIP_SCALE * slopes) / 2

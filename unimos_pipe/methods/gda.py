@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unimos_pipe.methods import zero_shot
-from unimos_pipe.methods.base import Answers, LinearModel, present_classes
+from unimos_pipe.methods.base import LinearModel, MethodOutput, present_classes
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 
 ENDS = (1e-4, 1e4)
@@ -36,7 +36,7 @@ def discriminant(source: LabelledFeatures, classes: int) -> LinearModel:
     return LinearModel(weight, bias.masked_fill(counts == 0, -torch.inf))
 
 
-def matched_scale(logits: Tensor, confidence: Tensor) -> float:
+def match_mean_confidence(logits: Tensor, confidence: Tensor) -> float:
     """The a on ``ENDS`` with which softmax(a ``logits``) is as confident as ``confidence`` in the mean of its rows.
 
     The mean of the largest probabilities grows with a, so bisection (of log a) finds it, or the nearer end.
@@ -53,12 +53,12 @@ def matched_scale(logits: Tensor, confidence: Tensor) -> float:
     return math.exp((low + high) / 2)
 
 
-def fit(task: AdaptationTask) -> Answers:
+def fit(task: AdaptationTask) -> MethodOutput:
     """Answers of zero-shot and discriminant to the target."""
     zero, present = zero_shot.model(task), present_classes(task)
     gaussian = discriminant(task.source, len(task.text_features))
     rows = task.target.features
     confidence = zero.logits(rows).softmax(-1).amax(-1).mean()
     g = gaussian.logits(rows)[:, present]
-    a = matched_scale(g - g.mean(-1, keepdim=True), confidence)
+    a = match_mean_confidence(g - g.mean(-1, keepdim=True), confidence)
     return LinearModel(zero.weight + a * gaussian.weight, zero.bias + a * gaussian.bias).answer(task)

@@ -7,7 +7,7 @@ BLOCK = 2**25  # most similarities held at once: 128 MiB in float32
 
 
 @torch.no_grad()
-def neighbours(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def find_neighbours(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The ``count`` nearest other rows of each of (n, D) unit-norm rows.
 
     Returns:

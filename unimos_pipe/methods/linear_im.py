@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unimos_pipe.methods.base import Answers, LinearModel
+from unimos_pipe.methods.base import LinearModel, MethodOutput
 from unimos_pipe.methods.task import AdaptationTask
 
 SCALE = 20.0
@@ -38,7 +38,7 @@ def objective(task: AdaptationTask, weight: Tensor, bias: Tensor) -> Tensor:
     return source + IM_WEIGHT * information + PENALTY * weight.square().sum()
 
 
-def fit(task: AdaptationTask) -> Answers:
+def fit(task: AdaptationTask) -> MethodOutput:
     """The trained head's answers to the target."""
     weight = torch.zeros_like(task.text_features, requires_grad=True)
     bias = torch.zeros_like(weight[:, 0], requires_grad=True)

@@ -13,8 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.methods.base import Answers, LinearModel
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.methods.base import LinearModel, MethodOutput
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 
 C = 10.0
@@ -27,10 +27,10 @@ def logistic_regression(
     """The fitted scikit-learn probe of (n, D) rows with (n,) labels and (n,) row weights (None: all one).
 
     Raises:
-        UserError: fewer than two classes among the labels.
+        InputError: fewer than two classes among the labels.
     """
     if len(classes := np.unique(labels)) < 2:
-        raise UserError("labels to fit a probe on", expected="at least 2 classes", got=len(classes))
+        raise InputError("labels to fit a probe on", expected="at least 2 classes", got=len(classes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="The number of unique classes")  # few images per class
@@ -39,12 +39,12 @@ def logistic_regression(
 
 
 def source_regression(source: LabelledFeatures, intercept: bool = True) -> LogisticRegression:
-    """The probe of a source, every domain of which counts the same. Raises UserError as the above."""
-    weights = None if source.origins is None else equal_say(source.origins).cpu().numpy()
+    """The probe of a source, every domain of which counts the same. Raises InputError as the above."""
+    weights = None if source.origins is None else domain_balanced_weights(source.origins).cpu().numpy()
     return logistic_regression(source.features.cpu().numpy(), source.labels.cpu().numpy(), weights, intercept)
 
 
-def equal_say(origins: Tensor) -> Tensor:
+def domain_balanced_weights(origins: Tensor) -> Tensor:
     """(n,) float64 row weights of mean one with which every source counts the same, from (n,) source numbers."""
     counts = torch.bincount(origins)
     return len(origins) / ((counts > 0).sum() * counts[origins]).double()
@@ -59,7 +59,7 @@ def model(task: AdaptationTask, intercept: bool = True) -> LinearModel:
         intercept: False fits no bias: it is 0 where it is not -inf.
 
     Raises:
-        UserError: the source has rows of fewer than two classes.
+        InputError: the source has rows of fewer than two classes.
     """
     source = task.source
     probe = source_regression(source, intercept)
@@ -75,6 +75,6 @@ def model(task: AdaptationTask, intercept: bool = True) -> LinearModel:
     return LinearModel(weight, bias)
 
 
-def fit(task: AdaptationTask) -> Answers:
+def fit(task: AdaptationTask) -> MethodOutput:
     """The source probe's answers to the target."""
     return model(task).answer(task)

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unimos_pipe.methods import fused, zero_shot
-from unimos_pipe.methods.base import Answers
-from unimos_pipe.methods.knn import neighbours
+from unimos_pipe.methods.base import MethodOutput
+from unimos_pipe.methods.knn import find_neighbours
 from unimos_pipe.methods.task import AdaptationTask
 
 TAU = 50.0
@@ -33,13 +33,13 @@ LEAST_MASS, LEAST_VARIANCE = 1e-12, 1e-8
 
 
 @dataclass(frozen=True)
-class Graph:
+class NeighbourGraph:
     """W: cosines and row numbers (n, k) of each row's neighbours."""
 
     cosines: Tensor
     indices: Tensor
 
-    def both_ways(self, r: Tensor) -> Tensor:
+    def symmetric_matmul(self, r: Tensor) -> Tensor:
         """(W + W^T) r, (n, K), for r (n, K)."""
         total = torch.zeros_like(r)
         for cosine, index in zip(self.cosines.mT.unsqueeze(-1), self.indices.mT, strict=True):
@@ -56,7 +56,7 @@ def log_gaussians(rows: Tensor, means: Tensor, variances: Tensor) -> Tensor:
     return -(squares + variances.log().sum(-1)) / 2
 
 
-def anchored(r: Tensor, rows: Tensor, text: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
+def update_clusters(r: Tensor, rows: Tensor, text: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
     """The outer step: means and variances (K, D) of the clusters r (n, K), tied to the prompts and s0 (D,)."""
     members = torch.bincount(r.argmax(-1), minlength=len(text)).to(rows)
     beta = (members / (ALPHA + members)).unsqueeze(-1)
@@ -69,10 +69,10 @@ def anchored(r: Tensor, rows: Tensor, text: Tensor, s0: Tensor) -> tuple[Tensor,
 
 
 @torch.no_grad()
-def anchors(task: AdaptationTask, start: Tensor) -> Answers:
+def fit_from_logits(task: AdaptationTask, start: Tensor) -> MethodOutput:
     """Answers to the target from a start's logits (n, K); a class that the start never answers stays so."""
     rows, text = task.target.features, task.text_features
-    graph = Graph(*neighbours(rows, NEIGHBOURS))
+    graph = NeighbourGraph(*find_neighbours(rows, NEIGHBOURS))
     log_start = start.log_softmax(-1)
     r, means = log_start.exp(), text
     mass = r.sum(0)
@@ -81,18 +81,18 @@ def anchors(task: AdaptationTask, start: Tensor) -> Answers:
     for outer in range(OUTER + 1):
         fixed = log_start + log_gaussians(rows, means, variances) / TAU
         for _ in range(INNER):
-            log_r = (fixed + graph.both_ways(r) / 6).log_softmax(-1)
+            log_r = (fixed + graph.symmetric_matmul(r) / 6).log_softmax(-1)
             r = log_r.exp()
         if outer < OUTER:
-            means, variances = anchored(r, rows, text, s0)
-    return Answers(log_r)
+            means, variances = update_clusters(r, rows, text, s0)
+    return MethodOutput(log_r)
 
 
-def fit(task: AdaptationTask) -> Answers:
+def fit(task: AdaptationTask) -> MethodOutput:
     """Statistical anchors from zero-shot."""
-    return anchors(task, zero_shot.fit(task).logits)
+    return fit_from_logits(task, zero_shot.fit(task).logits)
 
 
-def fit_from_fused(task: AdaptationTask) -> Answers:
+def fit_from_fused(task: AdaptationTask) -> MethodOutput:
     """Statistical anchors from :mod:`unimos_pipe.methods.fused`."""
-    return anchors(task, fused.fit(task).logits)
+    return fit_from_logits(task, fused.fit(task).logits)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from unimos_pipe.base.device import pick_device, training_precision
-from unimos_pipe.base.errors import StaleCacheError, UserError
+from unimos_pipe.base.errors import InputError, StaleCacheError
 from unimos_pipe.base.method_config import CLIP_SCALE, MethodSpec, TrainSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.cache.shard import NORM_SLACK
@@ -56,9 +56,9 @@ class AdaptationTask:
     def __post_init__(self):
         for name, side in (("source", self.source), ("target", self.target)):
             if len(side.features) < 2:
-                raise UserError(f"the {name} domain is too small", expected="at least 2 rows", got=len(side.features))
+                raise InputError(f"the {name} domain is too small", expected="at least 2 rows", got=len(side.features))
         if len(self.source.features) != len(self.source.labels):
-            raise UserError(
+            raise InputError(
                 "the source domain", expected=f"{len(self.source.features)} labels", got=len(self.source.labels)
             )
 
@@ -78,7 +78,7 @@ class HeldOutLabels:
     features: torch.Tensor | None = None
 
     @property
-    def known(self) -> np.ndarray:
+    def labelled(self) -> np.ndarray:
         """Positions of the rows whose label is known."""
         return np.flatnonzero(np.empty(0) if self.labels is None else self.labels != NO_LABEL)
 
@@ -104,11 +104,11 @@ def training_dtype(precision: str) -> torch.dtype:
     return {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.float32}[precision]
 
 
-def settled(method: MethodSpec, device: str | torch.device) -> MethodSpec:
+def resolve_train_precision(method: MethodSpec, device: str | torch.device) -> MethodSpec:
     """The method with the ``train.precision`` that ``auto`` means on a device: what runs are told apart by.
 
     Raises:
-        UserError: a device that is not there.
+        InputError: a device that is not there.
     """
     place = pick_device(device) if isinstance(device, str) else device
     return replace(method, train=replace(method.train, precision=training_precision(method.train.precision, place)))
@@ -155,12 +155,12 @@ class PairLoader:
     def _source(
         self, parts: list[tuple[str, ...]], dtype: torch.dtype
     ) -> tuple[list[DomainFeatures], LabelledFeatures]:
-        """Domains by their parts, and their rows one below the other. Raises UserError where a row has no label."""
+        """Domains by their parts, and their rows one below the other. Raises InputError where a row has no label."""
         loaded = [self._load(own, dtype) for own in parts]
         domains = [domain for domain, _ in loaded]
         for domain in domains:
             if (domain.labels == NO_LABEL).any():
-                raise UserError(f"source domain {domain.name} has images without a label; only a target may have them")
+                raise InputError(f"source domain {domain.name} has images without a label; only a target may have them")
         labels = torch.from_numpy(np.concatenate([domain.labels for domain in domains])).to(self.device)
         name = "+".join(part for own in parts for part in own)
         if len(loaded) == 1:
@@ -182,7 +182,7 @@ class PairLoader:
         Args:
             precision: the run's ``train.precision``, which decides the features' dtype.
         Raises:
-            UserError: unknown domains, the same one twice, missing shards, an unlabelled source, fewer than 2 rows, or
+            InputError: unknown domains, the same one twice, missing shards, an unlabelled source, fewer than 2 rows, or
                 an inductive pair of a data set without splits.
             StaleCacheError: shards that are damaged or do not fit each other.
         """
@@ -212,6 +212,6 @@ class PairLoader:
 
 def _same_encoder(source: DomainFeatures, target: DomainFeatures) -> None:
     if source.encoder != target.encoder:
-        raise UserError(
+        raise InputError(
             f"domains {source.name} and {target.name} were encoded differently; extract one of them again with --force"
         )

@@ -7,15 +7,15 @@ was seen by a large CLIP.
 import torch
 from torch import Tensor
 
-from unimos_pipe.methods.knn import neighbours
+from unimos_pipe.methods.knn import find_neighbours
 
 NEIGHBOURS = 5
-LEAST_AGREEMENT = 0.5  # of fused and linear-im; below it accuracy lay anywhere between 27 and 63%
+MIN_AGREEMENT = 0.5  # of fused and linear-im; below it accuracy lay anywhere between 27 and 63%
 
 
-def nearest_rows(features: Tensor) -> Tensor:
+def find_nearest_rows(features: Tensor) -> Tensor:
     """(n, 5) row numbers of each row's nearest other rows by cosine; fewer where there are fewer rows."""
-    return neighbours(features, NEIGHBOURS)[1]
+    return find_neighbours(features, NEIGHBOURS)[1]
 
 
 def neighbour_agreement(answers: Tensor, nearest: Tensor) -> float:
@@ -26,14 +26,14 @@ def neighbour_agreement(answers: Tensor, nearest: Tensor) -> float:
 
     Args:
         answers: (n,) class ids.
-        nearest: (n, k) row numbers, as :func:`nearest_rows` gives them.
+        nearest: (n, k) row numbers, as :func:`find_nearest_rows` gives them.
     """
     observed = float((answers[nearest] == answers.unsqueeze(-1)).double().mean())
     expected = float((torch.bincount(answers).double() / len(answers)).square().sum())
     return (observed - expected) / (1 - expected) if expected < 1 else 0.0
 
 
-def estimated_accuracy(picked: float, fused: Tensor, linear_im: Tensor) -> float | None:
+def estimate_accuracy(picked: float, fused: Tensor, linear_im: Tensor) -> float | None:
     """Accuracy as a fraction, from the picked answers' neighbour agreement; None where it cannot be told.
 
     It cannot where :mod:`unimos_pipe.methods.fused` and :mod:`unimos_pipe.methods.linear_im` give less than half of
@@ -43,10 +43,10 @@ def estimated_accuracy(picked: float, fused: Tensor, linear_im: Tensor) -> float
         picked: kn of the answers taken.
         fused, linear_im: (n,) class ids of either method.
     """
-    return None if agreement(fused, linear_im) < LEAST_AGREEMENT else max(picked, 0.0)
+    return None if agreement_rate(fused, linear_im) < MIN_AGREEMENT else max(picked, 0.0)
 
 
-def agreement(first: Tensor, second: Tensor) -> float:
+def agreement_rate(first: Tensor, second: Tensor) -> float:
     """The share of rows with the same answer, of (n,) class ids each."""
     return float((first == second).double().mean())
 
@@ -56,7 +56,7 @@ def class_shares(answers: Tensor, classes: int) -> Tensor:
     return torch.bincount(answers, minlength=classes).double() / len(answers)
 
 
-def shares_apart(first: Tensor, second: Tensor) -> float:
+def total_variation(first: Tensor, second: Tensor) -> float:
     """Total variation between two rows of class shares (K,): 0 where equal, 1 where no class is in both."""
     return float((first - second).abs().sum() / 2)
 

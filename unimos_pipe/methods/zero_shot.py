@@ -4,7 +4,7 @@ z = 100 x mu^T, with x (n, D) unit image rows and mu (K, D) unit prompts; in the
 itself, as SigLIP's kin do.
 """
 
-from unimos_pipe.methods.base import Answers, LinearModel
+from unimos_pipe.methods.base import LinearModel, MethodOutput
 from unimos_pipe.methods.task import AdaptationTask
 
 
@@ -14,6 +14,6 @@ def model(task: AdaptationTask) -> LinearModel:
     return LinearModel(task.logit_scale * text.mT, text.new_zeros(len(text)))
 
 
-def fit(task: AdaptationTask) -> Answers:
+def fit(task: AdaptationTask) -> MethodOutput:
     """Zero-shot answers to the target."""
     return model(task).answer(task)

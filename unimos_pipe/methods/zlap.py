@@ -14,9 +14,9 @@ from scipy.sparse import coo_array, csr_array, diags_array, eye_array
 from scipy.sparse.linalg import cg
 from torch import Tensor
 
-from unimos_pipe.base.errors import RunError
-from unimos_pipe.methods.base import FLOOR, Answers
-from unimos_pipe.methods.knn import neighbours
+from unimos_pipe.base.errors import ExecutionError
+from unimos_pipe.methods.base import FLOOR, MethodOutput
+from unimos_pipe.methods.knn import find_neighbours
 from unimos_pipe.methods.task import AdaptationTask
 
 NEIGHBOURS = 5  # a row itself among them; prompts too
@@ -28,7 +28,7 @@ STEPS = 100  # the matrix has eigenvalues in [0.7, 1.3]: about 15 are needed
 
 def graph(rows: Tensor, text: Tensor) -> csr_array:
     """The normalised symmetric matrix A, (K + n, K + n) float64: prompts first."""
-    row_cosines, row_indices = neighbours(rows, NEIGHBOURS - 1)
+    row_cosines, row_indices = find_neighbours(rows, NEIGHBOURS - 1)
     text_cosines, text_indices = (rows @ text.mT).topk(min(NEIGHBOURS, len(text)))
     nodes = np.arange(len(rows)) + len(text)
     weights = torch.cat([row_cosines.clamp_min(0), text_cosines.clamp_min(0) ** POWER], 1).double().cpu().numpy()
@@ -42,11 +42,11 @@ def graph(rows: Tensor, text: Tensor) -> csr_array:
     return (roots @ edges @ roots).tocsr()
 
 
-def propagated(edges: csr_array, classes: int) -> np.ndarray:
+def propagate(edges: csr_array, classes: int) -> np.ndarray:
     """The rows' part (n, K) of Z.
 
     Raises:
-        RunError: conjugate gradients did not converge.
+        ExecutionError: conjugate gradients did not converge.
     """
     size = edges.shape[0]
     system = (eye_array(size, format="csr") - ALPHA * edges).tocsr()
@@ -56,16 +56,16 @@ def propagated(edges: csr_array, classes: int) -> np.ndarray:
         right[column] = 1
         solution, code = cg(system, right, rtol=TOLERANCE, maxiter=STEPS)
         if code:
-            raise RunError(f"zlap: conjugate gradients did not converge in {STEPS} steps")
+            raise ExecutionError(f"zlap: conjugate gradients did not converge in {STEPS} steps")
         found[:, column] = solution[classes:]
     return found
 
 
-def fit(task: AdaptationTask) -> Answers:
+def fit(task: AdaptationTask) -> MethodOutput:
     """Propagated answers to the target."""
     rows, text = task.target.features, task.text_features
-    found = propagated(graph(rows, text), len(text))
+    found = propagate(graph(rows, text), len(text))
     sums = found.sum(1, keepdims=True)
     reached = sums > 0
     shares = np.where(reached, found / np.where(reached, sums, 1), 1 / len(text))
-    return Answers(torch.from_numpy(np.log(shares.clip(FLOOR))).to(rows))
+    return MethodOutput(torch.from_numpy(np.log(shares.clip(FLOOR))).to(rows))

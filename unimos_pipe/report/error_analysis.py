@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unimos_pipe.report.experiment import Run
+from unimos_pipe.report.experiment import FinishedRun
 
 BARS = 40  # most classes in the bar chart
 WORST = 10  # classes in the confusion matrix
@@ -14,7 +14,7 @@ SHOWN = 18  # disagreements on the page
 
 
 @dataclass(frozen=True)
-class Branch:
+class BranchPrediction:
     """One answer with its probability."""
 
     answer: str
@@ -27,20 +27,20 @@ class Disagreement:
     """A target image that VAC and LAC classify differently; ``thumbnail`` is a data address, or empty."""
 
     path: str
-    vac: Branch
-    lac: Branch
-    ensemble: Branch
+    vac: BranchPrediction
+    lac: BranchPrediction
+    ensemble: BranchPrediction
     truth: str | None
     thumbnail: str = ""
 
     @property
-    def answers(self) -> list[tuple[str, Branch, str]]:
+    def answers(self) -> list[tuple[str, BranchPrediction, str]]:
         """Who answers what, and the name of its colour."""
         return [("VAC", self.vac, "vac"), ("LAC", self.lac, "lac"), ("ensemble", self.ensemble, "all")]
 
 
 @dataclass(frozen=True)
-class Tally:
+class DisagreementCounts:
     """How many rows the branches disagree on, and who is right there (None without labels)."""
 
     rows: int
@@ -50,7 +50,7 @@ class Tally:
     ensemble_right: int | None
 
 
-def disagreements(run: Run, limit: int = SHOWN) -> tuple[list[Disagreement], Tally]:
+def disagreements(run: FinishedRun, limit: int = SHOWN) -> tuple[list[Disagreement], DisagreementCounts]:
     """The rows on which the branches differ although both are sure, the surest first, and a tally over all such rows.
 
     A row's sureness is the smaller of the two branches' probabilities.
@@ -62,7 +62,7 @@ def disagreements(run: Run, limit: int = SHOWN) -> tuple[list[Disagreement], Tal
         name: sum(bool(getattr(item, name).right) for item in found) if labelled else None
         for name in ("vac", "lac", "ensemble")
     }
-    tally = Tally(len(run.predictions), len(found), counts["vac"], counts["lac"], counts["ensemble"])
+    tally = DisagreementCounts(len(run.predictions), len(found), counts["vac"], counts["lac"], counts["ensemble"])
     found.sort(key=lambda item: -min(item.vac.probability, item.lac.probability))
     return found[:limit], tally
 
@@ -70,8 +70,8 @@ def disagreements(run: Run, limit: int = SHOWN) -> tuple[list[Disagreement], Tal
 def _disagreement(row: dict[str, str]) -> Disagreement:
     truth = row.get("label") or None
 
-    def branch(name: str, probability: str) -> Branch:
-        return Branch(row[name], float(row[probability]), None if truth is None else row[name] == truth)
+    def branch(name: str, probability: str) -> BranchPrediction:
+        return BranchPrediction(row[name], float(row[probability]), None if truth is None else row[name] == truth)
 
     return Disagreement(
         row["path"],
@@ -82,7 +82,7 @@ def _disagreement(row: dict[str, str]) -> Disagreement:
     )
 
 
-def class_changes(runs: Sequence[Run]) -> tuple[list[str], list[float], list[float]]:
+def class_changes(runs: Sequence[FinishedRun]) -> tuple[list[str], list[float], list[float]]:
     """Classes by gain over zero-shot, best first, with mean accuracies of last epoch and zero-shot (fractions).
 
     Classes without a row are left out; of more than :data:`BARS`, those that changed most stay.
@@ -97,7 +97,7 @@ def class_changes(runs: Sequence[Run]) -> tuple[list[str], list[float], list[flo
     return [names[k] for k in order], ours[order].tolist(), zero[order].tolist()
 
 
-def classes_by_method(found: Mapping[str, Sequence[Run]]) -> tuple[np.ndarray, list[str]]:
+def classes_by_method(found: Mapping[str, Sequence[FinishedRun]]) -> tuple[np.ndarray, list[str]]:
     """(R, C) mean accuracies in % of a pair's classes in R rows by each named method's runs in C columns, and the rows.
 
     Classes without a row are left out; of more than :data:`BARS`, those on which the methods differ most stay.
@@ -111,7 +111,7 @@ def classes_by_method(found: Mapping[str, Sequence[Run]]) -> tuple[np.ndarray, l
     return values[kept], [names[k] for k in kept]
 
 
-def worst_confusions(runs: Sequence[Run]) -> tuple[np.ndarray, list[str], list[str]]:
+def worst_confusions(runs: Sequence[FinishedRun]) -> tuple[np.ndarray, list[str], list[str]]:
     """Where the rows of the worst classes go, in % of each class's rows over all runs.
 
     Returns:

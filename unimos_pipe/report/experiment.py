@@ -7,13 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.errors import UserError, listing
-from unimos_pipe.base.method_config import OURS
+from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.base.method_config import OUR_VARIANTS
 from unimos_pipe.data.manifest import known_datasets, load_spec
-from unimos_pipe.report.setting_names import BASELINES, at_home, by_label, headliners, names, varied
+from unimos_pipe.report.setting_names import (
+    BASELINES,
+    by_label,
+    headline_settings,
+    is_default_setting,
+    names,
+    varied_options,
+)
 from unimos_pipe.runs.method_names import UNIMOS
-from unimos_pipe.runs.read_run import Run, RunFolderError, read_run
-from unimos_pipe.runs.statistics import MeanSpread, mean_and_spread
+from unimos_pipe.runs.read_run import FinishedRun, RunFolderError, read_run
+from unimos_pipe.runs.statistics import MeanStd, mean_and_std
 from unimos_pipe.runs.write_run import CONFIG
 
 
@@ -25,7 +32,7 @@ class Experiment:
     """
 
     root: Path
-    runs: list[Run]
+    runs: list[FinishedRun]
     recipe: dict[str, Any] = field(default_factory=dict)
     baselines: dict[str, float] = field(default_factory=dict)  # source-probe's figure by pair
     apart: str = ""  # what tells it from others of its title
@@ -67,42 +74,46 @@ class Experiment:
         return names(self.runs)
 
     @cached_property
-    def headliners(self) -> list[str]:
+    def headline_settings(self) -> list[str]:
         """The labels of the headline: UniMoS's default cell, or every cell where no run is of it."""
-        return headliners(self.runs, self.recipe)
+        return headline_settings(self.runs, self.recipe)
 
     @property
-    def main(self) -> str:
+    def default_setting(self) -> str:
         """The label that figures show, the headline's first."""
-        return self.headliners[0]
+        return self.headline_settings[0]
 
     @property
-    def main_name(self) -> str:
+    def default_setting_name(self) -> str:
         """What readers see of it."""
-        return self.names[self.main]
+        return self.names[self.default_setting]
 
     @cached_property
-    def tuned(self) -> bool:
+    def has_unimos(self) -> bool:
         """Whether the main label is UniMoS's, so that there are epochs and branches to show."""
-        return self.method_of(self.main) == UNIMOS
+        return self.method_of(self.default_setting) == UNIMOS
 
     @cached_property
     def labels(self) -> list[str]:
         """Labels in the order found, the headline's first."""
-        return list(dict.fromkeys([*self.headliners, *(run.label for run in self.runs)]))
+        return list(dict.fromkeys([*self.headline_settings, *(run.label for run in self.runs)]))
 
     @cached_property
     def compared(self) -> list[str]:
         """The labels of the table of methods: the headline's, UniMoS's variants at the default cell, other methods."""
-        options, first = varied(self.runs), by_label(self.runs)
-        plain = {label for label, run in first.items() if run.method != UNIMOS or at_home(run, options, self.recipe)}
-        return [label for label in self.labels if label in plain or label in self.headliners]
+        options, first = varied_options(self.runs), by_label(self.runs)
+        plain = {
+            label
+            for label, run in first.items()
+            if run.method != UNIMOS or is_default_setting(run, options, self.recipe)
+        }
+        return [label for label in self.labels if label in plain or label in self.headline_settings]
 
     @cached_property
-    def beside(self) -> list[str]:
+    def compared_settings(self) -> list[str]:
         """The labels beside the headline's in its table: methods that adapt, and UniMoS with a change of ours."""
         first = by_label(self.runs)
-        others = [label for label in self.compared if label not in self.headliners]
+        others = [label for label in self.compared if label not in self.headline_settings]
         return [
             label
             for label in others
@@ -116,25 +127,25 @@ class Experiment:
     @cached_property
     def pairs(self) -> list[str]:
         """Pairs with a run of the main label, in the order found."""
-        return self.pairs_of(self.main)
+        return self.pairs_of(self.default_setting)
 
     def pairs_of(self, label: str) -> list[str]:
         """Pairs with a run of a label, in the order found."""
         return list(dict.fromkeys(run.pair for run in self.runs if run.label == label))
 
-    def select(self, pair: str, label: str | None = None) -> list[Run]:
+    def select(self, pair: str, label: str | None = None) -> list[FinishedRun]:
         """The runs of a pair and label (default: the main one) by seed."""
-        return self._places.get((pair, label or self.main), [])
+        return self._places.get((pair, label or self.default_setting), [])
 
     @cached_property
-    def _places(self) -> dict[tuple[str, str], list[Run]]:
+    def _places(self) -> dict[tuple[str, str], list[FinishedRun]]:
         """Runs by pair and label."""
-        found: dict[tuple[str, str], list[Run]] = {}
+        found: dict[tuple[str, str], list[FinishedRun]] = {}
         for run in sorted(self.runs, key=lambda run: run.spec["seed"]):
             found.setdefault((run.pair, run.label), []).append(run)
         return found
 
-    def runs_of(self, label: str) -> list[Run]:
+    def runs_of(self, label: str) -> list[FinishedRun]:
         """Every run of a label, in the order of pairs and seeds."""
         return [run for run in self.runs if run.label == label]
 
@@ -142,16 +153,16 @@ class Experiment:
         self, which: str, label: str | None = None, pairs: Sequence[str] | None = None
     ) -> list[tuple[str, int, float]]:
         """(pair, seed, figure) of the runs of a label (default: the main one), those that have one."""
-        chosen = self.pairs_of(label or self.main) if pairs is None else pairs
+        chosen = self.pairs_of(label or self.default_setting) if pairs is None else pairs
         found = [(run.pair, run.spec["seed"], run.score(which)) for pair in chosen for run in self.select(pair, label)]
         return [(pair, seed, value) for pair, seed, value in found if value is not None]
 
-    def mean(self, which: str, label: str | None = None, pairs: Sequence[str] | None = None) -> MeanSpread | None:
+    def mean(self, which: str, label: str | None = None, pairs: Sequence[str] | None = None) -> MeanStd | None:
         """Mean and spread of a figure over pairs (default: all of the label's); None unless each of them has one."""
         found = self.measured(which, label, pairs)
         if pairs is not None and {pair for pair, _, _ in found} != {*pairs}:
             return None
-        return mean_and_spread(found)
+        return mean_and_std(found)
 
     def baseline(self, name: str, pair: str) -> float | None:
         """Zero-shot's or source-probe's figure of a pair, from its own runs or from what is stored beside them."""
@@ -172,20 +183,22 @@ class Experiment:
         """The pair that figures show: the wanted one, else the one that gained most over zero-shot.
 
         Raises:
-            UserError: no run of that pair.
+            InputError: no run of that pair.
         """
         if wanted is not None:
             name = "->".join(part.strip() for part in wanted.split("->"))
             if name not in self.pairs:
-                raise UserError(f"--pair {wanted}: no {self.main} run of it; there are {listing(self.pairs, 20)}")
+                raise InputError(
+                    f"--pair {wanted}: no {self.default_setting} run of it; there are {join_names(self.pairs, 20)}"
+                )
             return name
         if not self.labelled:
             return self.pairs[0]
         return max(self.pairs, key=lambda pair: self.mean("last", None, [pair]).mean - self.baseline("zero-shot", pair))
 
 
-def _is_ours(run: Run) -> bool:
-    return run.spec["variant"] in OURS
+def _is_ours(run: FinishedRun) -> bool:
+    return run.spec["variant"] in OUR_VARIANTS
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
@@ -194,7 +207,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
     Returns:
         The experiments, and one line for each folder that was left out, saying why.
     Raises:
-        UserError: a path that is no folder, no finished run at all, or two runs that claim one place in a table.
+        InputError: a path that is no folder, no finished run at all, or two runs that claim one place in a table.
     """
     experiments: dict[tuple, Experiment] = {}
     places: dict[tuple, Path] = {}
@@ -210,14 +223,14 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
         place = *key, run.pair, run.label, run.spec["seed"]
         if place in places:
             what = f"{run.pair}, {run.label}, seed {run.spec['seed']}"
-            raise UserError(f"{places[place]} and {folder} are both {what}; name one of them")
+            raise InputError(f"{places[place]} and {folder} are both {what}; name one of them")
         places[place] = folder
         if key not in experiments:
             experiments[key] = Experiment(root, [], _recipe(root / "recipe.json"), _baselines(root))
         experiments[key].runs.append(run)
     if not experiments:
-        reasons = f" ({listing(left_out, 3)})" if left_out else ""
-        raise UserError(f"no finished run in {listing(paths)}{reasons}; adapt, sweep and demo make runs")
+        reasons = f" ({join_names(left_out, 3)})" if left_out else ""
+        raise InputError(f"no finished run in {join_names(paths)}{reasons}; adapt, sweep and demo make runs")
     for experiment in experiments.values():
         _order(experiment)
     _tell_apart(list(experiments.values()))
@@ -237,13 +250,13 @@ def _run_folders(paths: Iterable[Path]) -> list[Path]:
     folders: dict[Path, Path] = {}
     for path in paths:
         if not path.is_dir():
-            raise UserError(f"{path} is no folder; give the folder of a run, of a sweep, or of many")
+            raise InputError(f"{path} is no folder; give the folder of a run, of a sweep, or of many")
         for config in sorted(path.rglob(CONFIG)):
             folders.setdefault(config.parent.resolve(), config.parent)
     return list(folders.values())
 
 
-def _root(run: Run) -> Path:
+def _root(run: FinishedRun) -> Path:
     """What lies above ``<dataset>/<encoder>/<pair>/<label>/seed<k>``, or the run's own folder's parent."""
     spec = run.spec
     tail = Path(spec["dataset"], spec["encoder_id"], f"{spec['source']}-{spec['target']}", run.label)

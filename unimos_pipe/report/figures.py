@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from unimos_pipe.base.atomic_io import replacing, write_text
-from unimos_pipe.report.experiment import Run
-from unimos_pipe.runs.statistics import MeanSpread
+from unimos_pipe.base.atomic_io import atomic_write, write_text
+from unimos_pipe.report.experiment import FinishedRun
+from unimos_pipe.runs.statistics import MeanStd
 
 # Colours by what they mean. On the page each becomes a CSS variable, so that figures follow the page's theme.
 COLOURS = {
@@ -71,7 +71,7 @@ def save(figure: Figure, folder: Path, name: str) -> str:
         for form, how in (("png", {"dpi": 180}), ("pdf", {"metadata": {"CreationDate": None}})):
             drawn = io.BytesIO()  # on a full disk matplotlib's own writing ends in an error of its own
             figure.savefig(drawn, format=form, **how)
-            with replacing(folder / f"{name}.{form}") as part:
+            with atomic_write(folder / f"{name}.{form}") as part:
                 part.write_bytes(drawn.getvalue())
     svg = text.getvalue()
     write_text(folder / f"{name}.svg", svg)
@@ -93,7 +93,7 @@ def inline_svg(svg: str, name: str) -> str:
 
 
 @_styled
-def curves(runs: Sequence[Run], title: str, levels: Mapping[str, float], small: bool = False) -> Figure:
+def curves(runs: Sequence[FinishedRun], title: str, levels: Mapping[str, float], small: bool = False) -> Figure:
     """Accuracy of VAC, LAC and ensemble over epochs, seeds faint and their mean strong; the learned w on the right.
 
     ``levels`` are other methods' accuracies as fractions, dotted.
@@ -140,7 +140,7 @@ LOSSES = {
 
 
 @_styled
-def losses(runs: Sequence[Run]) -> Figure:
+def losses(runs: Sequence[FinishedRun]) -> Figure:
     """Each term of the loss over epochs, on a scale of its own; seeds faint, mean strong."""
     lines = [[line for line in run.epochs if line["epoch"] >= 0] for run in runs]
     terms = list(lines[0][0]["losses"])
@@ -260,14 +260,14 @@ def share_bars(names: Sequence[str], ours: Sequence[float], source: Sequence[flo
 
 
 @_styled
-def method_dots(names: Sequence[str], found: Sequence[MeanSpread], by_pair: Sequence[Sequence[float]]) -> Figure:
+def method_dots(names: Sequence[str], found: Sequence[MeanStd], by_pair: Sequence[Sequence[float]]) -> Figure:
     """Each method's mean in % with its spread over seeds, the first on top, and its pairs as faint dots."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     for row, (mean, pairs) in enumerate(zip(found, by_pair, strict=True)):
         colour = COLOURS["ensemble" if row == 0 else "vac"]
         axes.scatter(100 * np.array(pairs), [row] * len(pairs), s=12, c=colour, alpha=0.3, linewidths=0, label="_pairs")
-        bar = None if mean.spread is None else [100 * mean.spread]
+        bar = None if mean.std is None else [100 * mean.std]
         axes.errorbar([100 * mean.mean], [row], xerr=bar, fmt="o", color=colour, markersize=6, capsize=3, label="_mean")
     axes.set_yticks(range(len(names)), [_short(name, 30) for name in names], color=COLOURS["ink"])
     axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="accuracy on the target, %")

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unimos_pipe.report.experiment import Experiment
-from unimos_pipe.report.published_tables import PrintedFigures
+from unimos_pipe.report.published_tables import PublishedResults
 from unimos_pipe.report.setting_names import BASELINES
-from unimos_pipe.report.significance import NAMED, Gain, paired_gain
+from unimos_pipe.report.significance import NAMED, PairedDifference, paired_difference
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell, text_cell
 from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
-from unimos_pipe.runs.statistics import MeanSpread, mean_and_spread, on_labelled_rows
+from unimos_pipe.runs.statistics import MeanStd, mean_and_std, on_labelled_rows
 
 OTHER = {"accuracy": ("class mean", "per_class_mean"), "per_class_mean": ("overall accuracy", "accuracy")}
 
@@ -22,11 +22,11 @@ class Column:
     cell: Callable[[str, Sequence[str]], Cell]
 
 
-def headline(experiment: Experiment, paper: PrintedFigures) -> Table:
+def headline(experiment: Experiment, paper: PublishedResults) -> Table:
     """A row for every pair of the headline's label, or of each cell of a grid without the default one."""
-    columns, several = _columns(experiment, paper), len(experiment.headliners) > 1
+    columns, several = _columns(experiment, paper), len(experiment.headline_settings) > 1
     rows, footer = [], []
-    for label in experiment.headliners:
+    for label in experiment.headline_settings:
         pairs, cell = experiment.pairs_of(label), f"{experiment.names[label]}: " if several else ""
         rows += [_row(f"{cell}{pair.replace('->', ' → ')}", columns, label, [pair]) for pair in pairs]
         if len(pairs) > 1:
@@ -39,8 +39,8 @@ def _row(name: str, columns: Sequence[Column], label: str, pairs: Sequence[str])
     return (name_cell(name), *(column.cell(label, pairs) for column in columns))
 
 
-def _columns(experiment: Experiment, paper: PrintedFigures) -> list[Column]:
-    main = UNIMOS_NAME if len(experiment.headliners) > 1 else experiment.main_name
+def _columns(experiment: Experiment, paper: PublishedResults) -> list[Column]:
+    main = UNIMOS_NAME if len(experiment.headline_settings) > 1 else experiment.default_setting_name
     title, other = OTHER[experiment.metric]
 
     def own(which: str, kind: str = "") -> Callable[[str, Sequence[str]], Cell]:
@@ -55,11 +55,11 @@ def _columns(experiment: Experiment, paper: PrintedFigures) -> list[Column]:
     columns = [
         Column(main, own("last", "main")),
         Column("gain", lambda label, pairs: change_cell(gain(experiment, label, pairs))),
-        *(Column(experiment.names[label], of(label)) for label in experiment.beside),
+        *(Column(experiment.names[label], of(label)) for label in experiment.compared_settings),
         *(Column(name, base(name)) for name in BASELINES),
         Column(title, lambda label, pairs: mean_cell(_other(experiment, other, label, pairs))),
     ]
-    if experiment.tuned:
+    if experiment.has_unimos:
         columns += _paper_columns(experiment, paper) if paper.pairs else []
         columns.append(Column("oracle best", own("oracle_best", "oracle")))
     if any(experiment.partly(pair) for pair in experiment.pairs):
@@ -67,10 +67,10 @@ def _columns(experiment: Experiment, paper: PrintedFigures) -> list[Column]:
     return columns
 
 
-def _paper_columns(experiment: Experiment, paper: PrintedFigures) -> list[Column]:
+def _paper_columns(experiment: Experiment, paper: PublishedResults) -> list[Column]:
     def printed(pairs: Sequence[str]) -> float | None:
         values = [paper.pairs.get(pair, {}).get(UNIMOS_NAME) for pair in pairs]
-        return None if None in values else mean_and_spread((str(i), 0, v) for i, v in enumerate(values)).mean
+        return None if None in values else mean_and_std((str(i), 0, v) for i, v in enumerate(values)).mean
 
     def distance(label: str, pairs: Sequence[str]) -> Cell:
         ours, theirs = experiment.mean("last", label, pairs), printed(pairs)
@@ -82,7 +82,7 @@ def _paper_columns(experiment: Experiment, paper: PrintedFigures) -> list[Column
 def baseline(experiment: Experiment, name: str, pairs: Sequence[str]) -> float | None:
     """A baseline's mean over pairs; None unless each of them has it."""
     values = [experiment.baseline(name, pair) for pair in pairs]
-    return None if None in values else mean_and_spread((str(i), 0, v) for i, v in enumerate(values)).mean
+    return None if None in values else mean_and_std((str(i), 0, v) for i, v in enumerate(values)).mean
 
 
 def better_baseline(experiment: Experiment, pairs: Sequence[str]) -> str | None:
@@ -91,18 +91,20 @@ def better_baseline(experiment: Experiment, pairs: Sequence[str]) -> str | None:
     return max(known, key=known.get) if known else None
 
 
-def gain(experiment: Experiment, label: str, pairs: Sequence[str]) -> Gain | None:
+def gain(experiment: Experiment, label: str, pairs: Sequence[str]) -> PairedDifference | None:
     """What a label has over the better baseline of these pairs."""
     name = better_baseline(experiment, pairs)
     if name is None:
         return None
     others = {pair: experiment.baseline(name, pair) for pair in pairs}
-    return paired_gain((*place, value, others[place[0]]) for *place, value in experiment.measured("last", label, pairs))
+    return paired_difference(
+        (*place, value, others[place[0]]) for *place, value in experiment.measured("last", label, pairs)
+    )
 
 
-def _other(experiment: Experiment, figure: str, label: str, pairs: Sequence[str]) -> MeanSpread | None:
+def _other(experiment: Experiment, figure: str, label: str, pairs: Sequence[str]) -> MeanStd | None:
     """The figure that is not the data set's published one."""
-    return mean_and_spread(
+    return mean_and_std(
         (pair, run.spec["seed"], run.result["accuracy"]["last"][figure])
         for pair in pairs
         for run in experiment.select(pair, label)
@@ -117,15 +119,15 @@ def _known_cell(experiment: Experiment, label: str, pairs: Sequence[str]) -> Cel
     if not counts:
         return text_cell("all rows")
     runs = experiment.select(pairs[0], label)
-    share = mean_and_spread((pairs[0], run.spec["seed"], run.accuracy("last")) for run in runs).mean
+    share = mean_and_std((pairs[0], run.spec["seed"], run.accuracy("last")) for run in runs).mean
     return text_cell(on_labelled_rows(share, *counts))
 
 
-def _how(experiment: Experiment, paper: PrintedFigures, columns: Sequence[Column]) -> str:
+def _how(experiment: Experiment, paper: PublishedResults, columns: Sequence[Column]) -> str:
     """How to read the headline, of UniMoS or of another method."""
     titles = {column.title for column in columns}
     parts = [f"{experiment.metric_name} on the target in %, mean ± standard deviation over seeds."]
-    if experiment.tuned:
+    if experiment.has_unimos:
         parts.append("UniMoS is the last epoch.")
     parts.append("Gain is over the better of the row's zero-shot and source-probe.")
     parts.append(NAMED)
@@ -142,9 +144,9 @@ def _how(experiment: Experiment, paper: PrintedFigures, columns: Sequence[Column
         parts.append("What is marked (ours) is UniMoS with a change of ours that is not in the paper.")
     if "paper" in titles:
         parts.append("Paper is the published UniMoS figure.")
-    if len(experiment.headliners) > 1:
+    if len(experiment.headline_settings) > 1:
         parts.append("The default setting is not among the runs, so every setting has its rows.")
-    return " ".join(parts + seeds_note(experiment, [*experiment.headliners, *experiment.beside]))
+    return " ".join(parts + seeds_note(experiment, [*experiment.headline_settings, *experiment.compared_settings]))
 
 
 def seeds_note(experiment: Experiment, labels: Sequence[str]) -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unimos_pipe.base.atomic_io import writable_folder
-from unimos_pipe.base.optional_deps import need
-from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.base.atomic_io import check_writable_folder
+from unimos_pipe.base.optional_deps import require_extra
+from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def make_report(
     pair: str | None = None,
     root: Path | None = None,
     cache: Path | None = None,
-    watch: Watch = SILENT,
+    watch: ProgressReporter = NO_PROGRESS,
 ) -> Report:
     """Write ``report.html``, ``tables/`` and ``figures/`` below ``out``.
 
@@ -38,11 +38,11 @@ def make_report(
         root: folder that holds the domains' folders, for thumbnails; embedded data needs none.
         cache: where embedded images are unpacked; None takes ``$UNIMOS_CACHE``, else the user's cache folder.
     Raises:
-        UserError: packages that are missing, no finished run, no run of the pair, or damaged files.
+        InputError: packages that are missing, no finished run, no run of the pair, or damaged files.
     """
-    need("report", "report")
+    require_extra("report", "report")
     out = Path(out)
-    writable_folder(out.parent, "--out")
+    check_writable_folder(out.parent, "--out")
 
     from unimos_pipe.report.experiment import find_runs
     from unimos_pipe.report.page import write_page  # of the extra [report]

@@ -8,10 +8,10 @@ from unimos_pipe.report.headline import baseline, gain, seeds_note
 from unimos_pipe.report.setting_names import BASELINES
 from unimos_pipe.report.significance import NAMED
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell, number_cell
-from unimos_pipe.runs.read_run import Run
-from unimos_pipe.runs.statistics import mean_and_spread
+from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.statistics import mean_and_std
 
-MEASURES: dict[str, Callable[[Run], float | None]] = {  # column -> points of a run
+MEASURES: dict[str, Callable[[FinishedRun], float | None]] = {  # column -> points of a run
     "estimate off": lambda run: _estimate_off(run),
     "raw ECE": lambda run: _ece(run, "raw"),
     "ECE": lambda run: _ece(run, "calibrated"),
@@ -24,7 +24,7 @@ def common_pairs(experiment: Experiment) -> list[str]:
     return [pair for pair in found[0] if all(pair in pairs for pairs in found)]
 
 
-def bare_baselines(experiment: Experiment, pairs: Sequence[str]) -> dict[str, list[float]]:
+def baselines_without_runs(experiment: Experiment, pairs: Sequence[str]) -> dict[str, list[float]]:
     """The figures of the baselines without runs of their own that are known for all pairs, by pair."""
     run = {experiment.method_of(label) for label in experiment.compared}
     found = {name: [experiment.baseline(name, pair) for pair in pairs] for name in BASELINES if name not in run}
@@ -37,7 +37,7 @@ def method_table(experiment: Experiment) -> Table | None:
     if len({experiment.method_of(label) for label in labels}) < 2 or not pairs:
         return None
     means = {label: [experiment.mean("last", label, [pair]).mean for pair in pairs] for label in labels}
-    bare = bare_baselines(experiment, pairs)
+    bare = baselines_without_runs(experiment, pairs)
     best = [max(values) for values in zip(*means.values(), *bare.values(), strict=True)]
     rows = [_row(experiment, label, pairs, means[label], best) for label in labels]
     rows += [_bare_row(experiment, name, pairs, values, best) for name, values in bare.items()]
@@ -86,18 +86,18 @@ def _below(means: Sequence[float], best: Sequence[float]) -> tuple[Cell, Cell]:
     return mean_cell(mean(below)), mean_cell(max(below))
 
 
-def _average(runs: Sequence[Run], measure: Callable[[Run], float | None]) -> float | None:
+def _average(runs: Sequence[FinishedRun], measure: Callable[[FinishedRun], float | None]) -> float | None:
     """The one mean of a measure over the runs that have it."""
     found = [(run.pair, run.spec["seed"], value) for run in runs if (value := measure(run)) is not None]
-    return mean_and_spread(found).mean if found else None
+    return mean_and_std(found).mean if found else None
 
 
-def _estimate_off(run: Run) -> float | None:
+def _estimate_off(run: FinishedRun) -> float | None:
     estimated = run.result.get("estimate", {}).get("accuracy")
     return None if estimated is None else 100 * abs(estimated - run.accuracy("last"))
 
 
-def _ece(run: Run, which: str) -> float | None:
+def _ece(run: FinishedRun, which: str) -> float | None:
     found = (run.result.get("reliability") or {}).get(which)
     return found and 100 * found["ece"]
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from unimos_pipe.report.experiment import Experiment, Run
+from unimos_pipe.report.experiment import Experiment, FinishedRun
 from unimos_pipe.report.table import Cell, Table, name_cell
-from unimos_pipe.runs.statistics import mean_and_spread
+from unimos_pipe.runs.statistics import mean_and_std
 
 MAP_ROWS = 400  # of each kind in a map: more take minutes and show no more
 NAMES = ("target_image", "target_vac", "target_lac", "text")
@@ -23,7 +23,7 @@ def unit(features: np.ndarray) -> np.ndarray:
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
-def gap(first: np.ndarray, second: np.ndarray) -> float:
+def measure_gap(first: np.ndarray, second: np.ndarray) -> float:
     """Distance between the means of two sets of unit-norm rows, (n, D) and (m, D); 0 to 2.
 
     The modality gap of Liang et al., "Mind the Gap" (NeurIPS 2022).
@@ -31,10 +31,10 @@ def gap(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.linalg.norm(unit(first).mean(0) - unit(second).mean(0)))
 
 
-def run_gaps(run: Run) -> dict[str, float]:
+def run_gaps(run: FinishedRun) -> dict[str, float]:
     """Every gap of :data:`GAPS` in a run's sample."""
     arrays = run.tensors(*NAMES)
-    return {column: gap(arrays[one], arrays[other]) for column, (one, other) in GAPS.items()}
+    return {column: measure_gap(arrays[one], arrays[other]) for column, (one, other) in GAPS.items()}
 
 
 def gap_table(experiment: Experiment) -> Table:
@@ -48,7 +48,7 @@ def gap_table(experiment: Experiment) -> Table:
     pairs = experiment.pairs
     return Table(
         "gap",
-        f"The gap as a number, {experiment.main_name}",
+        f"The gap as a number, {experiment.default_setting_name}",
         "Distance between the mean directions of two kinds of features of the target's sample (0 to 2), ± over seeds. "
         "Image–text is CLIP's own gap, before separation; the others are after it: LAC should lie nearer to the text "
         "than VAC does, and VAC and LAC apart.",
@@ -59,9 +59,9 @@ def gap_table(experiment: Experiment) -> Table:
 
 
 def _distance(values: Sequence[tuple[str, int, float]]) -> Cell:
-    found = mean_and_spread(values)
-    spread = "" if found.spread is None else f" ± {found.spread:.2f}"
-    return Cell(f"{found.mean:.2f}{spread}", found.mean, found.spread, "distance")
+    found = mean_and_std(values)
+    spread = "" if found.std is None else f" ± {found.std:.2f}"
+    return Cell(f"{found.mean:.2f}{spread}", found.mean, found.std, "distance")
 
 
 def tsne(groups: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
@@ -90,7 +90,7 @@ def spaced(count: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, MAP_ROWS)).round().astype(int)
 
 
-def modality_map(run: Run) -> dict[str, np.ndarray]:
+def modality_map(run: FinishedRun) -> dict[str, np.ndarray]:
     """t-SNE of the target's image, VAC and LAC features and the text features, by those names."""
     arrays = run.tensors(*NAMES)
     return tsne(
@@ -103,13 +103,13 @@ def modality_map(run: Run) -> dict[str, np.ndarray]:
     )
 
 
-def bottleneck_map(run: Run, when: str) -> dict[str, np.ndarray]:
+def bottleneck_map(run: FinishedRun, when: str) -> dict[str, np.ndarray]:
     """t-SNE of bottleneck features, ``before`` or ``after`` training, of both domains: source and target."""
     arrays = run.tensors(f"source_bottleneck_{when}", f"target_bottleneck_{when}")
     return tsne({side: arrays[f"{side}_bottleneck_{when}"] for side in ("source", "target")})
 
 
-def map_classes(run: Run) -> dict[str, list[str | None]]:
+def map_classes(run: FinishedRun) -> dict[str, list[str | None]]:
     """The class of every row of a bottleneck map, by side; None where the target's are not known.
 
     An inductive run stores answers and labels of the test rows, and its sample is of the train rows.

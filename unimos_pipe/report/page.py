@@ -8,16 +8,16 @@ from typing import Any
 import jinja2
 
 from unimos_pipe import __version__
-from unimos_pipe.base.atomic_io import FolderKind, refuse_foreign_folder, replace_folder, write_text
-from unimos_pipe.base.errors import UserError
-from unimos_pipe.base.locks import sole_writer
+from unimos_pipe.base.atomic_io import OwnedFolder, atomic_replace_dir, check_owned_folder, write_text
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.encoder_identity import slug
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.figures import COLOURS
-from unimos_pipe.report.reproduce import commands, has_recipe, recipe_toml
-from unimos_pipe.report.runs_csv import write_tidy
-from unimos_pipe.report.section import SectionMaker
+from unimos_pipe.report.reproduce import has_recipe, recipe_toml, reproduce_commands
+from unimos_pipe.report.runs_csv import write_runs_csv
+from unimos_pipe.report.section import SectionBuilder
 from unimos_pipe.report.sweeps_table import sweeps_table
 from unimos_pipe.report.table_writers import write_table
 
@@ -34,7 +34,7 @@ def _is_report(folder: Path) -> bool:
 
 FORMS = {"tables": ("md", "csv", "tex", "json"), "figures": ("png", "svg", "pdf"), "recipes": ("toml",)}
 FILES = (PAGE, *(f"{folder}/*.{form}" for folder, forms in FORMS.items() for form in forms))
-REPORT = FolderKind("a report", FILES, _is_report)
+REPORT = OwnedFolder("a report", FILES, _is_report)
 
 
 def write_page(
@@ -60,19 +60,19 @@ def write_page(
         data_root: where images are, for thumbnails; embedded data sets need none.
         on_step: called with 1 after each of an experiment's :data:`unimos_pipe.report.section.STEPS`.
     Raises:
-        UserError: no run of the pair, damaged files, or a folder that holds anything but a report.
+        InputError: no run of the pair, damaged files, or a folder that holds anything but a report.
     """
-    with sole_writer(out):
-        refuse_foreign_folder(out, REPORT, "--out")
-        with replace_folder(out) as folder:
+    with writer_lock(out):
+        check_owned_folder(out, REPORT, "--out")
+        with atomic_replace_dir(out) as folder:
             names = _names(experiments)
             sections = []
             for name, experiment, shown in zip(names, experiments, _shown_pairs(experiments, pair), strict=True):
-                maker = SectionMaker(experiment, folder, name if len(names) > 1 else "", shown, on_step)
+                maker = SectionBuilder(experiment, folder, name if len(names) > 1 else "", shown, on_step)
                 section = maker.make(data_root, cache or default_cache())
                 section.commands = [*_commands(experiment, folder, out, name, cache), command]
                 sections.append(section)
-            write_tidy(experiments, folder / "tables")
+            write_runs_csv(experiments, folder / "tables")
             sweeps = sweeps_table(experiments) if len(experiments) > 1 else None
             if sweeps:
                 write_table(folder / "tables", "sweeps", sweeps)
@@ -96,7 +96,7 @@ def _shown_pairs(experiments: Sequence[Experiment], wanted: str | None) -> list[
     for experiment in experiments:
         try:
             shown.append(experiment.shown_pair(wanted))
-        except UserError as fault:
+        except InputError as fault:
             faults.append(fault)
             shown.append(experiment.shown_pair(None))
     if len(faults) == len(experiments):
@@ -109,7 +109,7 @@ def _commands(experiment: Experiment, folder: Path, out: Path, name: str, cache:
     file = Path("recipes", f"{name}.toml")
     if has_recipe(experiment):
         write_text(folder / file, recipe_toml(experiment.recipe))
-    return commands(experiment, out / file, cache)
+    return reproduce_commands(experiment, out / file, cache)
 
 
 def _write_html(file: Path, values: Mapping[str, Any]) -> None:

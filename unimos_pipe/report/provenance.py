@@ -9,7 +9,7 @@ from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs.method_names import CITATIONS, UNIMOS, UNIMOS_NAME
 
 
-def origin(experiment: Experiment) -> list[tuple[str, list[str]]]:
+def collect_provenance(experiment: Experiment) -> list[tuple[str, list[str]]]:
     """(what, lines) in the order of the page."""
     runs = experiment.runs
     first = runs[0]
@@ -20,7 +20,10 @@ def origin(experiment: Experiment) -> list[tuple[str, list[str]]]:
     facts = [
         ("data set", [experiment.dataset]),
         ("recipe", [f"{recipe['name']}: {json.dumps(recipe, ensure_ascii=False)}"] if "name" in recipe else []),
-        ("headline", [f"{experiment.names[label]}: {_settings(experiment, label)}" for label in experiment.headliners]),
+        (
+            "headline",
+            [f"{experiment.names[label]}: {_settings(experiment, label)}" for label in experiment.headline_settings],
+        ),
         ("seeds", [", ".join(sorted({str(run.spec["seed"]) for run in runs}, key=int))]),
         ("protocol", _distinct(run.result.get("protocol") for run in runs)),
         ("prompts", _distinct(text for run in runs for text in run.spec["templates"])),
@@ -54,7 +57,7 @@ def _versions(environment: dict[str, Any]) -> str:
 
 def _settings(experiment: Experiment, label: str) -> str:
     """UniMoS's options of a label's runs that differ from the defaults."""
-    if not experiment.tuned:
+    if not experiment.has_unimos:
         return "it has no options"
     chosen = experiment.runs_of(label)[0].spec["options"]
     default = MethodSpec()

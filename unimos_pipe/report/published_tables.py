@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.manifest import known_datasets, load_spec
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs import published_results
 
 
 @dataclass(frozen=True)
-class PrintedFigures:
+class PublishedResults:
     """What the papers print for one data set and encoder, as fractions; methods by their display names."""
 
     pairs: dict[str, dict[str, float]] = field(default_factory=dict)  # pair -> method -> accuracy
@@ -18,7 +18,7 @@ class PrintedFigures:
     per_class_mean: bool = False  # whether the accuracies are means over classes
 
 
-def published(experiment: Experiment) -> PrintedFigures:
+def published(experiment: Experiment) -> PublishedResults:
     """The published figures for an experiment's data set and encoder; empty where there are none.
 
     The papers used OpenAI's weights, so other weights have nothing to stand beside.
@@ -26,12 +26,12 @@ def published(experiment: Experiment) -> PrintedFigures:
     model = experiment.model.removesuffix("-quickgelu")
     known = known_datasets().get(experiment.dataset)
     if known is None or "_openai_" not in experiment.runs[0].spec["encoder_id"]:
-        return PrintedFigures()
+        return PublishedResults()
     spec = load_spec(str(known))
     try:
         rows = published_results.published(f"{experiment.dataset}.{model}", spec)
-    except UserError:  # nothing was printed for this data set and encoder
-        return PrintedFigures()
+    except InputError:  # nothing was printed for this data set and encoder
+        return PublishedResults()
     pairs: dict[str, dict[str, float]] = {}
     for row in rows:
         for pair in experiment.pairs:
@@ -39,7 +39,7 @@ def published(experiment: Experiment) -> PrintedFigures:
                 pairs.setdefault(pair, {})[row.label] = row.values[pair]
     ablated = {"office_home": "RN50", "visda2017": "RN101"}.get(experiment.dataset) == model
     table = published_results.published(f"ablation.{experiment.dataset}", spec) if ablated else []
-    return PrintedFigures(
+    return PublishedResults(
         pairs,
         {row.label: row.average for row in rows},
         {row.label: row.average for row in table},

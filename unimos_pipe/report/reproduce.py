@@ -10,10 +10,10 @@ from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
 from unimos_pipe.data.manifest import known_datasets
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs.method_names import UNIMOS
-from unimos_pipe.runs.read_run import Run
+from unimos_pipe.runs.read_run import FinishedRun
 
 
-def commands(experiment: Experiment, recipe_file: Path, cache: Path | None) -> list[str]:
+def reproduce_commands(experiment: Experiment, recipe_file: Path, cache: Path | None) -> list[str]:
     """The sweep of the recipe, which the report keeps as ``recipe_file``; without one an adapt for each label and pair.
 
     ``cache`` is named where it is not the default one.
@@ -36,7 +36,7 @@ def has_recipe(experiment: Experiment) -> bool:
     return all(isinstance(experiment.recipe.get(name), str) for name in ("name", "dataset"))
 
 
-def _adapts(experiment: Experiment, runs: Sequence[Run]) -> list[list[str]]:
+def _adapts(experiment: Experiment, runs: Sequence[FinishedRun]) -> list[list[str]]:
     """One command for runs with consecutive seeds in their common folder, else one for each run."""
     seeds = [run.spec["seed"] for run in runs]
     placed = [run.folder.resolve().is_relative_to(experiment.root / experiment.dataset) for run in runs]
@@ -47,7 +47,7 @@ def _adapts(experiment: Experiment, runs: Sequence[Run]) -> list[list[str]]:
     return [[*_words(run), "--seed", str(run.spec["seed"]), "--out", str(run.folder)] for run in runs]
 
 
-def _words(run: Run) -> list[str]:
+def _words(run: FinishedRun) -> list[str]:
     spec = run.spec
     dataset = spec["dataset"] if spec["dataset"] in known_datasets() else f"{spec['dataset']}.toml"
     words = ["unimos-pipe", "adapt", "--dataset", dataset]

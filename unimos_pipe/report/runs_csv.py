@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.atomic_io import write_text
-from unimos_pipe.base.csv_escaping import name_to_cell, path_to_cell
+from unimos_pipe.base.csv_escaping import escape_name, escape_path
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs.method_names import UNIMOS
-from unimos_pipe.runs.read_run import Run
+from unimos_pipe.runs.read_run import FinishedRun
 
 BRANCHES = ("vac", "lac")
 COUNTS = ("source_rows", "target_rows", "scored_rows", "labelled_rows", "classes")
 
 
-def write_tidy(experiments: Sequence[Experiment], folder: Path) -> None:
+def write_runs_csv(experiments: Sequence[Experiment], folder: Path) -> None:
     """Write ``runs`` and ``classes`` as ``.csv`` and ``.json`` to a folder. Figures are fractions."""
     for name, rows in (("runs", run_rows(experiments)), ("classes", class_rows(experiments))):
         write_text(folder / f"{name}.csv", _csv(rows))
@@ -56,14 +56,14 @@ def class_rows(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     return rows
 
 
-def _place(experiment: Experiment, run: Run) -> dict[str, Any]:
+def _place(experiment: Experiment, run: FinishedRun) -> dict[str, Any]:
     spec = run.spec
     names = ("dataset", "encoder_id", "source", "target", "method", "variant", "protocol", "seed")
     recipe = str(experiment.recipe.get("name", ""))
     return {"recipe": recipe, **{name: spec[name] for name in names}, "setting": experiment.names[run.label]}
 
 
-def _figures(run: Run) -> dict[str, Any]:
+def _figures(run: FinishedRun) -> dict[str, Any]:
     accuracy, estimate = run.result["accuracy"] or {}, run.result.get("estimate", {})
     reliability = run.result.get("reliability") or {}
     found = {"metric": run.result["metric"]}
@@ -82,7 +82,7 @@ def _figures(run: Run) -> dict[str, Any]:
     }
 
 
-def _by_class(run: Run, which: str) -> list[float | None]:
+def _by_class(run: FinishedRun, which: str) -> list[float | None]:
     there = run.result["accuracy"] and which in run.result["accuracy"]
     return run.per_class(which) if there else [None] * len(run.classes)
 
@@ -93,9 +93,9 @@ def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(rows[0])
     for row in rows:
-        writer.writerow(path_to_cell(v) if n == "folder" else _cell(v) for n, v in row.items())
+        writer.writerow(escape_path(v) if n == "folder" else _cell(v) for n, v in row.items())
     return file.getvalue()
 
 
 def _cell(value: Any) -> Any:
-    return name_to_cell(value) if isinstance(value, str) else "" if value is None else value
+    return escape_name(value) if isinstance(value, str) else "" if value is None else value

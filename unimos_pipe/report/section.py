@@ -9,7 +9,7 @@ from unimos_pipe.cache.encoder_identity import slug
 from unimos_pipe.report import figures as report_figures
 from unimos_pipe.report.error_analysis import (
     Disagreement,
-    Tally,
+    DisagreementCounts,
     class_changes,
     classes_by_method,
     disagreements,
@@ -17,19 +17,19 @@ from unimos_pipe.report.error_analysis import (
 )
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.headline import baseline, headline
-from unimos_pipe.report.method_tables import bare_baselines, common_pairs, method_table, settings_table
+from unimos_pipe.report.method_tables import baselines_without_runs, common_pairs, method_table, settings_table
 from unimos_pipe.report.modality_gap import bottleneck_map, gap_table, map_classes, modality_map
-from unimos_pipe.report.provenance import origin
+from unimos_pipe.report.provenance import collect_provenance
 from unimos_pipe.report.published_tables import published
-from unimos_pipe.report.sensitivity import grid_table, sensitivity
+from unimos_pipe.report.sensitivity import sensitivity, sensitivity_table
 from unimos_pipe.report.setting_names import BASELINES
-from unimos_pipe.report.summary_tiles import Tile, tiles
+from unimos_pipe.report.summary_tiles import SummaryTile, summary_tiles
 from unimos_pipe.report.table import Table
 from unimos_pipe.report.table_writers import write_table
 from unimos_pipe.report.thumbnails import image_folder, thumbnail
 from unimos_pipe.report.unimos_tables import ablation, matrix, published_means, selection
-from unimos_pipe.report.unlabelled_target import Doubt, doubtful, known_table, share_changes
-from unimos_pipe.runs.statistics import MeanSpread
+from unimos_pipe.report.unlabelled_target import UncertainImage, diagnostics_table, find_uncertain_images, share_changes
+from unimos_pipe.runs.statistics import MeanStd
 
 STEPS = 10  # that a section reports while it is made
 
@@ -50,7 +50,7 @@ class Section:
 
     title: str
     name: str  # what its files begin with, where there are several sections; else empty
-    tiles: list[Tile]
+    tiles: list[SummaryTile]
     tables: dict[str, Table] = field(default_factory=dict)
     pictures: dict[str, ShownFigure] = field(default_factory=dict)
     all_curves: list[ShownFigure] = field(default_factory=list)
@@ -61,25 +61,25 @@ class Section:
     method: str = ""  # that figures show
     calibrated: bool = False  # whether its probabilities are
     disagreements: list[Disagreement] = field(default_factory=list)
-    doubts: list[Doubt] = field(default_factory=list)  # of a target without labels
-    tally: Tally | None = None
+    doubts: list[UncertainImage] = field(default_factory=list)  # of a target without labels
+    tally: DisagreementCounts | None = None
     pictured: bool = False
     origin: list[tuple[str, list[str]]] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)  # that make runs and report again
 
 
-class SectionMaker:
+class SectionBuilder:
     """Fills one section, writing tables and figures as it goes."""
 
     def __init__(self, experiment: Experiment, out: Path, name: str, pair: str, on_step: Callable[[int], None]):
         self.experiment, self.out, self.on_step = experiment, out, on_step
         self.prefix = f"{name}-" if name else ""
         self.runs, self.pair = experiment.select(pair), pair
-        self.section = Section(experiment.title, name, tiles(experiment), labelled=experiment.labelled)
-        self.section.tuned, self.section.first_seed = experiment.tuned, self.runs[0].spec["seed"]
-        self.section.method = experiment.main_name
+        self.section = Section(experiment.title, name, summary_tiles(experiment), labelled=experiment.labelled)
+        self.section.tuned, self.section.first_seed = experiment.has_unimos, self.runs[0].spec["seed"]
+        self.section.method = experiment.default_setting_name
         self.section.calibrated = self.runs[0].result.get("calibration") is not None
-        setting = f", {experiment.main_name}" if "=" in experiment.main_name else ""
+        setting = f", {experiment.default_setting_name}" if "=" in experiment.default_setting_name else ""
         self.section.shown = f"{_arrow(pair)}{setting}"
 
     def make(self, data_root: Path | None, cache: Path) -> Section:
@@ -92,7 +92,7 @@ class SectionMaker:
             step()
             self.on_step(1)
         self.on_step(STEPS - len(steps))
-        self.section.origin = origin(self.experiment)
+        self.section.origin = collect_provenance(self.experiment)
         return self.section
 
     def _add_table(self, table: Table | None) -> None:
@@ -111,7 +111,7 @@ class SectionMaker:
 
     def _tables(self) -> None:
         experiment = self.experiment
-        self._add_table(known_table(experiment))
+        self._add_table(diagnostics_table(experiment))
         if not experiment.labelled:
             return
         paper = published(experiment)
@@ -122,9 +122,9 @@ class SectionMaker:
         if paper.averages:
             self._add_table(published_means(experiment, paper))
         self._add_table(ablation(experiment, paper))
-        self._add_table(grid_table(experiment))
+        self._add_table(sensitivity_table(experiment))
         self._add_table(settings_table(experiment))
-        if experiment.tuned:
+        if experiment.has_unimos:
             self._add_table(selection(experiment))
         found = sensitivity(experiment)
         if found is not None:
@@ -139,8 +139,8 @@ class SectionMaker:
             return
         means = {experiment.names[label]: experiment.mean("last", label, pairs) for label in experiment.compared}
         by_pair = [[experiment.mean("last", label, [pair]).mean for pair in pairs] for label in experiment.compared]
-        for name, values in bare_baselines(experiment, pairs).items():
-            means[name] = MeanSpread(baseline(experiment, name, pairs))
+        for name, values in baselines_without_runs(experiment, pairs).items():
+            means[name] = MeanStd(baseline(experiment, name, pairs))
             by_pair.append(values)
         how = f"Large dots are means over {len(pairs)} pair(s), bars their spread over seeds, small dots the pairs."
         figure = report_figures.method_dots(list(means), list(means.values()), by_pair)
@@ -169,7 +169,9 @@ class SectionMaker:
         """The baselines' figures of a pair, and the best other method's."""
         experiment = self.experiment
         found = {name: experiment.baseline(name, pair) for name in BASELINES}
-        others = {experiment.names[label]: experiment.mean("last", label, [pair]) for label in experiment.beside}
+        others = {
+            experiment.names[label]: experiment.mean("last", label, [pair]) for label in experiment.compared_settings
+        }
         known = {name: mean.mean for name, mean in others.items() if mean is not None}
         best = max(known, key=known.get, default=None)
         found |= {best: known[best]} if best else {}
@@ -218,7 +220,7 @@ class SectionMaker:
         how = "Accuracy of each class, the best gain on top; the upright mark is zero-shot."
         if len(names) < len(self.runs[0].classes):
             how += f" The {len(names)} classes that changed most, of {len(self.runs[0].classes)}."
-        bars = report_figures.class_bars(self.experiment.main_name, names, ours, zero)
+        bars = report_figures.class_bars(self.experiment.default_setting_name, names, ours, zero)
         self._add_picture("classes", "Classes against zero-shot", how, bars)
         shares, rows, columns = worst_confusions(self.runs)
         how = (
@@ -226,7 +228,9 @@ class SectionMaker:
             "a row is a true class, a column an answer."
         )
         figure = report_figures.grid(shares, rows, columns, ("true class", "answer"), "{:.0f}", "% of the class")
-        self._add_picture("confusion", f"Confusion of the worst classes, {self.experiment.main_name}", how, figure)
+        self._add_picture(
+            "confusion", f"Confusion of the worst classes, {self.experiment.default_setting_name}", how, figure
+        )
 
     def _disagreements(self, data_root: Path | None, cache: Path) -> None:
         run = self.runs[0]
@@ -238,7 +242,7 @@ class SectionMaker:
         if self.section.labelled:
             return
         run = self.runs[0]
-        self.section.doubts = self._pictured(doubtful(run), data_root, cache)
+        self.section.doubts = self._pictured(find_uncertain_images(run), data_root, cache)
         names, ours, source = share_changes(run)
         if names:
             how = "How often each class is answered; the upright mark is its share of the source."

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from unimos_pipe.report.experiment import Experiment
-from unimos_pipe.report.setting_names import at_home, cell_name, varied
-from unimos_pipe.report.significance import NAMED, paired_gain
+from unimos_pipe.report.setting_names import is_default_setting, setting_name, varied_options
+from unimos_pipe.report.significance import NAMED, paired_difference
 from unimos_pipe.report.table import Table, change_cell, mean_cell, name_cell
-from unimos_pipe.runs.read_run import Run
-from unimos_pipe.runs.statistics import mean_and_spread
+from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.statistics import mean_and_std
 
-Places = dict[tuple[str, int], Run]  # by pair and seed
+Places = dict[tuple[str, int], FinishedRun]  # by pair and seed
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Sensitivity:
 
 def cells(experiment: Experiment) -> tuple[list[str], dict[str, Places]]:
     """The options that vary, and by label the main variant's runs of the pairs and seeds that every cell has."""
-    main = next(run for run in experiment.runs if run.label == experiment.main)
+    main = next(run for run in experiment.runs if run.label == experiment.default_setting)
     runs = [run for run in experiment.runs if _variant(run) == _variant(main)]
     found: dict[str, Places] = {}
     for run in runs:
@@ -35,29 +35,30 @@ def cells(experiment: Experiment) -> tuple[list[str], dict[str, Places]]:
     common = sorted(set.intersection(*map(set, found.values())))
     if len(found) < 2 or not common:
         return [], {}
-    return varied(runs), {label: {place: places[place] for place in common} for label, places in found.items()}
+    return varied_options(runs), {label: {place: places[place] for place in common} for label, places in found.items()}
 
 
-def _variant(run: Run) -> tuple[str, str, str]:
+def _variant(run: FinishedRun) -> tuple[str, str, str]:
     return run.method, run.spec["variant"], run.spec["protocol"]
 
 
-def grid_table(experiment: Experiment) -> Table | None:
+def sensitivity_table(experiment: Experiment) -> Table | None:
     """Every cell of the grid with its mean accuracy, and the gain over the default one; None without a grid."""
     options, found = cells(experiment)
     if not options:
         return None
     default = next(
-        (label for label, places in found.items() if at_home(_first(places), options, experiment.recipe)), None
+        (label for label, places in found.items() if is_default_setting(_first(places), options, experiment.recipe)),
+        None,
     )
     rows = []
     for label, places in found.items():
-        name = cell_name(_first(places), options)
+        name = setting_name(_first(places), options)
         against = None
         if default is not None and label != default:
             both = ((place, run.score("last"), found[default][place].score("last")) for place, run in places.items())
-            against = paired_gain((*place, ours, other) for place, ours, other in both)
-        mean = mean_and_spread((*place, run.score("last")) for place, run in places.items())
+            against = paired_difference((*place, ours, other) for place, ours, other in both)
+        mean = mean_and_std((*place, run.score("last")) for place, run in places.items())
         rows.append(
             (name_cell(f"{name} (default)" if label == default else name), mean_cell(mean), change_cell(against))
         )
@@ -70,7 +71,7 @@ def grid_table(experiment: Experiment) -> Table | None:
     return Table("sensitivity", "Sensitivity", how, ("setting", "accuracy", "vs default"), tuple(rows))
 
 
-def _first(places: Places) -> Run:
+def _first(places: Places) -> FinishedRun:
     return next(iter(places.values()))
 
 
@@ -86,7 +87,7 @@ def sensitivity(experiment: Experiment) -> Sensitivity | None:
     values = np.full((len(rows), len(columns)), np.nan)
     for label, (column, row) in chosen.items():
         scores = ((*place, run.score("last")) for place, run in found[label].items())
-        values[rows.index(row), columns.index(column)] = 100 * mean_and_spread(scores).mean
+        values[rows.index(row), columns.index(column)] = 100 * mean_and_std(scores).mean
     return Sensitivity(values, [str(v) for v in rows], [str(v) for v in columns], (second, first))
 
 

@@ -4,14 +4,14 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from unimos_pipe.runs.statistics import mean_and_spread
+from unimos_pipe.runs.statistics import mean_and_std
 
 LEVEL = 0.05
 NAMED = "An asterisk: beyond the spread over seeds, and p < 0.05 in a paired t-test over pairs and seeds."
 
 
 @dataclass(frozen=True)
-class Gain:
+class PairedDifference:
     """A mean difference of fractions, its spread over seeds, and the test's two-sided p (None: too few to test)."""
 
     mean: float
@@ -19,20 +19,20 @@ class Gain:
     p: float | None = None
 
     @property
-    def sure(self) -> bool:
+    def significant(self) -> bool:
         """Whether it is beyond the spread and the test rejects that there is none."""
         return self.p is not None and self.p < LEVEL and abs(self.mean) > (self.spread or 0.0)
 
 
-def paired_gain(rows: Iterable[tuple[str, int, float, float]]) -> Gain | None:
+def paired_difference(rows: Iterable[tuple[str, int, float, float]]) -> PairedDifference | None:
     """The gain of (pair, seed, ours, other), fractions; None of nothing.
 
-    Mean and spread are those of :func:`unimos_pipe.runs.statistics.mean_and_spread`. The test is Student's for paired
+    Mean and spread are those of :func:`unimos_pipe.runs.statistics.mean_and_std`. The test is Student's for paired
     samples, each pair and seed one difference.
     """
     rows = list(rows)
-    found = mean_and_spread((pair, seed, ours - other) for pair, seed, ours, other in rows)
-    return found and Gain(found.mean, found.spread, _p([row[2] for row in rows], [row[3] for row in rows]))
+    found = mean_and_std((pair, seed, ours - other) for pair, seed, ours, other in rows)
+    return found and PairedDifference(found.mean, found.std, _p([row[2] for row in rows], [row[3] for row in rows]))
 
 
 def _p(ours: list[float], other: list[float]) -> float | None:

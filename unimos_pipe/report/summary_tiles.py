@@ -7,11 +7,11 @@ from unimos_pipe.report.headline import baseline, better_baseline, gain
 from unimos_pipe.report.setting_names import BASELINES
 from unimos_pipe.report.table import change_cell, mean_cell
 from unimos_pipe.runs.method_names import ESTIMATE_WITHIN, UNIMOS_NAME
-from unimos_pipe.runs.statistics import MeanSpread, mean_and_spread
+from unimos_pipe.runs.statistics import MeanStd, mean_and_std
 
 
 @dataclass(frozen=True)
-class Tile:
+class SummaryTile:
     """A figure with its name; ``kind`` is lead, quiet, up, down, even or nothing; ``note`` stands below it."""
 
     name: str
@@ -20,52 +20,52 @@ class Tile:
     note: str = ""
 
 
-def tiles(experiment: Experiment) -> list[Tile]:
+def summary_tiles(experiment: Experiment) -> list[SummaryTile]:
     """The tiles of an experiment: the headline, its baselines and gain, and how much was run."""
     runs, pairs = experiment.runs, experiment.pairs
-    rows = {run.spec["target"]: run.result["target_rows"] for run in runs if run.label == experiment.main}
+    rows = {run.spec["target"]: run.result["target_rows"] for run in runs if run.label == experiment.default_setting}
     counts = {"runs": f"{len(runs)}", "pairs": f"{len(pairs)}", "target rows": f"{sum(rows.values()):,}"}
-    quiet = [Tile(name, text, "quiet") for name, text in counts.items()]
+    quiet = [SummaryTile(name, text, "quiet") for name, text in counts.items()]
     if not experiment.labelled:
         return _known(experiment) + quiet
     found = [*_lead(experiment)]
     for name in BASELINES:
         if (value := baseline(experiment, name, pairs)) is not None:
-            found.append(Tile(name, mean_cell(value).text))
-    if len(experiment.headliners) == 1:
-        cell = change_cell(gain(experiment, experiment.main, pairs))
-        found.append(Tile(f"gain over {better_baseline(experiment, pairs)}", cell.text, cell.sign))
+            found.append(SummaryTile(name, mean_cell(value).text))
+    if len(experiment.headline_settings) == 1:
+        cell = change_cell(gain(experiment, experiment.default_setting, pairs))
+        found.append(SummaryTile(f"gain over {better_baseline(experiment, pairs)}", cell.text, cell.sign))
         if (oracle := experiment.mean("oracle_best")) is not None:
-            found.append(Tile("oracle best", f"{100 * oracle.mean:.1f}", "quiet"))
+            found.append(SummaryTile("oracle best", f"{100 * oracle.mean:.1f}", "quiet"))
     return found + quiet
 
 
-def _known(experiment: Experiment) -> list[Tile]:
+def _known(experiment: Experiment) -> list[SummaryTile]:
     """What is known of the main label's answers without labels."""
-    runs = experiment.runs_of(experiment.main)
+    runs = experiment.runs_of(experiment.default_setting)
 
-    def estimate(name: str) -> MeanSpread | None:
+    def estimate(name: str) -> MeanStd | None:
         found = [(run, run.result.get("estimate", {}).get(name)) for run in runs]
-        return mean_and_spread((run.pair, run.spec["seed"], value) for run, value in found if value is not None)
+        return mean_and_std((run.pair, run.spec["seed"], value) for run, value in found if value is not None)
 
     accuracy, calibrated = estimate("accuracy"), all(run.result.get("calibration") for run in runs)
     if accuracy is None:
-        lead = Tile("estimated accuracy", "–", "lead", "cannot be told: label about 50 rows to know")
+        lead = SummaryTile("estimated accuracy", "–", "lead", "cannot be told: label about 50 rows to know")
     else:
-        lead = Tile("estimated accuracy", accuracy.text(), "lead", ESTIMATE_WITHIN)
+        lead = SummaryTile("estimated accuracy", accuracy.text(), "lead", ESTIMATE_WITHIN)
     named = {
         "VAC and LAC agree": estimate("branches"),
         "fused and linear-im agree": estimate("fused_and_linear_im"),
         f"confidence, {'calibrated' if calibrated else 'raw'}": estimate("confidence"),
-        "shares apart from the source's": estimate("shares_apart"),
+        "shares apart from the source's": estimate("total_variation"),
     }
-    return [lead, *(Tile(name, found.text()) for name, found in named.items() if found)]
+    return [lead, *(SummaryTile(name, found.text()) for name, found in named.items() if found)]
 
 
-def _lead(experiment: Experiment) -> list[Tile]:
+def _lead(experiment: Experiment) -> list[SummaryTile]:
     """The headline's mean, or the range of the cells' where none is the default one."""
-    if len(experiment.headliners) == 1:
-        return [Tile(experiment.main_name, experiment.mean("last").text(), "lead")]
-    means = [experiment.mean("last", label).mean for label in experiment.headliners]
+    if len(experiment.headline_settings) == 1:
+        return [SummaryTile(experiment.default_setting_name, experiment.mean("last").text(), "lead")]
+    means = [experiment.mean("last", label).mean for label in experiment.headline_settings]
     low, high = (mean_cell(value).text for value in (min(means), max(means)))
-    return [Tile(f"{UNIMOS_NAME}, {len(means)} settings", f"{low} to {high}", "lead")]
+    return [SummaryTile(f"{UNIMOS_NAME}, {len(means)} settings", f"{low} to {high}", "lead")]

@@ -15,7 +15,7 @@ def sweeps_table(experiments: Sequence[Experiment]) -> Table:
     """Each experiment's headline and what stands beside it, a row a method; without labels a row of dashes."""
     rows = []
     for experiment in experiments:
-        for label in (*experiment.headliners, *experiment.beside):
+        for label in (*experiment.headline_settings, *experiment.compared_settings):
             pairs = experiment.pairs_of(label)
             seeds = len({run.spec["seed"] for run in experiment.runs_of(label)})
             rows.append(

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from unimos_pipe.report.significance import Gain
-from unimos_pipe.runs.statistics import MeanSpread
+from unimos_pipe.report.significance import PairedDifference
+from unimos_pipe.runs.statistics import MeanStd
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,16 @@ class Cell:
     spread: float | None = None
     kind: str = ""
     heat: float | None = None  # 0 to 1, how strongly to shade
-    sure: bool = False  # of a change: whether it lies beyond the spread, by :mod:`unimos_pipe.report.significance`
+    significant: bool = (
+        False  # of a change: whether it lies beyond the spread, by :mod:`unimos_pipe.report.significance`
+    )
 
     @property
     def sign(self) -> str:
         """``up`` or ``down`` for a change that is sure, ``even`` for any other; else nothing."""
         if self.kind != "change" or self.value is None:
             return ""
-        return "even" if not self.sure else "up" if self.value > 0 else "down"
+        return "even" if not self.significant else "up" if self.value > 0 else "down"
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,12 @@ def text_cell(text: str) -> Cell:
     return Cell(text, kind="text")
 
 
-def mean_cell(found: MeanSpread | float | None, kind: str = "") -> Cell:
+def mean_cell(found: MeanStd | float | None, kind: str = "") -> Cell:
     """A figure, or a mean with its spread, of fractions in percent with one decimal; a dash where there is none."""
     if found is None:
         return Cell("–", kind=kind)
-    found = found if isinstance(found, MeanSpread) else MeanSpread(found)
-    return Cell(found.text(), found.mean, found.spread, kind)
+    found = found if isinstance(found, MeanStd) else MeanStd(found)
+    return Cell(found.text(), found.mean, found.std, kind)
 
 
 def number_cell(value: float | None) -> Cell:
@@ -62,12 +64,12 @@ def number_cell(value: float | None) -> Cell:
     return Cell("–" if value is None else f"{value:.1f}", value, kind="distance")
 
 
-def change_cell(found: Gain | float | None) -> Cell:
+def change_cell(found: PairedDifference | float | None) -> Cell:
     """A difference of fractions in points, with its sign and an asterisk where it is sure."""
     if found is None:
         return Cell("–", kind="change")
-    found = found if isinstance(found, Gain) else Gain(found)
+    found = found if isinstance(found, PairedDifference) else PairedDifference(found)
     shown = round(100 * found.mean, 1) + 0.0  # no negative zero
-    sure = found.sure and bool(shown)
+    sure = found.significant and bool(shown)
     text = f"{shown:+.1f}".replace("-", "−") if shown else "0.0"
-    return Cell(f"{text}*" if sure else text, found.mean, kind="change", sure=sure)
+    return Cell(f"{text}*" if sure else text, found.mean, kind="change", significant=sure)

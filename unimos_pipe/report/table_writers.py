@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unimos_pipe.base.atomic_io import write_text
-from unimos_pipe.base.csv_escaping import name_to_cell
+from unimos_pipe.base.csv_escaping import escape_name
 from unimos_pipe.report.table import Cell, Table
 
 PAGE_ROWS = 40  # that a page of LaTeX holds at their own size
@@ -40,12 +40,12 @@ def to_csv(table: Table) -> str:
     ]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(map(name_to_cell, head))
+    writer.writerow(map(escape_name, head))
     for row in rows:
         line = []
         for cell, wide in zip(row, spread, strict=True):
             scale = 1 if cell.kind in ("distance", "count") else 100
-            line.append(name_to_cell(cell.text) if cell.kind in ("name", "text") else _number(cell.value, scale))
+            line.append(escape_name(cell.text) if cell.kind in ("name", "text") else _number(cell.value, scale))
             line += [_number(cell.spread, scale)] if wide else []
         writer.writerow(line)
     return file.getvalue()

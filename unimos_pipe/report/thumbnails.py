@@ -4,16 +4,16 @@ import base64
 import io
 from pathlib import Path
 
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.image_decoding import decode
 from unimos_pipe.data.manifest import is_name, known_datasets, load_spec
 from unimos_pipe.data.scan import domain_folder, find_root
-from unimos_pipe.runs.read_run import Run
+from unimos_pipe.runs.read_run import FinishedRun
 
 THUMBNAIL = 112  # pixels
 
 
-def image_folder(run: Run, data_root: Path | None, cache: Path) -> Path | None:
+def image_folder(run: FinishedRun, data_root: Path | None, cache: Path) -> Path | None:
     """Where the target's images are, as far as that can be found out; None where they are not here.
 
     Of a data set of the user's own: its folder in ``data_root``, else ``data_root`` itself if it holds the first image.
@@ -29,7 +29,7 @@ def image_folder(run: Run, data_root: Path | None, cache: Path) -> Path | None:
     try:
         spec = load_spec(str(known))
         return domain_folder(spec, target, find_root(spec, data_root, cache))
-    except (UserError, OSError):
+    except (InputError, OSError):
         return None
 
 

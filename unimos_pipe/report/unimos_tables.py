@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unimos_pipe.base.method_config import titled
+from unimos_pipe.base.method_config import display_name
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.headline import baseline
-from unimos_pipe.report.published_tables import PrintedFigures
+from unimos_pipe.report.published_tables import PublishedResults
 from unimos_pipe.report.setting_names import BASELINES, by_label
-from unimos_pipe.report.significance import NAMED, paired_gain
+from unimos_pipe.report.significance import NAMED, paired_difference
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell
 from unimos_pipe.runs.method_names import UNIMOS
-from unimos_pipe.runs.read_run import Run
-from unimos_pipe.runs.statistics import mean_and_spread
+from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.statistics import mean_and_std
 
 
 def matrix(experiment: Experiment) -> Table:
@@ -36,15 +36,20 @@ def matrix(experiment: Experiment) -> Table:
         return mean_cell(found and found.mean)
 
     rows = [(name_cell(source), *(shaded(f"{source}->{target}") for target in targets)) for source in sources]
-    footer = [(name_cell(f"mean, {experiment.main_name}"), *(of(experiment.main, target) for target in targets))]
-    for label in experiment.beside:
+    footer = [
+        (
+            name_cell(f"mean, {experiment.default_setting_name}"),
+            *(of(experiment.default_setting, target) for target in targets),
+        )
+    ]
+    for label in experiment.compared_settings:
         footer.append((name_cell(f"mean, {experiment.names[label]}"), *(of(label, target) for target in targets)))
     for name in BASELINES:
         cells = [mean_cell(baseline(experiment, name, into(target))) for target in targets]
         footer.append((name_cell(f"mean, {name}"), *cells))
     return Table(
         "matrix",
-        f"Source by target, {experiment.main_name}",
+        f"Source by target, {experiment.default_setting_name}",
         f"{experiment.metric_name} in %: the source in rows, the target in columns; stronger colour is better. A "
         "column that stays even says that the source hardly matters. Below, every method's mean over the sources.",
         ("source", *targets),
@@ -53,10 +58,10 @@ def matrix(experiment: Experiment) -> Table:
     )
 
 
-def published_means(experiment: Experiment, paper: PrintedFigures) -> Table:
+def published_means(experiment: Experiment, paper: PublishedResults) -> Table:
     """The published averages of every method on this data set, ours among them."""
     rows = [(name_cell(f"{name} (paper)"), mean_cell(value, "paper")) for name, value in paper.averages.items()]
-    for label in (*experiment.headliners, *experiment.beside):
+    for label in (*experiment.headline_settings, *experiment.compared_settings):
         pairs = experiment.pairs_of(label)
         found = experiment.mean("last", label, pairs)
         rows.append((name_cell(f"{experiment.names[label]} (these runs, {len(pairs)} pair(s))"), mean_cell(found)))
@@ -69,32 +74,32 @@ def published_means(experiment: Experiment, paper: PrintedFigures) -> Table:
     )
 
 
-def ablation(experiment: Experiment, paper: PrintedFigures) -> Table | None:
+def ablation(experiment: Experiment, paper: PublishedResults) -> Table | None:
     """UniMoS's variants over the pairs and seeds that all of them have; None with fewer than two."""
     first = by_label(experiment.runs)
-    changed = first[experiment.main].spec["changed"]
+    changed = first[experiment.default_setting].spec["changed"]
     labels = [label for label in experiment.labels if first[label].method == UNIMOS]
     labels = [label for label in labels if first[label].spec["changed"] == changed]
     if len(labels) < 2:
         return None
     cells = {label: {(run.pair, run.spec["seed"]): run for run in experiment.runs_of(label)} for label in labels}
     common = sorted(set.intersection(*(set(found) for found in cells.values())))
-    variants = {label: titled(first[label].spec["variant"]) for label in labels}
+    variants = {label: display_name(first[label].spec["variant"]) for label in labels}
     rows = []
     for label in labels:
         runs = [(place, cells[label][place], cells[labels[0]][place]) for place in common]
-        against = paired_gain((*place, run.score("last"), base.score("last")) for place, run, base in runs)
+        against = paired_difference((*place, run.score("last"), base.score("last")) for place, run, base in runs)
         rows.append(
             (
                 name_cell(variants[label]),
-                mean_cell(mean_and_spread((*place, run.score("last")) for place, run, _ in runs)),
+                mean_cell(mean_and_std((*place, run.score("last")) for place, run, _ in runs)),
                 Cell("", kind="change") if label == labels[0] else change_cell(against),
                 *(mean_cell(_mean((*p, run.score(which)) for p, run, _ in runs)) for which in ("vac", "lac")),
                 *([mean_cell(paper.ablations.get(first[label].spec["variant"]), "paper")] if paper.ablations else []),
             )
         )
     seeds = {seed for _, seed in common}
-    at = experiment.main_name.partition(", ")[2]
+    at = experiment.default_setting_name.partition(", ")[2]
     how = (
         f"What each part is worth: {experiment.metric_name.lower()} in % over the {len({pair for pair, _ in common})} "
         f"pair(s) and {len(seeds)} seed(s) that every variant finished{f', at {at}' if '=' in at else ''}, ± over "
@@ -107,7 +112,7 @@ def ablation(experiment: Experiment, paper: PrintedFigures) -> Table | None:
 
 
 def _mean(values) -> float | None:
-    found = mean_and_spread(values)
+    found = mean_and_std(values)
     return found and found.mean
 
 
@@ -125,7 +130,7 @@ def selection(experiment: Experiment) -> Table | None:
     rows.append((name_cell("oracle best"), replace(best, kind="oracle"), distance))
     return Table(
         "selection",
-        f"Choosing the epoch without labels, {experiment.main_name}",
+        f"Choosing the epoch without labels, {experiment.default_setting_name}",
         f"{experiment.metric_name} in %, ± over seeds, of the epoch that each label-free validator picks; the oracle "
         f"picks with target labels. {NAMED}",
         ("picked by", "accuracy", "vs last"),
@@ -133,8 +138,8 @@ def selection(experiment: Experiment) -> Table | None:
     )
 
 
-def _against_last(runs: Sequence[Run], values: Sequence[float]) -> tuple[Cell, Cell]:
+def _against_last(runs: Sequence[FinishedRun], values: Sequence[float]) -> tuple[Cell, Cell]:
     """A choice's figure, and what it has over the last epoch."""
     places = [(run.pair, run.spec["seed"], value) for run, value in zip(runs, values, strict=True)]
     rows = ((*place, run.score("last")) for place, run in zip(places, runs, strict=True))
-    return mean_cell(mean_and_spread(places)), change_cell(paired_gain(rows))
+    return mean_cell(mean_and_std(places)), change_cell(paired_difference(rows))

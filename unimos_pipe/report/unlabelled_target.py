@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from unimos_pipe.report.error_analysis import BARS, SHOWN, Branch
+from unimos_pipe.report.error_analysis import BARS, SHOWN, BranchPrediction
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.table import Cell, Table, mean_cell, name_cell
 from unimos_pipe.runs.method_names import ESTIMATE_ERROR, UNIMOS
-from unimos_pipe.runs.read_run import Run
+from unimos_pipe.runs.read_run import FinishedRun
 
 COLUMNS = ("run", "estimated accuracy", "VAC and LAC", "zero-shot", "fused", "linear-im", "confidence", "shares apart")
 
 
-def known_table(experiment: Experiment) -> Table | None:
+def diagnostics_table(experiment: Experiment) -> Table | None:
     """A row for every run whose target has no labels; None where there is none."""
     runs = [run for run in experiment.runs if run.result["accuracy"] is None]
     rows = tuple((name_cell(_name(experiment, run)), *_cells(run.result.get("estimate", {}))) for run in runs)
@@ -31,30 +31,33 @@ def known_table(experiment: Experiment) -> Table | None:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class UncertainImage:
     """A target image with who answers what, and the name of its colour; ``thumbnail`` is a data address, or empty."""
 
     path: str
-    answers: list[tuple[str, Branch, str]]
+    answers: list[tuple[str, BranchPrediction, str]]
     truth: None = None
     thumbnail: str = ""
 
 
-def doubtful(run: Run, limit: int = SHOWN) -> list[Doubt]:
+def find_uncertain_images(run: FinishedRun, limit: int = SHOWN) -> list[UncertainImage]:
     """The rows whose answers have the lowest probability, lowest first."""
     rows = sorted(run.predictions, key=lambda row: float(row["probability"]))[:limit]
-    return [Doubt(row["path"], _answers(run, row)) for row in rows]
+    return [UncertainImage(row["path"], _answers(run, row)) for row in rows]
 
 
-def _answers(run: Run, row: Mapping[str, str]) -> list[tuple[str, Branch, str]]:
-    found = [("answer", Branch(row["class"], float(row["probability"]), None), "all")]
+def _answers(run: FinishedRun, row: Mapping[str, str]) -> list[tuple[str, BranchPrediction, str]]:
+    found = [("answer", BranchPrediction(row["class"], float(row["probability"]), None), "all")]
     if run.method == UNIMOS:
         branches = (("VAC", "vac"), ("LAC", "lac"))
-        found += [(name, Branch(row[kind], float(row[f"{kind}_probability"]), None), kind) for name, kind in branches]
+        found += [
+            (name, BranchPrediction(row[kind], float(row[f"{kind}_probability"]), None), kind)
+            for name, kind in branches
+        ]
     return found
 
 
-def share_changes(run: Run) -> tuple[list[str], list[float], list[float]]:
+def share_changes(run: FinishedRun) -> tuple[list[str], list[float], list[float]]:
     """Classes with their shares of the answers and of the source, most answered first; no more than :data:`BARS`.
 
     Empty where the run did not keep them; of more classes those whose shares differ most stay.
@@ -68,12 +71,12 @@ def share_changes(run: Run) -> tuple[list[str], list[float], list[float]]:
     return [run.classes[k] for k in order], ours[order].tolist(), source[order].tolist()
 
 
-def _name(experiment: Experiment, run: Run) -> str:
+def _name(experiment: Experiment, run: FinishedRun) -> str:
     return f"{run.pair.replace('->', ' → ')}, {experiment.names[run.label]}, seed {run.spec['seed']}"
 
 
 def _cells(found: Mapping[str, Any]) -> list[Cell]:
     agreement = [found.get("agreement", {}).get(name) for name in COLUMNS[3:6]]
-    names = ("accuracy", "branches", "confidence", "shares_apart")
+    names = ("accuracy", "branches", "confidence", "total_variation")
     accuracy, branches, confidence, apart = (found.get(name) for name in names)
     return [mean_cell(value) for value in (accuracy, branches, *agreement, confidence, apart)]

@@ -6,28 +6,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import listing
-from unimos_pipe.base.progress import SILENT, Watch
+from unimos_pipe.base.errors import join_names
+from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, default_cache
 from unimos_pipe.cache.encoder_identity import readable_name
-from unimos_pipe.cache.maintenance import Entry, Waste, clear, entries, faults, waste
+from unimos_pipe.cache.maintenance import (
+    CacheEntry,
+    PrunableItem,
+    find_prunable_items,
+    list_entries,
+    remove_if_unused,
+    verify_entry,
+)
 from unimos_pipe.runs.recipe import known_recipes, load_recipe
 
 
-def list_cache(cache: Path | None = None) -> list[Entry]:
+def list_cache(cache: Path | None = None) -> list[CacheEntry]:
     """Every domain's and every encoder's text folder; None takes ``$UNIMOS_CACHE``, else the user's cache folder."""
-    return entries(cache or default_cache())
+    return list_entries(cache or default_cache())
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifyResult:
     """What was looked at, and everything wrong with it, a line each."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[CacheEntry, ...]
     problems: tuple[str, ...]
 
 
-def verify_cache(cache: Path | None = None, dataset: str | None = None, *, watch: Watch = SILENT) -> Verified:
+def verify_cache(
+    cache: Path | None = None, dataset: str | None = None, *, watch: ProgressReporter = NO_PROGRESS
+) -> VerifyResult:
     """Check every shard: digest, shapes, norms, rows, and that it lies where it belongs.
 
     Args:
@@ -38,14 +47,18 @@ def verify_cache(cache: Path | None = None, dataset: str | None = None, *, watch
     problems: list[str] = []
     with watch.progress("verify", len(found), "folders") as advance:
         for entry in found:
-            problems += faults(entry)
+            problems += verify_entry(entry)
             advance(1)
-    return Verified(tuple(found), tuple(problems))
+    return VerifyResult(tuple(found), tuple(problems))
 
 
-def prunable(
-    cache: Path | None = None, runs: Path = Path("runs"), recipes: Sequence[str] = (), *, watch: Watch = SILENT
-) -> list[Waste]:
+def find_prunable(
+    cache: Path | None = None,
+    runs: Path = Path("runs"),
+    recipes: Sequence[str] = (),
+    *,
+    watch: ProgressReporter = NO_PROGRESS,
+) -> list[PrunableItem]:
     """Damaged shards, leftovers of killed writers, and features that no recipe or run needs; removes nothing.
 
     Args:
@@ -53,21 +66,21 @@ def prunable(
         runs: runs whose features stay.
         recipes: files of recipes whose features stay, beside those that come with the package.
     Raises:
-        UserError: a recipe that cannot be read.
+        InputError: a recipe that cannot be read.
     """
     cache = cache or default_cache()
     needed, count = needed_features(cache, runs, recipes)
     watch.note(
         f"needed by {count} run(s) in {runs} and {len(known_recipes())} recipe(s) of the package"
-        f"{f', and by {listing(recipes)}' if recipes else ''}; runs elsewhere, as of adapt --out, are not known: "
+        f"{f', and by {join_names(recipes)}' if recipes else ''}; runs elsewhere, as of adapt --out, are not known: "
         "name their folder with --runs"
     )
-    return waste(cache, needed)
+    return find_prunable_items(cache, needed)
 
 
-def prune_cache(found: Sequence[Waste], cache: Path | None = None) -> list[Path]:
-    """Remove what :func:`prunable` found; returns what another process is using, which is left alone."""
-    return [item.path for item in found if not clear(cache or default_cache(), item)]
+def prune_cache(found: Sequence[PrunableItem], cache: Path | None = None) -> list[Path]:
+    """Remove what :func:`find_prunable` found; returns what another process is using, which is left alone."""
+    return [item.path for item in found if not remove_if_unused(cache or default_cache(), item)]
 
 
 def needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> tuple[set[tuple[str, str]], int]:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.errors import UserError, known_names
+from unimos_pipe.base.errors import InputError, suggestions
 from unimos_pipe.data.manifest import DatasetSpec
 
 METHODS = {
@@ -31,7 +31,7 @@ ABLATIONS = {
 
 
 @dataclass(frozen=True)
-class PrintedRow:
+class PublishedRow:
     """One printed row: figures by ``source->target``, empty where only the average was printed."""
 
     label: str
@@ -44,7 +44,7 @@ def _tables() -> dict[str, Any]:
     return tomllib.loads((Path(__file__).parent / "paper_results.toml").read_text(encoding="utf-8"))
 
 
-def published(table: str, spec: DatasetSpec) -> list[PrintedRow]:
+def published(table: str, spec: DatasetSpec) -> list[PublishedRow]:
     """The rows of a published table for a data set.
 
     Args:
@@ -52,7 +52,7 @@ def published(table: str, spec: DatasetSpec) -> list[PrintedRow]:
     Returns:
         Rows labelled by method, or by a run's label for ablations and grids.
     Raises:
-        UserError: no such table (lists the known).
+        InputError: no such table (lists the known).
     """
     tables = _tables()
     kind, _, name = table.partition(".")
@@ -60,15 +60,16 @@ def published(table: str, spec: DatasetSpec) -> list[PrintedRow]:
     known = [f"{key}.{encoder}" for key in benchmarks for encoder in tables[key] if encoder[:2] in ("RN", "Vi")]
     known += [f"{key}.{column}" for key in ("ablation", "sensitivity") for column in ("office_home", "visda2017")]
     if table not in known:
-        raise UserError(f"no published table {table!r}; {known_names(table, known)}")
+        raise InputError(f"no published table {table!r}; {suggestions(table, known)}")
     if kind == "ablation":
         rows = {label: tables[kind][printed][name] for label, printed in ABLATIONS.items()}
-        return [PrintedRow(label, {}, _fraction(value)) for label, value in rows.items()]
+        return [PublishedRow(label, {}, _fraction(value)) for label, value in rows.items()]
     if kind == "sensitivity":
         return _grid(tables[kind][name])
     rows = tables[kind][name]
     return [
-        PrintedRow(METHODS[key], _by_pair(tables[kind], row, spec), _fraction(row["avg"])) for key, row in rows.items()
+        PublishedRow(METHODS[key], _by_pair(tables[kind], row, spec), _fraction(row["avg"]))
+        for key, row in rows.items()
     ]
 
 
@@ -76,7 +77,7 @@ def _fraction(percent: float) -> float:
     return round(percent / 100, 6)
 
 
-def _grid(table: dict[str, Any]) -> list[PrintedRow]:
+def _grid(table: dict[str, Any]) -> list[PublishedRow]:
     """A sensitivity grid: rows are beta, columns alpha."""
     cells = {
         (alpha, beta): value
@@ -84,7 +85,7 @@ def _grid(table: dict[str, Any]) -> list[PrintedRow]:
         for alpha, value in zip(table["alpha"], row, strict=True)
     }
     order = itertools.product(table["alpha"], table["beta"])
-    return [PrintedRow(f"full,alpha={alpha},beta={beta}", {}, _fraction(cells[alpha, beta])) for alpha, beta in order]
+    return [PublishedRow(f"full,alpha={alpha},beta={beta}", {}, _fraction(cells[alpha, beta])) for alpha, beta in order]
 
 
 def _by_pair(table: dict[str, Any], row: dict[str, Any], spec: DatasetSpec) -> dict[str, float]:

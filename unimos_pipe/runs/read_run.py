@@ -13,8 +13,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from unimos_pipe.base.csv_escaping import name_from_cell, path_from_cell
-from unimos_pipe.base.errors import UserError, shown
+from unimos_pipe.base.csv_escaping import unescape_name, unescape_path
+from unimos_pipe.base.errors import InputError, short_repr
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.write_run import (
     BRANCH_COLUMNS,
@@ -35,7 +35,7 @@ from unimos_pipe.runs.write_run import (
 SHARES = ("class_shares", "source_shares")  # of an estimate: one for each class
 
 
-class RunFolderError(UserError):
+class RunFolderError(InputError):
     """A folder that holds no whole run; ``reason`` names the file and what is wrong with it."""
 
     def __init__(self, folder: Path, reason: str):
@@ -44,7 +44,7 @@ class RunFolderError(UserError):
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """One finished run, verified. Files other than config.json and result.json are read, and verified, when asked for.
 
     Every accessor that reads a file raises :class:`RunFolderError` if it is no longer what :func:`read_run` found.
@@ -134,8 +134,8 @@ class Run:
             raise self._fault(PREDICTIONS, f"expected the columns {', '.join(needed)}")
         columns = [name for name in ("class", "vac", "lac", LABEL_COLUMN) if name in rows[0]]
         for row in rows:
-            row |= {name: name_from_cell(row[name] or "") for name in columns}
-            row["path"] = path_from_cell(row["path"])
+            row |= {name: unescape_name(row[name] or "") for name in columns}
+            row["path"] = unescape_path(row["path"])
         if any(row[name] not in known and (name, row[name]) != (LABEL_COLUMN, "") for row in rows for name in columns):
             raise self._fault(PREDICTIONS, f"a class that {CONFIG} does not name")
         return rows
@@ -173,7 +173,7 @@ class Run:
         return RunFolderError(self.folder, f"{name} cannot be read ({' '.join(str(error).split())[:120]})")
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> FinishedRun:
     """Read and verify a finished run: every file is there and what was written, and the weights are finite.
 
     Raises:
@@ -185,13 +185,13 @@ def read_run(folder: Path) -> Run:
     if "digest" in result and result["digest"] != _digest(result):
         raise RunFolderError(folder, f"{RESULT} is not what was written")
     if result.get("schema") != SCHEMA:
-        schema = shown(result.get("schema", 1))
+        schema = short_repr(result.get("schema", 1))
         raise RunFolderError(folder, f"it is of schema {schema} and this version reads schema {SCHEMA}")
     files = result.get("files")
     if "digest" not in result or not isinstance(files, dict) or {*files, RESULT} != set(FILES):
         raise RunFolderError(folder, f"{RESULT} lacks digests")
-    run = Run(folder, {}, result)
-    run = Run(folder, _named(_object(folder, CONFIG, run.content(CONFIG))), result)
+    run = FinishedRun(folder, {}, result)
+    run = FinishedRun(folder, _named(_object(folder, CONFIG, run.content(CONFIG))), result)
     if fault := _values_fault(run):
         raise RunFolderError(folder, fault)
     for name in (EPOCHS, PREDICTIONS, SAMPLE):
@@ -239,14 +239,14 @@ def _digest(result: dict[str, Any]) -> str | None:
 def _estimates(result: dict[str, Any]) -> list[Any]:
     """What reports read of the estimate and of calibration, which runs of earlier versions lack."""
     estimate = result.get("estimate", {})
-    known = [estimate.get(name) for name in ("accuracy", "branches", "confidence", "shares_apart")]
+    known = [estimate.get(name) for name in ("accuracy", "branches", "confidence", "total_variation")]
     known += [*estimate.get("agreement", {}).values(), estimate.get("fused_and_linear_im")]
     known += [share for name in SHARES for share in estimate.get(name, ())]
     measures = (result.get("reliability") or {}).values()
     return [*(value for value in known if value is not None), *(found["ece"] for found in measures)]
 
 
-def _values_fault(run: Run) -> str | None:
+def _values_fault(run: FinishedRun) -> str | None:
     """What is wrong with the values of config.json and result.json, for files that were written by nobody's run."""
     try:
         spec, result = run.spec, run.result

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import UserError, known_names, listing, shown
+from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
 from unimos_pipe.base.method_config import (
     DEFAULT_TEMPLATE,
     VARIANTS,
     MethodSpec,
-    collect,
+    collect_dataclass_errors,
     method_spec,
-    nested,
+    nest_settings,
     option,
     option_fields,
 )
 from unimos_pipe.data.manifest import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
-from unimos_pipe.data.prompts import write_prompts
+from unimos_pipe.data.prompts import build_prompts
 from unimos_pipe.runs.method_names import AUTO, METHODS, TARGET_CLASSES, UNIMOS, protocol_fault
 from unimos_pipe.runs.published_results import published
 from unimos_pipe.runs.run_spec import RunSpec
@@ -76,7 +76,7 @@ class Recipe:
         per_pair = sum(tuned if method == UNIMOS else 1 for method in self.methods)
         return per_pair * len(self.domain_pairs(spec))
 
-    def with_own_scale(self, scale: float | None) -> "Recipe":
+    def with_native_logit_scale(self, scale: float | None) -> "Recipe":
         """The recipe for an encoder that learned its 1/T by itself (None: CLIP's), unless it names one."""
         if not scale or "heads.temperature_scale" in self.grid:
             return self
@@ -87,10 +87,10 @@ class Recipe:
         """Every run of the recipe: method by method, UniMoS's by variant, cell, pair and seed, others by pair.
 
         Raises:
-            UserError: more than :data:`MOST_RUNS`.
+            InputError: more than :data:`MOST_RUNS`.
         """
         if fault := _size_fault(self, spec):
-            raise UserError(f"recipe {self.name}: {fault}")
+            raise InputError(f"recipe {self.name}: {fault}")
         found = []
         for method in self.methods:
             found += self._tuned_runs(spec, encoder_id) if method == UNIMOS else self._runs_of(method, spec, encoder_id)
@@ -134,35 +134,35 @@ def load_recipe(name_or_path: str) -> tuple[Recipe, DatasetSpec]:
     """Read a recipe by name or from a ``.toml`` file, with the data set it names.
 
     Raises:
-        UserError: unknown name (lists the known), an unreadable file, or every fault of the recipe at once.
+        InputError: unknown name (lists the known), an unreadable file, or every fault of the recipe at once.
     """
     known = known_recipes()
     path = Path(name_or_path) if name_or_path.endswith(".toml") else known.get(name_or_path)
     if path is None:
-        names = known_names(name_or_path, sorted(known), 30)
-        raise UserError(f"unknown recipe {name_or_path!r}; {names}; or give a .toml file")
+        names = suggestions(name_or_path, sorted(known), 30)
+        raise InputError(f"unknown recipe {name_or_path!r}; {names}; or give a .toml file")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"recipe {path}: cannot be read: {error}") from None
+        raise InputError(f"recipe {path}: cannot be read: {error}") from None
     return check_recipe(values, str(path))
 
 
 def check_recipe(values: Mapping[str, Any], where: str) -> tuple[Recipe, DatasetSpec]:
-    """Make a recipe from plain values. Raises UserError with every fault at once."""
+    """Make a recipe from plain values. Raises InputError with every fault at once."""
     problems: list[str] = []
     if isinstance(values.get("grid"), Mapping):
         values = {**values, "grid": _flat(values["grid"], problems)}
-    recipe = collect(Recipe, values, "", problems)
+    recipe = collect_dataclass_errors(Recipe, values, "", problems)
     spec = None
     if recipe is not None:
         try:
             spec = load_spec(recipe.dataset)
-        except UserError as error:
+        except InputError as error:
             problems.append(str(error))
         problems += _faults(recipe, spec)
     if problems:
-        raise UserError(f"{where}: " + "; ".join(problems))
+        raise InputError(f"{where}: " + "; ".join(problems))
     return recipe, spec
 
 
@@ -182,23 +182,23 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     if not recipe.name or not recipe.name.replace("_", "").replace("-", "").isalnum():
         faults.append(f"name {recipe.name!r}: expected letters, digits, '-' and '_'")
     if recipe.encoder and recipe.encoder not in ENCODERS:
-        faults.append(f"unknown encoder {recipe.encoder!r} ({known_names(recipe.encoder, ENCODERS, 8)})")
+        faults.append(f"unknown encoder {recipe.encoder!r} ({suggestions(recipe.encoder, ENCODERS, 8)})")
     faults += _method_faults(recipe)
     if unknown := [name for name in recipe.variants if name not in VARIANTS]:
-        faults.append(f"unknown variant {listing(unknown)} ({known_names(unknown, VARIANTS, 8)})")
+        faults.append(f"unknown variant {join_names(unknown)} ({suggestions(unknown, VARIANTS, 8)})")
     faults += [f"variant {name} is listed twice" for name in _twice(recipe.variants)]
-    collect(MethodSpec, recipe.set, "set.", faults)
+    collect_dataclass_errors(MethodSpec, recipe.set, "set.", faults)
     tables = {section: table for section, table in recipe.set.items() if isinstance(table, Mapping)}
     options = dict(option_fields())
     for name, choices in recipe.grid.items():
         if name not in options:
-            faults.append(f"unknown grid option {name} ({known_names(name, options, 60)})")
+            faults.append(f"unknown grid option {name} ({suggestions(name, options, 60)})")
         elif not isinstance(choices, list) or not choices:
-            faults.append(f"grid {name}: expected a list of values, got {shown(choices)}")
+            faults.append(f"grid {name}: expected a list of values, got {short_repr(choices)}")
         else:
             for value in choices:
-                collect(MethodSpec, nested({name: value}), "grid ", faults)
-            faults += [f"grid {name}: {shown(value)} is listed twice" for value in _twice(choices)]
+                collect_dataclass_errors(MethodSpec, nest_settings({name: value}), "grid ", faults)
+            faults += [f"grid {name}: {short_repr(value)} is listed twice" for value in _twice(choices)]
     fixed = {name: variant for variant in recipe.variants for name in VARIANTS.get(variant, {})}
     changed = {*recipe.grid, *(f"{section}.{key}" for section, table in tables.items() for key in table)}
     faults += [
@@ -216,12 +216,14 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
 def _method_faults(recipe: Recipe) -> list[str]:
     faults = []
     if unknown := [name for name in recipe.methods if name not in METHODS]:
-        faults.append(f"unknown method {listing(unknown)} ({known_names(unknown, METHODS)})")
+        faults.append(f"unknown method {join_names(unknown)} ({suggestions(unknown, METHODS)})")
     faults += [f"method {name} is listed twice" for name in _twice(recipe.methods)]
     if UNIMOS not in recipe.methods:
         given = {"variants": recipe.variants != ("full",), "set": recipe.set, "grid": recipe.grid}
         names = [name for name, there in given.items() if there]
-        faults += [f"{listing(names)}: only {UNIMOS} has such options, and methods does not name it"] if names else []
+        faults += (
+            [f"{join_names(names)}: only {UNIMOS} has such options, and methods does not name it"] if names else []
+        )
     if recipe.target_classes and AUTO not in recipe.methods:
         faults.append(f"target_classes: only {AUTO} asks for it, and methods does not name it")
     return faults
@@ -230,7 +232,7 @@ def _method_faults(recipe: Recipe) -> list[str]:
 def _size_fault(recipe: Recipe, spec: DatasetSpec) -> str | None:
     if (count := recipe.size(spec)) <= MOST_RUNS:
         return None
-    return f"{shown(count)} runs (pairs x seeds x variants x grid): expected at most {MOST_RUNS}"
+    return f"{short_repr(count)} runs (pairs x seeds x variants x grid): expected at most {MOST_RUNS}"
 
 
 def _twice(items: Iterable[Any]) -> list[Any]:
@@ -241,17 +243,17 @@ def _twice(items: Iterable[Any]) -> list[Any]:
 
 def _spec_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
     faults = []
-    with contextlib.suppress(UserError):  # said below
+    with contextlib.suppress(InputError):  # said below
         protocol = spec.protocol(recipe.protocol or None)
         faults += [fault for name in recipe.methods if (fault := protocol_fault(name, protocol))]
     for check in (
         lambda: spec.protocol(recipe.protocol or None),
         lambda: recipe.paper and published(recipe.paper, spec),
-        lambda: write_prompts(recipe.templates, "word", spec.wording()),
+        lambda: build_prompts(recipe.templates, "word", spec.class_prompts()),
     ):
         try:
             check()
-        except UserError as error:
+        except InputError as error:
             faults.append(str(error))
     return faults
 
@@ -264,7 +266,7 @@ def _pair_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
             continue
         try:
             spec.sources(*parts)
-        except UserError as error:
+        except InputError as error:
             faults.append(f"pair {pair!r}: {error}")
     faults += [f"pair {'->'.join(parts)!r} is listed twice" for parts in _twice(recipe.domain_pairs(spec))]
     return faults

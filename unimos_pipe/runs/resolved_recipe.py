@@ -4,13 +4,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from unimos_pipe.cache.cache_paths import default_cache
-from unimos_pipe.cache.feature_set import TRUST, FeatureSet, extract_command, preset, with_weights
+from unimos_pipe.cache.feature_set import ALLOW_TORCHSCRIPT, FeatureSet, extract_command_line, find_preset, with_weights
 from unimos_pipe.data.manifest import DatasetSpec
 from unimos_pipe.runs.recipe import Recipe, check_recipe, load_recipe
 
 
 @dataclass(frozen=True)
-class BoundRecipe:
+class ResolvedRecipe:
     """A recipe whose protocol is settled, and its features, made or not."""
 
     recipe: Recipe
@@ -22,7 +22,7 @@ class BoundRecipe:
         return self.features.dataset
 
 
-def bind_recipe(
+def resolve_recipe(
     recipe: str | Path | Recipe,
     *,
     cache: Path | None = None,
@@ -31,7 +31,7 @@ def bind_recipe(
     encoder_id: str | None = None,
     seeds: int | None = None,
     protocol: str | None = None,
-) -> BoundRecipe:
+) -> ResolvedRecipe:
     """Read a recipe and say which features it means.
 
     Args:
@@ -42,7 +42,7 @@ def bind_recipe(
         encoder_id: the features' folder in the cache, where several fit.
         seeds, protocol: instead of the recipe's.
     Raises:
-        UserError: an unknown name, or every fault of the recipe at once.
+        InputError: an unknown name, or every fault of the recipe at once.
     """
     if isinstance(recipe, Recipe):
         recipe, spec = check_recipe(asdict(recipe), f"recipe {recipe.name}")
@@ -50,9 +50,13 @@ def bind_recipe(
         recipe, spec = load_recipe(str(recipe))
     recipe = replace(recipe, seeds=seeds or recipe.seeds, protocol=spec.protocol(protocol or recipe.protocol or None))
     name = recipe.encoder or spec.encoder
-    options = [("--encoder", name), *([("--pretrained", pretrained)] if pretrained else []), *(TRUST if trust else [])]
-    encoder = with_weights(preset(name), pretrained, trust)
-    command = extract_command(recipe.dataset, options)
+    options = [
+        ("--encoder", name),
+        *([("--pretrained", pretrained)] if pretrained else []),
+        *(ALLOW_TORCHSCRIPT if trust else []),
+    ]
+    encoder = with_weights(find_preset(name), pretrained, trust)
+    command = extract_command_line(recipe.dataset, options)
     named = bool(recipe.encoder or pretrained)
     cache = cache or default_cache()
-    return BoundRecipe(recipe, FeatureSet(spec, encoder, recipe.templates, cache, command, encoder_id, named))
+    return ResolvedRecipe(recipe, FeatureSet(spec, encoder, recipe.templates, cache, command, encoder_id, named))

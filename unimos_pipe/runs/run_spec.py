@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.method_config import MethodSpec, fingerprint, method_spec, option_fields, titled
+from unimos_pipe.base.method_config import MethodSpec, display_name, fingerprint, method_spec, option_fields
 from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
 
 # Raised whenever a default of MethodSpec or a result of equal options changes: finished runs are then trained again.
@@ -37,7 +37,7 @@ class RunSpec:
     @property
     def changed(self) -> dict[str, Any]:
         """The options that set the run apart from its variant's plain run, by dotted name in the options' order."""
-        return differing(self.options, method_spec(self.variant)) if self.method == UNIMOS else {}
+        return changed_options(self.options, method_spec(self.variant)) if self.method == UNIMOS else {}
 
     def label(self) -> str:
         """``no-im``, ``fused`` or ``full,inductive,alpha=0.1``: the run's part in a table, and its folder's name."""
@@ -70,17 +70,17 @@ def row_names(specs: Sequence[RunSpec]) -> list[str]:
         if spec.method == UNIMOS:
             parts += [f"{name.rpartition('.')[2]}={_value(spec.options, name)}" for name in varied]
         name = ",".join([spec.name, *parts])
-        names.append(among_methods(name) if several and spec.method == UNIMOS else titled(name))
+        names.append(method_display_name(name) if several and spec.method == UNIMOS else display_name(name))
     return names
 
 
-def among_methods(name: str) -> str:
+def method_display_name(name: str) -> str:
     """A row of UniMoS as it is called beside other methods: ``UniMoS`` of ``full``, ``UniMoS, no-im`` of ``no-im``."""
     variant, *rest = name.split(",")
-    return ", ".join([UNIMOS_NAME, *([] if variant == "full" else [titled(variant)]), *rest])
+    return ", ".join([UNIMOS_NAME, *([] if variant == "full" else [display_name(variant)]), *rest])
 
 
-def differing(method: MethodSpec, other: MethodSpec) -> dict[str, Any]:
+def changed_options(method: MethodSpec, other: MethodSpec) -> dict[str, Any]:
     """The options of ``method`` whose values ``other`` does not have, by dotted name in the options' order."""
     names = [name for name, _ in option_fields()]
     return {name: _value(method, name) for name in names if _value(method, name) != _value(other, name)}
@@ -104,7 +104,7 @@ def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: 
         {
             **beside,
             "arithmetic": ARITHMETIC,
-            "options": differing(spec.options, MethodSpec()),
+            "options": changed_options(spec.options, MethodSpec()),
             "dataset": spec.dataset,
             "encoder_id": spec.encoder_id,
             "source": spec.source,

@@ -11,19 +11,19 @@ Z = NormalDist().inv_cdf(0.975)  # of a 95% interval
 
 
 @dataclass(frozen=True)
-class MeanSpread:
+class MeanStd:
     """A mean and, where there is more than one seed, the sample standard deviation over the seeds' means."""
 
     mean: float
-    spread: float | None = None
+    std: float | None = None
 
     def text(self) -> str:
         """Of fractions: ``72.3 ± 0.4`` in percent; ``72.3`` where there is no spread."""
-        spread = "" if self.spread is None else f" ± {100 * self.spread:.1f}"
+        spread = "" if self.std is None else f" ± {100 * self.std:.1f}"
         return f"{100 * self.mean:.1f}{spread}"
 
 
-def mean_and_spread(values: Iterable[tuple[str, int, float]]) -> MeanSpread | None:
+def mean_and_std(values: Iterable[tuple[str, int, float]]) -> MeanStd | None:
     """Mean and spread of (pair, seed, value); None of nothing.
 
     The mean is over the runs of one pair and seed, then over a pair's seeds, then over the pairs. The spread is that of
@@ -38,10 +38,10 @@ def mean_and_spread(values: Iterable[tuple[str, int, float]]) -> MeanSpread | No
     common = set.intersection(*(set(seeds) for seeds in pairs))
     by_seed = [mean(seeds[seed] for seeds in pairs) for seed in sorted(common)]
     spread = stdev(by_seed) if len(by_seed) > 1 else None
-    return MeanSpread(mean(mean(seeds.values()) for seeds in pairs), spread)
+    return MeanStd(mean(mean(seeds.values()) for seeds in pairs), spread)
 
 
-def wilson(share: float, rows: int) -> tuple[float, float]:
+def wilson_interval(share: float, rows: int) -> tuple[float, float]:
     """The 95% Wilson score interval of a share seen on so many rows drawn at random (Wilson 1927), fractions.
 
     Args:
@@ -56,5 +56,5 @@ def wilson(share: float, rows: int) -> tuple[float, float]:
 
 def on_labelled_rows(share: float, labelled: int, rows: int) -> str:
     """What an accuracy on some rows is worth, as ``20 labelled of 281 rows, 95% interval 53.1 to 88.8``."""
-    low, high = wilson(share, labelled)
+    low, high = wilson_interval(share, labelled)
     return f"{labelled} labelled of {rows} rows, 95% interval {100 * low:.1f} to {100 * high:.1f}"

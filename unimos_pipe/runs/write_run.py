@@ -18,9 +18,9 @@ import numpy as np
 import xxhash
 from safetensors.numpy import save
 
-from unimos_pipe.base.atomic_io import replace_folder, replacing
-from unimos_pipe.base.csv_escaping import name_to_cell, path_to_cell
-from unimos_pipe.base.errors import UserError
+from unimos_pipe.base.atomic_io import atomic_replace_dir, atomic_write
+from unimos_pipe.base.csv_escaping import escape_name, escape_path
+from unimos_pipe.base.errors import InputError
 
 KIND, SCHEMA = "unimos-pipe run", 2  # the mark of config.json and result.json; schema 1 had none
 CONFIG, EPOCHS, PREDICTIONS = "config.json", "metrics.jsonl", "predictions.csv"
@@ -47,7 +47,7 @@ class RunContents:
 def write_run(folder: Path, contents: RunContents) -> dict[str, Any]:
     """Write a whole run in place of whatever run was there, which stays until then; returns ``result.json``'s values.
 
-    Ask :func:`check_place` first: nothing here looks at what is replaced.
+    Ask :func:`check_run_folder` first: nothing here looks at what is replaced.
     """
     mark = {"kind": KIND, "schema": SCHEMA}
     files = {
@@ -59,9 +59,9 @@ def write_run(folder: Path, contents: RunContents) -> dict[str, Any]:
     }
     result = {**mark, **contents.result, "files": {name: digest(content) for name, content in files.items()}}
     result["digest"] = result_digest(result)
-    with replace_folder(folder) as part:
+    with atomic_replace_dir(folder) as part:
         for name, content in {**files, RESULT: json_bytes(result)}.items():
-            with replacing(part / name) as file:
+            with atomic_write(part / name) as file:
                 file.write_bytes(content)
     return result
 
@@ -73,7 +73,7 @@ def json_bytes(values: Mapping[str, Any]) -> bytes:
 
 def predictions_text(columns: Mapping[str, Sequence[str]]) -> str:
     """``predictions.csv``, in cells that no spreadsheet runs."""
-    guards = {"path": path_to_cell, **dict.fromkeys(("class", "vac", "lac", LABEL_COLUMN), name_to_cell)}
+    guards = {"path": escape_path, **dict.fromkeys(("class", "vac", "lac", LABEL_COLUMN), escape_name)}
     guarded = [map(guards.get(name, str), values) for name, values in columns.items()]
     file = io.StringIO(newline="")
     writer = csv.writer(file)
@@ -93,11 +93,11 @@ def result_digest(result: Mapping[str, Any]) -> str:
     return digest(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
 
 
-def check_place(folder: Path, *, force: bool) -> None:
+def check_run_folder(folder: Path, *, force: bool) -> None:
     """Prove that a run may be written to a folder, without touching anything.
 
     Raises:
-        UserError: the place cannot be written to, holds anything that no run wrote, or, without ``force``, a run with
+        InputError: the place cannot be written to, holds anything that no run wrote, or, without ``force``, a run with
             a result.
     """
     try:
@@ -105,18 +105,18 @@ def check_place(folder: Path, *, force: bool) -> None:
     except FileNotFoundError:
         names = []
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out or --runs") from None
+        raise InputError(f"cannot write to {folder}: {error.strerror}; choose another --out or --runs") from None
     if folder.is_symlink():
-        raise UserError(f"{folder} is a link; choose another --out or --runs")
+        raise InputError(f"{folder} is a link; choose another --out or --runs")
     if names and not _only_a_run(folder, names):
         strange = [name for name in names if name not in FILES]
         why = f"{strange[0]} is none of a run's files" if strange else f"no {CONFIG} that a run wrote"
-        raise UserError(f"{folder} is not empty and no run's folder ({why}); choose another --out or --runs")
+        raise InputError(f"{folder} is not empty and no run's folder ({why}); choose another --out or --runs")
     parent = next(place for place in folder.absolute().parents if place.exists())
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write to {parent}: Permission denied; choose another --out or --runs")
+        raise InputError(f"cannot write to {parent}: Permission denied; choose another --out or --runs")
     if RESULT in names and not force:
-        raise UserError(
+        raise InputError(
             f"{folder} holds a finished run; add --force to train it again, or choose another --out or --runs"
         )
 

@@ -12,23 +12,23 @@ from typing import Any
 
 import torch
 
-from unimos_pipe.base.atomic_io import folder_for
-from unimos_pipe.base.fork_pool import Tell, side_by_side
-from unimos_pipe.base.locks import sole_writer
+from unimos_pipe.base.atomic_io import parent_dir
+from unimos_pipe.base.fork_pool import Send, parallel_map
+from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.method_config import fingerprint
 from unimos_pipe.evaluation.calibration import Calibration
-from unimos_pipe.evaluation.diagnostics import PairViews
+from unimos_pipe.evaluation.diagnostics import PairReferenceCache
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
-from unimos_pipe.methods.unimos.trainer import Trainer, View
-from unimos_pipe.methods.unimos.training_run import TrainingRun, seeded_run
+from unimos_pipe.methods.unimos.trainer import EpochSnapshot, Trainer
+from unimos_pipe.methods.unimos.training_run import TrainingRun, create_run
 from unimos_pipe.runs.read_run import RunFolderError, read_run
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.runs.write_run import check_place
-from unimos_pipe.training.batching import epochs_of, group
+from unimos_pipe.runs.write_run import check_run_folder
+from unimos_pipe.training.batching import count_epochs, plan_stacks
 from unimos_pipe.training.checkpoint import Checkpoint
-from unimos_pipe.training.rescore import can_be_rescored, is_relabelled, rescored
+from unimos_pipe.training.rescore import can_be_rescored, is_relabelled, rescore_run
 from unimos_pipe.training.run_recorder import (
     FinalState,
     RunRecorder,
@@ -48,24 +48,24 @@ class PlannedRun:
     spec: RunSpec
     folder: Path
 
-    def data(self, loader: PairLoader) -> PairData:
+    def load_data(self, loader: PairLoader) -> PairData:
         """What it learns from and is scored on, in the dtype of its precision."""
         spec = self.spec
         return loader.pair(spec.source, spec.target, spec.protocol, spec.options.train.precision)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What became of a planned run: its result, or the message that says why there is none."""
 
     result: dict[str, Any] | None
     error: str | None = None
-    kept: bool = False  # finished before
+    reused: bool = False  # finished before
     relabelled: bool = False  # what was finished is scored by labels that are no longer the target's
     notes: tuple[str, ...] = ()  # what was found damaged on the way and made again
 
 
-def adapt(
+def train_runs(
     plans: Sequence[PlannedRun],
     loader: PairLoader,
     *,
@@ -74,9 +74,9 @@ def adapt(
     checkpoints: Path | None = None,
     on_epochs: Callable[[int], None] = lambda runs: None,
     on_line: OnLine | None = None,
-    views: PairViews | None = None,
+    views: PairReferenceCache | None = None,
     calibrations: Mapping[RunSpec, Calibration] = MappingProxyType({}),
-) -> list[Outcome]:
+) -> list[RunOutcome]:
     """Train planned runs of UniMoS, those of equal shapes in lockstep, and write their folders.
 
     What is stacked with what follows from the whole plan, so a resumed plan gives the results of an undisturbed one.
@@ -90,34 +90,36 @@ def adapt(
         on_epochs: called with the number of run-epochs just settled.
         on_line: called with a run's spec and each new line of its ``metrics.jsonl``.
         views: of pairs that others share; None makes them anew.
-        calibrations: of :func:`unimos_pipe.training.calibration_runs.calibrations`, by the spec of seed 0.
+        calibrations: of :func:`unimos_pipe.training.calibration_runs.fit_calibrations`, by the spec of seed 0.
     Returns:
         One outcome per plan, in order. A run that diverges does not stop the others.
     Raises:
-        UserError, StaleCacheError: data that cannot be loaded, a folder that holds something else than a run, before
+        InputError, StaleCacheError: data that cannot be loaded, a folder that holds something else than a run, before
             anything is trained; or a run folder that another process is writing.
     """
-    data = [plan.data(loader) for plan in plans]
-    runs = [seeded_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
-    before = [finished(plan, pair) if keep_finished else Outcome(None) for plan, pair in zip(plans, data, strict=True)]
+    data = [plan.load_data(loader) for plan in plans]
+    runs = [create_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
+    before = [
+        load_finished(plan, pair) if keep_finished else RunOutcome(None) for plan, pair in zip(plans, data, strict=True)
+    ]
     for plan, found in zip(plans, before, strict=True):
-        if not found.kept:
-            check_place(plan.folder, force=True)
-    before = [settled(*one) for one in zip(plans, data, before, strict=True)]
-    views = views or PairViews()
-    grouped = group(runs, lockstep, loader.device)
-    open_stacks = [members for members in grouped.stacks if not all(before[i].kept for i in members)]
-    beside = grouped.beside(len(open_stacks))
-    on_epochs(epochs_of(runs) - sum(epochs_of(runs[i] for i in members) for members in open_stacks))
+        if not found.reused:
+            check_run_folder(plan.folder, force=True)
+    before = [rescore_if_relabelled(*one) for one in zip(plans, data, before, strict=True)]
+    views = views or PairReferenceCache()
+    grouped = plan_stacks(runs, lockstep, loader.device)
+    open_stacks = [members for members in grouped.stacks if not all(before[i].reused for i in members)]
+    beside = grouped.concurrent_stacks(len(open_stacks))
+    on_epochs(count_epochs(runs) - sum(count_epochs(runs[i] for i in members) for members in open_stacks))
     if grouped.processes > 1:
-        for pair in (data[i] for members in open_stacks for i in members if not before[i].kept):
-            views.of(pair)  # here, where every process has it
+        for pair in (data[i] for members in open_stacks for i in members if not before[i].reused):
+            views.get(pair)  # here, where every process has it
 
-    def train(members: Sequence[int], tell: Tell) -> list[Outcome]:
+    def train(members: Sequence[int], tell: Send) -> list[RunOutcome]:
         done = [before[i] for i in members]
         stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
         told_lines = on_line and (lambda spec, line: tell((spec, line)))
-        with alone([plans[i] for i in members if not before[i].kept]):
+        with lock_run_folders([plans[i] for i in members if not before[i].reused]):
             return stack.train(checkpoints, tell, told_lines, done, views, calibrations, beside)
 
     def hear(message: int | tuple[RunSpec, Mapping[str, Any]]) -> None:
@@ -125,50 +127,50 @@ def adapt(
 
     with contextlib.ExitStack() as stack:
         for i in itertools.chain(*open_stacks):
-            stack.enter_context(folder_for(plans[i].folder))  # processes share some, and none knows when they may go
-        trained = side_by_side(train, open_stacks, grouped.processes, hear)
+            stack.enter_context(parent_dir(plans[i].folder))  # processes share some, and none knows when they may go
+        trained = parallel_map(train, open_stacks, grouped.processes, hear)
     outcomes = dict(enumerate(before))
     for members, done in zip(open_stacks, trained, strict=True):
         outcomes.update(zip(members, done, strict=True))
     return list(outcomes.values())
 
 
-def finished(plan: PlannedRun, data: PairData) -> Outcome:
+def load_finished(plan: PlannedRun, data: PairData) -> RunOutcome:
     """What is in a run's folder: a kept outcome if it is whole and of this identity, else one without a result."""
     try:
         run = read_run(plan.folder)
     except RunFolderError as fault:
         there = plan.folder.is_dir() and any(plan.folder.iterdir())
-        return Outcome(None, notes=(f"{plan.folder}: {fault.reason}; trained again",) if there else ())
+        return RunOutcome(None, notes=(f"{plan.folder}: {fault.reason}; trained again",) if there else ())
     if run.identity == pair_identity(plan.spec, data):
-        return Outcome(run.result, kept=True)
+        return RunOutcome(run.result, reused=True)
     if not is_relabelled(run, plan.spec, data):
-        return Outcome(None)
+        return RunOutcome(None)
     kept = can_be_rescored(run)
-    return Outcome(run.result if kept else None, kept=kept, relabelled=True)
+    return RunOutcome(run.result if kept else None, reused=kept, relabelled=True)
 
 
-def settled(plan: PlannedRun, data: PairData, found: Outcome) -> Outcome:
-    """What :func:`finished` found, scored anew where the target's labels have changed since.
+def rescore_if_relabelled(plan: PlannedRun, data: PairData, found: RunOutcome) -> RunOutcome:
+    """What :func:`load_finished` found, scored anew where the target's labels have changed since.
 
     Raises:
-        UserError: another process is writing the run's folder.
+        InputError: another process is writing the run's folder.
     """
-    if not (found.kept and found.relabelled):
+    if not (found.reused and found.relabelled):
         return found
-    with alone([plan]):
+    with lock_run_folders([plan]):
         try:
-            return replace(found, result=rescored(read_run(plan.folder), plan.spec, data))
+            return replace(found, result=rescore_run(read_run(plan.folder), plan.spec, data))
         except (RunFolderError, ValueError) as fault:
-            return Outcome(None, notes=(f"{plan.folder}: {fault}; trained again",))
+            return RunOutcome(None, notes=(f"{plan.folder}: {fault}; trained again",))
 
 
 @contextlib.contextmanager
-def alone(plans: Sequence[PlannedRun]) -> Iterator[None]:
-    """Hold the locks of run folders. Raises UserError where another process is writing one."""
+def lock_run_folders(plans: Sequence[PlannedRun]) -> Iterator[None]:
+    """Hold the locks of run folders. Raises InputError where another process is writing one."""
     with contextlib.ExitStack() as held:
         for folder in sorted(plan.folder for plan in plans):
-            held.enter_context(sole_writer(folder))
+            held.enter_context(writer_lock(folder))
         yield
 
 
@@ -184,11 +186,11 @@ class _Stack:
         checkpoints: Path | None,
         on_epochs: Callable[[int], None],
         on_line: OnLine | None,
-        before: Sequence[Outcome],
-        views: PairViews,
+        before: Sequence[RunOutcome],
+        views: PairReferenceCache,
         calibrations: Mapping[RunSpec, Calibration],
         beside: int,
-    ) -> list[Outcome]:
+    ) -> list[RunOutcome]:
         """Train from the start or the checkpoint; the folders of runs kept from ``before`` stay as they are.
 
         Args:
@@ -199,7 +201,7 @@ class _Stack:
         untrained = [untrained_sample(run.task, trainer.eval_heads(index)) for index, run in enumerate(self.runs)]
         checkpoint = Checkpoint.open(checkpoints, self.identities)
         recorders = [
-            None if found.kept else RunRecorder(plan.folder, plan.spec, data)
+            None if found.reused else RunRecorder(plan.folder, plan.spec, data)
             for plan, data, found in zip(self.plans, self.data, before, strict=True)
         ]
         resumed, refused = checkpoint.load(trainer, recorders)
@@ -207,7 +209,7 @@ class _Stack:
         last_epoch = self.runs[0].method.train.epochs - 1
         final = {}
 
-        def measure(view: View) -> dict[str, torch.Tensor]:
+        def measure(view: EpochSnapshot) -> dict[str, torch.Tensor]:
             recorder = recorders[view.run]
             return recorder.measure(view) if recorder else {}
 
@@ -228,16 +230,16 @@ class _Stack:
             notes = found.notes + ((refused,) if refused else ())
             if recorder is None:
                 outcomes.append(found)
-            elif error := trainer.failures.get(index) or _weights_fault(trainer.state(index)):
-                outcomes.append(Outcome(None, error, notes=notes))
+            elif error := trainer.failures.get(index) or _check_finite(trainer.state(index)):
+                outcomes.append(RunOutcome(None, error, notes=notes))
             else:
                 sample = sample_features(self.runs[index].task, untrained[index], trainer.eval_heads(index))
                 calibration = calibrations.get(replace(self.plans[index].spec, seed=0))
-                shared = views.of(self.data[index]), calibration
+                shared = views.get(self.data[index]), calibration
                 heads, options = trainer.model(index), self.runs[index].method
                 model = UniMoSModel(trainer.eval_heads(index), heads["text_features"].to(trainer.device), options)
                 state = FinalState(final[index], model, heads, sample, self._about(trainer), seconds, *shared)
-                outcomes.append(Outcome(recorder.finish(state), notes=notes))
+                outcomes.append(RunOutcome(recorder.finish(state), notes=notes))
         checkpoint.remove()
         return outcomes
 
@@ -250,7 +252,7 @@ class _Stack:
         }
 
 
-def _weights_fault(state: Mapping[str, torch.Tensor]) -> str | None:
+def _check_finite(state: Mapping[str, torch.Tensor]) -> str | None:
     """A run with such weights would not be believed when it is read back."""
     if all(tensor.isfinite().all() for tensor in state.values()):
         return None

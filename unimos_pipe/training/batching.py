@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 
 from unimos_pipe.base.fork_pool import processes_on
-from unimos_pipe.methods.unimos.stack_key import StepForm
+from unimos_pipe.methods.unimos.stack_key import StackKey
 from unimos_pipe.methods.unimos.training_run import TrainingRun
 
-MOST_IN_STACK = 36
-LEAST_IN_STACK = 3  # where another process could take some of the runs: fewer gain little from each other
+MAX_STACK_SIZE = 36
+MIN_STACK_SIZE = 3  # where another process could take some of the runs: fewer gain little from each other
 
 
 @dataclass(frozen=True)
-class Grouping:
+class StackPlan:
     """How a plan's runs train: in which stacks, and in how many processes these stand side by side.
 
     A lone stack has one process, and all its threads. That is decided by the whole plan, whatever of it is finished:
@@ -27,37 +27,37 @@ class Grouping:
     stacks: list[list[int]]  # positions of the runs of each
     processes: int
 
-    def beside(self, count: int) -> int:
+    def concurrent_stacks(self, count: int) -> int:
         """How many of so many stacks train at the same time."""
         return min(self.processes, count)
 
 
-def group(runs: Sequence[TrainingRun], lockstep: int | None, device: torch.device) -> Grouping:
+def plan_stacks(runs: Sequence[TrainingRun], lockstep: int | None, device: torch.device) -> StackPlan:
     """Group runs: equal forms together, at most ``lockstep`` at once; None takes what memory and speed suggest."""
     processes = processes_on(device)
-    groups: dict[StepForm, list[int]] = {}
+    groups: dict[StackKey, list[int]] = {}
     for index, run in enumerate(runs):
-        groups.setdefault(run.form, []).append(index)
+        groups.setdefault(run.stack_key, []).append(index)
     found = []
     for members in groups.values():
         if lockstep:
             sizes = [lockstep] * math.ceil(len(members) / lockstep)
         else:
-            sizes = even_sizes(len(members), most_in_stack(runs[members[0]], processes), processes)
+            sizes = split_evenly(len(members), max_stack_size(runs[members[0]], processes), processes)
         left = iter(members)
         found += [list(itertools.islice(left, size)) for size in sizes]
-    return Grouping(found, processes if len(found) > 1 else 1)
+    return StackPlan(found, processes if len(found) > 1 else 1)
 
 
-def even_sizes(runs: int, most: int, processes: int) -> list[int]:
+def split_evenly(runs: int, most: int, processes: int) -> list[int]:
     """Sizes of the stacks in which so many runs keep all processes busy to the end, each at most ``most``."""
-    count = max(math.ceil(runs / most), min(processes, runs // LEAST_IN_STACK))
+    count = max(math.ceil(runs / most), min(processes, runs // MIN_STACK_SIZE))
     if count > processes:
         count = min(runs, math.ceil(count / processes) * processes)
     return [runs // count + (place < runs % count) for place in range(count)]
 
 
-def most_in_stack(run: TrainingRun, processes: int) -> int:
+def max_stack_size(run: TrainingRun, processes: int) -> int:
     """How many runs like this one to train together: as many as speed up, all stacks in a quarter of free memory."""
     classes, dim = run.task.text_features.shape
     heads = run.method.heads
@@ -70,10 +70,10 @@ def most_in_stack(run: TrainingRun, processes: int) -> int:
     if device.type == "cuda":  # where a stack is assessed as a whole
         per_run += item * rows * (classes + heads.bottleneck_dim)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    return max(1, min(MOST_IN_STACK, int(free // 4 // per_run // processes)))
+    return max(1, min(MAX_STACK_SIZE, int(free // 4 // per_run // processes)))
 
 
-def epochs_of(runs: Iterable[TrainingRun]) -> int:
+def count_epochs(runs: Iterable[TrainingRun]) -> int:
     """How many run-epochs runs have to go through."""
     return sum(run.method.train.epochs for run in runs)
 

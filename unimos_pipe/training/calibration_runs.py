@@ -9,30 +9,30 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from unimos_pipe.base.fork_pool import Tell, side_by_side
-from unimos_pipe.evaluation.calibration import Calibration, fitted_temperature
+from unimos_pipe.base.fork_pool import Send, parallel_map
+from unimos_pipe.evaluation.calibration import Calibration, fit_temperature
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.methods.unimos.training_run import TrainingRun, seeded_run
+from unimos_pipe.methods.unimos.training_run import TrainingRun, create_run
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.training.batched_training import PlannedRun, finished
-from unimos_pipe.training.batching import epochs_of, group
+from unimos_pipe.training.batched_training import PlannedRun, load_finished
+from unimos_pipe.training.batching import count_epochs, plan_stacks
 
 HOLDOUT = 0.2  # of the source's rows
 
 
-def companion_of(spec: RunSpec) -> RunSpec:
+def calibration_spec(spec: RunSpec) -> RunSpec:
     """The run whose companion calibrates a run: the same, of seed 0."""
     return replace(spec, seed=0)
 
 
-def companions(plans: Sequence[PlannedRun]) -> list[RunSpec]:
+def calibration_specs(plans: Sequence[PlannedRun]) -> list[RunSpec]:
     """The distinct companions of a plan, of the runs that ask for one."""
-    return list(dict.fromkeys(companion_of(plan.spec) for plan in plans if plan.spec.calibrate))
+    return list(dict.fromkeys(calibration_spec(plan.spec) for plan in plans if plan.spec.calibrate))
 
 
-def calibrations(
+def fit_calibrations(
     plans: Sequence[PlannedRun],
     loader: PairLoader,
     *,
@@ -45,34 +45,34 @@ def calibrations(
     What is stacked with what follows from the whole plan; stacks without a run to make are left out.
 
     Args:
-        lockstep, keep_finished: as for :func:`unimos_pipe.training.batched_training.adapt`.
+        lockstep, keep_finished: as for :func:`unimos_pipe.training.batched_training.train_runs`.
         on_epochs: called with the number of companion-epochs just settled.
     Returns:
-        By :func:`companion_of`; a companion that diverged or has no row to keep back is absent.
+        By :func:`calibration_spec`; a companion that diverged or has no row to keep back is absent.
     """
-    specs = companions(plans)
+    specs = calibration_specs(plans)
     open_specs = {
-        companion_of(plan.spec)
+        calibration_spec(plan.spec)
         for plan in plans
-        if plan.spec.calibrate and not (keep_finished and finished(plan, plan.data(loader)).kept)
+        if plan.spec.calibrate and not (keep_finished and load_finished(plan, plan.load_data(loader)).reused)
     }
-    first = {companion_of(plan.spec): plan for plan in reversed(plans)}
-    runs = [_held_run(first[spec].data(loader).task, spec) for spec in specs]
-    grouped = group(runs, lockstep, loader.device)
+    first = {calibration_spec(plan.spec): plan for plan in reversed(plans)}
+    runs = [_held_run(first[spec].load_data(loader).task, spec) for spec in specs]
+    grouped = plan_stacks(runs, lockstep, loader.device)
     needed = [members for members in grouped.stacks if not open_specs.isdisjoint(specs[i] for i in members)]
-    on_epochs(epochs_of(runs) - sum(epochs_of(runs[i] for i in members) for members in needed))
+    on_epochs(count_epochs(runs) - sum(count_epochs(runs[i] for i in members) for members in needed))
 
-    def fit(members: Sequence[int], tell: Tell) -> list[Calibration | None]:
-        return _temperatures([runs[i] for i in members], tell, grouped.beside(len(needed)))
+    def fit(members: Sequence[int], tell: Send) -> list[Calibration | None]:
+        return _temperatures([runs[i] for i in members], tell, grouped.concurrent_stacks(len(needed)))
 
-    fitted = side_by_side(fit, needed, grouped.processes, on_epochs)
+    fitted = parallel_map(fit, needed, grouped.processes, on_epochs)
     pairs = zip(itertools.chain(*needed), itertools.chain(*fitted), strict=True)
     return {specs[i]: calibration for i, calibration in pairs if calibration}
 
 
 def _held_run(task, spec: RunSpec) -> TrainingRun:
     options = replace(spec.options, train=replace(spec.options.train, source_holdout=HOLDOUT))
-    return seeded_run(task, options, spec.seed)
+    return create_run(task, options, spec.seed)
 
 
 def _temperatures(
@@ -88,7 +88,7 @@ def _temperatures(
             held = runs[record.run].held_source
             if epoch == last and held is not None:
                 model = UniMoSModel(record.heads, record.text, runs[record.run].method)
-                temperatures[record.run] = fitted_temperature(model.logits(held.features), held.labels)
+                temperatures[record.run] = fit_temperature(model.logits(held.features), held.labels)
         on_epochs(len(runs) if epoch >= 0 else 0)
     seconds = round((time.perf_counter() - started) / len(runs) / beside, 3)
     return [

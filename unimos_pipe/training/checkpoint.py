@@ -15,7 +15,7 @@ import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from unimos_pipe.base.atomic_io import mend, replacing
+from unimos_pipe.base.atomic_io import atomic_write, recover_leftovers
 from unimos_pipe.base.method_config import fingerprint
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
@@ -48,7 +48,7 @@ class Checkpoint:
         """
         if self.path is None:
             return NOT_STARTED, None
-        mend(self.path)
+        recover_leftovers(self.path)
         if not self.path.is_file():
             return NOT_STARTED, None
         try:
@@ -90,7 +90,7 @@ class Checkpoint:
         }
         text = torch.frombuffer(bytearray(json.dumps(notes).encode()), dtype=torch.uint8)
         content = save({**trainer.full_state(), "notes": text})
-        with replacing(self.path) as part:
+        with atomic_write(self.path) as part:
             part.write_bytes(content + xxhash.xxh3_128(content).digest())
         self.saved_at = time.monotonic()
 

@@ -11,7 +11,7 @@ BRANCHES = ("ensemble", "vac", "lac")
 
 
 @dataclass
-class AnswerLog:
+class PredictionLog:
     """(3, n) class ids an epoch, in the order of :data:`BRANCHES`; what an epoch leaves as it was takes no room."""
 
     classes: int
@@ -24,8 +24,8 @@ class AnswerLog:
         self.parts.append(zlib.compress(ids if self.last is None else ids ^ self.last, 1))
         self.last = ids
 
-    def packed(self) -> np.ndarray:
-        """All epochs as bytes, which :func:`unpacked` reads."""
+    def to_bytes(self) -> np.ndarray:
+        """All epochs as bytes, which :func:`from_bytes` reads."""
         return np.frombuffer(b"".join(self.parts), np.uint8)
 
     def memory(self) -> list[str]:
@@ -35,11 +35,11 @@ class AnswerLog:
     def restore(self, memory: Sequence[str], rows: int) -> None:
         """Take over the memory of an interrupted log of n rows."""
         self.parts = [base64.b64decode(part) for part in memory]
-        self.last = unpacked(self.packed(), len(self.parts), rows, self.classes)[-1] if self.parts else None
+        self.last = from_bytes(self.to_bytes(), len(self.parts), rows, self.classes)[-1] if self.parts else None
 
 
-def unpacked(packed: np.ndarray, epochs: int, rows: int, classes: int) -> np.ndarray:
-    """(epochs, 3, n) class ids of :meth:`AnswerLog.packed`. Raises ValueError where they are not as many."""
+def from_bytes(packed: np.ndarray, epochs: int, rows: int, classes: int) -> np.ndarray:
+    """(epochs, 3, n) class ids of :meth:`PredictionLog.to_bytes`. Raises ValueError where they are not as many."""
     kind, rest = np.dtype(_id_type(classes)), packed.tobytes()
     size, found = len(BRANCHES) * rows * kind.itemsize, []
     for _ in range(epochs):

@@ -7,38 +7,38 @@ from typing import Any
 import numpy as np
 import torch
 
-from unimos_pipe.evaluation.diagnostics import label_facts
-from unimos_pipe.evaluation.metrics import score, zero_shot_score
+from unimos_pipe.evaluation.diagnostics import labelled_metrics
+from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
 from unimos_pipe.methods.task import PairData
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.pseudo_labels import CHUNK
 from unimos_pipe.runs.method_names import UNIMOS
-from unimos_pipe.runs.read_run import Run
+from unimos_pipe.runs.read_run import FinishedRun
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.write_run import HEADS, KIND, LABEL_COLUMN, SAMPLE, SCHEMA, RunContents, write_run
-from unimos_pipe.training.prediction_log import BRANCHES, unpacked
+from unimos_pipe.training.prediction_log import BRANCHES, from_bytes
 from unimos_pipe.training.run_recorder import (
     accuracy_columns,
     known_labels,
     pair_identity,
-    result_head,
-    scored_result,
+    result_counts,
+    summarise_epochs,
     training_identity,
 )
 
 
-def is_relabelled(run: Run, spec: RunSpec, data: PairData) -> bool:
+def is_relabelled(run: FinishedRun, spec: RunSpec, data: PairData) -> bool:
     """Whether a run was made from exactly this and differs in nothing but the labels it is scored by."""
     return run.config.get("training") == training_identity(spec, data) and run.identity != pair_identity(spec, data)
 
 
-def can_be_rescored(run: Run) -> bool:
+def can_be_rescored(run: FinishedRun) -> bool:
     """Whether a run kept every epoch's answers. The methods beside UniMoS keep none: fitting them takes as long."""
     return run.method == UNIMOS and "answers" in run.arrays(SAMPLE)
 
 
-def rescored(run: Run, spec: RunSpec, data: PairData) -> dict[str, Any]:
+def rescore_run(run: FinishedRun, spec: RunSpec, data: PairData) -> dict[str, Any]:
     """Write a run's folder anew with all that labels shape; returns the values of its ``result.json``.
 
     The accuracies of every epoch, the best epoch, the figures of the picked ones, reliability (from the stored
@@ -49,8 +49,8 @@ def rescored(run: Run, spec: RunSpec, data: PairData) -> dict[str, Any]:
     """
     scores = _scores(run, data)
     lines = [{**line, **accuracy_columns(found)} for line, found in zip(run.epochs, scores, strict=True)]
-    zero_shot = zero_shot_score(data)
-    accuracy, selected = scored_result(lines, scores[-1], zero_shot and asdict(zero_shot), data.held_out.metric)
+    zero_shot = score_zero_shot(data)
+    accuracy, selected = summarise_epochs(lines, scores[-1], zero_shot and asdict(zero_shot), data.held_out.metric)
     found = {"accuracy": accuracy, "selected": selected, "reliability": _reliability(run, spec, data)}
     first = {"kind": KIND, "schema": SCHEMA}
     head = {name: value for name, value in run.config.items() if name not in first}
@@ -62,24 +62,24 @@ def rescored(run: Run, spec: RunSpec, data: PairData) -> dict[str, Any]:
         predictions=columns | known_labels(data),
         heads=run.arrays(HEADS),
         sample=run.arrays(SAMPLE),
-        result={**kept, **result_head(spec, data), **found},
+        result={**kept, **result_counts(spec, data), **found},
     )
     return write_run(run.folder, contents)
 
 
-def _scores(run: Run, data: PairData) -> list[dict[str, Mapping[str, Any] | None]]:
+def _scores(run: FinishedRun, data: PairData) -> list[dict[str, Mapping[str, Any] | None]]:
     """The scores of every epoch's answers, by branch."""
     classes = len(data.held_out.classes)
-    epochs = unpacked(run.arrays(SAMPLE)["answers"], len(run.epochs), len(data.scored_paths), classes)
+    epochs = from_bytes(run.arrays(SAMPLE)["answers"], len(run.epochs), len(data.scored_paths), classes)
     found = []
     for answers in epochs.astype(np.int64):
-        values = [score(torch.from_numpy(ids), data.held_out) for ids in answers]
+        values = [score_predictions(torch.from_numpy(ids), data.held_out) for ids in answers]
         found.append({name: value and asdict(value) for name, value in zip(BRANCHES, values, strict=True)})
     return found
 
 
 @torch.no_grad()
-def _reliability(run: Run, spec: RunSpec, data: PairData) -> dict[str, Any] | None:
+def _reliability(run: FinishedRun, spec: RunSpec, data: PairData) -> dict[str, Any] | None:
     """How well the run's probabilities fit the labels."""
     rows = data.held_out.rows(data.task)
     state = {name: torch.from_numpy(array) for name, array in run.arrays(HEADS).items()}
@@ -88,4 +88,4 @@ def _reliability(run: Run, spec: RunSpec, data: PairData) -> dict[str, Any] | No
     logits = torch.cat([model.logits(part) for part in rows.split(CHUNK)])
     calibration = run.result["calibration"]
     calibrated = (logits / calibration["temperature"]).softmax(-1) if calibration else None
-    return label_facts(data.held_out, logits.softmax(-1), calibrated)
+    return labelled_metrics(data.held_out, logits.softmax(-1), calibrated)

@@ -12,18 +12,18 @@ import torch
 from unimos_pipe import __version__
 from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.evaluation.calibration import Calibration
-from unimos_pipe.evaluation.diagnostics import PairView, answer_facts
-from unimos_pipe.evaluation.metrics import score, zero_shot_score
+from unimos_pipe.evaluation.diagnostics import PairReference, run_diagnostics
+from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
 from unimos_pipe.evaluation.validators import validator_figures, validator_scores
 from unimos_pipe.methods.task import AdaptationTask, PairData
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.model import UniMoSModel
-from unimos_pipe.methods.unimos.pseudo_labels import CHUNK, Assessment, assess
+from unimos_pipe.methods.unimos.pseudo_labels import CHUNK, TargetEvaluation, evaluate_target
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
-from unimos_pipe.methods.unimos.trainer import EpochRecord, View
+from unimos_pipe.methods.unimos.trainer import EpochRecord, EpochSnapshot
 from unimos_pipe.runs.run_spec import RunSpec, run_identity
 from unimos_pipe.runs.write_run import LABEL_COLUMN, RunContents, write_run
-from unimos_pipe.training.prediction_log import AnswerLog
+from unimos_pipe.training.prediction_log import PredictionLog
 
 SAMPLE_ROWS = 1000
 
@@ -32,13 +32,13 @@ SAMPLE_ROWS = 1000
 class FinalState:
     """What a run's folder takes from the end of training: tensors, facts that join its config.json, the pair's view."""
 
-    assessment: Assessment
+    evaluation: TargetEvaluation
     model: UniMoSModel
     heads: dict[str, torch.Tensor]
     sample: dict[str, torch.Tensor]
-    about: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     seconds: float
-    view: PairView
+    reference: PairReference
     calibration: Calibration | None
 
 
@@ -53,7 +53,7 @@ class RunRecorder:
     zero_shot: dict[str, Any] | None = None
 
     def __post_init__(self):
-        self.answers = AnswerLog(len(self.data.held_out.classes))
+        self.answers = PredictionLog(len(self.data.held_out.classes))
 
     def memory(self) -> dict[str, Any]:
         """What :meth:`restore` needs to go on from here, as plain values."""
@@ -64,18 +64,18 @@ class RunRecorder:
         self.answers.restore(memory["answers"], len(self.data.scored_paths))
         self.lines, self.zero_shot = memory["lines"], memory["zero_shot"]
 
-    def measure(self, view: View) -> dict[str, torch.Tensor]:
+    def measure(self, view: EpochSnapshot) -> dict[str, torch.Tensor]:
         """What :meth:`add` needs of a view, as small tensors where the view is."""
-        found, scored = view.assessment, self.scored(view)
-        return {"answers": three_answers(scored), **validator_figures(found.probabilities, found.bottleneck)}
+        found, scored = view.evaluation, self.scored(view)
+        return {"answers": stack_predictions(scored), **validator_figures(found.probabilities, found.bottleneck)}
 
     def add(self, record: EpochRecord) -> None:
         """Take an epoch's line of ``metrics.jsonl``, scored where labels are known."""
-        found, answers = record.assessment, record.measured["answers"]
+        found, answers = record.evaluation, record.measured["answers"]
         scores = self._scores(answers)
         self.answers.add(answers.numpy())
         if found.epoch == BEFORE_TRAINING:
-            self.zero_shot = asdict(zero_shot_score(self.data)) if scores["lac"] else None
+            self.zero_shot = asdict(score_zero_shot(self.data)) if scores["lac"] else None
         line = {
             "epoch": found.epoch,
             "losses": record.losses,
@@ -87,22 +87,22 @@ class RunRecorder:
         }
         self.lines.append(line)
 
-    def scored(self, view: View) -> Assessment:
+    def scored(self, view: EpochSnapshot) -> TargetEvaluation:
         """The view to score: the trainer's own, or one of the target's test rows, from which nothing flows back."""
         test = self.data.held_out.features
         if test is None:
-            return view.assessment
-        return assess(view.heads, test, view.text, view.assessment.epoch, self.spec.options.eval)
+            return view.evaluation
+        return evaluate_target(view.heads, test, view.text, view.evaluation.epoch, self.spec.options.eval)
 
     def _scores(self, answers: torch.Tensor) -> dict[str, dict[str, Any] | None]:
-        """Scores by name of (3, n) :func:`three_answers`."""
+        """Scores by name of (3, n) :func:`stack_predictions`."""
         named = zip(("ensemble", "vac", "lac"), answers, strict=True)
-        scores = {name: score(predictions, self.data.held_out) for name, predictions in named}
+        scores = {name: score_predictions(predictions, self.data.held_out) for name, predictions in named}
         return {name: value and {**vars(value)} for name, value in scores.items()}
 
     def finish(self, final: FinalState) -> dict[str, Any]:
         """Write the run's folder; returns the values of its ``result.json``."""
-        found, raw = final.assessment, final.assessment.probabilities
+        found, raw = final.evaluation, final.evaluation.probabilities
         calibrated = raw
         if final.calibration:
             logits = map(final.model.logits, self.data.held_out.rows(self.data.task).split(CHUNK))
@@ -115,14 +115,14 @@ class RunRecorder:
         }
         sample = {name: tensor.numpy() for name, tensor in final.sample.items()}
         contents = RunContents(
-            config=run_config(self.spec, self.data, final.about),
+            config=run_config(self.spec, self.data, final.provenance),
             epochs=self.lines,
             predictions=prediction_columns(self.data, answers),
             heads={name: tensor.numpy() for name, tensor in final.heads.items()},
-            sample={**sample, "answers": self.answers.packed()},
+            sample={**sample, "answers": self.answers.to_bytes()},
             result=self._result(found, final.seconds)
-            | answer_facts(
-                final.view,
+            | run_diagnostics(
+                final.reference,
                 self.data.held_out,
                 raw,
                 calibrated,
@@ -132,18 +132,20 @@ class RunRecorder:
         )
         return write_run(self.folder, contents)
 
-    def _result(self, final: Assessment, seconds: float) -> dict[str, Any]:
+    def _result(self, final: TargetEvaluation, seconds: float) -> dict[str, Any]:
         metric = self.data.held_out.metric
-        accuracy, selected = scored_result(self.lines, self._scores(three_answers(final)), self.zero_shot, metric)
+        accuracy, selected = summarise_epochs(
+            self.lines, self._scores(stack_predictions(final)), self.zero_shot, metric
+        )
         return {
-            **result_head(self.spec, self.data),
+            **result_counts(self.spec, self.data),
             "accuracy": accuracy,
             "selected": selected,
             "seconds": round(seconds, 3),
         }
 
 
-def three_answers(found: Assessment) -> torch.Tensor:
+def stack_predictions(found: TargetEvaluation) -> torch.Tensor:
     """(3, n) class ids that the ensemble, VAC and LAC answer."""
     return torch.stack([found.predictions, found.vac_predictions, found.text_predictions])
 
@@ -157,7 +159,7 @@ def accuracy_columns(scores: Scored) -> dict[str, dict[str, float | None]]:
     return {figure: {name: value and value[figure] for name, value in scores.items()} for figure in figures}
 
 
-def scored_result(
+def summarise_epochs(
     lines: Sequence[Mapping[str, Any]], last: Scored, zero_shot: Mapping[str, Any] | None, metric: str
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """``accuracy`` and ``selected`` of ``result.json``, from the lines of ``metrics.jsonl`` and the last scores."""
@@ -240,7 +242,7 @@ def confidence(probabilities: torch.Tensor, classes: torch.Tensor) -> torch.Tens
     return probabilities.gather(1, classes.unsqueeze(1)).squeeze(1)
 
 
-def result_head(spec: RunSpec, data: PairData) -> dict[str, Any]:
+def result_counts(spec: RunSpec, data: PairData) -> dict[str, Any]:
     """What every run's ``result.json`` begins with."""
     return {
         "protocol": spec.protocol,
@@ -248,7 +250,7 @@ def result_head(spec: RunSpec, data: PairData) -> dict[str, Any]:
         "source_rows": len(data.task.source.features),
         "target_rows": len(data.task.target.features),
         "scored_rows": len(data.scored_paths),
-        "labelled_rows": len(data.held_out.known),
+        "labelled_rows": len(data.held_out.labelled),
         "classes": len(data.held_out.classes),
     }
 

@@ -3,7 +3,7 @@
     pip install atheris            # is part of the extra [test] where there is a wheel
     python tests/integration/fuzz/fuzz.py shard -max_total_time=600        # or: list, spec, recipe, run, export, all
 
-A crash is any exception that is no PipeError. libFuzzer writes the input to ./crash-*; put it right, and keep the
+A crash is any exception that is no UnimosPipeError. libFuzzer writes the input to ./crash-*; put it right, and keep the
 input as a test in tests/integration/test_hostile.py. Further arguments are libFuzzer's (a corpus folder, -runs=N,
 -seed=N).
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["unimos_pipe", "tomllib", "json"]):
-    from unimos_pipe.base.errors import PipeError
+    from unimos_pipe.base.errors import UnimosPipeError
     from unimos_pipe.cache import shard
     from unimos_pipe.data import list_files
     from unimos_pipe.data.manifest import load_spec
@@ -53,7 +53,7 @@ def read_toml(data: bytes, load) -> None:
     """The bytes as a .toml file."""
     path = WORK / "input.toml"
     path.write_bytes(data)
-    with contextlib.suppress(PipeError):
+    with contextlib.suppress(UnimosPipeError):
         load(str(path))
 
 
@@ -70,7 +70,7 @@ def read_shard(data: bytes) -> None:
             content[provider.ConsumeIntInRange(0, len(content) - 1)] = provider.ConsumeIntInRange(0, 255)
         path.write_bytes(content[: provider.ConsumeIntInRange(0, len(content))] if provider.ConsumeBool() else content)
     for read in (shard.read_image_shard, shard.read_header, shard.read_text_shard):
-        with contextlib.suppress(PipeError):
+        with contextlib.suppress(UnimosPipeError):
             read(path)
 
 
@@ -109,7 +109,7 @@ def read_run(data: bytes) -> None:
     first, _, second = data.partition(b"\n\n")
     (WORK / "result.json").write_bytes(first)
     (WORK / "config.json").write_bytes(second)
-    with contextlib.suppress(PipeError):
+    with contextlib.suppress(UnimosPipeError):
         read_run.read_run(WORK)
 
 
@@ -118,7 +118,7 @@ def read_list(data: bytes) -> None:
     path = WORK / "input.csv"
     path.write_bytes(data)
     for read in (list_files.read_csv, list_files.read_list):
-        with contextlib.suppress(PipeError):
+        with contextlib.suppress(UnimosPipeError):
             read(path)
 
 
@@ -174,7 +174,7 @@ def read_export(data: bytes) -> None:
     length = len(header) if provider.ConsumeIntInRange(0, 7) < 7 else provider.ConsumeIntInRange(0, 2**64 - 1)
     arrays = ARRAYS[: provider.ConsumeIntInRange(0, len(ARRAYS))] if provider.ConsumeIntInRange(0, 7) == 7 else ARRAYS
     (WORK / adapted_model.WEIGHTS).write_bytes(length.to_bytes(8, "little") + header + arrays)
-    with contextlib.suppress(PipeError):
+    with contextlib.suppress(UnimosPipeError):
         loaded = adapted_model.load(WORK, "cpu")
         loaded.answer(torch.ones(3, loaded.text.shape[1]))
 

@@ -5,18 +5,18 @@ from collections.abc import Callable
 
 import torch
 
-from unimos_pipe.methods.unimos.step_inputs import Block
+from unimos_pipe.methods.unimos.step_inputs import StepInputs
 
 WARM_UP = 2  # steps taken as usual before a capture, as libraries load and allocate what they need on first use
 
 
-class CapturedSteps:
+class CudaGraphSteps:
     """Takes the steps of a block that stays in one place; each number of active runs has a graph of its own.
 
     Capturing computes nothing, so every step is taken once: as usual while warming up, then by replay.
     """
 
-    def __init__(self, block: Block, step: Callable[[int, Block], None]):
+    def __init__(self, block: StepInputs, step: Callable[[int, StepInputs], None]):
         """``step(active, draws)`` takes one step of the first ``active`` runs; it must not wait for the device."""
         self.block, self.step = block, step
         self.place = torch.zeros(1, dtype=torch.int64, device=block.rows.device)

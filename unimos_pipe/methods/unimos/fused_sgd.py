@@ -17,14 +17,14 @@ AT_ONCE = 1 << 20  # weights that a CPU works on together: 4 MB, and as much of 
 
 
 @dataclass(frozen=True)
-class Descent:
+class FusedSGD:
     """One step of all runs. A weight that was handed over is no longer the one that the step began with."""
 
     heads: Heads
-    falls: dict[int, Tensor]  # minus the learning rates, (R, 1, ...) by the dimensions of what moves
+    neg_lr: dict[int, Tensor]  # minus the learning rates, (R, 1, ...) by the dimensions of what moves
 
     @classmethod
-    def of(cls, heads: Heads, lr: Tensor) -> "Descent":
+    def of(cls, heads: Heads, lr: Tensor) -> "FusedSGD":
         """A step at these (R,) learning rates."""
         fall = -lr
         return cls(heads, {2: fall.view(-1, 1), 3: fall.view(-1, 1, 1)})
@@ -32,7 +32,7 @@ class Descent:
     def product(self, name: str, grad: Tensor, seen: Tensor) -> None:
         """Move a linear layer's weight along ``grad^T seen``, of (R, n, out) and (R, n, in)."""
         weight, copy = self.heads.params[name], self.heads.copies.get(name)
-        tensors = weight, self.heads.momentum[name], grad, seen, self.falls[3], *([] if copy is None else [copy])
+        tensors = weight, self.heads.momentum[name], grad, seen, self.neg_lr[3], *([] if copy is None else [copy])
         together = max(1, AT_ONCE // math.prod(weight.shape[1:]))
         if weight.device.type == "cuda" or together >= len(weight):
             self._product(*tensors)
@@ -55,4 +55,4 @@ class Descent:
         """Move a tensor without a copy along its (R, ...) gradient."""
         buffer = self.heads.momentum[name]
         torch.add(grad, buffer, alpha=self.heads.beta, out=buffer)
-        self.heads.params[name].addcmul_(buffer, self.falls[grad.ndim])
+        self.heads.params[name].addcmul_(buffer, self.neg_lr[grad.ndim])

@@ -47,7 +47,7 @@ class Outputs:
         return self.f_vac.shape[1] // 2
 
 
-class Loss(NamedTuple):
+class LossTerm(NamedTuple):
     """A loss's weight, its value as a (R,) mean per run, and the term of METHOD.md under which it is logged."""
 
     term: str
@@ -56,24 +56,28 @@ class Loss(NamedTuple):
 
 
 LOSSES = {
-    "source_lac": Loss("lac", lambda s: s.alpha, lambda o: cross_entropy(o.y_lac[:, : o.half], o.source_labels)),
-    "distillation": Loss("lac", lambda s: s.distill, lambda o: distillation(o.y_lac[:, o.half :], o.teacher)),
-    "source_vac": Loss("vac", lambda s: s.beta, lambda o: cross_entropy(o.y_vac[:, : o.half], o.source_labels)),
-    "pseudo_label": Loss("vac", lambda s: 1.0, lambda o: cross_entropy(o.ensemble, o.pseudo_labels)),
-    "im": Loss("im", lambda s: s.im, lambda o: information_maximisation(o.ensemble)),
-    "ortho_rows": Loss(
+    "source_lac": LossTerm("lac", lambda s: s.alpha, lambda o: cross_entropy(o.y_lac[:, : o.half], o.source_labels)),
+    "distillation": LossTerm("lac", lambda s: s.distill, lambda o: distillation(o.y_lac[:, o.half :], o.teacher)),
+    "source_vac": LossTerm("vac", lambda s: s.beta, lambda o: cross_entropy(o.y_vac[:, : o.half], o.source_labels)),
+    "pseudo_label": LossTerm("vac", lambda s: 1.0, lambda o: cross_entropy(o.ensemble, o.pseudo_labels)),
+    "im": LossTerm("im", lambda s: s.im, lambda o: information_maximisation(o.ensemble)),
+    "ortho_rows": LossTerm(
         "ortho",
         lambda s: s.gamma * (s.ortho and s.ortho_form == "rows"),
         lambda o: row_orthogonality(o.f_lac, o.f_vac),
     ),
-    "ortho_matrix": Loss(
+    "ortho_matrix": LossTerm(
         "ortho",
         lambda s: s.gamma * (s.ortho and s.ortho_form == "matrix"),
         lambda o: matrix_orthogonality(o.f_lac, o.f_vac),
     ),
-    "bce_source": Loss("bce_source", lambda s: s.gamma * s.discriminator, lambda o: modality_bce(o.modality_source)),
-    "bce_target": Loss("bce_target", lambda s: s.gamma * s.discriminator, lambda o: modality_bce(o.modality_target)),
-    "mcc": Loss("mcc", lambda s: s.mcc, lambda o: minimum_class_confusion(o.ensemble)),
+    "bce_source": LossTerm(
+        "bce_source", lambda s: s.gamma * s.discriminator, lambda o: modality_bce(o.modality_source)
+    ),
+    "bce_target": LossTerm(
+        "bce_target", lambda s: s.gamma * s.discriminator, lambda o: modality_bce(o.modality_target)
+    ),
+    "mcc": LossTerm("mcc", lambda s: s.mcc, lambda o: minimum_class_confusion(o.ensemble)),
 }
 TERMS = tuple(dict.fromkeys(loss.term for loss in LOSSES.values()))
 

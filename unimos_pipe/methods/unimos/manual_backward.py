@@ -10,11 +10,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unimos_pipe.methods.unimos.fused_sgd import Descent
+from unimos_pipe.methods.unimos.fused_sgd import FusedSGD
 from unimos_pipe.methods.unimos.heads import BN_EPS, BN_MOMENTUM, Heads
 from unimos_pipe.methods.unimos.random_streams import dropout_scale
 
-Back = Callable[[Tensor, Descent], Tensor]
+Back = Callable[[Tensor, FusedSGD], Tensor]
 
 
 def linear(
@@ -30,7 +30,7 @@ def linear(
     weight = heads.copies.get(f"{name}.weight", weight)
     low_x = x.to(weight.dtype)
 
-    def back(grad: Tensor, descent: Descent) -> Tensor:
+    def back(grad: Tensor, descent: FusedSGD) -> Tensor:
         low_grad = grad.to(weight.dtype)
         further = torch.bmm(low_grad, weight).to(bias.dtype) if to_input else grad.new_empty(0)
         descent.product(f"{name}.weight", low_grad[:, :trained_rows], low_x[:, :trained_rows])
@@ -58,7 +58,7 @@ def bottleneck(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
     running = heads.running_mean.view(-1), heads.running_var.view(-1)
     output, mean, inverse_std = torch.native_batch_norm(columns, gain, shift, *running, True, BN_MOMENTUM, BN_EPS)
 
-    def back(grad: Tensor, descent: Descent) -> Tensor:
+    def back(grad: Tensor, descent: FusedSGD) -> Tensor:
         grad = grad.transpose(0, 1).reshape(rows, count * width)
         found = torch.ops.aten.native_batch_norm_backward(
             grad, columns, gain, *running, mean, inverse_std, True, BN_EPS, [True, True, True]
@@ -78,7 +78,7 @@ def classify(heads: Heads, features: Tensor) -> tuple[Tensor, Back]:
     weight = unit * length
     logits = torch.baddbmm(heads.params["classifier.bias"].unsqueeze(1), features, weight.mT)
 
-    def back(grad: Tensor, descent: Descent) -> Tensor:
+    def back(grad: Tensor, descent: FusedSGD) -> Tensor:
         grad_weight = torch.bmm(grad.mT, features)
         along = (grad_weight * unit).sum(-1, keepdim=True)
         across = (grad_weight - unit * along) * (length / norm)
@@ -93,7 +93,7 @@ def classify(heads: Heads, features: Tensor) -> tuple[Tensor, Back]:
 def lac_logits(heads: Heads, f_lac: Tensor, text: Tensor) -> tuple[Tensor, Back]:
     """(R, n, K) text logits, as :meth:`Heads.lac_logits` gives them."""
 
-    def back(grad: Tensor, descent: Descent) -> Tensor:
+    def back(grad: Tensor, descent: FusedSGD) -> Tensor:
         grad = heads.spec.temperature_scale * torch.bmm(grad, text)
         if heads.spec.similarity == "dot":
             return grad
@@ -116,7 +116,7 @@ def ensemble_weight(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
     shift = torch.baddbmm(second_bias, second, first_bias.mT)
     weight = torch.baddbmm(shift, f_vac, direction.mT).sigmoid()
 
-    def back(grad: Tensor, descent: Descent) -> Tensor:
+    def back(grad: Tensor, descent: FusedSGD) -> Tensor:
         grad = grad * weight * (1 - weight)
         seen, total = torch.bmm(grad.mT, f_vac), grad.sum(1, keepdim=True)  # (R, 1, D), (R, 1, 1)
         to_second = torch.bmm(first, seen.mT).mT + total * first_bias  # W x^T takes a third of the time of x W^T
@@ -145,7 +145,7 @@ def discriminate(heads: Heads, features: Tensor, keep: Tensor, trained_rows: int
     direction = scale * heads.params["disc_fc2.weight"]  # (R, 1, hidden)
     logits = torch.baddbmm(heads.params["disc_fc2.bias"].unsqueeze(1), hidden, direction.mT)
 
-    def back(grad: Tensor, descent: Descent) -> Tensor:
+    def back(grad: Tensor, descent: FusedSGD) -> Tensor:
         grad = grad.unsqueeze(-1)
         own = grad[:, :trained_rows]
         descent.gradient("disc_fc2.weight", scale * torch.bmm(own.mT, hidden[:, :trained_rows]))

@@ -16,7 +16,7 @@ CHUNK = 8192  # rows per product; fixed, so that results do not depend on memory
 
 
 @dataclass(frozen=True)
-class Assessment:
+class TargetEvaluation:
     """One run's view of its whole target after an epoch; n rows, K classes, H bottleneck features."""
 
     epoch: int
@@ -44,7 +44,7 @@ def teacher_logits(x: Tensor, text: Tensor, scale: float) -> Tensor:
 
 
 @torch.no_grad()
-def assess(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) -> Assessment:
+def evaluate_target(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) -> TargetEvaluation:
     """Evaluate one run (R = 1) on its whole target and choose the next pseudo-labels.
 
     Args:
@@ -69,7 +69,7 @@ def assess(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) ->
     clusters = nearest_centroid(bottleneck, centroids)
     # The teacher is asked in the epochs alone in which it is the text branch.
     answers = {"teacher": text_predictions, "cluster": clusters, "ensemble": probabilities.argmax(-1)}
-    return Assessment(
+    return TargetEvaluation(
         epoch,
         weight,
         probabilities,
@@ -90,7 +90,7 @@ def branches(heads: Heads, text: Tensor, epoch: int, spec: EvalSpec) -> Branches
     Linear maps that follow one another are one product: Phi_1 after G_vis, and, in the dot form, mu after G_txt.
 
     Args:
-        heads, text, epoch, spec: as for :func:`assess`.
+        heads, text, epoch, spec: as for :func:`evaluate_target`.
     """
     to_bottleneck, shift = heads.bottleneck_map(separated=epoch != BEFORE_TRAINING)
     to_text = heads.text_map(text) if epoch > 0 and heads.spec.similarity == "dot" else None

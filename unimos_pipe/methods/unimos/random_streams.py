@@ -19,7 +19,7 @@ def _generator(seed: int, purpose: str) -> torch.Generator:
 
 
 def dropout_scale(dropout: float) -> float:
-    """What hidden units that dropout keeps are multiplied by: one over their share in :meth:`RunDraws.kept`."""
+    """Return the factor of hidden units that dropout keeps, one over their share."""
     return 1 / (1 - _dropped_bytes(dropout) / 256)
 
 
@@ -97,7 +97,7 @@ class _EvenPass:
         self.left = [state[f"left.{place}"] for place in range(len(self.rows))]
 
 
-class RunDraws:
+class RandomStreams:
     """The random choices of one run, in the order in which training asks for them.
 
     ``origins`` (source_rows,) says which domain a source row is of, where there are several.
@@ -121,7 +121,7 @@ class RunDraws:
         """(steps, B) source rows and (steps, B) target rows of the next steps."""
         return self._source.take(steps), self._target.take(steps)
 
-    def kept(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
+    def dropout_mask(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
         """(steps, rows, width) bool: which hidden units dropout keeps, each with probability 1 - dropout."""
         count = steps * rows * width
         words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None, generator=self._dropout)

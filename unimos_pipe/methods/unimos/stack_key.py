@@ -11,7 +11,7 @@ from unimos_pipe.methods.unimos.loss_terms import LOSSES
 
 
 @dataclass(frozen=True)
-class StepForm:
+class StackKey:
     """Shapes and structure of a step. Runs of equal forms, and only those, can be trained as one stack."""
 
     heads: HeadSpec
@@ -25,7 +25,7 @@ class StepForm:
     dim: int
 
     @classmethod
-    def of(cls, method: MethodSpec, batch: int, classes: int, dim: int) -> "StepForm":
+    def of(cls, method: MethodSpec, batch: int, classes: int, dim: int) -> "StackKey":
         """The form of a run with this method, B rows per domain, K classes and D dimensions."""
         loss, train = method.loss, method.train
         shared = loss.weight_per, loss.train_ensemble, train.momentum, train.precision, train.epochs

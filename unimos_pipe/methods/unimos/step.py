@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unimos_pipe.methods.unimos.fused_sgd import Descent
+from unimos_pipe.methods.unimos.fused_sgd import FusedSGD
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.loss_terms import LOSSES, TERMS, Outputs
 from unimos_pipe.methods.unimos.manual_backward import (
@@ -21,7 +21,7 @@ from unimos_pipe.methods.unimos.manual_backward import (
     lac_logits,
     linear,
 )
-from unimos_pipe.methods.unimos.stack_key import Coefficients, StepForm
+from unimos_pipe.methods.unimos.stack_key import Coefficients, StackKey
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Batch:
 
 
 @torch.no_grad()
-def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: StepForm, lr: Tensor) -> Tensor:
+def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: StackKey, lr: Tensor) -> Tensor:
     """One step of all runs: losses, gradients, label prior, SGD.
 
     Args:
@@ -71,7 +71,7 @@ def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: Ste
         gradients = torch.autograd.grad(values.sum(), leaves, materialize_grads=True)
 
     to_vac, to_lac, to_y_vac, to_y_lac, to_weight, to_modality = gradients
-    descent = Descent.of(heads, lr)
+    descent = FusedSGD.of(heads, lr)
     through_vac = bottleneck_back(classify_back(to_y_vac, descent), descent)
     through_vac[:, half:] += weight_back(to_weight, descent)
     through_lac = logits_back(to_y_lac, descent)
@@ -87,13 +87,13 @@ def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, form: Ste
     return torch.stack([*_terms(coefficients.losses, values), weight.mean((1, 2))], 1)
 
 
-def _training_weight(row_weight: Tensor, c: Coefficients, form: StepForm) -> Tensor:
+def _training_weight(row_weight: Tensor, c: Coefficients, form: StackKey) -> Tensor:
     """(R, 1, 1) or (R, B, 1) weight of VAC in the training ensemble, 0.5 where it is fixed (section 3.2)."""
     weight = row_weight.mean(1, keepdim=True) if form.weight_per == "batch" else row_weight
     return torch.where(c.learned_weight.view(-1, 1, 1), weight, 0.5)
 
 
-def _text_side(y_lac: Tensor, heads: Heads, c: Coefficients, form: StepForm) -> Tensor:
+def _text_side(y_lac: Tensor, heads: Heads, c: Coefficients, form: StackKey) -> Tensor:
     """(R, B, K) LAC logits of the target as the training ensemble takes them: raw or debiased (section 6)."""
     if form.train_ensemble == "raw":
         return y_lac

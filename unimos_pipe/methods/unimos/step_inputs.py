@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from unimos_pipe.methods.unimos.schedules import learning_rate
-from unimos_pipe.methods.unimos.stack_key import StepForm
+from unimos_pipe.methods.unimos.stack_key import StackKey
 from unimos_pipe.methods.unimos.training_run import TrainingRun
 
 BLOCK = 16  # steps
 
 
-class Block(NamedTuple):
+class StepInputs(NamedTuple):
     """Draws of several steps; of one step without the first dimension."""
 
     rows: Tensor  # (steps, R, 2B) rows of the table of features: source, then target
@@ -23,21 +23,21 @@ class Block(NamedTuple):
     kept: Tensor  # (steps, R, 4B, discriminator_hidden) bool: hidden units that dropout keeps
     lr: Tensor  # (steps, R) learning rates
 
-    def step(self, place: int) -> "Block":
+    def step(self, place: int) -> "StepInputs":
         """One step's draws."""
-        return Block(*(tensor[place] for tensor in self))
+        return StepInputs(*(tensor[place] for tensor in self))
 
-    def step_at(self, place: Tensor) -> "Block":
+    def step_at(self, place: Tensor) -> "StepInputs":
         """One step's draws, its (1,) place known to the device alone."""
-        return Block(*(tensor.index_select(0, place)[0] for tensor in self))
+        return StepInputs(*(tensor.index_select(0, place)[0] for tensor in self))
 
-    def runs(self, stop: int) -> "Block":
+    def runs(self, stop: int) -> "StepInputs":
         """A step's draws of the first ``stop`` runs."""
-        return Block(*(tensor[:stop] for tensor in self))
+        return StepInputs(*(tensor[:stop] for tensor in self))
 
 
 @dataclass(frozen=True)
-class Starts:
+class TableOffsets:
     """Where each run's rows begin in the tables that a stack shares."""
 
     source: Sequence[int]  # in the table of features
@@ -46,15 +46,15 @@ class Starts:
     pseudo: Sequence[int]  # in the pseudo-labels
 
 
-class BlockDrawer:
+class StepInputSampler:
     """Draws the blocks of a stack, whose runs are ordered by steps per epoch, longest first."""
 
-    def __init__(self, runs: Sequence[TrainingRun], form: StepForm, starts: Starts, dtype: torch.dtype, device):
+    def __init__(self, runs: Sequence[TrainingRun], form: StackKey, starts: TableOffsets, dtype: torch.dtype, device):
         self.runs, self.form, self.starts = runs, form, starts
         self.dtype, self.device = dtype, device
         self.block = self._empty(device)
 
-    def draw(self, epoch: int, start: int) -> Block:
+    def draw(self, epoch: int, start: int) -> StepInputs:
         """The block that begins with step ``start`` of an epoch, on the device, in the place of the one before.
 
         A run's own draws stop at its last step; what stands in the slots after it no step reads. Page-locked memory
@@ -66,27 +66,29 @@ class BlockDrawer:
             own = min(BLOCK, run.steps - start)
             if own <= 0:
                 break
-            self._fill(Block(*(tensor[:own, index] for tensor in drawn)), index, epoch * run.steps + start)
+            self._fill(StepInputs(*(tensor[:own, index] for tensor in drawn)), index, epoch * run.steps + start)
         if cuda:
             for there, tensor in zip(self.block, drawn, strict=True):
                 there.copy_(tensor, non_blocking=True)
         return self.block
 
-    def _fill(self, own: Block, index: int, taken: int) -> None:
+    def _fill(self, own: StepInputs, index: int, taken: int) -> None:
         """Draw a run's steps. ``taken`` are those before, for the learning rate."""
         run, starts, batch = self.runs[index], self.starts, self.form.batch
         steps = len(own.rows)
-        source, target = run.draws.batches(steps)
+        source, target = run.random_streams.batches(steps)
         own.rows[:, :batch] = source + starts.source[index]
         own.rows[:, batch:] = target + starts.target[index]
         own.labels[:] = source + starts.labels[index]
         own.pseudo[:] = target + starts.pseudo[index]
         heads = self.form.heads
-        own.kept[:] = run.draws.kept(steps, 4 * batch, heads.discriminator_hidden, heads.discriminator_dropout)
+        own.kept[:] = run.random_streams.dropout_mask(
+            steps, 4 * batch, heads.discriminator_hidden, heads.discriminator_dropout
+        )
         rates = [learning_rate(taken + step, run.method.train) for step in range(steps)]
         own.lr[:] = torch.tensor(rates, dtype=torch.float64)
 
-    def _empty(self, device: torch.device | str, *, page_locked: bool = False) -> Block:
+    def _empty(self, device: torch.device | str, *, page_locked: bool = False) -> StepInputs:
         count, batch, width = len(self.runs), self.form.batch, self.form.heads.discriminator_hidden
         of = {
             "rows": ((2 * batch,), torch.int64),
@@ -95,7 +97,7 @@ class BlockDrawer:
             "kept": ((4 * batch, width), torch.bool),
             "lr": ((), self.dtype),
         }
-        return Block(
+        return StepInputs(
             **{
                 name: torch.zeros(BLOCK, count, *shape, dtype=dtype, device=device, pin_memory=page_locked)
                 for name, (shape, dtype) in of.items()

@@ -14,7 +14,7 @@ def text_features(tasks: Sequence[AdaptationTask], methods: Sequence[MethodSpec]
     The probe behind a fused teacher depends on the source alone and is fitted once for all runs that share one.
 
     Raises:
-        UserError: the source of a fused teacher has rows of fewer than two classes.
+        InputError: the source of a fused teacher has rows of fewer than two classes.
     """
     probes = {}
     return [

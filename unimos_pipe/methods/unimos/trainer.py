@@ -13,32 +13,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unimos_pipe.base.device import HOST, on_host
-from unimos_pipe.base.malloc import keep_freed_memory
-from unimos_pipe.methods.unimos.cuda_graphs import CapturedSteps
+from unimos_pipe.base.device import HOST, gather_to_cpu
+from unimos_pipe.base.malloc import tune_malloc
+from unimos_pipe.methods.unimos.cuda_graphs import CudaGraphSteps
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.loss_terms import TERMS, terms_of
-from unimos_pipe.methods.unimos.pseudo_labels import Assessment, assess
+from unimos_pipe.methods.unimos.pseudo_labels import TargetEvaluation, evaluate_target
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.stack_key import Coefficients
 from unimos_pipe.methods.unimos.step import Batch, train_step
-from unimos_pipe.methods.unimos.step_inputs import BLOCK, Block, BlockDrawer, Starts
+from unimos_pipe.methods.unimos.step_inputs import BLOCK, StepInputs, StepInputSampler, TableOffsets
 from unimos_pipe.methods.unimos.text_features import text_features
 from unimos_pipe.methods.unimos.training_run import TrainingRun
 
 
 @dataclass(frozen=True)
-class View:
+class EpochSnapshot:
     """A run after an epoch, or before training (epoch -1)."""
 
     run: int  # position in the sequence given to the trainer
-    assessment: Assessment  # of the target rows it trains on
+    evaluation: TargetEvaluation  # of the target rows it trains on
     heads: Heads  # in evaluation mode, as they are until the next epoch
     text: Tensor  # (K, D) text features that they answer with
 
 
 @dataclass(frozen=True)
-class EpochRecord(View):
+class EpochRecord(EpochSnapshot):
     """What one run has to show after one epoch, or before training."""
 
     losses: dict[str, float]  # mean over the epoch's steps, by term; empty before training
@@ -47,10 +47,10 @@ class EpochRecord(View):
     measured: Mapping[str, Tensor]  # what the caller's own measure gave, on the CPU
 
 
-Measure = Callable[[View], Mapping[str, Tensor]]
+Measure = Callable[[EpochSnapshot], Mapping[str, Tensor]]
 
 
-def no_measure(view: View) -> Mapping[str, Tensor]:
+def no_measure(view: EpochSnapshot) -> Mapping[str, Tensor]:
     """Nothing beside what every record holds."""
     return {}
 
@@ -64,7 +64,7 @@ class Trainer:
         Args:
             captured: on CUDA, take steps as CUDA graphs.
         """
-        forms = {run.form for run in runs}
+        forms = {run.stack_key for run in runs}
         if len(forms) != 1:
             raise ValueError("runs of different shapes or structure cannot share a stack")
         (self.form,) = forms
@@ -74,8 +74,8 @@ class Trainer:
         text = first.task.text_features
         self.dtype, self.device = text.dtype, text.device
         if self.device.type == HOST:
-            keep_freed_memory()
-        starts = [run.draws.parameters(self.form.dim, self.form.classes, self.form.heads) for run in self.runs]
+            tune_malloc()
+        starts = [run.random_streams.parameters(self.form.dim, self.form.classes, self.form.heads) for run in self.runs]
         self.heads = Heads.stack(
             starts,
             self.form.heads,
@@ -88,12 +88,12 @@ class Trainer:
         self.text = torch.stack(text_features([run.task for run in self.runs], [run.method for run in self.runs]))
         self.failures: dict[int, str] = {}  # runs that diverged, by position in the sequence given
         self._build_tables()
-        self.drawer = BlockDrawer(self.runs, self.form, self.starts, self.dtype, self.device)
+        self.drawer = StepInputSampler(self.runs, self.form, self.starts, self.dtype, self.device)
         self.sums = torch.zeros(len(runs), len(TERMS) + 1, dtype=self.dtype, device=self.device)
         self.steps = torch.tensor([[run.steps] for run in self.runs], device=self.device)
         self.prefixes: dict[int, tuple[Heads, Coefficients]] = {}
         self.captured = (
-            CapturedSteps(self.drawer.block, self._step) if captured and self.device.type == "cuda" else None
+            CudaGraphSteps(self.drawer.block, self._step) if captured and self.device.type == "cuda" else None
         )
 
     def _build_tables(self) -> None:
@@ -112,7 +112,7 @@ class Trainer:
         self.source_labels = torch.cat([run.task.source.labels for run in self.runs])
         targets = [len(run.task.target.features) for run in self.runs]
         self.pseudo_labels = torch.empty(sum(targets), dtype=torch.int64, device=self.device)
-        self.starts = Starts(
+        self.starts = TableOffsets(
             [starts[run.task.source.name] for run in self.runs],
             [starts[run.task.target.name] for run in self.runs],
             _starts([len(run.task.source.labels) for run in self.runs]),
@@ -146,7 +146,7 @@ class Trainer:
         state |= {name: getattr(self.heads, name) for name in ("running_mean", "running_var", "label_prior")}
         state["pseudo_labels"] = self.pseudo_labels
         for index, run in enumerate(self.runs):
-            state |= {f"draws.{index}.{name}": tensor for name, tensor in run.draws.state().items()}
+            state |= {f"draws.{index}.{name}": tensor for name, tensor in run.random_streams.state().items()}
         return {name: tensor.cpu() for name, tensor in state.items()}
 
     @torch.no_grad()
@@ -159,15 +159,15 @@ class Trainer:
         for name, tensor in self.full_state().items():
             if name not in state or (not name.startswith("draws.") and state[name].shape != tensor.shape):
                 raise ValueError(f"the checkpoint does not fit these runs: {name}")
-        drawn = [run.draws.state() for run in self.runs]
+        drawn = [run.random_streams.state() for run in self.runs]
         try:
             for index, run in enumerate(self.runs):
                 prefix = f"draws.{index}."
                 found = {k.removeprefix(prefix): v.cpu() for k, v in state.items() if k.startswith(prefix)}
-                run.draws.load_state(found)
+                run.random_streams.load_state(found)
         except (RuntimeError, TypeError) as error:  # no state of a generator
             for run, known in zip(self.runs, drawn, strict=True):
-                run.draws.load_state(known)
+                run.random_streams.load_state(known)
             raise ValueError(f"the checkpoint does not fit these runs: {error}") from None
         for name, param in self.heads.params.items():
             param.copy_(state[f"params.{name}"])
@@ -194,7 +194,7 @@ class Trainer:
     def _reset_weight_generators(self) -> None:
         for position, run in enumerate(self.runs):
             params = {name: param[position] for name, param in self.heads.params.items()}
-            for name, fresh in run.draws.resets(params, run.method.train.reset_probability).items():
+            for name, fresh in run.random_streams.resets(params, run.method.train.reset_probability).items():
                 params[name].copy_(fresh)
         self.heads.refresh_copies()
 
@@ -208,7 +208,7 @@ class Trainer:
                 take(sum(run.steps > start + place for run in self.runs), place)
         return self.sums / self.steps
 
-    def _step(self, active: int, drawn: Block) -> None:
+    def _step(self, active: int, drawn: StepInputs) -> None:
         """One step of the first ``active`` runs."""
         if active not in self.prefixes:
             self.prefixes[active] = self.heads.runs(0, active), self.coefficients.runs(active)
@@ -230,37 +230,37 @@ class Trainer:
         for start in range(0, len(going), together):
             views = [self._view(index, epoch) for index in going[start : start + together]]
             figures = [self._figures(view, means) for view in views]
-            figures = on_host([*figures, *(measure(view) for view in views)])
+            figures = gather_to_cpu([*figures, *(measure(view) for view in views)])
             for view, own, measured in zip(views, figures[: len(views)], figures[len(views) :], strict=True):
                 if record := self._record(view, own, measured):
                     yield record
 
-    def _view(self, index: int, epoch: int) -> "View":
+    def _view(self, index: int, epoch: int) -> "EpochSnapshot":
         position = self.order.index(index)
         run, heads, text = self.runs[position], self.eval_heads(index), self.text[position]
-        found = assess(heads, run.task.target.features, text, epoch, run.method.eval)
+        found = evaluate_target(heads, run.task.target.features, text, epoch, run.method.eval)
         start = self.starts.pseudo[position]
         self.pseudo_labels[start : start + len(found.pseudo_labels)] = found.pseudo_labels
-        return View(index, found, heads, text)
+        return EpochSnapshot(index, found, heads, text)
 
-    def _figures(self, view: "View", means: Tensor | None) -> dict[str, Tensor]:
+    def _figures(self, view: "EpochSnapshot", means: Tensor | None) -> dict[str, Tensor]:
         """What a record tells in numbers, on the device."""
-        figures = {"finite": view.assessment.probabilities.isfinite().all()}
+        figures = {"finite": view.evaluation.probabilities.isfinite().all()}
         position = self.order.index(view.run)
         if means is not None:
             figures["means"] = means[position]
         run = self.runs[position]
         if run.held_source:
-            epoch, rule = view.assessment.epoch, run.method.eval
-            held = assess(view.heads, run.held_source.features, view.text, epoch, rule)
+            epoch, rule = view.evaluation.epoch, run.method.eval
+            held = evaluate_target(view.heads, run.held_source.features, view.text, epoch, rule)
             figures["source"] = (held.predictions == run.held_source.labels).double().mean()
         return figures
 
     def _record(
-        self, view: "View", figures: Mapping[str, Tensor], measured: Mapping[str, Tensor]
+        self, view: "EpochSnapshot", figures: Mapping[str, Tensor], measured: Mapping[str, Tensor]
     ) -> EpochRecord | None:
         """The record of a run that is well; None where training diverged."""
-        spec, epoch = self.runs[self.order.index(view.run)].method.loss, view.assessment.epoch
+        spec, epoch = self.runs[self.order.index(view.run)].method.loss, view.evaluation.epoch
         means = dict(zip((*TERMS, "w"), figures["means"].tolist(), strict=True)) if "means" in figures else {}
         losses = {term: means[term] for term in terms_of(spec) if means}
         if figures["finite"] and all(map(math.isfinite, losses.values())):

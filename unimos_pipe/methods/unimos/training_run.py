@@ -4,29 +4,29 @@ from dataclasses import dataclass, replace
 
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
-from unimos_pipe.methods.unimos.random_streams import RunDraws, holdout_order
+from unimos_pipe.methods.unimos.random_streams import RandomStreams, holdout_order
 from unimos_pipe.methods.unimos.schedules import batch_rows, steps_per_epoch
-from unimos_pipe.methods.unimos.stack_key import StepForm
+from unimos_pipe.methods.unimos.stack_key import StackKey
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One run to train: its data, method and random draws (from :func:`seeded_run`, or a recording)."""
+    """One run to train: its data, method and random draws (from :func:`create_run`, or a recording)."""
 
     task: AdaptationTask
     method: MethodSpec
-    draws: RunDraws
+    random_streams: RandomStreams
     batch: int
     steps: int  # per epoch
     held_source: LabelledFeatures | None = None  # source rows that training does not see
 
     @property
-    def form(self) -> StepForm:
+    def stack_key(self) -> StackKey:
         """Runs of equal forms can be trained as one stack."""
-        return StepForm.of(self.method, self.batch, *self.task.text_features.shape)
+        return StackKey.of(self.method, self.batch, *self.task.text_features.shape)
 
 
-def seeded_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingRun:
+def create_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingRun:
     """A run whose every random choice follows from its seed."""
     held = None
     if rows := int(method.train.source_holdout * len(task.source.features)):
@@ -39,4 +39,4 @@ def seeded_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingR
     sizes = len(task.source.features), len(task.target.features)
     batch = batch_rows(*sizes, method.train.batch_size)
     steps = steps_per_epoch(*sizes, batch, method.train.max_steps)
-    return TrainingRun(task, method, RunDraws(seed, *sizes, batch, task.source.origins), batch, steps, held)
+    return TrainingRun(task, method, RandomStreams(seed, *sizes, batch, task.source.origins), batch, steps, held)

@@ -29,7 +29,7 @@ _HOMES = {
     "deploy.adapted_model": ("load", "AdaptedModel"),
     "deploy.predictions": ("Predictions",),
     "data.datasets": ("list_datasets", "create_dataset_spec", "check_dataset"),
-    "data.manifest": ("load_spec",),
+    "data.dataset_spec": ("load_spec",),
     "bench.extract": ("bench_extract", "ExtractTrial"),
     "bench.store": ("bench_store",),
     "bench.adapt": ("bench_adapt",),

@@ -59,7 +59,7 @@ def run_recipe(
     options: SweepOptions = SweepOptions(),
     reading: ExtractOptions = ExtractOptions(workers=2),
     compute: ComputeConfig = ComputeConfig(),
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
     on_sweep: Callable[[SweepResult], None] = lambda result: None,
 ) -> RecipeResult:
     """A recipe from images to its report: encode what is missing, sweep, and make the page in the sweep's folder.
@@ -78,15 +78,15 @@ def run_recipe(
     missing = bound.features.missing_domains(bound.recipe.domains(bound.dataset))
     extracted = None
     if missing:
-        extracted = extract_features(bound.features, missing, root, reading=reading, compute=compute, watch=watch)
+        extracted = extract_features(bound.features, missing, root, reading=reading, compute=compute, reporter=reporter)
     sweep = run_sweep(
-        bound, extracted.features if extracted else None, runs, options=options, compute=compute, watch=watch
+        bound, extracted.features if extracted else None, runs, options=options, compute=compute, reporter=reporter
     )
     on_sweep(sweep)
     if sweep.failures or missing_packages("report"):
         return RecipeResult(extracted, sweep, None)
     cache = bound.features.cache
-    page = make_report(sweep.folder, sweep.folder / "report", root=root, cache=cache, watch=watch)
+    page = make_report(sweep.folder, sweep.folder / "report", root=root, cache=cache, reporter=reporter)
     return RecipeResult(extracted, sweep, page)
 
 
@@ -108,7 +108,7 @@ def demo(
     cache: str | Path | None = None,
     *,
     compute: ComputeConfig = ComputeConfig(),
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> DemoResult:
     """Both stages on the embedded icons: encode them, adapt all 12 pairs, keep what is finished.
 
@@ -119,12 +119,12 @@ def demo(
     started = time.perf_counter()
     features = feature_set("icons", cache=cache)
     features = replace(features, encoder=replace(features.encoder, precision="fp32"))  # as in the README's figures
-    store = extract_features(features, compute=compute, watch=watch).features.store()
+    store = extract_features(features, compute=compute, reporter=reporter).features.store()
     encoded = time.perf_counter()
     recipe = Recipe("demo", store.spec.name, seeds=seeds)
     plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
     loader = open_loader(plans, store, compute.device)
-    trained, outcomes = execute_plans(plans, loader, "12 pairs", compute=compute, watch=watch)
+    trained, outcomes = execute_plans(plans, loader, "12 pairs", compute=compute, reporter=reporter)
     rows = result_rows(plans, outcomes, {}, also=[ORACLE_ROW])
     pairs = tuple(f"{source}->{target}" for source, target in recipe.domain_pairs(store.spec))
     kept = sum(run.kept for run in trained)

@@ -4,6 +4,7 @@ from dataclasses import fields, is_dataclass, replace
 
 import pytest
 
+from unimos_pipe.base.dataclass_parsing import fingerprint, option_fields, parse_dataclass
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import (
     VARIANTS,
@@ -11,10 +12,7 @@ from unimos_pipe.base.method_config import (
     MethodSpec,
     PromptSpec,
     display_name,
-    fingerprint,
     method_spec,
-    option_fields,
-    parse_dataclass,
     parse_setting,
 )
 
@@ -44,11 +42,11 @@ def test_every_field_is_in_the_fingerprint(spec):
     prints = {name: fingerprint(changed) for name, changed in leaves(spec)}
     assert len({fingerprint(spec), *prints.values()}) == len(prints) + 1
     if isinstance(spec, MethodSpec):
-        assert list(prints) == [name for name, _ in option_fields()]
+        assert list(prints) == [name for name, _ in option_fields(MethodSpec)]
 
 
 def test_labels_of_options_are_unambiguous():
-    short = [name.rpartition(".")[2] for name, _ in option_fields()]
+    short = [name.rpartition(".")[2] for name, _ in option_fields(MethodSpec)]
     assert len(set(short)) == len(short)
 
 
@@ -105,7 +103,9 @@ def test_variants_change_what_table_5_says():
 
 
 def flat(spec) -> list[tuple[str, object]]:
-    return [(name, getattr(getattr(spec, name.split(".")[0]), name.split(".")[1])) for name, _ in option_fields()]
+    return [
+        (name, getattr(getattr(spec, name.split(".")[0]), name.split(".")[1])) for name, _ in option_fields(MethodSpec)
+    ]
 
 
 def test_an_option_that_was_renamed_says_so():

@@ -13,7 +13,7 @@ from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.bench import memory
 from unimos_pipe.bench.extract import mixed_rows, random_weights, smallest_cosine
 from unimos_pipe.bench.store import write_random_domain
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.scan import scan
 from unimos_pipe.runs.read_run import read_run
 

@@ -113,7 +113,7 @@ def test_a_finished_run_is_refused_without_force(cli, icons_cache, tmp_path):
 
 def test_adapt_needs_no_images_and_no_weights(cli, tmp_path):
     """In a copy of the package without embedded data: only the cache is read."""
-    from unimos_pipe.data.manifest import PACKAGE
+    from unimos_pipe.data.dataset_spec import PACKAGE
 
     cache = tmp_path / "cache"
     assert cli("extract", "--dataset", "icons", "--domain", "line", "--domain", "color", "--cache", cache).code == 0

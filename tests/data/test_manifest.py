@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.data.manifest import known_datasets, load_spec
+from unimos_pipe.data.dataset_spec import known_datasets, load_spec
 
 HEAD = 'name = "toy"\nclasses = ["cat", "dog"]\n[domains]\n'
 

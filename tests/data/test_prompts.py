@@ -4,7 +4,7 @@ import pytest
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.prompts import build_prompts
 
 

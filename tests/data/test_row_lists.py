@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.data.list_files import (
+from unimos_pipe.data.row_lists import (
     ManifestRow,
     csv_text,
     labels_from_names,

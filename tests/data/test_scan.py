@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.data.dataset_spec import check_spec, load_spec
 from unimos_pipe.data.find_images import find_images
-from unimos_pipe.data.manifest import check_spec, load_spec
 from unimos_pipe.data.scan import count_warning, domain_folder, find_root, scan
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import unimos_pipe
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.scan import find_root
 from unimos_pipe.deploy import adapted_model as model_module
 

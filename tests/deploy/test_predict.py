@@ -10,7 +10,7 @@ import pytest
 from conftest import draw
 from PIL import Image
 
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.scan import find_root
 
 

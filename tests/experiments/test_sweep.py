@@ -189,7 +189,7 @@ def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
     from sklearn.linear_model import LogisticRegression
 
     from unimos_pipe.cache.store import FeatureStore
-    from unimos_pipe.data.manifest import load_spec
+    from unimos_pipe.data.dataset_spec import load_spec
     from unimos_pipe.experiments.run_plans import open_loader
 
     spec = load_spec("icons")
@@ -205,7 +205,7 @@ def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
             told.append((label, total, unit))
             return contextlib.nullcontext(told.append)
 
-    found = baselines.pair_baselines(pairs, file, watch=Watching())["color->line"]
+    found = baselines.pair_baselines(pairs, file, reporter=Watching())["color->line"]
     assert told == [("probes", 2, "fits"), 1, 1]
     x, y = pair.task.source.features.numpy(), pair.task.source.labels.numpy()
     assert np.allclose(np.linalg.norm(x, axis=1), 1, atol=1e-6)
@@ -214,4 +214,4 @@ def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
     assert found["source_only"] == wanted == pytest.approx(0.83, abs=0.01)
     assert found["target_probe_oracle"] == pytest.approx(0.867, abs=0.02)  # from the target's own labels
     for fit in (True, False):
-        assert baselines.pair_baselines(pairs, file, fit=fit, watch=None) == {"color->line": found}
+        assert baselines.pair_baselines(pairs, file, fit=fit, reporter=None) == {"color->line": found}

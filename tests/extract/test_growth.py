@@ -22,7 +22,7 @@ from unimos_pipe.cache import file_digests
 from unimos_pipe.cache.cache_paths import index_path, shard_files
 from unimos_pipe.cache.shard import read_image_shard, write_image_shard
 from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.data.manifest import check_spec
+from unimos_pipe.data.dataset_spec import check_spec
 from unimos_pipe.data.scan import scan
 from unimos_pipe.extract import extract_domain as stage
 from unimos_pipe.extract import write_shards

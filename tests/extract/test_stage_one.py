@@ -16,13 +16,14 @@ import torch
 from factories.tasks import TINY
 from PIL import Image
 
+from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
-from unimos_pipe.base.method_config import EncoderSpec, fingerprint
+from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.cache_paths import shard_files, text_path
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, TextIdentity, encoder_id
 from unimos_pipe.cache.shard import read_image_shard, read_text_shard
 from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.data.manifest import PACKAGE, load_spec
+from unimos_pipe.data.dataset_spec import PACKAGE, load_spec
 from unimos_pipe.data.scan import find_root, scan
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import extract_images, extract_text

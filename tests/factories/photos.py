@@ -5,7 +5,7 @@ from pathlib import Path
 import pillow_heif
 from PIL import Image
 
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.scan import find_root, scan
 
 PRODUCTS, PHOTOS, BROKEN = 200, 281, 4

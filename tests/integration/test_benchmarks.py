@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unimos_pipe.data.manifest import DatasetSpec, load_spec
+from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
 
 TINY = "--encoder", "tiny"
 

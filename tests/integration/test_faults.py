@@ -26,7 +26,7 @@ from factories.tasks import TINY
 from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.data.manifest import PACKAGE, load_spec
+from unimos_pipe.data.dataset_spec import PACKAGE, load_spec
 from unimos_pipe.data.scan import scan
 from unimos_pipe.extract import image_loader
 from unimos_pipe.extract.encoder import ClipEncoder

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import unimos_pipe
 from unimos_pipe.base.errors import InputError, UnimosPipeError
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.report.thumbnails import image_folder
 from unimos_pipe.runs.read_run import FinishedRun, RunFolderError, read_run
 from unimos_pipe.runs.recipe import load_recipe

@@ -15,7 +15,7 @@ from factories.tasks import TINY
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.encoder_identity import encoder_id
 from unimos_pipe.cache.shard import read_image_shard
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.scan import scan
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import extract_images
@@ -87,7 +87,7 @@ import numpy as np, torch
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import extract_images
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.scan import find_root, scan
 cache, rows = Path(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)

@@ -22,7 +22,7 @@ from workspace import PRECIOUS, prepare
 
 import unimos_pipe
 from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.runs.read_run import read_run
 
 DATA = ["--dataset", "mini.toml", "--cache", "cache", "--encoder", "tiny"]

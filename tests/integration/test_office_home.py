@@ -9,7 +9,7 @@ import numpy as np
 from conftest import draw
 from factories.hub import made_hub
 
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.extract.weights import EMBEDDED
 
 COMMANDS = """

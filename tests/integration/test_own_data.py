@@ -3,7 +3,7 @@
 import pytest
 
 from unimos_pipe.data.custom_dataset import CustomDomain
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 
 
 def scan(cli, out, domain, *more):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 
 
 @pytest.fixture

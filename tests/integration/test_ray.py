@@ -16,7 +16,7 @@ from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.ray_cluster import TOKEN, RayOptions, run_ray_jobs
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.shard import read_image_shard
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.prompts import clean_class_name
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python or machine")

@@ -19,7 +19,7 @@ from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.optional_deps import EXTRAS
 from unimos_pipe.bench import adapt as bench
 from unimos_pipe.cli.main import main
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.deploy import export
 from unimos_pipe.report import figures, modality_gap
 from unimos_pipe.runs.recipe import load_recipe

@@ -6,7 +6,8 @@ import pytest
 import torch
 from factories.tasks import SMALL, random_task
 
-from unimos_pipe.base.method_config import method_spec, option_fields
+from unimos_pipe.base.dataclass_parsing import option_fields
+from unimos_pipe.base.method_config import MethodSpec, method_spec
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import create_run
@@ -59,7 +60,7 @@ def last_records(trainer):
 def test_every_option_acts_and_does_so_in_a_stack_as_alone():
     """One with another value than its company is either kept out of the stack, or trains as it does alone."""
     task = random_task()
-    settings = {name: other_value(name, entry) for name, entry in option_fields() if name != PRECISION}
+    settings = {name: other_value(name, entry) for name, entry in option_fields(MethodSpec) if name != PRECISION}
     methods = [method_spec("full", BASE)]
     methods += [method_spec("full", BASE | {name: value}) for name, value in settings.items()]
     names = ["nothing", *settings]

@@ -5,7 +5,7 @@ import statistics
 import pytest
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.data.manifest import load_spec
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.runs.published_results import published
 from unimos_pipe.runs.recipe import known_recipes, load_recipe
 from unimos_pipe.runs.run_spec import row_names

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from unimos_pipe.base.method_config import MethodSpec, fingerprint, method_spec, option_fields
+from unimos_pipe.base.dataclass_parsing import fingerprint, option_fields
+from unimos_pipe.base.method_config import MethodSpec, method_spec
 from unimos_pipe.runs.run_spec import ARITHMETIC, RunSpec, run_identity
 
 PLAIN = RunSpec("icons", "e", "line", "color", "full", 0, ("a {class}.",), method_spec())
@@ -47,5 +48,5 @@ def test_a_run_of_unimos_is_known_as_before_there_were_other_methods():
 
 
 def test_labels_name_an_option_by_its_last_part():
-    names = [name.rpartition(".")[2] for name, _ in option_fields()]
+    names = [name.rpartition(".")[2] for name, _ in option_fields(MethodSpec)]
     assert len(set(names)) == len(names)

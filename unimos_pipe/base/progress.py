@@ -1,4 +1,4 @@
-"""How a long job tells how it goes: the library prints nothing, whoever calls it may watch."""
+"""How a long job tells how it goes: the library prints nothing, whoever calls it may reporter."""
 
 import contextlib
 from collections.abc import Callable

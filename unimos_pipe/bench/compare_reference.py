@@ -63,7 +63,7 @@ def bench_compare_reference(
     rounds: int = 7,
     *,
     device: str = "auto",
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> ReferenceComparison:
     """Time epochs of the plain program in fp32 and of stacks in turn: training, evaluation and, ours alone, validators.
 
@@ -81,7 +81,7 @@ def bench_compare_reference(
     found = dict.fromkeys(training_precision(name, place) for name in precisions or (method.train.precision,))
     contestants = build_candidates(chosen, method, dict.fromkeys(stacks), found, place)
     load, started, used = os.getloadavg()[0], time.perf_counter(), time.process_time()
-    with watch.progress("measuring", rounds * len(contestants), "epochs") as advance:
+    with reporter.progress("measuring", rounds * len(contestants), "epochs") as advance:
         plain, *ours = time_in_turns(contestants, rounds, advance)
     share = (time.process_time() - used) / (time.perf_counter() - started)
     return ReferenceComparison(

@@ -105,7 +105,7 @@ def bench_extract(
     *,
     reading: ExtractOptions = ExtractOptions(),
     device: str = "auto",
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> ExtractBench:
     """Measure stage one on a data set's images; of ``reading`` batch size and workers count. The cache stays as it is.
 
@@ -129,13 +129,13 @@ def bench_extract(
     batch, workers = reading.batch_size, decoding_workers(reading.workers, place)
     if batch == "auto":
         batch, rates = measured_batch(encoder, sample)
-        watch.note(batch_line(batch, rates))
-    watch.note(
+        reporter.note(batch_line(batch, rates))
+    reporter.note(
         f"{encoder.identity.model}, {encoder.identity.precision} on {place}, batches of {batch}, {workers} worker(s), "
         f"{len(rows)} images, {trial.rounds} round(s) in turn; medians"
     )
     pixels, results = sample.repeat(-(-batch // len(sample)), 1, 1, 1)[:batch], []
-    with watch.progress("measuring", trial.rounds, "rounds") as advance:
+    with reporter.progress("measuring", trial.rounds, "rounds") as advance:
         for result in measure_extract(rows, encoder, pixels, batch, workers, trial.rounds):
             results.append(result)
             advance(1)

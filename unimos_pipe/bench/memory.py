@@ -36,7 +36,7 @@ def bench_memory(
     size: str = "domainnet",
     runs: int = 1_000,
     *,
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> list[MemoryTrial]:
     """Peak memory of ``extract`` for few and many images, of ``adapt`` at a named size, of ``report`` for many runs.
 
@@ -46,7 +46,7 @@ def bench_memory(
         size: a key of :data:`unimos_pipe.bench.adapt.SIZES`.
     """
     found = []
-    with tempfile.TemporaryDirectory() as name, watch.progress("growing", len(images) + 3, "trials") as advance:
+    with tempfile.TemporaryDirectory() as name, reporter.progress("growing", len(images) + 3, "trials") as advance:
         folder = Path(name)
 
         def trial(work: Callable, *values: object) -> None:
@@ -83,7 +83,7 @@ def own_peak() -> int:
 
 def extract_many(folder: Path, count: int) -> MemoryTrial:
     """Encode so many files with the embedded encoder, two processes decoding."""
-    from unimos_pipe.data.manifest import load_spec
+    from unimos_pipe.data.dataset_spec import load_spec
     from unimos_pipe.data.scan import find_root, scan
     from unimos_pipe.extract.encoder import ClipEncoder
     from unimos_pipe.extract.extract_domain import extract_images

@@ -13,7 +13,7 @@ from unimos_pipe.cache.cache_paths import shard_files, shard_path
 from unimos_pipe.cache.domain_index import DomainIndex, write_index
 from unimos_pipe.cache.shard import ImageHeader, read_header, write_image_shard
 from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.data.manifest import DatasetSpec, DomainSpec
+from unimos_pipe.data.dataset_spec import DatasetSpec, DomainSpec
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import platformdirs
 
+from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.locks import exclusive_lock
-from unimos_pipe.base.method_config import EncoderSpec, fingerprint
+from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.encoder_identity import TextIdentity, readable_name, slug
 
 ENCODER_FOLDER = re.compile(r".+_(fp32|fp16|bf16|imported)-([0-9a-f]{8})")

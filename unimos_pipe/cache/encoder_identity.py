@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from unimos_pipe.base.method_config import EncoderSpec, fingerprint
+from unimos_pipe.base.dataclass_parsing import fingerprint
+from unimos_pipe.base.method_config import EncoderSpec
 
 IMPORTED = "imported"  # stands where a precision would: features made elsewhere
 

@@ -22,7 +22,7 @@ from unimos_pipe.cache.shard import (
     write_image_shard,
     write_text_shard,
 )
-from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.data.dataset_spec import DatasetSpec
 
 SHARD_ROWS = 4096
 

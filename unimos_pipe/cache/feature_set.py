@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError, suggestions
-from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, parse_dataclass
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec
 from unimos_pipe.cache.cache_paths import (
     ENCODER_FOLDER,
     default_cache,
@@ -17,7 +18,7 @@ from unimos_pipe.cache.cache_paths import (
     only_encoder_folder,
 )
 from unimos_pipe.cache.encoder_identity import IMPORTED, is_weights_name
-from unimos_pipe.data.manifest import DatasetSpec, load_spec
+from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
 
 if TYPE_CHECKING:
     from unimos_pipe.cache.store import FeatureStore

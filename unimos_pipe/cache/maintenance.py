@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from unimos_pipe.base.atomic_io import remove
+from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.errors import InputError, StaleCacheError, UnimosPipeError, join_names
 from unimos_pipe.base.locks import exclusive_lock
-from unimos_pipe.base.method_config import fingerprint
 from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, domain_locks, index_path, prune_lock, shard_files
 from unimos_pipe.cache.domain_index import read_index
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity

@@ -21,7 +21,7 @@ from unimos_pipe.cache.shard import (
     read_image_shard,
     read_text_shard,
 )
-from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.prompts import build_prompts
 
 

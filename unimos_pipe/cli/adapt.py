@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 import unimos_pipe
+from unimos_pipe.base.dataclass_parsing import option_fields
 from unimos_pipe.base.errors import ExecutionError
-from unimos_pipe.base.method_config import VARIANTS, display_name, option_fields, parse_setting
+from unimos_pipe.base.method_config import VARIANTS, MethodSpec, display_name, parse_setting
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.cache.feature_set import FeatureSet
@@ -33,7 +34,7 @@ FIGURES = {"accuracy": "accuracy", "per_class_mean": "per-class mean"}
 
 
 def _settings_help() -> str:
-    lines = [f"  {name} = {entry.default}: {entry.metadata['help']}" for name, entry in option_fields()]
+    lines = [f"  {name} = {entry.default}: {entry.metadata['help']}" for name, entry in option_fields(MethodSpec)]
     return "\b\nOptions for --set, with their defaults:\n" + "\n".join(lines)
 
 
@@ -164,7 +165,7 @@ def adapt(
       unimos-pipe adapt --dataset icons --src line --tgt sketch --method auto --target-classes all
     """
     pairs = [("+".join(sources), target)]
-    runs = unimos_pipe.adapt_pairs(features, pairs, training, place, compute=ComputeConfig(device), watch=output)
+    runs = unimos_pipe.adapt_pairs(features, pairs, training, place, compute=ComputeConfig(device), reporter=output)
     mean = _mean_over_seeds(runs)
     print_json(output, {"runs": runs, "mean": mean})
     for run in runs:

@@ -74,7 +74,7 @@ def bench_extract(
       unimos-pipe bench extract --dataset pacs --data-root ~/PACS --encoder RN50 --random-weights \\
         --precision auto --plain 256
     """
-    found = unimos_pipe.bench_extract(features, data_root, trial, reading=reading, device=device, watch=output)
+    found = unimos_pipe.bench_extract(features, data_root, trial, reading=reading, device=device, reporter=output)
     print_json(output, found)
     bare = found.median("bare")
     names = {"bare": "bare encoder", "decode": "decode and preprocess only", "end_to_end": "end to end"}
@@ -143,7 +143,7 @@ def bench_memory(output: Output, images: tuple[int, ...], size: str, runs: int) 
     Every trial has a process of its own: extract for few and many images (of the process that encodes), an epoch of
     adapt on random features, and the report of copied runs.
     """
-    found = unimos_pipe.bench_memory(images, size, runs, watch=output)
+    found = unimos_pipe.bench_memory(images, size, runs, reporter=output)
     print_json(output, {"trials": found})
     rows = [[trial.what, f"{trial.peak_bytes / 2**20:,.0f} MiB", f"{trial.seconds:.1f} s"] for trial in found]
     output.table("memory at its peak", ["", "memory", "took"], rows)

@@ -72,7 +72,7 @@ def bench_adapt(
         if profiled:
             raise InputError("--profile tells of a lone step by itself; leave out --plain")
         found = unimos_pipe.bench_compare_reference(
-            size, method, stacks or (1, 12), precisions, rounds, device=device, watch=output
+            size, method, stacks or (1, 12), precisions, rounds, device=device, reporter=output
         )
         print_json(output, found, " --plain")
         show_against_plain(output, size, found)

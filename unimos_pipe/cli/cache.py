@@ -93,13 +93,13 @@ def verify(
 
     Exits with 1 if anything is wrong; `extract` makes damaged shards again.
     """
-    from unimos_pipe.data.manifest import load_spec
+    from unimos_pipe.data.dataset_spec import load_spec
 
     if deep and not dataset:
         raise InputError("--deep needs --dataset, and --data-root where the images are not embedded")
     spec = load_spec(dataset) if dataset else None
     folder = cache or default_cache()
-    verified = unimos_pipe.verify_cache(folder, spec and spec.name, watch=output)
+    verified = unimos_pipe.verify_cache(folder, spec and spec.name, reporter=output)
     found, problems = verified.entries, list(verified.problems)
     if deep:
         chosen = encoder_spec(encoder or spec.encoder, model, pretrained, "fp32", allow_torchscript)
@@ -178,7 +178,7 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     process is writing.
     """
     folder = cache or default_cache()
-    found = unimos_pipe.find_prunable(folder, runs_folder, recipes, watch=output)
+    found = unimos_pipe.find_prunable(folder, runs_folder, recipes, reporter=output)
     if not found:
         output.result(f"nothing to remove in {folder}")
         return

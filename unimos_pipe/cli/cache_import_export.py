@@ -116,7 +116,7 @@ def import_command(
     Rows are divided by their length. What cannot be right is refused before anything is written.
     """
     found = unimos_pipe.import_features(
-        files, dataset, domain, encoder_name, options, cache=cache, device=device, watch=output
+        files, dataset, domain, encoder_name, options, cache=cache, device=device, reporter=output
     )
     output.result(
         f"{found.dataset.name}/{domain}: {found.rows} rows, D = {found.dim}, {found.labelled} with labels, by "

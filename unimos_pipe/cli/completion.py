@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem
 
+from unimos_pipe.base.dataclass_parsing import option_fields
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.base.method_config import option_fields
-from unimos_pipe.data.manifest import known_datasets, load_spec
+from unimos_pipe.base.method_config import MethodSpec
+from unimos_pipe.data.dataset_spec import known_datasets, load_spec
 from unimos_pipe.runs.recipe import known_recipes
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -37,4 +38,4 @@ recipes = _of(lambda ctx: known_recipes(), files=True)
 datasets = _of(lambda ctx: known_datasets(), files=True)
 domains = _of(_domains)
 encoders = _of(lambda ctx: ENCODERS)
-settings = _of(lambda ctx: (f"{name}=" for name, _ in option_fields()))
+settings = _of(lambda ctx: (f"{name}=" for name, _ in option_fields(MethodSpec)))

@@ -26,7 +26,7 @@ def demo(output: Output, seeds: int, cache: Path | None, device: str, runs_folde
     Finished runs are kept in the runs folder and shown again next time. The encoder is a small CLIP trained for
     such icons, so the figures show that the pipeline works, not what a large CLIP can do.
     """
-    result = unimos_pipe.demo(seeds, runs_folder, cache, compute=ComputeConfig(device), watch=output)
+    result = unimos_pipe.demo(seeds, runs_folder, cache, compute=ComputeConfig(device), reporter=output)
     output.table(
         f"icons, tiny CLIP: accuracy on the target in %, {seeds} seed(s)",
         ["pair", "zero-shot", "UniMoS (last epoch)", "oracle best"],

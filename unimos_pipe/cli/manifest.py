@@ -88,7 +88,7 @@ def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, 
       unimos-pipe extract --dataset my.toml --all
       unimos-pipe adapt --dataset my.toml --src product --tgt phone --out phone-run
     """
-    spec = unimos_pipe.create_dataset_spec(domains, out, name=name, encoder=encoder, force=force, watch=output)
+    spec = unimos_pipe.create_dataset_spec(domains, out, name=name, encoder=encoder, force=force, reporter=output)
     rows = ", ".join(f"{key}: {domain.images}" for key, domain in spec.domains.items())
     output.result(f"{out}: {len(spec.classes)} classes ({join_names(spec.classes, 6)}); images: {rows}")
     output.note(f"  read it through, then: unimos-pipe extract --dataset {out} --all")
@@ -115,7 +115,7 @@ def check(output: Output, dataset: str, data_root: Path | None, cache: Path | No
     classes that have no image or are absent in a domain, and counts what is left out. Exit code 1 where extract would
     fail.
     """
-    found = unimos_pipe.check_dataset(dataset, data_root, cache or default_cache(), watch=output)
+    found = unimos_pipe.check_dataset(dataset, data_root, cache or default_cache(), reporter=output)
     print_json(output, found)
     name = found.dataset.name
     for finding in found.findings:

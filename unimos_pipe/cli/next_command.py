@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.terminal import Output
-from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.data.dataset_spec import DatasetSpec
 
 CARRIED = (  # parameters that mean the same in every command
     "dataset", "encoder", "model", "pretrained", "allow_torchscript", "precision", "templates", "words", "cache",

@@ -10,16 +10,17 @@ from typing import Any
 import click
 
 import unimos_pipe
+from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError, suggestions
-from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, parse_dataclass
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec
 from unimos_pipe.base.ray_cluster import ComputeConfig, RayOptions
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.encoder_identity import is_weights_name
 from unimos_pipe.cache.feature_set import ALLOW_TORCHSCRIPT, FeatureSet, extract_command_line
 from unimos_pipe.cli import completion
 from unimos_pipe.cli.click_classes import SuggestingChoice
-from unimos_pipe.data.manifest import PROTOCOLS, load_spec
+from unimos_pipe.data.dataset_spec import PROTOCOLS, load_spec
 from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
 
 

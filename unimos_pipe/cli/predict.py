@@ -126,7 +126,7 @@ def predict(
                 run_folder, domain, table, dataset=dataset, cache=cache, top=options.top, device=device
             )
         else:
-            found = unimos_pipe.predict(run_folder, sources, table, options, device=device, watch=output)
+            found = unimos_pipe.predict(run_folder, sources, table, options, device=device, reporter=output)
     print_json(output, found)
     if domain:
         known = ""

@@ -41,7 +41,7 @@ def report(
     """
     show_report(
         output,
-        unimos_pipe.make_report(runs, out, pair=pair, root=data_root, cache=cache, watch=output),
+        unimos_pipe.make_report(runs, out, pair=pair, root=data_root, cache=cache, reporter=output),
     )
     run = runs[0] if len(runs) == 1 and is_run(runs[0]) else "RUN"
     suggest_next(output, "predict", "--run", run, "--images", "DIR", "-o", "answers.csv")

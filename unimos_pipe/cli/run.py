@@ -84,7 +84,7 @@ def run(
         options=options,
         reading=reading,
         compute=compute,
-        watch=output,
+        reporter=output,
         on_sweep=lambda sweep: show_sweep(output, sweep),
     )
     print_json(output, result)

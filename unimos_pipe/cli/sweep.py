@@ -51,7 +51,7 @@ def sweep(
         show_plan(output, bound, plan)
         suggest_next(output, "sweep", click.get_current_context().params["recipe"])
         return
-    result = unimos_pipe.run_sweep(bound, None, runs_folder, options=options, compute=compute, watch=output)
+    result = unimos_pipe.run_sweep(bound, None, runs_folder, options=options, compute=compute, reporter=output)
     print_json(output, result)
     show_sweep(output, result)
     if result.failures:

@@ -8,9 +8,9 @@ from pathlib import Path
 from unimos_pipe.base.atomic_io import check_owned_file, write_text
 from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.data.dataset_spec import DatasetSpec, check_spec
 from unimos_pipe.data.find_images import find_images, skipped_summary
-from unimos_pipe.data.list_files import ManifestRow, csv_text, read_csv
-from unimos_pipe.data.manifest import DatasetSpec, check_spec
+from unimos_pipe.data.row_lists import ManifestRow, csv_text, read_csv
 from unimos_pipe.data.scan import file_size, loose_images, not_utf8, unlisted
 
 FIRST_LINE = "# A data set of one's own, for --dataset."

@@ -11,9 +11,10 @@ import xxhash
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.safe_open import open_regular
+from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.find_images import find_images, skipped_summary
 from unimos_pipe.data.image_decoding import decode, describe_error
-from unimos_pipe.data.manifest import NO_LABEL, DatasetSpec
+from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.data.scan import RowList, domain_folder, file_size, not_utf8, read_part, unlisted
 
 

@@ -8,7 +8,7 @@ from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.data.custom_dataset import CustomDomain, write_dataset
 from unimos_pipe.data.dataset_check import Finding, collect_files, inspect_files
-from unimos_pipe.data.manifest import DatasetSpec, known_datasets, load_spec
+from unimos_pipe.data.dataset_spec import DatasetSpec, known_datasets, load_spec
 from unimos_pipe.data.scan import find_root
 
 
@@ -24,7 +24,7 @@ def create_dataset_spec(
     name: str | None = None,
     encoder: str = "RN50",
     force: bool = False,
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> DatasetSpec:
     """Describe folders of images as a data set: ``out`` (TOML) and a CSV of paths and classes per domain beside it.
 
@@ -43,7 +43,7 @@ def create_dataset_spec(
         out, name or out.stem, encoder, [CustomDomain.parse(text) for text in domains], force=force
     )
     for note in notes:
-        watch.warn(note)
+        reporter.warn(note)
     return spec
 
 
@@ -62,7 +62,7 @@ class DatasetCheck:
 
 
 def check_dataset(
-    dataset: str, root: Path | None, cache: Path, *, watch: ProgressReporter = NO_PROGRESS
+    dataset: str, root: Path | None, cache: Path, *, reporter: ProgressReporter = NO_PROGRESS
 ) -> DatasetCheck:
     """Look at every image of a data set.
 
@@ -75,6 +75,6 @@ def check_dataset(
     """
     spec = load_spec(dataset)
     gathered = collect_files(spec, find_root(spec, root, cache))
-    with watch.progress(f"checking {spec.name}", len(gathered.files), "images") as advance:
+    with reporter.progress(f"checking {spec.name}", len(gathered.files), "images") as advance:
         found = [*gathered.findings, *inspect_files(gathered.files, on_files=advance)]
     return DatasetCheck(spec, gathered.rows, tuple(sorted(found, key=lambda finding: not finding.serious)))

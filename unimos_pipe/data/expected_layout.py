@@ -1,6 +1,6 @@
 """How a data set lies on disk, in words; no image is looked at."""
 
-from unimos_pipe.data.manifest import DatasetSpec, DomainSpec
+from unimos_pipe.data.dataset_spec import DatasetSpec, DomainSpec
 
 
 def expected_layout(spec: DatasetSpec) -> str:

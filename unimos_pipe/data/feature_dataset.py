@@ -9,8 +9,8 @@ from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.errors import InputError, short_repr
 from unimos_pipe.base.safe_open import read_text
 from unimos_pipe.data.custom_dataset import domain_text, spec_text
-from unimos_pipe.data.list_files import read_list_text
-from unimos_pipe.data.manifest import DatasetSpec, check_spec, load_spec
+from unimos_pipe.data.dataset_spec import DatasetSpec, check_spec, load_spec
+from unimos_pipe.data.row_lists import read_list_text
 
 FIRST_LINE = "# A data set of features made elsewhere, for --dataset. Label ids follow the order of `classes`."
 

@@ -1,4 +1,4 @@
-"""Labels and paths of rows whose features were made elsewhere: lists in the order of the rows, or by path."""
+"""Rows as text files give them: list files, CSV manifests, and labels or paths of imported rows."""
 
 import csv
 import io
@@ -6,11 +6,226 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from unimos_pipe.base.csv_escaping import unescape_name
+from unimos_pipe.base.csv_escaping import escape_name, escape_path, unescape_name, unescape_path
 from unimos_pipe.base.errors import InputError, join_names, short_repr
-from unimos_pipe.data.list_files import CLASS_HEADS, PATH_HEADS, ManifestRow, read_csv, read_list_text, separator
+from unimos_pipe.base.safe_open import read_text
+
+PATH_HEADS = ("path", "file", "filename", "file_name", "image", "image_path")
+CLASS_HEADS = ("class", "label", "category", "class_name")
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One image: POSIX path relative to the domain's root, and what the file says its class is ('' = nothing)."""
+
+    path: str
+    label: str
+
+
+def read_list(file: Path) -> list[ManifestRow]:
+    """Read a published list file, ``<path> <label>`` a line; the path may hold spaces, empty lines are skipped.
+
+    Raises:
+        InputError: not readable as UTF-8, or lines of another form, unsafe or repeated paths (line numbers given).
+    """
+    rows, faults = [], []
+    for number, line in enumerate(io.StringIO(read_list_text(file), newline=None), 1):
+        if line.strip():
+            parts = line.rsplit(maxsplit=1)
+            rows.append(ManifestRow(parts[0], parts[-1]))
+            if len(parts) < 2 or not re.fullmatch("[0-9]{1,9}", parts[1]):
+                faults.append(f"line {number}: expected '<path> <label>', got {short_repr(line.rstrip())}")
+    _refuse(file, faults + _path_faults(rows))
+    return rows
+
+
+def read_csv(file: Path) -> list[ManifestRow]:
+    """Read a CSV of path and class; cells are separated by comma, semicolon or tab, and a class may be empty.
+
+    A head line names the columns (:data:`PATH_HEADS`, :data:`CLASS_HEADS`; others are passed over); without one the
+    path comes first. What :mod:`unimos_pipe.base.csv_escaping` put before a path or class is taken off.
+
+    Raises:
+        InputError: not readable as UTF-8, no CSV, a head without the columns, rows of another length (line numbers
+            given), unsafe or repeated paths.
+    """
+    text = read_list_text(file)
+    table, faults = _cells(text, separator(text))
+    path_at, class_at, width, least = 0, 1, 2, 1
+    if table and (columns := _columns(file, table)):
+        path_at, class_at, width = columns
+        least = 1 + max(path_at, class_at or 0)
+        table = table[1:]
+    rows = []
+    for line, cells in table:
+        path, label = (cells[at] if at is not None and at < len(cells) else "" for at in (path_at, class_at))
+        rows.append(ManifestRow(unescape_path(path), unescape_name(label)))
+        if len(cells) < least or any(cells[width:]):
+            faults.append(f"line {line}: expected {width} cells, got {len(cells)}: {short_repr(cells)}")
+        elif not path:
+            faults.append(f"line {line}: no path")
+    _refuse(file, faults or _path_faults(rows))
+    return rows
+
+
+def csv_text(rows: Sequence[ManifestRow]) -> str:
+    """Rows as a CSV that :func:`read_csv` reads back as they are."""
+    text = io.StringIO()
+    writer = csv.writer(text)  # lines end in CR LF, so that either is quoted in a name
+    writer.writerow(["path", "class"])
+    writer.writerows((escape_path(row.path), escape_name(row.label)) for row in rows)
+    return text.getvalue()
+
+
+def separator(text: str) -> str:
+    """What stands between the cells: what makes known column names of the head, else what the first line has most of.
+
+    Names of one's own files may hold any of the three, so quoted cells do not count.
+    """
+    first = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
+    heads = {sep: set(_head(next(csv.reader([first], delimiter=sep), []))) for sep in ",;\t"}
+    known = {*PATH_HEADS, *CLASS_HEADS}
+    bare = re.sub('"[^"]*"', "", first)
+    return max(heads, key=lambda sep: (len(heads[sep] & known), bare.count(sep)))
+
+
+def _head(cells: Sequence[str]) -> list[str]:
+    return [cell.strip().lower() for cell in cells]
+
+
+def _cells(text: str, separator: str) -> tuple[list[tuple[int, list[str]]], list[str]]:
+    """The rows that are not empty, each with its (last) line number; and what ends the reading, if anything does."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    table = []
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                table.append((reader.line_num, cells))
+    except csv.Error as error:
+        return table, [f"line {reader.line_num}: {error}"]
+    return table, []
+
+
+def _columns(file: Path, table: Sequence[tuple[int, list[str]]]) -> tuple[int, int | None, int] | None:
+    """Where a head puts path and class, and its length; None where the first row is no head.
+
+    Raises:
+        InputError: a head that lacks one of the two, or names one twice.
+    """
+    line, cells = table[0]
+    head = _head(cells)
+    path = next((name for name in PATH_HEADS if name in head), None)
+    label = next((name for name in CLASS_HEADS if name in head), None)
+    if path is None and label is None:
+        looks_like_path = [any(mark in row[0] for mark in "./") for _, row in table]
+        if looks_like_path[0] or not any(looks_like_path):
+            return None
+    where, got = f"list file {file}: line {line}", f"the columns {join_names(map(short_repr, cells))}"
+    if path is None:
+        raise InputError(f"{where}: no column of paths", expected=f"one named {join_names(PATH_HEADS)}", got=got)
+    if label is None and len(head) > 1:
+        raise InputError(
+            f"{where}: no column of classes",
+            expected=f"one named {join_names(CLASS_HEADS)}",
+            got=got,
+            todo="Without labels, keep the column of paths alone",
+        )
+    if repeated := [name for name in (path, label) if head.count(name) > 1]:
+        raise InputError(f"{where}: columns named twice: {join_names(repeated)}")
+    return head.index(path), None if label is None else head.index(label), len(head)
+
+
+def read_list_text(file: Path) -> str:
+    """The text of a list file. Raises InputError where it cannot be read as UTF-8."""
+    try:
+        return read_text(file)
+    except UnicodeDecodeError as error:
+        if error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise InputError(f"list file {file}: is UTF-16; save it as UTF-8") from None
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"list file {file}: line {line} is not UTF-8") from None
+    except OSError as error:
+        raise InputError(f"list file {file}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a name with a zero byte
+        raise InputError(f"list file {file}: cannot be read: {error}") from None
+
+
+def _path_faults(rows: Sequence[ManifestRow]) -> list[str]:
+    faults, seen = [], set()
+    for row in rows:
+        path = PurePosixPath(row.path)
+        if path.is_absolute() or ".." in path.parts:
+            faults.append(f"{short_repr(row.path)} leaves the images' folder")
+        elif not path.parts or "\0" in row.path:
+            faults.append(f"{short_repr(row.path)} is no path")
+        elif path in seen:
+            faults.append(f"{short_repr(row.path)} is listed twice")
+        seen.add(path)
+    return faults
+
+
+def _refuse(file: Path, faults: list[str]) -> None:
+    if faults:
+        raise InputError(f"list file {file}: {join_names(faults, 3)}")
+
+
+def labels_from_numbers(file: Path, rows: Sequence[ManifestRow], classes: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Label ids of a published list's rows, by the name of the class folder wherever the paths have one.
+
+    Names bind, ids only where no path shows a class folder: lists of the same data set are known to number their
+    classes differently.
+
+    Returns:
+        Label ids in the order of ``rows``, and notes where the list numbers the classes otherwise.
+    Raises:
+        InputError: class folders or ids that the classes lack, or an id that stands for two classes.
+    """
+    ids = {name: label for label, name in enumerate(classes)}
+    folders = [PurePosixPath(row.path).parent.name for row in rows]
+    said = {(int(row.label), name) for row, name in zip(rows, folders, strict=True)}
+    names, labels = {name for _, name in said}, {label for label, _ in said}
+    one_to_one = len(names) == len(labels) == len(said)
+    unknown = sorted(names - set(ids))
+    if len(unknown) == len(names) and not (one_to_one and len(names) > 1):  # no class folders in the paths
+        if beyond := sorted(label for label in labels if label >= len(classes)):
+            raise InputError(
+                f"list file {file}: labels", expected=f"0 to {len(classes) - 1}", got=join_names(beyond, 5)
+            )
+        return [int(row.label) for row in rows], []
+    if unknown:
+        missing = [name for name in classes if name not in names]
+        raise InputError(
+            f"list file {file}: classes that the spec lacks: {join_names(unknown)}; spec classes not in the list: "
+            f"{join_names(missing)}. Correct the class list in a spec of your own"
+        )
+    if not one_to_one:
+        raise InputError(
+            f"list file {file}: labels and class folders contradict each other",
+            expected=f"one label for each of {len(names)} classes",
+            got=f"{len(said)} different (label, class) pairs with {len(labels)} labels",
+        )
+    other = sorted(name for label, name in said if ids[name] != label)
+    notes = [f"{file}: numbers {len(other)} classes otherwise than the spec ({join_names(other, 3)}); bound by name"]
+    return [ids[name] for name in folders], notes if other else []
+
+
+def labels_from_names(file: Path, rows: Sequence[ManifestRow], classes: Sequence[str], no_label: int) -> list[int]:
+    """Label ids of a CSV's rows by class name, or by that without the spaces around it; an empty one is ``no_label``.
+
+    Raises:
+        InputError: names that the spec lacks.
+    """
+    ids = {name: label for label, name in enumerate(classes)} | {"": no_label}
+    names = [row.label if row.label in ids else row.label.strip() for row in rows]
+    if unknown := sorted({name for name in names if name not in ids}):
+        raise InputError(
+            f"{file}: classes that the spec lacks, so that no prompt names them: {join_names(unknown)}. "
+            "Add them to the spec's class list, or take their rows out"
+        )
+    return [ids[name] for name in names]
 
 
 def read_row_labels(file: Path) -> list[ManifestRow]:

@@ -14,10 +14,11 @@ import numpy as np
 from unimos_pipe.base.atomic_io import atomic_replace_dir
 from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.data.dataset_spec import PACKAGE, DatasetSpec
 from unimos_pipe.data.expected_layout import expected_layout
 from unimos_pipe.data.find_images import find_images, is_skipped_folder, skipped_summary
-from unimos_pipe.data.list_files import ManifestRow, labels_from_names, labels_from_numbers, read_csv, read_list
-from unimos_pipe.data.manifest import NO_LABEL, PACKAGE, DatasetSpec, Manifest
+from unimos_pipe.data.manifest import NO_LABEL, Manifest
+from unimos_pipe.data.row_lists import ManifestRow, labels_from_names, labels_from_numbers, read_csv, read_list
 
 
 def find_root(spec: DatasetSpec, root: Path | None, cache: Path) -> Path:

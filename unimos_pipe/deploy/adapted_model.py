@@ -14,9 +14,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import InputError, short_repr
-from unimos_pipe.base.method_config import MethodSpec, parse_dataclass
+from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
 from unimos_pipe.cache.shard import first_difference
 from unimos_pipe.data.image_decoding import Picture

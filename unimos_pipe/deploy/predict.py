@@ -16,8 +16,8 @@ from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.feature_set import extract_command_line, import_command_line
 from unimos_pipe.cache.shard import first_difference
 from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.find_images import find_images, skipped_summary
-from unimos_pipe.data.manifest import load_spec
 from unimos_pipe.deploy.adapted_model import AdaptedModel, load
 from unimos_pipe.deploy.predictions import Predictions
 from unimos_pipe.evaluation.metrics import score_predictions
@@ -63,7 +63,7 @@ def predict(
     options: PredictOptions = PredictOptions(),
     *,
     device: str = "auto",
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> PredictResult:
     """Classify images with a finished run or an exported model, and write a row for each, in order.
 
@@ -77,8 +77,8 @@ def predict(
     check_top(options.top, model.classes)
     model.encoder(options.weights, trust=options.trust)
     for note in notes:
-        watch.warn(note)
-    with watch.progress("predict", len(files), "images") as advance:
+        reporter.warn(note)
+    with reporter.progress("predict", len(files), "images") as advance:
         unreadable = predict_images(
             model,
             files,

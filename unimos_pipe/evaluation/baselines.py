@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from unimos_pipe.base.atomic_io import write_text
-from unimos_pipe.base.method_config import fingerprint
+from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.evaluation.metrics import score_predictions
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
@@ -57,7 +57,7 @@ def _probe(features: np.ndarray, labels: np.ndarray):
 
 
 def pair_baselines(
-    pairs: dict[str, PairData], file: Path, *, fit: bool = True, watch: ProgressReporter = NO_PROGRESS
+    pairs: dict[str, PairData], file: Path, *, fit: bool = True, reporter: ProgressReporter = NO_PROGRESS
 ) -> dict[str, dict[str, Any]]:
     """Both baselines of every pair, by ``source->target``; those in ``file`` made from the same shards are kept.
 
@@ -76,19 +76,19 @@ def pair_baselines(
     }
     found = {name: known[name] for name in pairs if known.get(name, {}).get("identity") == made_of[name]}
     if fit and len(found) < len(pairs):
-        fitted = _fitted({name: pair for name, pair in pairs.items() if name not in found}, watch)
+        fitted = _fitted({name: pair for name, pair in pairs.items() if name not in found}, reporter)
         found |= {name: {**figures, "identity": made_of[name]} for name, figures in fitted.items()}
         found = {name: found[name] for name in pairs}
         write_text(file, json.dumps(found, indent=1) + "\n")
     return found
 
 
-def _fitted(pairs: dict[str, PairData], watch: ProgressReporter) -> dict[str, dict[str, float | None]]:
+def _fitted(pairs: dict[str, PairData], reporter: ProgressReporter) -> dict[str, dict[str, float | None]]:
     """Both figures of pairs, each probe fitted once."""
     targets = {name: (pair.task.target.name, pair.held_out.features is None) for name, pair in pairs.items()}
     sources = {name: pair.task.source.name for name, pair in pairs.items()}
     probes, oracles, found = {}, {}, {}
-    with watch.progress("probes", len({*sources.values()}) + len({*targets.values()}), "fits") as advance:
+    with reporter.progress("probes", len({*sources.values()}) + len({*targets.values()}), "fits") as advance:
         for name, pair in pairs.items():
             source, target = sources[name], targets[name]
             if source not in probes:

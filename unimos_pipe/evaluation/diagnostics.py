@@ -81,8 +81,8 @@ def estimate(view: PairReference, classes: Tensor, branches: tuple[Tensor, Tenso
     """What can be said of (n,) answers without a target label, as plain values; shares and accuracies are fractions.
 
     ``accuracy`` is None where it cannot be told. ``agreement`` is the share of rows that each of
-    :data:`REFERENCE_METHODS` answers alike; ``branches`` that of VAC and LAC, of UniMoS alone. ``total_variation`` is between
-    the classes' shares among the answers and in the source.
+    :data:`REFERENCE_METHODS` answers alike; ``branches`` that of VAC and LAC, of UniMoS alone. ``total_variation``
+    is between the classes' shares among the answers and in the source.
     """
     neighbours = neighbour_agreement(classes, view.nearest)
     shares = class_shares(classes, len(view.source_shares))

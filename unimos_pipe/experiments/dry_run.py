@@ -10,7 +10,7 @@ from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.fork_pool import processes_on
 from unimos_pipe.base.ray_cluster import ComputeConfig
-from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.scan import find_root, scan
 from unimos_pipe.experiments.sweep import epoch_seconds
 from unimos_pipe.extract.encoder import encoder_speed

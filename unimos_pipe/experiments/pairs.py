@@ -73,7 +73,7 @@ def adapt_pairs(
     place: RunLocation = RunLocation(),
     *,
     compute: ComputeConfig = ComputeConfig(),
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
     on_epoch: OnLine | None = None,
 ) -> list[RunResult]:
     """Adapt from a labelled source to an unlabelled target, pair by pair and seed by seed, and write run folders.
@@ -119,7 +119,7 @@ def adapt_pairs(
     relabelled = any(before.relabelled for before in found)
     label = " -> ".join(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs"
     runs, _ = execute_plans(
-        wanted, loader, label, compute=compute, watch=watch, keep_finished=relabelled, on_epoch=on_epoch
+        wanted, loader, label, compute=compute, reporter=reporter, keep_finished=relabelled, on_epoch=on_epoch
     )
     done = kept | {run.folder: run for run in runs}
     return [done[plan.folder] for plan in plans]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
-from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.runs.published_results import published
 from unimos_pipe.runs.run_spec import row_names
 from unimos_pipe.runs.statistics import MeanStd, mean_and_std

@@ -85,7 +85,7 @@ def execute_plans(
     label: str,
     *,
     compute: ComputeConfig,
-    watch: ProgressReporter,
+    reporter: ProgressReporter,
     lockstep: int | None = None,
     keep_finished: bool = True,
     checkpoints: Path | None = None,
@@ -108,7 +108,7 @@ def execute_plans(
     found: dict[Path, RunOutcome] = {}
     if tuned:
         specs = [*(plan.spec for plan in tuned), *calibration_specs(tuned)]
-        with watch.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:
+        with reporter.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:
             fitted = fit_calibrations(tuned, loader, lockstep=lockstep, keep_finished=keep_finished, on_epochs=advance)
             done = work(
                 tuned,
@@ -121,14 +121,14 @@ def execute_plans(
             )
         found |= zip((plan.folder for plan in tuned), done, strict=True)
     if quick:
-        with watch.progress("other methods" if tuned else label, len(quick), "fits") as advance:
+        with reporter.progress("other methods" if tuned else label, len(quick), "fits") as advance:
             done = fit_runs(quick, loader, keep_finished=keep_finished, on_fits=advance, views=views)
         found |= zip((plan.folder for plan in quick), done, strict=True)
     outcomes = [found[plan.folder] for plan in plans]
     if relabelled := sum(outcome.relabelled and outcome.reused for outcome in outcomes):
-        watch.note(f"{relabelled} run(s) scored anew without training: the target's labels have changed")
+        reporter.note(f"{relabelled} run(s) scored anew without training: the target's labels have changed")
     for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
-        watch.warn(note)
+        reporter.warn(note)
     runs = [
         RunResult(plan.spec, plan.folder, outcome.result, outcome.error, outcome.reused)
         for plan, outcome in zip(plans, outcomes, strict=True)

@@ -16,7 +16,7 @@ from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import FeatureSet
-from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.evaluation import baselines
 from unimos_pipe.experiments.results_table import PROBES, ResultRow, below_best, published_rows, result_rows
 from unimos_pipe.experiments.run_plans import RunResult, execute_plans, load_pairs, open_loader
@@ -113,7 +113,7 @@ def run_sweep(
     *,
     options: SweepOptions = SweepOptions(),
     compute: ComputeConfig = ComputeConfig(),
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
     on_epoch: OnLine | None = None,
 ) -> SweepResult:
     """Run every pair, method, seed, variant and cell of a recipe from cached features, below ``<runs>/<its name>``.
@@ -147,7 +147,7 @@ def run_sweep(
             loader,
             f"{len(plans)} runs",
             compute=compute,
-            watch=watch,
+            reporter=reporter,
             lockstep=options.stack_size,
             keep_finished=not options.force,
             checkpoints=folder / CHECKPOINTS,
@@ -156,7 +156,7 @@ def run_sweep(
         with contextlib.suppress(OSError):  # there is none, or a stack that failed has left its own
             (folder / CHECKPOINTS).rmdir()
         fit = PROBES in options.show
-        figures = baselines.pair_baselines(data, folder / "baselines.json", fit=fit, watch=watch)
+        figures = baselines.pair_baselines(data, folder / "baselines.json", fit=fit, reporter=reporter)
         write_text(folder / RECIPE, text)
     rows = result_rows(plans, outcomes, figures, options.show)
     title = recipe.title or recipe.name

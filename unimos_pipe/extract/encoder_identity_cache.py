@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from unimos_pipe.base.atomic_io import write_text
+from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.encoder_presets import EMBEDDED, PRESETS
 from unimos_pipe.base.errors import UnimosPipeError
 from unimos_pipe.base.locks import writer_lock
-from unimos_pipe.base.method_config import EncoderSpec, fingerprint
+from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name, is_weights_path
 from unimos_pipe.cache.file_digests import FileRecord, stat_file
 from unimos_pipe.data.image_decoding import DECODER

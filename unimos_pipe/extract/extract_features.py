@@ -61,7 +61,7 @@ def extract_features(
     *,
     reading: ExtractOptions = ExtractOptions(),
     compute: ComputeConfig = ComputeConfig(),
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> ExtractResult:
     """Encode a data set's images and prompts into the cache; what is there and fits is kept.
 
@@ -85,9 +85,9 @@ def extract_features(
     features = replace(features, encoder=resolve_precision(features))
     images = find_root(spec, Path(root) if root else None, features.cache)
     manifests = [scan(spec, part, images) for name in names for part in spec.parts(name)]
-    warnings = _odd_counts(features, manifests, reading.strict_counts, watch)
-    load = partial(_load, features, compute.device, manifests, watch)
-    rest = features, names, manifests, reading, compute, watch
+    warnings = _odd_counts(features, manifests, reading.strict_counts, reporter)
+    load = partial(_load, features, compute.device, manifests, reporter)
+    rest = features, names, manifests, reading, compute, reporter
     known = load_identity(features.cache, features.encoder) if compute.device in ("auto", "cpu") else None
     try:
         done = _brought_up_to_date(LazyEncoder(known, load) if known else load(), *rest)
@@ -96,7 +96,7 @@ def extract_features(
     return replace(done, warnings=(*warnings, *done.warnings))
 
 
-def _load(features: FeatureSet, device: str, manifests: Sequence[Manifest], watch: ProgressReporter) -> Encoder:
+def _load(features: FeatureSet, device: str, manifests: Sequence[Manifest], reporter: ProgressReporter) -> Encoder:
     """The encoder, whose identity is remembered, and what was found where its precision had to be tried out."""
     from unimos_pipe.base.device import pick_device  # torch and open_clip take seconds
     from unimos_pipe.extract.batch_size import sample_files
@@ -107,10 +107,10 @@ def _load(features: FeatureSet, device: str, manifests: Sequence[Manifest], watc
     encoder, evidence = load_encoder(spec, pick_device(device), sample_files(manifests))
     spec = replace(spec, precision=encoder.identity.precision)
     store_identity(features.cache, spec, weights, encoder.identity)
-    watch.detail(f"encoder loaded, on {encoder.device}")
+    reporter.detail(f"encoder loaded, on {encoder.device}")
     if evidence:
         keep_evidence(_folder(features, encoder), evidence)
-        watch.note(str(evidence))
+        reporter.note(str(evidence))
     return encoder
 
 
@@ -126,41 +126,41 @@ def _brought_up_to_date(
     manifests: Sequence[Manifest],
     reading: ExtractOptions,
     compute: ComputeConfig,
-    watch: ProgressReporter,
+    reporter: ProgressReporter,
 ) -> ExtractResult:
     """Prompts and images of these domains in the cache."""
     spec = features.dataset
     folder = _folder(features, encoder)
-    watch.detail(
+    reporter.detail(
         f"encoder {encoder.identity.model}, weights sha256 {encoder.identity.weights_sha256}, "
         f"{encoder.identity.precision}; cache {folder}"
     )
     for name in names:
         words = spec.name, spec.domain(name).word, spec.classes, features.templates
-        extract_text(*words, encoder, folder, spec.class_prompts(), force=reading.force, on_note=watch.warn)
-    reading = _settled(reading, encoder, manifests, watch)
+        extract_text(*words, encoder, folder, spec.class_prompts(), force=reading.force, on_note=reporter.warn)
+    reading = _settled(reading, encoder, manifests, reporter)
     make = _maker(features, encoder, compute)
-    reports = [_domain(manifest, encoder, folder, reading, make, watch) for manifest in manifests]
+    reports = [_domain(manifest, encoder, folder, reading, make, reporter) for manifest in manifests]
     warnings = [line for report in reports for line in _left_out(report)]
     pinned = replace(features, encoder_id=folder.name)
     return ExtractResult(pinned, tuple(reports), tuple(warnings), encoder.identity.precision, reading.batch_size)
 
 
 def _odd_counts(
-    features: FeatureSet, manifests: Sequence[Manifest], strict: bool, watch: ProgressReporter
+    features: FeatureSet, manifests: Sequence[Manifest], strict: bool, reporter: ProgressReporter
 ) -> list[str]:
     """Tell what the scan noticed; with ``strict``, counts other than the expected ones are an error."""
     notes = [note for manifest in manifests for note in manifest.notes]
     wrong = [warning for manifest in manifests if (warning := count_warning(features.dataset, manifest))]
     for line in notes if strict else notes + wrong:
-        watch.warn(line)
+        reporter.warn(line)
     if wrong and strict:
         raise InputError(f"--strict-counts: {'; '.join(wrong)}")
     return notes + wrong
 
 
 def _settled(
-    reading: ExtractOptions, encoder: Encoder, manifests: Sequence[Manifest], watch: ProgressReporter
+    reading: ExtractOptions, encoder: Encoder, manifests: Sequence[Manifest], reporter: ProgressReporter
 ) -> ExtractOptions:
     """The batch size as a number."""
     if reading.batch_size != "auto":
@@ -169,7 +169,7 @@ def _settled(
     from unimos_pipe.extract.image_loader import readable_sample
 
     size, rates = measured_batch(encoder, readable_sample(sample_files(manifests), encoder.preprocess))
-    watch.note(batch_line(size, rates))
+    reporter.note(batch_line(size, rates))
     return replace(reading, batch_size=size)
 
 
@@ -189,10 +189,15 @@ def _maker(features: FeatureSet, encoder: Encoder, compute: ComputeConfig) -> Ca
 
 
 def _domain(
-    manifest: Manifest, encoder: Encoder, folder: Path, reading: ExtractOptions, make: Callable, watch: ProgressReporter
+    manifest: Manifest,
+    encoder: Encoder,
+    folder: Path,
+    reading: ExtractOptions,
+    make: Callable,
+    reporter: ProgressReporter,
 ) -> ExtractReport:
     """One domain or split, and what the user is told of it."""
-    with watch.progress(f"{manifest.dataset}/{manifest.domain}", len(manifest), "images") as advance:
+    with reporter.progress(f"{manifest.dataset}/{manifest.domain}", len(manifest), "images") as advance:
         report = extract_images(
             manifest,
             encoder,
@@ -206,9 +211,9 @@ def _domain(
             make=make,
         )
     for line in _left_out(report):
-        watch.warn(line)
+        reporter.warn(line)
     rate = f", {report.encoded / report.seconds:,.0f} images/s" if report.encoded else ""
-    watch.note(
+    reporter.note(
         f"{manifest.dataset}/{report.domain}: {report.rows - len(report.skipped)} rows, {report.encoded} encoded, "
         f"{report.kept} kept, {report.seconds:.1f} s{rate}"
     )

@@ -13,8 +13,8 @@ from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.cache.store import DomainFeatures, FeatureStore
-from unimos_pipe.data.list_files import ManifestRow, csv_text
 from unimos_pipe.data.manifest import NO_LABEL
+from unimos_pipe.data.row_lists import ManifestRow, csv_text
 
 ABOUT, CLASSES = "export.json", "classes.txt"
 KIND = "unimos-pipe features"

@@ -9,7 +9,7 @@ import numpy as np
 
 from unimos_pipe.base.atomic_io import file_sha256
 from unimos_pipe.base.errors import InputError, join_names
-from unimos_pipe.data.list_files import PATH_HEADS
+from unimos_pipe.data.row_lists import PATH_HEADS
 from unimos_pipe.interop.file_formats import LazyArray, open_arrays
 
 FEATURES = ("features", "feature", "fea", "feats", "image_features", "img_emb", "embeddings", "embedding", "x", "")

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 
 from unimos_pipe.base.atomic_io import check_writable_folder
+from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import InputError, short_repr
 from unimos_pipe.base.locks import writer_lock
-from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec, parse_dataclass
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.encoder_identity import imported_id, imported_identity
 from unimos_pipe.cache.external_features import ImportedDomain, check_same_dim, write_imported, write_imported_text
 from unimos_pipe.cache.shard import TextHeader
+from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
 from unimos_pipe.data.feature_dataset import SpecEdit, with_domain
-from unimos_pipe.data.manifest import NO_LABEL, DatasetSpec, Manifest, load_spec
+from unimos_pipe.data.manifest import NO_LABEL, Manifest
 from unimos_pipe.data.prompts import build_prompts
 from unimos_pipe.data.scan import count_warning
 from unimos_pipe.extract.encoder import ClipEncoder
@@ -70,7 +72,7 @@ def import_features(
     *,
     cache: str | Path | None = None,
     device: str = "auto",
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> ImportResult:
     """Make verified shards of image features that another program made.
 
@@ -111,7 +113,7 @@ def import_features(
             write_imported_text(encoder_folder, *text)
         change.write()
     for line in warnings:
-        watch.warn(line)
+        reporter.warn(line)
     labelled = int((part.labels != NO_LABEL).sum())
     return ImportResult(part.spec, encoder_folder, *rows.features.shape, labelled, kept, tuple(warnings))
 

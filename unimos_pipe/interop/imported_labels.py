@@ -7,9 +7,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from unimos_pipe.base.errors import InputError, join_names, short_repr
-from unimos_pipe.data.list_files import ManifestRow, labels_from_names, labels_from_numbers
 from unimos_pipe.data.manifest import NO_LABEL
-from unimos_pipe.data.row_lists import read_row_labels, read_row_paths, row_names
+from unimos_pipe.data.row_lists import (
+    ManifestRow,
+    labels_from_names,
+    labels_from_numbers,
+    read_row_labels,
+    read_row_paths,
+    row_names,
+)
 from unimos_pipe.interop.feature_files import FeatureRows, read_paths
 
 

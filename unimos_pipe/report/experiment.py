@@ -9,7 +9,7 @@ from typing import Any
 
 from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.method_config import OUR_VARIANTS
-from unimos_pipe.data.manifest import known_datasets, load_spec
+from unimos_pipe.data.dataset_spec import known_datasets, load_spec
 from unimos_pipe.report.setting_names import (
     BASELINES,
     by_label,

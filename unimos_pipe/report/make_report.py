@@ -28,7 +28,7 @@ def make_report(
     pair: str | None = None,
     root: Path | None = None,
     cache: Path | None = None,
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> Report:
     """Write ``report.html``, ``tables/`` and ``figures/`` below ``out``.
 
@@ -51,7 +51,7 @@ def make_report(
     folders = [runs] if isinstance(runs, str | Path) else runs
     started = time.perf_counter()
     experiments, left_out = find_runs([Path(folder) for folder in folders])
-    with watch.progress("report", STEPS * len(experiments), "steps") as advance:
+    with reporter.progress("report", STEPS * len(experiments), "steps") as advance:
         write_page(
             experiments,
             left_out,

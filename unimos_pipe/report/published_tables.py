@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.data.manifest import known_datasets, load_spec
+from unimos_pipe.data.dataset_spec import known_datasets, load_spec
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs import published_results
 

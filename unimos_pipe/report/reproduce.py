@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
-from unimos_pipe.data.manifest import known_datasets
+from unimos_pipe.data.dataset_spec import known_datasets
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun

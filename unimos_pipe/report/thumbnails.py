@@ -5,8 +5,8 @@ import io
 from pathlib import Path
 
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.data.dataset_spec import is_name, known_datasets, load_spec
 from unimos_pipe.data.image_decoding import decode
-from unimos_pipe.data.manifest import is_name, known_datasets, load_spec
 from unimos_pipe.data.scan import domain_folder, find_root
 from unimos_pipe.runs.read_run import FinishedRun
 

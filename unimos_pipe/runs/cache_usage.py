@@ -35,7 +35,7 @@ class VerifyResult:
 
 
 def verify_cache(
-    cache: Path | None = None, dataset: str | None = None, *, watch: ProgressReporter = NO_PROGRESS
+    cache: Path | None = None, dataset: str | None = None, *, reporter: ProgressReporter = NO_PROGRESS
 ) -> VerifyResult:
     """Check every shard: digest, shapes, norms, rows, and that it lies where it belongs.
 
@@ -45,7 +45,7 @@ def verify_cache(
     """
     found = [entry for entry in list_cache(cache) if dataset in (None, entry.dataset)]
     problems: list[str] = []
-    with watch.progress("verify", len(found), "folders") as advance:
+    with reporter.progress("verify", len(found), "folders") as advance:
         for entry in found:
             problems += verify_entry(entry)
             advance(1)
@@ -57,7 +57,7 @@ def find_prunable(
     runs: Path = Path("runs"),
     recipes: Sequence[str] = (),
     *,
-    watch: ProgressReporter = NO_PROGRESS,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> list[PrunableItem]:
     """Damaged shards, leftovers of killed writers, and features that no recipe or run needs; removes nothing.
 
@@ -70,7 +70,7 @@ def find_prunable(
     """
     cache = cache or default_cache()
     needed, count = needed_features(cache, runs, recipes)
-    watch.note(
+    reporter.note(
         f"needed by {count} run(s) in {runs} and {len(known_recipes())} recipe(s) of the package"
         f"{f', and by {join_names(recipes)}' if recipes else ''}; runs elsewhere, as of adapt --out, are not known: "
         "name their folder with --runs"

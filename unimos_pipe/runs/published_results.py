@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.errors import InputError, suggestions
-from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.data.dataset_spec import DatasetSpec
 
 METHODS = {
     "clip": "CLIP zero-shot",

@@ -10,19 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from unimos_pipe.base.dataclass_parsing import collect_dataclass_errors, nest_settings, option, option_fields
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
-from unimos_pipe.base.method_config import (
-    DEFAULT_TEMPLATE,
-    VARIANTS,
-    MethodSpec,
-    collect_dataclass_errors,
-    method_spec,
-    nest_settings,
-    option,
-    option_fields,
-)
-from unimos_pipe.data.manifest import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, VARIANTS, MethodSpec, method_spec
+from unimos_pipe.data.dataset_spec import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.data.prompts import build_prompts
 from unimos_pipe.runs.method_names import AUTO, METHODS, TARGET_CLASSES, UNIMOS, protocol_fault
 from unimos_pipe.runs.published_results import published
@@ -189,7 +181,7 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     faults += [f"variant {name} is listed twice" for name in _twice(recipe.variants)]
     collect_dataclass_errors(MethodSpec, recipe.set, "set.", faults)
     tables = {section: table for section, table in recipe.set.items() if isinstance(table, Mapping)}
-    options = dict(option_fields())
+    options = dict(option_fields(MethodSpec))
     for name, choices in recipe.grid.items():
         if name not in options:
             faults.append(f"unknown grid option {name} ({suggestions(name, options, 60)})")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.feature_set import ALLOW_TORCHSCRIPT, FeatureSet, extract_command_line, find_preset, with_weights
-from unimos_pipe.data.manifest import DatasetSpec
+from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.runs.recipe import Recipe, check_recipe, load_recipe
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.method_config import MethodSpec, display_name, fingerprint, method_spec, option_fields
+from unimos_pipe.base.dataclass_parsing import fingerprint, option_fields
+from unimos_pipe.base.method_config import MethodSpec, display_name, method_spec
 from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
 
 # Raised whenever a default of MethodSpec or a result of equal options changes: finished runs are then trained again.
@@ -60,7 +61,7 @@ def row_names(specs: Sequence[RunSpec]) -> list[str]:
     """
     several = len({spec.method for spec in specs}) > 1
     changed = {name for spec in specs for name in spec.changed}
-    options = [name for name, _ in option_fields() if name in changed]
+    options = [name for name, _ in option_fields(MethodSpec) if name in changed]
     tuned = [spec for spec in specs if spec.method == UNIMOS]
     varied = [name for name in options if len({_value(spec.options, name) for spec in tuned}) > 1]
     protocols = len({spec.protocol for spec in specs}) > 1
@@ -82,7 +83,7 @@ def method_display_name(name: str) -> str:
 
 def changed_options(method: MethodSpec, other: MethodSpec) -> dict[str, Any]:
     """The options of ``method`` whose values ``other`` does not have, by dotted name in the options' order."""
-    names = [name for name, _ in option_fields()]
+    names = [name for name, _ in option_fields(MethodSpec)]
     return {name: _value(method, name) for name in names if _value(method, name) != _value(other, name)}
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from unimos_pipe.base.atomic_io import parent_dir
+from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.fork_pool import Send, parallel_map
 from unimos_pipe.base.locks import writer_lock
-from unimos_pipe.base.method_config import fingerprint
 from unimos_pipe.evaluation.calibration import Calibration
 from unimos_pipe.evaluation.diagnostics import PairReferenceCache
 from unimos_pipe.methods.task import PairData, PairLoader

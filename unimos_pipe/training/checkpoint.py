@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from unimos_pipe.base.atomic_io import atomic_write, recover_leftovers
-from unimos_pipe.base.method_config import fingerprint
+from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.training.run_recorder import RunRecorder

@@ -25,8 +25,8 @@ import atheris
 with atheris.instrument_imports(include=["unimos_pipe", "tomllib", "json"]):
     from unimos_pipe.base.errors import UnimosPipeError
     from unimos_pipe.cache import shard
-    from unimos_pipe.data import list_files
-    from unimos_pipe.data.manifest import load_spec
+    from unimos_pipe.data import row_lists
+    from unimos_pipe.data.dataset_spec import load_spec
     from unimos_pipe.deploy import adapted_model
     from unimos_pipe.runs import read_run
     from unimos_pipe.runs.recipe import load_recipe
@@ -117,7 +117,7 @@ def read_list(data: bytes) -> None:
     """The bytes as a manifest: a CSV, and a published list file."""
     path = WORK / "input.csv"
     path.write_bytes(data)
-    for read in (list_files.read_csv, list_files.read_list):
+    for read in (row_lists.read_csv, row_lists.read_list):
         with contextlib.suppress(UnimosPipeError):
             read(path)
 

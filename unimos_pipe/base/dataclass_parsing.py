@@ -1,0 +1,122 @@
+"""Frozen dataclasses from plain values: every unknown key, wrong type and value out of bounds in one message."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, field, fields, is_dataclass
+from typing import Any
+
+from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
+
+RENAMED_OPTIONS = {"eval.w_step": "eval.w_epochs, the epochs in which the inference weight goes from w_start to w_end"}
+
+
+def option(default, help: str, *, low=None, high=None, choices: tuple = ()):
+    """A dataclass field with its help, bounds (inclusive) and choices, all read by :func:`verify_entry`."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+def option_fields(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every option below a spec class as (dotted name, dataclass field), in order."""
+    for entry in fields(cls):
+        name = f"{prefix}{entry.name}"
+        if is_dataclass(entry.type):
+            yield from option_fields(entry.type, f"{name}.")
+        else:
+            yield name, entry
+
+
+def parse_dataclass(cls: type, values: Mapping[str, Any], where: str):
+    """Make a spec from nested plain values, as TOML or ``--set`` give them.
+
+    Args:
+        cls: one of this module's dataclasses.
+        values: nested mappings with plain values; fields left out keep their defaults.
+        where: what to call the source in messages.
+    Raises:
+        InputError: names every unknown key, wrong type and value out of bounds at once.
+    """
+    problems: list[str] = []
+    spec = collect_dataclass_errors(cls, values, "", problems)
+    if problems:
+        raise InputError(f"{where}: " + "; ".join(problems))
+    return spec
+
+
+def collect_dataclass_errors(cls: type, values: Mapping[str, Any], prefix: str, problems: list[str]):
+    """As :func:`parse_dataclass`, but faults are added to ``problems`` with ``prefix``.
+
+    Fields at fault keep their defaults, so that the rest can be looked at; None where a required one is at fault.
+    """
+    known = {entry.name: entry for entry in fields(cls)}
+    unknown = [f"{prefix}{key}" for key in values if key not in known]
+    renamed = {key: RENAMED_OPTIONS[name] for name in RENAMED_OPTIONS for key in unknown if key.endswith(name)}
+    problems += [f"{key} is now {what}" for key, what in renamed.items()]
+    if unknown := [key for key in unknown if key not in renamed]:
+        problems.append(f"unknown {join_names(unknown)} ({suggestions(unknown, [prefix + name for name in known])})")
+    chosen = {}
+    for name, entry in known.items():
+        if name not in values:
+            continue
+        if is_dataclass(entry.type):
+            if isinstance(values[name], Mapping):
+                chosen[name] = collect_dataclass_errors(entry.type, values[name], f"{prefix}{name}.", problems)
+            else:
+                problems.append(f"{prefix}{name}: expected a table, got {short_repr(values[name])}")
+        else:
+            value, fault = _convert(entry, values[name])
+            if fault is None:
+                chosen[name] = value
+            else:
+                problems.append(f"{prefix}{name}: {fault}")
+    missing = [
+        f"{prefix}{name}"
+        for name, entry in known.items()
+        if name not in values and entry.default is MISSING and entry.default_factory is MISSING
+    ]
+    if missing:
+        problems.append(f"missing {join_names(missing)}")
+    try:
+        return cls(**chosen)
+    except TypeError:  # a required field is missing or of the wrong type
+        return None
+
+
+def _convert(entry, value):
+    """The value as the field's type, and what is wrong with it (or None)."""
+    kind, meta = entry.type, entry.metadata
+    if isinstance(value, int) and abs(value) >= 2**63:  # JSON, and TOML's hexadecimal numbers, know no limit
+        return value, f"expected a number of at most 64 bits, got {short_repr(value)}"
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind == tuple[str, ...]:
+        value = (value,) if isinstance(value, str) else value
+        if not isinstance(value, list | tuple) or not value or not all(isinstance(item, str) for item in value):
+            return (), f"expected one or more texts, got {short_repr(value)}"
+        return tuple(value), None
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        return value, f"expected {kind.__name__}, got {short_repr(value)}"
+    if meta.get("choices") and value not in meta["choices"]:
+        return value, f"expected one of {', '.join(meta['choices'])}, got {short_repr(value)}"
+    low, high = meta.get("low"), meta.get("high")
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        bounds = f"at least {low}" if high is None else f"{low} to {high}"
+        return value, f"expected {bounds}, got {short_repr(value)}"
+    if kind is float and value in (float("inf"), float("-inf")):
+        return value, f"expected a finite number, got {value!r}"
+    return value, None
+
+
+def nest_settings(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Dotted names to values as the tables they stand for: ``{"loss.alpha": 1}`` -> ``{"loss": {"alpha": 1}}``."""
+    tables: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        section, _, key = name.partition(".")
+        tables.setdefault(section, {})[key] = value
+    return tables
+
+
+def fingerprint(spec) -> str:
+    """A sha256 hex digest over every field of a dataclass (or plain value), nested ones included."""
+    plain = asdict(spec) if is_dataclass(spec) else spec
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -22,9 +22,9 @@ TargetClasses = Literal["all", "some"]
 class AutoSelection:
     """The pick and what spoke for it.
 
-    ``selected`` is a name in :mod:`unimos_pipe.methods.registry`; ``agreements`` are the neighbour agreements by method,
-    the selected one among them; ``accuracy`` is the estimate as a fraction, None where it cannot be told; ``reason`` is a line;
-    ``warning`` is what was assumed unsaid, or None.
+    ``selected`` is a name in :mod:`unimos_pipe.methods.registry`; ``agreements`` are the neighbour agreements by
+    method, the selected one among them; ``accuracy`` is the estimate as a fraction, None where it cannot be told;
+    ``reason`` is a line; ``warning`` is what was assumed unsaid, or None.
     """
 
     selected: str

@@ -27,7 +27,7 @@ FUNCTIONS = {
     "cache path": ("default_cache",),
     "cache ls": ("list_cache",),
     "cache verify": ("verify_cache",),
-    "cache prune": ("prunable",),
+    "cache prune": ("find_prunable",),
     "cache import": ("import_features",),
     "cache export": ("export_features",),
     "bench extract": ("bench_extract",),
@@ -60,7 +60,7 @@ def test_every_command_calls_its_public_function():
 def test_every_command_ends_with_the_next_one():
     for name, command in commands(main).items():
         source = inspect.getsource(inspect.unwrap(command.callback))
-        assert "follow" in source or name in ("cache path", "manifest scan"), name  # scan says it in its note
+        assert "suggest_" in source or name in ("cache path", "manifest scan"), name  # scan says it in its note
 
 
 def test_the_next_command_keeps_what_this_one_was_given(cli, icons_cache, tmp_path):

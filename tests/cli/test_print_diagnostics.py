@@ -76,7 +76,12 @@ def test_what_cannot_be_told_is_said():
 
 
 def test_auto_says_what_it_took_and_why():
-    choice = {"picked": "trio", "reason": "because", "warning": "is it so?", "agreements": {"fused": 0.6, "trio": 0.7}}
+    choice = {
+        "selected": "trio",
+        "reason": "because",
+        "warning": "is it so?",
+        "agreements": {"fused": 0.6, "trio": 0.7},
+    }
     output = told("auto", choice, scores={"last": {}})
     assert output.results[0] == "  auto takes trio: because (neighbour agreement: fused 60.0, trio 70.0)"
     assert output.results[1].startswith("  estimated accuracy 71.2; ") and output.warnings == ["is it so?"]

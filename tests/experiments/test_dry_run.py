@@ -41,10 +41,10 @@ def test_time_grows_with_the_steps(monkeypatch):
     runs = recipe.runs(spec, "")
     rows = {"synthetic": RowCounts(3200), "real": RowCounts(640)}
     assert (
-        measure_training_seconds(runs, rows, 12, 16, CPU, lockstep=2) == 3 * 10 * 20
+        measure_training_seconds(runs, rows, 12, 16, CPU, stack_size=2) == 3 * 10 * 20
     )  # 3 seeds, 10 epochs, 640 / 32 steps
     capped = {"synthetic": RowCounts(152397), "real": RowCounts(55388)}
-    assert measure_training_seconds(runs, capped, 12, 16, CPU, lockstep=2) == 3 * 10 * 1500
+    assert measure_training_seconds(runs, capped, 12, 16, CPU, stack_size=2) == 3 * 10 * 1500
     several = [replace(run, source="synthetic+drawn") for run in runs]
     rows = {"synthetic": RowCounts(300), "drawn": RowCounts(340), "real": RowCounts(3200)}
-    assert measure_training_seconds(several, rows, 12, 16, CPU, lockstep=2) == 3 * 10 * 20
+    assert measure_training_seconds(several, rows, 12, 16, CPU, stack_size=2) == 3 * 10 * 20

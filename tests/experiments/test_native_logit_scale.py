@@ -77,6 +77,6 @@ def test_what_is_set_stands():
     assert with_native_logit_scale({"train.epochs": 1}, None) == {"train.epochs": 1}
     assert with_native_logit_scale({"heads.temperature_scale": 50.0}, 33.44) == {"heads.temperature_scale": 50.0}
     recipe = Recipe("r", "icons", set={"heads": {"temperature_scale": 50.0}})
-    assert recipe.with_own_scale(33.44).set == recipe.set
+    assert recipe.with_native_logit_scale(33.44).set == recipe.set
     grid = Recipe("r", "icons", grid={"heads.temperature_scale": [1.0]})
-    assert grid.with_own_scale(33.44) == grid == grid.with_own_scale(None)
+    assert grid.with_native_logit_scale(33.44) == grid == grid.with_native_logit_scale(None)

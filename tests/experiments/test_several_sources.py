@@ -56,7 +56,7 @@ def test_the_quick_methods_see_all_rows_and_the_probe_weighs_the_domains(loader)
 def last_probabilities(trainer):
     found = {}
     for _, records in trainer.train():
-        found |= {record.run: record.assessment.probabilities for record in records}
+        found |= {record.run: record.evaluation.probabilities for record in records}
     return [found[run] for run in sorted(found)]
 
 

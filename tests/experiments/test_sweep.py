@@ -29,7 +29,7 @@ def recipe(tmp_path):
 
 
 def sweep(cli, recipe, cache, runs, *more):
-    return cli("sweep", recipe, "--cache", cache, "--runs", runs, "--lockstep", 4, *more)
+    return cli("sweep", recipe, "--cache", cache, "--runs", runs, "--stack-size", 4, *more)
 
 
 def contents(runs):

@@ -91,7 +91,7 @@ class RecordedDraws:
         self.step += steps
         return self.recording["source_batches"][taken], self.recording["target_batches"][taken]
 
-    def kept(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
+    def dropout_mask(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
         return torch.ones(steps, rows, width, dtype=torch.bool)
 
     def resets(self, params, probability) -> dict[str, Tensor]:

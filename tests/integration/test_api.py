@@ -56,7 +56,7 @@ def test_extract_sweep_and_report_without_the_command_line(tmp_path):
 
 def test_a_recipe_from_images_to_its_page(miniature, tmp_path):
     features = unimos_pipe.feature_set(str(miniature.spec), cache=tmp_path / "cache")
-    assert features.missing(["dark", "light"]) == ["dark", "light"]
+    assert features.missing_domains(["dark", "light"]) == ["dark", "light"]
     recipe = unimos_pipe.Recipe("mini", str(miniature.spec), seeds=1, set={"train": {"epochs": 1}})
     bound = unimos_pipe.resolve_recipe(recipe, cache=tmp_path / "cache")
     plan = unimos_pipe.plan_recipe(bound, miniature.root)

@@ -34,7 +34,7 @@ FORCED = {  # each makes anew what is there
 }  # fmt: skip
 WRITERS = {
     **FORCED,
-    "sweep": ["sweep", "recipe.toml", "--lockstep", "1", "--cache", "cache", "--runs", "runs", "--force"],
+    "sweep": ["sweep", "recipe.toml", "--stack-size", "1", "--cache", "cache", "--runs", "runs", "--force"],
     "run": ["run", "recipe.toml", "--cache", "cache", "--runs", "runs", "--data-root", "images", "--workers", "0"],
     "report": ["report", "run", "--out", "report", "--cache", "cache"],
     "predict": ["predict", "--run", "other", "--images", "images/light", "-o", "answers.csv", "--workers", "0"],

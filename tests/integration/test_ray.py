@@ -120,7 +120,7 @@ def test_a_sweep_survives_the_loss_of_a_machine(two_machines, cli, icons_cache, 
     two_machines.wait_for_nodes()
     recipe = tmp_path / "small.toml"
     recipe.write_text(RECIPE.format(epochs=6))
-    args = ["sweep", str(recipe), "--lockstep", "2", "--cache", str(icons_cache), "--device", "cpu", "--runs"]
+    args = ["sweep", str(recipe), "--stack-size", "2", "--cache", str(icons_cache), "--device", "cpu", "--runs"]
     command = [sys.executable, "-m", "unimos_pipe", *args, str(tmp_path / "ray"), "--engine", "ray"]
     process = subprocess.Popen(
         [*command, "--address", two_machines.address], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

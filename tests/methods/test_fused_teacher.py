@@ -28,7 +28,7 @@ def probabilities(trainer):
     found = {}
     for _, records in trainer.train():
         for record in records:
-            found.setdefault(record.run, []).append(record.assessment.probabilities)
+            found.setdefault(record.run, []).append(record.evaluation.probabilities)
     return [torch.stack(found[run]) for run in sorted(found)]
 
 

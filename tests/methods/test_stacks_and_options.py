@@ -66,7 +66,7 @@ def test_every_option_acts_and_does_so_in_a_stack_as_alone():
     names = ["nothing", *settings]
     alone = [last_records(Trainer([create_run(task, method, 0)]))[0] for method in methods]
     for name, record in zip(names[1:], alone[1:], strict=True):
-        assert not torch.equal(record.assessment.probabilities, alone[0].assessment.probabilities), name
+        assert not torch.equal(record.evaluation.probabilities, alone[0].evaluation.probabilities), name
     stacks: dict = {}
     for index, method in enumerate(methods):
         stacks.setdefault(create_run(task, method, 0).stack_key, []).append(index)
@@ -77,7 +77,7 @@ def test_every_option_acts_and_does_so_in_a_stack_as_alone():
     }
     records = last_records(Trainer([create_run(task, methods[index], 0) for index in together]))
     for index, record in zip(together, records, strict=True):
-        ours, lone = record.assessment.probabilities, alone[index].assessment.probabilities
+        ours, lone = record.evaluation.probabilities, alone[index].evaluation.probabilities
         assert torch.allclose(ours, lone, rtol=1e-6, atol=1e-9), names[index]
         assert record.losses == pytest.approx(alone[index].losses, rel=1e-6), names[index]
 
@@ -116,7 +116,7 @@ def test_pairs_that_share_domains_in_both_roles_train_as_alone(three_domains):
     together = last_records(stack)
     for seed, (task, record) in enumerate(zip(tasks, together, strict=True)):
         (lone,) = last_records(Trainer([create_run(task, method, seed)]))
-        assert torch.allclose(record.assessment.probabilities, lone.assessment.probabilities, rtol=1e-6, atol=1e-9)
+        assert torch.allclose(record.evaluation.probabilities, lone.evaluation.probabilities, rtol=1e-6, atol=1e-9)
         assert record.losses == pytest.approx(lone.losses, rel=1e-6)
 
 
@@ -129,8 +129,8 @@ def test_a_runs_answers_do_not_depend_on_what_labels_its_target_has_elsewhere(th
         last_records(Trainer([create_run(pair(a, b), method, 0), create_run(pair(known, a), method, 1)]))
         for known in (b, wrong)
     ]
-    assert torch.equal(found[0][0].assessment.probabilities, found[1][0].assessment.probabilities)
-    assert not torch.equal(found[0][1].assessment.probabilities, found[1][1].assessment.probabilities)
+    assert torch.equal(found[0][0].evaluation.probabilities, found[1][0].evaluation.probabilities)
+    assert not torch.equal(found[0][1].evaluation.probabilities, found[1][1].evaluation.probabilities)
 
 
 def test_a_source_that_is_a_view_of_the_target_is_a_domain_of_its_own():
@@ -139,7 +139,7 @@ def test_a_source_that_is_a_view_of_the_target_is_a_domain_of_its_own():
     copy = replace(task, source=LabelledFeatures(task.target.features[:40].clone(), task.source.labels, "copy"))
     method = method_spec("full", BASE)
     ours, wanted = (last_records(Trainer([create_run(t, method, 0)]))[0] for t in (view, copy))
-    assert torch.equal(ours.assessment.probabilities, wanted.assessment.probabilities)
+    assert torch.equal(ours.evaluation.probabilities, wanted.evaluation.probabilities)
 
 
 def test_one_name_for_different_rows_is_refused():

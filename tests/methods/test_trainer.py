@@ -142,7 +142,7 @@ def test_probabilities_that_are_not_finite_are_a_failure_though_the_losses_are(m
         found = real(heads, x, text, epoch, spec)
         return replace(found, probabilities=found.probabilities * float("nan")) if epoch == 1 else found
 
-    monkeypatch.setattr(trainer_module, "assess", assess)
+    monkeypatch.setattr(trainer_module, "evaluate_target", assess)
     stack = Trainer([create_run(random_task(), METHODS[0], 0)])
     assert [epoch for _, epoch in train(stack)] == [BEFORE_TRAINING, 0]
     assert stack.failures == {
@@ -171,7 +171,7 @@ def test_bf16_products_stay_close_to_float32_over_the_first_epoch():
     for term, value in found["fp32"].losses.items():
         assert found["bf16"].losses[term] == pytest.approx(value, rel=0.1, abs=0.02), term
         assert found["bf16"].losses[term] != value
-    agree = found["bf16"].assessment.predictions == found["fp32"].assessment.predictions
+    agree = found["bf16"].evaluation.predictions == found["fp32"].evaluation.predictions
     assert agree.double().mean() > 0.95
 
 

@@ -75,7 +75,7 @@ def sweep(cli, icons_cache, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "small.toml").write_text(RECIPE)
     command = ("sweep", folder / "small.toml", "--cache", icons_cache, "--runs", folder / "runs")
-    command += ("--lockstep", 12, "--also", "probes")
+    command += ("--stack-size", 12, "--also", "probes")
     real, calls = Trainer._train_epoch, []
 
     def interrupted(self, epoch):

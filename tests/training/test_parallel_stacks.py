@@ -55,7 +55,7 @@ def test_stacks_are_even_and_keep_all_processes_busy(runs, most, processes, size
 
 
 def test_results_are_those_of_stacks_one_after_the_other(cli, icons_cache, tmp_path, two_threads):
-    words = ("sweep", recipe(tmp_path), "--lockstep", 3, "--cache", icons_cache, "--runs")
+    words = ("sweep", recipe(tmp_path), "--stack-size", 3, "--cache", icons_cache, "--runs")
     beside = cli(*words, tmp_path / "beside")
     assert beside.code == 0 and f"8 run(s) trained, 0 kept, 0 failed, in {tmp_path}/beside/small\n" in beside.err
     torch.set_num_threads(1)
@@ -65,7 +65,7 @@ def test_results_are_those_of_stacks_one_after_the_other(cli, icons_cache, tmp_p
 
 
 def test_one_open_stack_trains_as_it_would_have_beside_others(cli, icons_cache, tmp_path, two_threads):
-    words = ("sweep", recipe(tmp_path), "--lockstep", 4, "--cache", icons_cache, "--runs", tmp_path / "runs")
+    words = ("sweep", recipe(tmp_path), "--stack-size", 4, "--cache", icons_cache, "--runs", tmp_path / "runs")
     assert cli(*words).code == 0
     whole = files(tmp_path / "runs")
     for run in (tmp_path / "runs").rglob("no-im,*/seed*"):
@@ -75,10 +75,10 @@ def test_one_open_stack_trains_as_it_would_have_beside_others(cli, icons_cache, 
     assert files(tmp_path / "runs") == whole
 
 
-@pytest.mark.parametrize(("lockstep", "threads"), [(8, 2), (4, 1)])
-def test_a_lone_stack_has_all_threads(lockstep, threads, cli, icons_cache, tmp_path, two_threads):
+@pytest.mark.parametrize(("stack_size", "threads"), [(8, 2), (4, 1)])
+def test_a_lone_stack_has_all_threads(stack_size, threads, cli, icons_cache, tmp_path, two_threads):
     words = ("sweep", recipe(tmp_path), "--cache", icons_cache, "--runs", tmp_path / "runs")
-    assert cli(*words, "--lockstep", lockstep).code == 0
+    assert cli(*words, "--stack-size", stack_size).code == 0
     configs = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("config.json")]
     assert [config["environment"]["threads"] for config in configs] == [threads] * 8
 

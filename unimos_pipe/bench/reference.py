@@ -26,7 +26,7 @@ class Draws(Protocol):
     def batches(self, steps: int) -> tuple[Tensor, Tensor]:
         """(steps, B) source rows and (steps, B) target rows."""
 
-    def kept(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
+    def dropout_mask(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
         """(steps, rows, width) bool: hidden units that dropout keeps."""
 
     def resets(self, params: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
@@ -120,7 +120,7 @@ class ReferenceRun:
         multiplier = 1 / (1 - round(256 * heads.discriminator_dropout) / 256)
         width, dropout = heads.discriminator_hidden, heads.discriminator_dropout
         for source, target in zip(sources, targets, strict=True):
-            keep = self.draws.kept(1, 4 * self.batch, width, dropout)[0].to(self.text) * multiplier
+            keep = self.draws.dropout_mask(1, 4 * self.batch, width, dropout)[0].to(self.text) * multiplier
             self.step(source.to(self.text.device), target.to(self.text.device), keep)
 
     def step(self, source: Tensor, target: Tensor, keep: Tensor) -> None:

@@ -94,7 +94,7 @@ def bench_extract(
     suggest_next(output, "extract", "--all")
 
 
-def _show_gain(output: Output, gain: "unimos_pipe.BaselineSpeedup") -> None:
+def _show_gain(output: Output, gain: "unimos_pipe.bench.extract.BaselineSpeedup") -> None:
     rate, plain_rate, good_rate = (median(side) for side in zip(*gain.rates, strict=True))
     times, good_times = (median(round_[0] / round_[side] for round_ in gain.rates) for side in (1, 2))
     output.result(

@@ -290,15 +290,15 @@ dry_run_option = click.option(
 ALSO = ("im", "entropy", "bnm", "snd", "source", "oracle", "probes")
 
 
-def _sweep(lockstep: int | None, force: bool, also: tuple[str, ...]) -> "unimos_pipe.SweepOptions":
-    return unimos_pipe.SweepOptions(lockstep, force, also)
+def _sweep(stack_size: int | None, force: bool, also: tuple[str, ...]) -> "unimos_pipe.SweepOptions":
+    return unimos_pipe.SweepOptions(stack_size, force, also)
 
 
 sweep_options = option_group(
     "options",
     _sweep,
     click.option(
-        "--lockstep",
+        "--stack-size",
         type=click.IntRange(1),
         metavar="N",
         help="Runs trained together as one stack. Default: what memory allows, at most 36. A CPU trains as many stacks "

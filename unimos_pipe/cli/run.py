@@ -110,7 +110,7 @@ def _plan(
 ) -> None:
     """What would be done: of both stages where features are missing, else of the sweep."""
     if bound.features.missing_domains(bound.recipe.domains(bound.dataset)):
-        plan = unimos_pipe.plan_recipe(bound, data_root, lockstep=options.lockstep, compute=compute)
+        plan = unimos_pipe.plan_recipe(bound, data_root, stack_size=options.stack_size, compute=compute)
         print_json(output, {"recipe": plan}, " --dry-run")
         _show_both_stages(output, bound, data_root, plan)
     else:

@@ -69,7 +69,7 @@ def plan_recipe(
     bound: ResolvedRecipe,
     root: Path | None = None,
     *,
-    lockstep: int | None = None,
+    stack_size: int | None = None,
     compute: ComputeConfig = ComputeConfig(),
 ) -> RecipePlan:
     """What :func:`unimos_pipe.run_recipe` would do, and about how long both stages would take here.
@@ -94,7 +94,7 @@ def plan_recipe(
         return RecipePlan(tuple(missing), None, None, None, len(runs), None, place.type, problem)
     images = sum(rows[domain].training + rows[domain].evaluated for domain in missing)
     per_image, dim = encoder_speed(encoder, place)
-    seconds = measure_training_seconds(runs, rows, len(spec.classes), dim, place, lockstep or MAX_STACK_SIZE)
+    seconds = measure_training_seconds(runs, rows, len(spec.classes), dim, place, stack_size or MAX_STACK_SIZE)
     size = images * (2 * dim + 80)  # float16 features, and a path
     return RecipePlan(tuple(missing), images, size, images * per_image, len(runs), seconds, place.type, problem)
 
@@ -109,20 +109,20 @@ def _found_rows(bound: ResolvedRecipe, domains: Sequence[str], root: Path | None
 
 
 def measure_training_seconds(
-    runs: Sequence[RunSpec], rows: dict[str, RowCounts], classes: int, dim: int, device: torch.device, lockstep: int
+    runs: Sequence[RunSpec], rows: dict[str, RowCounts], classes: int, dim: int, device: torch.device, stack_size: int
 ) -> float:
     """Expected seconds of UniMoS's runs, from one short epoch of as many as would be stacked.
 
     Args:
         rows: each domain's rows.
         dim: embedding size D.
-        lockstep: most runs in a stack.
+        stack_size: most runs in a stack.
     """
     runs = [run for run in runs if run.method == UNIMOS]
     if not runs:
         return 0.0
     processes = processes_on(device)
-    sizes = split_evenly(len(runs), lockstep, processes)
+    sizes = split_evenly(len(runs), stack_size, processes)
     stack = runs[: sizes[0]]
     batch, dtype = stack[0].options.train.batch_size, training_dtype(stack[0].options.train.precision)
     generator = torch.Generator().manual_seed(0)

@@ -108,7 +108,7 @@ def adapt_pairs(
             check_run_folder(plans[-1].folder, force=True)
     loader = open_loader(plans, store, compute.device)
     load_pairs(plans, loader)  # every fault of the cache shows before a folder is touched
-    found = [RunOutcome(None) if place.force else load_finished(plan, plan.data(loader)) for plan in plans]
+    found = [RunOutcome(None) if place.force else load_finished(plan, plan.load_data(loader)) for plan in plans]
     kept = {}
     for plan, before in zip(plans, found, strict=True):
         if before.reused and not before.relabelled and len(training.seeds) > 1:

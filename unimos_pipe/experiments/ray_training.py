@@ -20,7 +20,7 @@ def train_on_ray(
     plans: Sequence[PlannedRun],
     loader: PairLoader,
     *,
-    lockstep: int | None,
+    stack_size: int | None,
     keep_finished: bool,
     checkpoints: Path | None,
     on_epochs: Callable[[int], None],
@@ -38,7 +38,7 @@ def train_on_ray(
     store = FeatureStore(loader.store.spec, loader.store.folder.absolute(), loader.store.extract)
     pairs = [plan.load_data(loader) for plan in plans]
     runs = [create_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, pairs, strict=True)]
-    groups = plan_stacks(runs, lockstep, loader.device).stacks
+    groups = plan_stacks(runs, stack_size, loader.device).stacks
     outcomes: dict[int, RunOutcome] = {}
     with run_ray_jobs(options) as run:
         shared = (plans, PairLoader(store, loader.templates, loader.device), keep_finished, dict(calibrations))
@@ -64,7 +64,7 @@ def _train(
     return train_runs(
         chosen,
         loader,
-        lockstep=len(members),
+        stack_size=len(members),
         keep_finished=keep_finished,
         checkpoints=checkpoints,
         calibrations=calibrations,

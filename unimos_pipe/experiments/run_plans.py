@@ -86,7 +86,7 @@ def execute_plans(
     *,
     compute: ComputeConfig,
     reporter: ProgressReporter,
-    lockstep: int | None = None,
+    stack_size: int | None = None,
     keep_finished: bool = True,
     checkpoints: Path | None = None,
     on_epoch: OnLine | None = None,
@@ -109,11 +109,13 @@ def execute_plans(
     if tuned:
         specs = [*(plan.spec for plan in tuned), *calibration_specs(tuned)]
         with reporter.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:
-            fitted = fit_calibrations(tuned, loader, lockstep=lockstep, keep_finished=keep_finished, on_epochs=advance)
+            fitted = fit_calibrations(
+                tuned, loader, stack_size=stack_size, keep_finished=keep_finished, on_epochs=advance
+            )
             done = work(
                 tuned,
                 loader,
-                lockstep=lockstep,
+                stack_size=stack_size,
                 keep_finished=keep_finished,
                 checkpoints=checkpoints,
                 on_epochs=advance,

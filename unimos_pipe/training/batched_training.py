@@ -69,7 +69,7 @@ def train_runs(
     plans: Sequence[PlannedRun],
     loader: PairLoader,
     *,
-    lockstep: int | None = None,
+    stack_size: int | None = None,
     keep_finished: bool = False,
     checkpoints: Path | None = None,
     on_epochs: Callable[[int], None] = lambda runs: None,
@@ -83,7 +83,7 @@ def train_runs(
 
     Args:
         loader: loads the pairs.
-        lockstep: most runs in one stack; None takes what memory and speed suggest.
+        stack_size: most runs in one stack; None takes what memory and speed suggest.
         keep_finished: leave runs alone that are whole and were made from the same spec and shards; False trains all
             again, and each replaces the run in its folder when it is finished.
         checkpoints: folder for the stacks' checkpoints, or None to keep none.
@@ -107,7 +107,7 @@ def train_runs(
             check_run_folder(plan.folder, force=True)
     before = [rescore_if_relabelled(*one) for one in zip(plans, data, before, strict=True)]
     views = views or PairReferenceCache()
-    grouped = plan_stacks(runs, lockstep, loader.device)
+    grouped = plan_stacks(runs, stack_size, loader.device)
     open_stacks = [members for members in grouped.stacks if not all(before[i].reused for i in members)]
     beside = grouped.concurrent_stacks(len(open_stacks))
     on_epochs(count_epochs(runs) - sum(count_epochs(runs[i] for i in members) for members in open_stacks))

@@ -32,16 +32,16 @@ class StackPlan:
         return min(self.processes, count)
 
 
-def plan_stacks(runs: Sequence[TrainingRun], lockstep: int | None, device: torch.device) -> StackPlan:
-    """Group runs: equal forms together, at most ``lockstep`` at once; None takes what memory and speed suggest."""
+def plan_stacks(runs: Sequence[TrainingRun], stack_size: int | None, device: torch.device) -> StackPlan:
+    """Group runs: equal forms together, at most ``stack_size`` at once; None takes what memory and speed suggest."""
     processes = processes_on(device)
     groups: dict[StackKey, list[int]] = {}
     for index, run in enumerate(runs):
         groups.setdefault(run.stack_key, []).append(index)
     found = []
     for members in groups.values():
-        if lockstep:
-            sizes = [lockstep] * math.ceil(len(members) / lockstep)
+        if stack_size:
+            sizes = [stack_size] * math.ceil(len(members) / stack_size)
         else:
             sizes = split_evenly(len(members), max_stack_size(runs[members[0]], processes), processes)
         left = iter(members)

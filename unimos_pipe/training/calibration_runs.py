@@ -36,7 +36,7 @@ def fit_calibrations(
     plans: Sequence[PlannedRun],
     loader: PairLoader,
     *,
-    lockstep: int | None = None,
+    stack_size: int | None = None,
     keep_finished: bool = False,
     on_epochs: Callable[[int], None] = lambda runs: None,
 ) -> dict[RunSpec, Calibration]:
@@ -45,7 +45,7 @@ def fit_calibrations(
     What is stacked with what follows from the whole plan; stacks without a run to make are left out.
 
     Args:
-        lockstep, keep_finished: as for :func:`unimos_pipe.training.batched_training.train_runs`.
+        stack_size, keep_finished: as for :func:`unimos_pipe.training.batched_training.train_runs`.
         on_epochs: called with the number of companion-epochs just settled.
     Returns:
         By :func:`calibration_spec`; a companion that diverged or has no row to keep back is absent.
@@ -58,7 +58,7 @@ def fit_calibrations(
     }
     first = {calibration_spec(plan.spec): plan for plan in reversed(plans)}
     runs = [_held_run(first[spec].load_data(loader).task, spec) for spec in specs]
-    grouped = plan_stacks(runs, lockstep, loader.device)
+    grouped = plan_stacks(runs, stack_size, loader.device)
     needed = [members for members in grouped.stacks if not open_specs.isdisjoint(specs[i] for i in members)]
     on_epochs(count_epochs(runs) - sum(count_epochs(runs[i] for i in members) for members in needed))
 

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: the command line in-process, miniature data sets, and features cached once."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,16 +9,22 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from rounding import OtherRounding
 
 from unimos_pipe.cli.main import main
 
 SHARED = Path(__file__).parent.parent.parent / "shared"  # facts and recordings beside a developer's checkout, if any
 
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """As tests/run.sh has it: what is patched here is to be used in this process, and not in those of stacks."""
-    torch.set_num_threads(1)
+    """As tests/run.sh has it: what is patched here is to be used in this process, and not in those of stacks.
+
+    ``OMP_NUM_THREADS`` asks for more, for the numerical tests (tests/cpu_settings.py).
+    """
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture
@@ -25,7 +32,7 @@ def two_threads():
     """Two threads, so that stacks train side by side."""
     torch.set_num_threads(2)
     yield
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
 
 
 @dataclass(frozen=True)
@@ -99,3 +106,10 @@ def miniature(tmp_path) -> Miniature:
         'name = "mini"\nclasses = ["circle", "square", "bar"]\nencoder = "tiny"\n[domains]\ndark = {}\nlight = {}\n'
     )
     return Miniature(spec, root)
+
+
+@pytest.fixture(scope="session", autouse="UNIMOS_TEST_ROUNDING" in os.environ)
+def other_rounding():
+    """Arithmetic as another CPU may round it, off by so many epsilons (tests/cpu_settings.py)."""
+    with OtherRounding(float(os.environ["UNIMOS_TEST_ROUNDING"])):
+        yield

@@ -10,7 +10,9 @@ if [ "${1:-}" = "--slow" ]; then
     shift
     marks="not gpu"
 fi
+# Two workers with a thread each are faster than one with two: most tests are too small to share.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+"$PYTHON" tests/describe_cpu.py
 "$PYTHON" -m ruff check --quiet .
 "$PYTHON" -m ruff format --quiet --check .
-# Two workers with a thread each are faster than one with two: most tests are too small to share.
-OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "$PYTHON" -m pytest -n 2 --dist loadfile -m "$marks" "$@"
+"$PYTHON" -m pytest -n 2 --dist loadfile -m "$marks" "$@"

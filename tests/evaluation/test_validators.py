@@ -15,6 +15,8 @@ from unimos_pipe.evaluation.validators import (
     validator_scores,
 )
 
+# float64: 1e-12 is some thousand epsilons, 1e-9 some million; 1e-4 is for the 1e-5 that logarithms are shifted by.
+pytestmark = pytest.mark.numerical
 SURE = torch.eye(3, dtype=torch.float64).repeat(2, 1)  # six sure rows, balanced over three classes
 EVEN = torch.full((6, 3), 1 / 3, dtype=torch.float64)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from factories.tasks import random_task, small_method
+from rounding import assert_within, perturbed_task, rounding_bounds
 
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.evaluation.metrics import score_zero_shot
@@ -15,6 +16,7 @@ from unimos_pipe.methods.unimos.pseudo_labels import teacher_logits
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import create_run
 
+pytestmark = pytest.mark.numerical
 PLAIN = small_method(train__epochs=3, train__batch_size=8)
 METHOD = small_method("fused-teacher", train__epochs=3, train__batch_size=8)
 
@@ -66,8 +68,13 @@ def test_a_stack_keeps_each_runs_text_and_fits_a_probe_per_source(monkeypatch):
     wanted = [fused_text(first), fused_text(second), first.text_features, fused_text(third), fused_text(fourth)]
     for run, text in enumerate(wanted):
         assert torch.equal(stack.model(run)["text_features"], text)
-    for together, lone in zip(probabilities(stack), alone, strict=True):
-        assert torch.allclose(together, lone, rtol=1e-6, atol=1e-9)
+
+    def stacked(seed: int | None) -> list[torch.Tensor]:
+        own = tasks if seed is None else [perturbed_task(task, seed) for task in tasks]
+        return probabilities(Trainer([create_run(*run, 0) for run in zip(own, methods, strict=True)]))
+
+    steps = 3 * 64 // 8  # of the longest run; each rounds anew
+    assert_within(probabilities(stack), alone, rounding_bounds(stacked, steps))
 
 
 def test_held_out_source_rows_stay_out_of_the_probe():

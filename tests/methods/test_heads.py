@@ -10,6 +10,9 @@ from unimos_pipe.base.method_config import HeadSpec
 from unimos_pipe.methods.unimos.heads import initial_parameters, reset_tensor
 from unimos_pipe.methods.unimos.manual_backward import bottleneck, classify, discriminate
 
+# float64: 1e-12 is some thousand epsilons, 1e-9 some million; every formula here is a few sums of 16 terms.
+pytestmark = pytest.mark.numerical
+
 
 def test_starting_weights_follow_the_method():
     params = initial_parameters(64, 7, HeadSpec(), torch.Generator().manual_seed(0))

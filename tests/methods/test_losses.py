@@ -15,6 +15,8 @@ from unimos_pipe.methods.unimos.losses import (
     row_orthogonality,
 )
 
+# float64: 1e-12 is some thousand epsilons, 1e-9 some million; every formula here is a few sums of at most 15 terms.
+pytestmark = pytest.mark.numerical
 G = torch.Generator().manual_seed(3)
 LOGITS = torch.randn(2, 4, 3, generator=G, dtype=torch.float64) * 3
 OTHERS = torch.randn(2, 4, 3, generator=G, dtype=torch.float64) * 3

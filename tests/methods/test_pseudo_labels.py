@@ -8,6 +8,8 @@ from unimos_pipe.base.method_config import EvalSpec
 from unimos_pipe.methods.unimos import pseudo_labels
 from unimos_pipe.methods.unimos.pseudo_labels import class_centroids, evaluate_target, nearest_centroid, teacher_logits
 
+# float64: 1e-12 is some thousand epsilons, 1e-9 some million; logits of some hundred are sums of 16 terms.
+pytestmark = pytest.mark.numerical
 TASK = random_task()
 
 

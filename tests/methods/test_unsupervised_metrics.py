@@ -14,6 +14,9 @@ from unimos_pipe.methods.unsupervised_metrics import (
     total_variation,
 )
 
+# float64: counts divided by counts.
+pytestmark = pytest.mark.numerical
+
 
 def test_neighbour_agreement_by_hand():
     """Four rows, two neighbours each; 6 of 8 agree, chance is (3/4)^2 + (1/4)^2 = 0.625."""

@@ -1,12 +1,13 @@
 """The methods beside UniMoS, by the names that commands, recipes and reports know. A new one is a file and a line."""
 
-from unimos_pipe.methods import ensemble3, fused, gda, linear_im, source_probe, stata, zero_shot, zlap
+from unimos_pipe.methods import ensemble3, fused, gda, linear_im, source_probe, stacked, stata, zero_shot, zlap
 from unimos_pipe.methods.base import LinearModel, Method
 
 METHODS: dict[str, Method] = {
     "zero-shot": Method(zero_shot.fit, LinearModel.restore),
     "source-probe": Method(source_probe.fit, LinearModel.restore),
     "fused": Method(fused.fit, LinearModel.restore),
+    "stacked": Method(stacked.fit, LinearModel.restore),
     "gda": Method(gda.fit, LinearModel.restore),
     "stata": Method(stata.fit),
     "stata-fused": Method(stata.fit_from_fused),

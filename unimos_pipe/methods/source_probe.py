@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.methods.base import LinearModel, MethodOutput
+from unimos_pipe.methods.logistic_regression import C, domain_balanced_weights
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 
-C = 10.0
 MAX_ITERATIONS = 1000
 
 
@@ -42,12 +41,6 @@ def source_regression(source: LabelledFeatures, intercept: bool = True) -> Logis
     """The probe of a source, every domain of which counts the same. Raises InputError as the above."""
     weights = None if source.origins is None else domain_balanced_weights(source.origins).cpu().numpy()
     return logistic_regression(source.features.cpu().numpy(), source.labels.cpu().numpy(), weights, intercept)
-
-
-def domain_balanced_weights(origins: Tensor) -> Tensor:
-    """(n,) float64 row weights of mean one with which every source counts the same, from (n,) source numbers."""
-    counts = torch.bincount(origins)
-    return len(origins) / ((counts > 0).sum() * counts[origins]).double()
 
 
 def model(task: AdaptationTask, intercept: bool = True) -> LinearModel:

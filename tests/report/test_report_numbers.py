@@ -6,13 +6,12 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from itertools import product
-from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
 from factories.runs import write_run
-from scipy.stats import t as student
+from scipy import stats
 
 from unimos_pipe.report import figures as report_figures
 
@@ -111,24 +110,41 @@ def text(by_pair: dict[str, dict[int, float]]) -> str:
     return f"{value} ± {100 * stdev(mean(found[seed] for found in by_pair.values()) for seed in seeds):.1f}"
 
 
-def change(ours, other) -> str:
-    """The gain with its asterisk, by the t-test and the spread. ``other`` may have one seed."""
-    apart = {
-        pair: {seed: value - other[pair].get(seed, other[pair][0]) for seed, value in seeds.items()}
+def by_pair(ours, other) -> list[float]:
+    """Each pair's difference, averaged over its seeds. ``other`` may have one seed."""
+    return [
+        mean(value - other[pair].get(seed, other[pair][0]) for seed, value in seeds.items())
         for pair, seeds in ours.items()
-    }
-    flat = [value for seeds in apart.values() for value in seeds.values()]
-    gain = mean(flat)
-    shown = f"{100 * gain:+.1f}".replace("-", "−")
-    if shown in ("+0.0", "−0.0"):
-        return "0.0"
-    if len(flat) < 2:
-        return shown
-    noise = stdev(flat) / sqrt(len(flat))
-    p = 0.0 if noise < 1e-15 else 2 * student.sf(abs(gain) / noise, len(flat) - 1)
-    seeds = list(next(iter(apart.values())))
-    spread = stdev(mean(found[seed] for found in apart.values()) for seed in seeds) if len(seeds) > 1 else 0.0
-    return f"{shown}*" if p < 0.05 and abs(gain) > spread else shown
+    ]
+
+
+def change(ours, other, comparisons=()) -> str:
+    """The gain, its asterisk by scipy's t-test over pairs and Holm's rule over the table's comparisons, its interval.
+
+    Args:
+        comparisons: every (ours, other) of the table; the gain's own alone where it is empty.
+    """
+    differences = by_pair(ours, other)
+    values = differences
+    if len(differences) == 1:
+        values = [value - other[pair].get(seed, other[pair][0]) for pair in ours for seed, value in ours[pair].items()]
+    gain = mean(differences)
+    shown = f"{100 * gain:+.1f}" if round(100 * gain, 1) else "0.0"
+    if len(values) > 1:
+        half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+        low, high = gain - half, gain + half
+    p_values = sorted(p_value(*pair) for pair in comparisons or [(ours, other)])
+    rejected = 0  # Holm: the smallest p against 0.05 / m, the next one against 0.05 / (m - 1), ...
+    while rejected < len(p_values) and p_values[rejected] < 0.05 / (len(p_values) - rejected):
+        rejected += 1
+    star = "*" if len(differences) > 1 and p_value(ours, other) in p_values[:rejected] and shown != "0.0" else ""
+    brackets = f" [{100 * low + 0:.1f}, {100 * high + 0:.1f}]" if len(values) > 1 else ""
+    return f"{shown}{star}{brackets}".replace("-", "−")
+
+
+def p_value(ours, other) -> float:
+    differences = by_pair(ours, other)
+    return stats.ttest_1samp(differences, 0).pvalue if len(differences) > 1 else 1.0
 
 
 MAIN = ("unimos", "full", 1.0)
@@ -171,7 +187,9 @@ def test_headline_and_tiles(report, sweep):
         f"{float(row['UniMoS, alpha=1.0']):.1f} ± {float(row['UniMoS, alpha=1.0 std']):.1f}" for row in written
     ] == [row[1] for row in rows]
     latex = (report / "tables" / "headline.tex").read_text()
-    assert all(cell.replace("±", r"$\pm$") in latex for row in rows for cell in row[1:2] + row[3:])
+    escaped = {"±": r"$\pm$", "−": "$-$"}
+    for cell in (cell for row in rows for cell in row[1:]):
+        assert "".join(escaped.get(char, char) for char in cell) in latex
     assert [line.split(" | ")[1] for line in (report / "tables" / "headline.md").read_text().splitlines()[6:]] == [
         row[1] for row in rows
     ]
@@ -179,19 +197,22 @@ def test_headline_and_tiles(report, sweep):
 
 def test_settings_sensitivity_and_ablation(report, sweep):
     runs, page = Runs(sweep), Tables(report / "report.html")
-    zero, probe = (runs.of(OTHERS[name]) for name in ("zero-shot", "source-probe"))
+    baselines = ("zero-shot", "source-probe")
+    zero, probe = (runs.of(OTHERS[name]) for name in baselines)
     rows = [
         [name, "2", str(n), str(2 * n), text(runs.of(at)), text(zero), text(probe), gain]
+        for tested in [[(runs.of(at), probe) for name, at in SETTINGS.items() if name not in baselines]]
         for name, at in SETTINGS.items()
         for n in [3 if at[0] == "unimos" else 1]
-        for gain in ["" if name in ("zero-shot", "source-probe") else change(runs.of(at), probe)]
+        for gain in ["" if name in baselines else change(runs.of(at), probe, tested)]
     ]
     main = next(row for row in rows if row[0] == "UniMoS, alpha=1.0")
     assert page.tables["settings"][1:] == [main, *(row for row in rows if row is not main)]
+    tested = [(runs.of(("unimos", "full", alpha)), runs.of(MAIN)) for alpha in (0.1, 2.5)]
     assert page.tables["sensitivity"][1:] == [
-        ["alpha=0.1", text(runs.of(at := ("unimos", "full", 0.1))), change(runs.of(at), runs.of(MAIN))],
+        ["alpha=0.1", text(runs.of(("unimos", "full", 0.1))), change(*tested[0], tested)],
         ["alpha=1.0 (default)", text(runs.of(MAIN)), "–"],
-        ["alpha=2.5", text(runs.of(at := ("unimos", "full", 2.5))), change(runs.of(at), runs.of(MAIN))],
+        ["alpha=2.5", text(runs.of(("unimos", "full", 2.5))), change(*tested[1], tested)],
     ]
     no_im = ("unimos", "no-im", 1.0)
     branches = {at: [text(runs.of(at, which=w)).partition(" ")[0] for w in ("vac", "lac")] for at in (MAIN, no_im)}
@@ -206,10 +227,12 @@ def test_methods_matrix_and_choice_of_epoch(report, sweep):
     compared = {"UniMoS, alpha=1.0": MAIN, "UniMoS, no-im, alpha=1.0": ("unimos", "no-im", 1.0), **OTHERS}
     means = {name: [mean(runs.of(at)[pair].values()) for pair in PAIRS] for name, at in compared.items()}
     best = [max(values) for values in zip(*means.values(), strict=True)]
+    probe = runs.of(OTHERS["source-probe"])
+    tested = [(runs.of(at), probe) for name, at in compared.items() if name not in ("zero-shot", "source-probe")]
     rows = []
     for name, at in compared.items():
         below = [top - value for top, value in zip(best, means[name], strict=True)]
-        gain = "" if name in ("zero-shot", "source-probe") else change(runs.of(at), runs.of(OTHERS["source-probe"]))
+        gain = "" if name in ("zero-shot", "source-probe") else change(runs.of(at), probe, tested)
         figures = [f"{100 * mean(below):.1f}", f"{100 * max(below):.1f}"]
         rows.append([name, text(runs.of(at)), gain, *figures, "–", "–", "–", "2.5"])
     assert page.tables["methods"][1:] == rows
@@ -222,10 +245,11 @@ def test_methods_matrix_and_choice_of_epoch(report, sweep):
     last = runs.of(MAIN)
     picked = {pair: {seed: value + 0.02 for seed, value in seeds.items()} for pair, seeds in last.items()}
     oracle = runs.of(MAIN, which="oracle_best")
+    tested = [(picked, last), (oracle, last)]
     assert page.tables["selection"][1:] == [
         ["last epoch (headline)", text(last), "0.0"],
-        ["im", text(picked), change(picked, last)],
-        ["oracle best", text(oracle), change(oracle, last)],
+        ["im", text(picked), change(picked, last, tested)],
+        ["oracle best", text(oracle), change(oracle, last, tested)],
     ]
     known = {"headline", "methods", "matrix", "selection", "ablation", "sensitivity", "settings", "gap"}
     assert set(page.tables) == known  # the gap is reckoned in test_report_gap

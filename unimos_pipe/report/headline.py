@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.published_tables import PublishedResults
 from unimos_pipe.report.setting_names import BASELINES
-from unimos_pipe.report.significance import NAMED, PairedDifference, paired_difference
+from unimos_pipe.report.significance import PairedDifference, paired_difference
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell, text_cell
 from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
 from unimos_pipe.runs.statistics import MeanStd, mean_and_std, on_labelled_rows
@@ -130,7 +130,6 @@ def _how(experiment: Experiment, paper: PublishedResults, columns: Sequence[Colu
     if experiment.has_unimos:
         parts.append("UniMoS is the last epoch.")
     parts.append("Gain is over the better of the row's zero-shot and source-probe.")
-    parts.append(NAMED)
     if not any(experiment.baseline("source-probe", pair) is not None for pair in experiment.pairs):
         parts.append("Source-probe is not known here: sweep --also probes measures it, or the method source-probe.")
     if "oracle best" in titles:

@@ -6,7 +6,6 @@ from statistics import mean
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.headline import baseline, gain, seeds_note
 from unimos_pipe.report.setting_names import BASELINES
-from unimos_pipe.report.significance import NAMED
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell, number_cell
 from unimos_pipe.runs.read_run import FinishedRun
 from unimos_pipe.runs.statistics import mean_and_std
@@ -48,7 +47,7 @@ def method_table(experiment: Experiment) -> Table | None:
         "points; expected calibration error (ECE) before and after calibration, in points; seconds a run took."
     )
     columns = ("method", "accuracy", "gain", "below the best, mean", "worst pair", *MEASURES, "s a run")
-    notes = [NAMED, *_without(experiment, pairs), *seeds_note(experiment, labels)]
+    notes = [*_without(experiment, pairs), *seeds_note(experiment, labels)]
     return Table("methods", "Methods", " ".join([how, *notes]), columns, tuple(rows))
 
 
@@ -129,7 +128,7 @@ def settings_table(experiment: Experiment) -> Table | None:
         )
     how = (
         "All runs by setting, each over its own pairs and seeds: where these are not the same, the rows cannot be "
-        f"compared with each other, but each with its baselines over the same pairs. {NAMED}"
+        "compared with each other, but each with its baselines over the same pairs."
     )
     columns = ("setting", "pairs", "seeds", "runs", "accuracy", *BASELINES, "gain")
     return Table("settings", "Every setting", how, columns, tuple(rows))

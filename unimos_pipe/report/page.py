@@ -19,6 +19,7 @@ from unimos_pipe.report.reproduce import has_recipe, recipe_toml, reproduce_comm
 from unimos_pipe.report.runs_csv import write_runs_csv
 from unimos_pipe.report.section import SectionBuilder
 from unimos_pipe.report.sweeps_table import sweeps_table
+from unimos_pipe.report.table import correct_tests
 from unimos_pipe.report.table_writers import write_table
 
 PAGE = "report.html"
@@ -73,7 +74,7 @@ def write_page(
                 section.commands = [*_commands(experiment, folder, out, name, cache), command]
                 sections.append(section)
             write_runs_csv(experiments, folder / "tables")
-            sweeps = sweeps_table(experiments) if len(experiments) > 1 else None
+            sweeps = correct_tests(sweeps_table(experiments)) if len(experiments) > 1 else None
             if sweeps:
                 write_table(folder / "tables", "sweeps", sweeps)
             _write_html(folder / PAGE, {"sections": sections, "sweeps": sweeps, "left_out": left_out})

@@ -24,7 +24,7 @@ from unimos_pipe.report.published_tables import published
 from unimos_pipe.report.sensitivity import sensitivity, sensitivity_table
 from unimos_pipe.report.setting_names import BASELINES
 from unimos_pipe.report.summary_tiles import SummaryTile, summary_tiles
-from unimos_pipe.report.table import Table
+from unimos_pipe.report.table import Table, correct_tests
 from unimos_pipe.report.table_writers import write_table
 from unimos_pipe.report.thumbnails import image_folder, thumbnail
 from unimos_pipe.report.unimos_tables import ablation, matrix, published_means, selection
@@ -98,6 +98,7 @@ class SectionBuilder:
     def _add_table(self, table: Table | None) -> None:
         if table is None:
             return
+        table = correct_tests(table)
         self.section.tables[table.name] = table
         write_table(self.out / "tables", f"{self.prefix}{table.name}", table)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.setting_names import is_default_setting, setting_name, varied_options
-from unimos_pipe.report.significance import NAMED, paired_difference
+from unimos_pipe.report.significance import paired_difference
 from unimos_pipe.report.table import Table, change_cell, mean_cell, name_cell
 from unimos_pipe.runs.read_run import FinishedRun
 from unimos_pipe.runs.statistics import mean_and_std
@@ -66,7 +66,7 @@ def sensitivity_table(experiment: Experiment) -> Table | None:
     pairs, seeds = {pair for pair, _ in places}, {seed for _, seed in places}
     how = (
         f"{experiment.metric_name} in % by {' and '.join(options)}, mean over the {len(pairs)} pair(s) and "
-        f"{len(seeds)} seed(s) that every cell has, ± over seeds; the difference is against the default cell. {NAMED}"
+        f"{len(seeds)} seed(s) that every cell has, ± over seeds; the difference is against the default cell."
     )
     return Table("sensitivity", "Sensitivity", how, ("setting", "accuracy", "vs default"), tuple(rows))
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.headline import baseline, gain
 from unimos_pipe.report.setting_names import BASELINES
-from unimos_pipe.report.significance import NAMED
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell, text_cell
 
 COLUMNS = ("sweep", "data set", "encoder", "method", "pairs", "seeds", "accuracy", *BASELINES, "gain")
@@ -30,6 +29,6 @@ def sweeps_table(experiments: Sequence[Experiment]) -> Table:
             )
     how = (
         "The headlines of all sweeps in %, mean over each one's pairs, ± over seeds. Rows are comparable where data "
-        f"set, encoder and pairs are the same; the gain is over the better of the row's baselines. {NAMED}"
+        "set, encoder and pairs are the same; the gain is over the better of the row's baselines."
     )
     return Table("sweeps", "Sweeps side by side", how, COLUMNS, tuple(rows))

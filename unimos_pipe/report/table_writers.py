@@ -29,24 +29,38 @@ def to_markdown(table: Table) -> str:
     return "\n".join([f"### {table.title}", "", table.how, "", line(table.columns), rule, *body, ""])
 
 
+EXTRA_COLUMNS = {  # columns that follow one whose cells have such values: name -> value of a cell, scale
+    "std": (lambda cell: cell.spread, 100),
+    "low": (lambda cell: cell.difference and cell.difference.interval and cell.difference.interval[0], 100),
+    "high": (lambda cell: cell.difference and cell.difference.interval and cell.difference.interval[1], 100),
+    "pairs": (lambda cell: cell.difference and len(cell.difference.by_pair), 1),
+    "p": (lambda cell: cell.difference and cell.difference.p, 1),
+    "p Holm": (lambda cell: cell.p, 1),
+    "p Wilcoxon": (lambda cell: cell.difference and cell.difference.p_wilcoxon, 1),
+}
+
+
 def to_csv(table: Table) -> str:
-    """Percentages with four decimals; a column with spreads is followed by one of them."""
+    """Percentages with four decimals; standard deviations, 95% intervals and p values in columns of their own."""
     rows = (*table.rows, *table.footer)
-    spread = [any(row[index].spread is not None for row in rows) for index in range(len(table.columns))]
+    extra = [
+        [name for name, (value, _) in EXTRA_COLUMNS.items() if any(value(row[index]) is not None for row in rows)]
+        for index in range(len(table.columns))
+    ]
     head = [
-        part
-        for name, wide in zip(table.columns, spread, strict=True)
-        for part in ([name, f"{name} std"] if wide else [name])
+        part for name, more in zip(table.columns, extra, strict=True) for part in (name, *(f"{name} {m}" for m in more))
     ]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(map(escape_name, head))
     for row in rows:
         line = []
-        for cell, wide in zip(row, spread, strict=True):
+        for cell, more in zip(row, extra, strict=True):
             scale = 1 if cell.kind in ("distance", "count") else 100
             line.append(escape_name(cell.text) if cell.kind in ("name", "text") else _number(cell.value, scale))
-            line += [_number(cell.spread, scale)] if wide else []
+            for name in more:
+                value, scale = EXTRA_COLUMNS[name]
+                line.append(_number(value(cell), scale))
         writer.writerow(line)
     return file.getvalue()
 

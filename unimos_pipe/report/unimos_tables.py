@@ -8,7 +8,7 @@ from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.headline import baseline
 from unimos_pipe.report.published_tables import PublishedResults
 from unimos_pipe.report.setting_names import BASELINES, by_label
-from unimos_pipe.report.significance import NAMED, paired_difference
+from unimos_pipe.report.significance import paired_difference
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun
@@ -103,7 +103,7 @@ def ablation(experiment: Experiment, paper: PublishedResults) -> Table | None:
     how = (
         f"What each part is worth: {experiment.metric_name.lower()} in % over the {len({pair for pair, _ in common})} "
         f"pair(s) and {len(seeds)} seed(s) that every variant finished{f', at {at}' if '=' in at else ''}, ± over "
-        f"seeds; the difference is against {variants[labels[0]]}. VAC and LAC are the branches alone. {NAMED}"
+        f"seeds; the difference is against {variants[labels[0]]}. VAC and LAC are the branches alone."
     )
     columns = ("variant", "ensemble", f"vs {variants[labels[0]]}", "VAC", "LAC")
     return Table(
@@ -123,7 +123,8 @@ def selection(experiment: Experiment) -> Table | None:
     names = [name for name in picks[0] if all(name in found for found in picks)]
     if not names:
         return None
-    rows = [(name_cell("last epoch (headline)"), *_against_last(runs, [run.score("last") for run in runs]))]
+    last, _ = _against_last(runs, [run.score("last") for run in runs])
+    rows = [(name_cell("last epoch (headline)"), last, change_cell(0.0))]
     for name in names:
         rows.append((name_cell(name), *_against_last(runs, [found[name][experiment.metric] for found in picks])))
     best, distance = _against_last(runs, [run.score("oracle_best") for run in runs])
@@ -132,7 +133,7 @@ def selection(experiment: Experiment) -> Table | None:
         "selection",
         f"Choosing the epoch without labels, {experiment.default_setting_name}",
         f"{experiment.metric_name} in %, ± over seeds, of the epoch that each label-free validator picks; the oracle "
-        f"picks with target labels. {NAMED}",
+        "picks with target labels.",
         ("picked by", "accuracy", "vs last"),
         tuple(rows),
     )

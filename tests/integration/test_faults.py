@@ -1,4 +1,4 @@
-"""What may go wrong around stage one, and what then happens: rows of the table of promises in unimos_pipe/README.md."""
+"""What may go wrong around stage one, and what then happens: rows of the table in unimos_pipe/GUARANTEES.md."""
 
 import ast
 import ctypes

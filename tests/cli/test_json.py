@@ -113,7 +113,7 @@ def test_sweep_and_run(document, work, monkeypatch):
     assert (before["recipe"]["images"], before["recipe"]["problem"]) == (18, None)
     found = document("run", "run", "recipe.toml", "--cache", "new", "--data-root", "images", "--workers", 0)
     assert [report["encoded"] for report in found["extracted"]["reports"]] == [9, 9]
-    assert found["report"] == {"page": "report.html", "runs": 2, "left_out": [], "seconds": 0.1}
+    assert found["report"] == {"page": "report.html", "runs": 2, "skipped": [], "seconds": 0.1}
     again = document("sweep", "sweep", "recipe.toml", "--cache", "new")
     assert all(run["kept"] for run in again["runs"]) and again["pairs"] == ["dark->light", "light->dark"]
     rows = {row["label"]: row for row in again["rows"]}

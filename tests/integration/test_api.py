@@ -50,7 +50,7 @@ def test_extract_sweep_and_report_without_the_command_line(tmp_path):
     with pytest.raises(InputError, match=r"^the sweep has no row 'none'; it has zero-shot, "):
         sweep.mean("none")
     report = unimos_pipe.make_report(sweep.folder, tmp_path / "report", cache=tmp_path / "cache")
-    assert (report.page, report.runs, report.left_out) == (tmp_path / "report" / "report.html", 8, ())
+    assert (report.page, report.runs, report.skipped) == (tmp_path / "report" / "report.html", 8, ())
     assert "no-im" in report.page.read_text(encoding="utf-8")
 
 

@@ -24,7 +24,7 @@ def test_from_two_folders_to_a_service(cli, icons_cache, tmp_path, monkeypatch):
     monkeypatch.setattr(
         modality_gap,
         "tsne",
-        lambda groups: {name: rows[modality_gap.spaced(len(rows)), :2] for name, rows in groups.items()},
+        lambda groups: {name: rows[modality_gap.evenly_spaced(len(rows)), :2] for name, rows in groups.items()},
     )
     truth = make_photos(icons_cache, tmp_path)
     monkeypatch.chdir(tmp_path)

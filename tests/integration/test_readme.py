@@ -75,7 +75,7 @@ def prose(path: Path) -> str:
 
 def first_two_columns(groups: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """In the place of a t-SNE."""
-    return {name: rows[modality_gap.spaced(len(rows)), :2] for name, rows in groups.items()}
+    return {name: rows[modality_gap.evenly_spaced(len(rows)), :2] for name, rows in groups.items()}
 
 
 def section(path: Path, heading: str) -> str:
@@ -109,7 +109,7 @@ def home(tmp_path, monkeypatch, icons_cache) -> Path:
     demo = functools.partial(unimos_pipe.Recipe, pairs=("line->color",), set={"train": {"epochs": 1}})
     monkeypatch.setattr(api, "Recipe", demo)
     monkeypatch.setattr(modality_gap, "tsne", first_two_columns)  # tests/report makes maps and figures
-    monkeypatch.setattr(figures, "save", lambda *_: "<svg></svg>")
+    monkeypatch.setattr(figures, "save_figure", lambda *_: "<svg></svg>")
     monkeypatch.setattr(export, "_write_onnx", lambda *_: 0.0)  # tests/deploy writes graphs, by the same command
     monkeypatch.setitem(bench.SIZES, "icons", bench.Size(64, 64, 16, 3))
     for name, preset in ENCODERS.items():

@@ -8,9 +8,9 @@ import pytest
 from factories.runs import write_run
 from PIL import Image
 
-from unimos_pipe.report.error_analysis import class_changes, disagreements, worst_confusions
+from unimos_pipe.report.error_analysis import class_gains, find_disagreements, worst_confusions
 from unimos_pipe.report.experiment import find_runs
-from unimos_pipe.report.thumbnails import image_folder, thumbnail
+from unimos_pipe.report.thumbnails import encode_thumbnail, find_image_folder
 
 ROWS = [
     ("a.png", "circle", 0.9, "circle", 0.8, "circle", 0.7, "circle"),  # agreed
@@ -27,19 +27,19 @@ def run_of(tmp_path, **options):
 
 
 def test_the_surest_disagreements_come_first(tmp_path):
-    found, tally = disagreements(run_of(tmp_path, rows=ROWS), limit=3)
+    found, tally = find_disagreements(run_of(tmp_path, rows=ROWS), limit=3)
     assert [item.path for item in found] == ["c.png", "d.png", "b.png"]  # by the smaller of the two probabilities
     first = found[0]
-    assert (first.vac.answer, first.vac.probability, first.vac.right) == ("square", 0.8, True)
-    assert (first.lac.answer, first.lac.probability, first.lac.right) == ("bar", 0.95, False)
-    assert (first.ensemble.answer, first.ensemble.right, first.truth) == ("bar", False, "square")
-    assert (tally.rows, tally.differ, tally.vac_right, tally.lac_right, tally.ensemble_right) == (5, 4, 2, 1, 2)
+    assert (first.vac.predicted, first.vac.probability, first.vac.correct) == ("square", 0.8, True)
+    assert (first.lac.predicted, first.lac.probability, first.lac.correct) == ("bar", 0.95, False)
+    assert (first.ensemble.predicted, first.ensemble.correct, first.truth) == ("bar", False, "square")
+    assert (tally.rows, tally.differ, tally.vac_correct, tally.lac_correct, tally.ensemble_correct) == (5, 4, 2, 1, 2)
 
 
 def test_without_labels_nobody_is_called_right(tmp_path):
-    found, tally = disagreements(run_of(tmp_path, rows=ROWS, labelled=False))
-    assert {branch.right for item in found for branch in (item.vac, item.lac, item.ensemble)} == {None}
-    assert (tally.differ, tally.vac_right) == (4, None) and found[0].truth is None
+    found, tally = find_disagreements(run_of(tmp_path, rows=ROWS, labelled=False))
+    assert {branch.correct for item in found for branch in (item.vac, item.lac, item.ensemble)} == {None}
+    assert (tally.differ, tally.vac_correct) == (4, None) and found[0].truth is None
 
 
 def test_thumbnails_show_the_image_and_never_leave_the_folder(tmp_path):
@@ -48,20 +48,22 @@ def test_thumbnails_show_the_image_and_never_leave_the_folder(tmp_path):
     Image.new("RGB", (300, 150), (250, 10, 10)).save(folder / "red.png")
     Image.new("RGB", (9, 9)).save(tmp_path / "secret.png")
     (folder / "broken.png").write_bytes(b"no image")
-    data = thumbnail(folder, "red.png")
+    data = encode_thumbnail(folder, "red.png")
     with Image.open(io.BytesIO(base64.b64decode(data.removeprefix("data:image/jpeg;base64,")))) as image:
         assert image.size == (112, 56) and np.allclose(image.getpixel((50, 20)), (250, 10, 10), atol=6)
-    assert [thumbnail(folder, path) for path in ("../../secret.png", "broken.png", "none.png")] == ["", "", ""]
+    assert [encode_thumbnail(folder, path) for path in ("../../secret.png", "broken.png", "none.png")] == ["", "", ""]
     run = run_of(tmp_path / "runs")
-    assert image_folder(run, tmp_path / "images", tmp_path) == folder
-    assert image_folder(run, None, tmp_path) is None and image_folder(run, tmp_path / "runs", tmp_path) is None
+    assert find_image_folder(run, tmp_path / "images", tmp_path) == folder
+    assert (
+        find_image_folder(run, None, tmp_path) is None and find_image_folder(run, tmp_path / "runs", tmp_path) is None
+    )
 
 
 def test_class_changes_are_ordered_by_gain(tmp_path):
     run = run_of(tmp_path)
     run.result["accuracy"]["last"]["per_class"] = [0.5, None, 0.9]
     run.result["accuracy"]["zero_shot"]["per_class"] = [0.6, None, 0.6]
-    names, ours, zero = class_changes([run])
+    names, ours, zero = class_gains([run])
     assert names == ["bar", "circle"] and ours == [0.9, 0.5] and zero == [0.6, 0.6]
 
 

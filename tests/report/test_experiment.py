@@ -28,7 +28,7 @@ def test_runs_are_grouped_by_root_and_ordered_by_recipe(tmp_path):
     ]
     assert (first.default_setting, first.labels, first.pairs) == ("full", ["full", "no-im"], ["dark->light"])
     assert first.baselines == {"dark->light": 0.5} and first.recipe["title"] == "T"
-    assert second.measured("last") == [("dark->light", 0, 0.1)]
+    assert second.scores("last") == [("dark->light", 0, 0.1)]
 
 
 def test_pairs_come_in_the_data_sets_order_of_domains(tmp_path):
@@ -49,9 +49,9 @@ def test_folders_without_a_sound_result_are_named(tmp_path):
         values = json.loads((older / name).read_text())
         known = {key: value for key, value in values.items() if key not in ("kind", "schema", "files", "digest")}
         (older / name).write_text(json.dumps(known))
-    found, left_out = find_runs([tmp_path])
-    assert len(found[0].runs) == 1
-    assert left_out == [
+    experiments, skipped = find_runs([tmp_path])
+    assert len(experiments[0].runs) == 1
+    assert skipped == [
         f"{unfinished}: unfinished, it has no result.json",
         f"{damaged}: result.json cannot be read (Expecting property name enclosed in double quotes: line 1 column 2 "
         "(char 1))",
@@ -78,10 +78,10 @@ def test_the_shown_pair_is_the_one_that_gained_most(tmp_path):
     write_run(tmp_path, "dark->light", last=0.7, zero_shot=0.6)
     write_run(tmp_path, "light->dark", last=0.65, zero_shot=0.4)
     experiment = find_runs([tmp_path])[0][0]
-    assert experiment.shown_pair(None) == "light->dark"
-    assert experiment.shown_pair("dark -> light") == "dark->light"
+    assert experiment.choose_pair(None) == "light->dark"
+    assert experiment.choose_pair("dark -> light") == "dark->light"
     with pytest.raises(InputError, match=r"--pair dark->blue: no full run of it; there are dark->light, light->dark"):
-        experiment.shown_pair("dark->blue")
+        experiment.choose_pair("dark->blue")
 
 
 def test_files_damaged_after_they_were_found_are_named_when_they_are_needed(tmp_path):

@@ -9,7 +9,16 @@ from PIL import Image
 
 from unimos_pipe.report import figures as report_figures
 from unimos_pipe.report.experiment import find_runs
-from unimos_pipe.report.figures import COLOURS, class_bars, class_map, curves, domain_map, grid, modality_map, save
+from unimos_pipe.report.figures import (
+    COLOURS,
+    draw_class_bars,
+    draw_class_map,
+    draw_curves,
+    draw_domain_map,
+    draw_heatmap,
+    draw_modality_map,
+    save_figure,
+)
 
 
 def points(figure, label: str) -> np.ndarray:
@@ -23,18 +32,20 @@ def test_maps_draw_each_point_under_its_own_name():
         "VAC": np.array([[2.0, 3.0], [4.0, 5.0]]),
         "text": np.array([[6.0, 7.0]]),
     }
-    figure = modality_map(places, "t")
+    figure = draw_modality_map(places, "t")
     assert all(np.array_equal(points(figure, name), where) for name, where in places.items())
     sides = {"source": np.array([[0.0, 0.0], [1.0, 1.0]]), "target": np.array([[2.0, 2.0]])}
-    assert points(domain_map(sides, {"source": "dark", "target": "light"}, "t"), "light (target)").tolist() == [[2, 2]]
-    by_class = class_map(sides, {"source": ["cat", "dog"], "target": ["dog"]}, "t")
+    assert points(draw_domain_map(sides, {"source": "dark", "target": "light"}, "t"), "light (target)").tolist() == [
+        [2, 2]
+    ]
+    by_class = draw_class_map(sides, {"source": ["cat", "dog"], "target": ["dog"]}, "t")
     assert points(by_class, "cat").tolist() == [[0, 0]] and points(by_class, "dog").tolist() == [[1, 1]]
 
 
 def test_curves_have_every_seed_faint_and_the_mean_strong(tmp_path):
     for seed, last in ((0, 0.6), (1, 0.8)):
         write_run(tmp_path, seed=seed, last=last)
-    axes = curves(find_runs([tmp_path])[0][0].runs, "t", {"zero-shot": 0.55, "fused": 0.75}).axes[0]
+    axes = draw_curves(find_runs([tmp_path])[0][0].runs, "t", {"zero-shot": 0.55, "fused": 0.75}).axes[0]
     dotted = {line.get_label(): line.get_ydata()[0] for line in axes.get_lines() if line.get_linestyle() == ":"}
     assert dotted == pytest.approx({"zero-shot": 55, "fused": 75})
     ensemble = [line for line in axes.get_lines() if line.get_color() == COLOURS["ensemble"]]
@@ -43,17 +54,17 @@ def test_curves_have_every_seed_faint_and_the_mean_strong(tmp_path):
 
 
 def test_bars_and_grids_show_their_figures():
-    axes = class_bars("fused", ["a", "b"], [0.9, 0.2], [0.5, 0.4]).axes[0]
+    axes = draw_class_bars("fused", ["a", "b"], [0.9, 0.2], [0.5, 0.4]).axes[0]
     bars = [bar for bar in axes.patches if bar.get_height() == pytest.approx(0.66)][:2]
     assert [bar.get_width() for bar in bars] == pytest.approx([90, 20])
     assert points(axes.figure, "zero-shot")[:, 0].tolist() == pytest.approx([50, 40])
-    figure = grid(np.array([[1.0, np.nan], [3.0, 4.25]]), ["r", "s"], ["c", "d"], ("y", "x"), "{:.1f}", "%")
+    figure = draw_heatmap(np.array([[1.0, np.nan], [3.0, 4.25]]), ["r", "s"], ["c", "d"], ("y", "x"), "{:.1f}", "%")
     assert [text.get_text() for text in figure.axes[0].texts] == ["1.0", "3.0", "4.2"]
 
 
 def test_saved_files_and_the_inline_svg(tmp_path):
-    figure = modality_map({"image": np.zeros((3, 2))}, "<script>alert(1)</script> & $x$")
-    first, second = save(figure, tmp_path, "one"), save(figure, tmp_path, "two")
+    figure = draw_modality_map({"image": np.zeros((3, 2))}, "<script>alert(1)</script> & $x$")
+    first, second = save_figure(figure, tmp_path, "one"), save_figure(figure, tmp_path, "two")
     assert Image.open(tmp_path / "one.png").size[0] > 700 and (tmp_path / "one.svg").read_text().startswith("<?xml")
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (first, second)]
     assert ids[0] and not ids[0] & ids[1]

@@ -8,12 +8,12 @@ from safetensors.numpy import save
 from unimos_pipe.report.experiment import find_runs
 from unimos_pipe.report.modality_gap import (
     GAPS,
-    bottleneck_map,
+    bottleneck_classes,
+    bottleneck_positions,
+    evenly_spaced,
     gap_table,
-    map_classes,
     measure_gap,
-    modality_map,
-    spaced,
+    modality_positions,
     tsne,
 )
 
@@ -59,7 +59,7 @@ def purity(places: np.ndarray, names: list[str]) -> float:
 
 
 def test_the_modality_map_keeps_kinds_apart_and_text_with_lac(run):
-    places = modality_map(run)
+    places = modality_positions(run)
     assert {kind: points.shape for kind, points in places.items()} == {
         "image": (12, 2), "VAC": (12, 2), "LAC": (12, 2), "text": (3, 2),
     }  # fmt: skip
@@ -70,10 +70,10 @@ def test_the_modality_map_keeps_kinds_apart_and_text_with_lac(run):
 
 
 def test_bottleneck_maps_show_domains_before_and_classes_after(run):
-    classes = map_classes(run)
+    classes = bottleneck_classes(run)
     assert classes["source"][:4] == ["circle", "square", "bar", "circle"] and classes["source"] == classes["target"]
     domains = ["source"] * 12 + ["target"] * 12
-    before, after = (np.concatenate(list(bottleneck_map(run, when).values())) for when in ("before", "after"))
+    before, after = (np.concatenate(list(bottleneck_positions(run, when).values())) for when in ("before", "after"))
     assert purity(before, domains) == 1.0
     assert purity(after, classes["source"] + classes["target"]) == 1.0
 
@@ -87,6 +87,10 @@ def test_the_table_has_the_gaps_of_every_pair(run, tmp_path):
 
 
 def test_large_samples_are_thinned_evenly_and_maps_repeat():
-    assert spaced(3).tolist() == [0, 1, 2] and len(spaced(1000)) == 400 and spaced(1000)[[0, -1]].tolist() == [0, 999]
+    assert (
+        evenly_spaced(3).tolist() == [0, 1, 2]
+        and len(evenly_spaced(1000)) == 400
+        and evenly_spaced(1000)[[0, -1]].tolist() == [0, 999]
+    )
     rows = {"a": np.random.default_rng(0).normal(size=(20, 4))}
     assert np.array_equal(tsne(rows)["a"], tsne(rows)["a"])

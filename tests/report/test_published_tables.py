@@ -4,7 +4,7 @@ import pytest
 from factories.runs import write_run
 
 from unimos_pipe.report.experiment import find_runs
-from unimos_pipe.report.published_tables import published
+from unimos_pipe.report.published_tables import find_published
 
 OPENAI = "{}_openai_fp32-00000000"
 
@@ -12,7 +12,7 @@ OPENAI = "{}_openai_fp32-00000000"
 def of(tmp_path, dataset: str, model: str, *pairs: str, encoder_id: str | None = None):
     for pair in pairs:
         write_run(tmp_path, pair, dataset=dataset, model=model, encoder_id=encoder_id or OPENAI.format(model))
-    return published(find_runs([tmp_path])[0][0])
+    return find_published(find_runs([tmp_path])[0][0])
 
 
 def test_office_home(tmp_path):

@@ -208,7 +208,7 @@ def test_names_from_files_are_text(cli, tmp_path):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Figures are drawn but not written, which takes most of a report's time."""
-    monkeypatch.setattr(report_figures, "save", lambda *_: "<svg></svg>")
+    monkeypatch.setattr(report_figures, "save_figure", lambda *_: "<svg></svg>")
 
 
 def test_a_target_without_labels(cli, no_figures, tmp_path):

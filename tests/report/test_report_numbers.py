@@ -47,7 +47,7 @@ def report(cli, sweep, tmp_path_factory) -> Path:
     """The report of that sweep."""
     out = tmp_path_factory.mktemp("report") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_figures, "save", lambda *_: "<svg></svg>")
+        patch.setattr(report_figures, "save_figure", lambda *_: "<svg></svg>")
         assert cli("report", sweep, "--out", out, "--cache", out.parent).code == 0
     return out
 

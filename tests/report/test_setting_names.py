@@ -29,7 +29,7 @@ def test_the_default_cell_is_the_headline_and_is_named(tmp_path):
         ("UniMoS, alpha=1.0", "71.0"),
         ("zero-shot", "60.0"),
     ]
-    assert found.names["full,alpha=0.1"] == "UniMoS, alpha=0.1"
+    assert found.display_names["full,alpha=0.1"] == "UniMoS, alpha=0.1"
 
 
 def test_a_recipes_own_setting_is_its_default(tmp_path):
@@ -51,7 +51,7 @@ def test_without_the_default_cell_every_cell_has_its_rows(tmp_path):
         ["UniMoS, alpha=0.1: mean of 2", "70.1"],
         ["UniMoS, alpha=2.5: mean of 2", "72.5"],
     ]
-    assert table.how.endswith("The default setting is not among the runs, so every setting has its rows.")
+    assert table.caption.endswith("The default setting is not among the runs, so every setting has its rows.")
     assert next((tile.name, tile.text) for tile in summary_tiles(found)) == ("UniMoS, 2 settings", "70.1 to 72.5")
 
 
@@ -60,7 +60,7 @@ def test_what_all_runs_share_is_not_named(tmp_path):
     write_run(tmp_path, changed={"train.epochs": 2}, variant="no-im")
     write_run(tmp_path, method="fused")
     found = find_runs([tmp_path])[0][0]
-    assert list(found.names.values()) == ["UniMoS", "UniMoS, no-im", "fused"]
+    assert list(found.display_names.values()) == ["UniMoS", "UniMoS, no-im", "fused"]
 
 
 @pytest.mark.parametrize("order, main", [(["fused", "gda", "zero-shot"], "fused"), (["zero-shot", "gda"], "gda")])
@@ -87,7 +87,7 @@ def test_unequal_seeds_are_named(tmp_path):
         for seed in range(seeds):
             write_run(tmp_path, pair, seed=seed)
     write_run(tmp_path, method="fused")  # runs once by nature
-    how = headline(find_runs([tmp_path])[0][0], PublishedResults()).how
+    how = headline(find_runs([tmp_path])[0][0], PublishedResults()).caption
     assert how.endswith("Seeds are unequal: 0, 1, 2 but for UniMoS on light → dark: 0.")
 
 

@@ -8,7 +8,7 @@ from unimos_pipe.report.headline import headline
 from unimos_pipe.report.published_tables import PublishedResults
 from unimos_pipe.report.significance import PairedDifference
 from unimos_pipe.report.table import Table, change_cell, correct_tests, mean_cell, name_cell
-from unimos_pipe.report.unimos_tables import ablation, matrix, selection
+from unimos_pipe.report.unimos_tables import ablation_table, matrix_table, selection_table
 from unimos_pipe.runs.statistics import MeanStd
 
 
@@ -50,8 +50,8 @@ def test_a_variant_of_ours_stands_beside_the_papers(experiment, tmp_path):
     ours = "UniMoS, fused-teacher (ours), epochs=50"
     assert table.columns[:5] == ("pair", "UniMoS, epochs=50", "gain", ours, "zero-shot")
     assert [row[3].text for row in (*table.rows, *table.footer)] == ["76.0 ± 1.4", "–", "–"]
-    assert table.how.endswith(" What is marked (ours) is UniMoS with a change of ours that is not in the paper.")
-    names = [row[0].text for row in ablation(found, PublishedResults()).rows]
+    assert table.caption.endswith(" What is marked (ours) is UniMoS with a change of ours that is not in the paper.")
+    names = [row[0].text for row in ablation_table(found, PublishedResults()).rows]
     assert names == ["full", "fused-teacher (ours)", "no-im"]
 
 
@@ -69,7 +69,7 @@ def test_the_papers_figures_stand_beside_ours(experiment):
 
 
 def test_matrix(experiment):
-    table = matrix(experiment)
+    table = matrix_table(experiment)
     assert table.columns == ("source", "dark", "light")
     assert texts(table.rows) == [["dark", "–", "72.0"], ["light", "52.0", "–"]]
     assert texts(table.footer) == [
@@ -81,17 +81,17 @@ def test_matrix(experiment):
 
 
 def test_ablation_compares_only_what_every_variant_has(experiment):
-    table = ablation(experiment, PublishedResults(ablations={"no-im": 0.77}))
+    table = ablation_table(experiment, PublishedResults(ablations={"no-im": 0.77}))
     assert table.columns == ("variant", "ensemble", "vs full", "VAC", "LAC", "paper")
     assert texts(table.rows) == [  # light->dark has no no-im run, so it is out
         ["full", "72.0 ± 2.8", "", "62.0", "67.0", "–"],
         ["no-im", "62.0 ± 2.8", "−10.0 [−10.0, −10.0]", "52.0", "57.0", "77.0"],
     ]
-    assert "over the 1 pair(s) and 2 seed(s)" in table.how
+    assert "over the 1 pair(s) and 2 seed(s)" in table.caption
 
 
 def test_selection(experiment):
-    assert texts(selection(experiment).rows) == [
+    assert texts(selection_table(experiment).rows) == [
         ["last epoch (headline)", "62.0 ± 2.8", "0.0"],
         ["im", "64.0 ± 2.8", "+2.0* [2.0, 2.0]"],
         ["oracle best", "70.0 ± 0.0", "+8.0* [8.0, 8.0]"],

@@ -8,7 +8,7 @@ from factories.runs import write_run
 from unimos_pipe.report.experiment import find_runs
 from unimos_pipe.report.summary_tiles import summary_tiles
 from unimos_pipe.report.sweeps_table import sweeps_table
-from unimos_pipe.report.unlabelled_target import diagnostics_table, find_uncertain_images, share_changes
+from unimos_pipe.report.unlabelled_target import class_shares, diagnostics_table, find_uncertain_images
 
 KNOWN = {
     "accuracy": 0.61, "branches": 0.3, "agreement": {"zero-shot": 0.5}, "fused_and_linear_im": 0.7, "confidence": 0.9,
@@ -56,27 +56,27 @@ def test_a_run_without_an_estimate_still_has_its_row(tmp_path):
 def test_the_least_sure_answers_come_first(tmp_path):
     first, second = find_uncertain_images(run_of(tmp_path, rows=ROWS).runs[0])
     assert (first.path, second.path) == ("b.png", "a.png")
-    assert [(name, found.answer, found.probability) for name, found, _ in first.answers] == [
+    assert [(name, found.predicted, found.probability) for name, found, _ in first.predictions] == [
         ("answer", "bar", 0.4),
         ("VAC", "square", 0.8),
         ("LAC", "bar", 0.95),
     ]
     (quick, _) = find_uncertain_images(run_of(tmp_path / "quick", rows=ROWS, method="fused").runs[0])
-    assert [name for name, *_ in quick.answers] == ["answer"]
+    assert [name for name, *_ in quick.predictions] == ["answer"]
 
 
 def test_shares_of_the_classes(tmp_path):
     run = run_of(tmp_path, more={"estimate": KNOWN}).runs[0]
-    assert share_changes(run) == (["square", "bar", "circle"], [0.5, 0.3, 0.2], [0.4, 0.3, 0.3])
-    assert share_changes(run_of(tmp_path / "old").runs[0]) == ([], [], [])
+    assert class_shares(run) == (["square", "bar", "circle"], [0.5, 0.3, 0.2], [0.4, 0.3, 0.3])
+    assert class_shares(run_of(tmp_path / "old").runs[0]) == ([], [], [])
 
 
 @pytest.mark.parametrize("shares", [[0.5, 0.5], [0.5, "x", 0.5], 3])
 def test_shares_that_no_run_wrote_are_left_out(shares, tmp_path):
     write_run(tmp_path / "sound")
     write_run(tmp_path, labelled=False, more={"estimate": {**KNOWN, "class_shares": shares}})
-    found, left_out = find_runs([tmp_path])
-    assert len(found) == 1 and len(left_out) == 1
+    experiments, skipped = find_runs([tmp_path])
+    assert len(experiments) == 1 and len(skipped) == 1
 
 
 def test_sweeps_side_by_side(tmp_path):

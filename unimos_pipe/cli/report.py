@@ -49,6 +49,6 @@ def report(
 
 def show_report(output: Output, report: "unimos_pipe.Report") -> None:
     """Where the page is, and what it had to leave out."""
-    for line in report.left_out:
+    for line in report.skipped:
         output.warn(f"left out {line}")
     output.result(f"{report.page}: {report.runs} run(s), {report.seconds:.1f} s")

@@ -184,7 +184,7 @@ SCHEMAS: dict[str, Schema] = {  # by the words of the command
         "a recipe from images to its report; extracted is null where nothing was missing, report where none was made",
         extracted=maybe(_EXTRACTED),
         sweep=record("the sweep", **_SWEEP),
-        report=maybe(record("the page", page=TEXT, runs=COUNT, left_out=many(TEXT), seconds=NUMBER)),
+        report=maybe(record("the page", page=TEXT, runs=COUNT, skipped=many(TEXT), seconds=NUMBER)),
     ),
     "run --dry-run": document(
         "what it would do: recipe where features are missing, else sweep",

@@ -12,10 +12,10 @@ from unimos_pipe.base.method_config import OUR_VARIANTS
 from unimos_pipe.data.dataset_spec import known_datasets, load_spec
 from unimos_pipe.report.setting_names import (
     BASELINES,
-    by_label,
+    display_names,
+    first_run_by_label,
     headline_settings,
     is_default_setting,
-    names,
     varied_options,
 )
 from unimos_pipe.runs.method_names import UNIMOS
@@ -35,7 +35,7 @@ class Experiment:
     runs: list[FinishedRun]
     recipe: dict[str, Any] = field(default_factory=dict)
     baselines: dict[str, float] = field(default_factory=dict)  # source-probe's figure by pair
-    apart: str = ""  # what tells it from others of its title
+    title_suffix: str = ""  # what tells it from others of its title
 
     @property
     def dataset(self) -> str:
@@ -65,13 +65,13 @@ class Experiment:
     @property
     def title(self) -> str:
         """The recipe's title or name, else data set and model."""
-        named = self.recipe.get("title") or self.recipe.get("name") or f"{self.dataset}, {self.model}"
-        return f"{named}{self.apart}"
+        name = self.recipe.get("title") or self.recipe.get("name") or f"{self.dataset}, {self.model}"
+        return f"{name}{self.title_suffix}"
 
     @cached_property
-    def names(self) -> dict[str, str]:
+    def display_names(self) -> dict[str, str]:
         """What readers see of each label."""
-        return names(self.runs)
+        return display_names(self.runs)
 
     @cached_property
     def headline_settings(self) -> list[str]:
@@ -86,7 +86,7 @@ class Experiment:
     @property
     def default_setting_name(self) -> str:
         """What readers see of it."""
-        return self.names[self.default_setting]
+        return self.display_names[self.default_setting]
 
     @cached_property
     def has_unimos(self) -> bool:
@@ -99,25 +99,29 @@ class Experiment:
         return list(dict.fromkeys([*self.headline_settings, *(run.label for run in self.runs)]))
 
     @cached_property
-    def compared(self) -> list[str]:
+    def comparable_settings(self) -> list[str]:
         """The labels of the table of methods: the headline's, UniMoS's variants at the default cell, other methods."""
-        options, first = varied_options(self.runs), by_label(self.runs)
-        plain = {
+        options, first_runs = varied_options(self.runs), first_run_by_label(self.runs)
+        default_labels = {
             label
-            for label, run in first.items()
+            for label, run in first_runs.items()
             if run.method != UNIMOS or is_default_setting(run, options, self.recipe)
         }
-        return [label for label in self.labels if label in plain or label in self.headline_settings]
+        return [label for label in self.labels if label in default_labels or label in self.headline_settings]
 
     @cached_property
     def compared_settings(self) -> list[str]:
         """The labels beside the headline's in its table: methods that adapt, and UniMoS with a change of ours."""
-        first = by_label(self.runs)
-        others = [label for label in self.compared if label not in self.headline_settings]
+        first_runs = first_run_by_label(self.runs)
+        others = [label for label in self.comparable_settings if label not in self.headline_settings]
         return [
             label
             for label in others
-            if (first[label].method not in BASELINES if first[label].method != UNIMOS else _is_ours(first[label]))
+            if (
+                first_runs[label].method not in BASELINES
+                if first_runs[label].method != UNIMOS
+                else _is_extension(first_runs[label])
+            )
         ]
 
     def method_of(self, label: str) -> str:
@@ -135,51 +139,51 @@ class Experiment:
 
     def select(self, pair: str, label: str | None = None) -> list[FinishedRun]:
         """The runs of a pair and label (default: the main one) by seed."""
-        return self._places.get((pair, label or self.default_setting), [])
+        return self._runs_by_pair_and_label.get((pair, label or self.default_setting), [])
 
     @cached_property
-    def _places(self) -> dict[tuple[str, str], list[FinishedRun]]:
+    def _runs_by_pair_and_label(self) -> dict[tuple[str, str], list[FinishedRun]]:
         """Runs by pair and label."""
-        found: dict[tuple[str, str], list[FinishedRun]] = {}
+        runs: dict[tuple[str, str], list[FinishedRun]] = {}
         for run in sorted(self.runs, key=lambda run: run.spec["seed"]):
-            found.setdefault((run.pair, run.label), []).append(run)
-        return found
+            runs.setdefault((run.pair, run.label), []).append(run)
+        return runs
 
     def runs_of(self, label: str) -> list[FinishedRun]:
         """Every run of a label, in the order of pairs and seeds."""
         return [run for run in self.runs if run.label == label]
 
-    def measured(
+    def scores(
         self, which: str, label: str | None = None, pairs: Sequence[str] | None = None
     ) -> list[tuple[str, int, float]]:
         """(pair, seed, figure) of the runs of a label (default: the main one), those that have one."""
         chosen = self.pairs_of(label or self.default_setting) if pairs is None else pairs
-        found = [(run.pair, run.spec["seed"], run.score(which)) for pair in chosen for run in self.select(pair, label)]
-        return [(pair, seed, value) for pair, seed, value in found if value is not None]
+        scores = [(run.pair, run.spec["seed"], run.score(which)) for pair in chosen for run in self.select(pair, label)]
+        return [(pair, seed, value) for pair, seed, value in scores if value is not None]
 
     def mean(self, which: str, label: str | None = None, pairs: Sequence[str] | None = None) -> MeanStd | None:
         """Mean and spread of a figure over pairs (default: all of the label's); None unless each of them has one."""
-        found = self.measured(which, label, pairs)
-        if pairs is not None and {pair for pair, _, _ in found} != {*pairs}:
+        scores = self.scores(which, label, pairs)
+        if pairs is not None and {pair for pair, _, _ in scores} != {*pairs}:
             return None
-        return mean_and_std(found)
+        return mean_and_std(scores)
 
     def baseline(self, name: str, pair: str) -> float | None:
         """Zero-shot's or source-probe's figure of a pair, from its own runs or from what is stored beside them."""
-        own = [label for label, run in by_label(self.runs).items() if run.method == name]
-        found = self.mean("last", own[0], [pair]) if own else None
-        if found is None and name == "zero-shot":
-            having = [label for label in self.labels if self.select(pair, label)]
-            found = self.mean("zero_shot", having[0], [pair]) if having else None
-        if found is None and name == "source-probe":
+        method_labels = [label for label, run in first_run_by_label(self.runs).items() if run.method == name]
+        mean = self.mean("last", method_labels[0], [pair]) if method_labels else None
+        if mean is None and name == "zero-shot":
+            labels = [label for label in self.labels if self.select(pair, label)]
+            mean = self.mean("zero_shot", labels[0], [pair]) if labels else None
+        if mean is None and name == "source-probe":
             return self.baselines.get(pair)
-        return found and found.mean
+        return mean and mean.mean
 
-    def partly(self, pair: str) -> tuple[int, int] | None:
+    def label_counts(self, pair: str) -> tuple[int, int] | None:
         """Of a pair's target: how many of how many scored rows have a label, where only some have one."""
         return next((run.labelled for run in self.select(pair) if run.labelled), None)
 
-    def shown_pair(self, wanted: str | None) -> str:
+    def choose_pair(self, wanted: str | None) -> str:
         """The pair that figures show: the wanted one, else the one that gained most over zero-shot.
 
         Raises:
@@ -197,7 +201,7 @@ class Experiment:
         return max(self.pairs, key=lambda pair: self.mean("last", None, [pair]).mean - self.baseline("zero-shot", pair))
 
 
-def _is_ours(run: FinishedRun) -> bool:
+def _is_extension(run: FinishedRun) -> bool:
     return run.spec["variant"] in OUR_VARIANTS
 
 
@@ -210,40 +214,40 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
         InputError: a path that is no folder, no finished run at all, or two runs that claim one place in a table.
     """
     experiments: dict[tuple, Experiment] = {}
-    places: dict[tuple, Path] = {}
-    left_out = []
+    folders: dict[tuple, Path] = {}
+    skipped = []
     for folder in _run_folders(paths):
         try:
             run = read_run(folder)
-        except RunFolderError as fault:
-            left_out.append(f"{folder}: {fault.reason}")
+        except RunFolderError as error:
+            skipped.append(f"{folder}: {error.reason}")
             continue
-        root = _root(run)
+        root = _infer_root(run)
         key = root, run.spec["dataset"], run.spec["encoder_id"], bool(run.result["accuracy"])
-        place = *key, run.pair, run.label, run.spec["seed"]
-        if place in places:
-            what = f"{run.pair}, {run.label}, seed {run.spec['seed']}"
-            raise InputError(f"{places[place]} and {folder} are both {what}; name one of them")
-        places[place] = folder
+        run_key = *key, run.pair, run.label, run.spec["seed"]
+        if run_key in folders:
+            description = f"{run.pair}, {run.label}, seed {run.spec['seed']}"
+            raise InputError(f"{folders[run_key]} and {folder} are both {description}; name one of them")
+        folders[run_key] = folder
         if key not in experiments:
-            experiments[key] = Experiment(root, [], _recipe(root / "recipe.json"), _baselines(root))
+            experiments[key] = Experiment(root, [], _read_recipe(root / "recipe.json"), _read_baselines(root))
         experiments[key].runs.append(run)
     if not experiments:
-        reasons = f" ({join_names(left_out, 3)})" if left_out else ""
+        reasons = f" ({join_names(skipped, 3)})" if skipped else ""
         raise InputError(f"no finished run in {join_names(paths)}{reasons}; adapt, sweep and demo make runs")
     for experiment in experiments.values():
-        _order(experiment)
-    _tell_apart(list(experiments.values()))
-    return list(experiments.values()), left_out
+        _sort_runs(experiment)
+    _disambiguate_titles(list(experiments.values()))
+    return list(experiments.values()), skipped
 
 
-def _tell_apart(experiments: Sequence[Experiment]) -> None:
+def _disambiguate_titles(experiments: Sequence[Experiment]) -> None:
     """Give experiments of one title what sets them apart."""
-    titles = [found.title for found in experiments]
-    for found, title in zip(experiments, titles, strict=True):
+    titles = [experiment.title for experiment in experiments]
+    for experiment, title in zip(experiments, titles, strict=True):
         if titles.count(title) > 1:
-            labels = "with labels" if found.labelled else "without labels"
-            found.apart = f" ({found.root.name}, {found.model}, {labels})"
+            labels = "with labels" if experiment.labelled else "without labels"
+            experiment.title_suffix = f" ({experiment.root.name}, {experiment.model}, {labels})"
 
 
 def _run_folders(paths: Iterable[Path]) -> list[Path]:
@@ -256,7 +260,7 @@ def _run_folders(paths: Iterable[Path]) -> list[Path]:
     return list(folders.values())
 
 
-def _root(run: FinishedRun) -> Path:
+def _infer_root(run: FinishedRun) -> Path:
     """What lies above ``<dataset>/<encoder>/<pair>/<label>/seed<k>``, or the run's own folder's parent."""
     spec = run.spec
     tail = Path(spec["dataset"], spec["encoder_id"], f"{spec['source']}-{spec['target']}", run.label)
@@ -266,7 +270,7 @@ def _root(run: FinishedRun) -> Path:
     return folder.parent
 
 
-def _optional(path: Path) -> dict[str, Any]:
+def _read_optional_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -274,44 +278,44 @@ def _optional(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _recipe(path: Path) -> dict[str, Any]:
+def _read_recipe(path: Path) -> dict[str, Any]:
     """A sweep's recipe; without the entries that are not of a recipe's kind."""
-    found = _optional(path)
-    kinds = {"variants": list, "methods": list, "set": dict, "grid": dict}
-    sound = {name: value for name, value in found.items() if isinstance(value, kinds.get(name, object))}
-    if not all(isinstance(table, dict) for table in sound.get("set", {}).values()):
-        del sound["set"]
-    return sound
+    recipe = _read_optional_json(path)
+    expected_types = {"variants": list, "methods": list, "set": dict, "grid": dict}
+    valid = {name: value for name, value in recipe.items() if isinstance(value, expected_types.get(name, object))}
+    if not all(isinstance(table, dict) for table in valid.get("set", {}).values()):
+        del valid["set"]
+    return valid
 
 
-def _baselines(root: Path) -> dict[str, float]:
+def _read_baselines(root: Path) -> dict[str, float]:
     """What a sweep measured of the source probe, by pair."""
-    found = {
+    source_only = {
         pair: values.get("source_only")
-        for pair, values in _optional(root / "baselines.json").items()
+        for pair, values in _read_optional_json(root / "baselines.json").items()
         if isinstance(values, dict)
     }
-    return {pair: value for pair, value in found.items() if isinstance(value, float)}
+    return {pair: value for pair, value in source_only.items() if isinstance(value, float)}
 
 
-def _order(experiment: Experiment) -> None:
+def _sort_runs(experiment: Experiment) -> None:
     """Methods and variants as the recipe has them, cells by their options' values, pairs by domain, seeds upwards."""
     variants = list(experiment.recipe.get("variants", [])) or ["full"]
     methods = list(experiment.recipe.get("methods", [])) or [UNIMOS]
-    known = known_datasets().get(experiment.dataset)
-    domains = list(load_spec(str(known)).domains) if known else []
-    varied = list(dict.fromkeys(name for run in experiment.runs for name in run.spec["changed"]))
+    spec_path = known_datasets().get(experiment.dataset)
+    domains = list(load_spec(str(spec_path)).domains) if spec_path else []
+    options = list(dict.fromkeys(name for run in experiment.runs for name in run.spec["changed"]))
 
-    def place(items: list[str], item: str) -> tuple[int, str]:
+    def rank(items: list[str], item: str) -> tuple[int, str]:
         return items.index(item) if item in items else len(items), item
 
     experiment.runs.sort(
         key=lambda run: (
-            place(methods, run.method),
-            place(variants, run.spec["variant"]),
-            [(type(value).__name__, value) for value in map(run.option, varied) if value is not None],
-            place(domains, run.spec["source"]),
-            place(domains, run.spec["target"]),
+            rank(methods, run.method),
+            rank(variants, run.spec["variant"]),
+            [(type(value).__name__, value) for value in map(run.option, options) if value is not None],
+            rank(domains, run.spec["source"]),
+            rank(domains, run.spec["target"]),
             run.spec["seed"],
         )
     )

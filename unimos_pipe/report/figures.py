@@ -62,17 +62,17 @@ def _styled(draw):
     return wrapped
 
 
-def save(figure: Figure, folder: Path, name: str) -> str:
+def save_figure(figure: Figure, folder: Path, name: str) -> str:
     """Write ``<name>.png``, ``.svg`` and ``.pdf`` and return the SVG for the page: no ids that clash, theme colours."""
     with mpl.rc_context(STYLE):
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
         figure.set_layout_engine("none")  # laid out once: it takes as long as drawing
-        for form, how in (("png", {"dpi": 180}), ("pdf", {"metadata": {"CreationDate": None}})):
-            drawn = io.BytesIO()  # on a full disk matplotlib's own writing ends in an error of its own
-            figure.savefig(drawn, format=form, **how)
-            with atomic_write(folder / f"{name}.{form}") as part:
-                part.write_bytes(drawn.getvalue())
+        for suffix, options in (("png", {"dpi": 180}), ("pdf", {"metadata": {"CreationDate": None}})):
+            buffer = io.BytesIO()  # on a full disk matplotlib's own writing ends in an error of its own
+            figure.savefig(buffer, format=suffix, **options)
+            with atomic_write(folder / f"{name}.{suffix}") as part:
+                part.write_bytes(buffer.getvalue())
     svg = text.getvalue()
     write_text(folder / f"{name}.svg", svg)
     return inline_svg(svg, name)
@@ -93,7 +93,7 @@ def inline_svg(svg: str, name: str) -> str:
 
 
 @_styled
-def curves(runs: Sequence[FinishedRun], title: str, levels: Mapping[str, float], small: bool = False) -> Figure:
+def draw_curves(runs: Sequence[FinishedRun], title: str, levels: Mapping[str, float], small: bool = False) -> Figure:
     """Accuracy of VAC, LAC and ensemble over epochs, seeds faint and their mean strong; the learned w on the right.
 
     ``levels`` are other methods' accuracies as fractions, dotted.
@@ -103,11 +103,11 @@ def curves(runs: Sequence[FinishedRun], title: str, levels: Mapping[str, float],
     right = axes.twinx()
     epochs = [line["epoch"] for line in runs[0].epochs if line["epoch"] >= 0]
     weights = [[line["train_weight"] for line in run.epochs if line["epoch"] >= 0] for run in runs]
-    _bundle(right, epochs, weights, COLOURS["muted"], "learned w (right)", (0, (4, 2)))
+    _plot_seeds(right, epochs, weights, COLOURS["muted"], "learned w (right)", (0, (4, 2)))
     metric = runs[0].result["metric"]
     for name, label in (("vac", "VAC"), ("lac", "LAC"), ("ensemble", "ensemble")):
         values = [[100 * line[metric][name] for line in run.epochs if line["epoch"] >= 0] for run in runs]
-        _bundle(axes, epochs, values, COLOURS[name], label)
+        _plot_seeds(axes, epochs, values, COLOURS[name], label)
     for (name, value), colour in zip(levels.items(), LEVEL_COLOURS, strict=False):
         axes.axhline(100 * value, color=COLOURS[colour], linewidth=1.2, linestyle=":", label=name)
     right.set(ylim=(0, 1.02))
@@ -119,12 +119,12 @@ def curves(runs: Sequence[FinishedRun], title: str, levels: Mapping[str, float],
         axes.set(xlabel="epoch", ylabel="accuracy on the target, %")
         right.set_ylabel("w, weight of VAC in training", color=COLOURS["muted"])
         handles = [*axes.get_lines(), *right.get_lines()]
-        named = [handle for handle in handles if not handle.get_label().startswith("_")]
-        figure.legend(handles=named, loc="outside lower center", ncols=4)
+        labelled = [handle for handle in handles if not handle.get_label().startswith("_")]
+        figure.legend(handles=labelled, loc="outside lower center", ncols=4)
     return figure
 
 
-def _bundle(axes, x: Sequence[float], lines: Sequence[Sequence[float]], colour: str, label: str, style="-") -> None:
+def _plot_seeds(axes, x: Sequence[float], lines: Sequence[Sequence[float]], colour: str, label: str, style="-") -> None:
     """Every seed faint, the mean strong."""
     if len(lines) > 1:
         for values in lines:
@@ -140,7 +140,7 @@ LOSSES = {
 
 
 @_styled
-def losses(runs: Sequence[FinishedRun]) -> Figure:
+def draw_losses(runs: Sequence[FinishedRun]) -> Figure:
     """Each term of the loss over epochs, on a scale of its own; seeds faint, mean strong."""
     lines = [[line for line in run.epochs if line["epoch"] >= 0] for run in runs]
     terms = list(lines[0][0]["losses"])
@@ -148,7 +148,7 @@ def losses(runs: Sequence[FinishedRun]) -> Figure:
     for index, term in enumerate(terms):
         axes = figure.add_subplot(-(-len(terms) // 2), 2, index + 1)
         values = [[line["losses"][term] for line in run] for run in lines]
-        _bundle(axes, [line["epoch"] for line in lines[0]], values, COLOURS["ensemble"], term)
+        _plot_seeds(axes, [line["epoch"] for line in lines[0]], values, COLOURS["ensemble"], term)
         axes.set_title(LOSSES.get(term, term), loc="left", fontsize=8.5)
         axes.tick_params(labelsize=7.5)
         axes.yaxis.set_major_locator(MaxNLocator(3))
@@ -158,7 +158,7 @@ def losses(runs: Sequence[FinishedRun]) -> Figure:
     return figure
 
 
-KINDS = {  # of features: colour, marker, size
+FEATURE_KINDS = {  # of features: colour, marker, size
     "image": ("image", "o", 7),
     "VAC": ("vac", "s", 7),
     "LAC": ("lac", "^", 8),
@@ -167,11 +167,11 @@ KINDS = {  # of features: colour, marker, size
 
 
 @_styled
-def modality_map(places: Mapping[str, np.ndarray], title: str) -> Figure:
+def draw_modality_map(positions: Mapping[str, np.ndarray], title: str) -> Figure:
     """A t-SNE map of the target's features by kind."""
-    figure, axes = _map(title)
-    for kind, points in places.items():
-        colour, marker, size = KINDS[kind]
+    figure, axes = _empty_map(title)
+    for kind, points in positions.items():
+        colour, marker, size = FEATURE_KINDS[kind]
         axes.scatter(*points.T, s=size, c=COLOURS[colour], marker=marker, linewidths=0, alpha=0.75, label=kind)
     legend = figure.legend(loc="outside lower center", ncols=4, handletextpad=0.1, columnspacing=1.2)
     for handle in legend.legend_handles:
@@ -181,35 +181,37 @@ def modality_map(places: Mapping[str, np.ndarray], title: str) -> Figure:
 
 
 @_styled
-def domain_map(places: Mapping[str, np.ndarray], names: Mapping[str, str], title: str) -> Figure:
+def draw_domain_map(positions: Mapping[str, np.ndarray], names: Mapping[str, str], title: str) -> Figure:
     """A t-SNE map by domain; ``names`` are those of source and target."""
-    figure, axes = _map(title)
+    figure, axes = _empty_map(title)
     for side, colour, marker in (("source", "lac", "o"), ("target", "vac", "^")):
         label = f"{names[side]} ({side})"
-        axes.scatter(*places[side].T, s=8, c=COLOURS[colour], marker=marker, linewidths=0, alpha=0.7, label=label)
+        axes.scatter(*positions[side].T, s=8, c=COLOURS[colour], marker=marker, linewidths=0, alpha=0.7, label=label)
     figure.legend(loc="outside lower center", ncols=2, markerscale=2, handletextpad=0.1)
     return figure
 
 
 @_styled
-def class_map(places: Mapping[str, np.ndarray], classes: Mapping[str, Sequence[str | None]], title: str) -> Figure:
+def draw_class_map(
+    positions: Mapping[str, np.ndarray], classes: Mapping[str, Sequence[str | None]], title: str
+) -> Figure:
     """A t-SNE map by class: the commonest eight in colour, the rest in grey; circles source, triangles target."""
-    figure, axes = _map(title)
+    figure, axes = _empty_map(title)
     counts = Counter(name for side in classes.values() for name in side if name is not None)
     shown = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: len(CLASS_COLOURS)]]
     for side, marker in (("source", "o"), ("target", "^")):
         names = np.array([str(name) for name in classes[side]])
-        rest = ~np.isin(names, shown)
-        axes.scatter(*places[side][rest].T, s=4, c=COLOURS["other"], marker=marker, linewidths=0, label="_rest")
+        others = ~np.isin(names, shown)
+        axes.scatter(*positions[side][others].T, s=4, c=COLOURS["other"], marker=marker, linewidths=0, label="_rest")
         for name, colour in zip(shown, CLASS_COLOURS, strict=False):
-            points = places[side][names == name]
+            points = positions[side][names == name]
             label = name if side == "source" else "_target"
             axes.scatter(*points.T, s=13, c=COLOURS[colour], marker=marker, linewidths=0, alpha=0.9, label=label)
     figure.legend(loc="outside lower center", ncols=4, markerscale=1.4, handletextpad=0.1, columnspacing=1.0)
     return figure
 
 
-def _map(title: str):
+def _empty_map(title: str):
     figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left")
@@ -221,7 +223,7 @@ def _map(title: str):
 
 
 @_styled
-def class_bars(method: str, names: Sequence[str], ours: Sequence[float], zero_shot: Sequence[float]) -> Figure:
+def draw_class_bars(method: str, names: Sequence[str], ours: Sequence[float], zero_shot: Sequence[float]) -> Figure:
     """A method's accuracy of each class in %, best gain on top, with a mark where zero-shot stands."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.185 * len(names)), layout="constrained")
     axes = figure.add_subplot()
@@ -231,7 +233,7 @@ def class_bars(method: str, names: Sequence[str], ours: Sequence[float], zero_sh
     axes.scatter(
         100 * np.array(zero_shot), rows, marker="|", s=70, c=COLOURS["ink"], linewidths=1.8, label="zero-shot", zorder=3
     )
-    axes.set_yticks(rows, [_short(name) for name in names], fontsize=8, color=COLOURS["ink"])
+    axes.set_yticks(rows, [_truncate(name) for name in names], fontsize=8, color=COLOURS["ink"])
     axes.set(xlim=(0, 101), ylim=(-0.7, len(names) - 0.3), xlabel="accuracy on the target, %")
     axes.set_title(method, loc="left")
     axes.grid(axis="y", visible=False)
@@ -243,15 +245,15 @@ def class_bars(method: str, names: Sequence[str], ours: Sequence[float], zero_sh
 
 
 @_styled
-def share_bars(names: Sequence[str], ours: Sequence[float], source: Sequence[float]) -> Figure:
+def draw_share_bars(names: Sequence[str], ours: Sequence[float], source: Sequence[float]) -> Figure:
     """Each class's share of the answers in %, with a mark where its share of the source stands."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.185 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     rows = np.arange(len(names))[::-1]
     axes.barh(rows, 100 * np.array(ours), height=0.66, color=COLOURS["vac"], alpha=0.85, label="answers")
-    at = 100 * np.array(source)
-    axes.scatter(at, rows, marker="|", s=70, c=COLOURS["ink"], linewidths=1.8, label="source", zorder=3)
-    axes.set_yticks(rows, [_short(name) for name in names], fontsize=8, color=COLOURS["ink"])
+    shares = 100 * np.array(source)
+    axes.scatter(shares, rows, marker="|", s=70, c=COLOURS["ink"], linewidths=1.8, label="source", zorder=3)
+    axes.set_yticks(rows, [_truncate(name) for name in names], fontsize=8, color=COLOURS["ink"])
     axes.set(ylim=(-0.7, len(names) - 0.3), xlabel="share of the rows, %")
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
@@ -260,24 +262,29 @@ def share_bars(names: Sequence[str], ours: Sequence[float], source: Sequence[flo
 
 
 @_styled
-def method_dots(names: Sequence[str], found: Sequence[MeanStd], by_pair: Sequence[Sequence[float]]) -> Figure:
+def draw_method_dots(names: Sequence[str], means: Sequence[MeanStd], by_pair: Sequence[Sequence[float]]) -> Figure:
     """Each method's mean in % with its spread over seeds, the first on top, and its pairs as faint dots."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * len(names)), layout="constrained")
     axes = figure.add_subplot()
-    for row, (mean, pairs) in enumerate(zip(found, by_pair, strict=True)):
+    for row, (mean, pairs) in enumerate(zip(means, by_pair, strict=True)):
         colour = COLOURS["ensemble" if row == 0 else "vac"]
         axes.scatter(100 * np.array(pairs), [row] * len(pairs), s=12, c=colour, alpha=0.3, linewidths=0, label="_pairs")
         bar = None if mean.std is None else [100 * mean.std]
         axes.errorbar([100 * mean.mean], [row], xerr=bar, fmt="o", color=colour, markersize=6, capsize=3, label="_mean")
-    axes.set_yticks(range(len(names)), [_short(name, 30) for name in names], color=COLOURS["ink"])
+    axes.set_yticks(range(len(names)), [_truncate(name, 30) for name in names], color=COLOURS["ink"])
     axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="accuracy on the target, %")
     axes.tick_params(axis="y", length=0)
     return figure
 
 
 @_styled
-def grid(
-    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], labels: tuple[str, str], form: str, unit: str
+def draw_heatmap(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    labels: tuple[str, str],
+    number_format: str,
+    unit: str,
 ) -> Figure:
     """A heat map with its figures written in; NaN cells stay empty.
 
@@ -292,12 +299,12 @@ def grid(
     axes = figure.add_subplot()
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap="YlGnBu", edgecolors=COLOURS["paper"], linewidth=1)
     axes.invert_yaxis()
-    axes.set_xticks(np.arange(len(columns)) + 0.5, [_short(name, 26) for name in columns], fontsize=8)
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [_truncate(name, 26) for name in columns], fontsize=8)
     if sum(map(len, columns)) > 30:
         axes.tick_params(axis="x", rotation=55)
         for label in axes.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [_short(name, 16) for name in rows], fontsize=8)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [_truncate(name, 16) for name in rows], fontsize=8)
     axes.tick_params(length=0, labelcolor=COLOURS["ink"])
     axes.set(ylabel=labels[0], xlabel=labels[1])
     axes.grid(False)
@@ -308,12 +315,20 @@ def grid(
         if np.isfinite(value):
             dark = value > low + 0.55 * (high - low)
             colour = "#fefefe" if dark else "#10141a"  # on the map's own colours, in both themes
-            axes.text(column + 0.5, row + 0.5, form.format(value), ha="center", va="center", color=colour, fontsize=7.5)
+            axes.text(
+                column + 0.5,
+                row + 0.5,
+                number_format.format(value),
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=7.5,
+            )
     bar = figure.colorbar(mesh, ax=axes, fraction=0.04, pad=0.02)
     bar.set_label(unit, color=COLOURS["ink"])
     bar.outline.set_visible(False)
     return figure
 
 
-def _short(name: str, limit: int = 22) -> str:
+def _truncate(name: str, limit: int = 22) -> str:
     return name if len(name) <= limit else name[: limit - 1] + "…"

@@ -11,7 +11,7 @@ from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_c
 from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
 from unimos_pipe.runs.statistics import MeanStd, mean_and_std, on_labelled_rows
 
-OTHER = {"accuracy": ("class mean", "per_class_mean"), "per_class_mean": ("overall accuracy", "accuracy")}
+OTHER_METRIC = {"accuracy": ("class mean", "per_class_mean"), "per_class_mean": ("overall accuracy", "accuracy")}
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,14 @@ def headline(experiment: Experiment, paper: PublishedResults) -> Table:
     columns, several = _columns(experiment, paper), len(experiment.headline_settings) > 1
     rows, footer = [], []
     for label in experiment.headline_settings:
-        pairs, cell = experiment.pairs_of(label), f"{experiment.names[label]}: " if several else ""
-        rows += [_row(f"{cell}{pair.replace('->', ' → ')}", columns, label, [pair]) for pair in pairs]
+        pairs, prefix = experiment.pairs_of(label), f"{experiment.display_names[label]}: " if several else ""
+        rows += [_row(f"{prefix}{pair.replace('->', ' → ')}", columns, label, [pair]) for pair in pairs]
         if len(pairs) > 1:
-            footer.append(_row(f"{cell}mean of {len(pairs)}", columns, label, pairs))
+            footer.append(_row(f"{prefix}mean of {len(pairs)}", columns, label, pairs))
     titles = ("setting and pair" if several else "pair", *(column.title for column in columns))
-    return Table("headline", "Accuracy by pair", _how(experiment, paper, columns), titles, tuple(rows), tuple(footer))
+    return Table(
+        "headline", "Accuracy by pair", _caption(experiment, paper, columns), titles, tuple(rows), tuple(footer)
+    )
 
 
 def _row(name: str, columns: Sequence[Column], label: str, pairs: Sequence[str]) -> tuple[Cell, ...]:
@@ -40,46 +42,46 @@ def _row(name: str, columns: Sequence[Column], label: str, pairs: Sequence[str])
 
 
 def _columns(experiment: Experiment, paper: PublishedResults) -> list[Column]:
-    main = UNIMOS_NAME if len(experiment.headline_settings) > 1 else experiment.default_setting_name
-    title, other = OTHER[experiment.metric]
+    headline_title = UNIMOS_NAME if len(experiment.headline_settings) > 1 else experiment.default_setting_name
+    other_title, other_metric = OTHER_METRIC[experiment.metric]
 
-    def own(which: str, kind: str = "") -> Callable[[str, Sequence[str]], Cell]:
+    def headline_mean(which: str, kind: str = "") -> Callable[[str, Sequence[str]], Cell]:
         return lambda label, pairs: mean_cell(experiment.mean(which, label, pairs), kind)
 
-    def of(beside: str) -> Callable[[str, Sequence[str]], Cell]:
-        return lambda _, pairs: mean_cell(experiment.mean("last", beside, pairs))
+    def setting_mean(setting: str) -> Callable[[str, Sequence[str]], Cell]:
+        return lambda _, pairs: mean_cell(experiment.mean("last", setting, pairs))
 
-    def base(name: str) -> Callable[[str, Sequence[str]], Cell]:
-        return lambda _, pairs: mean_cell(baseline(experiment, name, pairs))
+    def baseline_column(name: str) -> Callable[[str, Sequence[str]], Cell]:
+        return lambda _, pairs: mean_cell(mean_baseline(experiment, name, pairs))
 
     columns = [
-        Column(main, own("last", "main")),
-        Column("gain", lambda label, pairs: change_cell(gain(experiment, label, pairs))),
-        *(Column(experiment.names[label], of(label)) for label in experiment.compared_settings),
-        *(Column(name, base(name)) for name in BASELINES),
-        Column(title, lambda label, pairs: mean_cell(_other(experiment, other, label, pairs))),
+        Column(headline_title, headline_mean("last", "main")),
+        Column("gain", lambda label, pairs: change_cell(gain_over_baseline(experiment, label, pairs))),
+        *(Column(experiment.display_names[label], setting_mean(label)) for label in experiment.compared_settings),
+        *(Column(name, baseline_column(name)) for name in BASELINES),
+        Column(other_title, lambda label, pairs: mean_cell(_other_metric_mean(experiment, other_metric, label, pairs))),
     ]
     if experiment.has_unimos:
-        columns += _paper_columns(experiment, paper) if paper.pairs else []
-        columns.append(Column("oracle best", own("oracle_best", "oracle")))
-    if any(experiment.partly(pair) for pair in experiment.pairs):
-        columns.append(Column("known from", lambda label, pairs: _known_cell(experiment, label, pairs)))
+        columns += _published_columns(experiment, paper) if paper.pairs else []
+        columns.append(Column("oracle best", headline_mean("oracle_best", "oracle")))
+    if any(experiment.label_counts(pair) for pair in experiment.pairs):
+        columns.append(Column("known from", lambda label, pairs: _labels_cell(experiment, label, pairs)))
     return columns
 
 
-def _paper_columns(experiment: Experiment, paper: PublishedResults) -> list[Column]:
-    def printed(pairs: Sequence[str]) -> float | None:
+def _published_columns(experiment: Experiment, paper: PublishedResults) -> list[Column]:
+    def published_mean(pairs: Sequence[str]) -> float | None:
         values = [paper.pairs.get(pair, {}).get(UNIMOS_NAME) for pair in pairs]
         return None if None in values else mean_and_std((str(i), 0, v) for i, v in enumerate(values)).mean
 
-    def distance(label: str, pairs: Sequence[str]) -> Cell:
-        ours, theirs = experiment.mean("last", label, pairs), printed(pairs)
-        return change_cell(None if ours is None or theirs is None else ours.mean - theirs)
+    def difference(label: str, pairs: Sequence[str]) -> Cell:
+        ours, published = experiment.mean("last", label, pairs), published_mean(pairs)
+        return change_cell(None if ours is None or published is None else ours.mean - published)
 
-    return [Column("paper", lambda _, pairs: mean_cell(printed(pairs), "paper")), Column("vs paper", distance)]
+    return [Column("paper", lambda _, pairs: mean_cell(published_mean(pairs), "paper")), Column("vs paper", difference)]
 
 
-def baseline(experiment: Experiment, name: str, pairs: Sequence[str]) -> float | None:
+def mean_baseline(experiment: Experiment, name: str, pairs: Sequence[str]) -> float | None:
     """A baseline's mean over pairs; None unless each of them has it."""
     values = [experiment.baseline(name, pair) for pair in pairs]
     return None if None in values else mean_and_std((str(i), 0, v) for i, v in enumerate(values)).mean
@@ -87,43 +89,43 @@ def baseline(experiment: Experiment, name: str, pairs: Sequence[str]) -> float |
 
 def better_baseline(experiment: Experiment, pairs: Sequence[str]) -> str | None:
     """The baseline with the higher mean over pairs; None where neither is known for all."""
-    known = {name: value for name in BASELINES if (value := baseline(experiment, name, pairs)) is not None}
-    return max(known, key=known.get) if known else None
+    means = {name: value for name in BASELINES if (value := mean_baseline(experiment, name, pairs)) is not None}
+    return max(means, key=means.get) if means else None
 
 
-def gain(experiment: Experiment, label: str, pairs: Sequence[str]) -> PairedDifference | None:
+def gain_over_baseline(experiment: Experiment, label: str, pairs: Sequence[str]) -> PairedDifference | None:
     """What a label has over the better baseline of these pairs."""
     name = better_baseline(experiment, pairs)
     if name is None:
         return None
     others = {pair: experiment.baseline(name, pair) for pair in pairs}
     return paired_difference(
-        (*place, value, others[place[0]]) for *place, value in experiment.measured("last", label, pairs)
+        (*place, value, others[place[0]]) for *place, value in experiment.scores("last", label, pairs)
     )
 
 
-def _other(experiment: Experiment, figure: str, label: str, pairs: Sequence[str]) -> MeanStd | None:
+def _other_metric_mean(experiment: Experiment, metric: str, label: str, pairs: Sequence[str]) -> MeanStd | None:
     """The figure that is not the data set's published one."""
     return mean_and_std(
-        (pair, run.spec["seed"], run.result["accuracy"]["last"][figure])
+        (pair, run.spec["seed"], run.result["accuracy"]["last"][metric])
         for pair in pairs
         for run in experiment.select(pair, label)
     )
 
 
-def _known_cell(experiment: Experiment, label: str, pairs: Sequence[str]) -> Cell:
+def _labels_cell(experiment: Experiment, label: str, pairs: Sequence[str]) -> Cell:
     """What an accuracy on some labelled rows is worth."""
     if len(pairs) > 1:
         return text_cell("–")
-    counts = experiment.partly(pairs[0])
+    counts = experiment.label_counts(pairs[0])
     if not counts:
         return text_cell("all rows")
     runs = experiment.select(pairs[0], label)
-    share = mean_and_std((pairs[0], run.spec["seed"], run.accuracy("last")) for run in runs).mean
-    return text_cell(on_labelled_rows(share, *counts))
+    accuracy = mean_and_std((pairs[0], run.spec["seed"], run.accuracy("last")) for run in runs).mean
+    return text_cell(on_labelled_rows(accuracy, *counts))
 
 
-def _how(experiment: Experiment, paper: PublishedResults, columns: Sequence[Column]) -> str:
+def _caption(experiment: Experiment, paper: PublishedResults, columns: Sequence[Column]) -> str:
     """How to read the headline, of UniMoS or of another method."""
     titles = {column.title for column in columns}
     parts = [f"{experiment.metric_name} on the target in %, mean ± standard deviation over seeds."]
@@ -156,18 +158,22 @@ def seeds_note(experiment: Experiment, labels: Sequence[str]) -> list[str]:
     seeds: dict[tuple[int, ...], list[str]] = {}
     for label in (label for label in labels if experiment.method_of(label) == UNIMOS):
         for pair in experiment.pairs_of(label):
-            found = tuple(run.spec["seed"] for run in experiment.select(pair, label))
-            seeds.setdefault(found, []).append(f"{experiment.names[label]} on {pair.replace('->', ' → ')}")
+            run_seeds = tuple(run.spec["seed"] for run in experiment.select(pair, label))
+            seeds.setdefault(run_seeds, []).append(f"{experiment.display_names[label]} on {pair.replace('->', ' → ')}")
     if len(seeds) < 2:
         return []
-    usual = max(seeds, key=lambda found: len(seeds[found]))
-    rest = (f"{_some(places)}: {_listed(found)}" for found, places in seeds.items() if found != usual)
-    return [f"Seeds are unequal: {_listed(usual)} but for {'; '.join(rest)}."]
+    commonest = max(seeds, key=lambda run_seeds: len(seeds[run_seeds]))
+    exceptions = (
+        f"{_join_first(names)}: {_join_seeds(run_seeds)}"
+        for run_seeds, names in seeds.items()
+        if run_seeds != commonest
+    )
+    return [f"Seeds are unequal: {_join_seeds(commonest)} but for {'; '.join(exceptions)}."]
 
 
-def _listed(seeds: Sequence[int]) -> str:
+def _join_seeds(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def _some(places: Sequence[str]) -> str:
-    return ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+def _join_first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

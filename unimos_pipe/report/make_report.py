@@ -17,7 +17,7 @@ class Report:
 
     page: Path
     runs: int
-    left_out: tuple[str, ...]
+    skipped: tuple[str, ...]
     seconds: float  # that it took
 
 
@@ -50,24 +50,24 @@ def make_report(
 
     folders = [runs] if isinstance(runs, str | Path) else runs
     started = time.perf_counter()
-    experiments, left_out = find_runs([Path(folder) for folder in folders])
+    experiments, skipped = find_runs([Path(folder) for folder in folders])
     with reporter.progress("report", STEPS * len(experiments), "steps") as advance:
         write_page(
             experiments,
-            left_out,
+            skipped,
             out,
-            command=_command([Path(folder) for folder in folders], out, pair, root, cache),
+            command=_report_command([Path(folder) for folder in folders], out, pair, root, cache),
             pair=pair,
             data_root=root,
             cache=cache,
             on_step=advance,
         )
     count = sum(len(experiment.runs) for experiment in experiments)
-    return Report(out / "report.html", count, tuple(left_out), time.perf_counter() - started)
+    return Report(out / "report.html", count, tuple(skipped), time.perf_counter() - started)
 
 
-def _command(runs: Sequence[Path], out: Path, pair: str | None, root: Path | None, cache: Path | None) -> str:
+def _report_command(runs: Sequence[Path], out: Path, pair: str | None, root: Path | None, cache: Path | None) -> str:
     """The command line that makes this report again."""
-    given = {"--out": out, "--pair": pair, "--data-root": root, "--cache": cache}
-    options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    values = {"--out": out, "--pair": pair, "--data-root": root, "--cache": cache}
+    options = [word for name, value in values.items() if value is not None for word in (name, str(value))]
     return shlex.join(["unimos-pipe", "report", *map(str, runs), *options])

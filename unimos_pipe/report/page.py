@@ -40,7 +40,7 @@ REPORT = OwnedFolder("a report", FILES, _is_report)
 
 def write_page(
     experiments: Sequence[Experiment],
-    left_out: Sequence[str],
+    skipped: Sequence[str],
     out: Path,
     *,
     command: str,
@@ -54,7 +54,7 @@ def write_page(
     An earlier report there is replaced once the new one is whole.
 
     Args:
-        experiments, left_out: from :func:`unimos_pipe.report.experiment.find_runs`.
+        experiments, skipped: from :func:`unimos_pipe.report.experiment.find_runs`.
         command: the command line that makes this report again, for the page.
         cache: where embedded images are unpacked; None takes the default one.
         pair: ``source->target`` that the figures show; None takes the one that gained most.
@@ -66,46 +66,46 @@ def write_page(
     with writer_lock(out):
         check_owned_folder(out, REPORT, "--out")
         with atomic_replace_dir(out) as folder:
-            names = _names(experiments)
+            names = _file_names(experiments)
             sections = []
-            for name, experiment, shown in zip(names, experiments, _shown_pairs(experiments, pair), strict=True):
-                maker = SectionBuilder(experiment, folder, name if len(names) > 1 else "", shown, on_step)
-                section = maker.make(data_root, cache or default_cache())
-                section.commands = [*_commands(experiment, folder, out, name, cache), command]
+            for name, experiment, shown_pair in zip(names, experiments, _choose_pairs(experiments, pair), strict=True):
+                builder = SectionBuilder(experiment, folder, name if len(names) > 1 else "", shown_pair, on_step)
+                section = builder.build(data_root, cache or default_cache())
+                section.commands = [*_reproduce(experiment, folder, out, name, cache), command]
                 sections.append(section)
             write_runs_csv(experiments, folder / "tables")
             sweeps = correct_tests(sweeps_table(experiments)) if len(experiments) > 1 else None
             if sweeps:
                 write_table(folder / "tables", "sweeps", sweeps)
-            _write_html(folder / PAGE, {"sections": sections, "sweeps": sweeps, "left_out": left_out})
+            _write_html(folder / PAGE, {"sections": sections, "sweeps": sweeps, "skipped": skipped})
 
 
-def _names(experiments: Sequence[Experiment]) -> list[str]:
+def _file_names(experiments: Sequence[Experiment]) -> list[str]:
     """What each experiment's files are called by: its recipe, else its data set; told apart by numbers."""
-    plain = [slug(str(found.recipe.get("name") or found.dataset)) for found in experiments]
-    taken: Counter[str] = Counter()
+    base_names = [slug(str(experiment.recipe.get("name") or experiment.dataset)) for experiment in experiments]
+    counts: Counter[str] = Counter()
     names = []
-    for name in plain:
-        taken[name] += 1
-        names.append(f"{name}-{taken[name]}" if plain.count(name) > 1 else name)
+    for name in base_names:
+        counts[name] += 1
+        names.append(f"{name}-{counts[name]}" if base_names.count(name) > 1 else name)
     return names
 
 
-def _shown_pairs(experiments: Sequence[Experiment], wanted: str | None) -> list[str]:
+def _choose_pairs(experiments: Sequence[Experiment], pair: str | None) -> list[str]:
     """The pair that each experiment's figures show; the wanted one need be in one of them only."""
-    faults, shown = [], []
+    errors, pairs = [], []
     for experiment in experiments:
         try:
-            shown.append(experiment.shown_pair(wanted))
-        except InputError as fault:
-            faults.append(fault)
-            shown.append(experiment.shown_pair(None))
-    if len(faults) == len(experiments):
-        raise faults[0]
-    return shown
+            pairs.append(experiment.choose_pair(pair))
+        except InputError as error:
+            errors.append(error)
+            pairs.append(experiment.choose_pair(None))
+    if len(errors) == len(experiments):
+        raise errors[0]
+    return pairs
 
 
-def _commands(experiment: Experiment, folder: Path, out: Path, name: str, cache: Path | None) -> list[str]:
+def _reproduce(experiment: Experiment, folder: Path, out: Path, name: str, cache: Path | None) -> list[str]:
     """The commands that make the runs again; their recipe is kept in the report."""
     file = Path("recipes", f"{name}.toml")
     if has_recipe(experiment):
@@ -122,5 +122,5 @@ def _write_html(file: Path, values: Mapping[str, Any]) -> None:
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.j2").render(**values, version=__version__, colours=COLOURS)
-    shown = page.encode("utf-8", "backslashreplace").decode()  # names of files need not be UTF-8
-    write_text(file, shown)
+    text = page.encode("utf-8", "backslashreplace").decode()  # names of files need not be UTF-8
+    write_text(file, text)

@@ -18,16 +18,16 @@ class PublishedResults:
     per_class_mean: bool = False  # whether the accuracies are means over classes
 
 
-def published(experiment: Experiment) -> PublishedResults:
+def find_published(experiment: Experiment) -> PublishedResults:
     """The published figures for an experiment's data set and encoder; empty where there are none.
 
     The papers used OpenAI's weights, so other weights have nothing to stand beside.
     """
     model = experiment.model.removesuffix("-quickgelu")
-    known = known_datasets().get(experiment.dataset)
-    if known is None or "_openai_" not in experiment.runs[0].spec["encoder_id"]:
+    spec_path = known_datasets().get(experiment.dataset)
+    if spec_path is None or "_openai_" not in experiment.runs[0].spec["encoder_id"]:
         return PublishedResults()
-    spec = load_spec(str(known))
+    spec = load_spec(str(spec_path))
     try:
         rows = published_results.published(f"{experiment.dataset}.{model}", spec)
     except InputError:  # nothing was printed for this data set and encoder
@@ -37,11 +37,11 @@ def published(experiment: Experiment) -> PublishedResults:
         for pair in experiment.pairs:
             if pair in row.values:
                 pairs.setdefault(pair, {})[row.label] = row.values[pair]
-    ablated = {"office_home": "RN50", "visda2017": "RN101"}.get(experiment.dataset) == model
-    table = published_results.published(f"ablation.{experiment.dataset}", spec) if ablated else []
+    has_ablation = {"office_home": "RN50", "visda2017": "RN101"}.get(experiment.dataset) == model
+    ablation_rows = published_results.published(f"ablation.{experiment.dataset}", spec) if has_ablation else []
     return PublishedResults(
         pairs,
         {row.label: row.average for row in rows},
-        {row.label: row.average for row in table},
+        {row.label: row.average for row in ablation_rows},
         spec.metric != "accuracy",
     )

@@ -18,16 +18,23 @@ def reproduce_commands(experiment: Experiment, recipe_file: Path, cache: Path | 
 
     ``cache`` is named where it is not the default one.
     """
-    more = ["--cache", str(cache)] if cache else []
+    cache_option = ["--cache", str(cache)] if cache else []
     if has_recipe(experiment):
-        place = ["--runs", str(experiment.root.parent)] if experiment.root.name == experiment.recipe["name"] else []
-        also = ["--also", "probes"] if experiment.baselines else []
-        return [shlex.join(["unimos-pipe", "sweep", str(recipe_file), *place, *also, *more])]
-    unknown = experiment.dataset not in known_datasets()
-    lines = [f"# {experiment.dataset} is a data set of your own: give its spec's path to --dataset"] if unknown else []
+        runs_option = (
+            ["--runs", str(experiment.root.parent)] if experiment.root.name == experiment.recipe["name"] else []
+        )
+        probes_option = ["--also", "probes"] if experiment.baselines else []
+        return [shlex.join(["unimos-pipe", "sweep", str(recipe_file), *runs_option, *probes_option, *cache_option])]
+    is_custom = experiment.dataset not in known_datasets()
+    lines = (
+        [f"# {experiment.dataset} is a data set of your own: give its spec's path to --dataset"] if is_custom else []
+    )
     for label in experiment.labels:
         for pair in experiment.pairs_of(label):
-            lines += [shlex.join(words + more) for words in _adapts(experiment, experiment.select(pair, label))]
+            lines += [
+                shlex.join(words + cache_option)
+                for words in _adapt_commands(experiment, experiment.select(pair, label))
+            ]
     return lines
 
 
@@ -36,18 +43,18 @@ def has_recipe(experiment: Experiment) -> bool:
     return all(isinstance(experiment.recipe.get(name), str) for name in ("name", "dataset"))
 
 
-def _adapts(experiment: Experiment, runs: Sequence[FinishedRun]) -> list[list[str]]:
+def _adapt_commands(experiment: Experiment, runs: Sequence[FinishedRun]) -> list[list[str]]:
     """One command for runs with consecutive seeds in their common folder, else one for each run."""
     seeds = [run.spec["seed"] for run in runs]
-    placed = [run.folder.resolve().is_relative_to(experiment.root / experiment.dataset) for run in runs]
-    if all(placed) and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
-        place = ["--seed", str(seeds[0])] if seeds[0] else []
-        place += ["--seeds", str(len(seeds))] if len(seeds) > 1 else []
-        return [[*_words(runs[0]), *place, "--runs", str(experiment.root)]]
-    return [[*_words(run), "--seed", str(run.spec["seed"]), "--out", str(run.folder)] for run in runs]
+    in_layout = [run.folder.resolve().is_relative_to(experiment.root / experiment.dataset) for run in runs]
+    if all(in_layout) and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
+        seed_options = ["--seed", str(seeds[0])] if seeds[0] else []
+        seed_options += ["--seeds", str(len(seeds))] if len(seeds) > 1 else []
+        return [[*_adapt_words(runs[0]), *seed_options, "--runs", str(experiment.root)]]
+    return [[*_adapt_words(run), "--seed", str(run.spec["seed"]), "--out", str(run.folder)] for run in runs]
 
 
-def _words(run: FinishedRun) -> list[str]:
+def _adapt_words(run: FinishedRun) -> list[str]:
     spec = run.spec
     dataset = spec["dataset"] if spec["dataset"] in known_datasets() else f"{spec['dataset']}.toml"
     words = ["unimos-pipe", "adapt", "--dataset", dataset]

@@ -20,7 +20,7 @@ COUNTS = ("source_rows", "target_rows", "scored_rows", "labelled_rows", "classes
 def write_runs_csv(experiments: Sequence[Experiment], folder: Path) -> None:
     """Write ``runs`` and ``classes`` as ``.csv`` and ``.json`` to a folder. Figures are fractions."""
     for name, rows in (("runs", run_rows(experiments)), ("classes", class_rows(experiments))):
-        write_text(folder / f"{name}.csv", _csv(rows))
+        write_text(folder / f"{name}.csv", _to_csv(rows))
         write_text(folder / f"{name}.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -30,9 +30,9 @@ def run_rows(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     options = dict.fromkeys(name for run in runs for name in run.spec["changed"])
     return [
         {
-            **_place(experiment, run),
+            **_identity_columns(experiment, run),
             **{name: run.option(name) if run.method == UNIMOS else None for name in options},
-            **_figures(run),
+            **_metric_columns(run),
             **{name: run.result.get(name) for name in COUNTS},
             "seconds": run.result["seconds"],
             "folder": str(run.folder),
@@ -48,30 +48,30 @@ def class_rows(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     for experiment in experiments:
         for run in experiment.runs:
             shares = run.result.get("estimate", {}).get("class_shares") or [None] * len(run.classes)
-            columns = [_by_class(run, which) for which in ("last", "zero_shot", *BRANCHES)]
+            columns = [_class_accuracies(run, which) for which in ("last", "zero_shot", *BRANCHES)]
             for name, *accuracies, share in zip(run.classes, *columns, shares, strict=True):
                 names = ("accuracy", "zero_shot_accuracy", *(f"{branch}_accuracy" for branch in BRANCHES))
-                found = dict(zip(names, accuracies, strict=True))
-                rows.append({**_place(experiment, run), "class": name, **found, "share_of_answers": share})
+                figures = dict(zip(names, accuracies, strict=True))
+                rows.append({**_identity_columns(experiment, run), "class": name, **figures, "share_of_answers": share})
     return rows
 
 
-def _place(experiment: Experiment, run: FinishedRun) -> dict[str, Any]:
+def _identity_columns(experiment: Experiment, run: FinishedRun) -> dict[str, Any]:
     spec = run.spec
     names = ("dataset", "encoder_id", "source", "target", "method", "variant", "protocol", "seed")
     recipe = str(experiment.recipe.get("name", ""))
-    return {"recipe": recipe, **{name: spec[name] for name in names}, "setting": experiment.names[run.label]}
+    return {"recipe": recipe, **{name: spec[name] for name in names}, "setting": experiment.display_names[run.label]}
 
 
-def _figures(run: FinishedRun) -> dict[str, Any]:
+def _metric_columns(run: FinishedRun) -> dict[str, Any]:
     accuracy, estimate = run.result["accuracy"] or {}, run.result.get("estimate", {})
     reliability = run.result.get("reliability") or {}
-    found = {"metric": run.result["metric"]}
-    for name, which in (("", "last"), ("zero_shot_", "zero_shot"), *((f"{name}_", name) for name in BRANCHES)):
-        for figure in ("accuracy", "per_class_mean"):
-            found[f"{name}{figure}"] = accuracy.get(which, {}).get(figure)
+    columns = {"metric": run.result["metric"]}
+    for prefix, which in (("", "last"), ("zero_shot_", "zero_shot"), *((f"{prefix}_", prefix) for prefix in BRANCHES)):
+        for metric in ("accuracy", "per_class_mean"):
+            columns[f"{prefix}{metric}"] = accuracy.get(which, {}).get(metric)
     oracle = accuracy.get("oracle_best", {})
-    return found | {
+    return columns | {
         "oracle_best_accuracy": oracle.get("accuracy"),
         "oracle_best_epoch": oracle.get("epoch"),
         "estimated_accuracy": estimate.get("accuracy"),
@@ -82,20 +82,20 @@ def _figures(run: FinishedRun) -> dict[str, Any]:
     }
 
 
-def _by_class(run: FinishedRun, which: str) -> list[float | None]:
-    there = run.result["accuracy"] and which in run.result["accuracy"]
-    return run.per_class(which) if there else [None] * len(run.classes)
+def _class_accuracies(run: FinishedRun, which: str) -> list[float | None]:
+    available = run.result["accuracy"] and which in run.result["accuracy"]
+    return run.per_class(which) if available else [None] * len(run.classes)
 
 
-def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
+def _to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     rows = list(rows)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(rows[0])
     for row in rows:
-        writer.writerow(escape_path(v) if n == "folder" else _cell(v) for n, v in row.items())
+        writer.writerow(escape_path(v) if n == "folder" else _csv_value(v) for n, v in row.items())
     return file.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def _csv_value(value: Any) -> Any:
     return escape_name(value) if isinstance(value, str) else "" if value is None else value

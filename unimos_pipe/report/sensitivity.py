@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from unimos_pipe.report.experiment import Experiment
-from unimos_pipe.report.setting_names import is_default_setting, setting_name, varied_options
+from unimos_pipe.report.setting_names import format_options, is_default_setting, varied_options
 from unimos_pipe.report.significance import paired_difference
 from unimos_pipe.report.table import Table, change_cell, mean_cell, name_cell
 from unimos_pipe.runs.read_run import FinishedRun
 from unimos_pipe.runs.statistics import mean_and_std
 
-Places = dict[tuple[str, int], FinishedRun]  # by pair and seed
+RunsByPairAndSeed = dict[tuple[str, int], FinishedRun]  # by pair and seed
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,19 @@ class Sensitivity:
     labels: tuple[str, str]
 
 
-def cells(experiment: Experiment) -> tuple[list[str], dict[str, Places]]:
+def grid_runs(experiment: Experiment) -> tuple[list[str], dict[str, RunsByPairAndSeed]]:
     """The options that vary, and by label the main variant's runs of the pairs and seeds that every cell has."""
-    main = next(run for run in experiment.runs if run.label == experiment.default_setting)
-    runs = [run for run in experiment.runs if _variant(run) == _variant(main)]
-    found: dict[str, Places] = {}
+    default_run = next(run for run in experiment.runs if run.label == experiment.default_setting)
+    runs = [run for run in experiment.runs if _variant(run) == _variant(default_run)]
+    runs_by_label: dict[str, RunsByPairAndSeed] = {}
     for run in runs:
-        found.setdefault(run.label, {})[run.pair, run.spec["seed"]] = run
-    common = sorted(set.intersection(*map(set, found.values())))
-    if len(found) < 2 or not common:
+        runs_by_label.setdefault(run.label, {})[run.pair, run.spec["seed"]] = run
+    common = sorted(set.intersection(*map(set, runs_by_label.values())))
+    if len(runs_by_label) < 2 or not common:
         return [], {}
-    return varied_options(runs), {label: {place: places[place] for place in common} for label, places in found.items()}
+    return varied_options(runs), {
+        label: {key: label_runs[key] for key in common} for label, label_runs in runs_by_label.items()
+    }
 
 
 def _variant(run: FinishedRun) -> tuple[str, str, str]:
@@ -44,52 +46,60 @@ def _variant(run: FinishedRun) -> tuple[str, str, str]:
 
 def sensitivity_table(experiment: Experiment) -> Table | None:
     """Every cell of the grid with its mean accuracy, and the gain over the default one; None without a grid."""
-    options, found = cells(experiment)
+    options, runs_by_label = grid_runs(experiment)
     if not options:
         return None
     default = next(
-        (label for label, places in found.items() if is_default_setting(_first(places), options, experiment.recipe)),
+        (
+            label
+            for label, label_runs in runs_by_label.items()
+            if is_default_setting(_any_run(label_runs), options, experiment.recipe)
+        ),
         None,
     )
     rows = []
-    for label, places in found.items():
-        name = setting_name(_first(places), options)
-        against = None
+    for label, label_runs in runs_by_label.items():
+        name = format_options(_any_run(label_runs), options)
+        difference = None
         if default is not None and label != default:
-            both = ((place, run.score("last"), found[default][place].score("last")) for place, run in places.items())
-            against = paired_difference((*place, ours, other) for place, ours, other in both)
-        mean = mean_and_std((*place, run.score("last")) for place, run in places.items())
+            compared = (
+                (key, run.score("last"), runs_by_label[default][key].score("last")) for key, run in label_runs.items()
+            )
+            difference = paired_difference((*key, ours, other) for key, ours, other in compared)
+        mean = mean_and_std((*key, run.score("last")) for key, run in label_runs.items())
         rows.append(
-            (name_cell(f"{name} (default)" if label == default else name), mean_cell(mean), change_cell(against))
+            (name_cell(f"{name} (default)" if label == default else name), mean_cell(mean), change_cell(difference))
         )
-    places = next(iter(found.values()))
-    pairs, seeds = {pair for pair, _ in places}, {seed for _, seed in places}
-    how = (
+    label_runs = next(iter(runs_by_label.values()))
+    pairs, seeds = {pair for pair, _ in label_runs}, {seed for _, seed in label_runs}
+    caption = (
         f"{experiment.metric_name} in % by {' and '.join(options)}, mean over the {len(pairs)} pair(s) and "
         f"{len(seeds)} seed(s) that every cell has, ± over seeds; the difference is against the default cell."
     )
-    return Table("sensitivity", "Sensitivity", how, ("setting", "accuracy", "vs default"), tuple(rows))
+    return Table("sensitivity", "Sensitivity", caption, ("setting", "accuracy", "vs default"), tuple(rows))
 
 
-def _first(places: Places) -> FinishedRun:
-    return next(iter(places.values()))
+def _any_run(label_runs: RunsByPairAndSeed) -> FinishedRun:
+    return next(iter(label_runs.values()))
 
 
-def sensitivity(experiment: Experiment) -> Sensitivity | None:
+def sensitivity_grid(experiment: Experiment) -> Sensitivity | None:
     """The grid as a map, if it varies exactly two options."""
-    options, found = cells(experiment)
+    options, runs_by_label = grid_runs(experiment)
     if len(options) != 2:
         return None
     first, second = options
-    chosen = {label: [_first(places).option(name) for name in options] for label, places in found.items()}
-    columns = sorted({value for value, _ in chosen.values()}, key=_order)
-    rows = sorted({value for _, value in chosen.values()}, key=_order)
+    values_by_label = {
+        label: [_any_run(label_runs).option(name) for name in options] for label, label_runs in runs_by_label.items()
+    }
+    columns = sorted({value for value, _ in values_by_label.values()}, key=_sort_key)
+    rows = sorted({value for _, value in values_by_label.values()}, key=_sort_key)
     values = np.full((len(rows), len(columns)), np.nan)
-    for label, (column, row) in chosen.items():
-        scores = ((*place, run.score("last")) for place, run in found[label].items())
+    for label, (column, row) in values_by_label.items():
+        scores = ((*key, run.score("last")) for key, run in runs_by_label[label].items())
         values[rows.index(row), columns.index(column)] = 100 * mean_and_std(scores).mean
     return Sensitivity(values, [str(v) for v in rows], [str(v) for v in columns], (second, first))
 
 
-def _order(value: Any) -> tuple[str, Any]:
+def _sort_key(value: Any) -> tuple[str, Any]:
     return ("number", float(value)) if isinstance(value, int | float) else ("text", str(value))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from unimos_pipe.report.experiment import Experiment
-from unimos_pipe.report.headline import baseline, better_baseline, gain
+from unimos_pipe.report.headline import better_baseline, gain_over_baseline, mean_baseline
 from unimos_pipe.report.setting_names import BASELINES
 from unimos_pipe.report.table import change_cell, mean_cell
 from unimos_pipe.runs.method_names import ESTIMATE_WITHIN, UNIMOS_NAME
@@ -25,44 +25,44 @@ def summary_tiles(experiment: Experiment) -> list[SummaryTile]:
     runs, pairs = experiment.runs, experiment.pairs
     rows = {run.spec["target"]: run.result["target_rows"] for run in runs if run.label == experiment.default_setting}
     counts = {"runs": f"{len(runs)}", "pairs": f"{len(pairs)}", "target rows": f"{sum(rows.values()):,}"}
-    quiet = [SummaryTile(name, text, "quiet") for name, text in counts.items()]
+    count_tiles = [SummaryTile(name, text, "quiet") for name, text in counts.items()]
     if not experiment.labelled:
-        return _known(experiment) + quiet
-    found = [*_lead(experiment)]
+        return _unlabelled_tiles(experiment) + count_tiles
+    tiles = [*_headline_tiles(experiment)]
     for name in BASELINES:
-        if (value := baseline(experiment, name, pairs)) is not None:
-            found.append(SummaryTile(name, mean_cell(value).text))
+        if (value := mean_baseline(experiment, name, pairs)) is not None:
+            tiles.append(SummaryTile(name, mean_cell(value).text))
     if len(experiment.headline_settings) == 1:
-        cell = change_cell(gain(experiment, experiment.default_setting, pairs))
-        found.append(SummaryTile(f"gain over {better_baseline(experiment, pairs)}", cell.text, cell.sign))
+        cell = change_cell(gain_over_baseline(experiment, experiment.default_setting, pairs))
+        tiles.append(SummaryTile(f"gain over {better_baseline(experiment, pairs)}", cell.text, cell.sign))
         if (oracle := experiment.mean("oracle_best")) is not None:
-            found.append(SummaryTile("oracle best", f"{100 * oracle.mean:.1f}", "quiet"))
-    return found + quiet
+            tiles.append(SummaryTile("oracle best", f"{100 * oracle.mean:.1f}", "quiet"))
+    return tiles + count_tiles
 
 
-def _known(experiment: Experiment) -> list[SummaryTile]:
+def _unlabelled_tiles(experiment: Experiment) -> list[SummaryTile]:
     """What is known of the main label's answers without labels."""
     runs = experiment.runs_of(experiment.default_setting)
 
     def estimate(name: str) -> MeanStd | None:
-        found = [(run, run.result.get("estimate", {}).get(name)) for run in runs]
-        return mean_and_std((run.pair, run.spec["seed"], value) for run, value in found if value is not None)
+        values = [(run, run.result.get("estimate", {}).get(name)) for run in runs]
+        return mean_and_std((run.pair, run.spec["seed"], value) for run, value in values if value is not None)
 
     accuracy, calibrated = estimate("accuracy"), all(run.result.get("calibration") for run in runs)
     if accuracy is None:
         lead = SummaryTile("estimated accuracy", "–", "lead", "cannot be told: label about 50 rows to know")
     else:
         lead = SummaryTile("estimated accuracy", accuracy.text(), "lead", ESTIMATE_WITHIN)
-    named = {
+    means = {
         "VAC and LAC agree": estimate("branches"),
         "fused and linear-im agree": estimate("fused_and_linear_im"),
         f"confidence, {'calibrated' if calibrated else 'raw'}": estimate("confidence"),
         "shares apart from the source's": estimate("total_variation"),
     }
-    return [lead, *(SummaryTile(name, found.text()) for name, found in named.items() if found)]
+    return [lead, *(SummaryTile(name, values.text()) for name, values in means.items() if values)]
 
 
-def _lead(experiment: Experiment) -> list[SummaryTile]:
+def _headline_tiles(experiment: Experiment) -> list[SummaryTile]:
     """The headline's mean, or the range of the cells' where none is the default one."""
     if len(experiment.headline_settings) == 1:
         return [SummaryTile(experiment.default_setting_name, experiment.mean("last").text(), "lead")]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from unimos_pipe.report.experiment import Experiment
-from unimos_pipe.report.headline import baseline, gain
+from unimos_pipe.report.headline import gain_over_baseline, mean_baseline
 from unimos_pipe.report.setting_names import BASELINES
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell, text_cell
 
@@ -20,15 +20,18 @@ def sweeps_table(experiments: Sequence[Experiment]) -> Table:
             rows.append(
                 (
                     name_cell(experiment.title),
-                    *(text_cell(text) for text in (experiment.dataset, experiment.model, experiment.names[label])),
+                    *(
+                        text_cell(text)
+                        for text in (experiment.dataset, experiment.model, experiment.display_names[label])
+                    ),
                     *(Cell(str(count), count, kind="count") for count in (len(pairs), seeds)),
                     mean_cell(experiment.mean("last", label, pairs), "main"),
-                    *(mean_cell(baseline(experiment, name, pairs)) for name in BASELINES),
-                    change_cell(gain(experiment, label, pairs)),
+                    *(mean_cell(mean_baseline(experiment, name, pairs)) for name in BASELINES),
+                    change_cell(gain_over_baseline(experiment, label, pairs)),
                 )
             )
-    how = (
+    caption = (
         "The headlines of all sweeps in %, mean over each one's pairs, ± over seeds. Rows are comparable where data "
         "set, encoder and pairs are the same; the gain is over the better of the row's baselines."
     )
-    return Table("sweeps", "Sweeps side by side", how, COLUMNS, tuple(rows))
+    return Table("sweeps", "Sweeps side by side", caption, COLUMNS, tuple(rows))

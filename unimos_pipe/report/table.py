@@ -51,7 +51,7 @@ class Table:
 
     name: str  # of its files
     title: str
-    how: str
+    caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     footer: tuple[tuple[Cell, ...], ...] = ()
@@ -102,7 +102,7 @@ def correct_tests(table: Table) -> Table:
         return tuple(_with_text(replace(cell, p=next(adjusted))) if cell.p is not None else cell for cell in row)
 
     rows, footer = (tuple(map(correct, part)) for part in (table.rows, table.footer))
-    return replace(table, rows=rows, footer=footer, how=f"{table.how} {_explain(cells, len(tested))}")
+    return replace(table, rows=rows, footer=footer, caption=f"{table.caption} {_explain(cells, len(tested))}")
 
 
 def _explain(cells: Iterable[Cell], tests: int) -> str:

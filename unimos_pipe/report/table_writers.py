@@ -9,7 +9,7 @@ from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.csv_escaping import escape_name
 from unimos_pipe.report.table import Cell, Table
 
-PAGE_ROWS = 40  # that a page of LaTeX holds at their own size
+MAX_PAGE_ROWS = 40  # that a page of LaTeX holds at their own size
 
 
 def write_table(folder: Path, name: str, table: Table) -> None:
@@ -26,7 +26,7 @@ def to_markdown(table: Table) -> str:
 
     body = [line([cell.text for cell in row]) for row in (*table.rows, *table.footer)]
     rule = "| --- |" + " ---: |" * (len(table.columns) - 1)
-    return "\n".join([f"### {table.title}", "", table.how, "", line(table.columns), rule, *body, ""])
+    return "\n".join([f"### {table.title}", "", table.caption, "", line(table.columns), rule, *body, ""])
 
 
 EXTRA_COLUMNS = {  # columns that follow one whose cells have such values: name -> value of a cell, scale
@@ -52,7 +52,7 @@ def to_csv(table: Table) -> str:
     ]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(map(escape_name, head))
+    writer.writerow(map(escape_name, columns))
     for row in rows:
         line = []
         for cell, more in zip(row, extra, strict=True):
@@ -65,7 +65,7 @@ def to_csv(table: Table) -> str:
     return file.getvalue()
 
 
-def _number(value: float | None, scale: int) -> str:
+def _format_number(value: float | None, scale: int) -> str:
     return "" if value is None else f"{scale * value:.4f}"
 
 
@@ -77,7 +77,7 @@ def to_latex(table: Table, label: str) -> str:
         return rf"\textcolor{{gray}}{{{text}}}" if cell.kind == "oracle" else text
 
     fit = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
-    if len(table.rows) > PAGE_ROWS:
+    if len(table.rows) > MAX_PAGE_ROWS:
         fit += r"\resizebox*{!}{\ifdim\totalheight>0.8\textheight 0.8\textheight\else\totalheight\fi}{"
     body = [" & ".join(map(cell_text, row)) + r" \\" for row in table.rows]
     if table.footer:
@@ -87,7 +87,7 @@ def to_latex(table: Table, label: str) -> str:
             r"% needs \usepackage{booktabs,graphicx,xcolor}; a table larger than the page is made to fit",
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{latex_text(table.title)}. {latex_text(table.how)}}}",
+            rf"\caption{{{latex_text(table.title)}. {latex_text(table.caption)}}}",
             rf"\label{{tab:{label}}}",
             f"{fit}%",
             rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",

@@ -13,27 +13,27 @@ from unimos_pipe.runs.read_run import FinishedRun
 THUMBNAIL = 112  # pixels
 
 
-def image_folder(run: FinishedRun, data_root: Path | None, cache: Path) -> Path | None:
+def find_image_folder(run: FinishedRun, data_root: Path | None, cache: Path) -> Path | None:
     """Where the target's images are, as far as that can be found out; None where they are not here.
 
     Of a data set of the user's own: its folder in ``data_root``, else ``data_root`` itself if it holds the first image.
     """
     target = str(run.spec["target"])
-    known = known_datasets().get(run.spec["dataset"])
-    if known is None:
+    spec_path = known_datasets().get(run.spec["dataset"])
+    if spec_path is None:
         if data_root is None or not is_name(target):
             return None
         if (data_root / target).is_dir():
             return data_root / target
-        return data_root if thumbnail(data_root, run.predictions[0]["path"]) else None
+        return data_root if encode_thumbnail(data_root, run.predictions[0]["path"]) else None
     try:
-        spec = load_spec(str(known))
+        spec = load_spec(str(spec_path))
         return domain_folder(spec, target, find_root(spec, data_root, cache))
     except (InputError, OSError):
         return None
 
 
-def thumbnail(folder: Path, path: str) -> str:
+def encode_thumbnail(folder: Path, path: str) -> str:
     """A small JPEG of an image as a ``data:`` address; empty if it cannot be read or lies outside the folder."""
     file = (folder / path).resolve()
     if not file.is_relative_to(folder.resolve()):

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from unimos_pipe.base.method_config import display_name
 from unimos_pipe.report.experiment import Experiment
-from unimos_pipe.report.headline import baseline
+from unimos_pipe.report.headline import mean_baseline
 from unimos_pipe.report.published_tables import PublishedResults
-from unimos_pipe.report.setting_names import BASELINES, by_label
+from unimos_pipe.report.setting_names import BASELINES
 from unimos_pipe.report.significance import paired_difference
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell
 from unimos_pipe.runs.method_names import UNIMOS
@@ -15,7 +15,7 @@ from unimos_pipe.runs.read_run import FinishedRun
 from unimos_pipe.runs.statistics import mean_and_std
 
 
-def matrix(experiment: Experiment) -> Table:
+def matrix_table(experiment: Experiment) -> Table:
     """Sources in rows, targets in columns: the headline's figure; other methods and baselines as means by target."""
     sources = list(dict.fromkeys(pair.split("->")[0] for pair in experiment.pairs))
     targets = list(dict.fromkeys(pair.split("->")[1] for pair in experiment.pairs))
@@ -24,28 +24,30 @@ def matrix(experiment: Experiment) -> Table:
     values = {pair: experiment.mean("last", None, [pair]).mean for pair in experiment.pairs}
     low, high = min(values.values()), max(values.values())
 
-    def shaded(pair: str) -> Cell:
+    def shaded_cell(pair: str) -> Cell:
         value = values.get(pair)
         return replace(mean_cell(value), heat=None if value is None else (value - low) / ((high - low) or 1))
 
-    def into(target: str) -> list[str]:
+    def pairs_into(target: str) -> list[str]:
         return [pair for pair in experiment.pairs if pair.endswith(f"->{target}")]
 
-    def of(label: str, target: str) -> Cell:
-        found = experiment.mean("last", label, into(target))
-        return mean_cell(found and found.mean)
+    def mean_into(label: str, target: str) -> Cell:
+        mean = experiment.mean("last", label, pairs_into(target))
+        return mean_cell(mean and mean.mean)
 
-    rows = [(name_cell(source), *(shaded(f"{source}->{target}") for target in targets)) for source in sources]
+    rows = [(name_cell(source), *(shaded_cell(f"{source}->{target}") for target in targets)) for source in sources]
     footer = [
         (
             name_cell(f"mean, {experiment.default_setting_name}"),
-            *(of(experiment.default_setting, target) for target in targets),
+            *(mean_into(experiment.default_setting, target) for target in targets),
         )
     ]
     for label in experiment.compared_settings:
-        footer.append((name_cell(f"mean, {experiment.names[label]}"), *(of(label, target) for target in targets)))
+        footer.append(
+            (name_cell(f"mean, {experiment.display_names[label]}"), *(mean_into(label, target) for target in targets))
+        )
     for name in BASELINES:
-        cells = [mean_cell(baseline(experiment, name, into(target))) for target in targets]
+        cells = [mean_cell(mean_baseline(experiment, name, pairs_into(target))) for target in targets]
         footer.append((name_cell(f"mean, {name}"), *cells))
     return Table(
         "matrix",
@@ -58,13 +60,15 @@ def matrix(experiment: Experiment) -> Table:
     )
 
 
-def published_means(experiment: Experiment, paper: PublishedResults) -> Table:
+def published_table(experiment: Experiment, paper: PublishedResults) -> Table:
     """The published averages of every method on this data set, ours among them."""
     rows = [(name_cell(f"{name} (paper)"), mean_cell(value, "paper")) for name, value in paper.averages.items()]
     for label in (*experiment.headline_settings, *experiment.compared_settings):
         pairs = experiment.pairs_of(label)
-        found = experiment.mean("last", label, pairs)
-        rows.append((name_cell(f"{experiment.names[label]} (these runs, {len(pairs)} pair(s))"), mean_cell(found)))
+        mean = experiment.mean("last", label, pairs)
+        rows.append(
+            (name_cell(f"{experiment.display_names[label]} (these runs, {len(pairs)} pair(s))"), mean_cell(mean))
+        )
     return Table(
         "published",
         "Published averages",
@@ -74,61 +78,69 @@ def published_means(experiment: Experiment, paper: PublishedResults) -> Table:
     )
 
 
-def ablation(experiment: Experiment, paper: PublishedResults) -> Table | None:
+def ablation_table(experiment: Experiment, paper: PublishedResults) -> Table | None:
     """UniMoS's variants over the pairs and seeds that all of them have; None with fewer than two."""
-    first = by_label(experiment.runs)
-    changed = first[experiment.default_setting].spec["changed"]
-    labels = [label for label in experiment.labels if first[label].method == UNIMOS]
-    labels = [label for label in labels if first[label].spec["changed"] == changed]
+    first_runs = first_run_by_label(experiment.runs)
+    changed = first_runs[experiment.default_setting].spec["changed"]
+    labels = [label for label in experiment.labels if first_runs[label].method == UNIMOS]
+    labels = [label for label in labels if first_runs[label].spec["changed"] == changed]
     if len(labels) < 2:
         return None
-    cells = {label: {(run.pair, run.spec["seed"]): run for run in experiment.runs_of(label)} for label in labels}
-    common = sorted(set.intersection(*(set(found) for found in cells.values())))
-    variants = {label: display_name(first[label].spec["variant"]) for label in labels}
+    runs_by_label = {
+        label: {(run.pair, run.spec["seed"]): run for run in experiment.runs_of(label)} for label in labels
+    }
+    common = sorted(set.intersection(*(set(label_runs) for label_runs in runs_by_label.values())))
+    variants = {label: display_name(first_runs[label].spec["variant"]) for label in labels}
     rows = []
     for label in labels:
-        runs = [(place, cells[label][place], cells[labels[0]][place]) for place in common]
-        against = paired_difference((*place, run.score("last"), base.score("last")) for place, run, base in runs)
+        runs = [(key, runs_by_label[label][key], runs_by_label[labels[0]][key]) for key in common]
+        difference = paired_difference((*key, run.score("last"), base.score("last")) for key, run, base in runs)
         rows.append(
             (
                 name_cell(variants[label]),
-                mean_cell(mean_and_std((*place, run.score("last")) for place, run, _ in runs)),
-                Cell("", kind="change") if label == labels[0] else change_cell(against),
-                *(mean_cell(_mean((*p, run.score(which)) for p, run, _ in runs)) for which in ("vac", "lac")),
-                *([mean_cell(paper.ablations.get(first[label].spec["variant"]), "paper")] if paper.ablations else []),
+                mean_cell(mean_and_std((*key, run.score("last")) for key, run, _ in runs)),
+                Cell("", kind="change") if label == labels[0] else change_cell(difference),
+                *(mean_cell(_mean((*key, run.score(which)) for key, run, _ in runs)) for which in ("vac", "lac")),
+                *(
+                    [mean_cell(paper.ablations.get(first_runs[label].spec["variant"]), "paper")]
+                    if paper.ablations
+                    else []
+                ),
             )
         )
     seeds = {seed for _, seed in common}
-    at = experiment.default_setting_name.partition(", ")[2]
-    how = (
+    options = experiment.default_setting_name.partition(", ")[2]
+    caption = (
         f"What each part is worth: {experiment.metric_name.lower()} in % over the {len({pair for pair, _ in common})} "
         f"pair(s) and {len(seeds)} seed(s) that every variant finished{f', at {at}' if '=' in at else ''}, ± over "
         f"seeds; the difference is against {variants[labels[0]]}. VAC and LAC are the branches alone."
     )
     columns = ("variant", "ensemble", f"vs {variants[labels[0]]}", "VAC", "LAC")
     return Table(
-        "ablation", "Ablation of UniMoS", how, (*columns, *(["paper"] if paper.ablations else [])), tuple(rows)
+        "ablation", "Ablation of UniMoS", caption, (*columns, *(["paper"] if paper.ablations else [])), tuple(rows)
     )
 
 
 def _mean(values) -> float | None:
-    found = mean_and_std(values)
-    return found and found.mean
+    mean = mean_and_std(values)
+    return mean and mean.mean
 
 
-def selection(experiment: Experiment) -> Table | None:
+def selection_table(experiment: Experiment) -> Table | None:
     """What a label-free choice of the epoch would have given, over the main runs; None without validators."""
     runs = [run for pair in experiment.pairs for run in experiment.select(pair)]
     picks = [run.result.get("selected") or {} for run in runs]
-    names = [name for name in picks[0] if all(name in found for found in picks)]
+    names = [name for name in picks[0] if all(name in run_picks for run_picks in picks)]
     if not names:
         return None
     last, _ = _against_last(runs, [run.score("last") for run in runs])
     rows = [(name_cell("last epoch (headline)"), last, change_cell(0.0))]
     for name in names:
-        rows.append((name_cell(name), *_against_last(runs, [found[name][experiment.metric] for found in picks])))
-    best, distance = _against_last(runs, [run.score("oracle_best") for run in runs])
-    rows.append((name_cell("oracle best"), replace(best, kind="oracle"), distance))
+        rows.append(
+            (name_cell(name), *_compare_with_last(runs, [run_picks[name][experiment.metric] for run_picks in picks]))
+        )
+    best, difference = _compare_with_last(runs, [run.score("oracle_best") for run in runs])
+    rows.append((name_cell("oracle best"), replace(best, kind="oracle"), difference))
     return Table(
         "selection",
         f"Choosing the epoch without labels, {experiment.default_setting_name}",
@@ -139,8 +151,8 @@ def selection(experiment: Experiment) -> Table | None:
     )
 
 
-def _against_last(runs: Sequence[FinishedRun], values: Sequence[float]) -> tuple[Cell, Cell]:
+def _compare_with_last(runs: Sequence[FinishedRun], values: Sequence[float]) -> tuple[Cell, Cell]:
     """A choice's figure, and what it has over the last epoch."""
-    places = [(run.pair, run.spec["seed"], value) for run, value in zip(runs, values, strict=True)]
-    rows = ((*place, run.score("last")) for place, run in zip(places, runs, strict=True))
-    return mean_cell(mean_and_std(places)), change_cell(paired_difference(rows))
+    keyed_values = [(run.pair, run.spec["seed"], value) for run, value in zip(runs, values, strict=True)]
+    rows = ((*key, run.score("last")) for key, run in zip(keyed_values, runs, strict=True))
+    return mean_cell(mean_and_std(keyed_values)), change_cell(paired_difference(rows))

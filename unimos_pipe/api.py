@@ -78,7 +78,7 @@ def run_recipe(
     missing = bound.features.missing_domains(bound.recipe.domains(bound.dataset))
     extracted = None
     if missing:
-        extracted = extract_features(bound.features, missing, root, reading=reading, compute=compute, reporter=reporter)
+        extracted = extract_features(bound.features, missing, root, options=reading, compute=compute, reporter=reporter)
     sweep = run_sweep(
         bound, extracted.features if extracted else None, runs, options=options, compute=compute, reporter=reporter
     )

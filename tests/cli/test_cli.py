@@ -263,7 +263,7 @@ def test_no_network_and_no_local_weights(cli, miniature, tmp_path, monkeypatch):
     def unreachable(url, timeout):
         raise OSError("Temporary failure in name resolution")
 
-    monkeypatch.setattr(hub, "at_hand", lambda wanted: None)
+    monkeypatch.setattr(hub, "cached_weights", lambda hub_file: None)
     monkeypatch.setattr(hub, "get_hf_file_metadata", unreachable)
     args = ("extract", *miniature.args(tmp_path / "cache"), "--all", "--data-root", miniature.root)
     answer = cli(*args, "--encoder", "RN50")

@@ -164,7 +164,7 @@ def test_bench(document, monkeypatch):
     for name, value in BENCHES.items():
         monkeypatch.setattr(unimos_pipe, name, lambda *args, value=value, **kwargs: value, raising=False)
     found = document("bench extract", "bench", "extract", "--dataset", "mini.toml")
-    assert found["gain"]["cosine"] is None and found["share"] == 0.5
+    assert found["speedup"]["cosine"] is None and found["share"] == 0.5
     assert document("bench store", "bench", "store")["ratio"] == 2.5
     found = document("bench adapt", "bench", "adapt")
     assert found["times"]["runs_per_second"] == {"1": 0.5, "12": 2.0} and found["shares"] == {"addmm": 0.25}

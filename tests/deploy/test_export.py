@@ -15,7 +15,7 @@ from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.image_decoding import decode
 from unimos_pipe.data.scan import find_root
-from unimos_pipe.deploy.model_card import card_text
+from unimos_pipe.deploy.model_card import render_card
 
 pytestmark = pytest.mark.numerical
 FRESH = """
@@ -72,7 +72,7 @@ def test_onnx_agrees_with_ours(made):
     rows = load_file(folder / "run" / "sample.safetensors")["target_image"].float()
     session = onnxruntime.InferenceSession(folder / "model" / "heads.onnx")
     theirs = session.run(["probabilities", "raw", "vac", "lac"], {"features": rows.numpy()})
-    answers = model.answer(rows)
+    answers = model.predict_features(rows)
     # float32: logits up to some hundred are off by 1e-5 after sums of 128 terms, and probabilities by no more
     for values, ours in zip(theirs, (answers.probabilities, answers.raw, answers.vac, answers.lac), strict=True):
         np.testing.assert_allclose(values, ours.numpy(), rtol=0, atol=1e-4)
@@ -82,7 +82,7 @@ def test_onnx_agrees_with_ours(made):
     features = model.encoder().encode_images(pixels)
     # float32 again: features are off by the encoder's rounding, which moves no probability as far as half precision
     bound = half_precision_bound(model, features)
-    np.testing.assert_allclose(theirs, model.answer(features).probabilities, rtol=0, atol=bound)
+    np.testing.assert_allclose(theirs, model.predict_features(features).probabilities, rtol=0, atol=bound)
 
 
 def test_the_card_says_what_it_adapts_and_its_limits(made):
@@ -95,7 +95,7 @@ def test_the_card_says_what_it_adapts_and_its_limits(made):
     settings = json.loads((folder / "model" / "config.json").read_text())
     settings["classes"][0] = "<script>`*"
     settings["about"]["accuracy"] = None
-    text = card_text(settings)
+    text = render_card(settings)
     assert "&lt;script&gt;\\`\\*" in text and "The target has no labels, so the accuracy is not known." in text
 
 

@@ -45,7 +45,7 @@ def test_predict_and_an_export_answer_with_the_runs_text(cli, icons_cache, run, 
     assert torch.equal(model.text, load_file(run / "heads.safetensors")["text_features"])
     assert torch.equal(again.text, model.text)
     rows = torch.randn(5, 128, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(again.answer(rows).probabilities, model.answer(rows).probabilities)
+    assert torch.equal(again.predict_features(rows).probabilities, model.predict_features(rows).probabilities)
     plain = unimos_pipe.load(run.parent / "full", "cpu")
     assert not torch.allclose(plain.text, model.text, atol=1e-2)
     told = "as unimos-pipe implements it, with text features that have seen the source, which is not in the paper."

@@ -8,7 +8,7 @@ import torch
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.experiments.dry_run import RowCounts, expect_row_counts, measure_training_seconds
-from unimos_pipe.extract.encoder import encoder_speed
+from unimos_pipe.extract.encoder import measure_encoder_speed
 from unimos_pipe.runs.recipe import load_recipe
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def test_rows_as_published(dataset, domain, protocol, rows):
 
 
 def test_an_encoder_is_timed_without_its_weights():
-    seconds, dim = encoder_speed(ENCODERS["tiny"], CPU, images=1)
+    seconds, dim = measure_encoder_speed(ENCODERS["tiny"], CPU, images=1)
     assert seconds > 0
     assert dim == 128
 

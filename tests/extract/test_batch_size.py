@@ -5,8 +5,8 @@ import torch
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.extract import batch_size
-from unimos_pipe.extract.batch_size import best_batch, measured_batch
-from unimos_pipe.extract.image_loader import decoding_workers
+from unimos_pipe.extract.batch_size import find_batch_size, measure_batch_size
+from unimos_pipe.extract.image_loader import resolve_worker_count
 
 
 def test_the_best_batch_is_the_last_that_gained(monkeypatch):
@@ -21,13 +21,13 @@ def test_the_best_batch_is_the_last_that_gained(monkeypatch):
     seconds = {16: 0.016, 32: 0.016, 64: 0.0315, 128: 0.01}
     monkeypatch.setattr(batch_size, "_seconds", lambda work: seconds[work()])
     tried = {}
-    assert best_batch(Made(), torch.zeros(5, 2, 2, 3, dtype=torch.uint8), tried.__setitem__) == 32
+    assert find_batch_size(Made(), torch.zeros(5, 2, 2, 3, dtype=torch.uint8), tried.__setitem__) == 32
     assert tried == {16: 1000, 32: 2000, 64: pytest.approx(2031.7, abs=0.1)}
 
 
 def test_workers_by_device_and_a_batch_size_that_nothing_can_be_measured_for():
-    assert (decoding_workers(None, torch.device("cpu")), decoding_workers(0, torch.device("cuda"))) == (2, 0)
-    assert decoding_workers(None, torch.device("cuda")) >= 1
+    assert (resolve_worker_count(None, torch.device("cpu")), resolve_worker_count(0, torch.device("cuda"))) == (2, 0)
+    assert resolve_worker_count(None, torch.device("cuda")) >= 1
     with pytest.raises(InputError) as caught:
-        measured_batch(None, None)
+        measure_batch_size(None, None)
     assert str(caught.value) == "--batch-size auto: none of the images tried can be read; give a number"

@@ -17,7 +17,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from unimos_pipe.data.image_decoding import decode
 from unimos_pipe.data.scan import unpack_embedded
 from unimos_pipe.extract import encoder
-from unimos_pipe.extract.encoder import CLOSE_ENOUGH, ClipEncoder, fold_batch_norms, plain_model
+from unimos_pipe.extract.encoder import MIN_COSINE, ClipEncoder, create_open_clip_model, fold_batch_norms
 from unimos_pipe.extract.weights import find_weights
 
 CPU = torch.device("cpu")
@@ -83,11 +83,11 @@ def test_features_of_the_faster_resize_agree_with_pils(kind, tiny, tmp_path):
     pictures = pictures_of(kind, tmp_path)
     assert len(pictures) > 50
     ours = tiny.encode_images(torch.stack([tiny.preprocess(picture) for picture in pictures]))
-    model, transform = plain_model(TINY, find_weights(TINY), CPU)
+    model, transform = create_open_clip_model(TINY, find_weights(TINY), CPU)
     with torch.inference_mode():
         theirs = normalize(model.eval().encode_image(torch.stack([transform(picture) for picture in pictures])), dim=-1)
-    assert cosine_similarity(ours, theirs).min() >= CLOSE_ENOUGH
-    assert cosine_similarity(ours - ours.mean(0), theirs - theirs.mean(0)).min() >= CLOSE_ENOUGH
+    assert cosine_similarity(ours, theirs).min() >= MIN_COSINE
+    assert cosine_similarity(ours - ours.mean(0), theirs - theirs.mean(0)).min() >= MIN_COSINE
 
 
 @pytest.mark.numerical
@@ -139,7 +139,7 @@ def test_automatic_precision_goes_by_the_worst_image(monkeypatch, worst, taken):
 
     monkeypatch.setattr(encoder, "ClipEncoder", Stand)
     monkeypatch.setattr(encoder, "native_half_precision", lambda device: "bf16")
-    monkeypatch.setattr(encoder, "readable_sample", lambda files, preprocess: torch.zeros(100, 1))
+    monkeypatch.setattr(encoder, "load_sample", lambda files, preprocess: torch.zeros(100, 1))
     found, evidence = encoder.load_encoder(replace(TINY, precision="auto"), CPU, [])
     assert found.identity.precision == taken
     assert str(evidence) == (

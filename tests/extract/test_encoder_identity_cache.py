@@ -13,7 +13,7 @@ from unimos_pipe.base.encoder_presets import EMBEDDED, ENCODERS
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache import file_digests
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
-from unimos_pipe.extract.encoder_identity_cache import load_identity, store_identity, weights_file
+from unimos_pipe.extract.encoder_identity_cache import load_identity, locate_weights_file, store_identity
 
 IDENTITY = EncoderIdentity("a" * 64, "tinyclip-r24-64", "GELU", "", "fp32")
 
@@ -46,12 +46,12 @@ def kept(cache: Path) -> Path:
 def test_what_was_read_is_recalled_until_the_file_changes(tmp_path, weights, identity):
     cache = tmp_path / "cache"
     assert load_identity(cache, weights) is None
-    store_identity(cache, weights, weights_file(weights), identity)
+    store_identity(cache, weights, locate_weights_file(weights), identity)
     assert load_identity(cache, weights) == identity
     assert load_identity(cache, replace(weights, precision="bf16")) is None
     assert load_identity(cache, replace(weights, precision="auto")) is None
     whole = kept(cache).read_bytes()
-    store_identity(cache, weights, weights_file(weights), identity)  # at another moment
+    store_identity(cache, weights, locate_weights_file(weights), identity)  # at another moment
     assert kept(cache).read_bytes() == whole
     path = Path(weights.pretrained)
     before = path.stat()
@@ -64,12 +64,12 @@ def test_what_was_read_is_recalled_until_the_file_changes(tmp_path, weights, ide
 
 def test_a_file_as_young_as_its_reading_is_read_again(tmp_path, weights, identity, monkeypatch):
     monkeypatch.setattr(file_digests, "MIN_AGE", 2_000_000_000)
-    store_identity(tmp_path / "cache", weights, weights_file(weights), identity)
+    store_identity(tmp_path / "cache", weights, locate_weights_file(weights), identity)
     assert load_identity(tmp_path / "cache", weights) is None
 
 
 def test_weights_that_changed_while_they_were_read_are_not_remembered(tmp_path, weights, identity):
-    before = weights_file(weights)
+    before = locate_weights_file(weights)
     Path(weights.pretrained).write_bytes(b"other weights")
     store_identity(tmp_path / "cache", weights, before, identity)
     assert not (tmp_path / "cache").exists()
@@ -90,7 +90,7 @@ def test_weights_that_changed_while_they_were_read_are_not_remembered(tmp_path, 
 )
 def test_a_damaged_or_older_memory_is_passed_over(tmp_path, weights, identity, damage):
     cache = tmp_path / "cache"
-    store_identity(cache, weights, weights_file(weights), identity)
+    store_identity(cache, weights, locate_weights_file(weights), identity)
     text = kept(cache).read_text()
     assert damage(text) != text
     kept(cache).write_text(damage(text))
@@ -103,9 +103,9 @@ def signed(body: str) -> str:
 
 def test_only_specs_whose_file_tells_all_are_remembered(tmp_path):
     (tmp_path / "m.bin").touch()
-    assert weights_file(ENCODERS["tiny"]).path == str(EMBEDDED / "tinyclip-r24-64.safetensors")
-    assert weights_file(EncoderSpec(f"local-dir:{tmp_path}")) is None
-    assert weights_file(EncoderSpec("RN50", "no-such-tag")) is None
+    assert locate_weights_file(ENCODERS["tiny"]).path == str(EMBEDDED / "tinyclip-r24-64.safetensors")
+    assert locate_weights_file(EncoderSpec(f"local-dir:{tmp_path}")) is None
+    assert locate_weights_file(EncoderSpec("RN50", "no-such-tag")) is None
 
 
 def test_a_forged_memory_costs_a_reading_and_nothing_else(cli, miniature, tmp_path):

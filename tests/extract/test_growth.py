@@ -86,7 +86,7 @@ def test_ten_photos_and_a_new_class_in_a_folder_of_281(encoder, tmp_path):
         draw(images / "light" / ("bar", "circle")[number % 2] / f"new{number}.png", 2 * (number % 2 == 0), rng, False)
     after = spec_of("bar", "circle", "square")
     report = extract_images(manifest_of(images, after), encoder, tmp_path, workers=0, shard_size=100)
-    assert (report.rows, report.encoded, report.kept) == (291, 10, 281)
+    assert (report.rows, report.encoded, report.reused) == (291, 10, 281)
     assert np.bincount(load(tmp_path, after).labels).tolist() == [5, 146, 140]
     assert equal_to_a_fresh_extraction(tmp_path, images, encoder, tmp_path, after)
     assert len(shard_files(tmp_path / "light")) == 3
@@ -113,7 +113,7 @@ def test_a_renamed_class_encodes_no_image(encoder, images, tmp_path):
         "Run: unimos-pipe extract --dataset mini --domain light"
     )
     report = extract_images(manifest_of(images, renamed), encoder, tmp_path, **OPTIONS)
-    assert (report.encoded, report.kept) == (0, 24)
+    assert (report.encoded, report.reused) == (0, 24)
     new = load(tmp_path, renamed)
     assert sorted(new.paths) == sorted(path.replace("circle", "disc") for path in old.paths)
     assert new.features.tobytes() == old.features.tobytes() and new.labels.tolist() == old.labels.tolist()
@@ -124,7 +124,7 @@ def test_classes_in_another_order_touch_the_index_alone(encoder, images, tmp_pat
     extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
     before = tree(tmp_path / "light")
     other = spec_of("bar", "square", "circle")
-    assert extract_images(manifest_of(images, other), encoder, tmp_path, **OPTIONS).shards_kept == 3
+    assert extract_images(manifest_of(images, other), encoder, tmp_path, **OPTIONS).shards_reused == 3
     after = tree(tmp_path / "light")
     assert [name for name in after if after[name] != before[name]] == ["domain.json"]
     assert load(tmp_path, other).labels.tolist() == [0] * 8 + [2] * 8 + [1] * 8
@@ -137,7 +137,7 @@ def test_moved_removed_and_doubled_images_are_not_encoded(encoder, images, tmp_p
     (folder / "square" / "0.png").unlink()
     shutil.copy(folder / "circle" / "1.png", folder / "circle" / "copy.png")
     report = extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
-    assert (report.rows, report.encoded, report.kept) == (24, 0, 24)
+    assert (report.rows, report.encoded, report.reused) == (24, 0, 24)
     assert equal_to_a_fresh_extraction(tmp_path, images, encoder, tmp_path)
 
 
@@ -192,7 +192,7 @@ def test_a_replaced_image_of_equal_size_and_restored_mtime_is_seen(encoder, imag
     monkeypatch.setattr(file_digests, "content_digest", lambda path: reads.append(path) or plain(path))
     report = extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
     assert reads == files[:1]
-    assert (report.encoded, report.kept) == (0, 24)  # the other image's content is known
+    assert (report.encoded, report.reused) == (0, 24)  # the other image's content is known
     new = load(tmp_path)
     row = old.paths.index("circle/2.png")
     assert (new.features[row] == old.features[old.paths.index("circle/5.png")]).all()
@@ -205,7 +205,7 @@ def test_a_file_as_young_as_its_record_is_read_again(encoder, images, tmp_path, 
     reads = []
     plain = file_digests.content_digest
     monkeypatch.setattr(file_digests, "content_digest", lambda path: reads.append(path) or plain(path))
-    assert extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS).shards_kept == 3
+    assert extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS).shards_reused == 3
     assert len(reads) == 24
     now = time.time_ns()
     stamp = (10, now - 3 * file_digests.MIN_AGE, now - 2 * file_digests.MIN_AGE)
@@ -223,7 +223,7 @@ def test_an_image_that_changes_under_our_hands_is_a_bad_one(encoder, images, tmp
         extract_images(manifest_of(images), encoder, tmp_path, workers=0)
     report = extract_images(manifest_of(images), encoder, tmp_path, workers=0, skip_bad=True)
     assert [path for path, _ in report.skipped] == ["bar/3.png", "circle/3.png", "square/3.png"]
-    assert (report.encoded, report.kept, len(load(tmp_path).paths)) == (21, 0, 21)
+    assert (report.encoded, report.reused, len(load(tmp_path).paths)) == (21, 0, 21)
 
 
 def test_a_mended_image_is_encoded_and_nothing_else(encoder, images, tmp_path):
@@ -232,10 +232,10 @@ def test_a_mended_image_is_encoded_and_nothing_else(encoder, images, tmp_path):
     bad.write_bytes(b"no image")
     extract_images(manifest_of(images), encoder, tmp_path, skip_bad=True, **OPTIONS)
     again = extract_images(manifest_of(images), encoder, tmp_path, skip_bad=True, **OPTIONS)
-    assert (again.shards_kept, again.encoded, len(again.skipped)) == (3, 0, 1)
+    assert (again.shards_reused, again.encoded, len(again.skipped)) == (3, 0, 1)
     bad.write_bytes(whole)
     report = extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
-    assert (report.encoded, report.kept, report.skipped) == (1, 23, ())
+    assert (report.encoded, report.reused, report.skipped) == (1, 23, ())
     assert equal_to_a_fresh_extraction(tmp_path, images, encoder, tmp_path)
 
 
@@ -293,10 +293,10 @@ def test_force_makes_first_and_deletes_after(encoder, images, tmp_path):
         raise InputError("no Ray cluster at 10.0.0.1:6379")
 
     with pytest.raises(InputError):
-        extract_images(manifest_of(images), encoder, tmp_path, force=True, make=unreachable, **OPTIONS)
+        extract_images(manifest_of(images), encoder, tmp_path, force=True, encode=unreachable, **OPTIONS)
     assert tree(tmp_path / "light") == before
     report = extract_images(manifest_of(images), encoder, tmp_path, force=True, **OPTIONS)
-    assert (report.encoded, report.kept, len(shard_files(tmp_path / "light"))) == (24, 0, 3)
+    assert (report.encoded, report.reused, len(shard_files(tmp_path / "light"))) == (24, 0, 3)
 
 
 def kill_growths(rounds: int, cli, miniature, tmp_path: Path, seed: int) -> list[str]:

@@ -86,7 +86,7 @@ def test_a_batch_comes_back_while_the_next_one_is_encoded(encoder, log):
 
 def test_a_batch_on_the_cpu_is_done_before_the_next_one_is_read(log):
     """So that what was encoded before a fault is kept."""
-    stand = SimpleNamespace(device=torch.device("cpu"), start_images=lambda pixels: lambda: pixels)
+    stand = SimpleNamespace(device=torch.device("cpu"), start_encoding=lambda pixels: lambda: pixels)
     for _ in overlap_copies(batches(log, 2), stand):
         log.append("taken")
     assert log == ["batch 0", "taken", "batch 1", "taken"]

@@ -12,7 +12,7 @@ from unimos_pipe.data.image_decoding import DECODER, decode, open_image
 from unimos_pipe.data.scan import unpack_embedded
 from unimos_pipe.extract import jpeg_decoding
 from unimos_pipe.extract.image_loader import read_batches
-from unimos_pipe.extract.jpeg_decoding import PROBES, decoder_name, plain_jpeg, read_pixels, torchvision_agrees
+from unimos_pipe.extract.jpeg_decoding import PROBES, decode_plain_jpeg, decoder_name, read_pixels, torchvision_agrees
 
 PHOTOGRAPHS = SHARED / "data" / "pacs"
 KINDS = {  # how a JPEG is written, and whether torchvision may read it
@@ -29,7 +29,7 @@ KINDS = {  # how a JPEG is written, and whether torchvision may read it
 
 def by_torchvision(path) -> np.ndarray | None:
     with open_image(path) as image:
-        return plain_jpeg(image, path)
+        return decode_plain_jpeg(image, path)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_a_bomb_is_refused_by_its_header(noise, tmp_path, monkeypatch):
     noise.save(tmp_path / "a.jpg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     monkeypatch.setattr(jpeg_decoding, "get_worker_info", lambda: "a worker")
-    monkeypatch.setattr(jpeg_decoding, "_by_torchvision", None)
+    monkeypatch.setattr(jpeg_decoding, "_decode_with_torchvision", None)
     with pytest.raises(Image.DecompressionBombWarning):
         read_pixels(tmp_path / "a.jpg")
 
@@ -138,8 +138,8 @@ def test_workers_decode_jpegs_by_torchvision_and_say_nothing(noise, tmp_path, mo
     noise.save(tmp_path / "whole.jpg")
     scratched(noise, tmp_path / "scratched.jpg")
     monkeypatch.setattr(jpeg_decoding, "torchvision_agrees", lambda: True)
-    real = jpeg_decoding._by_torchvision
-    monkeypatch.setattr(jpeg_decoding, "_by_torchvision", lambda content: real(content) // 255)
+    real = jpeg_decoding._decode_with_torchvision
+    monkeypatch.setattr(jpeg_decoding, "_decode_with_torchvision", lambda content: real(content) // 255)
     rows = ["whole.jpg", "scratched.jpg"]
 
     def means(workers: int) -> list[float]:
@@ -155,14 +155,14 @@ def test_workers_decode_jpegs_by_torchvision_and_say_nothing(noise, tmp_path, mo
 
 def test_a_build_that_decodes_otherwise_or_not_at_all_is_not_used(monkeypatch):
     assert torchvision_agrees() and len(list(PROBES.glob("*.jpg"))) == 4
-    real = jpeg_decoding._by_torchvision
+    real = jpeg_decoding._decode_with_torchvision
     gone = AttributeError("module 'torchvision.io' has no attribute 'decode_jpeg'")
     for stand in (
         lambda content: real(content) ^ 1,
         lambda content: raised(gone),
         lambda content: raised(RuntimeError()),
     ):
-        monkeypatch.setattr(jpeg_decoding, "_by_torchvision", stand)
+        monkeypatch.setattr(jpeg_decoding, "_decode_with_torchvision", stand)
         assert not torchvision_agrees.__wrapped__()
 
 
@@ -179,6 +179,6 @@ def test_the_key_says_what_jpegs_come_to(monkeypatch, tmp_path, noise):
 
 def test_stderr_is_back_after_a_decoder_that_fails(capfd):
     with pytest.raises(RuntimeError):
-        jpeg_decoding._unless_it_warns(lambda: raised(RuntimeError()))
+        jpeg_decoding._decode_without_warnings(lambda: raised(RuntimeError()))
     os.write(2, b"heard")
     assert capfd.readouterr().err == "heard"

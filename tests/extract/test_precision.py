@@ -18,9 +18,9 @@ EVIDENCE = "precision.json"
 def machine(monkeypatch):
     """A CPU that computes in bf16, and files as old as they need be; counts how often precision is tried out."""
     tried = []
-    real = encoder.readable_sample
+    real = encoder.load_sample
     monkeypatch.setattr(encoder, "native_half_precision", lambda device: "bf16")
-    monkeypatch.setattr(encoder, "readable_sample", lambda *args: tried.append(1) or real(*args))
+    monkeypatch.setattr(encoder, "load_sample", lambda *args: tried.append(1) or real(*args))
     monkeypatch.setattr(file_digests, "MIN_AGE", -(10**18))
     return tried
 
@@ -43,7 +43,7 @@ def folders(tmp_path) -> list[str]:
 
 @pytest.mark.parametrize(("bound", "taken"), [(0.9995, "bf16"), (1.1, "fp32")])
 def test_auto_decides_once_and_keeps_why(bound, taken, machine, extract, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoder, "CLOSE_ENOUGH", bound)
+    monkeypatch.setattr(encoder, "MIN_COSINE", bound)
     first = extract("dark")
     assert f"precision {taken}: smallest cosine of bf16 features to fp32's 0.9" in first.err
     (folder,) = folders(tmp_path)

@@ -107,7 +107,7 @@ def test_the_second_extraction_only_verifies(miniature, encoder, tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:-100])
     report = extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10)
     after = {path: path.stat().st_mtime_ns for path in shard_files(tmp_path / "light")}
-    assert (report.shards_kept, report.shards_written, report.encoded) == (2, 1, 10)
+    assert (report.shards_reused, report.shards_written, report.encoded) == (2, 1, 10)
     assert [path for path in before if path not in after] == [damaged]
     assert all(after[path] == before[path] for path in before if path != damaged) and len(after) == 3
 
@@ -223,7 +223,7 @@ def test_bad_images_fail_the_run_after_the_good_shards_or_are_left_out(miniature
     )
     assert len(shard_files(tmp_path / "light")) == 2  # the shard that holds circle/3.png is missing
     report = extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10, skip_bad=True)
-    assert (report.shards_kept, report.shards_written, len(report.skipped)) == (2, 1, 1)
+    assert (report.shards_reused, report.shards_written, len(report.skipped)) == (2, 1, 1)
     found = load(tmp_path / "light", spec)
     assert found.paths == tuple(path for path in manifest.paths if path != "circle/3.png")
     headers = [read_image_shard(path).header for path in shard_files(tmp_path / "light")]
@@ -265,7 +265,7 @@ def test_a_hub_model_out_of_reach_says_which_file_to_bring(monkeypatch):
     def unreachable(url, timeout):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(hub, "at_hand", lambda wanted: None)
+    monkeypatch.setattr(hub, "cached_weights", lambda hub_file: None)
     monkeypatch.setattr(hub, "get_hf_file_metadata", unreachable)
     with pytest.raises(InputError) as caught:
         ClipEncoder(EncoderSpec("hf-hub:owner/name"), CPU)

@@ -15,7 +15,7 @@ from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.extract import load_weights
-from unimos_pipe.extract.encoder import ClipEncoder, new_model
+from unimos_pipe.extract.encoder import ClipEncoder, create_random_model
 from unimos_pipe.extract.weights import EMBEDDED, openai_hashes
 
 CPU = torch.device("cpu")
@@ -45,8 +45,8 @@ def archive(state: dict[str, torch.Tensor], path: Path, half: bool = True) -> Pa
     return path
 
 
-def features(model: str, weights: Path, precision: str = "fp32", trust: bool = False) -> torch.Tensor:
-    found = ClipEncoder(EncoderSpec(model, str(weights), precision, trust), CPU)
+def features(model: str, weights: Path, precision: str = "fp32", allow_torchscript: bool = False) -> torch.Tensor:
+    found = ClipEncoder(EncoderSpec(model, str(weights), precision, allow_torchscript), CPU)
     size = found.model.visual.image_size
     side = size if isinstance(size, int) else size[0]
     pixels = torch.randint(0, 256, (2, side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -72,7 +72,7 @@ def test_an_archive_is_refused_unless_trusted_or_openais(halved, tmp_path, monke
         "if you trust where it comes from, add --allow-torchscript"
     )
     expected = features(name, halved, precision)
-    assert features(name, path, precision, trust=True).equal(expected)
+    assert features(name, path, precision, allow_torchscript=True).equal(expected)
     monkeypatch.setattr(load_weights, "openai_hashes", lambda: {file_sha256(path)})
     assert features(name, path, precision).equal(expected)
 
@@ -80,7 +80,7 @@ def test_an_archive_is_refused_unless_trusted_or_openais(halved, tmp_path, monke
 def test_an_archive_of_another_model_is_one_line(tmp_path):
     path = archive({"visual.proj": torch.ones(3)}, tmp_path / "other.pt")
     with pytest.raises(InputError) as caught:
-        features("tinyclip-r24-64", path, trust=True)
+        features("tinyclip-r24-64", path, allow_torchscript=True)
     assert str(caught.value).startswith(f"weights {path} do not load into tinyclip-r24-64: ")
     assert "\n" not in str(caught.value)
 
@@ -98,7 +98,9 @@ def test_the_hashes_are_those_of_openais_files():
 def test_archives_of_openais_own_shapes(tmp_path, monkeypatch, preset):
     """Random weights, rounded to float16 as OpenAI's are."""
     model = ENCODERS[preset].model
-    state = {k: v.half().float() if v.is_floating_point() else v for k, v in new_model(model).state_dict().items()}
+    state = {
+        k: v.half().float() if v.is_floating_point() else v for k, v in create_random_model(model).state_dict().items()
+    }
     save_file({key: tensor.contiguous() for key, tensor in state.items()}, tmp_path / "random.safetensors")
     path = archive(state, tmp_path / f"{preset}.pt")
     monkeypatch.setattr(load_weights, "openai_hashes", lambda: {file_sha256(path)})
@@ -122,7 +124,7 @@ def test_a_pickle_with_code_is_refused_unopened(tmp_path, form):
     torch.save(content, path) if form == "zip" else path.write_bytes(pickle.dumps(content))
     for trust in (False, True):
         with pytest.raises(InputError) as caught:
-            features("tinyclip-r24-64", path, trust=trust)
+            features("tinyclip-r24-64", path, allow_torchscript=trust)
         assert str(caught.value) == (
             f"weights {path} are a pickle with more than tensors in it, which is not opened because a pickle can run "
             "code; where they were made, save the tensors alone: safetensors.torch.save_file(model.state_dict(), ...)"

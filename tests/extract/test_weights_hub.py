@@ -15,7 +15,7 @@ from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.extract.encoder import ClipEncoder
-from unimos_pipe.extract.hub import HubFile, at_hand, download
+from unimos_pipe.extract.hub import HubFile, cached_weights, download
 from unimos_pipe.extract.weights import EMBEDDED, find_weights
 
 RN50 = HubFile("timm/resnet50_clip.openai")
@@ -48,9 +48,9 @@ def message(wanted: HubFile = RN50) -> str:
 
 def test_a_whole_file_comes_once_and_is_then_at_hand(hub):
     hub.add(RN50.repository, SAFE, b"weights" * 1000)
-    assert at_hand(RN50) is None
+    assert cached_weights(RN50) is None
     path = find_weights(ENCODERS["RN50"])
-    assert path.read_bytes() == b"weights" * 1000 and at_hand(RN50) == path
+    assert path.read_bytes() == b"weights" * 1000 and cached_weights(RN50) == path
     count = len(hub.asked)
     hub.files.clear()
     assert find_weights(ENCODERS["RN50"]) == path and len(hub.asked) == count
@@ -86,7 +86,7 @@ def test_a_download_that_always_breaks_off_is_one_line(hub):
         "). Connect to the network once, or bring open_clip_model.safetensors from "
         "https://huggingface.co/timm/resnet50_clip.openai here and pass --pretrained its path"
     )
-    assert at_hand(RN50) is None
+    assert cached_weights(RN50) is None
 
 
 def test_another_file_than_announced_is_refused_and_not_kept(hub):
@@ -94,7 +94,7 @@ def test_another_file_than_announced_is_refused_and_not_kept(hub):
     hub.announced[f"{RN50.repository}/{SAFE}"] = b"those"
     announced = hashlib.sha256(b"those").hexdigest()
     assert f"({SAFE} came with sha256 {sent[:12]}..., the hub announced {announced[:12]}...)" in message()
-    assert at_hand(RN50) is None
+    assert cached_weights(RN50) is None
 
 
 def test_a_file_that_is_gone_is_one_line(hub):

@@ -121,7 +121,7 @@ def test_the_library_says_what_the_command_line_says(miniature, tmp_path, cli, c
     assert f"Warning: {done.warnings[0]}\n" in cli("extract", *args).err
     with pytest.raises(InputError, match=f"^--strict-counts: {head}"):
         unimos_pipe.extract_features(
-            features, ["dark"], miniature.root, reading=unimos_pipe.ExtractOptions(strict_counts=True)
+            features, ["dark"], miniature.root, options=unimos_pipe.ExtractOptions(strict_counts=True)
         )
 
 

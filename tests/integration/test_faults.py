@@ -243,7 +243,7 @@ def test_a_damaged_shard_is_told_and_made_again(how, light, encoder, miniature, 
         load(tmp_path, miniature)
     assert str(caught.value).startswith(str(path)) and str(caught.value).endswith("Delete it and run extract again")
     report = extract_images(light, encoder, tmp_path, workers=0, shard_size=10)
-    assert (report.shards_kept, report.shards_written) == (2, 1)
+    assert (report.shards_reused, report.shards_written) == (2, 1)
     assert load(tmp_path, miniature).features.tobytes() == whole.tobytes()
 
 

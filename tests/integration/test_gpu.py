@@ -121,7 +121,7 @@ def test_features_come_back_while_the_gpu_works_on():
     features = encoder.encode_images(pixels)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        waiting = [encoder.start_images(pixels) for _ in range(3)]
+        waiting = [encoder.start_encoding(pixels) for _ in range(3)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
     for wait in waiting:

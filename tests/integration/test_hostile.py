@@ -149,9 +149,11 @@ def export(tmp_path):
 
 def test_a_sound_export_answers(export):
     """One of format 1, too, when UniMoS was the only method."""
-    found = unimos_pipe.load(export(), "cpu").answer(torch.ones(3, 4))
+    found = unimos_pipe.load(export(), "cpu").predict_features(torch.ones(3, 4))
     assert found.probabilities.shape == (3, 2) and found.raw.equal(found.probabilities)
-    old = unimos_pipe.load(export({"format": 1, "method": asdict(small_method())}), "cpu").answer(torch.ones(3, 4))
+    old = unimos_pipe.load(export({"format": 1, "method": asdict(small_method())}), "cpu").predict_features(
+        torch.ones(3, 4)
+    )
     assert old.probabilities.equal(found.probabilities)
 
 

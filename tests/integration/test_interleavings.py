@@ -54,7 +54,7 @@ def soak(rounds: int, cli, miniature, tmp_path: Path, seed: int) -> list[int]:
         killed_at.append(kill_at_random([*command, *(str(arg) for arg in miniature.args(cache))], cache, rng))
         folder = cache / "mini" / encoder_id(TINY, encoder.identity)
         report = extract_images(manifest, encoder, folder, **options)
-        assert (report.shards_kept, report.shards_written) == (killed_at[-1], SHARDS - killed_at[-1])
+        assert (report.shards_reused, report.shards_written) == (killed_at[-1], SHARDS - killed_at[-1])
         assert np.array_equal(stored(folder / "light"), undisturbed)
         prune = ("cache", "prune", "--cache", cache, "--runs", tmp_path / "runs", "--yes")
         runs = tmp_path / "runs" / "r"

@@ -183,7 +183,7 @@ def test_text_from_a_text_tower_and_what_else_a_model_of_them_can(cli, exported,
     assert cli(*by_name, "-o", tmp_path / "b.csv").out.startswith(f"{tmp_path / 'b.csv'}: 624 rows of copy/line")
     assert cli("export", "--run", run, "--to", tmp_path / "model").code == 0
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "answers = model.answer(features)  # (n, D)" in card and "its features were made elsewhere" in card
+    assert "answers = model.predict_features(features)  # (n, D)" in card and "its features were made elsewhere" in card
     assert cli("cache", "verify", "--cache", cache).code == 0
     kept = cli("cache", "prune", "--yes", "--cache", cache, "--runs", tmp_path / "none")
     assert kept.out == f"nothing to remove in {cache}\n"

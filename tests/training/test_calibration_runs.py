@@ -76,8 +76,10 @@ def test_a_quick_methods_temperature_is_that_of_its_cross_fitted_answers(runs, i
 def test_the_exported_and_reloaded_model_gives_the_same_numbers_to_the_bit(cli, runs, icons_cache, tmp_path, name):
     assert cli("export", "--run", runs / name, "--to", tmp_path / "model").code == 0
     rows = torch.from_numpy(load_file(runs / name / "sample.safetensors")["target_image"])
-    ours, theirs = (unimos_pipe.load(folder, "cpu").answer(rows) for folder in (runs / name, tmp_path / "model"))
-    again = unimos_pipe.AdaptedModel.from_pretrained(str(tmp_path / "model"), device="cpu").answer(rows)
+    ours, theirs = (
+        unimos_pipe.load(folder, "cpu").predict_features(rows) for folder in (runs / name, tmp_path / "model")
+    )
+    again = unimos_pipe.AdaptedModel.from_pretrained(str(tmp_path / "model"), device="cpu").predict_features(rows)
     for part in ("probabilities", "raw", "vac", "lac") if name == "unimos" else ("probabilities", "raw"):
         one, two, three = (getattr(answers, part) for answers in (ours, theirs, again))
         assert one.equal(two) and one.equal(three)

@@ -85,8 +85,8 @@ def test_a_method_that_can_answers_new_rows_from_its_run_and_its_export(cli, ico
     assert answer.code == 0 and f"line -> sketch, {name} (transductive): accuracy {name} " in answer.out
     assert cli("export", "--run", tmp_path / "run", "--to", tmp_path / "model").code == 0
     rows = torch.from_numpy(load_file(tmp_path / "run" / "sample.safetensors")["target_image"])
-    ours = unimos_pipe.load(tmp_path / "run", "cpu").answer(rows)
-    theirs = unimos_pipe.load(tmp_path / "model", "cpu").answer(rows)
+    ours = unimos_pipe.load(tmp_path / "run", "cpu").predict_features(rows)
+    theirs = unimos_pipe.load(tmp_path / "model", "cpu").predict_features(rows)
     assert theirs.probabilities.equal(ours.probabilities) and ours.vac is None
     out = tmp_path / "answers.csv"
     predict = ("predict", "--run", tmp_path / "model", "--domain", "sketch", "--cache", icons_cache, "-o", out)
@@ -106,7 +106,7 @@ def test_onnx_of_another_method(cli, icons_cache, tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "model" / "heads.onnx")
     assert [output.name for output in session.get_outputs()] == ["probabilities", "raw"]
     rows = load_file(tmp_path / "run" / "sample.safetensors")["target_image"].astype(np.float32)
-    ours = unimos_pipe.load(tmp_path / "run", "cpu").answer(torch.from_numpy(rows))
+    ours = unimos_pipe.load(tmp_path / "run", "cpu").predict_features(torch.from_numpy(rows))
     for values, wanted in zip(session.run(None, {"features": rows}), (ours.probabilities, ours.raw), strict=True):
         np.testing.assert_allclose(values, wanted.numpy(), atol=1e-4)
 

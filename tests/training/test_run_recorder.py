@@ -22,7 +22,7 @@ ROOT/Art/Drill/<image>, then: unimos-pipe run office_home_rn50 --data-root ROOT
 
 
 def test_the_plan_without_the_data(cli, tmp_path, monkeypatch):
-    monkeypatch.setattr("unimos_pipe.experiments.dry_run.encoder_speed", lambda spec, device: (0.1, 1024))
+    monkeypatch.setattr("unimos_pipe.experiments.dry_run.measure_encoder_speed", lambda spec, device: (0.1, 1024))
     monkeypatch.setattr("unimos_pipe.experiments.dry_run.MAX_STACK_SIZE", 1)
     answer = cli("run", "office_home_rn50", "--dry-run", "--cache", tmp_path, "--device", "cpu")
     assert (answer.code, re.sub(r"about [\d.]+ (s|min|h) ", "about TIME ", answer.out)) == (0, PLAN)

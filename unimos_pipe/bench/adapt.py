@@ -106,7 +106,7 @@ def bench_adapt(
     method: MethodSpec = MethodSpec(),
     stacks: tuple[int, ...] = (),
     *,
-    profiled: bool = False,
+    profile: bool = False,
     device: str = "auto",
 ) -> AdaptBench:
     """Measure stage two on random features of a named size.
@@ -118,11 +118,11 @@ def bench_adapt(
     Raises:
         InputError: a device that is not there.
     """
-    place = pick_device(device)
-    method = resolve_train_precision(method, place)
-    times = measure_adapt(SIZES[size], method, stacks, place)
-    shares = profile_step(SIZES[size], method, place) if profiled else []
-    return AdaptBench(SIZES[size], str(place), times, tuple(shares))
+    torch_device = pick_device(device)
+    method = resolve_train_precision(method, torch_device)
+    times = measure_adapt(SIZES[size], method, stacks, torch_device)
+    shares = profile_step(SIZES[size], method, torch_device) if profile else []
+    return AdaptBench(SIZES[size], str(torch_device), times, tuple(shares))
 
 
 def measure_adapt(
@@ -134,80 +134,80 @@ def measure_adapt(
     """
     dtype = training_dtype(method.train.precision)
     task = random_task(size, device, dtype)
-    rate = _matmul_rate(device, dtype)
-    lone = Trainer([create_run(task, method, 0)])
-    run = lone.runs[0]
-    _finish(lone._assess(-1, None, no_measure))
-    train = _median(lambda: lone._train_epoch(0), device, repeats)
-    heads = lone.eval_heads(0)
-    evaluation = _median(lambda: _evaluate(heads, task, method), device, repeats)
-    stacked = {count: count / _run_seconds(task, method, count, device) for count in stacks}
+    rate = _measure_matmul_rate(device, dtype)
+    trainer = Trainer([create_run(task, method, 0)])
+    run = trainer.runs[0]
+    _exhaust(trainer._assess(-1, None, no_measure))
+    train = _median_seconds(lambda: trainer._train_epoch(0), device, repeats)
+    heads = trainer.eval_heads(0)
+    evaluation = _median_seconds(lambda: _evaluate(heads, task, method), device, repeats)
+    runs_per_second = {count: count / _measure_stack(task, method, count, device) for count in stacks}
     return StepTimes(
-        max(rate, _matmul_rate(device, dtype)),
+        max(rate, _measure_matmul_rate(device, dtype)),
         step_flops(size, method, run.batch),
         train / run.steps,
         train + evaluation,
         evaluation,
-        stacked,
+        runs_per_second,
         peak_memory(device),
     )
 
 
 def _evaluate(heads: Heads, task: AdaptationTask, method: MethodSpec) -> None:
     """What a run does after each epoch but scoring: inference, clusters, pseudo-labels, validators."""
-    found = evaluate_target(heads, task.target.features, task.text_features, 1, method.eval)
-    (figures,) = gather_to_cpu([validator_figures(found.probabilities, found.bottleneck)])
-    validator_scores(figures, *found.probabilities.shape)
+    evaluation = evaluate_target(heads, task.target.features, task.text_features, 1, method.eval)
+    (figures,) = gather_to_cpu([validator_figures(evaluation.probabilities, evaluation.bottleneck)])
+    validator_scores(figures, *evaluation.probabilities.shape)
 
 
-def profile_step(size: Size, method: MethodSpec, device: torch.device, most: int = 8) -> list[tuple[str, float]]:
+def profile_step(size: Size, method: MethodSpec, device: torch.device, limit: int = 8) -> list[tuple[str, float]]:
     """Where an epoch of lone steps spends its time: the ``most`` largest operators and their share, then the rest."""
     from torch.profiler import ProfilerActivity, profile
 
     task = random_task(size, device, training_dtype(method.train.precision))
     trainer = Trainer([create_run(task, method, 0)])
-    _finish(trainer._assess(-1, None, no_measure))
+    _exhaust(trainer._assess(-1, None, no_measure))
     trainer._train_epoch(0)
     cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-    with profile(activities=activities) as found:
+    with profile(activities=activities) as profiler:
         trainer._train_epoch(1)
-    events = found.key_averages()
-    spent = {event.key: event.self_device_time_total if cuda else event.self_cpu_time_total for event in events}
-    total = sum(spent.values())
-    largest = sorted(spent.items(), key=lambda item: -item[1])[:most]
+    events = profiler.key_averages()
+    seconds = {event.key: event.self_device_time_total if cuda else event.self_cpu_time_total for event in events}
+    total = sum(seconds.values())
+    largest = sorted(seconds.items(), key=lambda item: -item[1])[:limit]
     shares = [(name.removeprefix("aten::"), time / total) for name, time in largest]
     return [*shares, ("everything else", 1 - sum(share for _, share in shares))]
 
 
-def _run_seconds(task: AdaptationTask, method: MethodSpec, count: int, device: torch.device) -> float:
+def _measure_stack(task: AdaptationTask, method: MethodSpec, count: int, device: torch.device) -> float:
     """Seconds of a whole stack of runs, from the second of two epochs."""
     short = replace(method, train=replace(method.train, epochs=2))
     trainer = Trainer([create_run(task, short, seed) for seed in range(count)])
     epochs = trainer.train()
     for _ in range(2):
-        _finish(next(epochs)[1])
-    seconds = _timed(lambda: _finish(next(epochs)[1]), device)
+        _exhaust(next(epochs)[1])
+    seconds = _measure_seconds(lambda: _exhaust(next(epochs)[1]), device)
     return seconds * method.train.epochs
 
 
-def _finish(records) -> None:
+def _exhaust(records) -> None:
     for _ in records:
         pass
 
 
-def _matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+def _measure_matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     n = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    return 2 * n**3 / _median(lambda: a @ b, device, 5)
+    return 2 * n**3 / _median_seconds(lambda: a @ b, device, 5)
 
 
-def _median(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
+def _median_seconds(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
     work()
-    return statistics.median(_timed(work, device) for _ in range(repeats))
+    return statistics.median(_measure_seconds(work, device) for _ in range(repeats))
 
 
-def _timed(work: Callable[[], Any], device: torch.device) -> float:
+def _measure_seconds(work: Callable[[], Any], device: torch.device) -> float:
     _synchronize(device)
     started = time.perf_counter()
     work()

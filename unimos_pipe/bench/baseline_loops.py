@@ -13,11 +13,11 @@ from unimos_pipe.data.image_decoding import decode
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder import ENCODER_DTYPES, native_half_precision
 
-PLAIN_BATCH = 64
-GOOD_WORKERS = 2
+BATCH_SIZE = 64
+TUNED_WORKERS = 2
 
 
-class _PlainImages(Dataset):
+class _ImageDataset(Dataset):
     """One image after the other through open_clip's own transform."""
 
     def __init__(self, manifest: Manifest, transform: Callable):
@@ -37,12 +37,12 @@ def simple_loop(
     """The loop people write: open_clip's fp32 model as it comes, a DataLoader of batches of 64 without workers.
 
     Args:
-        model, transform: from :func:`unimos_pipe.extract.encoder.plain_model`, on ``device``.
+        model, transform: from :func:`unimos_pipe.extract.encoder.create_open_clip_model`, on ``device``.
     Returns:
         (n, D) unit-norm float32 features of the manifest's rows, and images per second.
     """
-    loader = DataLoader(_PlainImages(manifest, transform), PLAIN_BATCH)
-    return _encoded(model.eval(), loader.__iter__, device)
+    loader = DataLoader(_ImageDataset(manifest, transform), BATCH_SIZE)
+    return _encode(model.eval(), loader.__iter__, device)
 
 
 def tuned_model(model: torch.nn.Module) -> torch.nn.Module:
@@ -60,13 +60,13 @@ def tuned_loop(
         model: from :func:`tuned_model`; the others and what is returned as in :func:`simple_loop`.
     """
     half = native_half_precision(device)
-    loader = DataLoader(_PlainImages(manifest, transform), PLAIN_BATCH, num_workers=GOOD_WORKERS)
+    loader = DataLoader(_ImageDataset(manifest, transform), BATCH_SIZE, num_workers=TUNED_WORKERS)
     autocast = torch.autocast(device.type, ENCODER_DTYPES.get(half), enabled=half is not None)
-    with autocast, ThreadPoolExecutor(1) as aside:  # in a main thread the loader would leave a signal handler behind
-        return _encoded(model, aside.submit(iter, loader).result, device, memory_format=torch.channels_last)
+    with autocast, ThreadPoolExecutor(1) as starter:  # in a main thread the loader would leave a signal handler behind
+        return _encode(model, starter.submit(iter, loader).result, device, memory_format=torch.channels_last)
 
 
-def _encoded(
+def _encode(
     model: torch.nn.Module, start: Callable[[], Iterator], device: torch.device, **form: torch.memory_format
 ) -> tuple[torch.Tensor, float]:
     """(n, D) unit-norm float32 features of the batches that ``start`` begins to read, and images per second."""

@@ -37,9 +37,12 @@ class Timings:
     seconds: tuple[float, ...]  # per run
     faults: tuple[float, ...]  # minor page faults per step, those of the evaluation included
 
-    def ratios(self, plain: "Timings") -> tuple[float, ...]:
+    def ratios(self, reference: "Timings") -> tuple[float, ...]:
         """How many times as fast as the plain program a run was, round by round."""
-        return tuple(theirs / ours for theirs, ours in zip(plain.seconds, self.seconds, strict=True))
+        return tuple(
+            reference_seconds / own_seconds
+            for reference_seconds, own_seconds in zip(reference.seconds, self.seconds, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class ReferenceComparison:
 
     size: Size
     device: str
-    plain: Timings
-    ours: tuple[Timings, ...]
+    reference: Timings
+    stacks: tuple[Timings, ...]
     load: tuple[float, float]  # the machine's load average over a minute, before the rounds and after
     cores_used: float  # CPU seconds of this process per second of the rounds
     cores: int  # that it may use
@@ -76,16 +79,22 @@ def bench_compare_reference(
     Raises:
         InputError: a device that is not there.
     """
-    place, chosen = pick_device(device), SIZES[size]
+    torch_device, task_size = pick_device(device), SIZES[size]
     method = replace(method, train=replace(method.train, epochs=rounds + 1))
-    found = dict.fromkeys(training_precision(name, place) for name in precisions or (method.train.precision,))
-    contestants = build_candidates(chosen, method, dict.fromkeys(stacks), found, place)
-    load, started, used = os.getloadavg()[0], time.perf_counter(), time.process_time()
-    with reporter.progress("measuring", rounds * len(contestants), "epochs") as advance:
-        plain, *ours = time_in_turns(contestants, rounds, advance)
-    share = (time.process_time() - used) / (time.perf_counter() - started)
+    resolved = dict.fromkeys(training_precision(name, torch_device) for name in precisions or (method.train.precision,))
+    candidates = build_candidates(task_size, method, dict.fromkeys(stacks), resolved, torch_device)
+    load, started, cpu_started = os.getloadavg()[0], time.perf_counter(), time.process_time()
+    with reporter.progress("measuring", rounds * len(candidates), "epochs") as advance:
+        reference, *stack_timings = time_in_turns(candidates, rounds, advance)
+    cores_used = (time.process_time() - cpu_started) / (time.perf_counter() - started)
     return ReferenceComparison(
-        chosen, str(place), plain, tuple(ours), (load, os.getloadavg()[0]), share, usable_cores()
+        task_size,
+        str(torch_device),
+        reference,
+        tuple(stack_timings),
+        (load, os.getloadavg()[0]),
+        cores_used,
+        usable_cores(),
     )
 
 
@@ -94,21 +103,21 @@ def build_candidates(
 ) -> list[BenchmarkCandidate]:
     """The plain program and our stacks, each with its first epoch behind it."""
     tasks = {dtype: random_task(size, device, dtype) for dtype in {torch.float32, *map(training_dtype, precisions)}}
-    made = [reference_candidate(tasks[torch.float32], method)]
+    candidates = [reference_candidate(tasks[torch.float32], method)]
     for precision in precisions:
-        own = replace(method, train=replace(method.train, precision=precision))
-        made += [package_candidate(tasks[training_dtype(precision)], own, count) for count in stacks]
-    for contestant in made:
-        next(contestant.epochs)  # the evaluation before training
-        next(contestant.epochs)
-    return made
+        precision_method = replace(method, train=replace(method.train, precision=precision))
+        candidates += [package_candidate(tasks[training_dtype(precision)], precision_method, count) for count in stacks]
+    for candidate in candidates:
+        next(candidate.epochs)  # the evaluation before training
+        next(candidate.epochs)
+    return candidates
 
 
 def reference_candidate(task: AdaptationTask, method: MethodSpec) -> BenchmarkCandidate:
     """A run of the plain program. Its first step is the evaluation before training."""
     run = create_run(task, method, 0)
-    plain = ReferenceRun(task, method, run.random_streams, run.batch, run.steps)
-    return BenchmarkCandidate("plain program", 1, run.steps, (_wait(task) for _ in plain.train()))
+    reference = ReferenceRun(task, method, run.random_streams, run.batch, run.steps)
+    return BenchmarkCandidate("plain program", 1, run.steps, (_synchronize(task) for _ in reference.train()))
 
 
 def package_candidate(task: AdaptationTask, method: MethodSpec, count: int) -> BenchmarkCandidate:
@@ -122,13 +131,13 @@ def package_candidate(task: AdaptationTask, method: MethodSpec, count: int) -> B
         for _, records in Trainer(runs).train(measure=figures):
             for record in records:
                 validator_scores(record.measured, *record.evaluation.probabilities.shape)
-            yield _wait(task)
+            yield _synchronize(task)
 
     return BenchmarkCandidate(f"{method.train.precision}, stack of {count}", count, runs[0].steps, epochs())
 
 
 def time_in_turns(
-    contestants: Sequence[BenchmarkCandidate],
+    candidates: Sequence[BenchmarkCandidate],
     rounds: int,
     advance: Callable[[int], None] = lambda count: None,
     *,
@@ -136,18 +145,18 @@ def time_in_turns(
     faults: Callable[[], int] = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt,
 ) -> list[Timings]:
     """Let each contestant take an epoch per round; who begins changes from round to round."""
-    found: dict[str, list[tuple[float, float]]] = {contestant.name: [] for contestant in contestants}
+    measurements: dict[str, list[tuple[float, float]]] = {candidate.name: [] for candidate in candidates}
     for turn in range(rounds):
-        first = turn % len(contestants)
-        for contestant in [*contestants[first:], *contestants[:first]]:
-            faulted, started = faults(), clock()
-            next(contestant.epochs)
-            seconds, more = clock() - started, faults() - faulted
-            found[contestant.name].append((seconds / contestant.runs, more / contestant.steps))
+        offset = turn % len(candidates)
+        for candidate in [*candidates[offset:], *candidates[:offset]]:
+            faults_before, started = faults(), clock()
+            next(candidate.epochs)
+            seconds, new_faults = clock() - started, faults() - faults_before
+            measurements[candidate.name].append((seconds / candidate.runs, new_faults / candidate.steps))
             advance(1)
-    return [Timings(name, *zip(*pairs, strict=True)) for name, pairs in found.items()]
+    return [Timings(name, *zip(*pairs, strict=True)) for name, pairs in measurements.items()]
 
 
-def _wait(task: AdaptationTask) -> None:
+def _synchronize(task: AdaptationTask) -> None:
     if task.text_features.is_cuda:
         torch.cuda.synchronize(task.text_features.device)

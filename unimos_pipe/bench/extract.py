@@ -18,27 +18,27 @@ from safetensors.torch import save_file
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
-from unimos_pipe.bench.baseline_loops import GOOD_WORKERS, PLAIN_BATCH, simple_loop, tuned_loop, tuned_model
+from unimos_pipe.bench.baseline_loops import BATCH_SIZE, TUNED_WORKERS, simple_loop, tuned_loop, tuned_model
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cache.shard import read_image_shard
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.scan import find_root, scan
-from unimos_pipe.extract.batch_size import measured_batch, sample_files
+from unimos_pipe.extract.batch_size import measure_batch_size, sample_files
 from unimos_pipe.extract.encoder import (
     ClipEncoder,
+    create_open_clip_model,
+    create_random_model,
     load_encoder,
+    load_sample,
     native_half_precision,
-    new_model,
-    plain_model,
-    readable_sample,
 )
 from unimos_pipe.extract.extract_domain import extract_images
-from unimos_pipe.extract.extract_features import ExtractOptions, batch_line
-from unimos_pipe.extract.image_loader import decoding_workers, read_batches
+from unimos_pipe.extract.extract_features import ExtractOptions, describe_batch_sizes
+from unimos_pipe.extract.image_loader import read_batches, resolve_worker_count
 from unimos_pipe.extract.weights import find_weights
 
-SAMPLE = 128  # images whose pixels the bare encoder is given
+ENCODER_IMAGES = 128  # images whose pixels the bare encoder is given
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ExtractTrial:
 
     images: int = 1120  # most, of all domains
     rounds: int = 3  # repetitions, in turn
-    plain: int = 0  # images of the plain loop to compare with; 0 for none
+    baseline_images: int = 0  # images of the plain loop to compare with; 0 for none
     random_weights: bool = False  # where there are no real ones
 
 
@@ -69,7 +69,7 @@ class BaselineSpeedup:
     batch: int  # of the loops
     rates: tuple[tuple[float, float, float], ...]  # of every round
     cosine: float  # the smallest one between our features and the plain loop's, means subtracted
-    good: str  # how the good loop computes
+    tuned: str  # how the good loop computes
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ExtractBench:
     on_cpu: bool  # encoder and decoder share the cores
     resident_bytes: int
     gpu_bytes: int
-    gain: BaselineSpeedup | None
+    speedup: BaselineSpeedup | None
 
     def median(self, name: str) -> float:
         """Median over the rounds of bare, decode, end_to_end or written."""
@@ -103,7 +103,7 @@ def bench_extract(
     root: Path | None = None,
     trial: ExtractTrial = ExtractTrial(),
     *,
-    reading: ExtractOptions = ExtractOptions(),
+    options: ExtractOptions = ExtractOptions(),
     device: str = "auto",
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> ExtractBench:
@@ -112,53 +112,55 @@ def bench_extract(
     Raises:
         InputError: images or weights that are missing, or images that cannot be read.
     """
-    spec, place = features.dataset, pick_device(device)
+    spec, torch_device = features.dataset, pick_device(device)
     images = find_root(spec, root, features.cache)
     manifests = [scan(spec, part, images) for name in spec.domains for part in spec.parts(name)]
-    rows = mixed_rows(manifests, trial.images)
+    rows = sample_rows(manifests, trial.images)
     with tempfile.TemporaryDirectory() as folder:
         chosen = features.encoder
         if trial.random_weights:
             chosen = replace(chosen, pretrained=str(random_weights(chosen.model, Path(folder))))
-        encoder, _ = load_encoder(chosen, place, sample_files(manifests))
-        full = replace(chosen, precision="fp32")
-        reference = plain_model(full, find_weights(full), place) if trial.plain else None
-    sample = readable_sample([rows.root / path for path in rows.paths[:SAMPLE]], encoder.preprocess)
+        encoder, _ = load_encoder(chosen, torch_device, sample_files(manifests))
+        fp32 = replace(chosen, precision="fp32")
+        reference = create_open_clip_model(fp32, find_weights(fp32), torch_device) if trial.baseline_images else None
+    sample = load_sample([rows.root / path for path in rows.paths[:ENCODER_IMAGES]], encoder.preprocess)
     if sample is None:
         raise InputError(f"none of the first images in {rows.root} can be read")
-    batch, workers = reading.batch_size, decoding_workers(reading.workers, place)
+    batch, workers = options.batch_size, resolve_worker_count(options.workers, torch_device)
     if batch == "auto":
-        batch, rates = measured_batch(encoder, sample)
-        reporter.note(batch_line(batch, rates))
+        batch, rates = measure_batch_size(encoder, sample)
+        reporter.note(describe_batch_sizes(batch, rates))
     reporter.note(
-        f"{encoder.identity.model}, {encoder.identity.precision} on {place}, batches of {batch}, {workers} worker(s), "
-        f"{len(rows)} images, {trial.rounds} round(s) in turn; medians"
+        f"{encoder.identity.model}, {encoder.identity.precision} on {torch_device}, batches of {batch}, "
+        f"{workers} worker(s), {len(rows)} images, {trial.rounds} round(s) in turn; medians"
     )
     pixels, results = sample.repeat(-(-batch // len(sample)), 1, 1, 1)[:batch], []
     with reporter.progress("measuring", trial.rounds, "rounds") as advance:
         for result in measure_extract(rows, encoder, pixels, batch, workers, trial.rounds):
             results.append(result)
             advance(1)
-    memory = peak_bytes(place)
-    gain = None
+    memory = peak_bytes(torch_device)
+    speedup = None
     if reference:
-        gain = _plain_gain(reference, encoder, mixed_rows(manifests, trial.plain), (batch, workers), trial.rounds)
-    return ExtractBench(tuple(results), place.type == "cpu", *memory, gain)
+        speedup = _compare_loops(
+            reference, encoder, sample_rows(manifests, trial.baseline_images), (batch, workers), trial.rounds
+        )
+    return ExtractBench(tuple(results), torch_device.type == "cpu", *memory, speedup)
 
 
-def _plain_gain(
+def _compare_loops(
     reference: tuple, encoder: ClipEncoder, rows: Manifest, sizes: tuple[int, int], rounds: int
 ) -> BaselineSpeedup:
     """All sides in turn; ``reference`` is open_clip's model and transform, ``sizes`` batch and workers of ours."""
-    rates, (model, transform), place = [], reference, encoder.device
-    better = tuned_model(model)
+    rates, (model, transform), device = [], reference, encoder.device
+    tuned = tuned_model(model)
     for _ in range(rounds):
-        expected, plain_rate = simple_loop(model, transform, place, rows)
-        _, good_rate = tuned_loop(better, transform, place, rows)
-        found, rate = extracted(encoder, rows, *sizes)
-        rates.append((rate, plain_rate, good_rate))
-    good = f"channels_last, {native_half_precision(place) or 'no'} autocast, {GOOD_WORKERS} workers"
-    return BaselineSpeedup(len(rows), PLAIN_BATCH, tuple(rates), smallest_cosine(found, expected), good)
+        expected, simple_rate = simple_loop(model, transform, device, rows)
+        _, tuned_rate = tuned_loop(tuned, transform, device, rows)
+        features, rate = extract_in_memory(encoder, rows, *sizes)
+        rates.append((rate, simple_rate, tuned_rate))
+    description = f"channels_last, {native_half_precision(device) or 'no'} autocast, {TUNED_WORKERS} workers"
+    return BaselineSpeedup(len(rows), BATCH_SIZE, tuple(rates), smallest_cosine(features, expected), description)
 
 
 def measure_extract(
@@ -171,28 +173,30 @@ def measure_extract(
     """
     rows = len(manifest)
     batches = [list(range(start, min(start + batch_size, rows))) for start in range(0, rows, batch_size)]
-    inputs = encoder.scale(pixels.to(encoder.device))
-    bare(encoder, inputs)
+    inputs = encoder.scale_pixels(pixels.to(encoder.device))
+    run_encoder(encoder, inputs)
     for _ in range(rounds):
-        bare_seconds = _seconds(lambda: [bare(encoder, inputs[: len(batch)]) for batch in batches])
+        bare_seconds = _seconds(lambda: [run_encoder(encoder, inputs[: len(batch)]) for batch in batches])
         on_gpu = encoder.device.type == "cuda"
         stream = read_batches(manifest.root, manifest.paths, batches, encoder.preprocess, workers, on_gpu=on_gpu)
         decode_seconds = _seconds(lambda stream=stream: [None for _ in stream])
         with tempfile.TemporaryDirectory() as folder:
-            whole = extract_images(manifest, encoder, Path(folder), batch_size=batch_size, workers=workers)
+            report = extract_images(manifest, encoder, Path(folder), batch_size=batch_size, workers=workers)
             size = sum(path.stat().st_size for path in Path(folder).rglob("*.h5"))
-        yield ExtractRates(rows / bare_seconds, rows / decode_seconds, rows / whole.seconds, size / whole.seconds)
+        yield ExtractRates(rows / bare_seconds, rows / decode_seconds, rows / report.seconds, size / report.seconds)
 
 
 @torch.inference_mode()
-def bare(encoder: ClipEncoder, inputs: torch.Tensor) -> None:
+def run_encoder(encoder: ClipEncoder, inputs: torch.Tensor) -> None:
     """The encoder on a batch that is ready on its device, and nothing else; waits until it is done."""
     encoder.forward(inputs)
     if encoder.device.type == "cuda":
         torch.cuda.synchronize(encoder.device)
 
 
-def extracted(encoder: ClipEncoder, manifest: Manifest, batch_size: int, workers: int) -> tuple[torch.Tensor, float]:
+def extract_in_memory(
+    encoder: ClipEncoder, manifest: Manifest, batch_size: int, workers: int
+) -> tuple[torch.Tensor, float]:
     """(n, D) float32 of the features stage one stores for a manifest, and its images per second."""
     with tempfile.TemporaryDirectory() as folder:
         report = extract_images(manifest, encoder, Path(folder), batch_size=batch_size, workers=workers)
@@ -213,11 +217,11 @@ def random_weights(model: str, folder: Path) -> Path:
     path = folder / "random.safetensors"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_file(new_model(model).state_dict(), path)
+        save_file(create_random_model(model).state_dict(), path)
     return path
 
 
-def mixed_rows(manifests: Sequence[Manifest], rows: int) -> Manifest:
+def sample_rows(manifests: Sequence[Manifest], rows: int) -> Manifest:
     """Evenly spaced rows of several domains below one root as one manifest, at most ``rows`` of them."""
     root = Path(os.path.commonpath([manifest.root for manifest in manifests]))
     pool = [

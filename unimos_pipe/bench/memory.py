@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 class MemoryTrial:
     """A trial: what was done to how much, the most bytes its process held, and its seconds."""
 
-    what: str
+    name: str
     peak_bytes: int
     seconds: float
 
@@ -45,21 +45,21 @@ def bench_memory(
     Args:
         size: a key of :data:`unimos_pipe.bench.adapt.SIZES`.
     """
-    found = []
+    trials = []
     with tempfile.TemporaryDirectory() as name, reporter.progress("growing", len(images) + 3, "trials") as advance:
         folder = Path(name)
 
         def trial(work: Callable, *values: object) -> None:
-            found.append(run_in_subprocess(work, *values))
+            trials.append(run_in_subprocess(work, *values))
             advance(1)
 
         for count in images:
-            trial(extract_many, folder / f"images-{count}", count)
-        trial(adapt_once, size)
-        trial(write_runs, folder / "runs", runs)
-        found.pop()  # only made for the next
-        trial(report_all, folder / "runs")
-    return found
+            trial(trial_extract, folder / f"images-{count}", count)
+        trial(trial_adapt, size)
+        trial(trial_write_runs, folder / "runs", runs)
+        trials.pop()  # only made for the next
+        trial(trial_report, folder / "runs")
+    return trials
 
 
 def run_in_subprocess(work: Callable[..., MemoryTrial], *values: object) -> MemoryTrial:
@@ -68,20 +68,20 @@ def run_in_subprocess(work: Callable[..., MemoryTrial], *values: object) -> Memo
         return pool.submit(work, *values).result()
 
 
-def _growth(what: str, started: float) -> MemoryTrial:
+def _finish_trial(name: str, started: float) -> MemoryTrial:
     """What a trial in this process came to."""
-    return MemoryTrial(what, own_peak(), time.perf_counter() - started)
+    return MemoryTrial(name, process_peak_bytes(), time.perf_counter() - started)
 
 
-def own_peak() -> int:
+def process_peak_bytes() -> int:
     """The most bytes this process held, by Linux's own count where there is one: getrusage's begins at the parent's."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
-    held = [int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")]
-    return held[0] if held else peak_memory(CPU)
+    peaks = [int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")]
+    return peaks[0] if peaks else peak_memory(CPU)
 
 
-def extract_many(folder: Path, count: int) -> MemoryTrial:
+def trial_extract(folder: Path, count: int) -> MemoryTrial:
     """Encode so many files with the embedded encoder, two processes decoding."""
     from unimos_pipe.data.dataset_spec import load_spec
     from unimos_pipe.data.scan import find_root, scan
@@ -99,10 +99,10 @@ def extract_many(folder: Path, count: int) -> MemoryTrial:
     encoder = ClipEncoder(EncoderSpec("tinyclip-r24-64", "embedded", "fp32"), CPU)
     started = time.perf_counter()
     extract_images(many, encoder, folder / "features")
-    return _growth(f"extract, {count:,} images", started)
+    return _finish_trial(f"extract, {count:,} images", started)
 
 
-def adapt_once(name: str) -> MemoryTrial:
+def trial_adapt(name: str) -> MemoryTrial:
     """Train one epoch on random features and evaluate it."""
     from unimos_pipe.methods.unimos.trainer import Trainer
     from unimos_pipe.methods.unimos.training_run import create_run
@@ -113,10 +113,10 @@ def adapt_once(name: str) -> MemoryTrial:
     for _, records in trainer.train():
         for _ in records:
             pass
-    return _growth(f"adapt, {size.source_rows:,} + {size.target_rows:,} rows, D = {size.dim}", started)
+    return _finish_trial(f"adapt, {size.source_rows:,} + {size.target_rows:,} rows, D = {size.dim}", started)
 
 
-def write_runs(folder: Path, count: int) -> MemoryTrial:
+def trial_write_runs(folder: Path, count: int) -> MemoryTrial:
     """Train pairs of icons for an epoch, all twelve or half as many as are wanted, and copy them under other seeds."""
     from unimos_pipe.cache.feature_set import feature_set
     from unimos_pipe.experiments.sweep import run_sweep
@@ -125,32 +125,32 @@ def write_runs(folder: Path, count: int) -> MemoryTrial:
 
     started = time.perf_counter()
     features = extract_features(feature_set("icons", cache=folder.with_name("cache"))).features
-    pairs = [f"{one}->{other}" for one, other in permutations(features.dataset.domains, 2)]
+    pairs = [f"{source}->{target}" for source, target in permutations(features.dataset.domains, 2)]
     chosen = tuple(pairs[: max(1, count // 2)])
     recipe = Recipe("many", "icons", pairs=chosen, seeds=1, set={"train": {"epochs": 1}})
     sweep = run_sweep(recipe, features, folder)
     for number in range(len(sweep.runs), count):
-        _copy(sweep.runs[number % len(sweep.runs)].folder, number // len(sweep.runs))
-    return _growth(f"{count:,} runs written", started)
+        _copy_run(sweep.runs[number % len(sweep.runs)].folder, number // len(sweep.runs))
+    return _finish_trial(f"{count:,} runs written", started)
 
 
-def _copy(run: Path, seed: int) -> None:
+def _copy_run(run: Path, seed: int) -> None:
     """A run once more, as of another seed."""
     from unimos_pipe.runs.write_run import CONFIG, RESULT, digest, json_bytes, result_digest
 
-    other = run.with_name(f"seed{seed}")
-    shutil.copytree(run, other)
+    copy = run.with_name(f"seed{seed}")
+    shutil.copytree(run, copy)
     config, result = (json.loads((run / name).read_bytes()) for name in (CONFIG, RESULT))
     config["spec"]["seed"] = seed
-    write_text(other / CONFIG, json_bytes(config).decode())
+    write_text(copy / CONFIG, json_bytes(config).decode())
     result["files"][CONFIG] = digest(json_bytes(config))
-    write_text(other / RESULT, json_bytes({**result, "digest": result_digest(result)}).decode())
+    write_text(copy / RESULT, json_bytes({**result, "digest": result_digest(result)}).decode())
 
 
-def report_all(folder: Path) -> MemoryTrial:
+def trial_report(folder: Path) -> MemoryTrial:
     """Make the report of all runs below a folder."""
     from unimos_pipe.report.make_report import make_report
 
     started = time.perf_counter()
     report = make_report(folder, folder.with_name("report"), cache=folder.with_name("cache"))
-    return _growth(f"report, {report.runs:,} runs", started)
+    return _finish_trial(f"report, {report.runs:,} runs", started)

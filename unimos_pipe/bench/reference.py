@@ -17,7 +17,7 @@ from unimos_pipe.base.method_config import HeadSpec, MethodSpec
 from unimos_pipe.methods.task import AdaptationTask
 
 
-class Draws(Protocol):
+class RandomChoices(Protocol):
     """Where a run's random choices come from; those of a seeded run fit."""
 
     def parameters(self, dim: int, classes: int, spec: HeadSpec) -> dict[str, Tensor]:
@@ -62,11 +62,11 @@ class ReferenceHeads(nn.Module):
         """(n, 1) weight of VAC per row."""
         return self.weight_fc2(self.weight_fc1(f_vac)).sigmoid()
 
-    def discriminate(self, features: Tensor, keep: Tensor, frozen: bool = False) -> Tensor:
+    def discriminate(self, features: Tensor, dropout_mask: Tensor, frozen: bool = False) -> Tensor:
         """(n,) modality logits; ``keep`` are dropout's multipliers, ``frozen`` keeps gradients from the weights."""
         weights = [self.disc_fc1.weight, self.disc_fc1.bias, self.disc_fc2.weight, self.disc_fc2.bias]
         first, shift, second, end = [tensor.detach() for tensor in weights] if frozen else weights
-        return F.linear(F.relu(F.linear(features, first, shift)) * keep, second, end).squeeze(-1)
+        return F.linear(F.relu(F.linear(features, first, shift)) * dropout_mask, second, end).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -81,22 +81,22 @@ class ReferenceEvaluation:
 class ReferenceRun:
     """One run of METHOD.md; ``batch`` rows per domain and ``steps`` an epoch."""
 
-    def __init__(self, task: AdaptationTask, method: MethodSpec, draws: Draws, batch: int, steps: int):
-        self.task, self.method, self.draws, self.batch, self.steps = task, method, draws, batch, steps
+    def __init__(self, task: AdaptationTask, method: MethodSpec, random_choices: RandomChoices, batch: int, steps: int):
+        self.task, self.method, self.random_choices, self.batch, self.steps = task, method, random_choices, batch, steps
         self.text = task.text_features
         classes, dim = self.text.shape
         self.scale = method.heads.temperature_scale
         self.heads = ReferenceHeads(dim, classes, method.heads).to(self.text.device, self.text.dtype)
-        start = draws.parameters(dim, classes, method.heads)
+        start = random_choices.parameters(dim, classes, method.heads)
         with torch.no_grad():
             for name, tensor in self.heads.tensors().items():
                 tensor.copy_(start[name])
         self.prior = torch.full_like(self.text[:, 0], 1 / classes)
         separators = [*self.heads.vision_separator.parameters(), *self.heads.text_separator.parameters()]
         train = method.train
-        self.main = torch.optim.SGD(self.heads.parameters(), train.lr, momentum=train.momentum)
-        self.side = torch.optim.SGD(separators, train.lr, momentum=train.momentum)
-        self.taken = 0
+        self.main_optimiser = torch.optim.SGD(self.heads.parameters(), train.lr, momentum=train.momentum)
+        self.separator_optimiser = torch.optim.SGD(separators, train.lr, momentum=train.momentum)
+        self.steps_taken = 0
         self.pseudo_labels: Tensor | None = None
 
     def train(self) -> Iterator[ReferenceEvaluation]:
@@ -104,9 +104,9 @@ class ReferenceRun:
         for epoch in range(-1, self.method.train.epochs):
             if epoch >= 0:
                 self.epoch()
-            found = self.evaluate(epoch)
-            self.pseudo_labels = found.pseudo_labels
-            yield found
+            evaluation = self.evaluate(epoch)
+            self.pseudo_labels = evaluation.pseudo_labels
+            yield evaluation
 
     def epoch(self) -> None:
         """Restart tensors of W, then take every step."""
@@ -114,34 +114,36 @@ class ReferenceRun:
         self.heads.train()
         with torch.no_grad():
             tensors = self.heads.tensors()
-            for name, fresh in self.draws.resets(tensors, train.reset_probability).items():
+            for name, fresh in self.random_choices.resets(tensors, train.reset_probability).items():
                 tensors[name].copy_(fresh)
-        sources, targets = self.draws.batches(self.steps)
+        source_batches, target_batches = self.random_choices.batches(self.steps)
         multiplier = 1 / (1 - round(256 * heads.discriminator_dropout) / 256)
         width, dropout = heads.discriminator_hidden, heads.discriminator_dropout
-        for source, target in zip(sources, targets, strict=True):
-            keep = self.draws.dropout_mask(1, 4 * self.batch, width, dropout)[0].to(self.text) * multiplier
-            self.step(source.to(self.text.device), target.to(self.text.device), keep)
+        for source, target in zip(source_batches, target_batches, strict=True):
+            dropout_mask = (
+                self.random_choices.dropout_mask(1, 4 * self.batch, width, dropout)[0].to(self.text) * multiplier
+            )
+            self.step(source.to(self.text.device), target.to(self.text.device), dropout_mask)
 
-    def step(self, source: Tensor, target: Tensor, keep: Tensor) -> None:
+    def step(self, source: Tensor, target: Tensor, dropout_mask: Tensor) -> None:
         """One step of section 3: both gradients at the same weights, each with its own optimiser."""
-        first, second, y_lac_t = self.losses(source, target, keep)
-        separators = self.side.param_groups[0]["params"]
-        rate = self.method.train.lr * (1 + self.method.train.lr_gamma * self.taken) ** -self.method.train.lr_power
-        for optimiser in (self.main, self.side):
+        main_loss, separator_loss, y_lac_t = self.losses(source, target, dropout_mask)
+        separators = self.separator_optimiser.param_groups[0]["params"]
+        rate = self.method.train.lr * (1 + self.method.train.lr_gamma * self.steps_taken) ** -self.method.train.lr_power
+        for optimiser in (self.main_optimiser, self.separator_optimiser):
             optimiser.param_groups[0]["lr"] = rate
-        side = torch.autograd.grad(second, separators, retain_graph=True, materialize_grads=True)
-        self.main.zero_grad()
-        first.backward()
-        self.main.step()
-        for parameter, gradient in zip(separators, side, strict=True):
+        gradients = torch.autograd.grad(separator_loss, separators, retain_graph=True, materialize_grads=True)
+        self.main_optimiser.zero_grad()
+        main_loss.backward()
+        self.main_optimiser.step()
+        for parameter, gradient in zip(separators, gradients, strict=True):
             parameter.grad = gradient
-        self.side.step()
+        self.separator_optimiser.step()
         momentum = self.method.train.prior_momentum
         self.prior = momentum * self.prior + (1 - momentum) * y_lac_t.softmax(-1).mean(0)
-        self.taken += 1
+        self.steps_taken += 1
 
-    def losses(self, source: Tensor, target: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def losses(self, source: Tensor, target: Tensor, dropout_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss but for L_bce_t, L_bce_t, and the target's (B, K) LAC logits without gradient."""
         loss, task, half = self.method.loss, self.task, self.batch
         x = torch.cat([task.source.features[source], task.target.features[target]])
@@ -151,32 +153,38 @@ class ReferenceRun:
         w = self.heads.weight(f_vac[half:])
         w = w if loss.weight_per == "row" else w.mean()
         w = 0.5 if loss.ensemble_weight == "fixed" else w
-        fixed = y_lac[half:].detach()
+        text_logits = y_lac[half:].detach()
         if loss.train_ensemble == "debiased":
-            fixed = fixed - self.method.eval.debias_tau * self.prior.log()
-        ensemble = w * y_vac[half:] + (1 - w) * fixed
-        answers = ensemble.softmax(-1)
+            text_logits = text_logits - self.method.eval.debias_tau * self.prior.log()
+        ensemble = w * y_vac[half:] + (1 - w) * text_logits
+        probabilities = ensemble.softmax(-1)
         teacher = self.scale * x[half:] @ self.text.T
-        first = loss.alpha * F.cross_entropy(y_lac[:half], labels) + loss.beta * F.cross_entropy(y_vac[:half], labels)
-        first = first + F.cross_entropy(ensemble, pseudo)
+        main_loss = loss.alpha * F.cross_entropy(y_lac[:half], labels) + loss.beta * F.cross_entropy(
+            y_vac[:half], labels
+        )
+        main_loss = main_loss + F.cross_entropy(ensemble, pseudo)
         if loss.distill:
-            student, wanted = y_lac[half:].log_softmax(-1), teacher.log_softmax(-1)
-            first = first + F.kl_div(wanted, student, reduction="batchmean", log_target=True)
+            student_logs, teacher_logs = y_lac[half:].log_softmax(-1), teacher.log_softmax(-1)
+            main_loss = main_loss + F.kl_div(teacher_logs, student_logs, reduction="batchmean", log_target=True)
         if loss.im:
-            first = first + _entropy(answers).mean() - _entropy(answers.mean(0))
+            main_loss = main_loss + _entropy(probabilities).mean() - _entropy(probabilities.mean(0))
         if loss.ortho and loss.ortho_form == "rows":
-            first = first + loss.gamma * (f_lac * f_vac).sum(-1).square().sum()
+            main_loss = main_loss + loss.gamma * (f_lac * f_vac).sum(-1).square().sum()
         elif loss.ortho:
             parts = (slice(half), slice(half, None))
-            first = first + loss.gamma * sum((f_lac[part] @ f_vac[part].T).square().sum() for part in parts)
-        second = f_vac.new_zeros((), requires_grad=True)
+            main_loss = main_loss + loss.gamma * sum((f_lac[part] @ f_vac[part].T).square().sum() for part in parts)
+        separator_loss = f_vac.new_zeros((), requires_grad=True)
         if loss.discriminator:
-            truth = torch.arange(2, device=x.device).repeat_interleave(half).to(x.dtype)
+            domain_labels = torch.arange(2, device=x.device).repeat_interleave(half).to(x.dtype)
             bce = F.binary_cross_entropy_with_logits
-            both = [torch.cat([f_vac[part], f_lac[part]]) for part in (slice(half), slice(half, None))]
-            first = first + loss.gamma * bce(self.heads.discriminate(both[0], keep[: 2 * half]), truth)
-            second = loss.gamma * bce(self.heads.discriminate(both[1], keep[2 * half :], frozen=True), truth)
-        return first, second, y_lac[half:].detach()
+            domains = [torch.cat([f_vac[part], f_lac[part]]) for part in (slice(half), slice(half, None))]
+            main_loss = main_loss + loss.gamma * bce(
+                self.heads.discriminate(domains[0], dropout_mask[: 2 * half]), domain_labels
+            )
+            separator_loss = loss.gamma * bce(
+                self.heads.discriminate(domains[1], dropout_mask[2 * half :], frozen=True), domain_labels
+            )
+        return main_loss, separator_loss, y_lac[half:].detach()
 
     def lac_logits(self, f_lac: Tensor) -> Tensor:
         """(n, K) text logits: dot products, or the paper's cosines, over T."""
@@ -187,22 +195,25 @@ class ReferenceRun:
     @torch.no_grad()
     def evaluate(self, epoch: int) -> ReferenceEvaluation:
         """Section 4's evaluation after an epoch; -1 is the one before training."""
-        rule, x = self.method.eval, self.task.target.features
+        settings, x = self.method.eval, self.task.target.features
         self.heads.eval()
         hidden = self.heads.bottleneck(x if epoch < 0 else self.heads.vision_separator(x))
         text = self.scale * x @ self.text.T
         if epoch > 0:
-            text = self.lac_logits(self.heads.text_separator(x)) - rule.debias_tau * self.prior.log()
-        w = rule.w_start + (rule.w_end - rule.w_start) * min(max(epoch, 0), rule.w_epochs) / rule.w_epochs
-        answers = (w * self.heads.classifier(hidden) + (1 - w) * text).softmax(-1)
+            text = self.lac_logits(self.heads.text_separator(x)) - settings.debias_tau * self.prior.log()
+        w = (
+            settings.w_start
+            + (settings.w_end - settings.w_start) * min(max(epoch, 0), settings.w_epochs) / settings.w_epochs
+        )
+        probabilities = (w * self.heads.classifier(hidden) + (1 - w) * text).softmax(-1)
         unit = F.normalize(hidden, dim=-1)
-        centroids = answers.T @ unit / (1e-8 + answers.sum(0)).unsqueeze(-1)
+        centroids = probabilities.T @ unit / (1e-8 + probabilities.sum(0)).unsqueeze(-1)
         clusters = torch.stack([F.cosine_similarity(unit, c.unsqueeze(0), eps=1e-8) for c in centroids], -1).argmax(-1)
-        if rule.pseudo_labels == "cluster" or (epoch > 0 and epoch % 2):
+        if settings.pseudo_labels == "cluster" or (epoch > 0 and epoch % 2):
             pseudo = clusters
         else:
-            pseudo = answers.argmax(-1) if epoch > 0 else text.argmax(-1)
-        return ReferenceEvaluation(answers, clusters, pseudo)
+            pseudo = probabilities.argmax(-1) if epoch > 0 else text.argmax(-1)
+        return ReferenceEvaluation(probabilities, clusters, pseudo)
 
 
 def _entropy(p: Tensor) -> Tensor:

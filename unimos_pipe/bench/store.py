@@ -21,12 +21,12 @@ class StoreTimes:
     """Seconds to load and verify a domain, and to read the same bytes, once per round."""
 
     load: tuple[float, ...]
-    plain: tuple[float, ...]
+    raw_read: tuple[float, ...]
 
     @property
     def ratio(self) -> float:
         """Median over the rounds of loading's share of reading."""
-        return median(load / plain for load, plain in zip(self.load, self.plain, strict=True))
+        return median(load / raw_read for load, raw_read in zip(self.load, self.raw_read, strict=True))
 
 
 def bench_store(rows: int = 120_000, dim: int = 512, rounds: int = 7) -> StoreTimes:
@@ -34,11 +34,11 @@ def bench_store(rows: int = 120_000, dim: int = 512, rounds: int = 7) -> StoreTi
     with tempfile.TemporaryDirectory() as folder:
         store = write_random_domain(Path(folder), rows, dim)
         paths = shard_files(store.folder / "made")
-        plain, load = [], []
+        raw_read, load_seconds = [], []
         for _ in range(rounds):
-            plain.append(_seconds(lambda: [path.read_bytes() for path in paths]))
-            load.append(_seconds(lambda: store.domain("made")))
-    return StoreTimes(tuple(load), tuple(plain))
+            raw_read.append(_seconds(lambda: [path.read_bytes() for path in paths]))
+            load_seconds.append(_seconds(lambda: store.domain("made")))
+    return StoreTimes(tuple(load_seconds), tuple(raw_read))
 
 
 def write_random_domain(folder: Path, rows: int, dim: int, shard_size: int = 4096) -> FeatureStore:
@@ -58,8 +58,8 @@ def write_random_domain(folder: Path, rows: int, dim: int, shard_size: int = 409
         )  # fmt: skip
         names = [f"{'ab'[row % 2]}/image_{row:06d}.jpg" for row in numbers]
         target = shard_path(folder / "made", index, "00000000")
-        blank = np.zeros((len(numbers), 16), np.uint8), np.zeros((len(numbers), 3))
-        write_image_shard(target, header, features, names, numbers, *blank)
+        blank_stamps = np.zeros((len(numbers), 16), np.uint8), np.zeros((len(numbers), 3))
+        write_image_shard(target, header, features, names, numbers, *blank_stamps)
         shards.append((target.name, read_header(target).features_digest))
     labels = np.arange(rows) % 2
     write_index(folder / "made", DomainIndex("bench", "made", spec.classes, rows, tuple(shards), labels))

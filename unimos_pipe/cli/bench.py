@@ -74,7 +74,7 @@ def bench_extract(
       unimos-pipe bench extract --dataset pacs --data-root ~/PACS --encoder RN50 --random-weights \\
         --precision auto --plain 256
     """
-    found = unimos_pipe.bench_extract(features, data_root, trial, reading=reading, device=device, reporter=output)
+    found = unimos_pipe.bench_extract(features, data_root, trial, options=reading, device=device, reporter=output)
     print_json(output, found)
     bare = found.median("bare")
     names = {"bare": "bare encoder", "decode": "decode and preprocess only", "end_to_end": "end to end"}
@@ -89,20 +89,20 @@ def bench_extract(
         f"end to end / bare, median of {len(found.rounds)} pairs: {found.share:.1%}. Written "
         f"{found.median('written') / 1e3:,.0f} kB/s. Peak memory {found.resident_bytes / 1e6:,.0f} MB{on_gpu}."
     )
-    if found.gain:
-        _show_gain(output, found.gain)
+    if found.speedup:
+        _show_speedup(output, found.speedup)
     suggest_next(output, "extract", "--all")
 
 
-def _show_gain(output: Output, gain: "unimos_pipe.bench.extract.BaselineSpeedup") -> None:
-    rate, plain_rate, good_rate = (median(side) for side in zip(*gain.rates, strict=True))
-    times, good_times = (median(round_[0] / round_[side] for round_ in gain.rates) for side in (1, 2))
+def _show_speedup(output: Output, speedup: "unimos_pipe.bench.extract.BaselineSpeedup") -> None:
+    rate, plain_rate, good_rate = (median(side) for side in zip(*speedup.rates, strict=True))
+    times, good_times = (median(round_[0] / round_[side] for round_ in speedup.rates) for side in (1, 2))
     output.result(
-        f"plain loop (open_clip, fp32, DataLoader of {gain.batch}, no workers) on {gain.images} images: "
-        f"{plain_rate:.1f} images/s against {rate:.1f}, {times:.1f} times (median of {len(gain.rates)} pairs); "
-        f"smallest cosine to its features, means subtracted: {gain.cosine:.5f}"
+        f"plain loop (open_clip, fp32, DataLoader of {speedup.batch}, no workers) on {speedup.images} images: "
+        f"{plain_rate:.1f} images/s against {rate:.1f}, {times:.1f} times (median of {len(speedup.rates)} pairs); "
+        f"smallest cosine to its features, means subtracted: {speedup.cosine:.5f}"
     )
-    output.result(f"good loop (the same, {gain.good}): {good_rate:.1f} images/s, {good_times:.2f} times")
+    output.result(f"good loop (the same, {speedup.tuned}): {good_rate:.1f} images/s, {good_times:.2f} times")
 
 
 @bench.command("store")
@@ -117,7 +117,7 @@ def bench_store(output: Output, rows: int, dim: int, rounds: int) -> None:
     print_json(output, found)
     output.result(
         f"{rows:,} x {dim} float16: loaded and verified in {1000 * median(found.load):.0f} ms, read in "
-        f"{1000 * median(found.plain):.0f} ms, {found.ratio:.2f} times (median of {rounds} pairs)"
+        f"{1000 * median(found.raw_read):.0f} ms, {found.ratio:.2f} times (median of {rounds} pairs)"
     )
     suggest_next(output, "bench", "adapt")
 
@@ -145,6 +145,6 @@ def bench_memory(output: Output, images: tuple[int, ...], size: str, runs: int) 
     """
     found = unimos_pipe.bench_memory(images, size, runs, reporter=output)
     print_json(output, {"trials": found})
-    rows = [[trial.what, f"{trial.peak_bytes / 2**20:,.0f} MiB", f"{trial.seconds:.1f} s"] for trial in found]
+    rows = [[trial.name, f"{trial.peak_bytes / 2**20:,.0f} MiB", f"{trial.seconds:.1f} s"] for trial in found]
     output.table("memory at its peak", ["", "memory", "took"], rows)
     suggest_next(output, "bench", "adapt")

@@ -107,13 +107,14 @@ def bench_adapt(
 
 def show_against_plain(output: Output, size: str, found: "unimos_pipe.ReferenceComparison") -> None:
     """Print what :func:`unimos_pipe.bench_compare_reference` measured."""
-    rows = [[found.plain.name, f"{median(found.plain.seconds):.3f}", "", "", f"{median(found.plain.faults):.1f}"]]
-    for turns in found.ours:
-        ratios = turns.ratios(found.plain)
+    reference = found.reference
+    rows = [[reference.name, f"{median(reference.seconds):.3f}", "", "", f"{median(reference.faults):.1f}"]]
+    for turns in found.stacks:
+        ratios = turns.ratios(reference)
         compared = f"{median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"
         rows.append([turns.name, f"{median(turns.seconds):.3f}", *compared, f"{median(turns.faults):.1f}"])
     output.table(
-        f"{size} on {found.device}: an epoch of each in turn, medians of {len(found.plain.seconds)} round(s)",
+        f"{size} on {found.device}: an epoch of each in turn, medians of {len(reference.seconds)} round(s)",
         ["", "s per run", "gain", "from and to", "faults per step"],
         rows,
     )

@@ -122,7 +122,7 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
     from unimos_pipe.cache.encoder_identity import IMPORTED, encoder_id
     from unimos_pipe.cache.maintenance import find_changed_images, is_inside, read_sound_shards, verify_features
     from unimos_pipe.data.scan import find_root, scan
-    from unimos_pipe.extract.encoder import ClipEncoder, readable_sample
+    from unimos_pipe.extract.encoder import ClipEncoder, load_sample
 
     root = find_root(spec, data_root, cache)
     problems, encoders, checked = [], {}, 0
@@ -151,7 +151,7 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
         names = [shards[index].paths[row] for index, row in places]
         if not names or not all(is_inside(name) for name in names):
             continue
-        pixels = readable_sample([manifest.root / name for name in names], encoders[precision].preprocess)
+        pixels = load_sample([manifest.root / name for name in names], encoders[precision].preprocess)
         if pixels is None or len(pixels) < len(names):
             problems.append(f"{entry.folder}: images of the sample can no longer be read")
             continue

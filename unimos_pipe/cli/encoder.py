@@ -28,7 +28,7 @@ def ls(output: Output) -> None:
             str(known.preset.size),
             str(known.preset.dim),
             known.preset.licence,
-            "yes" if known.at_hand else "no",
+            "yes" if known.cached else "no",
         )
         for name, known in unimos_pipe.list_encoders().items()
     ]

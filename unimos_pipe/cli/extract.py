@@ -76,5 +76,5 @@ def extract(
     """
     if bool(domains) == every:
         raise InputError(f"say which domains: --domain NAME (known: {', '.join(features.dataset.domains)}) or --all")
-    done = unimos_pipe.extract_features(features, domains, data_root, reading=reading, compute=compute, reporter=output)
+    done = unimos_pipe.extract_features(features, domains, data_root, options=reading, compute=compute, reporter=output)
     suggest_after_features(output, done.folder, features.dataset)

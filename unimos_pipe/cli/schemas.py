@@ -237,33 +237,33 @@ SCHEMAS: dict[str, Schema] = {  # by the words of the command
         on_cpu=FLAG,
         resident_bytes=COUNT,
         gpu_bytes=COUNT,
-        gain=maybe(
+        speedup=maybe(
             record(
-                "beside two hand-written loops: images/s of ours, the plain one and the good one in every round",
+                "images/s of extract, of the simple loop and of the tuned loop, in every round",
                 images=COUNT,
                 batch=COUNT,
                 rates=many(many(NUMBER)),
                 cosine=NUMBER,
-                good={**TEXT, "description": "how the good loop computes"},
+                tuned={**TEXT, "description": "precision, memory format and workers of the tuned loop"},
             )
         ),
     ),
     "bench store": document(
         "to load and verify a domain, and to read the same bytes, once per round; ratio is the median's",
         load=many(NUMBER),
-        plain=many(NUMBER),
+        raw_read=many(NUMBER),
         ratio=NUMBER,
     ),
     "bench grow": document(
         "memory of each stage at its peak as the data grows",
-        trials=many(record("a process of its own", what=TEXT, peak_bytes=COUNT, seconds=NUMBER)),
+        trials=many(record("a process of its own", name=TEXT, peak_bytes=COUNT, seconds=NUMBER)),
     ),
     "bench adapt --plain": document(
         "epochs in turn, a number per round; load averages before and after; cores of this process",
         size=_SIZE,
         device=TEXT,
-        plain=_TURNS,
-        ours=many(_TURNS),
+        reference=_TURNS,
+        stacks=many(_TURNS),
         load=many(NUMBER),
         cores_used=NUMBER,
         cores=COUNT,

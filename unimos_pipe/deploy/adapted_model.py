@@ -21,8 +21,8 @@ from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
 from unimos_pipe.cache.shard import first_difference
 from unimos_pipe.data.image_decoding import Picture
-from unimos_pipe.deploy.image_inputs import ImageInput, sources
-from unimos_pipe.deploy.model_card import card_text
+from unimos_pipe.deploy.image_inputs import ImageInput, normalise_inputs
+from unimos_pipe.deploy.model_card import render_card
 from unimos_pipe.deploy.predictions import Predictions, concatenate, with_errors
 from unimos_pipe.deploy.restore import restore_model
 from unimos_pipe.extract.encoder import ClipEncoder
@@ -36,7 +36,16 @@ from unimos_pipe.runs.write_run import HEADS, PREDICTIONS, RESULT
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 2
-KEYS = ("format", "classes", "encoder", "encoder_id", "method", "options", "temperature", "about")  # of config.json
+CONFIG_KEYS = (
+    "format",
+    "classes",
+    "encoder",
+    "encoder_id",
+    "method",
+    "options",
+    "temperature",
+    "about",
+)  # of config.json
 _LOADING = threading.Lock()  # of encoders: threads that ask one model first load it once
 
 
@@ -52,7 +61,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         Raises:
             InputError: values or tensors that are no model's, all that is missing at once.
         """
-        self.settings = _checked(config)
+        self.settings = _validate_config(config)
         self.classes: tuple[str, ...] = tuple(config["classes"])
         self.method, self.temperature = self.settings["method"], self.settings["temperature"]
         options = None
@@ -65,11 +74,11 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         self._encoder: ClipEncoder | None = None
 
     @torch.no_grad()
-    def answer(self, features: Tensor) -> Predictions:
+    def predict_features(self, features: Tensor) -> Predictions:
         """Classify CLIP image features, (n, D), of unit norm or not."""
         x = unit_rows(torch.as_tensor(features), self.text.dtype, self.device)
-        parts = [self.probabilities(rows) for rows in x.split(8192)] or [self.probabilities(x)]
-        columns = [torch.cat(column).float().cpu() for column in zip(*parts, strict=True)]
+        batches = [self.probabilities(rows) for rows in x.split(8192)] or [self.probabilities(x)]
+        columns = [torch.cat(column).float().cpu() for column in zip(*batches, strict=True)]
         branches = columns[2:] or [None, None]
         return Predictions(self.classes, *columns[:2], *branches, (None,) * len(x))
 
@@ -79,9 +88,11 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             logits, *branches = self.fitted.all_logits(x)
         else:
             logits, branches = self.fitted.logits(x), []
-        return tuple(every.softmax(-1) for every in (logits / (self.temperature or 1), logits, *branches))
+        return tuple(
+            branch_logits.softmax(-1) for branch_logits in (logits / (self.temperature or 1), logits, *branches)
+        )
 
-    def encoder(self, weights: Path | None = None, *, trust: bool = False) -> ClipEncoder:
+    def encoder(self, weights: Path | None = None, *, allow_torchscript: bool = False) -> ClipEncoder:
         """The frozen encoder the model was trained on, loaded at the first call and checked against its fingerprint.
 
         Args:
@@ -98,22 +109,23 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             )
         with _LOADING:
             if self._encoder is None:
-                self._encoder = self._loaded_encoder(weights, trust)
+                self._encoder = self._load_encoder(weights, allow_torchscript)
         return self._encoder
 
-    def _loaded_encoder(self, weights: Path | None, trust: bool) -> ClipEncoder:
-        found = ClipEncoder(
-            recorded_spec(self.identity, self.settings["encoder_id"], weights, trust=trust), self.device
+    def _load_encoder(self, weights: Path | None, allow_torchscript: bool) -> ClipEncoder:
+        encoder = ClipEncoder(
+            recorded_spec(self.identity, self.settings["encoder_id"], weights, allow_torchscript=allow_torchscript),
+            self.device,
         )
-        if difference := first_difference(found.identity, self.identity):
-            field, got, wanted = difference
+        if difference := first_difference(encoder.identity, self.identity):
+            field, got, expected = difference
             raise InputError(
                 f"the encoder is not the one this model was trained on: {field}",
-                expected=wanted,
+                expected=expected,
                 got=got,
                 todo="Pass --weights the file it was trained on" if field == "weights_sha256" else None,
             )
-        return found
+        return encoder
 
     def predict(self, images: ImageInput | Iterable[ImageInput], batch_size: int = 64) -> Predictions:
         """Classify one image or many. Several threads may ask at once.
@@ -126,8 +138,8 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         Raises:
             InputError: something that is no image, or what :meth:`encoder` raises.
         """
-        parts = list(self.predict_batches(sources(images), batch_size, workers=0))
-        return concatenate(parts) if parts else self.answer(self.text[:0])
+        parts = list(self.predict_batches(normalise_inputs(images), batch_size, workers=0))
+        return concatenate(parts) if parts else self.predict_features(self.text[:0])
 
     def predict_batches(
         self, images: Sequence[Path | Picture | bytes], batch_size: int, workers: int
@@ -144,9 +156,9 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         )
         for rows, (good, pixels, bad) in zip(batches, stream, strict=True):
             # Rounded as the cache rounds, so that images answer like cached features.
-            found = self.answer(encoder.encode_images(pixels).half() if good else self.text[:0])
+            predictions = self.predict_features(encoder.encode_images(pixels).half() if good else self.text[:0])
             reasons = dict(bad)
-            yield with_errors(found, [reasons.get(row) for row in rows])
+            yield with_errors(predictions, [reasons.get(row) for row in rows])
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write the weights and the config; the hub mixin calls this, and writes a card where there is none."""
@@ -158,7 +170,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The export's README; the hub mixin saves it."""
-        return model_card(self.settings)
+        return build_model_card(self.settings)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, device: str = "auto", **options: Any) -> "AdaptedModel":
@@ -167,9 +179,9 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         if Path(model_id).is_dir():
             config, weights = (Path(model_id) / name for name in names)
         else:
-            hub = {key: options.get(key) for key in ("revision", "cache_dir", "token")}
-            hub |= {key: bool(options.get(key)) for key in ("force_download", "local_files_only")}
-            config, weights = (Path(hf_hub_download(model_id, name, **hub)) for name in names)
+            hub_options = {key: options.get(key) for key in ("revision", "cache_dir", "token")}
+            hub_options |= {key: bool(options.get(key)) for key in ("force_download", "local_files_only")}
+            config, weights = (Path(hf_hub_download(model_id, name, **hub_options)) for name in names)
         return cls(read_json(config), read_tensors(weights), device)
 
 
@@ -225,9 +237,9 @@ def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> di
         raise InputError(f"the run's config.json or result.json lacks {error}; train it again with --force") from None
 
 
-def model_card(settings: Mapping[str, Any]) -> ModelCard:
+def build_model_card(settings: Mapping[str, Any]) -> ModelCard:
     """The README of a model of these settings (an export's config)."""
-    return ModelCard(card_text(settings))
+    return ModelCard(render_card(settings))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -249,22 +261,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
 
 
-def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
+def _validate_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("format") == 1 and "method" in config:  # when UniMoS was the only method, and never calibrated
         config = {**config, "format": FORMAT, "method": UNIMOS, "options": config["method"], "temperature": None}
-    missing = [key for key in KEYS if key not in config]
+    missing = [key for key in CONFIG_KEYS if key not in config]
     if missing or config["format"] != FORMAT:
         got = f"no {', '.join(missing)}" if missing else f"format {short_repr(config['format'])}"
-        raise InputError("the model's config.json", expected=f"format {FORMAT} with {', '.join(KEYS)}", got=got)
+        raise InputError("the model's config.json", expected=f"format {FORMAT} with {', '.join(CONFIG_KEYS)}", got=got)
     encoder, classes = config["encoder"], config["classes"]
     fields = set(EncoderIdentity.__dataclass_fields__)
     if not isinstance(encoder, Mapping) or set(encoder) != fields:
         raise InputError("the model's config.json: encoder", expected=f"the fields {', '.join(sorted(fields))}")
     if not all(isinstance(value, str) for value in (*encoder.values(), config["encoder_id"])):
         raise InputError("the model's config.json: encoder and encoder_id", expected="texts only")
-    if config["method"] not in (able := [name for name in METHODS if name not in (*TARGET_ONLY, AUTO)]):
+    if config["method"] not in (supported := [name for name in METHODS if name not in (*TARGET_ONLY, AUTO)]):
         raise InputError(
-            "the model's config.json: method", expected=f"one of {', '.join(able)}", got=short_repr(config["method"])
+            "the model's config.json: method",
+            expected=f"one of {', '.join(supported)}",
+            got=short_repr(config["method"]),
         )
     if not isinstance(config["options"], Mapping):
         raise InputError("the model's config.json: options", expected="a table", got=short_repr(config["options"]))
@@ -275,4 +289,4 @@ def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
         )
     if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
         raise InputError("the model's config.json: classes", expected="two or more names")
-    return {key: config[key] for key in KEYS}
+    return {key: config[key] for key in CONFIG_KEYS}

@@ -12,7 +12,15 @@ from unimos_pipe.base.atomic_io import OwnedFolder, atomic_replace_dir, check_ow
 from unimos_pipe.base.errors import ExecutionError, InputError
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.optional_deps import require_extra
-from unimos_pipe.deploy.adapted_model import CONFIG, KEYS, WEIGHTS, AdaptedModel, load, model_card, read_json
+from unimos_pipe.deploy.adapted_model import (
+    CONFIG,
+    CONFIG_KEYS,
+    WEIGHTS,
+    AdaptedModel,
+    build_model_card,
+    load,
+    read_json,
+)
 from unimos_pipe.deploy.predict import list_images
 from unimos_pipe.extract.image_loader import read_batches
 from unimos_pipe.methods.task import unit_rows
@@ -26,7 +34,7 @@ CARD = "README.md"
 
 def _is_export(folder: Path) -> bool:
     try:
-        return read_json(folder / CONFIG).keys() >= set(KEYS)
+        return read_json(folder / CONFIG).keys() >= set(CONFIG_KEYS)
     except (InputError, AttributeError):
         return False
 
@@ -35,7 +43,7 @@ EXPORT = OwnedFolder("an exported model", (CONFIG, WEIGHTS, CARD, "heads.onnx", 
 
 
 def export_run(
-    run: str | Path, to: str | Path, *, onnx: bool = False, images: Sequence[str | Path] = (), force: bool = False
+    run: str | Path, out: str | Path, *, onnx: bool = False, images: Sequence[str | Path] = (), force: bool = False
 ) -> dict[str, float]:
     """Write ``model.safetensors``, ``config.json``, ``README.md`` and, if asked, ONNX graphs.
 
@@ -53,41 +61,41 @@ def export_run(
             that writes there.
         ExecutionError: a graph whose answers differ by more than :data:`TOLERANCE`.
     """
-    run, to = Path(run), Path(to)
+    run, out = Path(run), Path(out)
     if images and not onnx:
         raise InputError("--with-encoder needs --onnx")
     if onnx:
         require_extra("--onnx", "onnx")
-    check_writable_folder(to.parent, "--to")
+    check_writable_folder(out.parent, "--to")
     files = list_images([Path(source) for source in images])[0] if images else []
     differences = {}
-    with writer_lock(to):
-        _refuse_other(to, force)
+    with writer_lock(out):
+        _check_output(out, force)
         model = load(run, "cpu")
-        with atomic_replace_dir(to) as folder:
+        with atomic_replace_dir(out) as folder:
             model.save_pretrained(folder)
             if onnx:
                 rows = torch.from_numpy(read_run(run).tensors("target_image")["target_image"])
                 rows = unit_rows(rows, torch.float32, torch.device("cpu"))
                 differences["heads.onnx"] = _write_onnx(_HeadsGraph(model), rows, "features", folder / "heads.onnx")
             if files:
-                pixels = _pixels(model, files[:CHECKED_IMAGES])
+                pixels = _load_pixels(model, files[:CHECKED_IMAGES])
                 differences["model.onnx"] = _write_onnx(_ImageGraph(model), pixels, "pixels", folder / "model.onnx")
     return differences
 
 
-def _refuse_other(to: Path, force: bool) -> None:
+def _check_output(out: Path, force: bool) -> None:
     """Raise InputError where ``to`` holds what is not an export's, or a card that somebody edited."""
-    check_owned_folder(to, EXPORT, "--to")
-    if force or not (to / CARD).is_file():
+    check_owned_folder(out, EXPORT, "--to")
+    if force or not (out / CARD).is_file():
         return
     try:
-        edited = (to / CARD).read_text(encoding="utf-8") != str(model_card(read_json(to / CONFIG)))
+        edited = (out / CARD).read_text(encoding="utf-8") != str(build_model_card(read_json(out / CONFIG)))
     except (ValueError, KeyError, TypeError, AttributeError):  # not text, or a config from which no card can be made
         edited = True
     if edited:
         raise InputError(
-            f"{to / CARD} was edited since it was exported; add --force to replace it too, or choose another --to"
+            f"{out / CARD} was edited since it was exported; add --force to replace it too, or choose another --to"
         )
 
 
@@ -118,7 +126,7 @@ class _ImageGraph(torch.nn.Module):
         return self.heads(self.visual(values.to(self.dtype)).float())
 
 
-def _pixels(model: AdaptedModel, images: list[Path]) -> torch.Tensor:
+def _load_pixels(model: AdaptedModel, images: list[Path]) -> torch.Tensor:
     stream = read_batches(Path(), images, [list(range(len(images)))], model.encoder().preprocess, workers=0)
     _, pixels, bad = next(stream)
     if bad or pixels is None:
@@ -134,8 +142,8 @@ def _write_onnx(graph: torch.nn.Module, rows: torch.Tensor, name: str, path: Pat
     import onnxruntime
 
     graph.eval()
-    ours = [values.numpy() for values in graph(rows)]
-    names = list(OUTPUTS[: len(ours)])
+    expected = [values.numpy() for values in graph(rows)]
+    names = list(OUTPUTS[: len(expected)])
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its optimiser reports what it leaves alone
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -151,10 +159,10 @@ def _write_onnx(graph: torch.nn.Module, rows: torch.Tensor, name: str, path: Pat
             verbose=False,
         )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    theirs = session.run(names, {name: rows.numpy()})
-    worst = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
-    if not worst <= TOLERANCE:
+    outputs = session.run(names, {name: rows.numpy()})
+    largest = max(float(np.abs(a - b).max()) for a, b in zip(expected, outputs, strict=True))
+    if not largest <= TOLERANCE:
         raise ExecutionError(
-            f"{path.name}: onnxruntime's probabilities", expected=f"ours within {TOLERANCE}", got=f"{worst:.2g} apart"
+            f"{path.name}: onnxruntime's probabilities", expected=f"ours within {TOLERANCE}", got=f"{largest:.2g} apart"
         )
-    return worst
+    return largest

@@ -13,7 +13,7 @@ ImageInput = str | os.PathLike | Picture | bytes | bytearray | memoryview | np.n
 EXPECTED = "a path, a PIL image, the bytes of an image file, or a uint8 array (H, W, 3)"
 
 
-def sources(images: ImageInput | Iterable[ImageInput]) -> list[Path | Picture | bytes]:
+def normalise_inputs(images: ImageInput | Iterable[ImageInput]) -> list[Path | Picture | bytes]:
     """What the decoder reads, an entry for each image; one image is a list of one, and a string is one path.
 
     Raises:
@@ -23,10 +23,10 @@ def sources(images: ImageInput | Iterable[ImageInput]) -> list[Path | Picture | 
         images = [images]
     if not isinstance(images, Iterable):
         raise InputError("images", expected=f"{EXPECTED}, or several of these", got=type(images).__name__)
-    return [_source(image, position) for position, image in enumerate(images)]
+    return [_normalise_input(image, position) for position, image in enumerate(images)]
 
 
-def _source(image: ImageInput, position: int) -> Path | Picture | bytes:
+def _normalise_input(image: ImageInput, position: int) -> Path | Picture | bytes:
     if isinstance(image, str | os.PathLike):
         return Path(image)
     if isinstance(image, bytes | bytearray | memoryview):

@@ -10,33 +10,33 @@ from unimos_pipe.runs.method_names import CITATIONS, UNIMOS, UNIMOS_NAME
 from unimos_pipe.runs.statistics import on_labelled_rows
 
 
-def card_text(settings: Mapping[str, Any]) -> str:
+def render_card(settings: Mapping[str, Any]) -> str:
     """Markdown with a metadata header, from a model's config (see :data:`unimos_pipe.deploy.adapted_model.KEYS`)."""
     about, encoder = settings["about"], settings["encoder"]
-    elsewhere = encoder["precision"] == IMPORTED
-    dataset, source, target = (_plain(about[name]) for name in ("dataset", "source", "target"))
-    tuned = settings["method"] == UNIMOS
-    method = UNIMOS_NAME if tuned else settings["method"]
+    imported = encoder["precision"] == IMPORTED
+    dataset, source, target = (_escape(about[name]) for name in ("dataset", "source", "target"))
+    is_unimos = settings["method"] == UNIMOS
+    method = UNIMOS_NAME if is_unimos else settings["method"]
     epochs = settings["options"].get("train", {}).get("epochs")
-    training = f", variant {about['variant']}, seed {about['seed']}, {epochs} epochs" if tuned else ""
+    training = f", variant {about['variant']}, seed {about['seed']}, {epochs} epochs" if is_unimos else ""
     header = {"library_name": "unimos-pipe", "pipeline_tag": "zero-shot-image-classification"}
     header["tags"] = ["clip", "domain-adaptation", settings["method"]]
-    changed = ""
+    extension = ""
     if settings["options"].get("train", {}).get("text") == "fused":
-        changed = ", with text features that have seen the source, which is not in the paper"
+        extension = ", with text features that have seen the source, which is not in the paper"
     lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in header.items()), "---", ""]
     lines += [
         f"# CLIP adapted to {target} ({dataset})",
         "",
-        f"A light model that adapts the frozen CLIP encoder {_plain(encoder['model'])} to the domain **{target}** of "
+        f"A light model that adapts the frozen CLIP encoder {_escape(encoder['model'])} to the domain **{target}** of "
         f"{dataset}, made with labels of the domain **{source}** and none of {target} itself. Method: {method}, as "
-        f"unimos-pipe implements it{changed}.",
+        f"unimos-pipe implements it{extension}.",
         "",
         "```python",
         "import unimos_pipe",
         'model = unimos_pipe.load("path/to/this/folder")',
-        "answers = model.answer(features)  # (n, D)"
-        if elsewhere
+        "answers = model.predict_features(features)  # (n, D)"
+        if imported
         else 'answers = model.predict(["one.png", "two.png"])',
         "print(answers.labels)",
         "print(answers.top(5))",
@@ -44,38 +44,38 @@ def card_text(settings: Mapping[str, Any]) -> str:
         "",
         "## Figures",
         "",
-        *_figures(about, "this model, last epoch" if tuned else "this model"),
+        *_accuracy_lines(about, "this model, last epoch" if is_unimos else "this model"),
         "",
         "## What it is made of",
         "",
-        f"- classes ({len(settings['classes'])}): {', '.join(_plain(name) for name in settings['classes'])}",
+        f"- classes ({len(settings['classes'])}): {', '.join(_escape(name) for name in settings['classes'])}",
         f"- trained on {about['rows']['source']} labelled {source} and {about['rows']['target']} unlabelled {target} "
         f"images{training}",
         f"- to cite: {CITATIONS[settings['method']]}",
-        f"- prompts: {'; '.join(_plain(text) for text in about['templates'])}",
-        _encoder_line(settings),
+        f"- prompts: {'; '.join(_escape(text) for text in about['templates'])}",
+        _describe_encoder(settings),
         "",
         "## Limits",
         "",
         f"It knows these classes only and answers one of them to any image. It was fitted to {target} as that data set "
         "has it; elsewhere it may do worse than plain CLIP. It inherits what CLIP's training data taught it, biases "
-        f"included. {_calibration(settings['temperature'], source, target)}",
+        f"included. {_describe_calibration(settings['temperature'], source, target)}",
         "",
     ]
     return "\n".join(lines)
 
 
-def _encoder_line(settings: Mapping[str, Any]) -> str:
+def _describe_encoder(settings: Mapping[str, Any]) -> str:
     encoder = settings["encoder"]
     if encoder["precision"] == IMPORTED:
         return "- encoder: its features were made elsewhere; what made them is known by that name alone"
     return (
-        f"- encoder weights: sha256 {encoder['weights_sha256']} ({_plain(settings['encoder_id'])}); they are not in "
+        f"- encoder weights: sha256 {encoder['weights_sha256']} ({_escape(settings['encoder_id'])}); they are not in "
         "this folder and are fetched, and checked, when images are first classified"
     )
 
 
-def _calibration(temperature: float | None, source: str, target: str) -> str:
+def _describe_calibration(temperature: float | None, source: str, target: str) -> str:
     if temperature is None:
         return "Probabilities are not calibrated."
     return (
@@ -84,21 +84,21 @@ def _calibration(temperature: float | None, source: str, target: str) -> str:
     )
 
 
-def _figures(about: Mapping[str, Any], model: str) -> list[str]:
+def _accuracy_lines(about: Mapping[str, Any], model: str) -> list[str]:
     accuracy = about["accuracy"]
     if not accuracy:
         return ["The target has no labels, so the accuracy is not known."]
-    rows, known = about["rows"], ""
+    rows, interval = about["rows"], ""
     if "labelled" in rows:
-        known = f", {on_labelled_rows(accuracy['last'], rows['labelled'], rows['scored'])}"
+        interval = f", {on_labelled_rows(accuracy['last'], rows['labelled'], rows['scored'])}"
     return [
-        f"| accuracy on {_plain(about['target'])}{known} | % |",
+        f"| accuracy on {_escape(about['target'])}{interval} | % |",
         "| --- | ---: |",
         f"| {model} | {format_percent(accuracy['last'])} |",
         f"| CLIP zero-shot | {format_percent(accuracy['zero_shot'])} |",
     ]
 
 
-def _plain(text: str) -> str:
+def _escape(text: str) -> str:
     """A name without what Markdown or HTML would act on."""
     return "".join(f"\\{char}" if char in "\\`*[]|" else {"<": "&lt;", ">": "&gt;"}.get(char, char) for char in text)

@@ -34,7 +34,9 @@ class PredictOptions:
     batch_size: int = 64  # images per encoder call
     workers: int = 2  # processes that decode; 0 decodes in this one
     weights: Path | None = None  # the encoder's, if they were a file
-    trust: bool = False  # whether that may be a TorchScript archive that is not OpenAI's, which can run code
+    allow_torchscript: bool = (
+        False  # whether that may be a TorchScript archive that is not OpenAI's, which can run code
+    )
 
 
 class UnreadableImage(NamedTuple):
@@ -75,7 +77,7 @@ def predict(
     files, names, notes = list_images([Path(source) for source in images])
     model = load(run, device)
     check_top(options.top, model.classes)
-    model.encoder(options.weights, trust=options.trust)
+    model.encoder(options.weights, allow_torchscript=options.allow_torchscript)
     for note in notes:
         reporter.warn(note)
     with reporter.progress("predict", len(files), "images") as advance:
@@ -134,17 +136,17 @@ def list_images(sources: Sequence[Path]) -> tuple[list[Path], list[str], list[st
                 raise InputError(f"no image or folder {source}")
             files.append(source)
             continue
-        found = find_images(source)
-        note = skipped_summary(source, found.left)
-        if not found.paths:
+        image_scan = find_images(source)
+        note = skipped_summary(source, image_scan.left)
+        if not image_scan.paths:
             raise InputError(f"no image in {source}" + (f"; {note}" if note else ""))
-        files += [source / path for path in found.paths]
+        files += [source / path for path in image_scan.paths]
         notes += [note] if note else []
-    only = sources[0] if len(sources) == 1 and sources[0].is_dir() else None
-    return files, [_name(file.relative_to(only) if only else file) for file in files], notes
+    single_folder = sources[0] if len(sources) == 1 and sources[0].is_dir() else None
+    return files, [_display_path(file.relative_to(single_folder) if single_folder else file) for file in files], notes
 
 
-def _name(file: Path) -> str:
+def _display_path(file: Path) -> str:
     """A path for a UTF-8 table: bytes that are none stand as ``\\xe9``."""
     return os.fsencode(file.as_posix()).decode("utf-8", "backslashreplace")
 
@@ -178,15 +180,15 @@ def predict_images(
     unreadable: list[UnreadableImage] = []
 
     def rows() -> Iterator[list[str]]:
-        named = iter(names)
-        for answers in model.predict_batches(files, batch_size, workers):
-            rows = prediction_rows(answers, top, model.temperature is not None)
-            for row, error, name in zip(rows, answers.errors, named, strict=False):
+        remaining_names = iter(names)
+        for predictions in model.predict_batches(files, batch_size, workers):
+            rows = prediction_rows(predictions, top, model.temperature is not None)
+            for row, error, name in zip(rows, predictions.errors, remaining_names, strict=False):
                 if error:
                     unreadable.append(UnreadableImage(name, error))
                     row = [""] * len(row)
                 yield [escape_path(name), *row, escape_name(error or "")]
-            on_rows(len(answers))
+            on_rows(len(predictions))
         if len(unreadable) == len(files):
             reasons = join_names((f"{name} ({reason})" for name, reason in unreadable), 3)
             raise ExecutionError(f"no image could be read, {out} is not written: {reasons}")
@@ -208,17 +210,17 @@ def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Pat
     parts = store.spec.parts(name) if name in store.spec.domains else (name,)  # a split may be named itself
     domain = store.domain(*parts)
     if difference := first_difference(domain.encoder, model.identity):
-        field, got, wanted = difference
+        field, got, expected = difference
         raise StaleCacheError(
-            f"{store.folder / name} was not encoded by the run's encoder: {field}", expected=wanted, got=got
+            f"{store.folder / name} was not encoded by the run's encoder: {field}", expected=expected, got=got
         )
-    answers = model.answer(stored_rows(domain, model.text.dtype, model.device))
-    rows = prediction_rows(answers, top, model.temperature is not None)
-    named = ([escape_path(path), *row] for path, row in zip(domain.paths, rows, strict=True))
-    write_predictions(out, table_columns(model, top), named)
+    predictions = model.predict_features(stored_rows(domain, model.text.dtype, model.device))
+    rows = prediction_rows(predictions, top, model.temperature is not None)
+    rows_with_paths = ([escape_path(path), *row] for path, row in zip(domain.paths, rows, strict=True))
+    write_predictions(out, table_columns(model, top), rows_with_paths)
     held_out = HeldOutLabels(domain.labels, model.classes)
     labelled = len(held_out.labelled) if model.classes == store.spec.classes else 0
-    accuracy = score_predictions(answers.probabilities.argmax(-1), held_out).accuracy if labelled else None
+    accuracy = score_predictions(predictions.probabilities.argmax(-1), held_out).accuracy if labelled else None
     return PredictResult(out, len(domain.paths), name=f"{store.spec.name}/{name}", labelled=labelled, accuracy=accuracy)
 
 
@@ -226,8 +228,8 @@ def table_columns(model: AdaptedModel, top: int) -> list[str]:
     """The columns of a model's answers."""
     raw = [RAW_COLUMN] if model.temperature is not None else []
     branches = BRANCH_COLUMNS if model.method == UNIMOS else ()
-    places = [name for place in range(2, top + 1) for name in (f"class_{place}", f"probability_{place}")]
-    return [*PREDICTION_COLUMNS, *raw, *branches, *places]
+    ranked = [name for rank in range(2, top + 1) for name in (f"class_{rank}", f"probability_{rank}")]
+    return [*PREDICTION_COLUMNS, *raw, *branches, *ranked]
 
 
 def prediction_rows(answers: Predictions, top: int, raw: bool) -> Iterator[list[str]]:

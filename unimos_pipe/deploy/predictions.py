@@ -48,18 +48,18 @@ class Predictions:
 
         Where there is an error every other value is None. ``pandas.DataFrame(answers.records())`` is a table.
         """
-        named = [("class", "probability", self.probabilities), ("", "raw_probability", self.raw)]
-        named += [(name, f"{name}_probability", getattr(self, name)) for name in ("vac", "lac")]
-        found: list[dict[str, Any]] = [{} for _ in self.errors]
-        for name, probability, values in named:
+        columns = [("class", "probability", self.probabilities), ("", "raw_probability", self.raw)]
+        columns += [(name, f"{name}_probability", getattr(self, name)) for name in ("vac", "lac")]
+        records: list[dict[str, Any]] = [{} for _ in self.errors]
+        for name, probability, values in columns:
             if values is not None:
                 best = values.max(-1)
                 for row, k, p, error in zip(
-                    found, best.indices.tolist(), best.values.tolist(), self.errors, strict=True
+                    records, best.indices.tolist(), best.values.tolist(), self.errors, strict=True
                 ):
                     row |= {name: None if error else self.classes[k]} if name else {}
                     row[probability] = None if error else p
-        return [{**row, "error": error} for row, error in zip(found, self.errors, strict=True)]
+        return [{**row, "error": error} for row, error in zip(records, self.errors, strict=True)]
 
     def __repr__(self) -> str:
         bad = sum(error is not None for error in self.errors)
@@ -68,10 +68,10 @@ class Predictions:
     def _repr_html_(self) -> str:
         rows = self.records()
         head = list(rows[0]) if rows else []
-        return html_table(repr(self)[1:-1], head, [[_shown(value) for value in row.values()] for row in rows])
+        return html_table(repr(self)[1:-1], head, [[_format_value(value) for value in row.values()] for row in rows])
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
@@ -87,14 +87,14 @@ def concatenate(parts: Sequence[Predictions]) -> Predictions:
 
 def with_errors(answers: Predictions, errors: Sequence[str | None]) -> Predictions:
     """Answers to the rows without an error, as those to all rows: NaN where there is one."""
-    good = torch.tensor([error is None for error in errors], dtype=torch.bool)
+    readable = torch.tensor([error is None for error in errors], dtype=torch.bool)
 
-    def spread(values: Tensor | None) -> Tensor | None:
+    def expand(values: Tensor | None) -> Tensor | None:
         if values is None:
             return None
-        whole = torch.full((len(errors), len(answers.classes)), float("nan"))
-        whole[good] = values
-        return whole
+        expanded = torch.full((len(errors), len(answers.classes)), float("nan"))
+        expanded[readable] = values
+        return expanded
 
-    columns = [spread(values) for values in (answers.probabilities, answers.raw, answers.vac, answers.lac)]
+    columns = [expand(values) for values in (answers.probabilities, answers.raw, answers.vac, answers.lac)]
     return Predictions(answers.classes, *columns, tuple(errors))

@@ -32,13 +32,13 @@ def restore_model(
         model = _restore_fitted(tensors, classes, method)
         names = [name for name, tensor in tensors.items() if tensor.dtype.is_floating_point]
     else:
-        names = [*_checked_heads(tensors, classes, options), "text_features"]
-    kinds = {tensors[name].dtype for name in names}
-    if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
-        got = join_names(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+        names = [*_check_heads(tensors, classes, options), "text_features"]
+    dtypes = {tensors[name].dtype for name in names}
+    if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
+        got = join_names(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
         raise InputError("the model's tensors", expected="all float32, or all float64", got=got)
-    if strange := [name for name in names if not tensors[name].isfinite().all()]:
-        raise InputError("the model's tensors", expected="finite values", got=f"{strange[0]} with others")
+    if non_finite := [name for name in names if not tensors[name].isfinite().all()]:
+        raise InputError("the model's tensors", expected="finite values", got=f"{non_finite[0]} with others")
     if options is None:
         return model
     return UniMoSModel(Heads.from_state(tensors, options.heads, device), text.to(device), options)
@@ -48,22 +48,22 @@ def _restore_fitted(tensors: Mapping[str, Tensor], classes: int, method: str) ->
     """The model of a method beside UniMoS, which has answered a row of zeros."""
     try:
         model = METHODS[method].restore(tensors)
-        found = model.logits(torch.zeros_like(tensors["text_features"][:1])).shape
+        shape = model.logits(torch.zeros_like(tensors["text_features"][:1])).shape
     except (KeyError, RuntimeError, TypeError) as error:
-        why = " ".join(str(error).split())[:120]
-        raise InputError("the model's tensors", expected=f"those of {method}", got=f"others ({why})") from None
-    if found != (1, classes):
-        raise InputError("the model's tensors", expected=f"answers for {classes} classes", got=[*found])
+        reason = " ".join(str(error).split())[:120]
+        raise InputError("the model's tensors", expected=f"those of {method}", got=f"others ({reason})") from None
+    if shape != (1, classes):
+        raise InputError("the model's tensors", expected=f"answers for {classes} classes", got=[*shape])
     return model
 
 
-def _checked_heads(tensors: Mapping[str, Tensor], classes: int, options: MethodSpec) -> list[str]:
+def _check_heads(tensors: Mapping[str, Tensor], classes: int, options: MethodSpec) -> list[str]:
     """The names of all tensors that UniMoS's heads need, once each has its shape."""
-    wanted = parameter_shapes(tensors["text_features"].shape[1], classes, options.heads)
+    shapes = parameter_shapes(tensors["text_features"].shape[1], classes, options.heads)
     width = (options.heads.bottleneck_dim,)
-    wanted |= {"bottleneck_bn.running_mean": width, "bottleneck_bn.running_var": width, "label_prior": (classes,)}
-    wrong = [name for name, shape in wanted.items() if name not in tensors or tuple(tensors[name].shape) != shape]
-    if wrong:
-        got = str(tuple(tensors[wrong[0]].shape)) if wrong[0] in tensors else "none"
-        raise InputError("the model's tensors", expected=f"{wrong[0]} of shape {wanted[wrong[0]]}", got=got)
-    return list(wanted)
+    shapes |= {"bottleneck_bn.running_mean": width, "bottleneck_bn.running_var": width, "label_prior": (classes,)}
+    mismatched = [name for name, shape in shapes.items() if name not in tensors or tuple(tensors[name].shape) != shape]
+    if mismatched:
+        got = str(tuple(tensors[mismatched[0]].shape)) if mismatched[0] in tensors else "none"
+        raise InputError("the model's tensors", expected=f"{mismatched[0]} of shape {shapes[mismatched[0]]}", got=got)
+    return list(shapes)

@@ -13,7 +13,7 @@ from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.scan import find_root, scan
 from unimos_pipe.experiments.sweep import epoch_seconds
-from unimos_pipe.extract.encoder import encoder_speed
+from unimos_pipe.extract.encoder import measure_encoder_speed
 from unimos_pipe.methods.task import (
     AdaptationTask,
     LabelledFeatures,
@@ -93,7 +93,7 @@ def plan_recipe(
     if not all(rows.values()):
         return RecipePlan(tuple(missing), None, None, None, len(runs), None, place.type, problem)
     images = sum(rows[domain].training + rows[domain].evaluated for domain in missing)
-    per_image, dim = encoder_speed(encoder, place)
+    per_image, dim = measure_encoder_speed(encoder, place)
     seconds = measure_training_seconds(runs, rows, len(spec.classes), dim, place, stack_size or MAX_STACK_SIZE)
     size = images * (2 * dim + 80)  # float16 features, and a path
     return RecipePlan(tuple(missing), images, size, images * per_image, len(runs), seconds, place.type, problem)

@@ -10,16 +10,16 @@ from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder import ClipEncoder
 
-SAMPLE = 64  # images on which precision and batch size are decided
+SAMPLE_IMAGES = 64  # images on which precision and batch size are decided
 
 
 def sample_files(manifests: Sequence[Manifest]) -> list[Path]:
     """At most :data:`SAMPLE` images of all domains, evenly spaced."""
     files = [manifest.root / path for manifest in manifests for path in manifest.paths]
-    return files[:: max(1, len(files) // SAMPLE)][:SAMPLE]
+    return files[:: max(1, len(files) // SAMPLE_IMAGES)][:SAMPLE_IMAGES]
 
 
-def measured_batch(encoder: ClipEncoder, sample: torch.Tensor | None) -> tuple[int, dict[int, float]]:
+def measure_batch_size(encoder: ClipEncoder, sample: torch.Tensor | None) -> tuple[int, dict[int, float]]:
     """The batch size that this device is fastest with, and the images per second of every size tried.
 
     Args:
@@ -30,10 +30,10 @@ def measured_batch(encoder: ClipEncoder, sample: torch.Tensor | None) -> tuple[i
     if sample is None:
         raise InputError("--batch-size auto: none of the images tried can be read; give a number")
     rates: dict[int, float] = {}
-    return best_batch(encoder, sample, rates.__setitem__), rates
+    return find_batch_size(encoder, sample, rates.__setitem__), rates
 
 
-def best_batch(encoder: ClipEncoder, sample: torch.Tensor, on_size: Callable[[int, float], None]) -> int:
+def find_batch_size(encoder: ClipEncoder, sample: torch.Tensor, on_size: Callable[[int, float], None]) -> int:
     """The batch size from which a larger one gains less than 3%, or no longer fits the device.
 
     Args:

@@ -23,7 +23,7 @@ from unimos_pipe.base.malloc import tune_malloc
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name
 from unimos_pipe.data.image_decoding import QUIET, Picture, picture_of
-from unimos_pipe.extract.image_loader import readable_sample
+from unimos_pipe.extract.image_loader import load_sample
 from unimos_pipe.extract.jpeg_decoding import decoder_name
 from unimos_pipe.extract.load_weights import load_weights
 from unimos_pipe.extract.prompt_checks import tokenize_checked
@@ -46,23 +46,23 @@ class ClipEncoder:
         """
         open_clip.add_model_config(EMBEDDED)
         if not is_weights_name(spec.model) and spec.model not in open_clip.list_models():
-            close = [name for name in open_clip.list_models() if name.lower().startswith(spec.model[:4].lower())]
-            raise InputError(f"open_clip has no model {spec.model!r}; close: {join_names(close, 12)}")
+            similar = [name for name in open_clip.list_models() if name.lower().startswith(spec.model[:4].lower())]
+            raise InputError(f"open_clip has no model {spec.model!r}; close: {join_names(similar, 12)}")
         weights = find_weights(spec)
         sha256 = file_sha256(weights)
-        config = _config(spec.model)
+        config = _read_model_config(spec.model)
         activation = "QuickGELU" if config.get("quick_gelu") else "GELU"
         check_activation(spec, weights, sha256, activation)
         self.tokenizer = load_tokenizer(spec.model, config["text_cfg"])
-        model, transform = plain_model(spec, weights, device)
+        model, transform = create_open_clip_model(spec, weights, device)
         if device.type == "cpu":
             tune_malloc()
-        self.model = _frozen(model)
+        self.model = _freeze(model)
         self.device = device
         self.dtype = ENCODER_DTYPES[spec.precision]
         self.preprocess = ResizeCrop(transform)
         self.logit_scale = native_logit_scale(model)
-        self.value_range = _per_pixel(transform.transforms[-1], device)
+        self.value_range = _scale_and_shift(transform.transforms[-1], device)
         shape = open_clip.get_model_preprocess_cfg(self.model)
         preprocessing = {**shape, "decoder": decoder_name(), "resizer": self.preprocess.resizer}
         self.identity = EncoderIdentity(
@@ -71,15 +71,15 @@ class ClipEncoder:
 
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, H, W, 3) uint8 pixels as ``preprocess`` makes them -> (n, D) float32 unit-norm features on the CPU."""
-        return self.start_images(pixels)()
+        return self.start_encoding(pixels)()
 
     @torch.inference_mode()
-    def start_images(self, pixels: torch.Tensor) -> Callable[[], torch.Tensor]:
+    def start_encoding(self, pixels: torch.Tensor) -> Callable[[], torch.Tensor]:
         """Like :meth:`encode_images`; what is given back waits for the features and returns them.
 
         A GPU works on meanwhile, and reads ``pixels``, which must stay as they are until the features are there.
         """
-        features = self.forward(self.scale(pixels.to(self.device, non_blocking=True)))
+        features = self.forward(self.scale_pixels(pixels.to(self.device, non_blocking=True)))
         return copy_to_cpu_async(F.normalize(features.float(), dim=-1))
 
     @torch.inference_mode()
@@ -95,7 +95,7 @@ class ClipEncoder:
         return torch.cat([self.model.encode_image(part) for part in inputs.split(count)])
 
     @torch.inference_mode()
-    def scale(self, pixels: torch.Tensor) -> torch.Tensor:
+    def scale_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, H, W, 3) uint8 on the device -> (n, 3, H, W) the encoder's input, channels last in memory.
 
         CLIP's (x / 255 - mean) / std in float32, in one pass over each row of pixels. On a CPU a few images at a time,
@@ -119,9 +119,9 @@ class ClipEncoder:
         return F.normalize(torch.cat(parts), dim=-1).cpu()
 
 
-def plain_model(spec: EncoderSpec, weights: Path, device: torch.device) -> tuple[torch.nn.Module, Compose]:
+def create_open_clip_model(spec: EncoderSpec, weights: Path, device: torch.device) -> tuple[torch.nn.Module, Compose]:
     """open_clip's model and evaluation transform as they come. Raises InputError if the weights do not fit."""
-    prepared = {f"image_{key}": value for key, value in preprocessing(spec).items()}
+    preprocessing_options = {f"image_{key}": value for key, value in preprocessing(spec).items()}
     with quiet_logging():
         try:
             model, _, transform = open_clip.create_model_and_transforms(
@@ -130,12 +130,12 @@ def plain_model(spec: EncoderSpec, weights: Path, device: torch.device) -> tuple
                 pretrained_text=False,
                 precision=spec.precision,
                 device=device,
-                **prepared,
+                **preprocessing_options,
             )
         except (RuntimeError, KeyError, ValueError, TypeError, OSError) as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"model {spec.model} cannot be built: {reason}") from None
-        load_weights(model, spec.model, weights, trust=spec.allow_torchscript)
+        load_weights(model, spec.model, weights, allow_torchscript=spec.allow_torchscript)
     return model, transform
 
 
@@ -149,7 +149,7 @@ def native_logit_scale(model: torch.nn.Module) -> float | None:
     return round(float(model.logit_scale.detach().float().exp()), 2)
 
 
-def _frozen(model: torch.nn.Module) -> torch.nn.Module:
+def _freeze(model: torch.nn.Module) -> torch.nn.Module:
     """A model for inference alone, a ResNet in the form that computes fastest."""
     model = model.eval().requires_grad_(False)
     if any(module.training for module in model.modules()):
@@ -202,7 +202,7 @@ class ResizeCrop:
         return pixels.permute(1, 2, 0)
 
 
-def _per_pixel(normalize: Normalize, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _scale_and_shift(normalize: Normalize, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Scale and shift, each (3,) float32, that take 0..255 to the encoder's input values."""
     mean = torch.tensor(normalize.mean, dtype=torch.float64)
     std = torch.tensor(normalize.std, dtype=torch.float64)
@@ -232,7 +232,7 @@ def load_encoder(
     """The encoder of a spec; precision ``auto`` becomes the fastest that keeps the features of fp32.
 
     Half precision is taken where the hardware computes it natively (fp16 on CUDA, bf16 on a CPU with AVX512-BF16 or
-    AMX) and every feature of the sample stays within a cosine of :data:`CLOSE_ENOUGH` of fp32's.
+    AMX) and every feature of the sample stays within a cosine of :data:`MIN_COSINE` of fp32's.
 
     Args:
         sample: image files that are encoded both ways; unreadable ones are left out.
@@ -243,20 +243,20 @@ def load_encoder(
         return ClipEncoder(spec, device), None
     full = ClipEncoder(replace(spec, precision="fp32"), device)
     candidate = native_half_precision(device)
-    pixels = readable_sample(sample, full.preprocess) if candidate else None
+    pixels = load_sample(sample, full.preprocess) if candidate else None
     if pixels is None:
         return full, None
     half = ClipEncoder(replace(spec, precision=candidate), device)
     cosines = (half.encode_images(pixels) * full.encode_images(pixels)).sum(-1)
-    chosen = half if cosines.min() >= CLOSE_ENOUGH else full
+    chosen = half if cosines.min() >= MIN_COSINE else full
     precision = chosen.identity.precision
     return chosen, PrecisionCheck(precision, device.type, candidate, cosines.min().item(), len(pixels))
 
 
-CLOSE_ENOUGH = 0.9995
+MIN_COSINE = 0.9995
 
 
-def new_model(name: str) -> torch.nn.Module:
+def create_random_model(name: str) -> torch.nn.Module:
     """An open_clip model with random weights from torch's global generator, for benchmarks.
 
     Raises:
@@ -276,7 +276,7 @@ def native_half_precision(device: torch.device) -> str | None:
     return "bf16" if device.type == "cpu" and cpu_has_bf16() else None
 
 
-def _config(model: str) -> dict:
+def _read_model_config(model: str) -> dict:
     """A model's configuration by name or schema. Raises InputError if a folder's cannot be read."""
     try:
         config = open_clip.get_model_config(model)
@@ -288,7 +288,7 @@ def _config(model: str) -> dict:
 
 
 @torch.inference_mode()
-def encoder_speed(spec: EncoderSpec, device: torch.device, images: int = 4) -> tuple[float, int]:
+def measure_encoder_speed(spec: EncoderSpec, device: torch.device, images: int = 4) -> tuple[float, int]:
     """Seconds per image of an architecture here, decoding left out, and its embedding size D.
 
     The weights are random, which compute as long as trained ones, so nothing needs to be at hand. Of precision ``auto``
@@ -298,7 +298,7 @@ def encoder_speed(spec: EncoderSpec, device: torch.device, images: int = 4) -> t
         spec = replace(spec, precision=native_half_precision(device) or "fp32")
     open_clip.add_model_config(EMBEDDED)
     with quiet_logging(), torch.random.fork_rng(devices=[]):
-        model = _frozen(open_clip.create_model(spec.model, pretrained=None, precision=spec.precision, device=device))
+        model = _freeze(open_clip.create_model(spec.model, pretrained=None, precision=spec.precision, device=device))
     size = open_clip.get_model_preprocess_cfg(model)["size"]
     pixels = torch.zeros(images, 3, *((size, size) if isinstance(size, int) else size), device=device)
     pixels = pixels.to(ENCODER_DTYPES[spec.precision])

@@ -39,7 +39,7 @@ class WeightsFile:
     read_at: int
 
 
-def weights_file(spec: EncoderSpec) -> WeightsFile | None:
+def locate_weights_file(spec: EncoderSpec) -> WeightsFile | None:
     """The file that a spec's weights are in, found without open_clip; None where that cannot be told, or none is there.
 
     Of open_clip's tags those of the presets are known; a ``local-dir:`` or ``hf-hub:`` model depends on more than
@@ -52,27 +52,27 @@ def weights_file(spec: EncoderSpec) -> WeightsFile | None:
     elif is_weights_path(spec.pretrained):
         path = Path(spec.pretrained)
     else:
-        path = _of_preset(spec)
+        path = _find_preset_weights(spec)
     try:
-        found = path and stat_file(path)
+        record = path and stat_file(path)
     except OSError:
         return None
-    return found and WeightsFile(str(path.absolute()), found.stamp, found.read_at)
+    return record and WeightsFile(str(path.absolute()), record.stamp, record.read_at)
 
 
-def _of_preset(spec: EncoderSpec) -> Path | None:
-    from unimos_pipe.extract.hub import HubFile, at_hand  # the hub's client takes a while
+def _find_preset_weights(spec: EncoderSpec) -> Path | None:
+    from unimos_pipe.extract.hub import HubFile, cached_weights  # the hub's client takes a while
 
-    known = (preset.hub for preset in PRESETS.values() if preset.hub and _is(preset.spec, spec))
-    repository = next(known, None)
-    return repository and at_hand(HubFile(repository))
-
-
-def _is(one: EncoderSpec, other: EncoderSpec) -> bool:
-    return (one.model, one.pretrained) == (other.model, other.pretrained)
+    repositories = (preset.hub for preset in PRESETS.values() if preset.hub and _have_same_weights(preset.spec, spec))
+    repository = next(repositories, None)
+    return repository and cached_weights(HubFile(repository))
 
 
-def memory_path(cache: Path, spec: EncoderSpec, weights: WeightsFile) -> Path:
+def _have_same_weights(first: EncoderSpec, second: EncoderSpec) -> bool:
+    return (first.model, first.pretrained) == (second.model, second.pretrained)
+
+
+def identity_path(cache: Path, spec: EncoderSpec, weights: WeightsFile) -> Path:
     """Where the identity of a spec's encoder is remembered."""
     key = fingerprint([spec.model, spec.pretrained, spec.precision, weights.path])
     return cache / ".encoders" / f"{key[:16]}.json"
@@ -80,32 +80,36 @@ def memory_path(cache: Path, spec: EncoderSpec, weights: WeightsFile) -> Path:
 
 def load_identity(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
     """The identity that a spec's encoder had when its weights were last read, or None where they must be read."""
-    weights = None if spec.precision == "auto" else weights_file(spec)
+    weights = None if spec.precision == "auto" else locate_weights_file(spec)
     if weights is None:
         return None
     try:
-        digest, _, body = memory_path(cache, spec, weights).read_text(encoding="utf-8").partition("\n")
+        digest, _, body = identity_path(cache, spec, weights).read_text(encoding="utf-8").partition("\n")
         if digest != xxhash.xxh3_128(body.encode()).hexdigest():
             return None
         values = json.loads(body)
-        seen = FileRecord(tuple(values["weights"]["stamp"]), values["weights"]["read_at"], b"")
-        same = seen.is_unchanged(weights.stamp) and values["versions"] == library_versions()
+        recorded = FileRecord(tuple(values["weights"]["stamp"]), values["weights"]["read_at"], b"")
+        valid = recorded.is_unchanged(weights.stamp) and values["versions"] == library_versions()
         identity = EncoderIdentity(**values["identity"])
-        same &= json.loads(identity.preprocessing)["decoder"].startswith(DECODER)
-        same &= (identity.model, identity.precision) == (spec.model, spec.precision)
+        valid &= json.loads(identity.preprocessing)["decoder"].startswith(DECODER)
+        valid &= (identity.model, identity.precision) == (spec.model, spec.precision)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return identity if same else None
+    return identity if valid else None
 
 
 def store_identity(cache: Path, spec: EncoderSpec, weights: WeightsFile | None, identity: EncoderIdentity) -> None:
     """Keep what a spec's encoder is, read from ``weights`` as they were before; where it cannot be kept, it is not."""
     if load_identity(cache, spec) == identity:
         return
-    if weights is None or (now := weights_file(spec)) is None or (now.path, now.stamp) != (weights.path, weights.stamp):
+    if (
+        weights is None
+        or (current := locate_weights_file(spec)) is None
+        or (current.path, current.stamp) != (weights.path, weights.stamp)
+    ):
         return
     body = json.dumps({"weights": asdict(weights), "versions": library_versions(), "identity": asdict(identity)})
-    path = memory_path(cache, spec, weights)
+    path = identity_path(cache, spec, weights)
     with contextlib.suppress(OSError, UnimosPipeError), writer_lock(path, wait=True):
         write_text(path, f"{xxhash.xxh3_128(body.encode()).hexdigest()}\n{body}")
 
@@ -122,36 +126,36 @@ class LazyEncoder:
         self.identity, self._load = identity, load
 
     @cached_property
-    def loaded(self) -> Encoder:
+    def encoder(self) -> Encoder:
         """The encoder itself."""
-        found = self._load()
-        if found.identity != self.identity:
+        encoder = self._load()
+        if encoder.identity != self.identity:
             raise EncoderIdentityChangedError
-        return found
+        return encoder
 
     @property
     def preprocess(self) -> Callable:
         """A picture to (H, W, 3) uint8 pixels."""
-        return self.loaded.preprocess
+        return self.encoder.preprocess
 
     @property
     def device(self) -> "torch.device":
         """Where it computes."""
-        return self.loaded.device
+        return self.encoder.device
 
     @property
     def logit_scale(self) -> float | None:
         """1/T of a model that has one of its own."""
-        return self.loaded.logit_scale
+        return self.encoder.logit_scale
 
     def encode_images(self, pixels: "torch.Tensor") -> "torch.Tensor":
         """(n, H, W, 3) uint8 pixels -> (n, D) float32 unit-norm features on the CPU."""
-        return self.loaded.encode_images(pixels)
+        return self.encoder.encode_images(pixels)
 
-    def start_images(self, pixels: "torch.Tensor") -> Callable[[], "torch.Tensor"]:
+    def start_encoding(self, pixels: "torch.Tensor") -> Callable[[], "torch.Tensor"]:
         """The same, as a function that waits for the features."""
-        return self.loaded.start_images(pixels)
+        return self.encoder.start_encoding(pixels)
 
     def encode_texts(self, sentences: Sequence[str]) -> "torch.Tensor":
         """n sentences -> (n, D) float32 unit-norm features on the CPU."""
-        return self.loaded.encode_texts(sentences)
+        return self.encoder.encode_texts(sentences)

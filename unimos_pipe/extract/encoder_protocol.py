@@ -20,7 +20,7 @@ class Encoder(Protocol):
     def encode_images(self, pixels: "torch.Tensor") -> "torch.Tensor":
         """(n, H, W, 3) uint8 pixels as ``preprocess`` makes them -> (n, D) float32 unit-norm features on the CPU."""
 
-    def start_images(self, pixels: "torch.Tensor") -> Callable[[], "torch.Tensor"]:
+    def start_encoding(self, pixels: "torch.Tensor") -> Callable[[], "torch.Tensor"]:
         """As ``encode_images``, given back as a function that waits for the features; until then pixels must stay."""
 
     def encode_texts(self, sentences: Sequence[str]) -> "torch.Tensor":

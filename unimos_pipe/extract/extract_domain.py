@@ -31,8 +31,8 @@ class ExtractReport:
     domain: str
     rows: int
     encoded: int
-    kept: int
-    shards_kept: int
+    reused: int
+    shards_reused: int
     shards_written: int
     skipped: tuple[tuple[str, str], ...]
     seconds: float
@@ -49,7 +49,7 @@ def extract_images(
     skip_bad: bool = False,
     force: bool = False,
     on_rows: Callable[[int], None] = lambda rows: None,
-    make: Callable[[ShardJob, Sequence[int], Encoder, Callable[[int], None]], EncodeResult] = encode_shards,
+    encode: Callable[[ShardJob, Sequence[int], Encoder, Callable[[int], None]], EncodeResult] = encode_shards,
 ) -> ExtractReport:
     """Bring a domain's shards up to date: images of known content keep their features, the others are encoded.
 
@@ -71,61 +71,63 @@ def extract_images(
     """
     started = time.perf_counter()
     folder = encoder_folder / manifest.domain
-    with exclusive_lock(folder, lock=domain_lock(folder)) as alone:
+    with exclusive_lock(folder, lock=domain_lock(folder)) as exclusive:
         wait_for_prune(encoder_folder)
-        if alone:
+        if exclusive:
             remove_leftovers(folder)
         todo = f"Add --force to encode {manifest.domain} again"
-        known = ExistingShards() if force else read_existing_shards(folder, encoder.identity, manifest.domain, todo)
-        job = _job(manifest, encoder, folder, known, shard_size, (batch_size, workers, skip_bad))
-        found = [known.shard_of(start, stop, manifest.paths, job.contents) for start, stop in job.bounds]
-        kept = {index: path for index, path in enumerate(found) if path}
-        on_rows(sum(job.rows(index) for index in kept))
-        missing = [index for index in range(len(job.bounds)) if index not in kept]
-        fresh = [index for index in missing if job.new_rows(index)]
-        copied = [index for index in missing if not job.new_rows(index)]
-        made = make(job, fresh, encoder, on_rows) if fresh else EncodeResult()
-        if made.bad and not skip_bad:
-            raise _unreadable(made, manifest)
-        encode_shards(job, copied, encoder, on_rows)
-        paths = [kept.get(index) or job.path(index) for index in range(len(job.bounds))]
+        existing = ExistingShards() if force else read_existing_shards(folder, encoder.identity, manifest.domain, todo)
+        job = _plan_job(manifest, encoder, folder, existing, shard_size, (batch_size, workers, skip_bad))
+        reusable = [existing.shard_of(start, stop, manifest.paths, job.file_digests) for start, stop in job.bounds]
+        reused = {index: path for index, path in enumerate(reusable) if path}
+        on_rows(sum(job.rows(index) for index in reused))
+        missing = [index for index in range(len(job.bounds)) if index not in reused]
+        to_encode = [index for index in missing if job.new_rows(index)]
+        to_copy = [index for index in missing if not job.new_rows(index)]
+        result = encode(job, to_encode, encoder, on_rows) if to_encode else EncodeResult()
+        if result.bad and not skip_bad:
+            raise _unreadable_error(result, manifest)
+        encode_shards(job, to_copy, encoder, on_rows)
+        paths = [reused.get(index) or job.path(index) for index in range(len(job.bounds))]
         headers = [read_header(path) for path in paths]
-        _set_index(folder, manifest, paths, headers)
-        if alone:
+        _update_index(folder, manifest, paths, headers)
+        if exclusive:
             remove_superseded(folder, paths)
     skipped = tuple((path, reason) for header in headers for path, reason, _ in header.skipped)
     rows = len(manifest)
     return ExtractReport(
-        manifest.domain, rows, made.encoded, rows - len(skipped) - made.encoded,
-        len(kept), len(missing), skipped, time.perf_counter() - started,
+        manifest.domain, rows, result.encoded, rows - len(skipped) - result.encoded,
+        len(reused), len(missing), skipped, time.perf_counter() - started,
     )  # fmt: skip
 
 
-def _job(
+def _plan_job(
     manifest: Manifest,
     encoder: Encoder,
     folder: Path,
-    known: ExistingShards,
+    existing: ExistingShards,
     shard_size: int,
-    how: tuple[int, int | None, bool],
+    reading: tuple[int, int | None, bool],
 ) -> ShardJob:
     """The work of a domain: every image's contents, the shards' bounds, and where known features lie."""
-    contents = read_file_digests(manifest.root, manifest.paths, known.records)
+    file_digests = read_file_digests(manifest.root, manifest.paths, existing.records)
     starts = range(0, len(manifest), shard_size)
     bounds = tuple((start, min(start + shard_size, len(manifest))) for start in starts)
-    sources, word = known.sources(contents), secrets.token_hex(4)
-    return ShardJob(manifest, contents, encoder.identity, folder, word, bounds, tuple(known.files), sources, *how)
+    sources, token = existing.sources(file_digests), secrets.token_hex(4)
+    return ShardJob(
+        manifest, file_digests, encoder.identity, folder, token, bounds, tuple(existing.files), sources, *reading
+    )
 
 
-def _unreadable(made: EncodeResult, manifest: Manifest) -> ExecutionError:
-    names = join_names((f"{path} ({reason})" for path, reason in made.bad), 5)
+def _unreadable_error(result: EncodeResult, manifest: Manifest) -> ExecutionError:
+    names = join_names((f"{path} ({reason})" for path, reason in result.bad), 5)
     return ExecutionError(
-        f"{len(made.bad)} unreadable image(s) in {manifest.root}: {names}. The other shards are kept; "
+        f"{len(result.bad)} unreadable image(s) in {manifest.root}: {names}. The other shards are kept; "
         "mend the files, or leave them out with --on-error skip"
     )
 
 
-def _set_index(folder: Path, manifest: Manifest, paths: Sequence[Path], headers: Sequence[ImageHeader]) -> None:
+def _update_index(folder: Path, manifest: Manifest, paths: Sequence[Path], headers: Sequence[ImageHeader]) -> None:
     """Make the domain consist of these shards, with the manifest's labels; a right index is left alone."""
     skipped = {path for header in headers for path, _, _ in header.skipped}
     stored = [row for row, path in enumerate(manifest.paths) if path not in skipped]
@@ -138,21 +140,21 @@ def _set_index(folder: Path, manifest: Manifest, paths: Sequence[Path], headers:
         manifest.labels[stored],
     )
     try:
-        before = read_index(folder)
+        previous = read_index(folder)
     except StaleCacheError:
-        before = None  # damaged: it is made again
-    if before is None or not index.equals(before):
+        previous = None  # damaged: it is made again
+    if previous is None or not index.equals(previous):
         write_index(folder, index)
 
 
 def extract_text(
     dataset: str,
-    word: str,
+    domain_word: str,
     classes: tuple[str, ...],
     templates: Sequence[str],
     encoder: Encoder,
     encoder_folder: Path,
-    wording: Sequence[str] | None = None,
+    class_prompts: Sequence[str] | None = None,
     *,
     force: bool = False,
     on_note: Callable[[str], None] = lambda note: None,
@@ -166,36 +168,36 @@ def extract_text(
     Raises:
         InputError: a sentence is too long for the model, or another process makes the prompts.
     """
-    prompts = build_prompts(templates, word, wording or [clean_class_name(name) for name in classes])
+    prompts = build_prompts(templates, domain_word, class_prompts or [clean_class_name(name) for name in classes])
     identity = TextIdentity(
         **asdict(encoder.identity), class_names=tuple(classes), prompts=tuple(tuple(row) for row in prompts)
     )
-    path = text_path(encoder_folder, word, identity)
-    with exclusive_lock(path.parent, lock=domain_lock(path.parent), wait=True) as alone:
+    path = text_path(encoder_folder, domain_word, identity)
+    with exclusive_lock(path.parent, lock=domain_lock(path.parent), wait=True) as exclusive:
         wait_for_prune(encoder_folder)
-        if alone:
+        if exclusive:
             remove_leftovers(path.parent)
         if not force and path.is_file():
             try:
-                _tell_same(read_text_shard(path).text_features, classes, on_note)
+                _report_identical_classes(read_text_shard(path).text_features, classes, on_note)
                 return False
             except StaleCacheError:
                 pass  # damaged: encode it again
-        features = prompt_features(encoder, prompts)
+        features = encode_prompts(encoder, prompts)
         header = TextHeader(
             **asdict(identity),
             dataset=dataset,
-            word=word,
+            word=domain_word,
             templates=tuple(templates),
             versions=library_versions(),
             logit_scale=encoder.logit_scale or 0.0,
         )
         write_text_shard(path, header, features)
-    _tell_same(features, classes, on_note)
+    _report_identical_classes(features, classes, on_note)
     return True
 
 
-def prompt_features(encoder: Encoder, prompts: Sequence[Sequence[str]]) -> np.ndarray:
+def encode_prompts(encoder: Encoder, prompts: Sequence[Sequence[str]]) -> np.ndarray:
     """K sentences of each template -> (K, D) float32: templates averaged, and normalised again."""
     import torch  # takes seconds, and prompts that are there need none
 
@@ -203,6 +205,6 @@ def prompt_features(encoder: Encoder, prompts: Sequence[Sequence[str]]) -> np.nd
     return torch.nn.functional.normalize(features, dim=-1).numpy()
 
 
-def _tell_same(features: np.ndarray, classes: Sequence[str], on_note: Callable[[str], None]) -> None:
+def _report_identical_classes(features: np.ndarray, classes: Sequence[str], on_note: Callable[[str], None]) -> None:
     if note := identical_text_features(features, classes):
         on_note(note)

@@ -17,12 +17,12 @@ from unimos_pipe.extract.encoder_identity_cache import (
     EncoderIdentityChangedError,
     LazyEncoder,
     load_identity,
+    locate_weights_file,
     store_identity,
-    weights_file,
 )
 from unimos_pipe.extract.encoder_protocol import Encoder
 from unimos_pipe.extract.extract_domain import ExtractReport, extract_images, extract_text
-from unimos_pipe.extract.precision import keep_evidence, resolve_precision
+from unimos_pipe.extract.precision import resolve_precision, save_precision_check
 from unimos_pipe.extract.write_shards import encode_shards
 
 
@@ -59,7 +59,7 @@ def extract_features(
     domains: Sequence[str] = (),
     root: str | Path | None = None,
     *,
-    reading: ExtractOptions = ExtractOptions(),
+    options: ExtractOptions = ExtractOptions(),
     compute: ComputeConfig = ComputeConfig(),
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> ExtractResult:
@@ -78,108 +78,112 @@ def extract_features(
     """
     features = feature_set(features) if isinstance(features, str) else features
     spec = features.dataset
-    names = tuple(dict.fromkeys(domains)) or tuple(spec.domains)
-    for name in names:
+    domain_names = tuple(dict.fromkeys(domains)) or tuple(spec.domains)
+    for name in domain_names:
         spec.domain(name)
     check_writable_folder(features.cache, "--cache")
     features = replace(features, encoder=resolve_precision(features))
     images = find_root(spec, Path(root) if root else None, features.cache)
-    manifests = [scan(spec, part, images) for name in names for part in spec.parts(name)]
-    warnings = _odd_counts(features, manifests, reading.strict_counts, reporter)
-    load = partial(_load, features, compute.device, manifests, reporter)
-    rest = features, names, manifests, reading, compute, reporter
-    known = load_identity(features.cache, features.encoder) if compute.device in ("auto", "cpu") else None
+    manifests = [scan(spec, part, images) for name in domain_names for part in spec.parts(name)]
+    warnings = _check_counts(features, manifests, options.strict_counts, reporter)
+    load = partial(_load_encoder, features, compute.device, manifests, reporter)
+    arguments = features, domain_names, manifests, options, compute, reporter
+    identity = load_identity(features.cache, features.encoder) if compute.device in ("auto", "cpu") else None
     try:
-        done = _brought_up_to_date(LazyEncoder(known, load) if known else load(), *rest)
+        result = _update_cache(LazyEncoder(identity, load) if identity else load(), *arguments)
     except EncoderIdentityChangedError:
-        done = _brought_up_to_date(load(), *rest)
-    return replace(done, warnings=(*warnings, *done.warnings))
+        result = _update_cache(load(), *arguments)
+    return replace(result, warnings=(*warnings, *result.warnings))
 
 
-def _load(features: FeatureSet, device: str, manifests: Sequence[Manifest], reporter: ProgressReporter) -> Encoder:
+def _load_encoder(
+    features: FeatureSet, device: str, manifests: Sequence[Manifest], reporter: ProgressReporter
+) -> Encoder:
     """The encoder, whose identity is remembered, and what was found where its precision had to be tried out."""
     from unimos_pipe.base.device import pick_device  # torch and open_clip take seconds
     from unimos_pipe.extract.batch_size import sample_files
     from unimos_pipe.extract.encoder import load_encoder
 
     spec = features.encoder
-    weights = weights_file(spec)
-    encoder, evidence = load_encoder(spec, pick_device(device), sample_files(manifests))
+    weights = locate_weights_file(spec)
+    encoder, precision_check = load_encoder(spec, pick_device(device), sample_files(manifests))
     spec = replace(spec, precision=encoder.identity.precision)
     store_identity(features.cache, spec, weights, encoder.identity)
     reporter.detail(f"encoder loaded, on {encoder.device}")
-    if evidence:
-        keep_evidence(_folder(features, encoder), evidence)
-        reporter.note(str(evidence))
+    if precision_check:
+        save_precision_check(_encoder_folder(features, encoder), precision_check)
+        reporter.note(str(precision_check))
     return encoder
 
 
-def _folder(features: FeatureSet, encoder: Encoder) -> Path:
+def _encoder_folder(features: FeatureSet, encoder: Encoder) -> Path:
     """``<cache>/<dataset>/<encoder-id>``."""
     return features.cache / features.dataset.name / encoder_id(features.encoder, encoder.identity)
 
 
-def _brought_up_to_date(
+def _update_cache(
     encoder: Encoder,
     features: FeatureSet,
     names: Sequence[str],
     manifests: Sequence[Manifest],
-    reading: ExtractOptions,
+    options: ExtractOptions,
     compute: ComputeConfig,
     reporter: ProgressReporter,
 ) -> ExtractResult:
     """Prompts and images of these domains in the cache."""
     spec = features.dataset
-    folder = _folder(features, encoder)
+    folder = _encoder_folder(features, encoder)
     reporter.detail(
         f"encoder {encoder.identity.model}, weights sha256 {encoder.identity.weights_sha256}, "
         f"{encoder.identity.precision}; cache {folder}"
     )
     for name in names:
-        words = spec.name, spec.domain(name).word, spec.classes, features.templates
-        extract_text(*words, encoder, folder, spec.class_prompts(), force=reading.force, on_note=reporter.warn)
-    reading = _settled(reading, encoder, manifests, reporter)
-    make = _maker(features, encoder, compute)
-    reports = [_domain(manifest, encoder, folder, reading, make, reporter) for manifest in manifests]
-    warnings = [line for report in reports for line in _left_out(report)]
-    pinned = replace(features, encoder_id=folder.name)
-    return ExtractResult(pinned, tuple(reports), tuple(warnings), encoder.identity.precision, reading.batch_size)
+        prompt_arguments = spec.name, spec.domain(name).word, spec.classes, features.templates
+        extract_text(
+            *prompt_arguments, encoder, folder, spec.class_prompts(), force=options.force, on_note=reporter.warn
+        )
+    options = _resolve_batch_size(options, encoder, manifests, reporter)
+    encode = _select_encode(features, encoder, compute)
+    reports = [_extract_domain(manifest, encoder, folder, options, encode, reporter) for manifest in manifests]
+    warnings = [line for report in reports for line in _skipped_lines(report)]
+    extracted = replace(features, encoder_id=folder.name)
+    return ExtractResult(extracted, tuple(reports), tuple(warnings), encoder.identity.precision, options.batch_size)
 
 
-def _odd_counts(
+def _check_counts(
     features: FeatureSet, manifests: Sequence[Manifest], strict: bool, reporter: ProgressReporter
 ) -> list[str]:
     """Tell what the scan noticed; with ``strict``, counts other than the expected ones are an error."""
     notes = [note for manifest in manifests for note in manifest.notes]
-    wrong = [warning for manifest in manifests if (warning := count_warning(features.dataset, manifest))]
-    for line in notes if strict else notes + wrong:
+    unexpected = [warning for manifest in manifests if (warning := count_warning(features.dataset, manifest))]
+    for line in notes if strict else notes + unexpected:
         reporter.warn(line)
-    if wrong and strict:
-        raise InputError(f"--strict-counts: {'; '.join(wrong)}")
-    return notes + wrong
+    if unexpected and strict:
+        raise InputError(f"--strict-counts: {'; '.join(unexpected)}")
+    return notes + unexpected
 
 
-def _settled(
-    reading: ExtractOptions, encoder: Encoder, manifests: Sequence[Manifest], reporter: ProgressReporter
+def _resolve_batch_size(
+    options: ExtractOptions, encoder: Encoder, manifests: Sequence[Manifest], reporter: ProgressReporter
 ) -> ExtractOptions:
     """The batch size as a number."""
-    if reading.batch_size != "auto":
-        return reading
-    from unimos_pipe.extract.batch_size import measured_batch, sample_files
-    from unimos_pipe.extract.image_loader import readable_sample
+    if options.batch_size != "auto":
+        return options
+    from unimos_pipe.extract.batch_size import measure_batch_size, sample_files
+    from unimos_pipe.extract.image_loader import load_sample
 
-    size, rates = measured_batch(encoder, readable_sample(sample_files(manifests), encoder.preprocess))
-    reporter.note(batch_line(size, rates))
-    return replace(reading, batch_size=size)
+    size, rates = measure_batch_size(encoder, load_sample(sample_files(manifests), encoder.preprocess))
+    reporter.note(describe_batch_sizes(size, rates))
+    return replace(options, batch_size=size)
 
 
-def batch_line(size: int, rates: dict[int, float]) -> str:
+def describe_batch_sizes(size: int, rates: dict[int, float]) -> str:
     """How a measured batch size was found, in a line."""
-    tried = ", ".join(f"{tried}: {rate:.0f}" for tried, rate in rates.items())
-    return f"batch size {size} (images/s {tried})"
+    tried_size = ", ".join(f"{tried_size}: {rate:.0f}" for tried_size, rate in rates.items())
+    return f"batch size {size} (images/s {tried_size})"
 
 
-def _maker(features: FeatureSet, encoder: Encoder, compute: ComputeConfig) -> Callable:
+def _select_encode(features: FeatureSet, encoder: Encoder, compute: ComputeConfig) -> Callable:
     """What makes the shards of a domain: this process, or a cluster."""
     if compute.ray is None:
         return encode_shards
@@ -188,12 +192,12 @@ def _maker(features: FeatureSet, encoder: Encoder, compute: ComputeConfig) -> Ca
     return partial(encode_on_cluster, spec=features.encoder, options=compute.ray.on(encoder.device.type))
 
 
-def _domain(
+def _extract_domain(
     manifest: Manifest,
     encoder: Encoder,
     folder: Path,
-    reading: ExtractOptions,
-    make: Callable,
+    options: ExtractOptions,
+    encode: Callable,
     reporter: ProgressReporter,
 ) -> ExtractReport:
     """One domain or split, and what the user is told of it."""
@@ -202,23 +206,23 @@ def _domain(
             manifest,
             encoder,
             folder,
-            batch_size=reading.batch_size,
-            workers=reading.workers,
-            shard_size=reading.shard_size,
-            skip_bad=reading.skip_bad,
-            force=reading.force,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            shard_size=options.shard_size,
+            skip_bad=options.skip_bad,
+            force=options.force,
             on_rows=advance,
-            make=make,
+            encode=encode,
         )
-    for line in _left_out(report):
+    for line in _skipped_lines(report):
         reporter.warn(line)
     rate = f", {report.encoded / report.seconds:,.0f} images/s" if report.encoded else ""
     reporter.note(
         f"{manifest.dataset}/{report.domain}: {report.rows - len(report.skipped)} rows, {report.encoded} encoded, "
-        f"{report.kept} kept, {report.seconds:.1f} s{rate}"
+        f"{report.reused} kept, {report.seconds:.1f} s{rate}"
     )
     return report
 
 
-def _left_out(report: ExtractReport) -> list[str]:
+def _skipped_lines(report: ExtractReport) -> list[str]:
     return [f"left out {report.domain}/{path}: {reason}" for path, reason in report.skipped]

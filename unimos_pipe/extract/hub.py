@@ -13,7 +13,7 @@ WEIGHTS_FILES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.bin",
 )  # open_clip's own names
-ANSWER_WITHIN = 10  # seconds; a hub that is asked without this is asked for 55
+METADATA_TIMEOUT = 10  # seconds; a hub that is asked without this is asked for 55
 
 
 @dataclass(frozen=True)
@@ -35,43 +35,43 @@ class HubFile:
         return f"{self.files[0]} from https://huggingface.co/{self.repository}"
 
 
-def at_hand(wanted: HubFile) -> Path | None:
+def cached_weights(hub_file: HubFile) -> Path | None:
     """The file in the hub's cache on this machine, or None; asks no network."""
-    found = (try_to_load_from_cache(wanted.repository, file) for file in wanted.files)
-    return next((Path(path) for path in found if isinstance(path, str)), None)
+    cached = (try_to_load_from_cache(hub_file.repository, file) for file in hub_file.files)
+    return next((Path(path) for path in cached if isinstance(path, str)), None)
 
 
-def download(wanted: HubFile, what: str) -> Path:
+def download(hub_file: HubFile, description: str) -> Path:
     """The file in the hub's cache, fetched if it is not there. ``what`` names the weights in messages.
 
     Raises:
         InputError: out of reach, gone, broken off, or another file than the hub announced (which is not kept); says
             which file to bring, and from where.
     """
-    if found := at_hand(wanted):
-        return found
+    if cached := cached_weights(hub_file):
+        return cached
     try:
-        return _fetched(wanted)
+        return _fetch(hub_file)
     except Exception as error:  # the hub's client raises its own kinds; all mean the same to the user
         reason = " ".join(str(error).split())[:160]
         raise InputError(
-            f"weights {what} are not on this machine and cannot be downloaded ({reason}). Connect to the network once, "
-            f"or bring {wanted} here and pass --pretrained its path"
+            f"weights {description} are not on this machine and cannot be downloaded ({reason}). "
+            f"Connect to the network once, or bring {hub_file} here and pass --pretrained its path"
         ) from None
 
 
-def _fetched(wanted: HubFile) -> Path:
+def _fetch(hub_file: HubFile) -> Path:
     """Ask once, briefly, what there is; then fetch it, which the hub's client resumes where it breaks off."""
-    for file in wanted.files:
+    for file in hub_file.files:
         try:
-            about = get_hf_file_metadata(hf_hub_url(wanted.repository, file), timeout=ANSWER_WITHIN)
+            metadata = get_hf_file_metadata(hf_hub_url(hub_file.repository, file), timeout=METADATA_TIMEOUT)
         except EntryNotFoundError:
             continue
-        path = Path(hf_hub_download(wanted.repository, file))
-        if about.etag and len(about.etag) == 64 and (sha256 := file_sha256(path)) != about.etag:
+        path = Path(hf_hub_download(hub_file.repository, file))
+        if metadata.etag and len(metadata.etag) == 64 and (sha256 := file_sha256(path)) != metadata.etag:
             stored = path.resolve()
             path.unlink()
             stored.unlink(missing_ok=True)
-            raise ValueError(f"{file} came with sha256 {sha256[:12]}..., the hub announced {about.etag[:12]}...")
+            raise ValueError(f"{file} came with sha256 {sha256[:12]}..., the hub announced {metadata.etag[:12]}...")
         return path
-    raise ValueError(f"{wanted.repository} has no {' or '.join(wanted.files)}")
+    raise ValueError(f"{hub_file.repository} has no {' or '.join(hub_file.files)}")

@@ -24,8 +24,8 @@ from unimos_pipe.extract.jpeg_decoding import read_pixels
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
 HANG_SECONDS = 300  # a batch whose decoder no signal reaches: its worker ends itself
 NICENESS = 5  # of decoders beside a CPU's encoder
-AHEAD = 2  # batches a worker may be ahead of the consumer
-HELD = 2  # batches in the consumer's hands: one a GPU may still read, and the next
+PREFETCH_BATCHES = 2  # batches a worker may be ahead of the consumer
+CONSUMER_BATCHES = 2  # batches in the consumer's hands: one a GPU may still read, and the next
 
 
 class _DecodedBatches(Dataset):
@@ -43,12 +43,12 @@ class _DecodedBatches(Dataset):
         """Fill a batch's slot; returns its good rows, whose pixels come first, and (bad row, what is wrong with it)."""
         slot = self.slot(number)
         good, bad = [], []
-        with _or_worker_ends(HANG_SECONDS):
+        with _worker_watchdog(HANG_SECONDS):
             for row in self.batches[number]:
                 entry = self.paths[row]
                 source = self.root / entry if isinstance(entry, str | Path) else entry
                 try:
-                    with _at_most(DECODE_SECONDS):
+                    with _time_limit(DECODE_SECONDS):
                         slot[len(good)] = self.preprocess(read_pixels(source))
                     good.append(row)
                 except Exception as error:  # any decoder may raise anything
@@ -61,7 +61,7 @@ class _DecodedBatches(Dataset):
 
 
 @contextlib.contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
+def _time_limit(seconds: float) -> Iterator[None]:
     """Raise TimeoutError in a block that takes longer, between two calls of the decoder."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only a main thread gets signals
@@ -70,62 +70,62 @@ def _at_most(seconds: float) -> Iterator[None]:
     def stop(*_):
         raise TimeoutError(f"not decoded after {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
+    previous = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous)
 
 
 @contextlib.contextmanager
-def _or_worker_ends(seconds: float) -> Iterator[None]:
+def _worker_watchdog(seconds: float) -> Iterator[None]:
     """End a worker process whose block takes longer, also inside one call of C code that holds on to everything."""
     if get_worker_info() is None:
         yield
         return
-    with Path(os.devnull).open("w") as nowhere:
-        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+    with Path(os.devnull).open("w") as devnull:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=devnull)
         try:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _begin(worker: int) -> None:
+def _init_worker(worker: int) -> None:
     """Begin as a decoder. The 36 MB of 12 megapixels take twice as long in memory that is new for every photograph."""
     tune_malloc(blocks_of_any_size=True)
     if sys.platform == "linux":  # where it was forked
         reopen_std_streams()
 
 
-def _yield_cores(worker: int) -> None:
+def _init_nice_worker(worker: int) -> None:
     """Let the encoder's threads go first: they work in step, and one that waits stops them all.
 
     No more than a few steps of niceness, so that other programs still leave the decoders their share.
     """
-    _begin(worker)
+    _init_worker(worker)
     if hasattr(os, "nice"):
         os.nice(NICENESS)
 
 
 @contextlib.contextmanager
-def _page_locked(memory: torch.Tensor) -> Iterator[None]:
+def _pinned(memory: torch.Tensor) -> Iterator[None]:
     """Let a GPU copy from memory that processes share; where the driver refuses, copies are only slower."""
-    driver = torch.cuda.cudart()
-    answer = driver.cudaHostRegister(memory.data_ptr(), memory.numel(), 0)
+    cudart = torch.cuda.cudart()
+    status = cudart.cudaHostRegister(memory.data_ptr(), memory.numel(), 0)
     try:
         yield
     finally:
-        if answer == driver.cudaError.success:
-            driver.cudaHostUnregister(memory.data_ptr())
+        if status == cudart.cudaError.success:
+            cudart.cudaHostUnregister(memory.data_ptr())
 
 
-def decoding_workers(wanted: int | None, device: torch.device) -> int:
+def resolve_worker_count(requested: int | None, device: torch.device) -> int:
     """Worker processes: the wanted number, else 2 beside a CPU's encoder and one per core beside a GPU's."""
-    if wanted is not None:
-        return wanted
+    if requested is not None:
+        return requested
     return 2 if device.type == "cpu" else usable_cores()
 
 
@@ -154,7 +154,7 @@ def read_batches(
     Raises:
         ExecutionError: a worker died, or a file kept a decoder busy beyond reach; names the batch's files.
     """
-    data = _DecodedBatches(root, paths, batches, preprocess, AHEAD * workers + HELD)
+    data = _DecodedBatches(root, paths, batches, preprocess, PREFETCH_BATCHES * workers + CONSUMER_BATCHES)
     if workers:
         data.slots.share_memory_()
         trim_malloc()
@@ -163,14 +163,14 @@ def read_batches(
         batch_size=None,
         num_workers=workers,
         collate_fn=tuple,  # as it is
-        prefetch_factor=AHEAD if workers else None,
-        worker_init_fn=_begin if on_gpu else _yield_cores,
+        prefetch_factor=PREFETCH_BATCHES if workers else None,
+        worker_init_fn=_init_worker if on_gpu else _init_nice_worker,
     )
-    with _page_locked(data.slots) if on_gpu else contextlib.nullcontext():
-        with ThreadPoolExecutor(1) as aside:
+    with _pinned(data.slots) if on_gpu else contextlib.nullcontext():
+        with ThreadPoolExecutor(1) as starter:
             # Started by a main thread, the loader would report a worker's death by a signal, in whatever runs just
             # then; like this it does so here, within 5 seconds.
-            stream = aside.submit(iter, loader).result()
+            stream = starter.submit(iter, loader).result()
         for number, rows in enumerate(batches):
             try:
                 good, bad = next(stream)
@@ -185,7 +185,7 @@ def read_batches(
             yield good, data.slot(number)[: len(good)], bad
 
 
-def readable_sample(files: Sequence[Path], preprocess: Callable) -> torch.Tensor | None:
+def load_sample(files: Sequence[Path], preprocess: Callable) -> torch.Tensor | None:
     """The pixels of those files that can be read, (n, H, W, 3) uint8, or None if none can."""
     ((_, pixels, _),) = read_batches(Path(), list(files), [range(len(files))], preprocess, workers=0)
     return pixels if len(pixels) else None

@@ -20,8 +20,8 @@ from torch.utils.data import get_worker_info
 from unimos_pipe.data.image_decoding import DECODER, Picture, check_aspect_ratio, has_exif_rotation, open_image, to_rgb
 
 PROBES = Path(__file__).parents[1] / "data" / "embedded" / "jpeg"
-MOST_BYTES = 1 << 27  # of a JPEG that is read into memory as a whole
-USUAL = "b92e33e9f7f561b328f47b9ec2b98938"  # digest of the probes' pixels as libjpeg-turbo has them
+MAX_JPEG_BYTES = 1 << 27  # of a JPEG that is read into memory as a whole
+REFERENCE_DIGEST = "b92e33e9f7f561b328f47b9ec2b98938"  # digest of the probes' pixels as libjpeg-turbo has them
 
 
 def read_pixels(source: Path | Picture | bytes) -> np.ndarray:
@@ -35,62 +35,64 @@ def read_pixels(source: Path | Picture | bytes) -> np.ndarray:
     with open_image(source) as image:
         if get_worker_info() is not None and isinstance(source, Path) and torchvision_agrees():
             check_aspect_ratio(*image.size)
-            pixels = plain_jpeg(image, source)
+            pixels = decode_plain_jpeg(image, source)
             if pixels is not None:
                 return pixels
         return np.asarray(to_rgb(image))
 
 
-def plain_jpeg(image: Picture, path: Path) -> np.ndarray | None:
+def decode_plain_jpeg(image: Picture, path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8 of a plain JPEG whose header PIL has read, or None for any other image and for damaged ones."""
     if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L") or has_exif_rotation(image):
         return None
-    if path.stat().st_size > MOST_BYTES:
+    if path.stat().st_size > MAX_JPEG_BYTES:
         return None
     content = np.fromfile(path, np.uint8)
-    if _sequential_frame(content) != image.size:
+    if _read_frame_size(content) != image.size:
         return None
     try:
-        pixels = _unless_it_warns(lambda: _by_torchvision(content))
+        pixels = _decode_without_warnings(lambda: _decode_with_torchvision(content))
     except RuntimeError:  # what is wrong with it, PIL says
         return None
     return pixels if pixels is not None and pixels.shape == (image.height, image.width, 3) else None
 
 
-def _by_torchvision(content: np.ndarray) -> np.ndarray:
+def _decode_with_torchvision(content: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 of a JPEG's bytes, without a copy."""
     pixels = torchvision.io.decode_jpeg(torch.from_numpy(content), torchvision.io.ImageReadMode.RGB)
     return pixels.permute(1, 2, 0).numpy()
 
 
-def _sequential_frame(content: np.ndarray) -> tuple[int, int] | None:
+def _read_frame_size(content: np.ndarray) -> tuple[int, int] | None:
     """(width, height) in the first frame header of a JPEG's bytes if it is baseline or sequential, Huffman-coded.
 
     Progressive and arithmetic coding, whose few bytes may ask for hours, and anything irregular before the frame: None.
     """
-    at, size = 2, len(content)
-    while at + 9 <= size and content[at] == 0xFF:
-        marker = content[at + 1]
+    position, size = 2, len(content)
+    while position + 9 <= size and content[position] == 0xFF:
+        marker = content[position + 1]
         if marker in (0xC0, 0xC1):
-            height, width = (int.from_bytes(content[at + place : at + place + 2].tobytes()) for place in (5, 7))
+            height, width = (
+                int.from_bytes(content[position + offset : position + offset + 2].tobytes()) for offset in (5, 7)
+            )
             return width, height
         if 0xC0 <= marker <= 0xCF and marker != 0xC4:  # of these only C4, tables, begins no frame that others decode
             return None
-        at += 2 + int.from_bytes(content[at + 2 : at + 4].tobytes())
+        position += 2 + int.from_bytes(content[position + 2 : position + 4].tobytes())
     return None
 
 
-def _unless_it_warns(decode: Callable[[], np.ndarray]) -> np.ndarray | None:
+def _decode_without_warnings(decode: Callable[[], np.ndarray]) -> np.ndarray | None:
     """What a decoder gives, or None if C code wrote to stderr meanwhile, as libjpeg does about damaged data."""
-    heard, said = os.pipe()
-    with os.fdopen(heard, "rb") as answer, os.fdopen(os.dup(2), "wb") as stderr:
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb") as messages, os.fdopen(os.dup(2), "wb") as stderr:
         try:
-            os.dup2(said, 2)
-            found = decode()
+            os.dup2(write_end, 2)
+            pixels = decode()
         finally:
             os.dup2(stderr.fileno(), 2)
-            os.close(said)
-        return None if answer.read(1) else found
+            os.close(write_end)
+        return None if messages.read(1) else pixels
 
 
 @functools.cache
@@ -99,7 +101,7 @@ def torchvision_agrees() -> bool:
     for path in sorted(PROBES.glob("*.jpg")):
         with open_image(path) as image:
             try:
-                pixels = _by_torchvision(np.fromfile(path, np.uint8))
+                pixels = _decode_with_torchvision(np.fromfile(path, np.uint8))
             except (RuntimeError, AttributeError):  # built without, or of a version that no longer has it
                 return False
             if not np.array_equal(pixels, np.asarray(to_rgb(image))):
@@ -115,5 +117,5 @@ def decoder_name() -> str:
     for path in sorted(PROBES.glob("*.jpg")):
         with open_image(path) as image:
             digest.update(np.asarray(to_rgb(image)).tobytes())
-    found = digest.hexdigest()
-    return DECODER if found == USUAL else f"{DECODER}; JPEGs as {found}"
+    jpeg_digest = digest.hexdigest()
+    return DECODER if jpeg_digest == REFERENCE_DIGEST else f"{DECODER}; JPEGs as {jpeg_digest}"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from unimos_pipe.base.encoder_presets import PRESETS, Preset
-from unimos_pipe.extract.hub import HubFile, at_hand
+from unimos_pipe.extract.hub import HubFile, cached_weights
 
 
 @dataclass(frozen=True)
@@ -11,12 +11,12 @@ class EncoderListing:
     """A row of the table of encoders, and whether its weights are on this machine."""
 
     preset: Preset
-    at_hand: bool
+    cached: bool
 
 
 def list_encoders() -> dict[str, EncoderListing]:
     """The encoders known by name; nothing is loaded or downloaded."""
     return {
-        name: EncoderListing(preset, preset.hub is None or at_hand(HubFile(preset.hub)) is not None)
+        name: EncoderListing(preset, preset.hub is None or cached_weights(HubFile(preset.hub)) is not None)
         for name, preset in PRESETS.items()
     }

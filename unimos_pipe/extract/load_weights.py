@@ -12,10 +12,10 @@ from unimos_pipe.base.atomic_io import file_sha256
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.extract.weights import openai_hashes
 
-NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}  # numbers that OpenAI's archives keep as tensors
+NON_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}  # numbers that OpenAI's archives keep as tensors
 
 
-def load_weights(model: torch.nn.Module, name: str, path: Path, *, trust: bool = False) -> None:
+def load_weights(model: torch.nn.Module, name: str, path: Path, *, allow_torchscript: bool = False) -> None:
     """Fill an open_clip model with a file's weights, each in the precision that the model's own parameter has.
 
     No pickle is run: state dicts are read with torch's ``weights_only``. OpenAI publishes its models as TorchScript
@@ -28,7 +28,7 @@ def load_weights(model: torch.nn.Module, name: str, path: Path, *, trust: bool =
     """
     try:
         if is_torchscript(path):
-            model.load_state_dict(_archived(path, trust))
+            model.load_state_dict(_read_torchscript(path, allow_torchscript))
         else:
             open_clip.load_checkpoint(model, str(path), weights_only=True)
     except InputError:
@@ -51,9 +51,9 @@ def is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _archived(path: Path, trust: bool) -> dict[str, torch.Tensor]:
+def _read_torchscript(path: Path, allow_torchscript: bool) -> dict[str, torch.Tensor]:
     """The state dict of a TorchScript archive. Raises InputError if its origin is unknown and it is not trusted."""
-    if not trust and file_sha256(path) not in openai_hashes():
+    if not allow_torchscript and file_sha256(path) not in openai_hashes():
         raise InputError(
             f"weights {path} are a TorchScript archive, which can run code, and not one of OpenAI's; "
             "if you trust where it comes from, add --allow-torchscript"
@@ -61,4 +61,4 @@ def _archived(path: Path, trust: bool) -> dict[str, torch.Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch no longer develops TorchScript
         state = torch.jit.load(path, map_location="cpu").state_dict()
-    return {name: tensor for name, tensor in state.items() if name not in NO_WEIGHTS}
+    return {name: tensor for name, tensor in state.items() if name not in NON_WEIGHTS}

@@ -15,7 +15,7 @@ from unimos_pipe.cache.feature_set import FeatureSet
 if TYPE_CHECKING:
     from unimos_pipe.extract.encoder import PrecisionCheck
 
-EVIDENCE = "precision.json"  # in the encoder's folder: what ``auto`` decided there, and why
+PRECISION_FILE = "precision.json"  # in the encoder's folder: what ``auto`` decided there, and why
 
 
 def resolve_precision(features: FeatureSet) -> EncoderSpec:
@@ -30,25 +30,25 @@ def resolve_precision(features: FeatureSet) -> EncoderSpec:
     spec = features.encoder
     if spec.precision != "auto":
         return spec
-    folders = [path for path in encoder_folders(features.cache, features.dataset.name, spec) if _is_used(path)]
-    found = sorted({ENCODER_FOLDER.fullmatch(path.name)[1] for path in folders})
-    if len(found) > 1:
+    folders = [path for path in encoder_folders(features.cache, features.dataset.name, spec) if _has_features(path)]
+    precisions = sorted({ENCODER_FOLDER.fullmatch(path.name)[1] for path in folders})
+    if len(precisions) > 1:
         raise InputError(
             f"{features.dataset.name} was encoded in several precisions: {join_names(path.name for path in folders)}; "
-            f"choose one with --precision {' or '.join(found)}"
+            f"choose one with --precision {' or '.join(precisions)}"
         )
-    if not found and spec.pretrained == "embedded":
-        found = ["fp32"]
-    return replace(spec, precision=found[0]) if found else spec
+    if not precisions and spec.pretrained == "embedded":
+        precisions = ["fp32"]
+    return replace(spec, precision=precisions[0]) if precisions else spec
 
 
-def _is_used(folder: Path) -> bool:
+def _has_features(folder: Path) -> bool:
     """Whether an encoder's folder holds features, or what was decided about those that are to come."""
-    return (folder / EVIDENCE).is_file() or next(folder.glob("*/*.h5"), None) is not None
+    return (folder / PRECISION_FILE).is_file() or next(folder.glob("*/*.h5"), None) is not None
 
 
-def keep_evidence(folder: Path, evidence: "PrecisionCheck") -> None:
+def save_precision_check(folder: Path, precision_check: "PrecisionCheck") -> None:
     """Keep what ``auto`` decided for the features of an encoder's folder. Raises ExecutionError on a full disk."""
-    path = folder / EVIDENCE
+    path = folder / PRECISION_FILE
     with writer_lock(path, wait=True):
-        write_text(path, json.dumps(asdict(evidence), indent=1) + "\n")
+        write_text(path, json.dumps(asdict(precision_check), indent=1) + "\n")

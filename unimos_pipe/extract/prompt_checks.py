@@ -10,7 +10,9 @@ from unimos_pipe.base.errors import InputError, join_names, short_repr
 if TYPE_CHECKING:
     import torch
 
-SAME = 1e-6  # squared distance of unit-norm features below which no classifier of text features tells them apart
+MIN_DISTANCE = (
+    1e-6  # squared distance of unit-norm features below which no classifier of text features tells them apart
+)
 
 
 def tokenize_checked(tokenizer: Callable, sentences: Sequence[str]) -> "torch.Tensor":
@@ -21,15 +23,15 @@ def tokenize_checked(tokenizer: Callable, sentences: Sequence[str]) -> "torch.Te
     Raises:
         InputError: sentences that would be cut; shows the first.
     """
-    longest = tokenizer.context_length
-    more = tokenizer(["", *sentences], context_length=longest + 1)
+    context_length = tokenizer.context_length
+    padded = tokenizer(["", *sentences], context_length=context_length + 1)
     # With room for one more token, a sentence that fits ends in padding, as the empty one does.
-    long = [text for text, last in zip(sentences, more[1:, -1], strict=True) if last != more[0, -1]]
-    if long:
+    too_long = [text for text, last_token in zip(sentences, padded[1:, -1], strict=True) if last_token != padded[0, -1]]
+    if too_long:
         raise InputError(
-            f"{len(long)} prompt(s) are too long for the model",
-            expected=f"at most {longest} tokens",
-            got=f"more in {short_repr(long[0])}",
+            f"{len(too_long)} prompt(s) are too long for the model",
+            expected=f"at most {context_length} tokens",
+            got=f"more in {short_repr(too_long[0])}",
             todo="Shorten the template, the domain's word, or the class's wording under [display] in the spec",
         )
     return tokenizer(list(sentences))
@@ -42,8 +44,10 @@ def identical_text_features(features: np.ndarray, classes: Sequence[str]) -> str
     """
     features = np.asarray(features, np.float32)
     distance = 2 - 2 * features @ features.T
-    pairs = np.argwhere(np.triu(distance < SAME, 1)).tolist()
+    pairs = np.argwhere(np.triu(distance < MIN_DISTANCE, 1)).tolist()
     if not pairs:
         return None
-    named = join_names((f"{short_repr(classes[one])} and {short_repr(classes[other])}" for one, other in pairs), 4)
-    return f"classes with equal text features, which no answer can tell apart: {named}; reword them under [display]"
+    names = join_names(
+        (f"{short_repr(classes[first])} and {short_repr(classes[second])}" for first, second in pairs), 4
+    )
+    return f"classes with equal text features, which no answer can tell apart: {names}; reword them under [display]"

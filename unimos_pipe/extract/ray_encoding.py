@@ -34,27 +34,27 @@ def encode_on_cluster(
     spec = replace(spec, precision=encoder.identity.precision)
     # workers may run elsewhere: paths are absolute, and a decoder process each is enough
     manifest = replace(job.manifest, root=job.manifest.root.absolute())
-    files = tuple(path.absolute() for path in job.files)
+    files = tuple(path.absolute() for path in job.older_files)
     job = replace(job, manifest=manifest, folder=job.folder.absolute(), files=files)
     if Path(spec.pretrained).is_file():
         spec = replace(spec, pretrained=str(Path(spec.pretrained).absolute()))
-    whole = EncodeResult()
+    total = EncodeResult()
     with run_ray_jobs(options) as run:
-        for index, made in run(_encode_shard, indices, job, spec, encoder.device.type, max(1, int(options.cpus))):
-            whole.encoded += made.encoded
-            whole.bad += made.bad
+        for index, result in run(_encode_shard, indices, job, spec, encoder.device.type, max(1, int(options.cpus))):
+            total.encoded += result.encoded
+            total.bad += result.bad
             on_rows(job.rows(index))
-    return whole
+    return total
 
 
 def _encode_shard(index: int, job: ShardJob, spec: EncoderSpec, device: str, threads: int) -> EncodeResult:
     """One shard, in a worker process."""
-    encoder = _encoder(spec, device, threads)
+    encoder = _load_encoder(spec, device, threads)
     if difference := first_difference(job.encoder, encoder.identity):
-        field, wanted, got = difference
+        field, expected, got = difference
         raise ExecutionError(
             f"a worker's encoder is another one: {field}",
-            expected=wanted,
+            expected=expected,
             got=got,
             todo="Give every machine the same weights and the same unimos-pipe",
         )
@@ -62,7 +62,7 @@ def _encode_shard(index: int, job: ShardJob, spec: EncoderSpec, device: str, thr
 
 
 @functools.lru_cache(maxsize=1)
-def _encoder(spec: EncoderSpec, device: str, threads: int) -> ClipEncoder:
+def _load_encoder(spec: EncoderSpec, device: str, threads: int) -> ClipEncoder:
     """This process's encoder, made once."""
     torch.set_num_threads(threads)
     return ClipEncoder(spec, torch.device(device))

@@ -10,7 +10,7 @@ from unimos_pipe.base.optional_deps import require_extra
 from unimos_pipe.extract.weights import quiet_logging
 
 
-def load_tokenizer(model: str, text: Mapping[str, Any]) -> Callable:
+def load_tokenizer(model: str, text_config: Mapping[str, Any]) -> Callable:
     """n sentences -> (n, context length) token numbers, as open_clip's configuration of the model says.
 
     CLIP's own tokenizer and those of SigLIP's kin lower-case the text; the latter drop punctuation, too.
@@ -20,7 +20,7 @@ def load_tokenizer(model: str, text: Mapping[str, Any]) -> Callable:
     Raises:
         InputError: a tokenizer of the hub without the package that reads it, or out of reach.
     """
-    source = text.get("hf_tokenizer_name")
+    source = text_config.get("hf_tokenizer_name")
     if source:
         require_extra(f"the tokenizer of {model}", "siglip")
     with quiet_logging():

@@ -21,7 +21,7 @@ def find_weights(spec: EncoderSpec) -> Path:
         InputError: the path or tag does not exist, or the download failed (says which file to bring, and from where).
     """
     if spec.model.startswith("local-dir:"):
-        return _folder_weights(Path(spec.model.removeprefix("local-dir:")))
+        return _find_folder_weights(Path(spec.model.removeprefix("local-dir:")))
     if spec.model.startswith("hf-hub:"):
         return download(HubFile(spec.model.removeprefix("hf-hub:").rstrip("/")), f"of {spec.model}")
     if spec.pretrained == "embedded":
@@ -33,15 +33,15 @@ def find_weights(spec: EncoderSpec) -> Path:
         return path
     tag = open_clip.get_pretrained_cfg(spec.model, spec.pretrained)
     if not tag:
-        known = open_clip.list_pretrained_tags_by_model(spec.model)
+        known_tags = open_clip.list_pretrained_tags_by_model(spec.model)
         raise InputError(
-            f"{spec.model} has no weights tag {spec.pretrained!r}; {suggestions(spec.pretrained, known, 12)}; "
+            f"{spec.model} has no weights tag {spec.pretrained!r}; {suggestions(spec.pretrained, known_tags, 12)}; "
             "or pass --pretrained a local file"
         )
     return download(HubFile.of(tag["hf_hub"]), f"{spec.pretrained!r} of {spec.model}")
 
 
-def _folder_weights(folder: Path) -> Path:
+def _find_folder_weights(folder: Path) -> Path:
     """The weights file of a ``local-dir:`` folder: one of open_clip's own names, else the only one there.
 
     Raises:
@@ -60,7 +60,7 @@ def _folder_weights(folder: Path) -> Path:
 
 
 def recorded_spec(
-    identity: EncoderIdentity, encoder_id: str, weights: Path | None = None, *, trust: bool = False
+    identity: EncoderIdentity, encoder_id: str, weights: Path | None = None, *, allow_torchscript: bool = False
 ) -> EncoderSpec:
     """How to load a recorded encoder: from a file, or by the preset or tag that its encoder-id names.
 
@@ -71,7 +71,9 @@ def recorded_spec(
     """
     if weights is not None:
         text = str(weights)
-        return EncoderSpec(identity.model, text if is_weights_path(text) else f"./{text}", identity.precision, trust)
+        return EncoderSpec(
+            identity.model, text if is_weights_path(text) else f"./{text}", identity.precision, allow_torchscript
+        )
     tags = {spec.pretrained for spec in ENCODERS.values() if spec.model == identity.model}
     tags |= set(open_clip.list_pretrained_tags_by_model(identity.model))
     for tag in sorted(tags):
@@ -90,9 +92,9 @@ def preprocessing(spec: EncoderSpec) -> dict:
     """
     tags = open_clip.list_pretrained_tags_by_model(spec.model)
     chosen = [spec.pretrained] if spec.pretrained in tags else tags
-    known = [open_clip.get_pretrained_cfg(spec.model, tag) for tag in chosen]
-    found = [{key: tag.get(key) for key in ("mean", "std", "interpolation", "resize_mode")} for tag in known]
-    return found[0] if found and all(entry == found[0] for entry in found) else {}
+    configs = [open_clip.get_pretrained_cfg(spec.model, tag) for tag in chosen]
+    options = [{key: tag.get(key) for key in ("mean", "std", "interpolation", "resize_mode")} for tag in configs]
+    return options[0] if options and all(entry == options[0] for entry in options) else {}
 
 
 def check_activation(spec: EncoderSpec, weights: Path, sha256: str, activation: str) -> None:
@@ -116,9 +118,9 @@ def openai_hashes() -> set[str]:
 @contextlib.contextmanager
 def quiet_logging() -> Iterator[None]:
     """open_clip logs each loading step to the root logger; what matters of it is raised or recorded here."""
-    before = logging.root.manager.disable
+    previous = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(previous)

@@ -28,12 +28,12 @@ class ShardJob:
     """
 
     manifest: Manifest
-    contents: FileDigests  # of the manifest's images
+    file_digests: FileDigests  # of the manifest's images
     encoder: EncoderIdentity
     folder: Path
-    word: str  # of this extraction, in the names of its shards
+    token: str  # of this extraction, in the names of its shards
     bounds: tuple[tuple[int, int], ...]  # (first row, row after the last) of every shard of the domain
-    files: tuple[Path, ...]  # older shards of the domain
+    older_files: tuple[Path, ...]  # older shards of the domain
     sources: np.ndarray  # (n, 2) position in files and row there of each row's feature; -1 = encode it
     batch_size: int
     workers: int | None  # processes that decode; None: as the device wants
@@ -41,7 +41,7 @@ class ShardJob:
 
     def path(self, index: int) -> Path:
         """The file of a shard."""
-        return shard_path(self.folder, index, self.word)
+        return shard_path(self.folder, index, self.token)
 
     def new_rows(self, index: int) -> list[int]:
         """The rows of a shard whose images must be encoded."""
@@ -74,21 +74,21 @@ def encode_shards(
         ExecutionError: a full disk, features that are not finite, or a decoder that hung or crashed.
     """
     plan = [rows for index in indices for rows in job.batches(index)]
-    stream = overlap_copies(_decoded(job, plan, encoder), encoder) if plan else iter(())
-    made = EncodeResult()
-    with _ShardWriter(job, made) as writer:
+    stream = overlap_copies(_decode_batches(job, plan, encoder), encoder) if plan else iter(())
+    result = EncodeResult()
+    with _ShardWriter(job, result) as writer:
         for index in indices:
             rows, features, bad = [], [], []
             for batch in job.batches(index):
-                good, found, unread = next(stream)
+                good, batch_features, unreadable = next(stream)
                 if good:
                     rows += good
-                    features.append(found.numpy().astype(np.float16))
-                bad += unread
+                    features.append(batch_features.numpy().astype(np.float16))
+                bad += unreadable
                 on_rows(len(batch))
             on_rows(job.rows(index) - len(rows) - len(bad))
             writer.write(index, rows, features, bad)
-    return made
+    return result
 
 
 def overlap_copies(stream: Iterable, encoder: Encoder) -> Iterator:
@@ -96,27 +96,27 @@ def overlap_copies(stream: Iterable, encoder: Encoder) -> Iterator:
 
     On a GPU one batch stays in flight: the next one starts before a batch's features are waited for.
     """
-    ahead = 1 if encoder.device.type == "cuda" else 0
-    flying = deque()
+    max_in_flight = 1 if encoder.device.type == "cuda" else 0
+    in_flight = deque()
     for good, pixels, bad in stream:
-        flying.append((good, encoder.start_images(pixels) if good else None, bad))
-        if len(flying) > ahead:
-            yield _collect(*flying.popleft())
-    yield from (_collect(*batch) for batch in flying)
+        in_flight.append((good, encoder.start_encoding(pixels) if good else None, bad))
+        if len(in_flight) > max_in_flight:
+            yield _collect(*in_flight.popleft())
+    yield from (_collect(*batch) for batch in in_flight)
 
 
 def _collect(good: list[int], wait: Callable | None, bad: list) -> tuple:
     return good, wait and wait(), bad
 
 
-def _decoded(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encoder) -> Iterator:
+def _decode_batches(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encoder) -> Iterator:
     """The batches of :func:`unimos_pipe.extract.image_loader.read_batches` that a plan names by rows."""
     from unimos_pipe.extract.image_loader import (  # torch takes seconds; copying needs none
-        decoding_workers,
         read_batches,
+        resolve_worker_count,
     )
 
-    manifest, workers = job.manifest, decoding_workers(job.workers, encoder.device)
+    manifest, workers = job.manifest, resolve_worker_count(job.workers, encoder.device)
     on_gpu = encoder.device.type == "cuda"
     return read_batches(manifest.root, manifest.paths, plan, encoder.preprocess, workers, on_gpu=on_gpu)
 
@@ -124,8 +124,8 @@ def _decoded(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encoder) -> 
 class _ShardWriter:
     """Puts each shard together from new and older features, and writes it in a thread."""
 
-    def __init__(self, job: ShardJob, made: EncodeResult):
-        self.job, self.made = job, made
+    def __init__(self, job: ShardJob, result: EncodeResult):
+        self.job, self.result = job, result
         self.thread = ThreadPoolExecutor(1)
         self.writing: Future | None = None
 
@@ -144,32 +144,32 @@ class _ShardWriter:
         ``bad`` are rows that could not be encoded, with the reasons.
         """
         job = self.job
-        changed = {row for row in rows if not _unchanged(job, row)}
+        changed = {row for row in rows if not _is_unchanged(job, row)}
         bad = sorted([*bad, *((row, "it changed while it was read") for row in changed)])
         names = [(job.manifest.paths[row], reason) for row, reason in bad]
-        self.made.bad += names
+        self.result.bad += names
         if bad and not job.skip_bad:
             return
-        new = dict(zip(rows, (feature for batch in features for feature in batch), strict=True))
-        lost = {row for row, _ in bad}
-        kept = [row for row in range(*job.bounds[index]) if row not in lost]
-        if not kept:
+        new_features = dict(zip(rows, (feature for batch in features for feature in batch), strict=True))
+        missing = {row for row, _ in bad}
+        stored = [row for row in range(*job.bounds[index]) if row not in missing]
+        if not stored:
             first, stop = job.bounds[index]
             raise ExecutionError(f"no readable image in rows {first} to {stop - 1} of {job.manifest.root}")
-        older = _older_features(job, [row for row in kept if row not in new])
-        stacked = np.stack([new[row] if row in new else older[row] for row in kept])
+        older_features = _read_older_features(job, [row for row in stored if row not in new_features])
+        stacked = np.stack([new_features[row] if row in new_features else older_features[row] for row in stored])
         self._wait()
         self.writing = self.thread.submit(
             write_image_shard,
             job.path(index),
-            _header(job, index, bad),
+            _build_header(job, index, bad),
             stacked,
-            [job.manifest.paths[row] for row in kept],
-            np.array(kept),
-            job.contents.digests[kept],
-            job.contents.stamps[kept],
+            [job.manifest.paths[row] for row in stored],
+            np.array(stored),
+            job.file_digests.digests[stored],
+            job.file_digests.stamps[stored],
         )
-        self.made.encoded += len(new) - len(changed)
+        self.result.encoded += len(new_features) - len(changed)
 
     def _wait(self) -> None:
         """Wait for the shard being written; raises what went wrong with it."""
@@ -177,24 +177,24 @@ class _ShardWriter:
             self.writing.result()
 
 
-def _unchanged(job: ShardJob, row: int) -> bool:
+def _is_unchanged(job: ShardJob, row: int) -> bool:
     """Whether an image is still the file whose contents are on record."""
     try:
-        return file_stamp(job.manifest.root / job.manifest.paths[row]) == tuple(job.contents.stamps[row].tolist())
+        return file_stamp(job.manifest.root / job.manifest.paths[row]) == tuple(job.file_digests.stamps[row].tolist())
     except OSError:
         return False
 
 
-def _older_features(job: ShardJob, rows: Sequence[int]) -> dict[int, np.ndarray]:
+def _read_older_features(job: ShardJob, rows: Sequence[int]) -> dict[int, np.ndarray]:
     """The (D,) features of rows that older shards hold; each of those is read once."""
-    found = {}
+    features_by_row = {}
     for number in dict.fromkeys(job.sources[rows, 0].tolist()):
-        features = read_image_shard(job.files[number]).image_features
-        found |= {row: features[job.sources[row, 1]] for row in rows if job.sources[row, 0] == number}
-    return found
+        features = read_image_shard(job.older_files[number]).image_features
+        features_by_row |= {row: features[job.sources[row, 1]] for row in rows if job.sources[row, 0] == number}
+    return features_by_row
 
 
-def _header(job: ShardJob, index: int, bad: Sequence[tuple[int, str]]) -> ImageHeader:
+def _build_header(job: ShardJob, index: int, bad: Sequence[tuple[int, str]]) -> ImageHeader:
     manifest, (start, stop) = job.manifest, job.bounds[index]
     return ImageHeader(
         **asdict(job.encoder),
@@ -202,8 +202,10 @@ def _header(job: ShardJob, index: int, bad: Sequence[tuple[int, str]]) -> ImageH
         domain=manifest.domain,
         row_start=start,
         row_stop=stop,
-        skipped=tuple((manifest.paths[row], reason, job.contents.digests[row].tobytes().hex()) for row, reason in bad),
-        read_at=job.contents.read_at,
+        skipped=tuple(
+            (manifest.paths[row], reason, job.file_digests.digests[row].tobytes().hex()) for row, reason in bad
+        ),
+        read_at=job.file_digests.read_at,
         origin={},
         versions=library_versions(),
     )

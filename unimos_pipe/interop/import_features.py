@@ -26,7 +26,7 @@ from unimos_pipe.data.manifest import NO_LABEL, Manifest
 from unimos_pipe.data.prompts import build_prompts
 from unimos_pipe.data.scan import count_warning
 from unimos_pipe.extract.encoder import ClipEncoder
-from unimos_pipe.extract.extract_domain import prompt_features
+from unimos_pipe.extract.extract_domain import encode_prompts
 from unimos_pipe.extract.prompt_checks import identical_text_features
 from unimos_pipe.extract.write_shards import library_versions
 from unimos_pipe.interop.feature_files import TEXT, FeatureRows, read_rows
@@ -188,7 +188,7 @@ def _text(part: ImportedDomain, options: ImportOptions, device: str) -> tuple[Te
         plain = options.text_from.precision == "auto"
         spec_of_text = replace(options.text_from, precision="fp32") if plain else options.text_from
         encoder = ClipEncoder(spec_of_text, pick_device(device))
-        features, origin = prompt_features(encoder, prompts), {"encoder": asdict(encoder.identity)}
+        features, origin = encode_prompts(encoder, prompts), {"encoder": asdict(encoder.identity)}
         what, scale = f"--text-from {options.text_from.model}", encoder.logit_scale
     else:
         return None

@@ -47,7 +47,7 @@ def to_csv(table: Table) -> str:
         [name for name, (value, _) in EXTRA_COLUMNS.items() if any(value(row[index]) is not None for row in rows)]
         for index in range(len(table.columns))
     ]
-    head = [
+    columns = [
         part for name, more in zip(table.columns, extra, strict=True) for part in (name, *(f"{name} {m}" for m in more))
     ]
     file = io.StringIO()
@@ -57,10 +57,10 @@ def to_csv(table: Table) -> str:
         line = []
         for cell, more in zip(row, extra, strict=True):
             scale = 1 if cell.kind in ("distance", "count") else 100
-            line.append(escape_name(cell.text) if cell.kind in ("name", "text") else _number(cell.value, scale))
+            line.append(escape_name(cell.text) if cell.kind in ("name", "text") else _format_number(cell.value, scale))
             for name in more:
                 value, scale = EXTRA_COLUMNS[name]
-                line.append(_number(value(cell), scale))
+                line.append(_format_number(value(cell), scale))
         writer.writerow(line)
     return file.getvalue()
 

@@ -112,7 +112,7 @@ def ablation_table(experiment: Experiment, paper: PublishedResults) -> Table | N
     options = experiment.default_setting_name.partition(", ")[2]
     caption = (
         f"What each part is worth: {experiment.metric_name.lower()} in % over the {len({pair for pair, _ in common})} "
-        f"pair(s) and {len(seeds)} seed(s) that every variant finished{f', at {at}' if '=' in at else ''}, ± over "
+        f"pair(s) and {len(seeds)} seed(s) that every variant finished{f', at {options}' if '=' in options else ''}, ± over "
         f"seeds; the difference is against {variants[labels[0]]}. VAC and LAC are the branches alone."
     )
     columns = ("variant", "ensemble", f"vs {variants[labels[0]]}", "VAC", "LAC")
@@ -133,7 +133,7 @@ def selection_table(experiment: Experiment) -> Table | None:
     names = [name for name in picks[0] if all(name in run_picks for run_picks in picks)]
     if not names:
         return None
-    last, _ = _against_last(runs, [run.score("last") for run in runs])
+    last, _ = _compare_with_last(runs, [run.score("last") for run in runs])
     rows = [(name_cell("last epoch (headline)"), last, change_cell(0.0))]
     for name in names:
         rows.append(

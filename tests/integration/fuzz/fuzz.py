@@ -176,7 +176,7 @@ def read_export(data: bytes) -> None:
     (WORK / adapted_model.WEIGHTS).write_bytes(length.to_bytes(8, "little") + header + arrays)
     with contextlib.suppress(UnimosPipeError):
         loaded = adapted_model.load(WORK, "cpu")
-        loaded.answer(torch.ones(3, loaded.text.shape[1]))
+        loaded.predict_features(torch.ones(3, loaded.text.shape[1]))
 
 
 TARGETS = {

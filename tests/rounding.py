@@ -84,10 +84,10 @@ def half_precision_bound(model: AdaptedModel, features: Tensor) -> float:
     The bound is the spread if every feature goes to a neighbour; in truth one in some thousands does.
     """
     kept = features.half()
-    reference, spread = model.answer(kept), 0.0
+    reference, spread = model.predict_features(kept), 0.0
     for seed in range(3):
         signs = torch.rand(kept.shape, generator=torch.Generator().manual_seed(seed)).round() * 2 - 1
-        moved = model.answer((kept.float() * (1 + signs * torch.finfo(torch.half).eps)).half())
+        moved = model.predict_features((kept.float() * (1 + signs * torch.finfo(torch.half).eps)).half())
         for part in ("probabilities", "raw", "vac", "lac"):
             if (ours := getattr(reference, part)) is not None:
                 spread = max(spread, float((getattr(moved, part) - ours).abs().max()))

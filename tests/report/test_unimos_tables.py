@@ -124,7 +124,7 @@ def test_tests_of_a_table_are_corrected_together():
     table = correct_tests(Table("t", "T", "How.", ("a", "b"), rows))
     assert [round(cell.p, 4) for _, cell in table.rows] == [0.0176, 0.0702, 0.0702]
     assert [cell.text.partition(" ")[0] for _, cell in table.rows] == ["+3.0*", "+1.2", "+1.1"]
-    assert table.how == (
+    assert table.caption == (
         "How. In brackets: the 95% t-interval over pairs. An asterisk: p < 0.05 in a two-sided t-test over pairs, each "
         "the mean of its seeds, Holm-corrected for the 3 comparisons of this table."
     )
@@ -135,4 +135,4 @@ def test_one_pair_is_not_tested():
     rows = ((name_cell("x"), change_cell(PairedDifference(0.02, 0.01, (0.02,), (0.01, 0.02, 0.03)))),)
     table = correct_tests(Table("t", "T", "How.", ("a", "b"), rows))
     assert table.rows[0][1].text == "+2.0 [−0.5, 4.5]"
-    assert table.how == "How. In brackets: the 95% t-interval over the seeds of a pair. One pair is not tested."
+    assert table.caption == "How. In brackets: the 95% t-interval over the seeds of a pair. One pair is not tested."

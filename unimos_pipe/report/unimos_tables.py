@@ -7,7 +7,7 @@ from unimos_pipe.base.method_config import display_name
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.headline import mean_baseline
 from unimos_pipe.report.published_tables import PublishedResults
-from unimos_pipe.report.setting_names import BASELINES
+from unimos_pipe.report.setting_names import BASELINES, first_run_by_label
 from unimos_pipe.report.significance import paired_difference
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell
 from unimos_pipe.runs.method_names import UNIMOS
@@ -112,7 +112,7 @@ def ablation_table(experiment: Experiment, paper: PublishedResults) -> Table | N
     options = experiment.default_setting_name.partition(", ")[2]
     caption = (
         f"What each part is worth: {experiment.metric_name.lower()} in % over the {len({pair for pair, _ in common})} "
-        f"pair(s) and {len(seeds)} seed(s) that every variant finished{f', at {options}' if '=' in options else ''}, ± over "
+        f"pair(s) and {len(seeds)} seed(s) that every variant has{f', at {options}' if '=' in options else ''}, ± over "
         f"seeds; the difference is against {variants[labels[0]]}. VAC and LAC are the branches alone."
     )
     columns = ("variant", "ensemble", f"vs {variants[labels[0]]}", "VAC", "LAC")

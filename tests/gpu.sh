@@ -8,6 +8,6 @@ prepare_environment test
 [ $# -gt 0 ] || set -- --dataset icons
 "$PYTHON" -m pytest -m gpu tests/integration/test_gpu.py
 for encoder in RN50 ViT-B-16 ViT-L-14; do
-    "$PYTHON" -m unimos_pipe bench extract "$@" --encoder "$encoder" --random-weights --precision auto --batch-size auto
+    "$PYTHON" -m unimos_pipe bench extract "$@" --encoder "$encoder" --random-weights --encoder-precision auto --batch-size auto
 done
-"$PYTHON" -m unimos_pipe bench adapt --plain 5 --precision fp32 --precision bf16 --stack 1 --stack 12 --stack 36
+"$PYTHON" -m unimos_pipe bench adapt --compare-rounds 5 --train-precision fp32 --train-precision bf16 --stack 1 --stack 12 --stack 36

@@ -18,7 +18,7 @@ def prepare(cli, folder: Path) -> Path:
         'name = "mini"\nclasses = ["circle", "square", "bar"]\nencoder = "tiny"\n[domains]\ndark = {}\nlight = {}\n'
     )
     (folder / "recipe.toml").write_text(
-        f'name = "r"\ndataset = {str(folder / "mini.toml")!r}\nseeds = 1\n[set.train]\nepochs = 1\n'
+        f'name = "r"\ndataset = {str(folder / "mini.toml")!r}\nseeds = 1\n[options.train]\nepochs = 1\n'
     )
     for name, rows in (("features", 9), ("text", 3)):
         np.save(folder / f"{name}.npy", rng.normal(size=(rows, 16)).astype(np.float32))
@@ -30,7 +30,7 @@ def prepare(cli, folder: Path) -> Path:
         args = ("--dataset", "mini.toml", "--cache", "cache")
         assert cli("extract", *args, "--all", "--data-root", "images", "--workers", 0).code == 0
         assert cli("adapt", *args, "--src", "dark", "--tgt", "light", "--epochs", 1, "--out", "run").code == 0
-        assert cli("export", "--run", "run", "--to", "model").code == 0
+        assert cli("export", "--run", "run", "--out", "model").code == 0
     finally:
         os.chdir(here)
     return folder

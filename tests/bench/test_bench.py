@@ -20,8 +20,8 @@ from unimos_pipe.runs.read_run import read_run
 
 def test_bench_extract_prints_every_figure(cli, miniature, tmp_path):
     answer = cli(
-        "bench", "extract", *miniature.args(tmp_path), "--data-root", miniature.root, "--rounds", 1, "--plain", 12,
-        "--workers", 0, "--batch-size", 12, "--random-weights", "--precision", "fp32",
+        "bench", "extract", *miniature.args(tmp_path), "--data-root", miniature.root, "--rounds", 1,
+        "--baseline-images", 12, "--workers", 0, "--batch-size", 12, "--random-weights", "--encoder-precision", "fp32",
     )  # fmt: skip
     assert answer.code == 0
     for line in ("bare encoder", "decode and preprocess only", "end to end", "bound set by the first two"):
@@ -59,7 +59,7 @@ def test_bench_grow_prints_every_trial(cli, monkeypatch):
     monkeypatch.setattr("unimos_pipe.extract.extract_features.extract_features", lambda features: known)
     monkeypatch.setattr("unimos_pipe.experiments.sweep.run_sweep", swept)
     monkeypatch.setattr("unimos_pipe.report.make_report.make_report", reported)
-    answer = cli("bench", "grow", "--images", 5, "--size", "icons", "--runs", 3)
+    answer = cli("bench", "memory", "--images", 5, "--size", "icons", "--runs", 3)
     assert answer.code == 0
     found = re.findall(r"│ ([^│]+?) +│ +([\d,]+) MiB │ +[\d.]+ s │", answer.out)
     assert [what for what, _ in found] == [

@@ -65,8 +65,8 @@ def test_the_command_prints_every_contestant(cli, monkeypatch):
 
     monkeypatch.setattr(compare_reference, "time_in_turns", turns)
     monkeypatch.setattr(compare_reference.os, "getloadavg", lambda: (0.5, 0, 0))
-    chosen = "--size", "icons", "--stack", 2, "--precision", "fp32", "--precision", "bf16"
-    answer = cli("bench", "adapt", "--plain", 2, *chosen)
+    chosen = "--size", "icons", "--stack", 2, "--train-precision", "fp32", "--train-precision", "bf16"
+    answer = cli("bench", "adapt", "--compare-rounds", 2, *chosen)
     assert answer.code == 0
     shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in answer.out.splitlines() if "│" in line]
     assert shown == [  # a tick a turn: one second for one run, half a second each for two
@@ -81,8 +81,11 @@ def test_the_command_prints_every_contestant(cli, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--plain", 1, "--profile"), "--profile tells of a lone step by itself; leave out --plain"),
-        (("--precision", "bf16"), "--precision goes with --plain; without, say --set train.precision=bf16"),
+        (("--compare-rounds", 1, "--profile"), "--profile tells of a lone step by itself; leave out --compare-rounds"),
+        (
+            ("--train-precision", "bf16"),
+            "--train-precision goes with --compare-rounds; without, say --set train.precision=bf16",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(cli, arguments, message):

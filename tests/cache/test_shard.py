@@ -123,7 +123,7 @@ def test_features_that_are_not_finite_are_never_written(tmp_path):
         shard.write_image_shard(tmp_path / "s.h5", HEADER, features, PATHS, np.array([4, 6, 7]), CONTENTS, STAMPS)
     assert str(caught.value) == (
         "s.h5: the encoder's feature of cup/b.jpg: expected unit norm, got nan. Check the weights, or try "
-        "--precision fp32"
+        "--encoder-precision fp32"
     )
     assert list(tmp_path.iterdir()) == []
 

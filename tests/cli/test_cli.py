@@ -331,7 +331,7 @@ def test_nan_features_cannot_get_into_a_shard(tmp_path):
 def test_precisions_side_by_side_have_to_be_chosen_from(cli, mini, tmp_path):
     miniature, cache = mini
     extract = ("extract", *miniature.args(cache), "--all", "--data-root", miniature.root, "--workers", 0)
-    assert cli(*extract, "--precision", "bf16").code == 0
+    assert cli(*extract, "--encoder-precision", "bf16").code == 0
     adapt = ("adapt", *miniature.args(cache), "--src", "dark", "--tgt", "light", "--runs", tmp_path, "--epochs", 1)
     answer = cli(*adapt)
     ids = sorted(path.name for path in (cache / "mini").iterdir())

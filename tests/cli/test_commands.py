@@ -33,7 +33,7 @@ FUNCTIONS = {
     "bench extract": ("bench_extract",),
     "bench store": ("bench_store",),
     "bench adapt": ("bench_adapt", "bench_compare_reference"),
-    "bench grow": ("bench_memory",),
+    "bench memory": ("bench_memory",),
 }
 
 
@@ -67,7 +67,16 @@ def test_the_next_command_keeps_what_this_one_was_given(cli, icons_cache, tmp_pa
     answer = cli("cache", "ls", "--cache", icons_cache)
     assert answer.err == f"next: unimos-pipe cache verify --cache {icons_cache}\n"
     assert cli("-q", "cache", "ls", "--cache", icons_cache).err == ""
-    given = ("--dataset", "icons", "--word", "line=ink drawing", "--word", "color=paint", "--cache", icons_cache)
+    given = (
+        "--dataset",
+        "icons",
+        "--domain-word",
+        "line=ink drawing",
+        "--domain-word",
+        "color=paint",
+        "--cache",
+        icons_cache,
+    )
     answer = cli("cache", "export", *given, "--all", "-o", tmp_path / "out")
     assert answer.err.splitlines()[-1].startswith(f"next: unimos-pipe cache import {tmp_path}/out/line.npy --labels ")
     shown = cli("manifest", "show", "pacs").err
@@ -136,7 +145,10 @@ def test_contradictions_are_refused(cli):
     for options, told in (
         (("--epochs", 5, "--set", "train.epochs=6"), twice.format("train.epochs", by, 6, 5)),
         (("--set", "loss.alpha=1", "--set", "loss.alpha=2"), twice.format("loss.alpha", by, 1.0, 2.0)),
-        (("--word", "line=ink", "--word", "line=pen"), twice.format("line", "--word", "ink", "pen")),
+        (
+            ("--domain-word", "line=ink", "--domain-word", "line=pen"),
+            twice.format("line", "--domain-word", "ink", "pen"),
+        ),
         (
             ("--calibrate", "--no-calibrate"),
             "Error: given more than once: --calibrate. Name each one time, with the value you mean\n",

@@ -80,7 +80,7 @@ def test_adapt(document, cli, work):
     assert [(run["spec"]["seed"], run["kept"], run["error"]) for run in runs] == [(0, False, None), (1, False, None)]
     stored = [json.loads((work / run["folder"] / "result.json").read_text())["accuracy"]["last"] for run in runs]
     assert [run["result"]["accuracy"]["last"] for run in runs] == stored
-    assert mean["mean"] == pytest.approx(sum(scores["accuracy"] for scores in stored) / 2) and mean["spread"] >= 0
+    assert mean["mean"] == pytest.approx(sum(scores["accuracy"] for scores in stored) / 2) and mean["std"] >= 0
     assert runs[0]["spec"]["changed"] == {"train.epochs": 1}
     again = document("adapt", *PAIR, "--seeds", 2, "--runs", "runs-a")
     assert [run["kept"] for run in again["runs"]] == [True, True] and again["mean"] == mean
@@ -120,7 +120,7 @@ def test_sweep_and_run(document, work, monkeypatch):
     for row in found["sweep"]["rows"]:
         assert row["mean"] == rows[row["label"]]["mean"]
     last = [run["result"]["accuracy"]["last"]["accuracy"] for run in again["runs"]]
-    assert rows["full"]["mean"] == {"mean": pytest.approx(sum(last) / 2), "spread": None}
+    assert rows["full"]["mean"] == {"mean": pytest.approx(sum(last) / 2), "std": None}
     assert rows["full"]["values"] == {"dark->light": {"0": last[0]}, "light->dark": {"0": last[1]}}
 
 
@@ -168,9 +168,9 @@ def test_bench(document, monkeypatch):
     assert document("bench store", "bench", "store")["ratio"] == 2.5
     found = document("bench adapt", "bench", "adapt")
     assert found["times"]["runs_per_second"] == {"1": 0.5, "12": 2.0} and found["shares"] == {"addmm": 0.25}
-    found = document("bench grow", "bench", "grow")["trials"]
+    found = document("bench memory", "bench", "memory")["trials"]
     assert found == [{"what": "extract, 1,000 images", "peak_bytes": 10**9, "seconds": 1.5}]
-    found = document("bench adapt --plain", "bench", "adapt", "--plain", 1)
+    found = document("bench adapt --compare-rounds", "bench", "adapt", "--compare-rounds", 1)
     assert found["ours"] == [{"name": "ours", "seconds": [1.0], "faults": [2.0]}]
 
 

@@ -77,13 +77,13 @@ def test_what_cannot_be_told_is_said():
 
 def test_auto_says_what_it_took_and_why():
     choice = {
-        "selected": "trio",
+        "selected": "ensemble3",
         "reason": "because",
         "warning": "is it so?",
-        "agreements": {"fused": 0.6, "trio": 0.7},
+        "agreements": {"fused": 0.6, "ensemble3": 0.7},
     }
     output = told("auto", choice, scores={"last": {}})
-    assert output.results[0] == "  auto takes trio: because (neighbour agreement: fused 60.0, trio 70.0)"
+    assert output.results[0] == "  auto takes ensemble3: because (neighbour agreement: fused 60.0, ensemble3 70.0)"
     assert output.results[1].startswith("  estimated accuracy 71.2; ") and output.warnings == ["is it so?"]
 
 
@@ -96,5 +96,7 @@ def test_auto_on_a_folder_without_labels(cli, miniature, tmp_path):
     assert answer.code == 0, answer.err
     first, pick, *rest = answer.out.splitlines()
     assert re.fullmatch(r"dark -> light, auto \(transductive\): 24 rows without labels predicted in \d+\.\d s", first)
-    assert re.match(r"  auto takes (linear-im|trio|stata-fused): neighbours agree on linear-im's answers by ", pick)
+    assert re.match(
+        r"  auto takes (linear-im|ensemble3|stata-fused): neighbours agree on linear-im's answers by ", pick
+    )
     assert len(rest) == 4 and rest[-1].startswith("  class shares ")

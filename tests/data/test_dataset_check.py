@@ -23,7 +23,7 @@ def test_each_fault_is_found(cli, miniature, tmp_path):
     csv = tmp_path / "own.light.csv"
     csv.write_text("".join(line for line in csv.read_text().splitlines(True) if "square" not in line))
     own.write_text(own.read_text().replace("classes = [  # in label order\n", 'classes = [\n  "yak",\n'))
-    answer = cli("manifest", "check", own, "--list", "9")
+    answer = cli("manifest", "check", own, "--max-examples", "9")
     extra = ", ".join(f"light/square/{index}.png" for index in range(8))
     lines = answer.out.replace("truncated (0 bytes not processed)", "truncated").splitlines()  # by PIL's version
     assert lines == [

@@ -33,7 +33,7 @@ def made(cli, icons_cache, tmp_path_factory):
     assert cli("adapt", *pair, "--epochs", 3, "--cache", icons_cache, "--out", folder / "run").code == 0
     images = sorted((find_root(load_spec("icons"), None, icons_cache) / "sketch" / "cat").iterdir())[:6]
     answer = cli(
-        "export", "--run", folder / "run", "--to", folder / "model", "--onnx", "--with-encoder", images[0].parent
+        "export", "--run", folder / "run", "--out", folder / "model", "--onnx", "--with-encoder", images[0].parent
     )
     assert answer.code == 0, answer.err
     return folder, images, answer
@@ -121,14 +121,14 @@ def test_what_is_no_model_is_refused(made, cli, tmp_path):
             unimos_pipe.load(tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "precious.txt").write_text("x")
-    answer = cli("export", "--run", folder / "run", "--to", tmp_path / "other")
+    answer = cli("export", "--run", folder / "run", "--out", tmp_path / "other")
     assert (answer.code, answer.err) == (
         2,
         f"Error: {tmp_path / 'other'} is not empty and not an exported model that this tool made; "
-        "choose another --to\n",
+        "choose another --out\n",
     )
     assert (tmp_path / "other" / "precious.txt").is_file()
-    assert cli("export", "--run", folder / "run", "--to", tmp_path / "m", "--with-encoder", tmp_path).err == (
+    assert cli("export", "--run", folder / "run", "--out", tmp_path / "m", "--with-encoder", tmp_path).err == (
         "Error: --with-encoder needs --onnx\n"
     )
 

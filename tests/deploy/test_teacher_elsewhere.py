@@ -40,7 +40,7 @@ def test_predict_and_an_export_answer_with_the_runs_text(cli, icons_cache, run, 
     assert cli("predict", "--run", run, "--domain", "sketch", "--cache", icons_cache, "-o", out).code == 0
     answers = out.read_text().splitlines()
     assert [row.split(",")[:2] for row in answers] == [row.split(",")[:2] for row in written]
-    assert cli("export", "--run", run, "--to", tmp_path / "model").code == 0
+    assert cli("export", "--run", run, "--out", tmp_path / "model").code == 0
     model, again = unimos_pipe.load(run, "cpu"), unimos_pipe.load(tmp_path / "model", "cpu")
     assert torch.equal(model.text, load_file(run / "heads.safetensors")["text_features"])
     assert torch.equal(again.text, model.text)

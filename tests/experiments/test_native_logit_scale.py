@@ -61,7 +61,7 @@ def test_it_reaches_the_run_and_the_zero_shot_answers(learned, tmp_path, cli):
     assert task.logit_scale == 33.44
     expected = 33.44 * task.target.features @ task.text_features.T
     assert torch.allclose(zero_shot.fit(task).logits, expected, atol=1e-4)
-    recipe = Recipe("r", str(learned.spec), pairs=("dark->light",), seeds=1, set={"train": {"epochs": 1}})
+    recipe = Recipe("r", str(learned.spec), pairs=("dark->light",), seeds=1, options={"train": {"epochs": 1}})
     (run,) = unimos_pipe.run_sweep(recipe, features, tmp_path / "runs").runs
     assert run.spec.changed == {"heads.temperature_scale": 33.44, "train.epochs": 1}
 
@@ -76,7 +76,7 @@ def test_features_of_clip_have_the_methods_own(miniature, tmp_path, cli):
 def test_what_is_set_stands():
     assert with_native_logit_scale({"train.epochs": 1}, None) == {"train.epochs": 1}
     assert with_native_logit_scale({"heads.temperature_scale": 50.0}, 33.44) == {"heads.temperature_scale": 50.0}
-    recipe = Recipe("r", "icons", set={"heads": {"temperature_scale": 50.0}})
-    assert recipe.with_native_logit_scale(33.44).set == recipe.set
+    recipe = Recipe("r", "icons", options={"heads": {"temperature_scale": 50.0}})
+    assert recipe.with_native_logit_scale(33.44).options == recipe.options
     grid = Recipe("r", "icons", grid={"heads.temperature_scale": [1.0]})
     assert grid.with_native_logit_scale(33.44) == grid == grid.with_native_logit_scale(None)

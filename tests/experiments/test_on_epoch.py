@@ -28,7 +28,7 @@ def test_every_line_of_metrics_is_told_as_it_is_made(features, tmp_path):
         lines = [json.loads(text) for text in (run.folder / "metrics.jsonl").read_text().splitlines()]
         assert [line["epoch"] for line in lines] == [-1, 0, 1] and lines[1]["losses"]
         assert [{**line, "losses": {}} for line in lines] == told["line", run.spec.seed]
-    recipe = unimos_pipe.Recipe("r", "icons", pairs=("line->sketch",), seeds=1, set={"train": {"epochs": 1}})
+    recipe = unimos_pipe.Recipe("r", "icons", pairs=("line->sketch",), seeds=1, options={"train": {"epochs": 1}})
     heard = []
     sweep = unimos_pipe.run_sweep(recipe, features, tmp_path, on_epoch=lambda *told: heard.append(told))
     assert [(run, line["epoch"]) for run, line in heard] == [(sweep.runs[0].spec, -1), (sweep.runs[0].spec, 0)]

@@ -114,10 +114,10 @@ def test_a_sweep_with_its_baselines_and_report(cli, icons_cache, tmp_path):
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         'name = "r"\ndataset = "icons"\npairs = ["sketch+color->line"]\nseeds = 1\n'
-        'variants = ["full", "fused-teacher"]\n[set.train]\nepochs = 1\nmax_steps = 4\n'
+        'variants = ["full", "fused-teacher"]\n[options.train]\nepochs = 1\nmax_steps = 4\n'
     )
     place = ("--cache", icons_cache, "--runs", tmp_path / "runs")
-    answer = cli("sweep", recipe, *place, "--also", "probes")
+    answer = cli("sweep", recipe, *place, "--show", "probes")
     assert answer.code == 0, answer.err
     assert "color+sketch->line" in answer.out and "2 run(s) trained, 0 kept, 0 failed" in answer.err
     baselines = json.loads((tmp_path / "runs/r/baselines.json").read_text())

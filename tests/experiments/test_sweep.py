@@ -43,11 +43,11 @@ def test_a_sweep_runs_everything_once_and_shows_one_table(cli, recipe, icons_cac
         r"small: 8 runs, 0 finished, 2 stacks and 544 steps to train, about \d+\.\d minutes here\n", plan.out
     )
     assert not runs.exists()
-    first = sweep(cli, recipe, icons_cache, runs, "--also", "oracle", "--also", "bnm", "--also", "probes")
+    first = sweep(cli, recipe, icons_cache, runs, "--show", "oracle", "--show", "bnm", "--show", "probes")
     assert first.code == 0 and f"8 run(s) trained, 0 kept, 0 failed, in {runs}/small\n" in first.err
     results = [json.loads(path.read_text()) for path in sorted(runs.rglob("result.json"))]
     assert len(results) == 8
-    again = sweep(cli, recipe, icons_cache, runs, "--also", "oracle", "--also", "bnm")
+    again = sweep(cli, recipe, icons_cache, runs, "--show", "oracle", "--show", "bnm")
     assert f"0 run(s) trained, 8 kept, 0 failed, in {runs}/small\n" in again.err and again.out == first.out
     labels = [line.split("│")[1].strip() for line in first.out.splitlines() if line.startswith("│")]
     assert labels == [

@@ -59,8 +59,8 @@ def test_auto_decides_once_and_keeps_why(bound, taken, machine, extract, tmp_pat
 
 
 def test_features_that_are_there_go_on_in_their_precision(machine, extract, tmp_path):
-    assert extract("dark", "--precision", "bf16").code == 0
-    assert "24 encoded" in extract("light").err and "24 kept" in extract("light", "--precision", "auto").err
+    assert extract("dark", "--encoder-precision", "bf16").code == 0
+    assert "24 encoded" in extract("light").err and "24 kept" in extract("light", "--encoder-precision", "auto").err
     assert len(folders(tmp_path)) == 1 and not machine
 
 
@@ -76,20 +76,23 @@ def test_an_extraction_that_was_cut_short_is_not_decided_again(machine, extract,
 
 def test_several_precisions_have_to_be_chosen_from(machine, extract, cli, miniature, tmp_path):
     for precision in ("bf16", "fp32"):
-        assert extract("dark", "--precision", precision).code == 0
+        assert extract("dark", "--encoder-precision", precision).code == 0
     one, other = folders(tmp_path)
     answer = extract("light")
     assert (answer.code, answer.err) == (
         2,
-        f"Error: mini was encoded in several precisions: {one}, {other}; choose one with --precision bf16 or fp32\n",
+        f"Error: mini was encoded in several precisions: {one}, {other}; "
+        "choose one with --encoder-precision bf16 or fp32\n",
     )
-    assert extract("light", "--precision", "fp32").code == 0
+    assert extract("light", "--encoder-precision", "fp32").code == 0
     features = feature_set(str(miniature.spec), cache=tmp_path / "cache")
     for name, precision in ((one, "bf16"), (other, "fp32")):
         assert replace(features, encoder=replace(features.encoder, precision=precision)).folder().name == name
     adapt = ("adapt", *miniature.args(tmp_path / "cache"), "--src", "dark", "--tgt", "light")
-    refused = cli(*adapt, "--precision", "fp16", "--runs", tmp_path)
-    assert refused.code == 2 and "--precision fp16 --all, or choose with --encoder-id what is there" in refused.err
+    refused = cli(*adapt, "--encoder-precision", "fp16", "--runs", tmp_path)
+    assert (
+        refused.code == 2 and "--encoder-precision fp16 --all, or choose with --encoder-id what is there" in refused.err
+    )
 
 
 def test_the_embedded_weights_work_in_fp32(machine, extract, tmp_path):

@@ -34,7 +34,7 @@ def test_classes_of_equal_features_are_named():
 
 def test_extract_says_both(cli, miniature, tmp_path):
     args = ("extract", *miniature.args(tmp_path / "cache"), "--all", "--data-root", miniature.root)
-    answer = cli(*args, "--word", f"dark={'very ' * 80}")
+    answer = cli(*args, "--domain-word", f"dark={'very ' * 80}")
     assert answer.code == 2
     assert answer.err.startswith("Error: 3 prompt(s) are too long for the model: expected at most 16 tokens, got more")
     text = miniature.spec.read_text().replace("[domains]", '[display]\ncircle = "ring"\nbar = "Ring"\n[domains]')

@@ -155,7 +155,7 @@ def test_the_option_reaches_every_command_that_loads_an_encoder(cli, halved, min
     trust, refusal = "--allow-torchscript", "add --allow-torchscript"
     recipe = tmp_path / "r.toml"
     recipe.write_text(
-        f'name = "r"\ndataset = "{miniature.spec}"\npairs = ["dark->light"]\nseeds = 1\n[set.train]\nepochs = 1\n'
+        f'name = "r"\ndataset = "{miniature.spec}"\npairs = ["dark->light"]\nseeds = 1\n[options.train]\nepochs = 1\n'
     )
     run = ("run", recipe, "--pretrained", path, "--cache", cache, "--runs", tmp_path / "runs", *root)
     extract = ("extract", *args, "--all", *root, "--workers", 0)

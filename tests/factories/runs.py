@@ -32,7 +32,7 @@ dataset = "icons"
 pairs = ["line->color", "color->line"]
 seeds = 2
 variants = ["full", "no-im"]
-[set.train]
+[options.train]
 epochs = 4
 """
 COLUMNS = (*PREDICTION_COLUMNS, *BRANCH_COLUMNS, LABEL_COLUMN)

@@ -36,7 +36,7 @@ def test_extract_sweep_and_report_without_the_command_line(tmp_path):
         pairs=("line->sketch", "color->solid"),
         seeds=2,
         variants=("full", "no-im"),
-        set={"train": {"epochs": 3}},
+        options={"train": {"epochs": 3}},
     )
     plan = unimos_pipe.plan_sweep(recipe, done.features, tmp_path / "runs")
     assert (plan.runs, plan.finished, (tmp_path / "runs").exists()) == (8, 0, False)
@@ -57,7 +57,7 @@ def test_extract_sweep_and_report_without_the_command_line(tmp_path):
 def test_a_recipe_from_images_to_its_page(miniature, tmp_path):
     features = unimos_pipe.feature_set(str(miniature.spec), cache=tmp_path / "cache")
     assert features.missing_domains(["dark", "light"]) == ["dark", "light"]
-    recipe = unimos_pipe.Recipe("mini", str(miniature.spec), seeds=1, set={"train": {"epochs": 1}})
+    recipe = unimos_pipe.Recipe("mini", str(miniature.spec), seeds=1, options={"train": {"epochs": 1}})
     bound = unimos_pipe.resolve_recipe(recipe, cache=tmp_path / "cache")
     plan = unimos_pipe.plan_recipe(bound, miniature.root)
     assert (plan.missing, plan.images, plan.cache_bytes, plan.runs) == (("dark", "light"), 48, 48 * 336, 2)

@@ -38,7 +38,7 @@ SOUND = {  # command lines that work, in the prepared folder, as option -> value
     ("run",): {"": "recipe.toml", "--cache": "cache", "--runs": "runs", "--data-root": "images", "--dry-run": None},
     ("report",): {"": "run", "--out": "report", "--cache": "cache"},
     ("predict",): {"--run": "run", "--images": "images/light/bar", "-o": "answers.csv", "--workers": "0"},
-    ("export",): {"--run": "run", "--to": "model"},
+    ("export",): {"--run": "run", "--out": "model"},
     ("manifest", "ls"): {},
     ("manifest", "show"): {"": "mini.toml"},
     ("manifest", "scan"): {"--domain": "a=images/dark", "-o": "own.toml"},

@@ -52,7 +52,7 @@ def test_from_two_folders_to_a_service(cli, icons_cache, tmp_path, monkeypatch):
     right = sum(row["class"] == truth[name] for name, row in rows.items())
     assert right / (PHOTOS - BROKEN) > 0.5 > 1 / CLASSES
     words = told(predicted)
-    assert words == ["export", "--run", "phone-run", "--to", "model"]
+    assert words == ["export", "--run", "phone-run", "--out", "model"]
     words = told(cli(*words), DIR="DCIM")
     assert words[:3] == ["predict", "--run", "model"]
 

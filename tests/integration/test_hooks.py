@@ -20,7 +20,7 @@ def short(monkeypatch, icons_cache, tmp_path):
     monkeypatch.chdir(tmp_path)
     pairs, sweep = unimos_pipe.adapt_pairs, unimos_pipe.run_sweep
     training = unimos_pipe.AdaptOptions(settings={"train.epochs": 1}, calibrate=False)
-    recipe = unimos_pipe.Recipe("short", "icons", pairs=("line->sketch",), seeds=1, set={"train": {"epochs": 1}})
+    recipe = unimos_pipe.Recipe("short", "icons", pairs=("line->sketch",), seeds=1, options={"train": {"epochs": 1}})
     monkeypatch.setattr(unimos_pipe, "adapt_pairs", lambda *args, **more: pairs(*args, training, **more), raising=False)
     monkeypatch.setattr(unimos_pipe, "run_sweep", lambda name, **more: sweep(recipe, **more), raising=False)
 

@@ -94,10 +94,10 @@ BITS = "expected a number of at most 64 bits, got"
     [
         (f"seeds = {HUGE}", f"seeds: {BITS} a value too large to show"),
         (f"seeds = 1{'0' * 400}", f"seeds: {BITS} {LONG}"),
-        (f"set.loss.alpha = 1{'0' * 400}", f"set.loss.alpha: {BITS} {LONG}"),
+        (f"options.loss.alpha = 1{'0' * 400}", f"options.loss.alpha: {BITS} {LONG}"),
         (f"title = [{HUGE}]", "title: expected str, got a value too large to show"),
         (f"title{'.a' * 2_000} = 1", "title: expected str, got a value too large to show"),
-        (f"set.loss.alpha{'.a' * 2_000} = 1", "set.loss.alpha: expected float, got a value too large to show"),
+        (f"options.loss.alpha{'.a' * 2_000} = 1", "options.loss.alpha: expected float, got a value too large to show"),
         (f"grid.'loss.alpha' = {HUGE}", "grid loss.alpha: expected a list of values, got a value too large to show"),
         (f"grid.'loss.alpha' = [{HUGE}]", f"grid loss.alpha: {BITS} a value too large to show"),
     ],

@@ -27,7 +27,7 @@ from unimos_pipe.runs.read_run import read_run
 
 DATA = ["--dataset", "mini.toml", "--cache", "cache", "--encoder", "tiny"]
 FORCED = {  # each makes anew what is there
-    "export": ["export", "--run", "other", "--to", "model", "--force"],
+    "export": ["export", "--run", "other", "--out", "model", "--force"],
     "adapt": ["adapt", *DATA, "--src", "dark", "--tgt", "light", "--epochs", "2", "--out", "run", "--force"],
     "extract": ["extract", *DATA, "--domain", "light", "--data-root", "images", "--workers", "0", "--shard-size", "2",
                 "--force"],

@@ -97,7 +97,7 @@ name = "small"
 dataset = "icons"
 pairs = ["line->sketch", "color->solid", "sketch->color"]
 seeds = 2
-[set.train]
+[options.train]
 epochs = {epochs}
 """
 

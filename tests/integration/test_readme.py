@@ -41,12 +41,15 @@ SHORT_RECIPES = {  # in the place of the ones that take minutes or real data; ev
 }
 QUICK = {  # added to, or instead of the same options of, commands that train or measure at full size, or ask
     "adapt": ("--epochs", "2", "--no-calibrate"),
-    "bench extract": ("--images", "32", "--rounds", "1", "--plain", "16"),
+    "bench extract": ("--images", "32", "--rounds", "1", "--baseline-images", "16"),
     "bench store": ("--rows", "2000", "--rounds", "1"),
     "bench adapt": ("--size", "icons"),
     "cache prune": ("--yes",),
 }
-SHORT = {'"train.epochs": 20': '"train.epochs": 1', "seeds=2": "seeds=1, set={'train': {'epochs': 1}}"}  # in programs
+SHORT = {
+    '"train.epochs": 20': '"train.epochs": 1',
+    "seeds=2": "seeds=1, options={'train': {'epochs': 1}}",
+}  # in programs
 INSTALLING = r"python3 -m venv \.venv|source \.venv/bin/activate|\.venv/bin/pip install (-e '\.\[(\w+)\]'|torch .*)"
 LAST = "unimos-pipe cache prune"  # takes away what other commands need
 
@@ -101,12 +104,12 @@ def home(tmp_path, monkeypatch, icons_cache) -> Path:
         draw(tmp_path / name, 0, rng, True)
     for name, table in SHORT_RECIPES.items():
         text = "".join(f"{key} = {value!r}\n" for key, value in {"name": name, "seeds": 1, **table}.items())
-        (tmp_path / f"{name}.toml").write_text(f"{text}[set.train]\nepochs = 1\n")
+        (tmp_path / f"{name}.toml").write_text(f"{text}[options.train]\nepochs = 1\n")
     shutil.copytree(icons_cache, tmp_path / "cache")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("UNIMOS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    demo = functools.partial(unimos_pipe.Recipe, pairs=("line->color",), set={"train": {"epochs": 1}})
+    demo = functools.partial(unimos_pipe.Recipe, pairs=("line->color",), options={"train": {"epochs": 1}})
     monkeypatch.setattr(api, "Recipe", demo)
     monkeypatch.setattr(modality_gap, "tsne", first_two_columns)  # tests/report makes maps and figures
     monkeypatch.setattr(figures, "save_figure", lambda *_: "<svg></svg>")

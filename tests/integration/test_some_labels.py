@@ -48,7 +48,7 @@ def test_six_of_24_rows(cli, some, tmp_path):
 
     answer = cli("predict", "--run", out, "--domain", "phone", *some, "-o", tmp_path / "a.csv")
     assert answer.out == f"{tmp_path / 'a.csv'}: 24 rows of my/phone; accuracy {100 * right:.1f} on {worth}\n"
-    card = cli("export", "--run", out, "--to", tmp_path / "model")
+    card = cli("export", "--run", out, "--out", tmp_path / "model")
     assert card.code == 0
     assert f"| accuracy on phone, {worth} | % |" in (tmp_path / "model" / "README.md").read_text()
 
@@ -85,7 +85,7 @@ def test_labels_change_nothing_but_the_scores(cli, some, tmp_path):
 def test_a_sweep_says_what_its_accuracies_are_of_and_takes_new_labels(cli, some, tmp_path):
     recipe = tmp_path / "r.toml"
     recipe.write_text(
-        f'name = "r"\ndataset = "{some[1]}"\npairs = ["shop->phone"]\nseeds = 1\n[set.train]\nepochs = 1\n'
+        f'name = "r"\ndataset = "{some[1]}"\npairs = ["shop->phone"]\nseeds = 1\n[options.train]\nepochs = 1\n'
     )
     sweep = ("sweep", recipe, "--cache", some[3], "--runs", tmp_path / "runs")
     first = cli(*sweep)

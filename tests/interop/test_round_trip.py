@@ -181,7 +181,7 @@ def test_text_from_a_text_tower_and_what_else_a_model_of_them_can(cli, exported,
     assert not (tmp_path / "a.csv").exists()
     by_name = ("predict", "--run", run, "--domain", "line", "--dataset", spec, "--cache", cache)
     assert cli(*by_name, "-o", tmp_path / "b.csv").out.startswith(f"{tmp_path / 'b.csv'}: 624 rows of copy/line")
-    assert cli("export", "--run", run, "--to", tmp_path / "model").code == 0
+    assert cli("export", "--run", run, "--out", tmp_path / "model").code == 0
     card = (tmp_path / "model" / "README.md").read_text()
     assert "answers = model.predict_features(features)  # (n, D)" in card and "its features were made elsewhere" in card
     assert cli("cache", "verify", "--cache", cache).code == 0

@@ -12,10 +12,10 @@ from unimos_pipe.methods.unsupervised_metrics import find_nearest_rows, neighbou
 TASK = random_task()
 
 
-@pytest.mark.parametrize("said", ["all", None])
+@pytest.mark.parametrize("said", ["closed", None])
 @pytest.mark.parametrize(
     ("difference", "picked"),
-    [(0.0501, "linear-im"), (0.05, "trio"), (0.0, "trio"), (-0.0001, "stata-fused")],
+    [(0.0501, "linear-im"), (0.05, "ensemble3"), (0.0, "ensemble3"), (-0.0001, "stata-fused")],
 )
 def test_the_rule_by_difference_where_all_classes_occur(difference, picked, said):
     assert select_method(difference, said)[0] == picked
@@ -23,17 +23,17 @@ def test_the_rule_by_difference_where_all_classes_occur(difference, picked, said
 
 @pytest.mark.parametrize("difference", [0.5, 0.02, -0.5])
 def test_where_only_some_classes_occur_it_is_the_anchors(difference):
-    assert select_method(difference, "some") == ("stata-fused", "only some of the classes occur in the target")
+    assert select_method(difference, "partial") == ("stata-fused", "only some of the classes occur in the target")
 
 
 def test_the_reason_says_the_difference():
     assert select_method(0.0712, None)[1] == "neighbours agree on linear-im's answers by +7.1 points against fused's"
 
 
-@pytest.mark.parametrize("picked", ["linear-im", "trio", "stata-fused"])
+@pytest.mark.parametrize("picked", ["linear-im", "ensemble3", "stata-fused"])
 def test_the_pick_answers_as_the_method_of_its_name(monkeypatch, picked):
     monkeypatch.setattr(auto_module, "select_method", lambda difference, said: (picked, "because"))
-    found = fit_auto(TASK, "all")
+    found = fit_auto(TASK, "closed")
     wanted = METHODS[picked].fit(TASK)
     assert found.selected == picked and found.reason == "because" and found.warning is None
     assert torch.equal(found.output.logits, wanted.logits)
@@ -45,11 +45,11 @@ def test_the_pick_answers_as_the_method_of_its_name(monkeypatch, picked):
     assert found.accuracy == found.agreements[picked]
 
 
-@pytest.mark.parametrize(("picked", "warns"), [("linear-im", True), ("trio", True), ("stata-fused", False)])
+@pytest.mark.parametrize(("picked", "warns"), [("linear-im", True), ("ensemble3", True), ("stata-fused", False)])
 def test_what_was_assumed_unsaid_is_a_warning(monkeypatch, picked, warns):
     monkeypatch.setattr(auto_module, "select_method", lambda difference, said: (picked, "because"))
     wanted = (
         f"{picked} is right only where all classes occur in the target, which is assumed; "
-        "say --target-classes all, or some"
+        "say --label-set closed or partial"
     )
     assert fit_auto(TASK).warning == (wanted if warns else None)

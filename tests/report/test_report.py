@@ -62,7 +62,7 @@ pairs = ["line->sketch", "sketch->line"]
 methods = ["unimos", "fused"]
 variants = ["full", "no-im"]
 seeds = 3
-[set.train]
+[options.train]
 epochs = 1
 [grid]
 "loss.alpha" = [0.5, 1.0]
@@ -75,7 +75,7 @@ def sweep(cli, icons_cache, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "small.toml").write_text(RECIPE)
     command = ("sweep", folder / "small.toml", "--cache", icons_cache, "--runs", folder / "runs")
-    command += ("--stack-size", 12, "--also", "probes")
+    command += ("--stack-size", 12, "--show", "probes")
     real, calls = Trainer._train_epoch, []
 
     def interrupted(self, epoch):
@@ -175,7 +175,7 @@ def test_files_beside_the_page(page, sweep):
     )
     text = page.read_text(encoding="utf-8")
     assert (
-        f"unimos-pipe sweep {out}/recipes/small.toml --runs {sweep.parent} --also probes --cache " in text
+        f"unimos-pipe sweep {out}/recipes/small.toml --runs {sweep.parent} --show probes --cache " in text
         and "train.epochs = 1" in text
         and "http://" not in text.replace("http://www.w3.org/", "")
     )

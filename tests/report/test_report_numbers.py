@@ -36,7 +36,7 @@ def sweep(tmp_path_factory) -> Path:
         "name": "grid",
         "methods": ["unimos", *METHODS],
         "variants": list(VARIANTS),
-        "set": {"train": {"epochs": 2}},
+        "options": {"train": {"epochs": 2}},
     }
     (root / "recipe.json").write_text(json.dumps(recipe | {"grid": {"loss.alpha": list(ALPHAS)}}))
     return root

@@ -33,7 +33,7 @@ def test_the_default_cell_is_the_headline_and_is_named(tmp_path):
 
 
 def test_a_recipes_own_setting_is_its_default(tmp_path):
-    found = grid(tmp_path, 0.1, 1.0, recipe={"name": "r", "set": {"loss": {"alpha": 0.1}}})
+    found = grid(tmp_path, 0.1, 1.0, recipe={"name": "r", "options": {"loss": {"alpha": 0.1}}})
     assert found.default_setting_name == "UniMoS, alpha=0.1"
 
 

@@ -53,9 +53,9 @@ def test_ablations_and_grids_carry_the_labels_of_our_runs():
 @pytest.mark.parametrize("name", sorted(known_recipes()))
 def test_labels_meet_those_of_the_recipes_runs(name):
     recipe, spec = load_recipe(name)
-    if recipe.paper.partition(".")[0] in ("ablation", "sensitivity"):
+    if recipe.published_table.partition(".")[0] in ("ablation", "sensitivity"):
         ours = set(row_names(recipe.runs(spec, "x")))
-        assert {row.label for row in published(recipe.paper, spec)} == ours
+        assert {row.label for row in published(recipe.published_table, spec)} == ours
     if recipe.dataset == "visda2017" and not recipe.grid:
         assert {(run.options.loss.alpha, run.options.loss.beta) for run in recipe.runs(spec, "x")} == {(0.001, 0.1)}
         assert {(run.options.train.epochs, run.options.train.lr) for run in recipe.runs(spec, "x")} == {(10, 0.0009)}

@@ -20,7 +20,13 @@ def test_the_ablation_recipe_is_252_runs():
 
 
 def test_grids_multiply_and_label_their_cells():
-    values = {"name": "g", "dataset": "icons", "pairs": ["line->solid"], "seeds": 1, "set": {"train": {"epochs": 2}}}
+    values = {
+        "name": "g",
+        "dataset": "icons",
+        "pairs": ["line->solid"],
+        "seeds": 1,
+        "options": {"train": {"epochs": 2}},
+    }
     recipe, spec = check_recipe(values | {"grid": {"loss.alpha": [0.1, 1.0], "loss.beta": [0.5, 2.0]}}, "here")
     runs = recipe.runs(spec, "e")
     assert row_names(runs) == [f"full,alpha={a},beta={b}" for a in (0.1, 1.0) for b in (0.5, 2.0)]
@@ -55,7 +61,7 @@ def test_every_fault_is_named_at_once():
         "pairs": ["line->line", "line->oil"],
         "seeds": 0,
         "variants": ["full", "no-luck", "no-im"],
-        "set": {"loss": {"im": True, "gama": 1}},
+        "options": {"loss": {"im": True, "gama": 1}},
         "grid": {"loss.alpha": [-1.0], "loss.omega": [1]},
     }
     with pytest.raises(InputError) as caught:
@@ -66,7 +72,7 @@ def test_every_fault_is_named_at_once():
         "name 'bad name': expected letters, digits, '-' and '_'; ",
         "unknown encoder 'RN49' (known: tiny, RN50, RN101, ViT-B-16, ViT-L-14, ",
         "unknown variant no-luck (known: full, no-ortho, no-debias, no-im, no-distill, fixed-weight, ",
-        "unknown set.loss.gama (did you mean set.loss.gamma? known: set.loss.alpha, ",
+        "unknown options.loss.gama (did you mean options.loss.gamma? known: options.loss.alpha, ",
         "grid loss.alpha: expected at least 0.0, got -1.0; ",
         "unknown grid option loss.omega (did you mean loss.beta? known: heads.bottleneck_dim, ",
         "variant no-im is defined by loss.im; do not set it as well; ",
@@ -119,24 +125,24 @@ def test_every_recipe_that_ships_is_sound(name):
 
 
 def test_methods_beside_unimos_make_one_run_a_pair():
-    values = {"name": "m", "dataset": "icons", "seeds": 3, "variants": ["full", "no-im"], "target_classes": "some"}
+    values = {"name": "m", "dataset": "icons", "seeds": 3, "variants": ["full", "no-im"], "label_set": "partial"}
     recipe, spec = check_recipe(values | {"methods": ["fused", "unimos", "auto"]}, "here")
     runs = recipe.runs(spec, "e")
     assert len(runs) == len({run.folder(Path("runs")) for run in runs}) == 12 * (1 + 6 + 1)
-    assert list(dict.fromkeys(run.label() for run in runs)) == ["fused", "full", "no-im", "auto,some-classes"]
+    assert list(dict.fromkeys(run.label() for run in runs)) == ["fused", "full", "no-im", "auto,partial-set"]
     assert list(dict.fromkeys(row_names(runs))) == ["fused", "UniMoS", "UniMoS, no-im", "auto"]
     assert {run.seed for run in runs if run.method != "unimos"} == {0}
 
 
 def test_what_no_method_of_the_recipe_reads_is_a_fault():
     values = {"name": "m", "dataset": "domainnet", "methods": ["fused", "stata", "best", "fused"]}
-    values |= {"variants": ["no-im"], "set": {"train": {"epochs": 3}}, "target_classes": "some"}
+    values |= {"variants": ["no-im"], "options": {"train": {"epochs": 3}}, "label_set": "partial"}
     with pytest.raises(InputError) as caught:
         check_recipe(values, "r.toml")
     assert str(caught.value) == (
         "r.toml: unknown method best (known: unimos, zero-shot, source-probe, fused, gda, stata, stata-fused, zlap, "
-        "linear-im, trio, auto); method fused is listed twice; variants, set: only unimos has such options, and "
-        "methods does not name it; target_classes: only auto asks for it, and methods does not name it; stata answers "
+        "linear-im, ensemble3, auto); method fused is listed twice; variants, options: only unimos has such options, "
+        "and methods does not name it; label_set: only auto asks for it, and methods does not name it; stata answers "
         "only the rows it was fitted on, and an inductive run scores others; take protocol transductive"
     )
 

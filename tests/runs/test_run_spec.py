@@ -39,7 +39,7 @@ def test_everything_that_shapes_a_run_is_in_its_identity():
     assert len(set(found)) == len(found) == 11
     assert identity(variant="other") == identity()  # only a name for options
     assert identity(method="fused") not in found and identity(method="gda") != identity(method="fused")
-    assert identity(method="auto") != identity(method="auto", target_classes="some")
+    assert identity(method="auto") != identity(method="auto", label_set="partial")
 
 
 def test_a_run_of_unimos_is_known_as_before_there_were_other_methods():

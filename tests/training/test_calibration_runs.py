@@ -74,7 +74,7 @@ def test_a_quick_methods_temperature_is_that_of_its_cross_fitted_answers(runs, i
 @pytest.mark.numerical
 @pytest.mark.parametrize("name", ["unimos", "fused"])
 def test_the_exported_and_reloaded_model_gives_the_same_numbers_to_the_bit(cli, runs, icons_cache, tmp_path, name):
-    assert cli("export", "--run", runs / name, "--to", tmp_path / "model").code == 0
+    assert cli("export", "--run", runs / name, "--out", tmp_path / "model").code == 0
     rows = torch.from_numpy(load_file(runs / name / "sample.safetensors")["target_image"])
     ours, theirs = (
         unimos_pipe.load(folder, "cpu").predict_features(rows) for folder in (runs / name, tmp_path / "model")
@@ -120,7 +120,7 @@ def test_one_companion_a_pair_and_cell_serves_all_seeds(icons_cache, tmp_path):
 
 def test_sweeps_calibrate_if_they_are_asked_to(cli, icons_cache, tmp_path):
     text = 'name = "c"\ndataset = "icons"\npairs = ["line->color"]\nseeds = 2\nmethods = ["unimos", "fused"]\n'
-    (tmp_path / "c.toml").write_text(f"{text}calibrate = true\n[set.train]\nepochs = 1\n")
+    (tmp_path / "c.toml").write_text(f"{text}calibrate = true\n[options.train]\nepochs = 1\n")
     command = ("sweep", tmp_path / "c.toml", "--cache", icons_cache, "--runs", tmp_path)
     plan = cli(*command, "--dry-run").out
     assert "c: 3 runs, 0 finished, 1 stacks and 34 steps to train and 1 companion runs that calibrate them, " in plan
@@ -128,6 +128,6 @@ def test_sweeps_calibrate_if_they_are_asked_to(cli, icons_cache, tmp_path):
     found = {path.parent.parent.name: result_of(path.parent) for path in (tmp_path / "c").rglob("result.json")}
     assert all(result["calibration"]["temperature"] > 0 for result in found.values()) and len(found) == 2
     assert f"0 run(s) trained, 3 kept, 0 failed, in {tmp_path}/c\n" in cli(*command).err
-    (tmp_path / "c.toml").write_text(f"{text}[set.train]\nepochs = 1\n")
+    (tmp_path / "c.toml").write_text(f"{text}[options.train]\nepochs = 1\n")
     assert f"3 run(s) trained, 0 kept, 0 failed, in {tmp_path}/c\n" in cli(*command).err
     assert all(result_of(path.parent)["calibration"] is None for path in (tmp_path / "c").rglob("result.json"))

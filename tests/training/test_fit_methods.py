@@ -18,8 +18,8 @@ dataset = "icons"
 pairs = ["line->color", "color->line"]
 seeds = 2
 methods = ["zero-shot", "unimos", "fused", "stata", "auto"]
-target_classes = "all"
-[set.train]
+label_set = "closed"
+[options.train]
 epochs = 2
 """
 
@@ -29,7 +29,7 @@ def swept(cli, icons_cache, tmp_path_factory):
     """A sweep of several methods: its folder, the command that made it, and its answer."""
     folder = tmp_path_factory.mktemp("methods")
     (folder / "methods.toml").write_text(RECIPE)
-    command = ("sweep", folder / "methods.toml", "--cache", icons_cache, "--runs", folder, "--also", "probes")
+    command = ("sweep", folder / "methods.toml", "--cache", icons_cache, "--runs", folder, "--show", "probes")
     answer = cli(*command)
     assert answer.code == 0, answer.err
     return folder / "methods", command, answer
@@ -83,7 +83,7 @@ def test_a_method_that_can_answers_new_rows_from_its_run_and_its_export(cli, ico
     pair = ("--dataset", "icons", "--src", "line", "--tgt", "sketch", "--cache", icons_cache)
     answer = cli("adapt", *pair, "--method", name, "--out", tmp_path / "run")
     assert answer.code == 0 and f"line -> sketch, {name} (transductive): accuracy {name} " in answer.out
-    assert cli("export", "--run", tmp_path / "run", "--to", tmp_path / "model").code == 0
+    assert cli("export", "--run", tmp_path / "run", "--out", tmp_path / "model").code == 0
     rows = torch.from_numpy(load_file(tmp_path / "run" / "sample.safetensors")["target_image"])
     ours = unimos_pipe.load(tmp_path / "run", "cpu").predict_features(rows)
     theirs = unimos_pipe.load(tmp_path / "model", "cpu").predict_features(rows)
@@ -101,7 +101,7 @@ def test_onnx_of_another_method(cli, icons_cache, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pair = ("--dataset", "icons", "--src", "line", "--tgt", "sketch", "--cache", icons_cache)
     assert cli("adapt", *pair, "--method", "fused", "--out", tmp_path / "run").code == 0
-    answer = cli("export", "--run", tmp_path / "run", "--to", tmp_path / "model", "--onnx")
+    answer = cli("export", "--run", tmp_path / "run", "--out", tmp_path / "model", "--onnx")
     assert answer.code == 0, answer.err
     session = onnxruntime.InferenceSession(tmp_path / "model" / "heads.onnx")
     assert [output.name for output in session.get_outputs()] == ["probabilities", "raw"]
@@ -118,7 +118,7 @@ def test_what_answers_no_new_rows_says_so(cli, swept, tmp_path):
         "New rows need a run of another method, such as fused\n"
     )
     assert cli("predict", "--run", run, "--domain", "color", "-o", tmp_path / "a.csv").err == wanted
-    assert cli("export", "--run", run, "--to", tmp_path / "model").err == wanted
+    assert cli("export", "--run", run, "--out", tmp_path / "model").err == wanted
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,7 +129,7 @@ def test_what_answers_no_new_rows_says_so(cli, swept, tmp_path):
             ("--method", "fused", "--variant", "no-im", "--set", "loss.alpha=2", "--seeds", 2),
             "fused takes no variant, settings, seeds; only unimos does",
         ),
-        (("--method", "fused", "--target-classes", "all"), "fused takes no target classes; only auto does"),
+        (("--method", "fused", "--label-set", "closed"), "fused takes no target classes; only auto does"),
     ],
 )
 def test_options_that_do_not_fit_the_method_are_named(cli, icons_cache, tmp_path, more, fault):
@@ -142,7 +142,7 @@ def test_the_library_names_the_methods(icons_cache):
     with pytest.raises(InputError, match=r"^unknown method 'best'; known: unimos, zero-shot, "):
         unimos_pipe.AdaptOptions(method="best").options("transductive")
     with pytest.raises(InputError, match=r"^target classes: expected all or some, got 'few'$"):
-        unimos_pipe.AdaptOptions(method="auto", target_classes="few").options("transductive")
+        unimos_pipe.AdaptOptions(method="auto", label_set="few").options("transductive")
 
 
 def test_a_report_of_one_other_method(cli, swept, icons_cache, tmp_path):

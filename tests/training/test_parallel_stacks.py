@@ -86,7 +86,7 @@ def test_a_lone_stack_has_all_threads(stack_size, threads, cli, icons_cache, tmp
 def test_epochs_are_told_in_this_process(icons_cache, tmp_path, two_threads):
     lines = []
     own = unimos_pipe.Recipe(
-        "own", "icons", pairs=("line->color", "color->line"), seeds=3, set={"train": {"epochs": 2}}, calibrate=True
+        "own", "icons", pairs=("line->color", "color->line"), seeds=3, options={"train": {"epochs": 2}}, calibrate=True
     )
     sweep = unimos_pipe.run_sweep(
         own,

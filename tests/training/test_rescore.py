@@ -128,7 +128,7 @@ def test_a_sweep_scores_anew_what_it_keeps_and_trains_for_a_relabelled_source(
     named, relabel = own
     recipe = tmp_path / "r.toml"
     lines = [f'name = "r"\ndataset = "{named[1]}"\npairs = ["dark->light"]\nseeds = 2', 'methods = ["unimos", "fused"]']
-    recipe.write_text("\n".join([*lines, "[set.train]\nepochs = 2\n"]))
+    recipe.write_text("\n".join([*lines, "[options.train]\nepochs = 2\n"]))
     sweep = ("sweep", recipe, "--cache", tmp_path / "cache", "--runs", tmp_path / "runs")
     assert "3 run(s) trained, 0 kept" in cli(*sweep).err
     relabel("light", *CHANGES)
@@ -160,7 +160,7 @@ def test_runs_of_earlier_versions_are_trained(own, tmp_path):
     """Those that kept no answers, whatever their identity."""
     named, relabel = own
     features = unimos_pipe.feature_set(str(named[1]), cache=named[3])
-    recipe = unimos_pipe.Recipe("r", str(named[1]), pairs=("dark->light",), seeds=1, set={"train": {"epochs": 1}})
+    recipe = unimos_pipe.Recipe("r", str(named[1]), pairs=("dark->light",), seeds=1, options={"train": {"epochs": 1}})
     (run,) = unimos_pipe.run_sweep(recipe, features, tmp_path / "runs").runs
     forge_json(run.folder, "config.json", lambda values: values.pop("training"))
     relabel("light", *CHANGES)
@@ -192,7 +192,7 @@ def test_answers_are_packed_and_read_back_and_resumed():
 def test_spoilt_answers_are_trained_again(own, tmp_path):
     named, relabel = own
     features = unimos_pipe.feature_set(str(named[1]), cache=named[3])
-    recipe = unimos_pipe.Recipe("r", str(named[1]), pairs=("dark->light",), seeds=1, set={"train": {"epochs": 1}})
+    recipe = unimos_pipe.Recipe("r", str(named[1]), pairs=("dark->light",), seeds=1, options={"train": {"epochs": 1}})
     (run,) = unimos_pipe.run_sweep(recipe, features, tmp_path / "runs").runs
     spoilt = {"answers": np.zeros(9, np.uint8)}
     forge(run.folder, "sample.safetensors", lambda content: save({**load(content), **spoilt}))

@@ -32,7 +32,7 @@ def test_the_plan_without_the_data(cli, tmp_path, monkeypatch):
 @pytest.fixture
 def recipe(miniature, tmp_path):
     path = tmp_path / "r.toml"
-    path.write_text(f'name = "r"\ndataset = "{miniature.spec}"\nseeds = 2\n[set.train]\nepochs = 2\n')
+    path.write_text(f'name = "r"\ndataset = "{miniature.spec}"\nseeds = 2\n[options.train]\nepochs = 2\n')
     return path
 
 
@@ -68,7 +68,7 @@ def test_published_figures_stand_below_ours(cli, miniature, tmp_path):
     path = tmp_path / "r.toml"
     path.write_text(
         f'name = "r"\ndataset = "{miniature.spec}"\nseeds = 1\npaper = "ablation.office_home"\n'
-        'variants = ["full", "no-im"]\n[set.train]\nepochs = 1\n'
+        'variants = ["full", "no-im"]\n[options.train]\nepochs = 1\n'
     )
     answer = cli("run", path, "--data-root", miniature.root, "--workers", 0, "--cache", tmp_path / "c",
                  "--runs", tmp_path / "runs")  # fmt: skip
@@ -78,7 +78,7 @@ def test_published_figures_stand_below_ours(cli, miniature, tmp_path):
 
 
 def test_a_recipe_with_an_unknown_table_is_refused(cli, recipe):
-    recipe.write_text(recipe.read_text().replace("seeds", 'paper = "x.RN50"\nprotocol = "inductive"\nseeds'))
+    recipe.write_text(recipe.read_text().replace("seeds", 'published_table = "x.RN50"\nprotocol = "inductive"\nseeds'))
     answer = cli("run", recipe)
     assert answer.code == 2
     assert "no published table 'x.RN50'" in answer.err
@@ -119,20 +119,20 @@ def test_other_wording_and_words_are_prompts_of_their_own(cli, miniature, tmp_pa
         return {path.name for path in (tmp_path / "c").rglob("text/*.h5")}
 
     plain = prompts()
-    worded = prompts("--word", "dark=night") - plain
+    worded = prompts("--domain-word", "dark=night") - plain
     miniature.spec.write_text(miniature.spec.read_text() + '[display]\nbar = "long bar"\n')
     displayed = prompts() - plain - worded
     averaged = prompts("--template", "a {class}", "--template", "one {domain} {class}") - plain - worded - displayed
     assert [len(names) for names in (plain, worded, displayed, averaged)] == [1, 1, 1, 1]
     assert next(iter(worded)).startswith("night-")
 
-    adapt = ("adapt", *miniature.args(tmp_path / "c"), "--src", "light", "--tgt", "dark", "--word", "dark=dusk")
+    adapt = ("adapt", *miniature.args(tmp_path / "c"), "--src", "light", "--tgt", "dark", "--domain-word", "dark=dusk")
     assert cli("extract", *miniature.args(tmp_path / "c"), "--all", "--data-root", miniature.root).code == 0
     answer = cli(*adapt)
     assert answer.code == 2
     assert answer.err.endswith(
-        f"Run: unimos-pipe extract --dataset {miniature.spec} --word dark=dusk --domain dark, with --template where it "
-        "is not the default\n"
+        f"Run: unimos-pipe extract --dataset {miniature.spec} --domain-word dark=dusk --domain dark, "
+        "with --template where it is not the default\n"
     )
 
 

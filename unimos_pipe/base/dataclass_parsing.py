@@ -7,8 +7,7 @@ from dataclasses import MISSING, asdict, field, fields, is_dataclass
 from typing import Any
 
 from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
-
-RENAMED_OPTIONS = {"eval.w_step": "eval.w_epochs, the epochs in which the inference weight goes from w_start to w_end"}
+from unimos_pipe.base.renamed import new_spelling
 
 
 def option(default, help: str, *, low=None, high=None, choices: tuple = ()):
@@ -49,10 +48,7 @@ def collect_dataclass_errors(cls: type, values: Mapping[str, Any], prefix: str, 
     Fields at fault keep their defaults, so that the rest can be looked at; None where a required one is at fault.
     """
     known = {entry.name: entry for entry in fields(cls)}
-    unknown = [f"{prefix}{key}" for key in values if key not in known]
-    renamed = {key: RENAMED_OPTIONS[name] for name in RENAMED_OPTIONS for key in unknown if key.endswith(name)}
-    problems += [f"{key} is now {what}" for key, what in renamed.items()]
-    if unknown := [key for key in unknown if key not in renamed]:
+    if unknown := [f"{prefix}{key}" for key in values if key not in known]:
         problems.append(f"unknown {join_names(unknown)} ({suggestions(unknown, [prefix + name for name in known])})")
     chosen = {}
     for name, entry in known.items():
@@ -97,7 +93,8 @@ def _convert(entry, value):
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         return value, f"expected {kind.__name__}, got {short_repr(value)}"
     if meta.get("choices") and value not in meta["choices"]:
-        return value, f"expected one of {', '.join(meta['choices'])}, got {short_repr(value)}"
+        renamed = f"; {value} is now {new}" if (new := new_spelling(value, meta["choices"])) else ""
+        return value, f"expected one of {', '.join(filter(None, meta['choices']))}, got {short_repr(value)}{renamed}"
     low, high = meta.get("low"), meta.get("high")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         bounds = f"at least {low}" if high is None else f"{low} to {high}"

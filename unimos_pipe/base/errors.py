@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from unimos_pipe.base.renamed import new_spelling
+
 
 class UnimosPipeError(Exception):
     """The message says what and where, expected, got, and what to do, in a line or two."""
@@ -48,11 +50,14 @@ def closest_name(name: str, known: Iterable[str]) -> str | None:
 
 def suggestions(unknown: str | Iterable[str], known: Iterable[str], limit: int = 20) -> str:
     """What to say after an unknown name, or several: ``did you mean icons? known: domainnet, icons and 6 more``."""
-    known = list(known)
-    found = [closest_name(name, known) for name in ([unknown] if isinstance(unknown, str) else unknown)]
-    meant = [name for name in dict.fromkeys(found) if name is not None]
-    question = f"did you mean {', '.join(meant)}? " if meant else ""
-    return f"{question}known: {join_names(known, limit)}"
+    known, names = list(known), [unknown] if isinstance(unknown, str) else list(unknown)
+    renamed = {name: new for name in names if (new := new_spelling(name, known))}
+    parts = [f"{old} is now {new}" for old, new in renamed.items()]
+    if others := [name for name in names if name not in renamed]:
+        near = [name for name in dict.fromkeys(closest_name(other, known) for other in others) if name is not None]
+        question = f"did you mean {', '.join(near)}? " if near else ""
+        parts.append(f"{question}known: {join_names(known, limit)}")
+    return "; ".join(parts)
 
 
 def short_repr(value: object) -> str:

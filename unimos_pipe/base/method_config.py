@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from unimos_pipe.base.dataclass_parsing import RENAMED_OPTIONS, nest_settings, option, option_fields, parse_dataclass
+from unimos_pipe.base.dataclass_parsing import nest_settings, option, option_fields, parse_dataclass
 from unimos_pipe.base.errors import InputError, join_names, suggestions
 
 DEFAULT_TEMPLATE = "a {domain} photo of a {class}."
@@ -140,8 +140,6 @@ def parse_setting(text: str, types: Mapping[str, Any] | None = None) -> tuple[st
     name, equals, raw = text.partition("=")
     if not equals:
         raise InputError(f"--set {text}", expected="section.key=value", got=repr(text))
-    if name in RENAMED_OPTIONS:
-        raise InputError(f"--set {name} is now {RENAMED_OPTIONS[name]}")
     if name not in types:
         raise InputError(f"--set {name}: no such option; {suggestions(name, types, 60)}")
     kind = types[name]

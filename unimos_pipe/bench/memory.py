@@ -127,7 +127,7 @@ def trial_write_runs(folder: Path, count: int) -> MemoryTrial:
     features = extract_features(feature_set("icons", cache=folder.with_name("cache"))).features
     pairs = [f"{source}->{target}" for source, target in permutations(features.dataset.domains, 2)]
     chosen = tuple(pairs[: max(1, count // 2)])
-    recipe = Recipe("many", "icons", pairs=chosen, seeds=1, set={"train": {"epochs": 1}})
+    recipe = Recipe("many", "icons", pairs=chosen, seeds=1, options={"train": {"epochs": 1}})
     sweep = run_sweep(recipe, features, folder)
     for number in range(len(sweep.runs), count):
         _copy_run(sweep.runs[number % len(sweep.runs)].folder, number // len(sweep.runs))

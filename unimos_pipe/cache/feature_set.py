@@ -105,10 +105,10 @@ def feature_set(
     if isinstance(encoder, EncoderSpec):
         options = [("--model", encoder.model)]
         options += [] if is_weights_name(encoder.model) else [("--pretrained", encoder.pretrained)]
-    options += [("--precision", chosen.precision)] if chosen.precision != "auto" else []
+    options += [("--encoder-precision", chosen.precision)] if chosen.precision != "auto" else []
     options += ALLOW_TORCHSCRIPT if chosen.allow_torchscript else []
     options += [("--template", text) for text in templates if tuple(templates) != (DEFAULT_TEMPLATE,)]
-    options += [("--word", f"{domain}={word}") for domain, word in (words or {}).items()]
+    options += [("--domain-word", f"{domain}={word}") for domain, word in (words or {}).items()]
     return FeatureSet(
         spec,
         chosen,

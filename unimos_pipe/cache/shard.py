@@ -116,7 +116,7 @@ def write_image_shard(
             f"{path.name}: the encoder's feature of {paths[row]}",
             expected="unit norm",
             got=norms[row],
-            todo="Check the weights, or try --precision fp32",
+            todo="Check the weights, or try --encoder-precision fp32",
         )
     _write(
         path,

@@ -26,7 +26,7 @@ from unimos_pipe.cli.options import (
     unique_dict,
 )
 from unimos_pipe.cli.print_diagnostics import print_diagnostics
-from unimos_pipe.runs.method_names import METHODS, TARGET_CLASSES, UNIMOS
+from unimos_pipe.runs.method_names import LABEL_SETS, METHODS, UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.statistics import MeanStd, mean_and_std, on_labelled_rows
 
@@ -40,7 +40,7 @@ def _settings_help() -> str:
 
 def _training(
     method: str,
-    target_classes: str | None,
+    label_set: str | None,
     variant: str,
     epochs: int | None,
     lr: float | None,
@@ -53,7 +53,7 @@ def _training(
     named = [(name, value) for name, value in (("train.epochs", epochs), ("train.lr", lr)) if value is not None]
     values = unique_dict("--set, --epochs and --lr", [*map(parse_setting, settings), *named])
     seeds_of = tuple(range(seed, seed + seeds))
-    return unimos_pipe.AdaptOptions(variant, values, seeds_of, protocol, method, target_classes or "", calibrate)
+    return unimos_pipe.AdaptOptions(variant, values, seeds_of, protocol, method, label_set or "", calibrate)
 
 
 training_options = option_group(
@@ -67,9 +67,9 @@ training_options = option_group(
         help="UniMoS, one of the methods that are fitted in seconds, or auto: one of these, chosen without labels.",
     ),
     click.option(
-        "--target-classes",
-        type=SuggestingChoice(TARGET_CLASSES),
-        help="With --method auto: whether all of the classes occur in the target, or only some.",
+        "--label-set",
+        type=SuggestingChoice(LABEL_SETS),
+        help="With --method auto: closed if every class occurs in the target, partial if only some do.",
     ),
     click.option(
         "--variant",
@@ -162,7 +162,7 @@ def adapt(
       unimos-pipe adapt --src art --tgt clipart
       unimos-pipe adapt --src art --src product --tgt clipart
       unimos-pipe adapt --dataset icons --src line --tgt sketch --seeds 3 --set loss.gamma=0.05
-      unimos-pipe adapt --dataset icons --src line --tgt sketch --method auto --target-classes all
+      unimos-pipe adapt --dataset icons --src line --tgt sketch --method auto --label-set closed
     """
     pairs = [("+".join(sources), target)]
     runs = unimos_pipe.adapt_pairs(features, pairs, training, place, compute=ComputeConfig(device), reporter=output)

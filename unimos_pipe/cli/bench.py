@@ -23,8 +23,8 @@ def bench() -> None:
 bench.add_command(bench_adapt)
 
 
-def _trial(images: int, rounds: int, plain: int, random_weights: bool) -> "unimos_pipe.ExtractTrial":
-    return unimos_pipe.ExtractTrial(images, rounds, plain, random_weights)
+def _trial(images: int, rounds: int, baseline_images: int, random_weights: bool) -> "unimos_pipe.ExtractTrial":
+    return unimos_pipe.ExtractTrial(images, rounds, baseline_images, random_weights)
 
 
 def _reading(batch_size: int | str, workers: int | None) -> "unimos_pipe.ExtractOptions":
@@ -45,7 +45,7 @@ def _reading(batch_size: int | str, workers: int | None) -> "unimos_pipe.Extract
     ),
     click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Repetitions, in turn."),
     click.option(
-        "--plain",
+        "--baseline-images",
         type=click.IntRange(0),
         default=0,
         metavar="N",
@@ -72,7 +72,7 @@ def bench_extract(
     \b
     Example:
       unimos-pipe bench extract --dataset pacs --data-root ~/PACS --encoder RN50 --random-weights \\
-        --precision auto --plain 256
+        --encoder-precision auto --baseline-images 256
     """
     found = unimos_pipe.bench_extract(features, data_root, trial, options=reading, device=device, reporter=output)
     print_json(output, found)
@@ -122,7 +122,7 @@ def bench_store(output: Output, rows: int, dim: int, rounds: int) -> None:
     suggest_next(output, "bench", "adapt")
 
 
-@bench.command("grow")
+@bench.command("memory")
 @click.option(
     "--images", type=click.IntRange(1), multiple=True, default=(1_000, 20_000), show_default=True,
     help="Images to encode; repeatable.",

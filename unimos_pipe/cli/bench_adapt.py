@@ -27,18 +27,18 @@ PRECISIONS = ("fp32", "fp64", "bf16", "auto")
 )
 @click.option("--profile", "profiled", is_flag=True, help="Also say which operators a lone step spends its time in.")
 @click.option(
-    "--plain",
-    "rounds",
+    "--compare-rounds",
+    "compare_rounds",
     type=click.IntRange(1),
     metavar="ROUNDS",
     help="Instead: epochs of a plain torch program and of stacks (default: 1 and 12 runs) in turn.",
 )
 @click.option(
-    "--precision",
+    "--train-precision",
     "precisions",
     type=SuggestingChoice(PRECISIONS),
     multiple=True,
-    help="With --plain: the arithmetic of the stacks; repeatable. The plain program is fp32.",
+    help="With --compare-rounds: the arithmetic of the stacks; repeatable. The plain program is fp32.",
 )
 @device_option
 @json_options
@@ -49,7 +49,7 @@ def bench_adapt(
     stacks: tuple[int, ...],
     settings: tuple[str, ...],
     profiled: bool,
-    rounds: int | None,
+    compare_rounds: int | None,
     precisions: tuple[str, ...],
     device: str,
 ) -> None:
@@ -65,21 +65,21 @@ def bench_adapt(
     \b
     Examples:
       unimos-pipe bench adapt --size office_home --stack 1 --stack 12 --profile
-      unimos-pipe bench adapt --plain 7 --precision fp32 --precision bf16
+      unimos-pipe bench adapt --compare-rounds 7 --train-precision fp32 --train-precision bf16
     """
     method = method_spec("full", unique_dict("--set", map(parse_setting, settings)), "bench adapt")
-    if rounds:
+    if compare_rounds:
         if profiled:
-            raise InputError("--profile tells of a lone step by itself; leave out --plain")
+            raise InputError("--profile tells of a lone step by itself; leave out --compare-rounds")
         found = unimos_pipe.bench_compare_reference(
-            size, method, stacks or (1, 12), precisions, rounds, device=device, reporter=output
+            size, method, stacks or (1, 12), precisions, compare_rounds, device=device, reporter=output
         )
-        print_json(output, found, " --plain")
+        print_json(output, found, " --compare-rounds")
         show_against_plain(output, size, found)
         suggest_next(output, "sweep", "RECIPE")
         return
     if precisions:
-        raise InputError("--precision goes with --plain; without, say --set train.precision=bf16")
+        raise InputError("--train-precision goes with --compare-rounds; without, say --set train.precision=bf16")
     bench = unimos_pipe.bench_adapt(size, method, stacks, profiled=profiled, device=device)
     print_json(output, bench)
     chosen, found = bench.size, bench.times

@@ -7,6 +7,7 @@ import click
 
 from unimos_pipe.base.errors import InputError, closest_name, suggestions
 from unimos_pipe.base.terminal import Output
+from unimos_pipe.cli.renamed import COMMANDS, OPTIONS
 
 VERBOSITY = {"quiet": -1, "verbose": 1}
 
@@ -63,6 +64,10 @@ def _as_typed(name: str, args: Sequence[str]) -> str:
 
 
 def _unknown(what: str, name: str, known: Iterable[str], ctx: click.Context) -> click.UsageError:
+    known = list(known)
+    for new in (OPTIONS if what == "option" else COMMANDS).get(name, ()):
+        if new in known:
+            return click.UsageError(f"No such {what} {name!r}. It is now {new!r}", ctx)
     near = closest_name(name, known)
     return click.UsageError(f"No such {what} {name!r}." + (f" Did you mean {near!r}?" if near else ""), ctx)
 

@@ -14,7 +14,9 @@ from unimos_pipe.cli.next_command import suggest_next
 @click.option(
     "--run", "run_folder", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A finished run."
 )
-@click.option("--to", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The folder to make.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write the model to."
+)
 @click.option("--onnx", is_flag=True, help="Also write heads.onnx: CLIP image features to probabilities.")
 @click.option(
     "--with-encoder",
@@ -24,20 +26,20 @@ from unimos_pipe.cli.next_command import suggest_next
 )
 @click.option("--force", is_flag=True, help="Replace an earlier export even if its README.md was edited.")
 @click.pass_obj
-def export(output: Output, run_folder: Path, to: Path, onnx: bool, with_encoder: Path | None, force: bool) -> None:
+def export(output: Output, run_folder: Path, out: Path, onnx: bool, with_encoder: Path | None, force: bool) -> None:
     """Write a run as safetensors, JSON and a card, as model hubs do.
 
     An earlier export in DIR is replaced once the new one is whole; a folder with anything else in it is refused.
 
     \b
     Examples:
-      unimos-pipe export --run runs/.../seed0 --to model/
-      unimos-pipe export --run runs/.../seed0 --to model/ --onnx --with-encoder photos/
+      unimos-pipe export --run runs/.../seed0 --out model/
+      unimos-pipe export --run runs/.../seed0 --out model/ --onnx --with-encoder photos/
     In Python: unimos_pipe.load("model").predict(["photo.jpg"]).labels
     """
     images = [with_encoder] if with_encoder else []
-    differences = unimos_pipe.export_run(run_folder, to, onnx=onnx, images=images, force=force)
+    differences = unimos_pipe.export_run(run_folder, out, onnx=onnx, images=images, force=force)
     for name, difference in differences.items():
         output.note(f"{name}: onnxruntime's probabilities are ours within {difference:.1e}")
-    output.result(f"{to}: a model to load with unimos_pipe.load({str(to)!r})")
-    suggest_next(output, "predict", "--run", to, "--images", "DIR", "-o", "answers.csv")
+    output.result(f"{out}: a model to load with unimos_pipe.load({str(out)!r})")
+    suggest_next(output, "predict", "--run", out, "--images", "DIR", "-o", "answers.csv")

@@ -105,10 +105,10 @@ def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, 
     help="Folder that holds the domains' folders, or the data set's.",
 )
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Where embedded images are unpacked.")
-@click.option("--list", "limit", type=click.IntRange(1), default=5, show_default=True, help="Most places to name.")
+@click.option("--max-examples", type=click.IntRange(1), default=5, show_default=True, help="Files to name per finding.")
 @json_options
 @click.pass_obj
-def check(output: Output, dataset: str, data_root: Path | None, cache: Path | None, limit: int) -> None:
+def check(output: Output, dataset: str, data_root: Path | None, cache: Path | None, max_examples: int) -> None:
     """Look at every image of a data set and report what is wrong.
 
     Finds missing and unreadable files, names that are not UTF-8, images of equal contents or not in the manifest,
@@ -119,7 +119,7 @@ def check(output: Output, dataset: str, data_root: Path | None, cache: Path | No
     print_json(output, found)
     name = found.dataset.name
     for finding in found.findings:
-        places = join_names((place.encode(errors="replace").decode() for place in finding.places), limit)
+        places = join_names((place.encode(errors="replace").decode() for place in finding.places), max_examples)
         output.result(f"{'error' if finding.serious else 'notice'}: {finding.kind}, {len(finding.places)}: {places}")
     if found.faults:
         raise ExecutionError(f"{found.faults} fault(s) in {found.rows} rows of {name}; mend them, then check again")

@@ -12,8 +12,8 @@ from unimos_pipe.base.terminal import Output
 from unimos_pipe.data.dataset_spec import DatasetSpec
 
 CARRIED = (  # parameters that mean the same in every command
-    "dataset", "encoder", "model", "pretrained", "allow_torchscript", "precision", "templates", "words", "cache",
-    "encoder_id", "data_root", "runs_folder", "seeds", "protocol",
+    "dataset", "encoder", "model", "pretrained", "allow_torchscript", "encoder_precision", "templates", "domain_words",
+    "cache", "encoder_id", "data_root", "runs_folder", "seeds", "protocol",
 )  # fmt: skip
 
 

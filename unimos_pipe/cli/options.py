@@ -74,18 +74,18 @@ def _features(
     model: str | None,
     pretrained: str | None,
     allow_torchscript: bool,
-    precision: str,
+    encoder_precision: str,
     templates: tuple[str, ...],
-    words: tuple[str, ...],
+    domain_words: tuple[str, ...],
     cache: Path | None,
     encoder_id: str | None = None,
 ) -> FeatureSet:
-    spec = load_spec(dataset).with_words(unique_dict("--word", map(_word, words)))
-    chosen = encoder_spec(encoder or spec.encoder, model, pretrained, precision, allow_torchscript)
+    spec = load_spec(dataset).with_words(unique_dict("--domain-word", map(_word, domain_words)))
+    chosen = encoder_spec(encoder or spec.encoder, model, pretrained, encoder_precision, allow_torchscript)
     template_list = parse_dataclass(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
     given = [("--encoder", encoder), ("--model", model), ("--pretrained", pretrained)]
-    given += [("--precision", precision)] if precision != "auto" else []
-    given += [("--template", text) for text in templates] + [("--word", text) for text in words]
+    given += [("--encoder-precision", encoder_precision)] if encoder_precision != "auto" else []
+    given += [("--template", text) for text in templates] + [("--domain-word", text) for text in domain_words]
     command = extract_command_line(
         dataset, [*[pair for pair in given if pair[1]], *(ALLOW_TORCHSCRIPT if allow_torchscript else [])]
     )
@@ -118,7 +118,7 @@ features_options = option_group(
     ),
     trust_option,
     click.option(
-        "--precision",
+        "--encoder-precision",
         type=SuggestingChoice(["fp32", "fp16", "bf16", "auto"]),
         default="auto",
         show_default=True,
@@ -133,8 +133,8 @@ features_options = option_group(
         help=f"Prompt template, repeatable; several are averaged. Default: {DEFAULT_TEMPLATE!r}",
     ),
     click.option(
-        "--word",
-        "words",
+        "--domain-word",
+        "domain_words",
         multiple=True,
         metavar="DOMAIN=WORD",
         help="Another word for a domain in its prompts; repeatable.",
@@ -146,7 +146,7 @@ features_options = option_group(
 def _word(text: str) -> tuple[str, str]:
     domain, equals, word = text.partition("=")
     if not equals or not word.strip():
-        raise InputError(f"--word {text}", expected="DOMAIN=WORD, such as real='real world'", got=repr(text))
+        raise InputError(f"--domain-word {text}", expected="DOMAIN=WORD, such as real='real world'", got=repr(text))
     return domain, word
 
 
@@ -287,11 +287,11 @@ dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would be done and how long it would take, then stop."
 )
 
-ALSO = ("im", "entropy", "bnm", "snd", "source", "oracle", "probes")
+SHOWN = ("im", "entropy", "bnm", "snd", "source", "oracle", "probes")
 
 
-def _sweep(stack_size: int | None, force: bool, also: tuple[str, ...]) -> "unimos_pipe.SweepOptions":
-    return unimos_pipe.SweepOptions(stack_size, force, also)
+def _sweep(stack_size: int | None, force: bool, show: tuple[str, ...]) -> "unimos_pipe.SweepOptions":
+    return unimos_pipe.SweepOptions(stack_size, force, show)
 
 
 sweep_options = option_group(
@@ -306,8 +306,8 @@ sweep_options = option_group(
     ),
     click.option("--force", is_flag=True, help="Train again also what is finished; each run is replaced when made."),
     click.option(
-        "--also",
-        type=SuggestingChoice(ALSO),
+        "--show",
+        type=SuggestingChoice(SHOWN),
         multiple=True,
         help="Also show the epoch a label-free validator picks, the best one by target labels (oracle), or logistic "
         "regressions of the source and, as an oracle, of the target's labels (probes); repeatable.",

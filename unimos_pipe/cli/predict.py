@@ -139,7 +139,7 @@ def predict(
             output.warn(f"cannot read {name}: {reason}")
         tell(f"{out}: {found.rows - len(found.unreadable)} of {found.rows} images classified")
     if is_run(run_folder):
-        suggest_next(output, "export", "--run", run_folder, "--to", "model")
+        suggest_next(output, "export", "--run", run_folder, "--out", "model")
 
 
 @contextlib.contextmanager

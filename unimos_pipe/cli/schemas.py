@@ -7,7 +7,7 @@ that is not finite. Within one ``format`` names and meanings stay and new ones m
 from typing import Any
 
 Schema = dict[str, Any]
-FORMAT = 1
+FORMAT = 2
 ANY: Schema = {}
 TEXT: Schema = {"type": "string"}
 NUMBER: Schema = {"type": ["number", "null"]}  # null where it is not finite
@@ -47,7 +47,7 @@ def document(about: str, **properties: Schema) -> Schema:
     return record(about, format={"const": FORMAT}, **properties)
 
 
-_MEAN = record("mean, and standard deviation of the seeds' means where there are several", mean=NUMBER, spread=NUMBER)
+_MEAN = record("mean, and standard deviation of the seeds' means where there are several", mean=NUMBER, std=NUMBER)
 _SCORES = record(
     "on the rows whose label is known; interval is the accuracy's 95% Wilson interval",
     accuracy=SHARE,
@@ -254,11 +254,11 @@ SCHEMAS: dict[str, Schema] = {  # by the words of the command
         raw_read=many(NUMBER),
         ratio=NUMBER,
     ),
-    "bench grow": document(
+    "bench memory": document(
         "memory of each stage at its peak as the data grows",
         trials=many(record("a process of its own", name=TEXT, peak_bytes=COUNT, seconds=NUMBER)),
     ),
-    "bench adapt --plain": document(
+    "bench adapt --compare-rounds": document(
         "epochs in turn, a number per round; load averages before and after; cores of this process",
         size=_SIZE,
         device=TEXT,

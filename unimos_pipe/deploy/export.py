@@ -66,7 +66,7 @@ def export_run(
         raise InputError("--with-encoder needs --onnx")
     if onnx:
         require_extra("--onnx", "onnx")
-    check_writable_folder(out.parent, "--to")
+    check_writable_folder(out.parent, "--out")
     files = list_images([Path(source) for source in images])[0] if images else []
     differences = {}
     with writer_lock(out):
@@ -85,8 +85,8 @@ def export_run(
 
 
 def _check_output(out: Path, force: bool) -> None:
-    """Raise InputError where ``to`` holds what is not an export's, or a card that somebody edited."""
-    check_owned_folder(out, EXPORT, "--to")
+    """Raise InputError where ``out`` holds what is not an export's, or a card that somebody edited."""
+    check_owned_folder(out, EXPORT, "--out")
     if force or not (out / CARD).is_file():
         return
     try:
@@ -95,7 +95,7 @@ def _check_output(out: Path, force: bool) -> None:
         edited = True
     if edited:
         raise InputError(
-            f"{out / CARD} was edited since it was exported; add --force to replace it too, or choose another --to"
+            f"{out / CARD} was edited since it was exported; add --force to replace it too, or choose another --out"
         )
 
 

@@ -12,7 +12,7 @@ from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.experiments.run_plans import RunResult, execute_plans, load_pairs, open_loader
 from unimos_pipe.methods.task import resolve_train_precision
-from unimos_pipe.runs.method_names import AUTO, METHODS, TARGET_CLASSES, UNIMOS, protocol_fault
+from unimos_pipe.runs.method_names import AUTO, LABEL_SETS, METHODS, UNIMOS, protocol_fault
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.write_run import check_run_folder
 from unimos_pipe.training.batched_training import OnLine, PlannedRun, RunOutcome, load_finished
@@ -27,7 +27,7 @@ class AdaptOptions:
     seeds: tuple[int, ...] = (0,)
     protocol: str | None = None  # None: inductive where the data set has test splits
     method: str = UNIMOS  # or another of unimos_pipe.runs.method_names, which has no variant, settings or seeds
-    target_classes: str = ""  # for auto: "all" of the classes occur in the target, or "some"; empty: not said
+    label_set: str = ""  # for auto: "closed" (the target has every class) or "partial"; empty: not said
     calibrate: bool = True  # by a companion run for UniMoS, which doubles its time; by five fits more for others
 
     def options(self, protocol: str) -> MethodSpec:
@@ -38,12 +38,10 @@ class AdaptOptions:
         given = [name for name in ("variant", "settings", "seeds") if getattr(self, name) != getattr(plain, name)]
         if self.method != UNIMOS and given:
             faults.append(f"{self.method} takes no {join_names(given)}; only {UNIMOS} does")
-        if self.target_classes and self.method != AUTO:
+        if self.label_set and self.method != AUTO:
             faults.append(f"{self.method} takes no target classes; only {AUTO} does")
-        if self.target_classes not in ("", *TARGET_CLASSES):
-            faults.append(
-                f"target classes: expected {' or '.join(TARGET_CLASSES)}, got {short_repr(self.target_classes)}"
-            )
+        if self.label_set not in ("", *LABEL_SETS):
+            faults.append(f"label_set: expected {' or '.join(LABEL_SETS)}, got {short_repr(self.label_set)}")
         faults += [fault] if (fault := protocol_fault(self.method, protocol)) else []
         if faults:
             raise InputError("; ".join(faults))
@@ -99,7 +97,7 @@ def adapt_pairs(
     store, plans = features.store(), []
     if training.method == UNIMOS:
         training = replace(training, settings=with_native_logit_scale(training.settings, store.logit_scale()))
-    chosen = training.method, training.target_classes, training.calibrate
+    chosen = training.method, training.label_set, training.calibrate
     beside = features.templates, resolve_train_precision(training.options(protocol), compute.device), protocol, *chosen
     for source, target in pairs:
         for seed in training.seeds:

@@ -136,7 +136,7 @@ def run_sweep(
     plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
     loader = open_loader(plans, store, compute.device)
     data = load_pairs(plans, loader)  # every fault of the cache shows before a folder is touched
-    printed = published_rows(recipe.paper, store.spec) if recipe.paper else []
+    printed = published_rows(recipe.published_table, store.spec) if recipe.published_table else []
     check_writable_folder(folder, "--runs")
     text = json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n"
     with writer_lock(folder, folder / RECIPE, folder / "baselines.json"):

@@ -35,7 +35,7 @@ def resolve_precision(features: FeatureSet) -> EncoderSpec:
     if len(precisions) > 1:
         raise InputError(
             f"{features.dataset.name} was encoded in several precisions: {join_names(path.name for path in folders)}; "
-            f"choose one with --precision {' or '.join(precisions)}"
+            f"choose one with --encoder-precision {' or '.join(precisions)}"
         )
     if not precisions and spec.pretrained == "embedded":
         precisions = ["fp32"]

@@ -15,7 +15,7 @@ from unimos_pipe.methods.task import AdaptationTask
 from unimos_pipe.methods.unsupervised_metrics import estimate_accuracy, find_nearest_rows, neighbour_agreement
 
 THRESHOLD = 0.05
-TargetClasses = Literal["all", "some"]
+LabelSet = Literal["closed", "partial"]
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,21 @@ class AutoSelection:
     warning: str | None
 
 
-def select_method(difference: float, target_classes: TargetClasses | None) -> tuple[str, str]:
+def select_method(difference: float, label_set: LabelSet | None) -> tuple[str, str]:
     """The method to take and why, from d = kn(linear-im) - kn(fused) and what the user said (None: nothing)."""
-    if target_classes == "some":
+    if label_set == "partial":
         return "stata-fused", "only some of the classes occur in the target"
     words = f"neighbours agree on linear-im's answers by {100 * difference:+.1f} points against fused's"
     if difference > THRESHOLD:
         return "linear-im", words
-    return ("trio" if difference >= 0 else "stata-fused"), words
+    return ("ensemble3" if difference >= 0 else "stata-fused"), words
 
 
-def fit_auto(task: AdaptationTask, target_classes: TargetClasses | None = None) -> AutoSelection:
+def fit_auto(task: AdaptationTask, label_set: LabelSet | None = None) -> AutoSelection:
     """Fit the three methods and take one, or their trio.
 
     Args:
-        target_classes: whether all classes occur in the target or only some; None where nobody said, which assumes
-            all.
+        label_set: closed where all classes occur in the target, partial where only some do; None assumes closed.
 
     Raises:
         InputError: the source has rows of fewer than two classes.
@@ -63,18 +62,18 @@ def fit_auto(task: AdaptationTask, target_classes: TargetClasses | None = None) 
     }
     nearest = find_nearest_rows(task.target.features)
     agreements = {name: neighbour_agreement(answers.classes, nearest) for name, answers in found.items()}
-    picked, reason = select_method(agreements["linear-im"] - agreements["fused"], target_classes)
-    if picked == "trio":
-        found["trio"] = MethodOutput(ensemble3.average_logits([answers.logits for answers in found.values()]))
-        agreements["trio"] = neighbour_agreement(found["trio"].classes, nearest)
+    picked, reason = select_method(agreements["linear-im"] - agreements["fused"], label_set)
+    if picked == "ensemble3":
+        found["ensemble3"] = MethodOutput(ensemble3.average_logits([answers.logits for answers in found.values()]))
+        agreements["ensemble3"] = neighbour_agreement(found["ensemble3"].classes, nearest)
     accuracy = estimate_accuracy(agreements[picked], first.classes, found["linear-im"].classes)
-    return AutoSelection(picked, found[picked], agreements, accuracy, reason, _assumed(picked, target_classes))
+    return AutoSelection(picked, found[picked], agreements, accuracy, reason, _assumed(picked, label_set))
 
 
-def _assumed(picked: str, target_classes: TargetClasses | None) -> str | None:
-    if target_classes is not None or picked == "stata-fused":
+def _assumed(picked: str, label_set: LabelSet | None) -> str | None:
+    if label_set is not None or picked == "stata-fused":
         return None
     return (
         f"{picked} is right only where all classes occur in the target, which is assumed; "
-        "say --target-classes all, or some"
+        "say --label-set closed or partial"
     )

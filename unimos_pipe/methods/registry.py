@@ -13,5 +13,5 @@ METHODS: dict[str, Method] = {
     "stata-fused": Method(stata.fit_from_fused),
     "zlap": Method(zlap.fit),
     "linear-im": Method(linear_im.fit, LinearModel.restore),
-    "trio": Method(ensemble3.fit),
+    "ensemble3": Method(ensemble3.fit),
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.method_config import OUR_VARIANTS
+from unimos_pipe.base.renamed import RENAMED
 from unimos_pipe.data.dataset_spec import known_datasets, load_spec
 from unimos_pipe.report.setting_names import (
     BASELINES,
@@ -280,11 +281,11 @@ def _read_optional_json(path: Path) -> dict[str, Any]:
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     """A sweep's recipe; without the entries that are not of a recipe's kind."""
-    recipe = _read_optional_json(path)
-    expected_types = {"variants": list, "methods": list, "set": dict, "grid": dict}
+    recipe = {RENAMED.get(name, name): value for name, value in _read_optional_json(path).items()}
+    expected_types = {"variants": list, "methods": list, "options": dict, "grid": dict}
     valid = {name: value for name, value in recipe.items() if isinstance(value, expected_types.get(name, object))}
-    if not all(isinstance(table, dict) for table in valid.get("set", {}).values()):
-        del valid["set"]
+    if not all(isinstance(table, dict) for table in valid.get("options", {}).values()):
+        del valid["options"]
     return valid
 
 

@@ -133,7 +133,7 @@ def _caption(experiment: Experiment, paper: PublishedResults, columns: Sequence[
         parts.append("UniMoS is the last epoch.")
     parts.append("Gain is over the better of the row's zero-shot and source-probe.")
     if not any(experiment.baseline("source-probe", pair) is not None for pair in experiment.pairs):
-        parts.append("Source-probe is not known here: sweep --also probes measures it, or the method source-probe.")
+        parts.append("Source-probe is not known here: sweep --show probes measures it, or the method source-probe.")
     if "oracle best" in titles:
         parts.append(
             "Oracle best is the best epoch chosen with the target's own labels: no method may do that, so it is only a "

@@ -23,7 +23,7 @@ def reproduce_commands(experiment: Experiment, recipe_file: Path, cache: Path | 
         runs_option = (
             ["--runs", str(experiment.root.parent)] if experiment.root.name == experiment.recipe["name"] else []
         )
-        probes_option = ["--also", "probes"] if experiment.baselines else []
+        probes_option = ["--show", "probes"] if experiment.baselines else []
         return [shlex.join(["unimos-pipe", "sweep", str(recipe_file), *runs_option, *probes_option, *cache_option])]
     is_custom = experiment.dataset not in known_datasets()
     lines = (
@@ -64,7 +64,7 @@ def _adapt_words(run: FinishedRun) -> list[str]:
     words += [word for text in spec["templates"] if text != DEFAULT_TEMPLATE for word in ("--template", text)]
     if spec["method"] != UNIMOS:
         words += ["--method", spec["method"]]
-        words += ["--target-classes", spec["target_classes"]] if spec.get("target_classes") else []
+        words += ["--label-set", spec["label_set"]] if spec.get("label_set") else []
     words += ["--variant", spec["variant"]] if spec["variant"] not in ("", "full") else []
     words += ["--protocol", spec["protocol"]]
     words += [] if spec.get("calibrate") else ["--no-calibrate"]
@@ -75,7 +75,7 @@ def _adapt_words(run: FinishedRun) -> list[str]:
 
 def recipe_toml(recipe: Mapping[str, Any]) -> str:
     """A sweep's ``recipe.json`` as the TOML that it was read from, in substance."""
-    tables = {f"set.{section}": options for section, options in recipe.get("set", {}).items()}
+    tables = {f"options.{section}": options for section, options in recipe.get("options", {}).items()}
     tables |= {"grid": recipe["grid"]} if recipe.get("grid") else {}
     lines = [f"{name} = {_toml(value)}" for name, value in recipe.items() if not isinstance(value, dict)]
     for title, options in tables.items():

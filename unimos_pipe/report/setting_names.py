@@ -61,12 +61,12 @@ def _format_option(run: FinishedRun, name: str) -> str:
 
 
 def is_default_setting(run: FinishedRun, options: Sequence[str], recipe: Mapping[str, Any]) -> bool:
-    """Whether a run has each of these options where no grid moves it: at the recipe's ``[set]``, else its default."""
+    """Return whether each of these options has the value of the recipe's ``[options]``, else its default."""
     defaults = method_spec()
 
     def default_value(name: str) -> Any:
         section, _, key = name.partition(".")
-        return recipe.get("set", {}).get(section, {}).get(key, getattr(getattr(defaults, section, None), key, None))
+        return recipe.get("options", {}).get(section, {}).get(key, getattr(getattr(defaults, section, None), key, None))
 
     return all(run.option(name) == default_value(name) for name in options)
 

@@ -3,7 +3,9 @@
 UNIMOS = "unimos"
 UNIMOS_NAME = "UniMoS"  # for readers
 AUTO = "auto"  # one of the quick methods, chosen without target labels
-QUICK = ("zero-shot", "source-probe", "fused", "stacked", "gda", "stata", "stata-fused", "zlap", "linear-im", "trio")
+QUICK = (
+    "zero-shot", "source-probe", "fused", "stacked", "gda", "stata", "stata-fused", "zlap", "linear-im", "ensemble3",
+)  # fmt: skip
 METHODS = (UNIMOS, *QUICK, AUTO)
 CITATIONS = {  # whom to cite for each
     UNIMOS: "Li et al., Split to Merge: Unifying Separated Modalities for Unsupervised Domain Adaptation, CVPR 2024, "
@@ -20,13 +22,13 @@ CITATIONS = {  # whom to cite for each
     "arXiv 2404.04072",
     "linear-im": "information maximisation of Shi and Sha, ICML 2012, as in Liang et al., Do We Really Need to Access "
     "the Source Data?, ICML 2020, arXiv 2002.08546, on a linear head",
-    "trio": "unimos-pipe's own: the mean of fused, stata-fused and linear-im",
-    AUTO: "unimos-pipe's own choice among linear-im, trio and stata-fused",
+    "ensemble3": "unimos-pipe's own: the mean of fused, stata-fused and linear-im",
+    AUTO: "unimos-pipe's own choice among linear-im, ensemble3 and stata-fused",
 }
-TARGET_ONLY = ("stata", "stata-fused", "zlap", "trio")  # they answer the rows they were fitted on and no others
+TARGET_ONLY = ("stata", "stata-fused", "zlap", "ensemble3")  # they answer the rows they were fitted on and no others
 ESTIMATE_ERROR = "of auto's answers half of 54 trial pairs lay within 5 points, 90% within 10, the worst 20 off"
 ESTIMATE_WITHIN = "90% of trials lay within 10 points"  # the same, where there is little room
-TARGET_CLASSES = ("all", "some")  # of the classes: those that occur in the target
+LABEL_SETS = ("closed", "partial")  # the target has every class of the source, or only some (partial-set adaptation)
 
 
 def protocol_fault(method: str, protocol: str) -> str | None:

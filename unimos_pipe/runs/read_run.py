@@ -15,6 +15,7 @@ from safetensors.numpy import load
 
 from unimos_pipe.base.csv_escaping import unescape_name, unescape_path
 from unimos_pipe.base.errors import InputError, short_repr
+from unimos_pipe.base.renamed import RENAMED
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.write_run import (
     BRANCH_COLUMNS,
@@ -202,11 +203,18 @@ def read_run(folder: Path) -> FinishedRun:
 
 
 def _named(config: dict[str, Any]) -> dict[str, Any]:
-    """A config whose spec names its method: those of the time when UniMoS was the only one held its options there."""
+    """Return a config in today's names: earlier runs named fields differently, the first ones had only UniMoS."""
     spec = config.get("spec")
-    if isinstance(spec, dict) and isinstance(spec.get("method"), dict):
-        return {**config, "spec": {**spec, "method": UNIMOS, "options": spec["method"]}}
-    return config
+    if not isinstance(spec, dict):
+        return config
+    if isinstance(spec.get("method"), dict):
+        spec = {**spec, "method": UNIMOS, "options": spec["method"]}
+    label_set = spec.get("target_classes")
+    if isinstance(label_set, str):
+        spec = {**spec, "label_set": RENAMED.get(label_set, label_set)}
+    if isinstance(spec.get("method"), str):
+        spec = {**spec, "method": RENAMED.get(spec["method"], spec["method"])}
+    return {**config, "spec": spec}
 
 
 def _read(folder: Path, name: str) -> bytes:

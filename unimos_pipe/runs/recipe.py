@@ -16,7 +16,7 @@ from unimos_pipe.base.errors import InputError, join_names, short_repr, suggesti
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, VARIANTS, MethodSpec, method_spec
 from unimos_pipe.data.dataset_spec import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.data.prompts import build_prompts
-from unimos_pipe.runs.method_names import AUTO, METHODS, TARGET_CLASSES, UNIMOS, protocol_fault
+from unimos_pipe.runs.method_names import AUTO, LABEL_SETS, METHODS, UNIMOS, protocol_fault
 from unimos_pipe.runs.published_results import published
 from unimos_pipe.runs.run_spec import RunSpec
 
@@ -27,7 +27,7 @@ RECIPE_FOLDERS = (PACKAGE / "pipelines", PACKAGE.parent / "pipelines")  # instal
 
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment. ``set`` holds tables of :class:`MethodSpec` fields, ``grid`` dotted option names to lists."""
+    """One experiment. ``options`` holds tables of :class:`MethodSpec` fields, ``grid`` dotted option names to lists."""
 
     name: str
     dataset: str
@@ -35,14 +35,14 @@ class Recipe:
     encoder: str = ""  # preset; empty = the data set's own
     pairs: tuple[str, ...] = ("all",)  # or "leave-one-out", or "art->clipart", "art+photo->clipart", ...
     seeds: int = option(3, "seeds 0, 1, ... per pair", low=1)
-    methods: tuple[str, ...] = (UNIMOS,)  # of unimos_pipe.runs.method_names; seeds, variants, set and grid are UniMoS's
+    methods: tuple[str, ...] = (UNIMOS,)  # of runs.method_names; seeds, variants, options and grid are UniMoS's
     variants: tuple[str, ...] = ("full",)
-    target_classes: str = option("", "for auto: which classes occur in the target", choices=("", *TARGET_CLASSES))
+    label_set: str = option("", "for auto: whether source and target share all classes", choices=("", *LABEL_SETS))
     calibrate: bool = False  # by a companion run per pair and cell for UniMoS, by five fits more for others
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
     protocol: str = option("", "empty = the data set's own", choices=("", *PROTOCOLS))
-    paper: str = ""  # where paper_results.toml has the published figures
-    set: dict = field(default_factory=dict)
+    published_table: str = ""  # where paper_results.toml has the published figures
+    options: dict = field(default_factory=dict)
     grid: dict = field(default_factory=dict)
 
     def domain_pairs(self, spec: DatasetSpec) -> list[tuple[str, str]]:
@@ -72,8 +72,8 @@ class Recipe:
         """The recipe for an encoder that learned its 1/T by itself (None: CLIP's), unless it names one."""
         if not scale or "heads.temperature_scale" in self.grid:
             return self
-        heads = {"temperature_scale": scale, **self.set.get("heads", {})}
-        return replace(self, set={**self.set, "heads": heads})
+        heads = {"temperature_scale": scale, **self.options.get("heads", {})}
+        return replace(self, options={**self.options, "heads": heads})
 
     def runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
         """Every run of the recipe: method by method, UniMoS's by variant, cell, pair and seed, others by pair.
@@ -91,13 +91,13 @@ class Recipe:
     def _runs_of(self, method: str, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
         """One run a pair of a method without randomness."""
         beside = self.templates, method_spec(), spec.protocol(self.protocol or None), method
-        said = self.target_classes if method == AUTO else ""
+        label_set = self.label_set if method == AUTO else ""
         pairs = self.domain_pairs(spec)
-        return [RunSpec(spec.name, encoder_id, *pair, "", 0, *beside, said, self.calibrate) for pair in pairs]
+        return [RunSpec(spec.name, encoder_id, *pair, "", 0, *beside, label_set, self.calibrate) for pair in pairs]
 
     def _tuned_runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
         more = {"calibrate": self.calibrate}
-        base = {f"{section}.{key}": value for section, table in self.set.items() for key, value in table.items()}
+        base = {f"{section}.{key}": value for section, table in self.options.items() for key, value in table.items()}
         return [
             RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, options, protocol, **more)
             for protocol in [spec.protocol(self.protocol or None)]
@@ -179,8 +179,8 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     if unknown := [name for name in recipe.variants if name not in VARIANTS]:
         faults.append(f"unknown variant {join_names(unknown)} ({suggestions(unknown, VARIANTS, 8)})")
     faults += [f"variant {name} is listed twice" for name in _twice(recipe.variants)]
-    collect_dataclass_errors(MethodSpec, recipe.set, "set.", faults)
-    tables = {section: table for section, table in recipe.set.items() if isinstance(table, Mapping)}
+    collect_dataclass_errors(MethodSpec, recipe.options, "options.", faults)
+    tables = {section: table for section, table in recipe.options.items() if isinstance(table, Mapping)}
     options = dict(option_fields(MethodSpec))
     for name, choices in recipe.grid.items():
         if name not in options:
@@ -211,13 +211,13 @@ def _method_faults(recipe: Recipe) -> list[str]:
         faults.append(f"unknown method {join_names(unknown)} ({suggestions(unknown, METHODS)})")
     faults += [f"method {name} is listed twice" for name in _twice(recipe.methods)]
     if UNIMOS not in recipe.methods:
-        given = {"variants": recipe.variants != ("full",), "set": recipe.set, "grid": recipe.grid}
+        given = {"variants": recipe.variants != ("full",), "options": recipe.options, "grid": recipe.grid}
         names = [name for name, there in given.items() if there]
         faults += (
             [f"{join_names(names)}: only {UNIMOS} has such options, and methods does not name it"] if names else []
         )
-    if recipe.target_classes and AUTO not in recipe.methods:
-        faults.append(f"target_classes: only {AUTO} asks for it, and methods does not name it")
+    if recipe.label_set and AUTO not in recipe.methods:
+        faults.append(f"label_set: only {AUTO} asks for it, and methods does not name it")
     return faults
 
 
@@ -240,7 +240,7 @@ def _spec_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
         faults += [fault for name in recipe.methods if (fault := protocol_fault(name, protocol))]
     for check in (
         lambda: spec.protocol(recipe.protocol or None),
-        lambda: recipe.paper and published(recipe.paper, spec),
+        lambda: recipe.published_table and published(recipe.published_table, spec),
         lambda: build_prompts(recipe.templates, "word", spec.class_prompts()),
     ):
         try:

@@ -27,7 +27,7 @@ class RunSpec:
     options: MethodSpec
     protocol: str = "transductive"  # or inductive: learn from the target's train rows, score its test rows
     method: str = UNIMOS  # or another of runs.method_names; its variant is then empty, its options the defaults
-    target_classes: str = ""  # for auto: whether all of the classes occur in the target or some; empty: not said
+    label_set: str = ""  # for auto: closed (the target has every class) or partial; empty: not said
     calibrate: bool = False  # by one temperature, fitted to held-out source answers
 
     @property
@@ -42,10 +42,10 @@ class RunSpec:
 
     def label(self) -> str:
         """``no-im``, ``fused`` or ``full,inductive,alpha=0.1``: the run's part in a table, and its folder's name."""
-        said = [f"{self.target_classes}-classes"] if self.target_classes else []
+        label_set = [f"{self.label_set}-set"] if self.label_set else []
         protocol = ["inductive"] if self.protocol == "inductive" else []
         changed = (f"{key.rpartition('.')[2]}={value}" for key, value in self.changed.items())
-        return ",".join([self.name, *said, *protocol, *changed])
+        return ",".join([self.name, *label_set, *protocol, *changed])
 
     def folder(self, runs: Path) -> Path:
         """Where the run lives below a runs folder."""
@@ -99,7 +99,7 @@ def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: 
     not the variant's name, which stands for options. What is UniMoS's as ever has no entry, for the same reason.
     ``metric`` is the data set's, by which the best epoch is chosen.
     """
-    beside = {} if spec.method == UNIMOS else {"method": spec.method, "target_classes": spec.target_classes}
+    beside = {} if spec.method == UNIMOS else {"method": spec.method, "label_set": spec.label_set}
     beside |= {"calibrate": True} if spec.calibrate else {}
     return fingerprint(
         {

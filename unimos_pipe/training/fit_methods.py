@@ -90,7 +90,7 @@ def _fit_run(plan: PlannedRun, data: PairData, view: PairReference, notes: tuple
 def fit(spec: RunSpec, data: PairData) -> FitResult:
     """Fit the method of a spec to a pair, and answer the rows that are scored."""
     started = time.perf_counter()
-    choice = fit_auto(data.task, spec.target_classes or None) if spec.method == AUTO else None
+    choice = fit_auto(data.task, spec.label_set or None) if spec.method == AUTO else None
     answers = choice.output if choice else METHODS[spec.method].fit(data.task)
     test = data.held_out.features
     logits = answers.logits if test is None else answers.model.logits(test)

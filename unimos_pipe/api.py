@@ -19,7 +19,7 @@ from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.base.html_repr import html_table
 from unimos_pipe.base.method_config import MethodSpec, method_spec, with_native_logit_scale
-from unimos_pipe.base.optional_deps import missing_packages
+from unimos_pipe.base.optional_deps import find_missing_packages
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import format_percent
@@ -83,7 +83,7 @@ def run_recipe(
         bound, extracted.features if extracted else None, runs, options=options, compute=compute, reporter=reporter
     )
     on_sweep(sweep)
-    if sweep.failures or missing_packages("report"):
+    if sweep.failures or find_missing_packages("report"):
         return RecipeResult(extracted, sweep, None)
     cache = bound.features.cache
     page = make_report(sweep.folder, sweep.folder / "report", root=root, cache=cache, reporter=reporter)
@@ -221,7 +221,7 @@ def adapt_task(
         InputError: unknown options or values.
         ExecutionError: training that diverged.
     """
-    method = method_spec(variant, with_native_logit_scale(settings or {}, task.store.logit_scale()), "adapt_task")
+    method = method_spec(variant, with_native_logit_scale(settings or {}, task.store.read_logit_scale()), "adapt_task")
     method = resolve_train_precision(method, task.loader.device)
     data = task.loader.pair(task.source, task.target, precision=method.train.precision)
     trainer = Trainer([create_run(data.task, method, seed)])

@@ -97,7 +97,7 @@ def test_a_failed_block_leaves_the_old_as_it_was(tmp_path):
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_folder_is_swapped_whole(tmp_path, monkeypatch, exchange):
     if not exchange:
-        monkeypatch.setattr(atomic_io, "_exchange", lambda one, two: False)
+        monkeypatch.setattr(atomic_io, "_exchange_names", lambda one, two: False)
     for text in ("old", "new"):
         with atomic_replace_dir(tmp_path / "folder") as fresh:
             (fresh / text).write_text(text)
@@ -108,10 +108,10 @@ def test_here_names_are_exchanged_in_one_step(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
-    assert atomic_io._exchange(tmp_path / "a", tmp_path / "b")
+    assert atomic_io._exchange_names(tmp_path / "a", tmp_path / "b")
     assert names(tmp_path / "a") == ["b"] and names(tmp_path / "b") == ["a"]
     with pytest.raises(FileNotFoundError):
-        atomic_io._exchange(tmp_path / "a", tmp_path / "none")
+        atomic_io._exchange_names(tmp_path / "a", tmp_path / "none")
 
 
 def test_a_kill_between_two_renames_is_mended(tmp_path, monkeypatch):
@@ -119,7 +119,7 @@ def test_a_kill_between_two_renames_is_mended(tmp_path, monkeypatch):
     target = tmp_path / "folder"
     with atomic_replace_dir(target) as fresh:
         (fresh / "old").touch()
-    part = atomic_io._beside(target, "part")
+    part = atomic_io._temp_path(target, "part")
     part.mkdir()
     target.rename(part.with_suffix(".old"))
     (tmp_path / ".unimos-00000000-0123456789abcdef.part").touch()  # another target's
@@ -133,7 +133,7 @@ def test_a_kill_between_two_renames_is_mended(tmp_path, monkeypatch):
 
 
 def test_a_probe_leaves_nothing_not_even_a_killed_ones(tmp_path):
-    atomic_io._beside(tmp_path / "probe", "part").touch()  # killed just then
+    atomic_io._temp_path(tmp_path / "probe", "part").touch()  # killed just then
     assert check_writable_folder(tmp_path, "--out") == tmp_path and names(tmp_path) == []
 
 
@@ -190,9 +190,9 @@ def test_only_a_file_of_the_tools_own_is_replaced(tmp_path):
 _REPLACE = """
 import sys
 from pathlib import Path
-from unimos_pipe.base.atomic_io import mend, atomic_replace_dir, write_text
+from unimos_pipe.base.atomic_io import atomic_replace_dir, recover_leftovers, write_text
 target = Path(sys.argv[1])
-mend(target)
+recover_leftovers(target)
 print("up", flush=True)
 for round in range(10**6):
     with atomic_replace_dir(target) as fresh:

@@ -10,13 +10,13 @@ from unimos_pipe.base import device
 def test_auto_goes_by_the_device_and_the_cpu(monkeypatch, able):
     monkeypatch.setattr(device, "cpu_has_bf16", lambda: able)
     places = [torch.device(name) for name in ("cpu", "cuda", "mps")]
-    assert [device.training_precision("auto", place) for place in places] == [
+    assert [device.precision_on_device("auto", place) for place in places] == [
         "bf16" if able else "fp32",
         "fp32",
         "fp32",
     ]
     for name in ("fp32", "fp64", "bf16"):
-        assert {device.training_precision(name, place) for place in places} == {name}
+        assert {device.precision_on_device(name, place) for place in places} == {name}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from unimos_pipe.base.errors import ExecutionError, InputError
-from unimos_pipe.base.fork_pool import parallel_map, processes_on
+from unimos_pipe.base.fork_pool import max_processes, parallel_map
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere jobs are done one after the other")
 
@@ -156,7 +156,7 @@ def test_a_stream_that_is_written_to_while_processes_start_stops_none(tmp_path, 
 
 def test_a_worker_of_a_pool_works_alone(two_threads):
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.apply(processes_on, [torch.device("cpu")]) == 1
+        assert pool.apply(max_processes, [torch.device("cpu")]) == 1
 
 
 def test_a_job_that_fails_beside_another_cleans_up_before_it_is_ended(tmp_path):
@@ -240,7 +240,7 @@ def alive(process: int) -> bool:
 
 
 def test_processes_are_as_many_as_threads_and_only_on_a_cpu(monkeypatch, two_threads):
-    assert processes_on(torch.device("cpu")) == (1 if torch.cuda.is_available() else 2)
-    assert processes_on(torch.device("cuda")) == 1
+    assert max_processes(torch.device("cpu")) == (1 if torch.cuda.is_available() else 2)
+    assert max_processes(torch.device("cuda")) == 1
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert processes_on(torch.device("cpu")) == 1  # a GPU's driver does not live through a fork
+    assert max_processes(torch.device("cpu")) == 1  # a GPU's driver does not live through a fork

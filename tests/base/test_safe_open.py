@@ -11,7 +11,7 @@ def test_a_byte_order_mark_goes_and_line_ends_stay(tmp_path):
     (tmp_path / "a").write_bytes(b"\xef\xbb\xbfa\r\nb\r")
     assert read_text(tmp_path / "a") == "a\r\nb\r"
     with pytest.raises(OSError, match="more than 4 bytes"):
-        read_text(tmp_path / "a", most=4)
+        read_text(tmp_path / "a", max_bytes=4)
 
 
 def test_pipes_devices_and_folders_are_refused_at_once(tmp_path):

@@ -17,7 +17,7 @@ from unimos_pipe.cache import shard
 from unimos_pipe.cache.shard import (
     ImageHeader,
     TextHeader,
-    features_offset,
+    find_features,
     read_header,
     read_image_shard,
     read_text_shard,
@@ -62,7 +62,7 @@ def forge(path: Path, arrays: dict | None = None, **changes) -> Path:
         "contents": CONTENTS,
         "stamps": STAMPS,
     }
-    path.write_bytes(shard._file_content(attributes, {**plain, **(arrays or {})}))
+    path.write_bytes(shard._encode_file(attributes, {**plain, **(arrays or {})}))
     return path
 
 
@@ -77,7 +77,7 @@ def test_read_equals_written(tmp_path):
 
 def test_features_are_read_into_memory_that_is_given(tmp_path):
     path = write(tmp_path / "s.h5")
-    offset, shape = features_offset(path)
+    offset, shape = find_features(path)
     memory = np.zeros(shape, np.float16)
     found, plain = read_image_shard(path, (memory, offset)), read_image_shard(path)
     assert found.image_features is memory and np.array_equal(memory, plain.image_features)
@@ -86,7 +86,7 @@ def test_features_are_read_into_memory_that_is_given(tmp_path):
         with pytest.raises(StaleCacheError, match="is damaged or not a shard"):
             read_image_shard(path, wrong)
     path.write_bytes(path.read_bytes()[:-40])
-    assert features_offset(path) is None
+    assert find_features(path) is None
     with pytest.raises(StaleCacheError, match="do not match their digest"):
         read_image_shard(path, (memory, offset))
 

@@ -104,7 +104,7 @@ def test_a_failed_run_is_told_in_the_document(document, monkeypatch):
 def test_sweep_and_run(document, work, monkeypatch):
     page = Report(Path("report.html"), 2, (), 0.1)
     monkeypatch.setattr("unimos_pipe.api.make_report", lambda *args, **kwargs: page)
-    monkeypatch.setattr("unimos_pipe.api.missing_packages", lambda extra: [])
+    monkeypatch.setattr("unimos_pipe.api.find_missing_packages", lambda extra: [])
     plan = document("sweep --dry-run", "sweep", *RECIPE, "--dry-run")
     assert (plan["runs"], plan["finished"], plan["stacks"]) == (2, 0, 1)
     assert document("run --dry-run", "run", *RECIPE, "--dry-run")["sweep"].keys() == plan.keys() - {"format"}

@@ -70,7 +70,7 @@ def test_features_of_clip_have_the_methods_own(miniature, tmp_path, cli):
     args = (*miniature.args(tmp_path / "cache"), "--data-root", miniature.root, "--workers", 0)
     assert cli("extract", *args, "--all").code == 0
     store = unimos_pipe.feature_set(str(miniature.spec), cache=tmp_path / "cache").store()
-    assert store.logit_scale() is None
+    assert store.read_logit_scale() is None
 
 
 def test_what_is_set_stands():

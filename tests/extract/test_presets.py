@@ -29,11 +29,11 @@ def test_a_row_is_what_open_clip_builds(name):
     text = open_clip.get_model_config(preset.spec.model)["text_cfg"]
     model = open_clip.create_model(preset.spec.model, pretrained_text=False, device="meta").eval()
     with torch.device("meta"):
-        images = model.encode_image(torch.empty(2, 3, preset.size, preset.size))
-        texts = model.encode_text(torch.empty(2, preset.words, dtype=torch.long))
+        images = model.encode_image(torch.empty(2, 3, preset.image_size, preset.image_size))
+        texts = model.encode_text(torch.empty(2, preset.context_length, dtype=torch.long))
     assert images.shape == texts.shape == (2, preset.dim)
-    assert model.visual.image_size in (preset.size, (preset.size, preset.size))
-    assert text.get("context_length", 77) == preset.words
+    assert model.visual.image_size in (preset.image_size, (preset.image_size, preset.image_size))
+    assert text.get("context_length", 77) == preset.context_length
     assert (model.logit_bias is not None) == ("SigLIP" in name)
 
 
@@ -55,7 +55,7 @@ def test_a_file_of_a_models_weights_sees_images_as_its_tag_does():
 
 @pytest.mark.parametrize("name", ["MobileCLIP2-S0", "PE-Core-B-16", "DataComp-L-14"])
 def test_clips_tokenizer_lower_cases_and_cuts_at_the_models_context(name):
-    model, words = PRESETS[name].spec.model, PRESETS[name].words
+    model, words = PRESETS[name].spec.model, PRESETS[name].context_length
     tokenizer = load_tokenizer(model, open_clip.get_model_config(model)["text_cfg"])
     found = tokenizer(["A Photo of a CUP.", "a photo of a cup.", "cup " * 200])
     assert found.shape == (3, words) and found[0].equal(found[1]) and found[2, -1] == found.max()
@@ -74,7 +74,7 @@ def test_siglips_tokenizer_lower_cases_drops_punctuation_and_pads(name, monkeypa
     monkeypatch.setattr(
         transformers.AutoTokenizer, "from_pretrained", lambda source, **options: asked.append(source) or made
     )
-    model, words = PRESETS[name].spec.model, PRESETS[name].words
+    model, words = PRESETS[name].spec.model, PRESETS[name].context_length
     found = load_tokenizer(model, open_clip.get_model_config(model)["text_cfg"])(["A Photo, CUP."])
     assert asked == [PRESETS[name].hub]
     assert found.tolist() == [[1, 2, 3] + [0] * (words - 3)]

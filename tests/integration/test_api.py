@@ -14,7 +14,7 @@ import unimos_pipe
 from unimos_pipe.base import device
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.base.optional_deps import missing_packages
+from unimos_pipe.base.optional_deps import find_missing_packages
 
 
 def test_importing_the_package_is_light():
@@ -64,7 +64,7 @@ def test_a_recipe_from_images_to_its_page(miniature, tmp_path):
     tables = []
     made = unimos_pipe.run_recipe(bound, miniature.root, tmp_path / "runs", on_sweep=tables.append)
     assert [report.encoded for report in made.extracted.reports] == [24, 24] and tables == [made.sweep]
-    assert (made.report is None) == bool(missing_packages("report"))
+    assert (made.report is None) == bool(find_missing_packages("report"))
     again = unimos_pipe.run_recipe(bound, None, tmp_path / "runs")  # needs no images
     assert again.extracted is None and all(run.kept for run in again.sweep.runs)
     assert again.sweep.mean("full") == made.sweep.mean("full")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.base.ray_cluster import TOKEN, RayOptions, run_ray_jobs
+from unimos_pipe.base.ray_cluster import TOKEN_HINT, RayOptions, run_ray_jobs
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.shard import read_image_shard
 from unimos_pipe.data.dataset_spec import load_spec
@@ -175,7 +175,7 @@ def test_two_machines_by_hand(tmp_path):
                 subprocess.run(command, env=environment, cwd=tmp_path, check=True)
                 bare = {name: value for name, value in environment.items() if name != "RAY_AUTH_MODE"}
                 refused = subprocess.run([*command, "--force"], env=bare, cwd=tmp_path, capture_output=True, text=True)
-                assert refused.returncode == 2 and refused.stderr.endswith(f"{TOKEN}\n"), refused.stderr
+                assert refused.returncode == 2 and refused.stderr.endswith(f"{TOKEN_HINT}\n"), refused.stderr
             elif line != "ray stop":  # that would end every cluster on this machine
                 subprocess.run(line, shell=True, env=environment, cwd=tmp_path, check=True)
     finally:

@@ -150,7 +150,7 @@ def test_a_run_killed_while_it_is_scored_is_the_old_one(own, tmp_path, cli, monk
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     relabel("light", *CHANGES)
     with monkeypatch.context() as patch:
-        patch.setattr(atomic_io, "_swap", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(atomic_io, "_replace_dir", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         cli(*args)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
     assert cli(*args).err.count(TOLD) == 1

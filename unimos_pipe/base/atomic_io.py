@@ -23,16 +23,16 @@ _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
 @contextlib.contextmanager
-def parent_dir(target: Path) -> Iterator[None]:
+def create_parent_dir(target: Path) -> Iterator[None]:
     """Make the folder that ``target`` lies in. Where the block fails, what was made here and is empty goes again."""
     folder = target.parent
-    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    created = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
         with contextlib.suppress(OSError):  # not empty, or another's by now
-            for path in made:
+            for path in created:
                 path.rmdir()
         raise
 
@@ -46,8 +46,8 @@ def atomic_write(target: Path) -> Iterator[Path]:
     Raises:
         ExecutionError: what was written is not the file that was made: somebody put another in its place.
     """
-    with parent_dir(target):
-        part = _beside(target, "part")
+    with create_parent_dir(target):
+        part = _temp_path(target, "part")
         handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             try:
@@ -76,41 +76,41 @@ def atomic_replace_dir(target: Path) -> Iterator[Path]:
     it, which :func:`recover_leftovers`, that every writer of a folder calls first, puts back.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would follow links
-    with parent_dir(target):
-        part = _beside(target, "part")
+    with create_parent_dir(target):
+        part = _temp_path(target, "part")
         part.mkdir()
         try:
             yield part
             for path in [*part.rglob("*"), part]:
                 (_sync_folder if path.is_dir() else _sync_file)(path)
-            _swap(part, target)
+            _replace_dir(part, target)
             _sync_folder(target.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)  # the old folder, or what was not finished
 
 
-def _swap(part: Path, target: Path) -> None:
+def _replace_dir(part: Path, target: Path) -> None:
     """Give ``part`` the name ``target``; an old folder of that name is left under the name ``part``, or is removed."""
     if not os.path.lexists(target):
         part.rename(target)
-    elif not _exchange(part, target):
-        aside = part.with_suffix(".old")
-        target.rename(aside)
+    elif not _exchange_names(part, target):
+        backup = part.with_suffix(".old")
+        target.rename(backup)
         try:
             part.rename(target)
         except BaseException:
             if not os.path.lexists(target):
-                aside.rename(target)
+                backup.rename(target)
             raise
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(backup, ignore_errors=True)
 
 
-def _exchange(one: Path, two: Path) -> bool:
+def _exchange_names(part: Path, target: Path) -> bool:
     """Let two paths take each other's place in one step; False where the system or file system has no such step."""
     if os.name != "posix":
         return False
     library = ctypes.CDLL(None, use_errno=True)
-    first, second = os.fsencode(one), os.fsencode(two)
+    first, second = os.fsencode(part), os.fsencode(target)
     if hasattr(library, "renameat2"):
         failed = library.renameat2(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE)
     elif hasattr(library, "renamex_np"):
@@ -118,7 +118,7 @@ def _exchange(one: Path, two: Path) -> bool:
     else:
         return False
     if failed and (code := ctypes.get_errno()) not in _NO_EXCHANGE:
-        raise OSError(code, os.strerror(code), str(two))
+        raise OSError(code, os.strerror(code), str(target))
     return not failed
 
 
@@ -127,7 +127,7 @@ def recover_leftovers(target: Path) -> None:
 
     To be called with the target's lock held (:mod:`unimos_pipe.base.locks`): what is there may be in use otherwise.
     """
-    for path in sorted(target.parent.glob(f".unimos-{_key(target)}-*")):
+    for path in sorted(target.parent.glob(f".unimos-{_name_hash(target)}-*")):
         if path.suffix == ".old" and not os.path.lexists(target):
             path.rename(target)
         elif path.suffix in (".old", ".part"):
@@ -142,12 +142,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _key(target: Path) -> str:
+def _name_hash(target: Path) -> str:
     return hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]
 
 
-def _beside(target: Path, suffix: str) -> Path:
-    return target.with_name(f".unimos-{_key(target)}-{secrets.token_hex(8)}.{suffix}")
+def _temp_path(target: Path, suffix: str) -> Path:
+    return target.with_name(f".unimos-{_name_hash(target)}-{secrets.token_hex(8)}.{suffix}")
 
 
 def write_text(target: Path, text: str) -> None:
@@ -177,17 +177,17 @@ def check_writable_folder(folder: Path, option: str) -> Path:
         InputError: naming the option to change.
     """
     try:
-        there = _nearest(folder)
-        probe = there / "probe"
-        _beside(probe, "part").touch(exist_ok=False)
-        for path in there.glob(f".unimos-{_key(probe)}-*.part"):  # and what killed processes left
+        existing = _nearest_existing(folder)
+        probe = existing / "probe"
+        _temp_path(probe, "part").touch(exist_ok=False)
+        for path in existing.glob(f".unimos-{_name_hash(probe)}-*.part"):  # and what killed processes left
             path.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder with {option}") from None
     return folder
 
 
-def _nearest(folder: Path) -> Path:
+def _nearest_existing(folder: Path) -> Path:
     """The folder, or the first one above it that is there. Raises OSError for a link that leads nowhere."""
     for path in (folder, *folder.parents):
         try:
@@ -212,7 +212,7 @@ class OwnedFolder:
     """A kind of folder that this tool makes as a whole."""
 
     name: str  # with its article, for messages
-    files: tuple[str, ...]  # patterns of all that it may hold, relative to it
+    patterns: tuple[str, ...]  # patterns of all that it may hold, relative to it
     is_marked: Callable[[Path], bool]  # whether a folder carries what only this tool writes
 
 
@@ -226,19 +226,19 @@ def check_owned_folder(target: Path, kind: OwnedFolder, option: str) -> None:
         return
     if target.is_symlink() or not target.is_dir():
         raise InputError(f"{target} is no folder; choose another {option}")
-    held = [path for path in sorted(target.rglob("*")) if path.is_symlink() or not path.is_dir()]
-    if not held:
+    files = [path for path in sorted(target.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    if not files:
         return
     if not kind.is_marked(target):
         raise InputError(f"{target} is not empty and not {kind.name} that this tool made; choose another {option}")
-    inside = [PurePath("/", path.relative_to(target)) for path in held]
-    foreign = [path for path in inside if not any(path.match(f"/{pattern}") for pattern in kind.files)]
+    relative_paths = [PurePath("/", path.relative_to(target)) for path in files]
+    foreign = [path for path in relative_paths if not any(path.match(f"/{pattern}") for pattern in kind.patterns)]
     if foreign:
         names = join_names((str(path)[1:] for path in foreign), 3)
         raise InputError(f"{target} also holds {names}, which this tool did not make; choose another {option}")
 
 
-def check_owned_file(target: Path, begins: str, what: str, option: str) -> None:
+def check_owned_file(target: Path, prefix: str, what: str, option: str) -> None:
     """Let a file be replaced only if it begins as this tool's own output does; absent or empty is fine.
 
     Raises:
@@ -248,12 +248,12 @@ def check_owned_file(target: Path, begins: str, what: str, option: str) -> None:
         if not stat.S_ISREG(target.lstat().st_mode):
             raise InputError(f"{target} is no regular file; choose another {option}")
         with target.open("rb") as file:
-            head = file.read(len(begins.encode()))
+            head = file.read(len(prefix.encode()))
     except FileNotFoundError:
         return
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror}; choose another {option}") from None
-    if head and head != begins.encode():
+    if head and head != prefix.encode():
         raise InputError(f"{target} is not {what} that this tool wrote and is left alone; choose another {option}")
 
 

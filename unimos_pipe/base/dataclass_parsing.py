@@ -50,19 +50,19 @@ def collect_dataclass_errors(cls: type, values: Mapping[str, Any], prefix: str, 
     known = {entry.name: entry for entry in fields(cls)}
     if unknown := [f"{prefix}{key}" for key in values if key not in known]:
         problems.append(f"unknown {join_names(unknown)} ({suggestions(unknown, [prefix + name for name in known])})")
-    chosen = {}
+    values_by_name = {}
     for name, entry in known.items():
         if name not in values:
             continue
         if is_dataclass(entry.type):
             if isinstance(values[name], Mapping):
-                chosen[name] = collect_dataclass_errors(entry.type, values[name], f"{prefix}{name}.", problems)
+                values_by_name[name] = collect_dataclass_errors(entry.type, values[name], f"{prefix}{name}.", problems)
             else:
                 problems.append(f"{prefix}{name}: expected a table, got {short_repr(values[name])}")
         else:
             value, fault = _convert(entry, values[name])
             if fault is None:
-                chosen[name] = value
+                values_by_name[name] = value
             else:
                 problems.append(f"{prefix}{name}: {fault}")
     missing = [
@@ -73,25 +73,25 @@ def collect_dataclass_errors(cls: type, values: Mapping[str, Any], prefix: str, 
     if missing:
         problems.append(f"missing {join_names(missing)}")
     try:
-        return cls(**chosen)
+        return cls(**values_by_name)
     except TypeError:  # a required field is missing or of the wrong type
         return None
 
 
 def _convert(entry, value):
     """The value as the field's type, and what is wrong with it (or None)."""
-    kind, meta = entry.type, entry.metadata
+    expected_type, meta = entry.type, entry.metadata
     if isinstance(value, int) and abs(value) >= 2**63:  # JSON, and TOML's hexadecimal numbers, know no limit
         return value, f"expected a number of at most 64 bits, got {short_repr(value)}"
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if expected_type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if kind == tuple[str, ...]:
+    if expected_type == tuple[str, ...]:
         value = (value,) if isinstance(value, str) else value
         if not isinstance(value, list | tuple) or not value or not all(isinstance(item, str) for item in value):
             return (), f"expected one or more texts, got {short_repr(value)}"
         return tuple(value), None
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        return value, f"expected {kind.__name__}, got {short_repr(value)}"
+    if not isinstance(value, expected_type) or (expected_type is int and isinstance(value, bool)):
+        return value, f"expected {expected_type.__name__}, got {short_repr(value)}"
     if meta.get("choices") and value not in meta["choices"]:
         renamed = f"; {value} is now {new}" if (new := new_spelling(value, meta["choices"])) else ""
         return value, f"expected one of {', '.join(filter(None, meta['choices']))}, got {short_repr(value)}{renamed}"
@@ -99,7 +99,7 @@ def _convert(entry, value):
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         bounds = f"at least {low}" if high is None else f"{low} to {high}"
         return value, f"expected {bounds}, got {short_repr(value)}"
-    if kind is float and value in (float("inf"), float("-inf")):
+    if expected_type is float and value in (float("inf"), float("-inf")):
         return value, f"expected a finite number, got {value!r}"
     return value, None
 

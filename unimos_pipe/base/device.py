@@ -22,8 +22,8 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if available["cuda"] else "cpu")
     if not available[name]:
-        have = join_names(key for key, there in available.items() if there)
-        raise InputError(f"--device {name}", expected=f"a device that torch can use here ({have})", got=name)
+        usable = join_names(key for key, there in available.items() if there)
+        raise InputError(f"--device {name}", expected=f"a device that torch can use here ({usable})", got=name)
     return torch.device(name)
 
 
@@ -35,17 +35,17 @@ def copy_to_cpu_async(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
     """
     if tensor.device.type != "cuda":
         return tensor.cpu
-    found = tensor.to("cpu", non_blocking=True)  # torch locks the pages of what it makes like this
-    arrived = torch.cuda.current_stream(tensor.device).record_event()
+    cpu_tensor = tensor.to("cpu", non_blocking=True)  # torch locks the pages of what it makes like this
+    copy_finished = torch.cuda.current_stream(tensor.device).record_event()
 
     def wait() -> torch.Tensor:
-        arrived.synchronize()
-        return found
+        copy_finished.synchronize()
+        return cpu_tensor
 
     return wait
 
 
-def usable_cores() -> int:
+def count_usable_cores() -> int:
     """CPU cores this process may use, where the system says so; else all there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -57,21 +57,21 @@ def cpu_has_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def training_precision(name: str, device: torch.device) -> str:
+def precision_on_device(name: str, device: torch.device) -> str:
     """What a ``train.precision`` means on a device of this machine: ``auto`` by a fixed table, all else itself."""
     if name != "auto":
         return name
     return AUTO_PRECISION["cpu with bf16" if device.type == "cpu" and cpu_has_bf16() else device.type]
 
 
-def gather_to_cpu(figures: Sequence[Mapping[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+def gather_to_cpu(groups: Sequence[Mapping[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
     """Small tensors on the CPU, brought there by one copy: each copy from a GPU waits for all work sent off before."""
-    tensors = [tensor for group in figures for tensor in group.values()]
+    tensors = [tensor for group in groups for tensor in group.values()]
     if all(tensor.device.type == HOST for tensor in tensors):
-        return [dict(group) for group in figures]
-    packed = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in tensors]).cpu()
-    parts = iter(packed.split([tensor.numel() * tensor.element_size() for tensor in tensors]))
+        return [dict(group) for group in groups]
+    joined = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in tensors]).cpu()
+    parts = iter(joined.split([tensor.numel() * tensor.element_size() for tensor in tensors]))
     return [
         {name: next(parts).clone().view(tensor.dtype).view(tensor.shape) for name, tensor in group.items()}
-        for group in figures
+        for group in groups
     ]

@@ -17,15 +17,17 @@ class Preset:
     """
 
     spec: EncoderSpec
-    size: int
+    image_size: int
     dim: int
-    words: int
+    context_length: int
     hub: str | None
     licence: str
 
 
-def _preset(model: str, tag: str, size: int, dim: int, words: int, hub: str | None, licence: str) -> Preset:
-    return Preset(EncoderSpec(model, tag), size, dim, words, hub, licence)
+def _preset(
+    model: str, tag: str, image_size: int, dim: int, context_length: int, hub: str | None, licence: str
+) -> Preset:
+    return Preset(EncoderSpec(model, tag), image_size, dim, context_length, hub, licence)
 
 
 PRESETS = {

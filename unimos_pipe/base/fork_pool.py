@@ -26,7 +26,7 @@ from unimos_pipe.base.malloc import trim_malloc
 Job, Result = TypeVar("Job"), TypeVar("Result")
 Send = Callable[[Any], None]
 
-TOLD, DONE, FAILED = range(3)  # what a process's messages are about
+MESSAGE, RESULT, ERROR = range(3)  # what a process's messages are about
 _END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl.h
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -35,7 +35,7 @@ class _WorkerStopped(KeyboardInterrupt):
     """The parent wants no more of this process, which leaves as orderly as after Ctrl-C."""
 
 
-def processes_on(device: torch.device) -> int:
+def max_processes(device: torch.device) -> int:
     """How many processes work side by side on a device: as many as torch uses threads of a CPU, otherwise 1.
 
     Only Linux can end a process with its parent, the driver of a GPU does not live through a fork, and a worker of
@@ -64,28 +64,28 @@ def parallel_map(
         return [work(job, on_message) for job in jobs]
     trim_malloc()
     results: dict[int, Result] = {}
-    left, workers, busy = iter(range(len(jobs))), [], {}
+    pending, workers, running = iter(range(len(jobs))), [], {}
     try:
         for _ in range(min(processes, len(jobs))):
-            worker, end = _fork(work, jobs)
+            worker, connection = _start_worker(work, jobs)
             workers.append(worker)
-            busy[end] = worker
-            end.send(next(left))
-        while busy:
-            for end in wait(list(busy)):
-                kind, value = _received(end, busy[end])
-                if kind == TOLD:
+            running[connection] = worker
+            connection.send(next(pending))
+        while running:
+            for connection in wait(list(running)):
+                kind, value = _receive(connection, running[connection])
+                if kind == MESSAGE:
                     on_message(value)
-                elif kind == FAILED:
+                elif kind == ERROR:
                     raise value
                 else:
                     results[value[0]] = value[1]
-                    following = next(left, None)
-                    end.send(following)
-                    if following is None:
-                        del busy[end]
+                    next_index = next(pending, None)
+                    connection.send(next_index)
+                    if next_index is None:
+                        del running[connection]
     finally:
-        for worker in busy.values():
+        for worker in running.values():
             worker.terminate()
         for worker in workers:
             worker.join()
@@ -97,66 +97,68 @@ def reopen_std_streams() -> None:
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
 
 
-def _fork(work: Callable, jobs: Sequence) -> tuple[multiprocessing.Process, Connection]:
+def _start_worker(work: Callable, jobs: Sequence) -> tuple[multiprocessing.Process, Connection]:
     """A process that waits for numbers of jobs, and the parent's end of the line to it."""
     fork = multiprocessing.get_context("fork")
-    ours, theirs = fork.Pipe()
-    worker = fork.Process(target=_serve, args=(work, jobs, theirs, os.getpid()), daemon=True)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child has handlers of its own
+    parent_end, child_end = fork.Pipe()
+    worker = fork.Process(target=_run_worker, args=(work, jobs, child_end, os.getpid()), daemon=True)
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child has handlers of its own
     try:
         worker.start()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    theirs.close()
-    return worker, ours
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
+    child_end.close()
+    return worker, parent_end
 
 
-def _received(end: Connection, worker: multiprocessing.Process) -> tuple[int, Any]:
+def _receive(connection: Connection, worker: multiprocessing.Process) -> tuple[int, Any]:
     try:
-        return end.recv()
+        return connection.recv()
     except (EOFError, ConnectionResetError):
         worker.join()
         code = worker.exitcode
-        how = f"killed by signal {-code}; out of memory?" if code < 0 else f"exit code {code}"
-        raise ExecutionError(f"a process was lost ({how}). Finished work is kept; run it again") from None
+        cause = f"killed by signal {-code}; out of memory?" if code < 0 else f"exit code {code}"
+        raise ExecutionError(f"a process was lost ({cause}). Finished work is kept; run it again") from None
 
 
-def _serve(work: Callable[[Job, Send], Any], jobs: Sequence[Job], end: Connection, parent: int) -> None:
+def _run_worker(work: Callable[[Job, Send], Any], jobs: Sequence[Job], connection: Connection, parent: int) -> None:
     """Do the jobs whose numbers come, until None does: the whole life of a forked process."""
     ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != parent:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which ends this process
-    stop = functools.partial(_stop, sys.exception())
-    for number in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, stop)
+    stop = functools.partial(_handle_stop, sys.exception())
+    for signal_number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(signal_number, stop)
     reopen_std_streams()
     torch.set_num_threads(1)  # the parent's threads were not forked along: whoever waits for them waits for ever
     threadpool_limits(1)
     with contextlib.suppress(_WorkerStopped):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        while (number := end.recv()) is not None:
-            end.send(_outcome(work, jobs, number, end))
+        while (index := connection.recv()) is not None:
+            connection.send(_run_job(work, jobs, index, connection))
     os._exit(0)
 
 
-def _outcome(work: Callable[[Job, Send], Any], jobs: Sequence[Job], number: int, end: Connection) -> tuple[int, Any]:
+def _run_job(
+    work: Callable[[Job, Send], Any], jobs: Sequence[Job], index: int, connection: Connection
+) -> tuple[int, Any]:
     try:
-        return DONE, (number, work(jobs[number], lambda message: end.send((TOLD, message))))
+        return RESULT, (index, work(jobs[index], lambda message: connection.send((MESSAGE, message))))
     except Exception as error:
         error.add_note(traceback.format_exc())  # tracebacks stay in their process
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:
-            return FAILED, ExecutionError(f"a process failed: {' '.join(repr(error).split())[:300]}")
-        return FAILED, error
+            return ERROR, ExecutionError(f"a process failed: {' '.join(repr(error).split())[:300]}")
+        return ERROR, error
 
 
-def _stop(at_fork: BaseException | None, *_: object) -> None:
+def _handle_stop(at_fork: BaseException | None, *_: object) -> None:
     """Leave; but while a job that failed is cleaning up, in a moment. ``at_fork`` is what the parent was handling."""
     if sys.exception() is not at_fork:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         return
-    for number in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, signal.SIG_IGN)
+    for signal_number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(signal_number, signal.SIG_IGN)
     raise _WorkerStopped

@@ -14,22 +14,22 @@ from pathlib import Path
 with warnings.catch_warnings(action="ignore"):  # it tells the terminal where there is no fcntl
     from filelock import FileLock, SoftFileLock, Timeout
 
-from unimos_pipe.base.atomic_io import parent_dir, recover_leftovers
+from unimos_pipe.base.atomic_io import create_parent_dir, recover_leftovers
 from unimos_pipe.base.errors import ExecutionError, InputError
 
 NATIVE = not issubclass(FileLock, SoftFileLock)  # a soft lock's file would outlive a killed holder
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
-def lock_path(thing: Path) -> Path:
+def lock_path(target: Path) -> Path:
     """The lock file of a file or folder: hidden, beside it, so that it lives through the thing's replacement."""
-    long = len(os.fsencode(thing.name)) > 200
-    name = hashlib.sha256(os.fsencode(thing.name)).hexdigest() if long else thing.name
-    return thing.with_name(f".{name}.lock")
+    long = len(os.fsencode(target.name)) > 200
+    name = hashlib.sha256(os.fsencode(target.name)).hexdigest() if long else target.name
+    return target.with_name(f".{name}.lock")
 
 
 @contextlib.contextmanager
-def exclusive_lock(thing: Path, *, lock: Path | None = None, wait: bool = False) -> Iterator[bool]:
+def exclusive_lock(target: Path, *, lock: Path | None = None, wait: bool = False) -> Iterator[bool]:
     """Hold the lock of what is about to be written. A killed holder's lock is free again at once.
 
     Yields whether the lock is held: where the system or file system has none the work goes on without. Nothing is torn
@@ -46,30 +46,30 @@ def exclusive_lock(thing: Path, *, lock: Path | None = None, wait: bool = False)
     if not NATIVE:
         yield False
         return
-    thing = Path(os.path.abspath(thing))  # noqa: PTH100 - resolve() would follow links
-    path = lock or lock_path(thing)
+    target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would follow links
+    path = lock or lock_path(target)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(parent_dir(path))
-            held = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False, on_acquired=_sign)
-            held.acquire()
+            stack.enter_context(create_parent_dir(path))
+            file_lock = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False, on_acquired=_write_holder)
+            file_lock.acquire()
         except Timeout:
             raise InputError(
-                f"another process is writing to {thing} ({read_lock_holder(path)}); wait for it to finish"
+                f"another process is writing to {target} ({read_lock_holder(path)}); wait for it to finish"
             ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
-                raise ExecutionError(f"cannot write to {thing}: {error.strerror}") from None
-            held = None
-        if held:
-            stack.callback(_let_go, held, path)
-        yield held is not None
+                raise ExecutionError(f"cannot write to {target}: {error.strerror}") from None
+            file_lock = None
+        if file_lock:
+            stack.callback(_release, file_lock, path)
+        yield file_lock is not None
 
 
-def _let_go(held: FileLock, path: Path) -> None:
+def _release(file_lock: FileLock, path: Path) -> None:
     with contextlib.suppress(OSError):  # where an open file cannot be removed, it stays, and is free
         path.unlink()
-    held.release()
+    file_lock.release()
 
 
 @contextlib.contextmanager
@@ -78,8 +78,8 @@ def writer_lock(*targets: Path, lock: Path | None = None, wait: bool = False) ->
 
     What killed writers left beside any of them is cleared, and put back where it was all there was.
     """
-    with exclusive_lock(targets[0], lock=lock, wait=wait) as alone:
-        for target in targets if alone else ():
+    with exclusive_lock(targets[0], lock=lock, wait=wait) as locked:
+        for target in targets if locked else ():
             recover_leftovers(target)
         yield
 
@@ -94,7 +94,7 @@ def read_lock_holder(lock: Path) -> str:
     return text or "it left no name"
 
 
-def _sign(handle: int) -> None:
+def _write_holder(handle: int) -> None:
     """Write this process's host, number and command into its lock file."""
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     text = f"host {platform.node()}, process {os.getpid()}, {command}"

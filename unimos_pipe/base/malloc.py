@@ -16,7 +16,7 @@ def tune_malloc(*, blocks_of_any_size: bool = False) -> None:
     Args:
         blocks_of_any_size: take none of them from the kernel by itself, as glibc does with the larger ones.
     """
-    mallopt = _of_libc("mallopt")
+    mallopt = _libc_function("mallopt")
     if mallopt:
         mallopt(_TRIM_THRESHOLD, 256 << 20)
         mallopt(_MMAP_THRESHOLD, 32 << 20)
@@ -26,10 +26,10 @@ def tune_malloc(*, blocks_of_any_size: bool = False) -> None:
 
 def trim_malloc() -> None:
     """Give back what is kept: before a fork, for pages shared with a child cost far more to take than fresh ones."""
-    trim = _of_libc("malloc_trim")
+    trim = _libc_function("malloc_trim")
     if trim:
         trim(0)
 
 
-def _of_libc(name: str):
+def _libc_function(name: str):
     return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None

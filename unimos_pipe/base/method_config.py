@@ -12,7 +12,7 @@ from unimos_pipe.base.dataclass_parsing import nest_settings, option, option_fie
 from unimos_pipe.base.errors import InputError, join_names, suggestions
 
 DEFAULT_TEMPLATE = "a {domain} photo of a {class}."
-CLIP_SCALE = 100.0  # 1/T, what CLIP multiplies cosines by, here fixed (METHOD.md section 1)
+CLIP_LOGIT_SCALE = 100.0  # 1/T, what CLIP multiplies cosines by, here fixed (METHOD.md section 1)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class HeadSpec:
     weight_hidden: int = option(256, "hidden width of the weight generator", low=1)
     discriminator_hidden: int = option(256, "hidden width of the modality discriminator", low=1)
     discriminator_dropout: float = option(0.5, "dropout in the discriminator, in steps of 1/256", low=0.0, high=0.99)
-    temperature_scale: float = option(CLIP_SCALE, "1/T of the zero-shot logits", low=1e-6)
+    temperature_scale: float = option(CLIP_LOGIT_SCALE, "1/T of the zero-shot logits", low=1e-6)
     similarity: str = option("dot", "LAC logits: dot product, or the paper's cosine", choices=("dot", "cosine"))
 
 
@@ -142,13 +142,13 @@ def parse_setting(text: str, types: Mapping[str, Any] | None = None) -> tuple[st
         raise InputError(f"--set {text}", expected="section.key=value", got=repr(text))
     if name not in types:
         raise InputError(f"--set {name}: no such option; {suggestions(name, types, 60)}")
-    kind = types[name]
+    option_type = types[name]
     try:
-        if kind is bool:
+        if option_type is bool:
             return name, {"true": True, "false": False}[raw.lower()]
-        return name, kind(raw)
+        return name, option_type(raw)
     except (ValueError, KeyError):
-        raise InputError(f"--set {name}", expected=kind.__name__, got=repr(raw)) from None
+        raise InputError(f"--set {name}", expected=option_type.__name__, got=repr(raw)) from None
 
 
 def method_spec(variant: str = "full", settings: Mapping[str, Any] | None = None, where: str = "options") -> MethodSpec:

@@ -19,15 +19,15 @@ EXTRAS = {  # of pyproject.toml, by the names under which they are imported
 }
 
 
-def missing_packages(extra: str) -> list[str]:
+def find_missing_packages(extra: str) -> list[str]:
     """The packages of an extra that are not installed here."""
     return [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
 
 
 def require_extra(what: str, extra: str) -> None:
     """Raise InputError with the command to type if a package of the extra, which ``what`` needs, is missing."""
-    if absent := missing_packages(extra):
-        raise InputError(f"{what} needs {', '.join(absent)}", todo=f"Install it with: {install_command(extra)}")
+    if missing := find_missing_packages(extra):
+        raise InputError(f"{what} needs {', '.join(missing)}", todo=f"Install it with: {install_command(extra)}")
 
 
 def install_command(extra: str) -> str:
@@ -36,10 +36,10 @@ def install_command(extra: str) -> str:
     clone = Path(__file__).parents[2]
     if (clone / "pyproject.toml").is_file():
         return f"{pip} -e {shlex.quote(f'{clone}[{extra}]')}"
-    return f"{pip} {shlex.quote(f'unimos-pipe[{extra}]{_origin()}')}"
+    return f"{pip} {shlex.quote(f'unimos-pipe[{extra}]{_install_source()}')}"
 
 
-def _origin() -> str:
+def _install_source() -> str:
     """`` @ URL`` of the wheel, folder or repository that pip was given (PEP 610); nothing where it was an index."""
     try:
         record = json.loads(metadata.distribution("unimos-pipe").read_text("direct_url.json") or "{}")

@@ -9,9 +9,9 @@ from typing import Any
 from unimos_pipe.base.errors import ExecutionError, InputError, UnimosPipeError
 from unimos_pipe.base.optional_deps import require_extra
 
-START = "Start one with: ray start --head"
-TOKEN = "If it wants a token: set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from its first machine"
-RETRIES = 8  # of a job whose worker or machine was lost; a job that fails by itself is not repeated
+START_HINT = "Start one with: ray start --head"
+TOKEN_HINT = "If it wants a token: set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from its first machine"
+MAX_RETRIES = 8  # of a job whose worker or machine was lost; a job that fails by itself is not repeated
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class RayOptions:
     cpus: float = 1.0  # per job
     gpus: float = 0.0  # per job
 
-    def on(self, device: str) -> "RayOptions":
+    def for_device(self, device: str) -> "RayOptions":
         """The same for jobs on a type of device: one on a GPU has it for itself."""
         return replace(self, gpus=1.0 if device == "cuda" else 0.0)
 
@@ -52,29 +52,29 @@ def run_ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[A
 
     started = not ray.is_initialized()
     if started:
-        answered = False
+        reachable = False
         try:
-            answered = _answers(options.address)
+            reachable = _is_reachable(options.address)
             ray.init(address=options.address or "local", log_to_driver=False, logging_level="ERROR")
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            what = f"{'cannot join the' if answered else 'no'} Ray cluster at {options.address}"
+            what = f"{'cannot join the' if reachable else 'no'} Ray cluster at {options.address}"
             reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{what}: {reason}", todo=TOKEN if answered else START) from None
+            raise InputError(f"{what}: {reason}", todo=TOKEN_HINT if reachable else START_HINT) from None
     try:
-        total = ray.cluster_resources()
-        if total.get("CPU", 0) < options.cpus or total.get("GPU", 0) < options.gpus:
+        resources = ray.cluster_resources()
+        if resources.get("CPU", 0) < options.cpus or resources.get("GPU", 0) < options.gpus:
             raise InputError(
                 "the Ray cluster is too small for one job",
                 expected=f"{options.cpus:g} CPU(s), {options.gpus:g} GPU(s)",
-                got=f"{total.get('CPU', 0):g} CPU(s), {total.get('GPU', 0):g} GPU(s)",
+                got=f"{resources.get('CPU', 0):g} CPU(s), {resources.get('GPU', 0):g} GPU(s)",
             )
-        yield lambda function, jobs, *shared: _run(ray, options, function, jobs, shared)
+        yield lambda function, jobs, *shared: _run_jobs(ray, options, function, jobs, shared)
     finally:
         if started:
             ray.shutdown()
 
 
-def _answers(address: str | None) -> bool:
+def _is_reachable(address: str | None) -> bool:
     """Whether the address is a HOST:PORT; raises OSError if nobody listens there: Ray itself would try for minutes."""
     host, colon, port = (address or "").rpartition(":")
     if not colon or not port.isdecimal() or "/" in host:
@@ -83,16 +83,16 @@ def _answers(address: str | None) -> bool:
     return True
 
 
-def _run(ray, options: RayOptions, function: Callable, jobs: Sequence, shared: tuple) -> Iterator[tuple[Any, Any]]:
+def _run_jobs(ray, options: RayOptions, function: Callable, jobs: Sequence, shared: tuple) -> Iterator[tuple[Any, Any]]:
     # max_calls=0: also a process with a GPU lives on to take the next job
-    task = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=RETRIES, max_calls=0)(function)
+    task = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=MAX_RETRIES, max_calls=0)(function)
     handles = [ray.put(value) for value in shared]
-    waiting = {task.remote(job, *handles): job for job in jobs}
+    pending = {task.remote(job, *handles): job for job in jobs}
     try:
-        while waiting:
-            (done,), _ = ray.wait(list(waiting), num_returns=1)
-            yield waiting[done], ray.get(done)
-            del waiting[done]
+        while pending:
+            (finished,), _ = ray.wait(list(pending), num_returns=1)
+            yield pending[finished], ray.get(finished)
+            del pending[finished]
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UnimosPipeError):
             raise error.cause from None
@@ -100,8 +100,8 @@ def _run(ray, options: RayOptions, function: Callable, jobs: Sequence, shared: t
     except ray.exceptions.RayError as error:
         reason = " ".join(str(error).split())[:300]
         raise ExecutionError(
-            f"Ray lost a job {RETRIES + 1} times ({reason}). Finished work is kept; run it again"
+            f"Ray lost a job {MAX_RETRIES + 1} times ({reason}). Finished work is kept; run it again"
         ) from None
     finally:
-        for handle in waiting:
+        for handle in pending:
             ray.cancel(handle, force=True)

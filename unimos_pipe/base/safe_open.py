@@ -17,7 +17,7 @@ _KINDS = {
 }
 
 
-def kind_of(mode: int) -> str:
+def file_kind(mode: int) -> str:
     """What a file of this ``st_mode`` is: ``regular file``, ``folder``, ``named pipe``, ``socket``, ``device``."""
     return "regular file" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "special file")
 
@@ -29,14 +29,14 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: it cannot be opened, or is something else; ``strerror`` says what.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    kind = kind_of(os.fstat(handle).st_mode)
+    kind = file_kind(os.fstat(handle).st_mode)
     if kind != "regular file":
         os.close(handle)
         raise OSError(errno.EINVAL, f"a {kind}, not a regular file", str(path))
     return os.fdopen(handle, "rb")
 
 
-def read_text(path: Path, most: int = MAX_TEXT_BYTES) -> str:
+def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """The text of a regular UTF-8 file, a byte order mark taken off and line ends as they are.
 
     Raises:
@@ -44,7 +44,7 @@ def read_text(path: Path, most: int = MAX_TEXT_BYTES) -> str:
         UnicodeDecodeError: it is not UTF-8.
     """
     with open_regular(path) as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise OSError(errno.EFBIG, f"more than {max_bytes:,} bytes", str(path))
     return data.decode("utf-8-sig")

@@ -48,14 +48,14 @@ class Output:
     def __init__(self, verbosity: int = 0):
         self.verbosity = verbosity
         self.as_document = False  # the answer is one document for programs; its lines and tables are not printed
-        self.lost: OSError | None = None  # why the answer could not be written
+        self.write_error: OSError | None = None  # why the answer could not be written
         self.out = _Console(highlight=False, soft_wrap=True)
         self.err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
     def result(self, text: str) -> None:
         """A line of the command's answer; printed even with -q."""
         if not self.as_document:
-            self._print(self.out, self._plain(self.out, text))
+            self._print(self.out, self._escape(self.out, text))
 
     def document(self, text: str) -> None:
         """The command's whole answer, as it is, in ASCII."""
@@ -64,60 +64,60 @@ class Output:
     def note(self, text: str) -> None:
         """A line about what was done."""
         if self.verbosity >= 0:
-            self._print(self.err, self._plain(self.err, text))
+            self._print(self.err, self._escape(self.err, text))
 
-    def follow(self, command: str) -> None:
+    def suggest_command(self, command: str) -> None:
         """The command to type next, unless the answer was lost."""
-        if not self.lost:
+        if not self.write_error:
             self.note(f"next: {command}")
 
     def detail(self, text: str) -> None:
         """A line only -v shows."""
         if self.verbosity >= 1:
-            self._print(self.err, self._plain(self.err, text))
+            self._print(self.err, self._escape(self.err, text))
 
     def warn(self, text: str) -> None:
         """A line that even -q shows: something may not be as the user thinks."""
-        self._print(self.err, f"[yellow]Warning:[/] {self._plain(self.err, text)}")
+        self._print(self.err, f"[yellow]Warning:[/] {self._escape(self.err, text)}")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], footer: Sequence[str] = ()):
         """A table with text left and figures right; ``footer`` is set apart as the last row."""
         if self.as_document:
             return
-        table = Table(title=self._plain(self.out, title), title_justify="left")
+        table = Table(title=self._escape(self.out, title), title_justify="left")
         for index, name in enumerate(columns):
-            table.add_column(self._plain(self.out, name), justify="left" if index == 0 else "right", no_wrap=True)
+            table.add_column(self._escape(self.out, name), justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows:
-            table.add_row(*(self._plain(self.out, cell) for cell in row))
+            table.add_row(*(self._escape(self.out, cell) for cell in row))
         if footer:
             table.add_section()
-            table.add_row(*(self._plain(self.out, cell) for cell in footer))
+            table.add_row(*(self._escape(self.out, cell) for cell in footer))
         self._print(self.out, table, soft_wrap=False)
 
-    def _plain(self, console: Console, text: str) -> str:
+    def _escape(self, console: Console, text: str) -> str:
         return escape(escape_control_chars(text, console.encoding))
 
     def _print(self, console: Console, content: object, **options) -> None:
         try:
-            if not (console is self.out and self.lost):
+            if not (console is self.out and self.write_error):
                 console.print(content, **options)
                 console.file.flush()
         except OSError as error:
             if console is self.out:
-                self.lost = error
+                self.write_error = error
 
     def close(self) -> None:
         """Raise the OSError of an answer that could not be written."""
-        if self.lost:
-            raise self.lost
+        if self.write_error:
+            raise self.write_error
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         """A bar with a rate; yields ``advance(n)``. Nothing is shown with -q or off a terminal."""
         quiet = self.verbosity < 0 or not self.err.is_terminal
-        columns = _columns(self.err.width, label, total, unit)
+        columns = _progress_columns(self.err.width, label, total, unit)
         with Progress(*columns, console=self.err, disable=quiet, transient=True) as bar:
-            task = bar.add_task(self._plain(self.err, label), total=total, rate="")
+            task = bar.add_task(self._escape(self.err, label), total=total, rate="")
 
             def advance(count: int) -> None:
                 speed = bar.tasks[0].speed
@@ -126,23 +126,23 @@ class Output:
             yield advance
 
 
-def _columns(width: int, label: str, total: int, unit: str) -> list[ProgressColumn]:
+def _progress_columns(width: int, label: str, total: int, unit: str) -> list[ProgressColumn]:
     """What of a bar fits beside label and counts; a narrow terminal drops columns, first the bar, then the rate."""
     counts = 2 * len(str(total)) + 1
-    kept = {"label": min(len(label), max(8, width - counts - 1)), "counts": counts}
+    widths = {"label": min(len(label), max(8, width - counts - 1)), "counts": counts}
     for name, size in (("remaining", 7), ("elapsed", 7), ("rate", len(unit) + 10), ("bar", 10)):
-        if sum(kept.values()) + len(kept) + size <= width:
-            kept[name] = size
-    bar = min(40, width - sum(kept.values()) - len(kept) + 11)
-    found = {
-        "label": TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=kept["label"])),
+        if sum(widths.values()) + len(widths) + size <= width:
+            widths[name] = size
+    bar = min(40, width - sum(widths.values()) - len(widths) + 11)
+    columns = {
+        "label": TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=widths["label"])),
         "bar": BarColumn(bar),
         "counts": MofNCompleteColumn(),
-        "rate": TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True, max_width=kept.get("rate"))),
+        "rate": TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True, max_width=widths.get("rate"))),
         "elapsed": TimeElapsedColumn(),
         "remaining": TimeRemainingColumn(),
     }
-    return [column for name, column in found.items() if name in kept]
+    return [column for name, column in columns.items() if name in widths]
 
 
 def format_percent(value: float | None) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from unimos_pipe.base.device import pick_device, training_precision, usable_cores
+from unimos_pipe.base.device import count_usable_cores, pick_device, precision_on_device
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.bench.adapt import SIZES, Size, random_task
@@ -81,7 +81,9 @@ def bench_compare_reference(
     """
     torch_device, task_size = pick_device(device), SIZES[size]
     method = replace(method, train=replace(method.train, epochs=rounds + 1))
-    resolved = dict.fromkeys(training_precision(name, torch_device) for name in precisions or (method.train.precision,))
+    resolved = dict.fromkeys(
+        precision_on_device(name, torch_device) for name in precisions or (method.train.precision,)
+    )
     candidates = build_candidates(task_size, method, dict.fromkeys(stacks), resolved, torch_device)
     load, started, cpu_started = os.getloadavg()[0], time.perf_counter(), time.process_time()
     with reporter.progress("measuring", rounds * len(candidates), "epochs") as advance:
@@ -94,7 +96,7 @@ def bench_compare_reference(
         tuple(stack_timings),
         (load, os.getloadavg()[0]),
         cores_used,
-        usable_cores(),
+        count_usable_cores(),
     )
 
 

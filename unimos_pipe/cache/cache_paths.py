@@ -23,10 +23,10 @@ def default_cache() -> Path:
     return Path(os.environ.get("UNIMOS_CACHE") or platformdirs.user_cache_dir("unimos-pipe"))
 
 
-def shard_path(folder: Path, index: int, batch: str) -> Path:
+def shard_path(folder: Path, index: int, extraction_id: str) -> Path:
     """The file of shard ``index`` in a domain's folder. ``batch`` is a word of the extraction that makes it: a shard
     never takes the name of one that is in use."""
-    return folder / f"shard-{index:05d}-{batch}.h5"
+    return folder / f"shard-{index:05d}-{extraction_id}.h5"
 
 
 def shard_files(folder: Path) -> list[Path]:
@@ -61,10 +61,10 @@ def wait_for_prune(encoder_folder: Path) -> None:
         pass
 
 
-def text_path(encoder_folder: Path, word: str, identity: TextIdentity) -> Path:
+def text_path(encoder_folder: Path, domain_word: str, identity: TextIdentity) -> Path:
     """The text shard of a domain word: readable, and unique to class names and prompts as written."""
     key = fingerprint([identity.class_names, identity.prompts])[:12]
-    return encoder_folder / "text" / f"{slug(word)[:80]}-{key}.h5"
+    return encoder_folder / "text" / f"{slug(domain_word)[:80]}-{key}.h5"
 
 
 def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:
@@ -77,40 +77,44 @@ def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:
 
 def only_encoder_folder(cache: Path, dataset: str, precision: str = "auto") -> Path | None:
     """The folder of the one encoder that a data set has features of, in a precision (``auto``: in any), or None."""
-    every = _every_encoder(cache, dataset)
-    found = [path for path in every if precision in ("auto", ENCODER_FOLDER.fullmatch(path.name)[1])]
-    return found[0] if len(found) == 1 else None
+    folders = _list_encoder_folders(cache, dataset)
+    matching = [path for path in folders if precision in ("auto", ENCODER_FOLDER.fullmatch(path.name)[1])]
+    return matching[0] if len(matching) == 1 else None
 
 
-def _every_encoder(cache: Path, dataset: str) -> list[Path]:
-    return sorted(path for path in (cache / dataset).glob("*") if _of_encoder(path))
+def _list_encoder_folders(cache: Path, dataset: str) -> list[Path]:
+    return sorted(path for path in (cache / dataset).glob("*") if _is_encoder_folder(path))
 
 
-def _of_encoder(path: Path) -> bool:
+def _is_encoder_folder(path: Path) -> bool:
     return bool(ENCODER_FOLDER.fullmatch(path.name)) and path.is_dir()
 
 
-def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, chosen: str | None, extract: str) -> Path:
+def find_encoder_folder(
+    cache: Path, dataset: str, spec: EncoderSpec, encoder_id: str | None, extract_command: str
+) -> Path:
     """A data set's folder for an encoder whose weights may be gone.
 
     Args:
-        chosen: a full encoder-id, or None to find it by the spec's readable name.
-        extract: the command that would make it, for messages.
+        encoder_id: a full encoder-id, or None to find it by the spec's readable name.
+        extract_command: the command that would make it, for messages.
     Raises:
         InputError: none, or several of different precision or weights (lists them).
     """
-    if chosen is not None:
-        matches = [path for path in [cache / dataset / chosen] if path.is_dir()]
+    if encoder_id is not None:
+        matches = [path for path in [cache / dataset / encoder_id] if path.is_dir()]
     else:
         matches = encoder_folders(cache, dataset, spec)
     if not matches:
-        name = chosen or readable_name(spec)
-        choice = ""
-        if others := [path.name for path in _every_encoder(cache, dataset)]:
-            choice = f", or choose with --encoder-id what is there: {join_names(others)}"
-        elif there := {path.parent.name for path in cache.glob("*/*") if _of_encoder(path)}:
-            choice = f". There are features of {join_names(sorted(there))}"
-        raise InputError(f"no features of {dataset} by {name} in {cache}", todo=f"Make them first: {extract}{choice}")
+        name = encoder_id or readable_name(spec)
+        alternatives = ""
+        if others := [path.name for path in _list_encoder_folders(cache, dataset)]:
+            alternatives = f", or choose with --encoder-id what is there: {join_names(others)}"
+        elif datasets := {path.parent.name for path in cache.glob("*/*") if _is_encoder_folder(path)}:
+            alternatives = f". There are features of {join_names(sorted(datasets))}"
+        raise InputError(
+            f"no features of {dataset} by {name} in {cache}", todo=f"Make them first: {extract_command}{alternatives}"
+        )
     if len(matches) > 1:
         raise InputError(
             f"{dataset} was encoded in several ways: {join_names((path.name for path in matches), 20)}; "

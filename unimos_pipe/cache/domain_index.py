@@ -19,7 +19,7 @@ from unimos_pipe.cache.cache_paths import index_path, shard_files
 from unimos_pipe.data.manifest import NO_LABEL
 
 SCHEMA = 3
-HEAD = '{"digest": "%s", '  # of all bytes behind it
+HEADER = '{"digest": "%s", '  # of all bytes behind it
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class DomainIndex:
 
     def equals(self, other: "DomainIndex") -> bool:
         """Whether both say the same."""
-        return _plain(self) == _plain(other)
+        return _to_dict(self) == _to_dict(other)
 
 
-def _plain(index: DomainIndex) -> dict:
+def _to_dict(index: DomainIndex) -> dict:
     """The index as plain values."""
     return {**asdict(index), "labels": index.labels.tolist()}
 
@@ -54,11 +54,11 @@ def write_index(folder: Path, index: DomainIndex) -> None:
 
     Raises ExecutionError on a full disk.
     """
-    body = json.dumps({"schema": SCHEMA, **_plain(index)}, ensure_ascii=False)[1:].encode()
+    body = json.dumps({"schema": SCHEMA, **_to_dict(index)}, ensure_ascii=False)[1:].encode()
     path = index_path(folder)
     try:
         with atomic_write(path) as part:
-            part.write_bytes((HEAD % xxhash.xxh3_128(body).hexdigest()).encode() + body)
+            part.write_bytes((HEADER % xxhash.xxh3_128(body).hexdigest()).encode() + body)
     except OSError as error:
         raise ExecutionError(
             f"cannot write {path}: {error.strerror}. Finished shards are kept; make room, and the same command goes on"
@@ -75,12 +75,12 @@ def read_index(folder: Path) -> DomainIndex | None:
     path = index_path(folder)
     try:
         content = path.read_bytes()
-        start = len(HEAD % ("0" * 32))
-        if content[:start] != (HEAD % xxhash.xxh3_128(content[start:]).hexdigest()).encode():
+        start = len(HEADER % ("0" * 32))
+        if content[:start] != (HEADER % xxhash.xxh3_128(content[start:]).hexdigest()).encode():
             raise ValueError("digest")
         values = json.loads(content)
         if values["schema"] != SCHEMA:
-            raise StaleCacheError(f"{path}", expected=f"schema {SCHEMA}", got=values["schema"], todo=_RENEW)
+            raise StaleCacheError(f"{path}", expected=f"schema {SCHEMA}", got=values["schema"], todo=_FORCE_HINT)
         labels = np.array(values["labels"] or np.zeros(0, np.int64))
         index = DomainIndex(
             str(values["dataset"]),
@@ -90,9 +90,9 @@ def read_index(folder: Path) -> DomainIndex | None:
             tuple((str(name), str(digest)) for name, digest in values["shards"]),
             labels,
         )
-        inside = all("/" not in name and name.startswith("shard-") for name, _ in index.shards)
-        fits = labels.dtype == np.int64 and labels.ndim == 1 and bool(np.all(labels >= NO_LABEL))
-        if not (index.shards and inside and fits and np.all(labels < len(index.class_names))):
+        names_valid = all("/" not in name and name.startswith("shard-") for name, _ in index.shards)
+        labels_valid = labels.dtype == np.int64 and labels.ndim == 1 and bool(np.all(labels >= NO_LABEL))
+        if not (index.shards and names_valid and labels_valid and np.all(labels < len(index.class_names))):
             raise ValueError("labels")
     except FileNotFoundError:
         return None
@@ -113,4 +113,4 @@ def remove_superseded(folder: Path, shards: Sequence[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-_RENEW = "Run extract again with --force"
+_FORCE_HINT = "Run extract again with --force"

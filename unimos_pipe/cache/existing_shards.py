@@ -22,19 +22,19 @@ class ExistingShards:
     positions: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # content -> (position in files, row there)
     shards: dict[tuple, tuple[Path, np.ndarray, np.ndarray]] = field(default_factory=dict)  # first row, paths, contents
 
-    def sources(self, contents: FileDigests) -> np.ndarray:
+    def find_positions(self, file_digests: FileDigests) -> np.ndarray:
         """(n, 2) positions in ``files`` and rows there of n files' features, -1 where none is known."""
-        places = [self.positions.get(row.tobytes(), (-1, -1)) for row in contents.digests]
-        return np.array(places, np.int64).reshape(-1, 2)
+        positions = [self.positions.get(row.tobytes(), (-1, -1)) for row in file_digests.digests]
+        return np.array(positions, np.int64).reshape(-1, 2)
 
-    def shard_of(self, start: int, stop: int, paths: Sequence[str], contents: FileDigests) -> Path | None:
+    def find_shard(self, start: int, stop: int, paths: Sequence[str], file_digests: FileDigests) -> Path | None:
         """A shard that holds exactly these rows of the manifest as they are now, or None."""
-        digests = tuple(row.tobytes() for row in contents.digests[start:stop])
-        found = self.shards.get((start, tuple(paths[start:stop]), digests))
-        if found is None:
+        digests = tuple(row.tobytes() for row in file_digests.digests[start:stop])
+        match = self.shards.get((start, tuple(paths[start:stop]), digests))
+        if match is None:
             return None
-        path, rows, stamps = found
-        return path if np.array_equal(contents.stamps[rows], stamps) else None
+        path, rows, stamps = match
+        return path if np.array_equal(file_digests.stamps[rows], stamps) else None
 
 
 def read_existing_shards(folder: Path, encoder: EncoderIdentity, domain: str, todo: str) -> ExistingShards:
@@ -45,7 +45,7 @@ def read_existing_shards(folder: Path, encoder: EncoderIdentity, domain: str, to
     Raises:
         StaleCacheError: a shard of another encoder, or as another version of this tool writes it.
     """
-    known = ExistingShards()
+    existing = ExistingShards()
     for path in shard_files(folder):
         try:
             shard = read_image_shard(path)
@@ -57,28 +57,28 @@ def read_existing_shards(folder: Path, encoder: EncoderIdentity, domain: str, to
             name, found, wanted = difference
             raise StaleCacheError(f"stale shard {path}: {name}", expected=wanted, got=found, todo=todo)
         if shard.header.domain == domain:
-            _add(known, path, shard)
-    return known
+            _add_shard(existing, path, shard)
+    return existing
 
 
-def _add(known: ExistingShards, path: Path, shard: ImageShard) -> None:
-    number, header = len(known.files), shard.header
-    known.files.append(path)
-    held = dict(zip(shard.rows.tolist(), range(len(shard.rows)), strict=True))
+def _add_shard(existing: ExistingShards, path: Path, shard: ImageShard) -> None:
+    file_index, header = len(existing.files), shard.header
+    existing.files.append(path)
+    index_of_row = dict(zip(shard.rows.tolist(), range(len(shard.rows)), strict=True))
     skipped = iter(header.skipped)
     names, digests = [], []
     for row in range(header.row_start, header.row_stop):
-        if row not in held:
+        if row not in index_of_row:
             name, _, content = next(skipped)
             digest = bytes.fromhex(content)
         else:
-            name, digest = shard.paths[held[row]], shard.contents[held[row]].tobytes()
-            stamp = tuple(shard.stamps[held[row]].tolist())
+            name, digest = shard.paths[index_of_row[row]], shard.contents[index_of_row[row]].tobytes()
+            stamp = tuple(shard.stamps[index_of_row[row]].tolist())
             if digest != UNREAD:
-                known.positions.setdefault(digest, (number, held[row]))
-                if name not in known.records or known.records[name].read_at < header.read_at:
-                    known.records[name] = FileRecord(stamp, header.read_at, digest)
+                existing.positions.setdefault(digest, (file_index, index_of_row[row]))
+                if name not in existing.records or existing.records[name].read_at < header.read_at:
+                    existing.records[name] = FileRecord(stamp, header.read_at, digest)
         names.append(name)
         digests.append(digest)
     # copies: the arrays as read would keep the whole file in memory
-    known.shards[header.row_start, tuple(names), tuple(digests)] = path, shard.rows.copy(), shard.stamps.copy()
+    existing.shards[header.row_start, tuple(names), tuple(digests)] = path, shard.rows.copy(), shard.stamps.copy()

@@ -36,7 +36,7 @@ class FeatureSet:
     cache: Path
     command: str  # that makes them, for messages; without its domains
     encoder_id: str | None = None  # the cache folder's name, where several fit
-    named: bool = True  # whether the encoder was asked for; else the data set's only features will do
+    encoder_given: bool = True  # whether the encoder was asked for; else the data set's only features will do
 
     def folder(self) -> Path:
         """Their cache folder, found without images or weights.
@@ -47,7 +47,7 @@ class FeatureSet:
             InputError: none is there, or several.
         """
         wanted = self.cache, self.dataset.name, self.encoder.precision
-        only = None if self.named or self.encoder_id else only_encoder_folder(*wanted)
+        only = None if self.encoder_given or self.encoder_id else only_encoder_folder(*wanted)
         if only:
             return only
         command = f"{self.command} --all"
@@ -116,7 +116,7 @@ def feature_set(
         Path(cache) if cache else default_cache(),
         extract_command_line(dataset, options),
         encoder_id,
-        named=encoder is not None,
+        encoder_given=encoder is not None,
     )
 
 
@@ -127,9 +127,9 @@ def find_preset(name: str) -> EncoderSpec:
     return ENCODERS[name]
 
 
-def with_weights(encoder: EncoderSpec, pretrained: str | None, trust: bool = False) -> EncoderSpec:
+def with_weights(encoder: EncoderSpec, pretrained: str | None, allow_torchscript: bool = False) -> EncoderSpec:
     """An encoder with other weights, a tag or a file (None keeps its own); ``trust`` opens any TorchScript archive."""
-    return replace(encoder, pretrained=pretrained or encoder.pretrained, allow_torchscript=trust)
+    return replace(encoder, pretrained=pretrained or encoder.pretrained, allow_torchscript=allow_torchscript)
 
 
 def extract_command_line(dataset: str, options: Sequence[tuple[str, ...]] = ()) -> str:
@@ -139,8 +139,8 @@ def extract_command_line(dataset: str, options: Sequence[tuple[str, ...]] = ()) 
 
 def import_command_line(encoder_id: str, extract: str) -> str:
     """The command that makes the features of a cache folder: that of stage one, or of features made elsewhere."""
-    found = ENCODER_FOLDER.fullmatch(encoder_id)
-    if not found or found[1] != IMPORTED:
+    match = ENCODER_FOLDER.fullmatch(encoder_id)
+    if not match or match[1] != IMPORTED:
         return extract
     dataset = shlex.split(extract)[3]  # of extract_command_line
     return shlex.join(["unimos-pipe", "cache", "import", "FEATURES", "--dataset", dataset, "--encoder-name", "NAME"])

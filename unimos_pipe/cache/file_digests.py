@@ -15,9 +15,9 @@ import numpy as np
 import xxhash
 
 MIN_AGE = 2_000_000_000  # nanoseconds; the coarsest file times, FAT's, are two seconds
-DIGEST = 16  # bytes
-UNREAD = bytes(DIGEST)  # stands for contents that could not be read
-READERS = 8  # threads; they wait for disks, not for cores
+DIGEST_BYTES = 16  # bytes
+UNREAD = bytes(DIGEST_BYTES)  # stands for contents that could not be read
+READER_THREADS = 8  # threads; they wait for disks, not for cores
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class FileDigests:
     read_at: int
 
 
-def read_file_digests(root: Path, paths: Sequence[str], seen: Mapping[str, FileRecord]) -> FileDigests:
+def read_file_digests(root: Path, paths: Sequence[str], records: Mapping[str, FileRecord]) -> FileDigests:
     """Stamp every file and read those that are not as they were seen.
 
     Args:
@@ -53,24 +53,24 @@ def read_file_digests(root: Path, paths: Sequence[str], seen: Mapping[str, FileR
     """
     read_at = time.time_ns()
 
-    def look(path: str) -> tuple[bytes, tuple[int, int, int]]:
+    def digest_and_stamp(path: str) -> tuple[bytes, tuple[int, int, int]]:
         try:
             stamp = file_stamp(root / path)
-            known = seen.get(path)
+            known = records.get(path)
             return known.digest if known and known.is_unchanged(stamp) else content_digest(root / path), stamp
         except OSError:
             return UNREAD, (0, 0, 0)
 
-    with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(look, paths))
-    digests = np.frombuffer(b"".join(digest for digest, _ in found), np.uint8).reshape(len(paths), DIGEST)
-    return FileDigests(digests, np.array([stamp for _, stamp in found], np.int64).reshape(len(paths), 3), read_at)
+    with ThreadPoolExecutor(READER_THREADS) as pool:
+        results = list(pool.map(digest_and_stamp, paths))
+    digests = np.frombuffer(b"".join(digest for digest, _ in results), np.uint8).reshape(len(paths), DIGEST_BYTES)
+    return FileDigests(digests, np.array([stamp for _, stamp in results], np.int64).reshape(len(paths), 3), read_at)
 
 
 def file_stamp(path: Path) -> tuple[int, int, int]:
     """Size in bytes, and mtime and ctime in nanoseconds. Raises OSError."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def stat_file(path: Path) -> FileRecord:

@@ -43,7 +43,7 @@ class CacheEntry:
 
 def list_entries(cache: Path) -> list[CacheEntry]:
     """Every domain and text folder of a cache, by name; headers are read, contents are not."""
-    return [_entry(folder) for folder in _encoder_folders(cache) for folder in _subfolders(folder)]
+    return [_read_entry(folder) for folder in _encoder_folders(cache) for folder in _subfolders(folder)]
 
 
 def _encoder_folders(cache: Path) -> Iterator[Path]:
@@ -58,7 +58,7 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
 
 
-def _entry(folder: Path) -> CacheEntry:
+def _read_entry(folder: Path) -> CacheEntry:
     paths, state = _shard_files(folder), "complete"
     kind = "text" if folder.name == "text" else "image"
     headers = []
@@ -87,8 +87,8 @@ def _index_state(folder: Path) -> str:
         return "damaged"
     if index is None:
         return "not finished"
-    here = sum((folder / name).is_file() for name, _ in index.shards)
-    return "complete" if here == len(index.shards) else f"{here} of {len(index.shards)} shards"
+    present = sum((folder / name).is_file() for name, _ in index.shards)
+    return "complete" if present == len(index.shards) else f"{present} of {len(index.shards)} shards"
 
 
 def _shard_files(folder: Path) -> list[Path]:
@@ -118,14 +118,14 @@ def verify_entry(entry: CacheEntry) -> Iterator[str]:
         features = shard.text_features if kind == "text" else shard.image_features
         if wrong := count_non_unit(features):
             yield f"{path}: {wrong} feature(s) that are not of unit norm"
-        yield from _misplaced(path, shard.header, entry)
+        yield from _check_location(path, shard.header, entry)
     if kind == "image":
         if entry.state not in ("complete", "damaged"):
             yield f"{entry.folder}: {entry.state}"
-        yield from _misfits(entry.folder, shards)
+        yield from _check_sequence(entry.folder, shards)
 
 
-def _misplaced(path: Path, header, entry: CacheEntry) -> Iterator[str]:
+def _check_location(path: Path, header, entry: CacheEntry) -> Iterator[str]:
     """What a header says other than the folders it lies in."""
     identity = EncoderIdentity(*(getattr(header, part.name) for part in fields(EncoderIdentity)))
     expected = [("data set", header.dataset, entry.dataset)]
@@ -138,7 +138,7 @@ def _misplaced(path: Path, header, entry: CacheEntry) -> Iterator[str]:
             yield f"{path} belongs elsewhere: {name}: expected {wanted}, got {found}"
 
 
-def _misfits(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> Iterator[str]:
+def _check_sequence(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> Iterator[str]:
     """Where a domain's shards do not continue each other, or do not fit its index, or paths stand where none may."""
     row, stored, seen = 0, 0, set()
     for path, shard in shards:
@@ -176,7 +176,7 @@ def is_inside(name: str) -> bool:
     return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
 
 
-FORMER = "no longer part of its domain"
+SUPERSEDED = "no longer part of its domain"
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class PrunableItem:
 
     path: Path
     bytes: int
-    why: str
+    reason: str
 
 
 def find_prunable_items(cache: Path, needed: Collection[tuple[str, str]]) -> list[PrunableItem]:
@@ -196,34 +196,33 @@ def find_prunable_items(cache: Path, needed: Collection[tuple[str, str]]) -> lis
     Args:
         needed: (data set, encoder-id) of every encoder folder that is to stay.
     """
-    found = []
+    items = []
     for folder in _encoder_folders(cache):
         ours = ENCODER_FOLDER.fullmatch(folder.name)[1] != IMPORTED
         if ours and (folder.parent.name, folder.name) not in needed:
-            found.append(PrunableItem(folder, _size(folder), "no recipe or run needs it"))
+            items.append(PrunableItem(folder, _total_size(folder), "no recipe or run needs it"))
             continue
         for part in _subfolders(folder):
-            good = set()
+            accounted = set()
             for path in _shard_files(part):
                 try:
                     (read_text_shard if part.name == "text" else read_image_shard)(path)
-                    good.add(path)
+                    accounted.add(path)
                 except StaleCacheError:
-                    found.append(PrunableItem(path, path.stat().st_size, "damaged; extract makes it again"))
-                    good.add(path)
-            left = sorted(set(shard_files(part)) - good) if part.name != "text" else []
-            found += [PrunableItem(path, path.stat().st_size, FORMER) for path in left]
-            good.update(left)
-            strays = [path for path in sorted(part.iterdir()) if path.is_file() and path not in good]
-            found += [
-                PrunableItem(path, path.stat().st_size, "left by a killed writer") for path in strays if _is_ours(path)
-            ]
-    strays = [*cache.glob(".write-*"), *cache.glob(".unimos-*"), *(cache / "embedded").glob(".unimos-*")]
-    strays += (cache / "embedded").glob("*.part-*")  # of an unpacking by an earlier version
-    return found + [PrunableItem(path, _size(path), "left by a killed writer") for path in sorted(strays)]
+                    items.append(PrunableItem(path, path.stat().st_size, "damaged; extract makes it again"))
+                    accounted.add(path)
+            superseded = sorted(set(shard_files(part)) - accounted) if part.name != "text" else []
+            items += [PrunableItem(path, path.stat().st_size, SUPERSEDED) for path in superseded]
+            accounted.update(superseded)
+            others = [path for path in sorted(part.iterdir()) if path.is_file() and path not in accounted]
+            leftovers = [path for path in others if _is_leftover(path)]
+            items += [PrunableItem(path, path.stat().st_size, "left by a killed writer") for path in leftovers]
+    leftovers = [*cache.glob(".write-*"), *cache.glob(".unimos-*"), *(cache / "embedded").glob(".unimos-*")]
+    leftovers += (cache / "embedded").glob("*.part-*")  # of an unpacking by an earlier version
+    return items + [PrunableItem(path, _total_size(path), "left by a killed writer") for path in sorted(leftovers)]
 
 
-def _is_ours(path: Path) -> bool:
+def _is_leftover(path: Path) -> bool:
     return path.suffix == ".part" or path.name == ".lock" or path.name.startswith(".write-")
 
 
@@ -236,24 +235,24 @@ def remove_if_unused(cache: Path, item: PrunableItem) -> bool:
     (:func:`unimos_pipe.cache.cache_paths.wait_for_prune`), so that nothing is removed below it.
     """
     parts = item.path.relative_to(cache).parts
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as locks:
         try:
             if parts[0] == "embedded" or len(parts) == 1:
-                held.enter_context(exclusive_lock(cache / "embedded", lock=cache / "embedded" / ".unpacking.lock"))
+                locks.enter_context(exclusive_lock(cache / "embedded", lock=cache / "embedded" / ".unpacking.lock"))
             else:
                 encoder = cache.joinpath(*parts[:2])
-                held.enter_context(exclusive_lock(encoder, lock=prune_lock(encoder)))
+                locks.enter_context(exclusive_lock(encoder, lock=prune_lock(encoder)))
                 for lock in domain_locks(encoder):
-                    held.enter_context(exclusive_lock(encoder, lock=lock))
+                    locks.enter_context(exclusive_lock(encoder, lock=lock))
         except InputError:
             return False
-        if item.why == FORMER and item.path in _shard_files(item.path.parent):
+        if item.reason == SUPERSEDED and item.path in _shard_files(item.path.parent):
             return False  # a growth has finished since it was listed
         remove(item.path)
     return True
 
 
-def _size(folder: Path) -> int:
+def _total_size(folder: Path) -> int:
     if not folder.is_dir():
         return folder.lstat().st_size
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
@@ -264,19 +263,21 @@ def read_sound_shards(entry: CacheEntry) -> list[ImageShard]:
     return [read_image_shard(path) for path in _shard_files(entry.folder)]
 
 
-def find_changed_images(shards: Sequence[ImageShard], manifest: Manifest) -> str | None:
+def find_changed_image(shards: Sequence[ImageShard], manifest: Manifest) -> str | None:
     """The first image of a manifest that a domain's shards do not hold as it is now, and what of it; or None."""
-    held = {name: row.tobytes() for shard in shards for name, row in zip(shard.paths, shard.contents, strict=True)}
-    held |= {name: bytes.fromhex(content) for shard in shards for name, _, content in shard.header.skipped}
-    now = read_file_digests(manifest.root, manifest.paths, {})
-    for name, row in zip(manifest.paths, now.digests, strict=True):
-        if held.pop(name, None) != row.tobytes():
+    digest_of_path = {
+        name: row.tobytes() for shard in shards for name, row in zip(shard.paths, shard.contents, strict=True)
+    }
+    digest_of_path |= {name: bytes.fromhex(content) for shard in shards for name, _, content in shard.header.skipped}
+    current = read_file_digests(manifest.root, manifest.paths, {})
+    for name, row in zip(manifest.paths, current.digests, strict=True):
+        if digest_of_path.pop(name, None) != row.tobytes():
             return f"{name} is new or has changed"
-    return f"{next(iter(held))} is gone" if held else None
+    return f"{next(iter(digest_of_path))} is gone" if digest_of_path else None
 
 
 def verify_features(
-    shards: Sequence[ImageShard], features: np.ndarray, rows: Sequence[tuple[int, int]], bound: float
+    shards: Sequence[ImageShard], features: np.ndarray, rows: Sequence[tuple[int, int]], min_cosine: float
 ) -> Iterator[str]:
     """Rows whose stored feature is not what encoding the image again gives.
 
@@ -287,5 +288,5 @@ def verify_features(
     """
     for feature, (shard, row) in zip(features, rows, strict=True):
         cosine = float(feature @ shards[shard].image_features[row].astype(np.float32))
-        if not cosine >= bound:
+        if not cosine >= min_cosine:
             yield f"{shards[shard].paths[row]}: encoded again it has a cosine of {cosine:.4f} to the stored feature"

@@ -27,8 +27,8 @@ from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, TextIdentity
 
 SCHEMA = 3
-NORM_SLACK = 1e-2  # float16 keeps the norm of a unit vector within 1e-3
-DATASETS = {"image": ("image_features", "paths", "rows", "contents", "stamps"), "text": ("text_features",)}
+NORM_TOLERANCE = 1e-2  # float16 keeps the norm of a unit vector within 1e-3
+ARRAY_NAMES = {"image": ("image_features", "paths", "rows", "contents", "stamps"), "text": ("text_features",)}
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,14 @@ def write_image_shard(
     features = np.ascontiguousarray(features, np.float16)
     if count_non_unit(features):
         norms = np.linalg.norm(features.astype(np.float32), axis=1)
-        row = int(np.argmax(~(np.abs(norms - 1) < NORM_SLACK)))
+        row = int(np.argmax(~(np.abs(norms - 1) < NORM_TOLERANCE)))
         raise ExecutionError(
             f"{path.name}: the encoder's feature of {paths[row]}",
             expected="unit norm",
             got=norms[row],
             todo="Check the weights, or try --encoder-precision fp32",
         )
-    _write(
+    _write_shard(
         path,
         "image",
         replace(header, features_digest=xxhash.xxh3_128(features).hexdigest()),
@@ -134,12 +134,12 @@ def write_image_shard(
 
 def write_text_shard(path: Path, header: TextHeader, features: np.ndarray) -> None:
     """Write a text shard atomically. ``features`` is (K, D), unit norm, stored as float32."""
-    _write(path, "text", header, {"text_features": features.astype(np.float32)})
+    _write_shard(path, "text", header, {"text_features": features.astype(np.float32)})
 
 
-def _write(path: Path, kind: str, header, arrays: Mapping[str, np.ndarray]) -> None:
+def _write_shard(path: Path, kind: str, header, arrays: Mapping[str, np.ndarray]) -> None:
     attributes = {name: json.dumps(value, ensure_ascii=False) for name, value in asdict(header).items()}
-    content = _file_content({"schema": SCHEMA, "kind": kind, **attributes}, arrays)
+    content = _encode_file({"schema": SCHEMA, "kind": kind, **attributes}, arrays)
     try:
         with atomic_write(path) as part:
             part.write_bytes(content)
@@ -149,7 +149,7 @@ def _write(path: Path, kind: str, header, arrays: Mapping[str, np.ndarray]) -> N
         ) from None
 
 
-def _file_content(attributes: Mapping, arrays: Mapping[str, np.ndarray]) -> bytes:
+def _encode_file(attributes: Mapping, arrays: Mapping[str, np.ndarray]) -> bytes:
     """A shard as bytes. HDF5 writes to memory, as it crashes the process when a disk is full."""
     with h5py.File("shard", "w", driver="core", backing_store=False) as file:
         for name, array in arrays.items():
@@ -157,12 +157,12 @@ def _file_content(attributes: Mapping, arrays: Mapping[str, np.ndarray]) -> byte
         for name, value in attributes.items():
             file.attrs[name] = value
         file.flush()
-        places = {
+        layout = {
             name: [array.dtype.str, array.shape, file[name].id.get_offset() or 0] for name, array in arrays.items()
         }
-        image = file.id.get_file_image()
-    index = json.dumps({"attributes": dict(attributes), "arrays": places}, ensure_ascii=False).encode()
-    content = image + index + len(index).to_bytes(8, "little")
+        hdf5_bytes = file.id.get_file_image()
+    index = json.dumps({"attributes": dict(attributes), "arrays": layout}, ensure_ascii=False).encode()
+    content = hdf5_bytes + index + len(index).to_bytes(8, "little")
     return content + xxhash.xxh3_128(content).digest()
 
 
@@ -175,22 +175,22 @@ def read_image_shard(path: Path, into: tuple[np.ndarray, int] | None = None) -> 
         StaleCacheError: not a whole shard of this schema, contents that its digest does not cover, or rows that do
             not fit each other or the header.
     """
-    header, arrays, _ = _read(path, "image", into)
-    features, paths, rows, contents, stamps = (arrays[name] for name in DATASETS["image"])
-    fits = (
+    header, arrays, _ = _read_shard(path, "image", into)
+    features, paths, rows, contents, stamps = (arrays[name] for name in ARRAY_NAMES["image"])
+    consistent = (
         features.dtype == np.float16
         and features.ndim == 2
         and rows.dtype == stamps.dtype == np.int64
         and contents.dtype == np.uint8
         and paths.dtype.kind == "S"
         and rows.shape == paths.shape == features.shape[:1]
-        and contents.shape == (len(rows), DIGEST)
+        and contents.shape == (len(rows), DIGEST_BYTES)
         and stamps.shape == (len(rows), 3)
         and len(rows) == header.row_stop - header.row_start - len(header.skipped) > 0
         and bool(np.all(np.diff(rows) > 0))
         and header.row_start <= rows[0] <= rows[-1] < header.row_stop
     )
-    if not fits:
+    if not consistent:
         raise StaleCacheError(f"{path}: its rows do not fit each other or its header", todo=_REBUILD)
     try:
         names = tuple(b"\0".join(paths.tolist()).decode().split("\0"))  # at once, a fifth of the time
@@ -203,7 +203,7 @@ def read_image_shard(path: Path, into: tuple[np.ndarray, int] | None = None) -> 
 
 def read_text_shard(path: Path) -> TextShard:
     """Read and verify a text shard. Raises StaleCacheError as :func:`read_image_shard` does."""
-    header, arrays, digest = _read(path, "text")
+    header, arrays, digest = _read_shard(path, "text")
     features = arrays["text_features"]
     if features.dtype != np.float32 or features.ndim != 2 or len(features) != len(header.class_names):
         raise StaleCacheError(f"{path}: its rows do not fit its header", todo=_REBUILD)
@@ -216,41 +216,41 @@ def read_header(path: Path, kind: str = "image"):
     Raises:
         StaleCacheError: not a shard of this schema.
     """
-    with _damage_told(path), path.open("rb") as file:
-        return _header(path, _index(file), kind)
+    with _report_damage(path), path.open("rb") as file:
+        return _parse_header(path, _read_footer(file), kind)
 
 
-def features_offset(path: Path) -> tuple[int, tuple[int, int]] | None:
+def find_features(path: Path) -> tuple[int, tuple[int, int]] | None:
     """Where an image shard's features begin and their (n, D), within the file but not verified; None if it is damaged.
 
     Reading it says what is wrong with it.
     """
     try:
         with path.open("rb") as file:
-            kind, (rows, dim), offset = _index(file)["arrays"]["image_features"]
-            fits = kind == "<f2" and min(rows, dim, offset) >= 0 and offset + 2 * rows * dim <= file.seek(0, 2)
-    except Exception:  # as in _damage_told
+            kind, (rows, dim), offset = _read_footer(file)["arrays"]["image_features"]
+            within_file = kind == "<f2" and min(rows, dim, offset) >= 0 and offset + 2 * rows * dim <= file.seek(0, 2)
+    except Exception:  # as in _report_damage
         return None
-    return (offset, (rows, dim)) if fits else None
+    return (offset, (rows, dim)) if within_file else None
 
 
-def _index(file: BinaryIO) -> dict:
+def _read_footer(file: BinaryIO) -> dict:
     """The index at the end of a shard, not verified."""
     size = file.seek(0, 2)
-    file.seek(max(0, size - FOOTER))
+    file.seek(max(0, size - FOOTER_BYTES))
     length = int.from_bytes(file.read(8), "little")
-    file.seek(size - FOOTER - min(length, size - FOOTER))
+    file.seek(size - FOOTER_BYTES - min(length, size - FOOTER_BYTES))
     return json.loads(file.read(length))
 
 
 def count_non_unit(features: np.ndarray) -> int:
     """How many rows of (n, D) stored features are not of unit norm, NaN and infinity included."""
     norms = np.linalg.norm(features.astype(np.float32), axis=1)
-    return int(np.sum(~(np.abs(norms - 1) < NORM_SLACK)))
+    return int(np.sum(~(np.abs(norms - 1) < NORM_TOLERANCE)))
 
 
 @contextlib.contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
+def _report_damage(path: Path) -> Iterator[None]:
     """Whatever goes wrong in the block is a damaged shard."""
     try:
         yield
@@ -262,60 +262,60 @@ def _damage_told(path: Path) -> Iterator[None]:
         raise StaleCacheError(f"{path} is damaged or not a shard ({type(error).__name__})", todo=_REBUILD) from None
 
 
-def _read(path: Path, kind: str, into: tuple[np.ndarray, int] | None = None):
+def _read_shard(path: Path, kind: str, into: tuple[np.ndarray, int] | None = None):
     """Header, arrays (read-only, but for features that have a place) and digest of a shard."""
-    digest, head, start, found = xxhash.xxh3_128(), b"", 0, {}
-    with _damage_told(path), path.open("rb") as file:
+    digest, head, start, arrays = xxhash.xxh3_128(), b"", 0, {}
+    with _report_damage(path), path.open("rb") as file:
         if into is not None:
             features, offset = into
             head = file.read(offset)
             start = offset + file.readinto(features.reshape(-1).view(np.uint8))
-            found = {"image_features": features}
+            arrays = {"image_features": features}
             digest.update(head)
             digest.update(features)
-        rest = file.read()
-        digest.update(memoryview(rest)[:-DIGEST])
-        if digest.digest() != rest[-DIGEST:]:
+        tail = file.read()
+        digest.update(memoryview(tail)[:-DIGEST_BYTES])
+        if digest.digest() != tail[-DIGEST_BYTES:]:
             raise StaleCacheError(f"{path}: the contents do not match their digest, the file is damaged", todo=_REBUILD)
-        length = int.from_bytes(rest[-FOOTER:-DIGEST], "little")
-        end = len(rest) - FOOTER
-        index = json.loads(rest[max(0, end - length) : end])
-        header, entries = _header(path, index, kind), index["arrays"]
-        if found and entries["image_features"] != ["<f2", list(features.shape), offset]:
+        length = int.from_bytes(tail[-FOOTER_BYTES:-DIGEST_BYTES], "little")
+        end = len(tail) - FOOTER_BYTES
+        index = json.loads(tail[max(0, end - length) : end])
+        header, entries = _parse_header(path, index, kind), index["arrays"]
+        if arrays and entries["image_features"] != ["<f2", list(features.shape), offset]:
             raise ValueError("another file than the one whose features were asked for")
-        for name in DATASETS[kind]:
-            if name not in found:
+        for name in ARRAY_NAMES[kind]:
+            if name not in arrays:
                 dtype, shape, offset = entries[name]
-                part = (rest, offset - start) if offset >= start else (head, offset)
-                found[name] = _array(part[0], dtype, shape, part[1])
-    return header, found, digest.hexdigest()
+                part = (tail, offset - start) if offset >= start else (head, offset)
+                arrays[name] = _view_array(part[0], dtype, shape, part[1])
+    return header, arrays, digest.hexdigest()
 
 
-FOOTER, DIGEST = 24, 16  # bytes of the index's length and the digest, of the digest alone
+FOOTER_BYTES, DIGEST_BYTES = 24, 16  # bytes of the index's length and the digest, of the digest alone
 _REBUILD = "Delete it and run extract again"
 _RENEW = "Make these features again: unimos-pipe extract --force"
 
 
-def _header(path: Path, index: Mapping, kind: str):
+def _parse_header(path: Path, index: Mapping, kind: str):
     """The header in a shard's index. Raises StaleCacheError for another schema, anything for damage."""
     attributes = index["attributes"]
     if (attributes["schema"], attributes["kind"]) != (SCHEMA, kind):
         got = f"schema {attributes['schema']}, kind {attributes['kind']}"
         raise SchemaVersionError(f"{path}", expected=f"schema {SCHEMA}, kind {kind}", got=got, todo=_RENEW)
     header_class = HEADERS[kind]
-    known = [entry for entry in fields(header_class) if entry.name in attributes or not _may_lack(entry)]
-    values = {entry.name: _tuples(json.loads(attributes[entry.name])) for entry in known}
-    if wrong := [entry.name for entry in known if not _is_a(values[entry.name], entry.type)]:
-        raise ValueError(f"{wrong[0]} is of another type")
+    present = [entry for entry in fields(header_class) if entry.name in attributes or not _is_optional(entry)]
+    values = {entry.name: _lists_to_tuples(json.loads(attributes[entry.name])) for entry in present}
+    if mistyped := [entry.name for entry in present if not _matches_type(values[entry.name], entry.type)]:
+        raise ValueError(f"{mistyped[0]} is of another type")
     return header_class(**values)
 
 
-def _may_lack(entry: Field) -> bool:
+def _is_optional(entry: Field) -> bool:
     """Whether shards of earlier versions lack an attribute, and its default says what they mean."""
     return entry.default_factory is not MISSING
 
 
-def _is_a(value, kind) -> bool:
+def _matches_type(value, kind) -> bool:
     """Whether a value is of a header's type: a plain one, or tuples of them."""
     parts = get_args(kind)
     if not parts:
@@ -323,11 +323,11 @@ def _is_a(value, kind) -> bool:
     if not isinstance(value, tuple):
         return False
     if parts[-1] is Ellipsis:
-        return all(_is_a(item, parts[0]) for item in value)
-    return len(value) == len(parts) and all(_is_a(*pair) for pair in zip(value, parts, strict=True))
+        return all(_matches_type(item, parts[0]) for item in value)
+    return len(value) == len(parts) and all(_matches_type(*pair) for pair in zip(value, parts, strict=True))
 
 
-def _array(content: bytes, kind: str, shape: list[int], offset: int) -> np.ndarray:
+def _view_array(content: bytes, kind: str, shape: list[int], offset: int) -> np.ndarray:
     """An array of a shard's bytes, without a copy. Raises ValueError for one that does not lie within them."""
     dtype = np.dtype(kind)
     count = math.prod(shape)
@@ -336,15 +336,15 @@ def _array(content: bytes, kind: str, shape: list[int], offset: int) -> np.ndarr
     return np.frombuffer(content, dtype, count, offset).reshape(shape) if count else np.empty(shape, dtype)
 
 
-def _tuples(value):
+def _lists_to_tuples(value):
     """JSON's lists as tuples, so that a header read equals the header written."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    return tuple(_lists_to_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def first_difference(found, wanted) -> tuple[str, object, object] | None:
+def first_difference(actual, expected) -> tuple[str, object, object] | None:
     """The first field in which two identities differ, as (name, found value, wanted value), or None."""
-    for entry in fields(wanted):
-        pair = getattr(found, entry.name), getattr(wanted, entry.name)
+    for entry in fields(expected):
+        pair = getattr(actual, entry.name), getattr(expected, entry.name)
         if pair[0] != pair[1]:
             return entry.name, *pair
     return None

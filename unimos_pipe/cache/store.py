@@ -15,7 +15,7 @@ from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity, TextId
 from unimos_pipe.cache.shard import (
     ImageShard,
     SchemaVersionError,
-    features_offset,
+    find_features,
     first_difference,
     read_header,
     read_image_shard,
@@ -64,15 +64,15 @@ class FeatureStore:
             StaleCacheError: damaged shards, shards that do not belong together, another class list, or features as
                 another version of this tool wrote them.
         """
-        loaded = {part: self._part(part) for part in parts}
+        loaded = {part: self._load_part(part) for part in parts}
         every = [shard for part in loaded.values() for shard in part.shards]
         name = parts[0].partition(".")[0]
         for shard in every:
             if difference := first_difference(shard.header.encoder(), every[0].header.encoder()):
-                raise _stale(f"the splits of {name} were encoded differently", difference, self._renew(name))
+                raise _stale_error(f"the splits of {name} were encoded differently", difference, self._renew_hint(name))
         return DomainFeatures(
             name,
-            _joined([part.features for part in loaded.values()]),
+            _concatenate([part.features for part in loaded.values()]),
             np.concatenate([part.index.labels for part in loaded.values()]),
             tuple(chain.from_iterable(shard.paths for shard in every)),
             every[0].header.encoder(),
@@ -80,37 +80,37 @@ class FeatureStore:
             tuple((name, part.index.labels_digest()) for name, part in loaded.items()),
         )
 
-    def _renew(self, name: str, force: bool = True) -> str:
+    def _renew_hint(self, name: str, force: bool = True) -> str:
         """The way out, for messages: the command that makes a part again."""
         return f"Run: {self.extract} --domain {name.partition('.')[0]}" + (" --force" if force else "")
 
-    def _part(self, name: str) -> _Part:
+    def _load_part(self, name: str) -> _Part:
         """The verified shards of a domain without splits, or of one split."""
         self.spec.domain_of(name)
         folder = self.folder / name
-        index = self._index(name)
+        index = self._read_part_index(name)
         while True:
             paths = [folder / file for file, _ in index.shards]
             try:
                 features, shards = _read_shards(paths)
                 break
             except StaleCacheError:
-                gone = [path.name for path in paths if not path.is_file()]
-                now = self._index(name)
-                if now.shards == index.shards:
-                    if not gone:
+                missing = [path.name for path in paths if not path.is_file()]
+                current = self._read_part_index(name)
+                if current.shards == index.shards:
+                    if not missing:
                         raise
                     raise InputError(
                         f"shards of {self.spec.name}/{name} are missing in {folder}",
                         expected=f"all {len(paths)} that {index_path(folder).name} names",
-                        got=f"no {join_names(gone, 3)}",
-                        todo=self._renew(name, force=False),
+                        got=f"no {join_names(missing, 3)}",
+                        todo=self._renew_hint(name, force=False),
                     ) from None
-            index = now  # an extraction has just finished, and removed what it replaced
-        self._check_fit(name, index, shards)
+            index = current  # an extraction has just finished, and removed what it replaced
+        self._check_consistency(name, index, shards)
         return _Part(index, shards, features)
 
-    def _index(self, name: str) -> DomainIndex:
+    def _read_part_index(self, name: str) -> DomainIndex:
         """A part's index. Raises InputError where there is none, or StaleCacheError."""
         folder = self.folder / name
         index = read_index(folder)
@@ -121,18 +121,18 @@ class FeatureStore:
             try:
                 read_header(files[0])
             except SchemaVersionError as error:
-                raise StaleCacheError(str(error).partition(". ")[0], todo=self._renew(name)) from None
+                raise StaleCacheError(str(error).partition(". ")[0], todo=self._renew_hint(name)) from None
         raise InputError(
             f"shards of {self.spec.name}/{name} are missing in {folder}",
             expected="all of them",
             got=f"{len(files)} of a domain that is not finished" if files else "none",
-            todo=self._renew(name, force=False),
+            todo=self._renew_hint(name, force=False),
         )
 
-    def _check_fit(self, name: str, index: DomainIndex, shards: list[ImageShard]) -> None:
+    def _check_consistency(self, name: str, index: DomainIndex, shards: list[ImageShard]) -> None:
         """Whether index, shards and spec belong together. Raises StaleCacheError with the first difference."""
         row, first = 0, shards[0].header
-        place = f"stale labels in {index_path(self.folder / name)}"
+        what = f"stale labels in {index_path(self.folder / name)}"
         for field, got, wanted in (
             ("dataset", index.dataset, self.spec.name),
             ("domain", index.domain, name),
@@ -140,7 +140,7 @@ class FeatureStore:
             ("labels", len(index.labels), sum(len(shard.paths) for shard in shards)),
         ):
             if got != wanted:
-                raise _stale(place, (field, got, wanted), self._renew(name, force=False))
+                raise _stale_error(what, (field, got, wanted), self._renew_hint(name, force=False))
         for (file, digest), shard in zip(index.shards, shards, strict=True):
             header = shard.header
             checks = [
@@ -152,11 +152,13 @@ class FeatureStore:
             ]
             for field, got, wanted in checks:
                 if got != wanted:
-                    place = f"stale shard {self.folder / name / file}"
-                    raise _stale(place, (field, got, wanted), self._renew(name))
+                    what = f"stale shard {self.folder / name / file}"
+                    raise _stale_error(what, (field, got, wanted), self._renew_hint(name))
             row = header.row_stop
         if row != index.row_total:
-            raise _stale(f"stale shards in {self.folder / name}", ("rows", row, index.row_total), self._renew(name))
+            raise _stale_error(
+                f"stale shards in {self.folder / name}", ("rows", row, index.row_total), self._renew_hint(name)
+            )
 
     def text(self, domain: str, templates: tuple[str, ...], encoder: EncoderIdentity) -> tuple[np.ndarray, str]:
         """The (K, D) float32 prompt features of a domain's word, and the shard's digest.
@@ -180,13 +182,13 @@ class FeatureStore:
             )
         shard = read_text_shard(path)
         if difference := first_difference(shard.header, identity):
-            raise _stale(f"stale prompts {path}", difference, self._renew(domain))
+            raise _stale_error(f"stale prompts {path}", difference, self._renew_hint(domain))
         return shard.text_features, shard.digest
 
-    def logit_scale(self) -> float | None:
+    def read_logit_scale(self) -> float | None:
         """1/T that the encoder learned by itself, as its prompts' shards have it; None where it has none of its own."""
-        found = [read_header(path, "text").logit_scale for path in sorted((self.folder / "text").glob("*.h5"))]
-        return max(found, default=0.0) or None
+        scales = [read_header(path, "text").logit_scale for path in sorted((self.folder / "text").glob("*.h5"))]
+        return max(scales, default=0.0) or None
 
 
 def _read_shards(paths: Sequence[Path]) -> tuple[np.ndarray, list[ImageShard]]:
@@ -195,32 +197,32 @@ def _read_shards(paths: Sequence[Path]) -> tuple[np.ndarray, list[ImageShard]]:
     Raises:
         StaleCacheError: a damaged shard.
     """
-    found = [features_offset(path) for path in paths]
-    dims = {place and place[1][1] for place in found}
+    layouts = [find_features(path) for path in paths]
+    dims = {place and place[1][1] for place in layouts}
     with ThreadPoolExecutor(4) as pool:  # one shard's digest is computed while the next is read
         if len(dims) > 1 or None in dims:
             shards = list(pool.map(read_image_shard, paths))
             return np.concatenate([shard.image_features for shard in shards]), shards
-        stops = np.cumsum([rows for _, (rows, _) in found])
+        stops = np.cumsum([rows for _, (rows, _) in layouts])
         features = np.empty((stops[-1], *dims), np.float16)
-        places = zip(np.split(features, stops[:-1]), (offset for offset, _ in found), strict=True)
-        return features, list(pool.map(read_image_shard, paths, places))
+        targets = zip(np.split(features, stops[:-1]), (offset for offset, _ in layouts), strict=True)
+        return features, list(pool.map(read_image_shard, paths, targets))
 
 
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+def _concatenate(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Several parts' rows as one array; a lone part as it is."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _stale(what: str, difference: tuple[str, object, object], todo: str) -> StaleCacheError:
+def _stale_error(what: str, difference: tuple[str, object, object], todo: str) -> StaleCacheError:
     """The error for a (field, found, wanted) that differ; of two lists it names the first entries that do."""
     field, got, wanted = difference
     if isinstance(got, tuple) and isinstance(wanted, tuple):
-        place = next((at for at, pair in enumerate(zip(got, wanted, strict=False)) if pair[0] != pair[1]), None)
-        if place is None:
-            place = min(len(got), len(wanted))
-        field = f"{field}, number {place + 1}"
-        got, wanted = (repr(values[place]) if place < len(values) else "none" for values in (got, wanted))
+        position = next((at for at, pair in enumerate(zip(got, wanted, strict=False)) if pair[0] != pair[1]), None)
+        if position is None:
+            position = min(len(got), len(wanted))
+        field = f"{field}, number {position + 1}"
+        got, wanted = (repr(values[position]) if position < len(values) else "none" for values in (got, wanted))
     else:
         got, wanted = repr(got), repr(wanted)
     return StaleCacheError(f"{what}: {field}", expected=wanted, got=got, todo=todo)

@@ -120,7 +120,7 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
     from unimos_pipe.base.device import pick_device
     from unimos_pipe.cache.cache_paths import ENCODER_FOLDER
     from unimos_pipe.cache.encoder_identity import IMPORTED, encoder_id
-    from unimos_pipe.cache.maintenance import find_changed_images, is_inside, read_sound_shards, verify_features
+    from unimos_pipe.cache.maintenance import find_changed_image, is_inside, read_sound_shards, verify_features
     from unimos_pipe.data.scan import find_root, scan
     from unimos_pipe.extract.encoder import ClipEncoder, load_sample
 
@@ -143,7 +143,7 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
         except UnimosPipeError:
             continue  # told already
         manifest = scan(spec, entry.domain, root)
-        if shards and (change := find_changed_images(shards, manifest)):
+        if shards and (change := find_changed_image(shards, manifest)):
             problems.append(f"{entry.folder}: the images in {manifest.root} are not those that were encoded: {change}")
             continue
         places = [(index, row) for index, shard in enumerate(shards) for row in range(len(shard.paths))]
@@ -183,7 +183,7 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
         output.result(f"nothing to remove in {folder}")
         return
     for item in found:
-        output.result(f"{_size(item.bytes):>12}  {item.path.relative_to(folder)}  ({item.why})")
+        output.result(f"{_size(item.bytes):>12}  {item.path.relative_to(folder)}  ({item.reason})")
     total = _size(sum(item.bytes for item in found))
     if not yes and not click.confirm(f"Remove these {len(found)}, {total}?", err=True):
         output.result("nothing removed")

@@ -25,7 +25,7 @@ def ls(output: Output) -> None:
             name,
             known.preset.spec.model,
             known.preset.spec.pretrained,
-            str(known.preset.size),
+            str(known.preset.image_size),
             str(known.preset.dim),
             known.preset.licence,
             "yes" if known.cached else "no",

@@ -32,7 +32,7 @@ def suggest_next(output: Output, *words: object) -> None:
             value = ctx.params[option.name]
             values = value if isinstance(value, tuple) else [value]
             given += [name] if value is True else [part for one in values for part in (name, str(one))]
-    output.follow(shlex.join(["unimos-pipe", *given]))
+    output.suggest_command(shlex.join(["unimos-pipe", *given]))
 
 
 def _was_given(ctx: click.Context, name: str) -> bool:

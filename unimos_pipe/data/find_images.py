@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unimos_pipe.base.errors import InputError, join_names
-from unimos_pipe.base.safe_open import kind_of
+from unimos_pipe.base.safe_open import file_kind
 from unimos_pipe.data.image_decoding import image_suffixes, starts_as_image
 
 VIDEO = frozenset(
@@ -83,7 +83,7 @@ def is_skipped_folder(name: str) -> bool:
 def _no_image(place: Path, mode: int, suffix: str) -> str | None:
     """Why a file is taken for no image, or None if it is one."""
     if not stat.S_ISREG(mode):
-        return kind_of(mode)
+        return file_kind(mode)
     if suffix in image_suffixes():
         return None
     if suffix in VIDEO:

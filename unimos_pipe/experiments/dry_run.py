@@ -8,7 +8,7 @@ import torch
 
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.base.fork_pool import processes_on
+from unimos_pipe.base.fork_pool import max_processes
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.scan import find_root, scan
@@ -121,7 +121,7 @@ def measure_training_seconds(
     runs = [run for run in runs if run.method == UNIMOS]
     if not runs:
         return 0.0
-    processes = processes_on(device)
+    processes = max_processes(device)
     sizes = split_evenly(len(runs), stack_size, processes)
     stack = runs[: sizes[0]]
     batch, dtype = stack[0].options.train.batch_size, training_dtype(stack[0].options.train.precision)

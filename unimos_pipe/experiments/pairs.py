@@ -96,7 +96,7 @@ def adapt_pairs(
     variant = training.variant if training.method == UNIMOS else ""
     store, plans = features.store(), []
     if training.method == UNIMOS:
-        training = replace(training, settings=with_native_logit_scale(training.settings, store.logit_scale()))
+        training = replace(training, settings=with_native_logit_scale(training.settings, store.read_logit_scale()))
     chosen = training.method, training.label_set, training.calibrate
     beside = features.templates, resolve_train_precision(training.options(protocol), compute.device), protocol, *chosen
     for source, target in pairs:

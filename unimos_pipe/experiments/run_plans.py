@@ -103,7 +103,7 @@ def execute_plans(
     if compute.ray:
         if on_epoch:
             raise InputError("on_epoch: runs on a cluster tell of no epochs; each has them in its metrics.jsonl")
-        work = partial(train_on_ray, options=compute.ray.on(loader.device.type))
+        work = partial(train_on_ray, options=compute.ray.for_device(loader.device.type))
     tuned, quick = ([plan for plan in plans if (plan.spec.method == UNIMOS) == same] for same in (True, False))
     found: dict[Path, RunOutcome] = {}
     if tuned:

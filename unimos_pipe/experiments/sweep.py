@@ -131,7 +131,7 @@ def run_sweep(
     """
     bound = recipe if isinstance(recipe, ResolvedRecipe) else resolve_recipe(recipe)
     store = (features or bound.features).store()
-    recipe = bound.recipe.with_native_logit_scale(store.logit_scale())
+    recipe = bound.recipe.with_native_logit_scale(store.read_logit_scale())
     folder = Path(runs) / recipe.name
     plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
     loader = open_loader(plans, store, compute.device)
@@ -198,7 +198,7 @@ def plan_sweep(
     """What :func:`run_sweep` would do and about how long it would take here; nothing is written."""
     bound = recipe if isinstance(recipe, ResolvedRecipe) else resolve_recipe(recipe)
     store = (features or bound.features).store()
-    recipe = bound.recipe.with_native_logit_scale(store.logit_scale())
+    recipe = bound.recipe.with_native_logit_scale(store.read_logit_scale())
     plans = plan_runs(recipe, store.spec, store.folder.name, Path(runs) / recipe.name, compute.device)
     loader = open_loader(plans, store, compute.device)
     pairs = load_pairs(plans, loader)

@@ -78,7 +78,7 @@ def extract_images(
         todo = f"Add --force to encode {manifest.domain} again"
         existing = ExistingShards() if force else read_existing_shards(folder, encoder.identity, manifest.domain, todo)
         job = _plan_job(manifest, encoder, folder, existing, shard_size, (batch_size, workers, skip_bad))
-        reusable = [existing.shard_of(start, stop, manifest.paths, job.file_digests) for start, stop in job.bounds]
+        reusable = [existing.find_shard(start, stop, manifest.paths, job.file_digests) for start, stop in job.bounds]
         reused = {index: path for index, path in enumerate(reusable) if path}
         on_rows(sum(job.rows(index) for index in reused))
         missing = [index for index in range(len(job.bounds)) if index not in reused]
@@ -113,7 +113,7 @@ def _plan_job(
     file_digests = read_file_digests(manifest.root, manifest.paths, existing.records)
     starts = range(0, len(manifest), shard_size)
     bounds = tuple((start, min(start + shard_size, len(manifest))) for start in starts)
-    sources, token = existing.sources(file_digests), secrets.token_hex(4)
+    sources, token = existing.find_positions(file_digests), secrets.token_hex(4)
     return ShardJob(
         manifest, file_digests, encoder.identity, folder, token, bounds, tuple(existing.files), sources, *reading
     )

@@ -189,7 +189,7 @@ def _select_encode(features: FeatureSet, encoder: Encoder, compute: ComputeConfi
         return encode_shards
     from unimos_pipe.extract.ray_encoding import encode_on_cluster
 
-    return partial(encode_on_cluster, spec=features.encoder, options=compute.ray.on(encoder.device.type))
+    return partial(encode_on_cluster, spec=features.encoder, options=compute.ray.for_device(encoder.device.type))
 
 
 def _extract_domain(

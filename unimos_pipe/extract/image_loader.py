@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from unimos_pipe.base.device import usable_cores
+from unimos_pipe.base.device import count_usable_cores
 from unimos_pipe.base.errors import ExecutionError, join_names
 from unimos_pipe.base.fork_pool import reopen_std_streams
 from unimos_pipe.base.malloc import trim_malloc, tune_malloc
@@ -126,7 +126,7 @@ def resolve_worker_count(requested: int | None, device: torch.device) -> int:
     """Worker processes: the wanted number, else 2 beside a CPU's encoder and one per core beside a GPU's."""
     if requested is not None:
         return requested
-    return 2 if device.type == "cpu" else usable_cores()
+    return 2 if device.type == "cpu" else count_usable_cores()
 
 
 def read_batches(

@@ -18,7 +18,12 @@ from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, Prompt
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.encoder_identity import imported_id, imported_identity
-from unimos_pipe.cache.external_features import ImportedDomain, check_same_dim, write_imported, write_imported_text
+from unimos_pipe.cache.external_features import (
+    ImportedDomain,
+    check_same_dim,
+    write_imported_domain,
+    write_imported_text,
+)
 from unimos_pipe.cache.shard import TextHeader
 from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
 from unimos_pipe.data.feature_dataset import SpecEdit, with_domain
@@ -108,7 +113,7 @@ def import_features(
         check_writable_folder(encoder_folder.parent, "--cache")
         if change.file:
             check_writable_folder(change.file.parent, "--dataset")
-        kept = not write_imported(encoder_folder, part, library_versions(), force=options.force)
+        kept = not write_imported_domain(encoder_folder, part, library_versions(), force=options.force)
         if text:
             write_imported_text(encoder_folder, *text)
         change.write()
@@ -195,7 +200,7 @@ def _text(part: ImportedDomain, options: ImportOptions, device: str) -> tuple[Te
     if features.shape != shape:
         raise InputError(f"{what}", expected=f"({shape[0]} classes, D = {shape[1]})", got=features.shape)
     header = TextHeader(
-        **asdict(imported_identity(part.encoder)),
+        **asdict(imported_identity(part.encoder_name)),
         class_names=spec.classes,
         prompts=tuple(tuple(row) for row in prompts),
         dataset=spec.name,

@@ -11,7 +11,7 @@ It lives on both parts being of use: where zero-shot is far behind the probe it 
 import torch
 from torch import Tensor
 
-from unimos_pipe.base.method_config import CLIP_SCALE
+from unimos_pipe.base.method_config import CLIP_LOGIT_SCALE
 from unimos_pipe.methods import source_probe, zero_shot
 from unimos_pipe.methods.base import LinearModel, MethodOutput, present_classes
 from unimos_pipe.methods.task import AdaptationTask
@@ -65,5 +65,5 @@ def teacher_text(task: AdaptationTask, probe: LinearModel) -> Tensor:
     slopes = torch.where(present.unsqueeze(-1), slopes - slopes[present].mean(0), 0)
     text = center(task.text_features, dim=0)
     rows = task.target.features
-    scale = std(CLIP_SCALE * rows @ text.mT) / std(rows @ slopes.mT).clamp_min(TINY)
-    return (text + scale / CLIP_SCALE * slopes) / 2
+    scale = std(CLIP_LOGIT_SCALE * rows @ text.mT) / std(rows @ slopes.mT).clamp_min(TINY)
+    return (text + scale / CLIP_LOGIT_SCALE * slopes) / 2

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from unimos_pipe.base.device import pick_device, training_precision
+from unimos_pipe.base.device import pick_device, precision_on_device
 from unimos_pipe.base.errors import InputError, StaleCacheError
-from unimos_pipe.base.method_config import CLIP_SCALE, MethodSpec, TrainSpec
+from unimos_pipe.base.method_config import CLIP_LOGIT_SCALE, MethodSpec, TrainSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
-from unimos_pipe.cache.shard import NORM_SLACK
+from unimos_pipe.cache.shard import NORM_TOLERANCE
 from unimos_pipe.cache.store import DomainFeatures, FeatureStore
 from unimos_pipe.data.manifest import NO_LABEL
 
@@ -51,7 +51,7 @@ class AdaptationTask:
     source: LabelledFeatures
     target: UnlabelledFeatures
     text_features: torch.Tensor
-    logit_scale: float = CLIP_SCALE
+    logit_scale: float = CLIP_LOGIT_SCALE
 
     def __post_init__(self):
         for name, side in (("source", self.source), ("target", self.target)):
@@ -111,7 +111,7 @@ def resolve_train_precision(method: MethodSpec, device: str | torch.device) -> M
         InputError: a device that is not there.
     """
     place = pick_device(device) if isinstance(device, str) else device
-    return replace(method, train=replace(method.train, precision=training_precision(method.train.precision, place)))
+    return replace(method, train=replace(method.train, precision=precision_on_device(method.train.precision, place)))
 
 
 def unit_rows(features: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -123,7 +123,7 @@ def stored_rows(domain: DomainFeatures, dtype: torch.dtype, device: torch.device
     """A cached domain's (n, D) features as :func:`unit_rows`. Raises StaleCacheError where one is no unit vector."""
     features = torch.from_numpy(domain.features).to(device=device, dtype=dtype)
     norms = torch.linalg.vector_norm(features, dim=-1)
-    wrong = ~((norms - 1).abs() < NORM_SLACK)  # not finite is wrong, too
+    wrong = ~((norms - 1).abs() < NORM_TOLERANCE)  # not finite is wrong, too
     if wrong.any():
         row = int(wrong.nonzero()[0])
         raise StaleCacheError(
@@ -199,7 +199,7 @@ class PairLoader:
             labelled,
             UnlabelledFeatures(target_features, "+".join(spec.parts(target)[:seen])),
             unit_rows(torch.tensor(text), dtype, self.device),
-            self.store.logit_scale() or CLIP_SCALE,
+            self.store.read_logit_scale() or CLIP_LOGIT_SCALE,
         )
         known = scored.labels if (scored.labels != NO_LABEL).any() else None
         held_out = HeldOutLabels(known, spec.classes, spec.metric, test_features)

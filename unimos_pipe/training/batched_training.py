@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from unimos_pipe.base.atomic_io import parent_dir
+from unimos_pipe.base.atomic_io import create_parent_dir
 from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.fork_pool import Send, parallel_map
 from unimos_pipe.base.locks import writer_lock
@@ -127,7 +127,7 @@ def train_runs(
 
     with contextlib.ExitStack() as stack:
         for i in itertools.chain(*open_stacks):
-            stack.enter_context(parent_dir(plans[i].folder))  # processes share some, and none knows when they may go
+            stack.enter_context(create_parent_dir(plans[i].folder))  # shared by several processes
         trained = parallel_map(train, open_stacks, grouped.processes, hear)
     outcomes = dict(enumerate(before))
     for members, done in zip(open_stacks, trained, strict=True):

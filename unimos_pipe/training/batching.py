@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from unimos_pipe.base.fork_pool import processes_on
+from unimos_pipe.base.fork_pool import max_processes
 from unimos_pipe.methods.unimos.stack_key import StackKey
 from unimos_pipe.methods.unimos.training_run import TrainingRun
 
@@ -34,7 +34,7 @@ class StackPlan:
 
 def plan_stacks(runs: Sequence[TrainingRun], stack_size: int | None, device: torch.device) -> StackPlan:
     """Group runs: equal forms together, at most ``stack_size`` at once; None takes what memory and speed suggest."""
-    processes = processes_on(device)
+    processes = max_processes(device)
     groups: dict[StackKey, list[int]] = {}
     for index, run in enumerate(runs):
         groups.setdefault(run.stack_key, []).append(index)

@@ -98,7 +98,7 @@ def forge(path: Path, provider) -> None:
             kind = np.dtype(kind) if kind != "S0" else np.dtype("S1")
             raw = raw.ljust(count * kind.itemsize, b"\0")[: count * kind.itemsize]
             arrays[name] = np.frombuffer(raw, kind).reshape(shape).copy()
-    content = bytearray(shard._file_content(attributes, arrays))
+    content = bytearray(shard._encode_file(attributes, arrays))
     for _ in range(provider.ConsumeIntInRange(0, 4)):  # a forger changes bytes of the index and signs it again
         content[provider.ConsumeIntInRange(len(content) - 900, len(content) - 17)] = provider.ConsumeIntInRange(0, 255)
     path.write_bytes(content[:-16] + xxhash.xxh3_128(bytes(content[:-16])).digest())

@@ -23,9 +23,10 @@ from unimos_pipe.cli.options import (
     option_group,
     protocol_option,
     runs_option,
+    stale_option,
     unique_dict,
 )
-from unimos_pipe.cli.print_diagnostics import print_diagnostics
+from unimos_pipe.cli.print_diagnostics import print_diagnostics, warn_of_changed_code
 from unimos_pipe.runs.method_names import LABEL_SETS, METHODS, UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.statistics import MeanStd, mean_and_std, on_labelled_rows
@@ -106,8 +107,8 @@ training_options = option_group(
 )
 
 
-def _place(runs_folder: Path, out: Path | None, force: bool) -> "unimos_pipe.RunLocation":
-    return unimos_pipe.RunLocation(runs_folder, out, force)
+def _place(runs_folder: Path, out: Path | None, force: bool, stale: str) -> "unimos_pipe.RunLocation":
+    return unimos_pipe.RunLocation(runs_folder, out, force, stale)
 
 
 place_options = option_group(
@@ -118,6 +119,7 @@ place_options = option_group(
         "--out", type=click.Path(path_type=Path), metavar="DIR", help="This run's folder, instead of one in --runs."
     ),
     click.option("--force", is_flag=True, help="Train again what is finished, too."),
+    stale_option,
 )
 
 
@@ -173,6 +175,7 @@ def adapt(
             output.result(_summary(run.spec, run.result))
             print_diagnostics(output, run.spec, run.result, features.dataset.classes)
             output.note(f"  {'kept in' if run.kept else 'written to'} {run.folder}")
+    warn_of_changed_code(output, runs)
     if mean:
         _tell_mean(output, runs, mean)
     if failures := [f"{run.folder}: {run.error}" for run in runs if run.error]:

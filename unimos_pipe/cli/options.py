@@ -290,8 +290,17 @@ dry_run_option = click.option(
 SHOWN = ("im", "entropy", "bnm", "snd", "source", "oracle", "probes")
 
 
-def _sweep(stack_size: int | None, force: bool, show: tuple[str, ...]) -> "unimos_pipe.SweepOptions":
-    return unimos_pipe.SweepOptions(stack_size, force, show)
+stale_option = click.option(
+    "--stale",
+    type=SuggestingChoice(["keep", "rerun", "error"]),
+    default="keep",
+    show_default=True,
+    help="Finished runs whose method's source has changed since: keep them with a warning, run them again, or stop.",
+)
+
+
+def _sweep(stack_size: int | None, force: bool, stale: str, show: tuple[str, ...]) -> "unimos_pipe.SweepOptions":
+    return unimos_pipe.SweepOptions(stack_size, force, stale, show)
 
 
 sweep_options = option_group(
@@ -305,6 +314,7 @@ sweep_options = option_group(
         "side by side as it has threads.",
     ),
     click.option("--force", is_flag=True, help="Train again also what is finished; each run is replaced when made."),
+    stale_option,
     click.option(
         "--show",
         type=SuggestingChoice(SHOWN),

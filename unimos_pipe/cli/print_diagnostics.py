@@ -1,8 +1,10 @@
 """What ``adapt`` says of a run's answers beside their accuracy: auto's pick, and what is known without labels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import unimos_pipe
+from unimos_pipe.base.errors import join_names
 from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.runs.method_names import AUTO, ESTIMATE_ERROR
 from unimos_pipe.runs.run_spec import RunSpec
@@ -62,3 +64,11 @@ def _lines(found: Mapping[str, Any], classes: tuple[str, ...], calibrated: bool)
 def _pairs_of_answers(method: str, found: Mapping[str, Any]) -> list[tuple[str, float]]:
     pairs = [(f"{method} and {name}", share) for name, share in found["agreement"].items() if name != method]
     return pairs + ([("VAC and LAC", found["branches"])] if found["branches"] is not None else [])
+
+
+def warn_of_changed_code(output: Output, runs: "Iterable[unimos_pipe.RunResult]") -> None:
+    """Say which kept runs were made by other code than is here."""
+    changed = [run for run in runs if run.changed_code]
+    if changed:
+        modules = join_names(dict.fromkeys(name for run in changed for name in run.changed_code), 3)
+        output.warn(f"{len(changed)} kept run(s) were made by other code ({modules}); --stale rerun makes them again")

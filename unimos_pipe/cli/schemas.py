@@ -90,6 +90,7 @@ _RUN = record(
     "one run: a result, or the error that says why there is none",
     folder=TEXT,
     kept={**FLAG, "description": "finished before"},
+    changed_code={**many(TEXT), "description": "of a kept run: modules whose source has changed since"},
     error=maybe(TEXT),
     spec=record(
         "what shaped it",
@@ -128,6 +129,7 @@ _SWEEP: Schema = {
 _SWEEP_PLAN: Schema = {
     "runs": COUNT,
     "finished": COUNT,
+    "changed": {**COUNT, "description": "finished runs that were made by other code than is here"},
     "stacks": COUNT,
     "steps": COUNT,
     "seconds": NUMBER,

@@ -12,6 +12,7 @@ from unimos_pipe.cli.click_classes import Command
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import compute_options, dry_run_option, recipe_options, runs_option, sweep_options
+from unimos_pipe.cli.print_diagnostics import warn_of_changed_code
 from unimos_pipe.runs.method_names import AUTO
 from unimos_pipe.runs.resolved_recipe import ResolvedRecipe
 
@@ -62,10 +63,11 @@ def sweep(
 def show_plan(output: Output, bound: ResolvedRecipe, plan: "unimos_pipe.SweepPlan") -> None:
     """What a sweep of features that are there would do, in a line."""
     fits = f"; {plan.fits} fits of other methods, a second or a few each" if plan.fits else ""
+    changed = f" ({plan.changed} by other code)" if plan.changed else ""
     helpers = f" and {plan.companions} companion runs that calibrate them" if plan.companions else ""
     output.result(
-        f"{bound.recipe.name}: {plan.runs} runs, {plan.finished} finished, {plan.stacks} stacks and {plan.steps:,} "
-        f"steps to train{helpers}, about {plan.seconds / 60:.1f} minutes here{fits}"
+        f"{bound.recipe.name}: {plan.runs} runs, {plan.finished} finished{changed}, {plan.stacks} stacks and "
+        f"{plan.steps:,} steps to train{helpers}, about {plan.seconds / 60:.1f} minutes here{fits}"
     )
 
 
@@ -80,6 +82,7 @@ def show_sweep(output: Output, result: "unimos_pipe.SweepResult") -> None:
         output.note(f"accuracies on {target} are those of {labelled} labelled of {rows} rows")
     for run in result.failures:
         output.warn(f"{run.folder}: {run.error}")
+    warn_of_changed_code(output, result.runs)
     failed, kept = len(result.failures), sum(run.kept for run in result.runs)
     trained = len(result.runs) - kept - failed
     output.note(f"{trained} run(s) trained, {kept} kept, {failed} failed, in {result.folder}")

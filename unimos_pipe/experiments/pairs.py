@@ -10,7 +10,7 @@ from unimos_pipe.base.method_config import MethodSpec, method_spec, with_native_
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
-from unimos_pipe.experiments.run_plans import RunResult, execute_plans, load_pairs, open_loader
+from unimos_pipe.experiments.run_plans import RunResult, apply_stale_policy, execute_plans, load_pairs, open_loader
 from unimos_pipe.methods.task import resolve_train_precision
 from unimos_pipe.runs.method_names import AUTO, LABEL_SETS, METHODS, UNIMOS, protocol_fault
 from unimos_pipe.runs.run_spec import RunSpec
@@ -55,6 +55,7 @@ class RunLocation:
     runs: Path = Path("runs")
     out: Path | None = None  # several runs go below it
     force: bool = False  # train again what is finished
+    stale: str = "keep"  # or rerun, or error: what becomes of finished runs that were made by other code
 
     def folder(self, run: RunSpec, pairs: int, seeds: int) -> Path:
         """The folder of one run of so many pairs and seeds."""
@@ -105,14 +106,16 @@ def adapt_pairs(
             plans.append(PlannedRun(run, place.folder(run, len(pairs), len(training.seeds))))
             check_run_folder(plans[-1].folder, force=True)
     loader = open_loader(plans, store, compute.device)
+    plans = apply_stale_policy(plans, loader, place.stale)
     load_pairs(plans, loader)  # every fault of the cache shows before a folder is touched
     found = [RunOutcome(None) if place.force else load_finished(plan, plan.load_data(loader)) for plan in plans]
     kept = {}
     for plan, before in zip(plans, found, strict=True):
         if before.reused and not before.relabelled and len(training.seeds) > 1:
-            kept[plan.folder] = RunResult(plan.spec, plan.folder, before.result, kept=True)
+            kept[plan.folder] = RunResult(plan.spec, plan.folder, before.result, None, True, before.changed_code)
         else:
-            check_run_folder(plan.folder, force=place.force or before.relabelled)
+            run_again = bool(before.changed_code) and not before.reused
+            check_run_folder(plan.folder, force=place.force or before.relabelled or run_again)
     wanted = [plan for plan in plans if plan.folder not in kept]
     relabelled = any(before.relabelled for before in found)
     label = " -> ".join(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs"

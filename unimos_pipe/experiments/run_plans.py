@@ -1,13 +1,13 @@
 """Planned runs trained where they are to be trained, as values: what the pairs, the sweeps and the demo share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import InputError, join_names, short_repr
 from unimos_pipe.base.html_repr import html_table
 from unimos_pipe.base.progress import ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
@@ -18,7 +18,7 @@ from unimos_pipe.experiments.ray_training import train_on_ray
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.training.batched_training import OnLine, PlannedRun, RunOutcome, train_runs
+from unimos_pipe.training.batched_training import OnLine, PlannedRun, RunOutcome, load_finished, train_runs
 from unimos_pipe.training.calibration_runs import calibration_specs, fit_calibrations
 from unimos_pipe.training.fit_methods import fit_runs
 
@@ -32,6 +32,7 @@ class RunResult:
     result: dict[str, Any] | None
     error: str | None = None
     kept: bool = False  # finished before
+    changed_code: tuple[str, ...] = ()  # of a kept run: modules whose source has changed since it was made
 
     @property
     def accuracy(self) -> float | None:
@@ -132,7 +133,27 @@ def execute_plans(
     for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
         reporter.warn(note)
     runs = [
-        RunResult(plan.spec, plan.folder, outcome.result, outcome.error, outcome.reused)
+        RunResult(plan.spec, plan.folder, outcome.result, outcome.error, outcome.reused, outcome.changed_code)
         for plan, outcome in zip(plans, outcomes, strict=True)
     ]
     return runs, outcomes
+
+
+STALE = ("keep", "rerun", "error")  # what becomes of finished runs that were made by other code
+
+
+def apply_stale_policy(plans: Sequence[PlannedRun], loader: PairLoader, stale: str) -> list[PlannedRun]:
+    """The plans, told whether to make runs again whose method's source has changed since they were finished.
+
+    Args:
+        stale: ``keep``, ``rerun`` or ``error``.
+    Raises:
+        InputError: another word; with ``error``, finished runs that were made by other code.
+    """
+    if stale not in STALE:
+        raise InputError("finished runs made by other code", expected=join_names(STALE), got=short_repr(stale))
+    if stale == "error":
+        found = [(plan.folder, load_finished(plan, plan.load_data(loader)).changed_code) for plan in plans]
+        if changed := [f"{folder} ({join_names(modules, 3)})" for folder, modules in found if modules]:
+            raise InputError(f"{len(changed)} finished run(s) were made by other code: {join_names(changed, 3)}")
+    return [replace(plan, rerun_changed=stale == "rerun") for plan in plans]

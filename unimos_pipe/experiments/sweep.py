@@ -19,7 +19,7 @@ from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.evaluation import baselines
 from unimos_pipe.experiments.results_table import PROBES, ResultRow, below_best, published_rows, result_rows
-from unimos_pipe.experiments.run_plans import RunResult, execute_plans, load_pairs, open_loader
+from unimos_pipe.experiments.run_plans import RunResult, apply_stale_policy, execute_plans, load_pairs, open_loader
 from unimos_pipe.methods.task import resolve_train_precision
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import TrainingRun, create_run
@@ -40,6 +40,7 @@ class SweepOptions:
 
     stack_size: int | None = None  # runs trained together as one stack; None: what memory allows, at most 36
     force: bool = False  # train again what is finished
+    stale: str = "keep"  # or rerun, or error: what becomes of finished runs that were made by other code
     show: tuple[str, ...] = ()  # validators whose epochs are shown too, "oracle": the best by target labels; "probes"
 
 
@@ -58,6 +59,11 @@ class SweepResult:
     def failures(self) -> tuple[RunResult, ...]:
         """The runs without a result."""
         return tuple(run for run in self.runs if run.error)
+
+    @property
+    def changed_code(self) -> tuple[RunResult, ...]:
+        """The kept runs that were made by other code than is here."""
+        return tuple(run for run in self.runs if run.changed_code)
 
     @property
     def results(self) -> list[dict]:
@@ -135,6 +141,7 @@ def run_sweep(
     folder = Path(runs) / recipe.name
     plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
     loader = open_loader(plans, store, compute.device)
+    plans = apply_stale_policy(plans, loader, options.stale)
     data = load_pairs(plans, loader)  # every fault of the cache shows before a folder is touched
     printed = published_rows(recipe.published_table, store.spec) if recipe.published_table else []
     check_writable_folder(folder, "--runs")
@@ -167,12 +174,13 @@ def run_sweep(
 class SweepPlan:
     """What a sweep would do: runs in all, finished ones, steps to train, stacks, and expected seconds.
 
-    Steps, stacks and seconds are UniMoS's, the seconds with the ``companions`` that calibrate its runs; ``fits`` are
-    the unfinished runs of other methods.
+    ``changed`` are the finished runs that were made by other code than is here. Steps, stacks and seconds are UniMoS's,
+    the seconds with the ``companions`` that calibrate its runs; ``fits`` are the unfinished runs of other methods.
     """
 
     runs: int
     finished: int
+    changed: int
     steps: int
     stacks: int
     seconds: float
@@ -201,9 +209,12 @@ def plan_sweep(
     recipe = bound.recipe.with_native_logit_scale(store.read_logit_scale())
     plans = plan_runs(recipe, store.spec, store.folder.name, Path(runs) / recipe.name, compute.device)
     loader = open_loader(plans, store, compute.device)
+    plans = apply_stale_policy(plans, loader, options.stale)
     pairs = load_pairs(plans, loader)
     data = [pairs[f"{plan.spec.source}->{plan.spec.target}"] for plan in plans]
-    done = [not options.force and load_finished(plan, pair).reused for plan, pair in zip(plans, data, strict=True)]
+    before = [load_finished(plan, pair) for plan, pair in zip(plans, data, strict=True)]
+    done = [not options.force and outcome.reused for outcome in before]
+    changed = sum(bool(outcome.changed_code) for outcome in before if outcome.reused)
     tuned = [index for index, plan in enumerate(plans) if plan.spec.method == UNIMOS]
     seeded = {i: create_run(data[i].task, plans[i].spec.options, plans[i].spec.seed) for i in tuned}
     grouped = plan_stacks(list(seeded.values()), options.stack_size, loader.device)
@@ -221,7 +232,7 @@ def plan_sweep(
     helpers = calibration_specs([plans[i] for i in tuned if not done[i]])
     seconds *= 1 + len(helpers) / max(1, sum(map(len, open_stacks)))  # a companion has about the steps of a run
     fits = sum(not done[i] for i in range(len(plans)) if i not in seeded)
-    return SweepPlan(len(plans), sum(done), sum(steps), len(open_stacks), seconds, fits, len(helpers))
+    return SweepPlan(len(plans), sum(done), changed, sum(steps), len(open_stacks), seconds, fits, len(helpers))
 
 
 def _total_steps(run: TrainingRun) -> int:

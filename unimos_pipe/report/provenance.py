@@ -1,12 +1,16 @@
 """How the runs of a report were made: recipe, protocol, versions, fingerprints, hardware, times, whom to cite."""
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs.method_names import CITATIONS, UNIMOS, UNIMOS_NAME
+from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.source_digest import changed_modules
 
 
 def collect_provenance(experiment: Experiment) -> list[tuple[str, list[str]]]:
@@ -34,6 +38,7 @@ def collect_provenance(experiment: Experiment) -> list[tuple[str, list[str]]]:
         ("weights", [f"sha256 {encoder['weights_sha256']}"] if encoder["weights_sha256"] else []),
         ("features", [_format_shard_digests(experiment)]),
         ("versions", _distinct(_format_versions(environment) for environment in environments)),
+        ("code", _describe_code(runs)),
         (
             "hardware",
             _distinct(f"{environment.get('device')}: {environment.get('hardware')}" for environment in environments),
@@ -57,8 +62,32 @@ def _list_citations(experiment: Experiment) -> list[str]:
 
 def _format_versions(environment: dict[str, Any]) -> str:
     return ", ".join(
-        f"{name} {environment[name]}" for name in ("unimos-pipe", "torch", "python") if name in environment
+        f"{name} {environment[name]}" for name in ("unimos-pipe", "commit", "torch", "python") if environment.get(name)
     )
+
+
+def _describe_code(runs: Sequence[FinishedRun]) -> list[str]:
+    """The source that each method's runs were made by; runs by several, or by other code than is here, are counted."""
+    by_method: dict[str, Counter[str]] = {}
+    changed: Counter[str] = Counter()
+    now: dict[str, tuple[str, ...]] = {}
+    for run in runs:
+        code = run.config.get("code")
+        digest = fingerprint(code)[:12] if code else "not recorded"
+        by_method.setdefault(run.method, Counter())[digest] += 1
+        if code and digest not in now:
+            now[digest] = tuple(changed_modules(code))
+        changed.update(now.get(digest, ()))
+    lines = []
+    for method, digests in by_method.items():
+        several = len(digests) > 1
+        parts = [f"{digest} ({count} runs)" if several else digest for digest, count in digests.items()]
+        warning = ": runs of several versions, not comparable" if several else ""
+        lines.append(f"{method} {', '.join(parts)}{warning}")
+    if changed:
+        modules = ", ".join(f"{module} ({count} runs)" for module, count in changed.items())
+        lines.append(f"made by other code than is installed: {modules}")
+    return lines
 
 
 def _format_settings(experiment: Experiment, label: str) -> str:

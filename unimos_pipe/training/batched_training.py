@@ -18,6 +18,7 @@ from unimos_pipe.base.fork_pool import Send, parallel_map
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.evaluation.calibration import Calibration
 from unimos_pipe.evaluation.diagnostics import PairReferenceCache
+from unimos_pipe.methods.method_code import method_code
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
@@ -25,14 +26,15 @@ from unimos_pipe.methods.unimos.trainer import EpochSnapshot, Trainer
 from unimos_pipe.methods.unimos.training_run import TrainingRun, create_run
 from unimos_pipe.runs.read_run import RunFolderError, read_run
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.source_digest import changed_modules
 from unimos_pipe.runs.write_run import check_run_folder
 from unimos_pipe.training.batching import count_epochs, plan_stacks
 from unimos_pipe.training.checkpoint import Checkpoint
+from unimos_pipe.training.environment import environment
 from unimos_pipe.training.rescore import can_be_rescored, is_relabelled, rescore_run
 from unimos_pipe.training.run_recorder import (
     FinalState,
     RunRecorder,
-    environment,
     pair_identity,
     sample_features,
     untrained_sample,
@@ -47,6 +49,7 @@ class PlannedRun:
 
     spec: RunSpec
     folder: Path
+    rerun_changed: bool = False  # what is finished, too, where it was made by other code than is here
 
     def load_data(self, loader: PairLoader) -> PairData:
         """What it learns from and is scored on, in the dtype of its precision."""
@@ -63,6 +66,7 @@ class RunOutcome:
     reused: bool = False  # finished before
     relabelled: bool = False  # what was finished is scored by labels that are no longer the target's
     notes: tuple[str, ...] = ()  # what was found damaged on the way and made again
+    changed_code: tuple[str, ...] = ()  # of what was finished before: modules whose source has changed since
 
 
 def train_runs(
@@ -142,12 +146,16 @@ def load_finished(plan: PlannedRun, data: PairData) -> RunOutcome:
     except RunFolderError as fault:
         there = plan.folder.is_dir() and any(plan.folder.iterdir())
         return RunOutcome(None, notes=(f"{plan.folder}: {fault.reason}; trained again",) if there else ())
+    code = method_code(plan.spec.method)
+    changed = tuple(changed_modules(run.config["code"], code)) if "code" in run.config else tuple(code)
+    if changed and plan.rerun_changed:
+        return RunOutcome(None, changed_code=changed)
     if run.identity == pair_identity(plan.spec, data):
-        return RunOutcome(run.result, reused=True)
+        return RunOutcome(run.result, reused=True, changed_code=changed)
     if not is_relabelled(run, plan.spec, data):
         return RunOutcome(None)
     kept = can_be_rescored(run)
-    return RunOutcome(run.result if kept else None, reused=kept, relabelled=True)
+    return RunOutcome(run.result if kept else None, reused=kept, relabelled=True, changed_code=changed)
 
 
 def rescore_if_relabelled(plan: PlannedRun, data: PairData, found: RunOutcome) -> RunOutcome:

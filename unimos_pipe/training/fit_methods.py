@@ -20,9 +20,9 @@ from unimos_pipe.runs.method_names import AUTO
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.write_run import RunContents, check_run_folder, write_run
 from unimos_pipe.training.batched_training import PlannedRun, RunOutcome, load_finished, lock_run_folders
+from unimos_pipe.training.environment import command_line, environment
 from unimos_pipe.training.run_recorder import (
     confidence,
-    environment,
     image_sample,
     prediction_columns,
     result_counts,
@@ -131,6 +131,7 @@ def _contents(spec: RunSpec, data: PairData, fitted: FitResult, view: PairRefere
             "selected": {},
             **({"choice": _chosen(fitted.selection)} if fitted.selection else {}),
             "seconds": round(fitted.seconds, 3),
+            "command": command_line(),
             **run_diagnostics(view, data.held_out, raw, calibrated, calibration),
         },
     )

@@ -1,6 +1,5 @@
 """What a run measures while it trains, kept in memory and written as a whole folder at its end."""
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from unimos_pipe import __version__
 from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.evaluation.calibration import Calibration
 from unimos_pipe.evaluation.diagnostics import PairReference, run_diagnostics
 from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
 from unimos_pipe.evaluation.validators import validator_figures, validator_scores
+from unimos_pipe.methods.method_code import method_code
 from unimos_pipe.methods.task import AdaptationTask, PairData
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.model import UniMoSModel
@@ -23,6 +22,7 @@ from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import EpochRecord, EpochSnapshot
 from unimos_pipe.runs.run_spec import RunSpec, run_identity
 from unimos_pipe.runs.write_run import LABEL_COLUMN, RunContents, write_run
+from unimos_pipe.training.environment import command_line
 from unimos_pipe.training.prediction_log import PredictionLog
 
 SAMPLE_ROWS = 1000
@@ -142,6 +142,7 @@ class RunRecorder:
             "accuracy": accuracy,
             "selected": selected,
             "seconds": round(seconds, 3),
+            "command": command_line(),
         }
 
 
@@ -198,20 +199,8 @@ def run_config(spec: RunSpec, data: PairData, about: Mapping[str, Any]) -> dict[
         "classes": data.held_out.classes,
         "encoder": asdict(data.encoder),
         "shards": data.shard_digests,
+        "code": method_code(spec.method),
         **about,
-    }
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """The versions and the machine that ``config.json`` records."""
-    cuda = device.type == "cuda"
-    return {
-        "unimos-pipe": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": device.type,
-        "hardware": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
     }
 
 

@@ -91,7 +91,7 @@ def adapt_pairs(
     """
     features = feature_set(features) if isinstance(features, str) else features
     spec = features.dataset
-    pairs = [("+".join(spec.sources(source, target)), target) for source, target in pairs]
+    pairs = [("+".join(spec.parse_sources(source, target)), target) for source, target in pairs]
     protocol = spec.protocol(training.protocol)
     training.options(protocol)  # its faults show before those of the cache
     variant = training.variant if training.method == UNIMOS else ""

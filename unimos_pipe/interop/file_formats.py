@@ -1,7 +1,7 @@
 """Arrays in the files in which people keep features, one small function a form: what is in there, unread.
 
 No pickle is run. A file's word about its arrays' sizes is checked against its own before memory is taken: none may
-claim more than :data:`MOST_TIMES` the bytes that lie on the disk.
+claim more than :data:`MAX_EXPANSION` the bytes that lie on the disk.
 """
 
 import math
@@ -21,7 +21,7 @@ from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.optional_deps import require_extra
 from unimos_pipe.base.safe_open import open_regular
 
-MOST_TIMES = 100  # features hardly compress; a claim beyond is a mistake or a trap
+MAX_EXPANSION = 100  # features hardly compress; a claim beyond is a mistake or a trap
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LazyArray:
     read: Callable[[], np.ndarray]
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """What its numbers take in memory."""
         bits = re.search(r"\d+", self.dtype)
         return math.prod(self.shape) * (int(bits[0]) // 8 if bits else 1)
@@ -50,52 +50,52 @@ def open_arrays(path: Path) -> Iterator[dict[str, LazyArray]]:
         InputError: another form, a file that cannot be read, an array that claims more than the file holds, a pickle
             that is more than tensors, or a package that is missing.
     """
-    form = FORMATS.get(path.suffix.lower())
-    if form is None:
+    open_format = FORMATS.get(path.suffix.lower())
+    if open_format is None:
         raise InputError(
             f"{path}", expected=f"a file that ends in {', '.join(FORMATS)}", got=path.suffix or "no ending"
         )
     try:
         with open_regular(path) as file:
             size = file.seek(0, 2)
-        with form(path) as arrays:
+        with open_format(path) as arrays:
             for name, array in arrays.items():
-                if array.bytes > MOST_TIMES * size:
-                    claim = f"{array.bytes / 1e9:,.1f} GB ({array}) in a file of {size:,} bytes"
+                if array.nbytes > MAX_EXPANSION * size:
+                    claim = f"{array.nbytes / 1e9:,.1f} GB ({array}) in a file of {size:,} bytes"
                     raise InputError(f"{path}: {name or 'its array'} claims {claim}; it is not read")
             yield arrays
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or _short(error)}") from None
+        raise InputError(f"{path} cannot be read: {error.strerror or _one_line(error)}") from None
     except Exception as error:  # each library raises its own kinds at what is damaged
-        raise InputError(f"{path} cannot be read as {path.suffix}: {_short(error)}") from None
+        raise InputError(f"{path} cannot be read as {path.suffix}: {_one_line(error)}") from None
 
 
-def _short(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @contextmanager
-def _npy(path: Path) -> Iterator[dict[str, LazyArray]]:
+def _open_npy(path: Path) -> Iterator[dict[str, LazyArray]]:
     with path.open("rb") as file:
-        shape, dtype = _npy_head(file, path.stat().st_size, f"{path}")
+        shape, dtype = _read_npy_header(file, path.stat().st_size, f"{path}")
     yield {"": LazyArray(shape, dtype, lambda: np.load(path, mmap_mode="r" if math.prod(shape) else None))}
 
 
 @contextmanager
-def _npz(path: Path) -> Iterator[dict[str, LazyArray]]:
+def _open_npz(path: Path) -> Iterator[dict[str, LazyArray]]:
     arrays = {}
     with np.load(path, allow_pickle=False) as held, zipfile.ZipFile(path) as archive:
         for name in held.files:
             member = archive.getinfo(name if name in archive.namelist() else f"{name}.npy")
             with archive.open(member) as file:
-                shape, dtype = _npy_head(file, member.file_size, f"{path}: {name}")
+                shape, dtype = _read_npy_header(file, member.file_size, f"{path}: {name}")
             arrays[name] = LazyArray(shape, dtype, lambda name=name: held[name])
         yield arrays
 
 
-def _npy_head(file: BinaryIO, size: int, what: str) -> tuple[tuple[int, ...], str]:
+def _read_npy_header(file: BinaryIO, size: int, what: str) -> tuple[tuple[int, ...], str]:
     """Shape and type of an ``.npy``, whose data must be there. Raises InputError for objects and for other sizes."""
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
@@ -108,14 +108,16 @@ def _npy_head(file: BinaryIO, size: int, what: str) -> tuple[tuple[int, ...], st
 
 
 @contextmanager
-def _safetensors(path: Path) -> Iterator[dict[str, LazyArray]]:
+def _open_safetensors(path: Path) -> Iterator[dict[str, LazyArray]]:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 -- no dict
         yield {
             name: LazyArray(
-                tuple(part.get_shape()), _TYPES.get(part.get_dtype(), part.get_dtype().lower()), _getter(file, name)
+                tuple(part.get_shape()),
+                _TYPES.get(part.get_dtype(), part.get_dtype().lower()),
+                _lazy_reader(file, name),
             )
             for name, part in slices.items()
         }
@@ -125,12 +127,12 @@ _TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 _TYPES |= {f"{kind}{bits}": f"{name}{bits}" for kind, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)}
 
 
-def _getter(file, name: str) -> Callable[[], np.ndarray]:
-    return lambda: _numpy(file.get_tensor(name))
+def _lazy_reader(file, name: str) -> Callable[[], np.ndarray]:
+    return lambda: _to_numpy(file.get_tensor(name))
 
 
 @contextmanager
-def _torch(path: Path) -> Iterator[dict[str, LazyArray]]:
+def _open_torch(path: Path) -> Iterator[dict[str, LazyArray]]:
     import torch
 
     zipped = zipfile.is_zipfile(path)
@@ -141,34 +143,34 @@ def _torch(path: Path) -> Iterator[dict[str, LazyArray]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols
-            held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError:
         raise InputError(
             f"{path} is a pickle with more than tensors in it, which is not opened because a pickle can run code; "
             "where it was made, save the tensors alone: torch.save({'fea': features, 'label': labels}, ...)"
         ) from None
     arrays = {}
-    for name, value in held.items() if isinstance(held, Mapping) else [("", held)]:
+    for name, value in content.items() if isinstance(content, Mapping) else [("", content)]:
         if isinstance(value, list | tuple) and value and all(isinstance(item, int | str) for item in value):
             array = np.array(value)
-            arrays[str(name)] = LazyArray(array.shape, _kind(array), lambda array=array: array)
+            arrays[str(name)] = LazyArray(array.shape, _type_name(array), lambda array=array: array)
         elif isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized:
             kind = str(value.dtype).removeprefix("torch.")
-            arrays[str(name)] = LazyArray(tuple(value.shape), kind, lambda value=value: _numpy(value))
+            arrays[str(name)] = LazyArray(tuple(value.shape), kind, lambda value=value: _to_numpy(value))
     yield arrays
 
 
-def _numpy(tensor: Any) -> np.ndarray:
+def _to_numpy(tensor: Any) -> np.ndarray:
     """A tensor as an array; what numpy has no type for as float32."""
     return tensor.detach().float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.detach().numpy()
 
 
-def _kind(array: np.ndarray) -> str:
+def _type_name(array: np.ndarray) -> str:
     return "text" if array.dtype.kind == "U" else array.dtype.name
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[dict[str, LazyArray]]:
+def _open_parquet(path: Path) -> Iterator[dict[str, LazyArray]]:
     require_extra(str(path), "parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -179,12 +181,14 @@ def _parquet(path: Path) -> Iterator[dict[str, LazyArray]]:
         chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
         arrays = {}
         for field in file.schema_arrow:
-            kind, read = field.type, lambda name=field.name: _column(file, path, name)
-            listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-            if listed and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-                own = [part.num_values for part in chunks if part.path_in_schema.partition(".")[0] == field.name]
+            kind, read = field.type, lambda name=field.name: _read_column(file, path, name)
+            is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+            if is_list and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+                value_counts = [
+                    part.num_values for part in chunks if part.path_in_schema.partition(".")[0] == field.name
+                ]
                 name = "float16" if kind.value_type == pa.float16() else kind.value_type.to_pandas_dtype().__name__
-                arrays[field.name] = LazyArray((rows, sum(own) // max(rows, 1)), name, read)
+                arrays[field.name] = LazyArray((rows, sum(value_counts) // max(rows, 1)), name, read)
             elif pa.types.is_integer(kind):
                 arrays[field.name] = LazyArray((rows,), kind.to_pandas_dtype().__name__, read)
             elif pa.types.is_string(kind):
@@ -192,7 +196,7 @@ def _parquet(path: Path) -> Iterator[dict[str, LazyArray]]:
         yield arrays
 
 
-def _column(file: Any, path: Path, name: str) -> np.ndarray:
+def _read_column(file: Any, path: Path, name: str) -> np.ndarray:
     """A column of a parquet file: (n,), or (n, D) of lists. Raises InputError for empty cells and lists of other D."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -211,12 +215,12 @@ def _column(file: Any, path: Path, name: str) -> np.ndarray:
 
 
 @contextmanager
-def _hdf5(path: Path) -> Iterator[dict[str, LazyArray]]:
+def _open_hdf5(path: Path) -> Iterator[dict[str, LazyArray]]:
     import h5py
 
     arrays: dict[str, LazyArray] = {}
 
-    def take(name: str, item: Any) -> None:
+    def add_dataset(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external or item.shape is None:
             return  # virtual and external ones are of other files
         if h5py.check_string_dtype(item.dtype):
@@ -225,17 +229,17 @@ def _hdf5(path: Path) -> Iterator[dict[str, LazyArray]]:
             arrays[name] = LazyArray(item.shape, item.dtype.name, lambda: item[()])
 
     with h5py.File(path, "r") as file:
-        file.visititems(take)
+        file.visititems(add_dataset)
         yield arrays
 
 
 FORMATS = {
-    ".npy": _npy,
-    ".npz": _npz,
-    ".safetensors": _safetensors,
-    ".pt": _torch,
-    ".pth": _torch,
-    ".parquet": _parquet,
-    ".h5": _hdf5,
-    ".hdf5": _hdf5,
+    ".npy": _open_npy,
+    ".npz": _open_npz,
+    ".safetensors": _open_safetensors,
+    ".pt": _open_torch,
+    ".pth": _open_torch,
+    ".parquet": _open_parquet,
+    ".h5": _open_hdf5,
+    ".hdf5": _open_hdf5,
 }

@@ -187,7 +187,7 @@ class PairLoader:
             StaleCacheError: shards that are damaged or do not fit each other.
         """
         spec, dtype = self.store.spec, training_dtype(precision)
-        names = spec.sources(source, target)
+        names = spec.parse_sources(source, target)
         seen = 1 if spec.protocol(protocol) == "inductive" else None  # of (train, test)
         sources, labelled = self._source([spec.parts(name)[:seen] for name in names], dtype)
         target_domain, target_features = self._load(spec.parts(target)[:seen], dtype)

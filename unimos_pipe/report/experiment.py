@@ -10,7 +10,7 @@ from typing import Any
 from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.method_config import OUR_VARIANTS
 from unimos_pipe.base.renamed import RENAMED
-from unimos_pipe.data.dataset_spec import known_datasets, load_spec
+from unimos_pipe.data.dataset_spec import find_spec_files, load_spec
 from unimos_pipe.report.setting_names import (
     BASELINES,
     display_names,
@@ -303,7 +303,7 @@ def _sort_runs(experiment: Experiment) -> None:
     """Methods and variants as the recipe has them, cells by their options' values, pairs by domain, seeds upwards."""
     variants = list(experiment.recipe.get("variants", [])) or ["full"]
     methods = list(experiment.recipe.get("methods", [])) or [UNIMOS]
-    spec_path = known_datasets().get(experiment.dataset)
+    spec_path = find_spec_files().get(experiment.dataset)
     domains = list(load_spec(str(spec_path)).domains) if spec_path else []
     options = list(dict.fromkeys(name for run in experiment.runs for name in run.spec["changed"]))
 

@@ -5,6 +5,8 @@ A kill at a random moment then falls into a command's work and not into the seco
 
 import contextlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PARENT = """
-import importlib, json, os, pkgutil, resource, sys, threading
+import ctypes, importlib, json, os, pkgutil, resource, sys, threading
 import torch
 import unimos_pipe
 for module in pkgutil.walk_packages(unimos_pipe.__path__, "unimos_pipe."):
@@ -34,6 +36,9 @@ def child(job):
     if job["largest"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest"], resource.RLIM_INFINITY))
     sys.argv = ["unimos-pipe", *job["words"]]
+    faults = ctypes.CDLL(None) if job["fault"] else None
+    if faults:
+        faults.io_faults_arm(os.fsencode(job["folder"]), *job["fault"])
     code = 1
     try:
         main()
@@ -44,6 +49,9 @@ def child(job):
         traceback.print_exc()
     finally:
         sys.stdout.flush(), sys.stderr.flush()
+        if faults:
+            with open(f"{job['to']}.calls", "w") as file:
+                json.dump([faults.io_faults_count(kind) for kind in range(6)], file)
         os._exit(code)
 
 def wait(number, pid):
@@ -66,6 +74,7 @@ class Ended:
     code: int
     out: str
     err: str
+    calls: tuple[int, ...] = ()  # where faults were counted: calls of each kind of CALLS, and how many failed
 
 
 class Zygote:
@@ -75,13 +84,21 @@ class Zygote:
         self.process, self.folder, self.count = process, folder, 0
         self.told: dict[int, int] = {}  # number -> exit code
 
-    def start(self, words: list[str], folder: Path, *, largest: int | None = None, **environment: str) -> "Running":
-        """Start ``unimos-pipe WORDS`` in a folder, with files of at most ``largest`` bytes."""
+    def start(
+        self,
+        words: list[str],
+        folder: Path,
+        *,
+        largest: int | None = None,
+        fault: "Fault | None" = None,
+        **environment: str,
+    ) -> "Running":
+        """Start ``unimos-pipe WORDS`` in a folder, with files of at most ``largest`` bytes or a call that fails."""
         self.count += 1
         to = self.folder / str(self.count)
         job = {
             "number": self.count, "words": words, "folder": str(folder), "to": str(to), "largest": largest,
-            "environment": environment,
+            "environment": environment, "fault": fault and fault.armed(),
         }  # fmt: skip
         print(json.dumps(job), file=self.process.stdin, flush=True)
         return Running(self, self.count, self._hear(self.count, began=True), to)
@@ -112,17 +129,55 @@ class Running:
     def wait(self) -> Ended:
         """How it ended."""
         code = self.zygote._hear(self.number, began=False)
-        return Ended(code, *(self._said(self.to.with_suffix(f".{name}")) for name in ("out", "err")))
+        calls = self._said(self.to.with_suffix(".calls"))
+        said = (self._said(self.to.with_suffix(f".{name}")) for name in ("out", "err"))
+        return Ended(code, *said, tuple(json.loads(calls)) if calls else ())
 
     def _said(self, file: Path) -> str:
         return file.read_text("utf-8", "replace") if file.exists() else ""  # killed before its first line
 
 
+CALLS = ("open", "read", "write", "fsync", "rename")
+SHORT = -1  # in the place of an errno: fewer bytes than asked for
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The ``at``-th call of a kind on files below a command's folder fails, and with ``lasting`` all after it.
+
+    ``at`` 0 fails none: calls are counted.
+    """
+
+    call: str = "open"
+    error: int = 0
+    at: int = 0
+    lasting: bool = False
+
+    def armed(self) -> tuple[int, int, int, int]:
+        """The arguments of ``io_faults_arm`` in io_faults.c."""
+        return CALLS.index(self.call), self.error, self.at, int(self.lasting)
+
+
+def fault_library(folder: Path) -> Path | None:
+    """io_faults.c as a library, made in a folder; None where there is no compiler, or no Linux."""
+    compiler = shutil.which("cc") if sys.platform == "linux" else None
+    if compiler is None:
+        return None
+    library = folder / "io_faults.so"
+    source = Path(__file__).with_name("io_faults.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
 @contextlib.contextmanager
-def zygote(folder: Path) -> Iterator[Zygote]:
-    """A process to start commands from; their output goes to files in ``folder``."""
+def zygote(folder: Path, preload: Path | None = None) -> Iterator[Zygote]:
+    """A process to start commands from; their output goes to files in ``folder``.
+
+    ``preload`` is :func:`fault_library`, where calls are to fail.
+    """
     command = [sys.executable, "-c", _PARENT]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, **({"LD_PRELOAD": str(preload)} if preload else {})}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         yield Zygote(process, folder)
     finally:

@@ -14,10 +14,12 @@ def main() -> None:
     """Run the command line."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop)
+    from unimos_pipe.cli.interrupts import end_when_told
     from unimos_pipe.cli.main import main as command
 
     if signal.getsignal(signal.SIGINT) is _stop:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    end_when_told()
     command(prog_name="unimos-pipe")
 
 

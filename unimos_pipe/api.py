@@ -25,7 +25,8 @@ from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import format_percent
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.deploy.adapted_model import FORMAT, AdaptedModel
+from unimos_pipe.deploy.adapted_model import AdaptedModel
+from unimos_pipe.deploy.model_config import FORMAT
 from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
 from unimos_pipe.experiments.results_table import ORACLE_ROW, ResultRow, result_rows
 from unimos_pipe.experiments.run_plans import execute_plans, open_loader

@@ -4,14 +4,19 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from unimos_pipe.base import waits
 from unimos_pipe.base.errors import ExecutionError, InputError
 from unimos_pipe.base.locks import exclusive_lock, lock_path
 
 _HOLD = """
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unimos_pipe.base.locks import exclusive_lock
 with exclusive_lock(Path(sys.argv[1]), wait=True):
@@ -75,3 +80,25 @@ def test_a_lock_file_is_never_made_through_a_link(tmp_path):
 def test_names_as_long_as_a_file_system_takes_have_a_lock_of_their_own(tmp_path):
     with exclusive_lock(tmp_path / ("x" * 255)), exclusive_lock(tmp_path / ("x" * 254 + "y")):
         assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_wait_for_a_lock_is_told_with_its_holder(tmp_path, monkeypatch):
+    monkeypatch.setattr(waits, "FIRST", 0.05)
+    monkeypatch.setattr(waits, "LATER", (0.05,))
+    told = []
+    with ThreadPoolExecutor(1) as pool, waits.waits_told_to(told.append):
+        with exclusive_lock(tmp_path / "thing"):
+
+            def second() -> None:
+                with exclusive_lock(tmp_path / "thing", wait=True):
+                    pass
+
+            waiting = pool.submit(second)
+            until = time.monotonic() + 60
+            while len(told) < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+        waiting.result(60)
+    assert len(told) >= 2
+    host = f"host {platform.node()}, process {os.getpid()}, "
+    assert told[0].startswith(f"waiting for {host}") and f", who writes to {tmp_path / 'thing'}, " in told[0]
+    assert told[0].endswith(" s by now; Ctrl-C ends the wait")

@@ -1,5 +1,6 @@
 """Looking after the cache: listing, verifying, pruning."""
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -8,11 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import draw
+from file_tree import tree
 
+from unimos_pipe.base.errors import ReadError
 from unimos_pipe.base.locks import exclusive_lock
+from unimos_pipe.cache import maintenance
 from unimos_pipe.cache.cache_paths import domain_lock, shard_files
-from unimos_pipe.cache.maintenance import find_prunable_items, is_inside, list_entries, verify_entry, verify_features
+from unimos_pipe.cache.maintenance import (
+    find_prunable_items,
+    is_inside,
+    list_entries,
+    remove_if_unused,
+    verify_entry,
+    verify_features,
+)
 from unimos_pipe.cache.shard import read_image_shard, write_image_shard
+from unimos_pipe.runs.cache_usage import needed_features
 
 
 @pytest.fixture
@@ -155,3 +167,65 @@ def test_prune_passes_over_what_another_process_writes_by_name(cli, cached, tmp_
         assert (old / "light").is_dir() and not part.exists()
     assert cli(*command).code == 0 and not old.exists()
     assert not list(cached.rglob("*.lock"))
+
+
+def damage(shard: Path) -> None:
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+
+
+def test_damaged_imported_features_stay_until_they_are_named(cli, cached, miniature, tmp_path):
+    np.save(tmp_path / "f.npy", np.random.default_rng(0).normal(size=(24, 16)).astype(np.float32))
+    bring = ("cache", "import", tmp_path / "f.npy", *miniature.args(cached), "--domain", "light")
+    assert cli(*bring, "--encoder-name", "theirs").code == 0
+    theirs = next((cached / "mini").glob("theirs*"))
+    (shard,) = shard_files(theirs / "light")
+    damage(shard)
+    prune = ("cache", "prune", "--cache", cached, "--runs", tmp_path / "none", "--yes")
+    answer = cli(*prune)
+    assert answer.code == 0 and shard.is_file()
+    assert (
+        f"damaged or replaced shards of imported features are kept, as nothing can make them again: "
+        f"{shard.relative_to(cached)}. Import them again; --imported {theirs.name} removes them"
+    ) in " ".join(answer.err.split())
+    assert cli(*prune, "--imported", theirs.name).code == 0
+    assert not shard.exists()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_what_cannot_be_read_is_not_damaged_and_nothing_is_pruned(error, cli, cached, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    spec = {"dataset": "mini", "encoder_id": encoder_folder(cached).name}
+    (tmp_path / "runs" / "config.json").write_text(json.dumps({"spec": spec}))
+    damage(shard_files(encoder_folder(cached) / "dark")[0])
+    before, read = tree(cached), maintenance.read_image_shard
+
+    def refuse(path: Path):
+        if path.parent.name == "light":
+            raise ReadError.of(path, error) if isinstance(error, OSError) else error
+        return read(path)
+
+    monkeypatch.setattr(maintenance, "read_image_shard", refuse)
+    answer = cli("cache", "prune", "--cache", cached, "--runs", tmp_path / "runs", "--yes")
+    assert answer.code == 1
+    assert ("Input/output error. It may be sound" if isinstance(error, OSError) else "out of memory") in answer.err
+    assert tree(cached) == before
+
+
+def test_a_shard_that_was_made_again_since_it_was_listed_stays(cached, cli, tmp_path):
+    shard = shard_files(encoder_folder(cached) / "dark")[0]
+    whole = shard.read_bytes()
+    damage(shard)
+    (item,) = (item for item in find_prunable_items(cached, {("mini", encoder_folder(cached).name)}))
+    shard.write_bytes(whole)
+    assert not remove_if_unused(cached, item) and shard.read_bytes() == whole
+
+
+def test_features_of_a_run_whose_config_is_damaged_are_needed(cached, tmp_path):
+    """By its place, which names them."""
+    folder = tmp_path / "runs" / "mini" / encoder_folder(cached).name / "dark-light" / "full" / "seed0"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"spec": ')
+    needed, count = needed_features(cached, tmp_path / "runs", ())
+    assert ("mini", encoder_folder(cached).name) in needed and count == 0

@@ -28,7 +28,7 @@ HEADER = ImageHeader(
     dataset="d", domain="a", row_start=4, row_stop=8, skipped=(("cup/bad.jpg", "OSError: no image", "00" * 16),),
     read_at=5, origin={}, versions={"torch": "2.15"},
 )  # fmt: skip
-CONTENTS, STAMPS = np.arange(48, dtype=np.uint8).reshape(3, 16), np.arange(9).reshape(3, 3)
+CONTENTS, STAMPS = np.arange(48, dtype=np.uint8).reshape(3, 16), np.arange(15).reshape(3, 5)
 PATHS = ["cup/é.jpg", "cup/b.jpg", "bus/日.jpg"]
 
 
@@ -64,6 +64,12 @@ def forge(path: Path, arrays: dict | None = None, **changes) -> Path:
     }
     path.write_bytes(shard._encode_file(attributes, {**plain, **(arrays or {})}))
     return path
+
+
+def test_stamps_of_earlier_versions_are_those_of_no_file(tmp_path):
+    """They lack device and inode; the images are read again, and nothing is encoded again."""
+    found = read_image_shard(forge(tmp_path / "s.h5", {"stamps": STAMPS[:, 2:]}))
+    assert np.array_equal(found.stamps, np.concatenate([np.full((3, 2), -1), STAMPS[:, 2:]], 1))
 
 
 def test_read_equals_written(tmp_path):

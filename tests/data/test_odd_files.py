@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unimos_pipe.base.errors import ReadError
 from unimos_pipe.data.image_decoding import decode, describe_error
 
 FORMATS = {
@@ -83,6 +84,6 @@ def test_a_pipe_and_a_device_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").symlink_to("/dev/zero")
     for name, kind in (("a.jpg", "named pipe"), ("b.jpg", "device")):
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(ReadError) as caught:
             decode(tmp_path / name)
         assert describe_error(caught.value, tmp_path / name) == f"a {kind}, not a regular file"

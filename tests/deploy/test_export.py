@@ -104,7 +104,7 @@ def test_what_is_no_model_is_refused(made, cli, tmp_path):
     config = json.loads((folder / "model" / "config.json").read_text())
     tensors = load_file(folder / "model" / "model.safetensors")
     faults = [
-        ({**config, "format": 3}, tensors, r"config\.json: expected format 2 with format, classes, .*, got format 3"),
+        ({**config, "format": 4}, tensors, r"config\.json: expected format 3 with format, classes, .*, got format 4"),
         ({**config, "classes": ["one"]}, tensors, r"classes: expected two or more names"),
         ({**config, "encoder": {}}, tensors, r"encoder: expected the fields activation, model"),
         ({**config, "classes": config["classes"][1:]}, tensors, r"text_features: expected \(35, D\), got \[36, 128\]"),
@@ -118,7 +118,7 @@ def test_what_is_no_model_is_refused(made, cli, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(values))
         save_file(arrays, tmp_path / "model.safetensors")
         with pytest.raises(InputError, match=message):
-            unimos_pipe.load(tmp_path)
+            unimos_pipe.load(tmp_path, allow_edited=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "precious.txt").write_text("x")
     answer = cli("export", "--run", folder / "run", "--out", tmp_path / "other")

@@ -23,7 +23,7 @@ from unimos_pipe.cache.cache_paths import index_path, shard_files
 from unimos_pipe.cache.shard import read_image_shard, write_image_shard
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.dataset_spec import check_spec
-from unimos_pipe.data.scan import scan_domain
+from unimos_pipe.data.scan import scan
 from unimos_pipe.extract import extract_domain as stage
 from unimos_pipe.extract import write_shards
 from unimos_pipe.extract.encoder import ClipEncoder
@@ -56,7 +56,7 @@ SPEC = spec_of("circle", "square", "bar")
 
 
 def manifest_of(images: Path, spec=SPEC):
-    return scan_domain(spec, "light", images)
+    return scan(spec, "light", images)
 
 
 def load(cache: Path, spec=SPEC):
@@ -156,8 +156,7 @@ def test_splits_grow_like_domains(encoder, images, tmp_path):
     for train, expected in ((16, (16, 8)), (20, (4, 0))):
         spec = split(train)
         reports = [
-            extract_images(scan_domain(spec, part, images), encoder, tmp_path, **OPTIONS)
-            for part in spec.parts("light")
+            extract_images(scan(spec, part, images), encoder, tmp_path, **OPTIONS) for part in spec.parts("light")
         ]
         assert tuple(report.encoded for report in reports) == expected
     found = FeatureStore(spec, tmp_path, "x").domain("light.train", "light.test")
@@ -200,6 +199,46 @@ def test_a_replaced_image_of_equal_size_and_restored_mtime_is_seen(encoder, imag
     assert not (new.features[row] == old.features[row]).all()
 
 
+@pytest.mark.parametrize("what", ["class folders", "files", "hard links", "a folder elsewhere"])
+def test_images_that_swap_their_names_swap_their_features(what, encoder, images, tmp_path, monkeypatch):
+    """Renaming keeps size, mtime and, of a folder's files, ctime; all images here are of equal size and time."""
+    monkeypatch.setattr(file_digests, "MIN_AGE", -(10**18))
+    one, two = (images / "light" / name for name in ("circle", "square"))
+    size = max(path.stat().st_size for path in images.rglob("*.png"))
+    for path in images.rglob("*.png"):
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+        os.utime(path, (10**9, 10**9))
+    extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    old = load(tmp_path)
+    if what == "class folders":
+        for source, target in ((one, images / "aside"), (two, one), (images / "aside", two)):
+            source.rename(target)
+    elif what == "a folder elsewhere":  # as unzip and tar make it, with the times of the archive
+        shutil.copytree(one, images / "copy")
+        shutil.rmtree(one)
+        two.rename(one)
+        (images / "copy").rename(two)
+    else:
+        for path in sorted(one.iterdir()):
+            other, aside = two / path.name, images / "aside"
+            if what == "files":
+                path.rename(aside)
+                other.rename(path)
+                aside.rename(other)
+            else:
+                os.link(path, aside)
+                path.unlink()
+                os.link(other, path)
+                other.unlink()
+                aside.rename(other)
+    report = extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    new = load(tmp_path)
+    assert report.encoded == 0 and new.paths == old.paths
+    swapped = [name.replace("circle", "x").replace("square", "circle").replace("x", "square") for name in old.paths]
+    wanted = old.features[[old.paths.index(name) for name in swapped]]
+    assert (new.features == wanted).all() and not (new.features == old.features).all()
+
+
 def test_a_file_as_young_as_its_record_is_read_again(encoder, images, tmp_path, monkeypatch):
     """Two writings within one tick of the file system's clock leave one stamp: such stamps are not trusted."""
     extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
@@ -209,17 +248,17 @@ def test_a_file_as_young_as_its_record_is_read_again(encoder, images, tmp_path, 
     assert extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS).shards_reused == 3
     assert len(reads) == 24
     now = time.time_ns()
-    stamp = (10, now - 3 * file_digests.MIN_AGE, now - 2 * file_digests.MIN_AGE)
+    stamp = (1, 2, 10, now - 3 * file_digests.MIN_AGE, now - 2 * file_digests.MIN_AGE)
     seen = file_digests.FileRecord(stamp, now, b"d" * 16)
     assert seen.is_unchanged(stamp)
     assert not file_digests.FileRecord(stamp, now - file_digests.MIN_AGE, b"d" * 16).is_unchanged(stamp)
-    for place in range(3):
+    for place in range(5):
         assert not seen.is_unchanged(tuple(value + (at == place) for at, value in enumerate(stamp)))
 
 
 def test_an_image_that_changes_under_our_hands_is_a_bad_one(encoder, images, tmp_path, monkeypatch):
     plain = write_shards.file_stamp
-    monkeypatch.setattr(write_shards, "file_stamp", lambda path: (0, 0, 0) if path.name == "3.png" else plain(path))
+    monkeypatch.setattr(write_shards, "file_stamp", lambda path: (0,) * 5 if path.name == "3.png" else plain(path))
     with pytest.raises(ExecutionError, match=r"3 unreadable .* bar/3\.png \(it changed while it was read\), circle/3"):
         extract_images(manifest_of(images), encoder, tmp_path, workers=0)
     report = extract_images(manifest_of(images), encoder, tmp_path, workers=0, skip_bad=True)
@@ -438,7 +477,7 @@ def test_features_that_are_no_unit_vectors_are_refused_at_load(value, encoder, i
     found = read_image_shard(path)
     features = found.image_features.copy()
     features[5] = value
-    monkeypatch.setattr(shard, "count_non_unit", lambda features: 0)
+    monkeypatch.setattr(shard, "image_fault", lambda *_: None)
     header = replace(found.header, versions={})
     write_image_shard(path, header, features, list(found.paths), found.rows, found.contents, found.stamps)
     index = stage.read_index(tmp_path / "light")

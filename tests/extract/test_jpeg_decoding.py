@@ -29,7 +29,7 @@ KINDS = {  # how a JPEG is written, and whether torchvision may read it
 
 def by_torchvision(path) -> np.ndarray | None:
     with open_image(path) as image:
-        return decode_plain_jpeg(image, path)
+        return decode_plain_jpeg(image, path.read_bytes())
 
 
 @pytest.fixture(scope="module")

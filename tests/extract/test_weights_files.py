@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,3 +193,100 @@ def test_what_we_use_of_open_clip_beyond_its_front_door():
     assert any(isinstance(step, MaybeConvertMode) for step in image_transform(64, is_train=False).transforms)
     constants = open_clip.constants
     assert WEIGHTS_FILES == (constants.HF_SAFE_WEIGHTS_NAME, constants.HF_WEIGHTS_NAME)
+
+
+def zipped(folder: Path) -> bytes:
+    with zipfile.ZipFile(folder / "some.zip", "w") as bundle:
+        bundle.writestr("readme.txt", "hello")
+        bundle.writestr("model/vocab.json", "{}")
+    return (folder / "some.zip").read_bytes()
+
+
+OTHER_KINDS = {
+    "LFS pointer": (
+        "w.pt",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n",
+        "are a Git LFS pointer to the file. Fetch the file itself: git lfs pull",
+    ),
+    "HTML": (
+        "w.pt",
+        b"\n<!DOCTYPE html><html>",
+        "are a web page (HTML), as a download gives that asks for a login. Download the file itself",
+    ),
+    "XML": ("w.bin", b"<?xml version='1.0'?>", "are XML, as a store's error message is. Download the file itself"),
+    "JSON": (
+        "w.safetensors", b'{"model": 1}' + bytes(0), "are JSON text. Give the file of tensors that lies beside it"
+    ),
+    "empty": ("w.pt", b"", "are an empty file. Download it again"),
+    "half a zip": ("w.pt", b"PK\x03\x04" + bytes(100), "are cut off, half a download (104 bytes). Download it again"),
+    "another zip": (
+        "w.pt",
+        zipped,
+        "are a zip archive of other files (readme.txt, model/vocab.json). Unpack it, and give the file in it",
+    ),
+    "gzip": ("w.pt", b"\x1f\x8b\x08" + bytes(60), "are a gzip archive. Unpack it, and give the file in it"),
+    "tar": ("w.pt", bytes(257) + b"ustar" + bytes(300), "are a tar archive. Unpack it, and give the file in it"),
+    "HDF5": ("w.pt", b"\x89HDF\r\n\x1a\n" + bytes(60), "are an HDF5 file. Give a file of weights"),
+    "half a safetensors": (
+        "w.safetensors", lambda _: TINY.read_bytes()[:100_000], "are cut off, half a download (100,000 of "
+    ),
+    "half its head": ("w.safetensors", lambda _: TINY.read_bytes()[:40], "are cut off, half a download (40 of "),
+    "a pickle under another name": (
+        "w.safetensors",
+        b"\x80\x02}q\x00." + bytes(60),
+        "are no safetensors, whatever the name says. Give it the ending of its kind",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_what_is_no_weights_is_named_as_what_it_is(kind, tmp_path):
+    name, content, told = OTHER_KINDS[kind]
+    path = tmp_path / name
+    path.write_bytes(content(tmp_path) if callable(content) else content)
+    with pytest.raises(InputError) as caught:
+        features("tinyclip-r24-64", path)
+    assert str(caught.value).startswith(f"weights {path} {told}")
+
+
+WRAPPED = {
+    "compiled": lambda state: {f"_orig_mod.{name}": tensor for name, tensor in state.items()},
+    "distributed": lambda state: {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}},
+    "in a model": lambda state: {f"model.{name}": tensor for name, tensor in state.items()},
+    "in clip, with a head": lambda state: {
+        **{f"clip.{name}": tensor for name, tensor in state.items()}, "head.weight": torch.ones(3)
+    },
+    "a dictionary": lambda state: {"model": state, "optimizer": {"lr": 0.1}, "epoch": 3},
+    "twice": lambda state: {"net": {"ema": {f"module.clip.{name}": tensor for name, tensor in state.items()}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+def test_wrapped_tensors_are_those_inside(how, halved, tmp_path):
+    torch.save(WRAPPED[how](load_file(halved)), tmp_path / "wrapped.pt")
+    assert features("tinyclip-r24-64", tmp_path / "wrapped.pt").equal(features("tinyclip-r24-64", halved))
+
+
+def test_tensors_of_nothing_we_know_are_shown(tmp_path):
+    torch.save({"backbone.stem.weight": torch.ones(2), "fc.bias": torch.ones(1)}, tmp_path / "other.pt")
+    with pytest.raises(InputError) as caught:
+        features("tinyclip-r24-64", tmp_path / "other.pt")
+    assert "do not load into tinyclip-r24-64: it holds 'backbone.stem.weight', 'fc.bias', ..., expected '" in str(
+        caught.value
+    )
+
+
+def test_an_archive_that_torch_traced_of_open_clips_model_loads(halved, tmp_path):
+    """Tracing keeps the text tower's mask, a constant, among the tensors."""
+    model = ClipEncoder(EncoderSpec("tinyclip-r24-64", str(halved), "fp32"), CPU).model.eval()
+    plain = create_random_model("tinyclip-r24-64").eval()
+    plain.load_state_dict(load_file(halved))
+    side = model.visual.image_size
+    side = side if isinstance(side, int) else side[0]
+    inputs = torch.zeros(1, 3, side, side), torch.zeros(1, plain.context_length, dtype=torch.long)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(plain, inputs, strict=False, check_trace=False).save(tmp_path / "traced.pt")
+        assert "attn_mask" in torch.jit.load(tmp_path / "traced.pt").state_dict()
+    expected = features("tinyclip-r24-64", halved)
+    assert features("tinyclip-r24-64", tmp_path / "traced.pt", trust=True).equal(expected)

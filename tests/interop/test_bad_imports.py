@@ -75,8 +75,8 @@ def objects_in_npz(place):
     np.savez(place / "x.npz", features=np.array([[Code(place / "ran")] * DIM] * ROWS, dtype=object))
 
 
-def npy_head(shape: tuple[int, ...]) -> bytes:
-    head = str({"descr": "<f4", "fortran_order": False, "shape": shape}).encode()
+def npy_head(shape: tuple[int, ...], kind: str = "<f4") -> bytes:
+    head = str({"descr": kind, "fortran_order": False, "shape": shape}).encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head
 
 
@@ -90,6 +90,38 @@ def huge_npz(place):
         file.write(npy_head((16_384, 1024)))
         for _ in range(64):
             file.write(bytes(1 << 20))
+
+
+def long_texts_npz(place):
+    """250 texts of up to 100,000 letters, all of them empty: 100 MB in memory."""
+    with zipfile.ZipFile(place / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("p.npy", "w") as file:
+        file.write(npy_head((250,), "<U100000"))
+        for _ in range(100):
+            file.write(bytes(1_000_000))
+
+
+def long_texts_h5(place):
+    with h5py.File(place / "x.h5", "w") as file:
+        file.create_dataset("path", (1_000_000,), "S1000", chunks=(1000,))
+
+
+def one_long_text_pt(place):
+    """One text, named a thousand times."""
+    torch.save({"fea": torch.ones(ROWS, DIM), "label": ["a" * 100_000] * 1000}, place / "x.pt")
+
+
+def one_long_text_parquet(place):
+    pq, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000), pa.array(["a" * 100_000]))
+    table = pa.table({"emb": [[1.0, 2.0]] * 10_000, "path": texts})
+    pq.write_table(table, place / "x.parquet", store_schema=False)
+
+
+def outside_its_file(place):
+    """A tensor that claims to lie behind the file's end."""
+    save_file({"features": good()}, place / "x.safetensors")
+    content = (place / "x.safetensors").read_bytes()
+    (place / "x.safetensors").write_bytes(content.replace(b"[0,192]", b"[0,999]"))
 
 
 def huge_h5(place):
@@ -189,6 +221,23 @@ BAD = {
     "4 GB claimed by npy": (huge_npy, "x.npy", "{x}: expected 4,096,000,000 bytes of data, got 100"),
     "64 MB of zeros in npz": (
         huge_npz, "x.npz", "{x}: f claims 0.1 GB (float32 16384x1024) in a file of {size} bytes; it is not read"
+    ),
+    "100 MB of texts in npz": (
+        long_texts_npz, "x.npz", "{x}: p claims 0.1 GB (text 250) in a file of {size} bytes; it is not read"
+    ),
+    "1 GB of texts in h5": (
+        long_texts_h5, "x.h5", "{x}: path claims 1.0 GB (text 1000000) in a file of {size} bytes; it is not read"
+    ),
+    "one text a thousand times in pt": (
+        one_long_text_pt, "x.pt", "{x}: label claims 0.4 GB (text 1000) in a file of {size} bytes; it is not read"
+    ),
+    "one text ten thousand times in parquet": (
+        one_long_text_parquet,
+        "x.parquet",
+        "{x}: path claims 4.0 GB (10,000 texts) in a file of {size} bytes; it is not read",
+    ),
+    "a tensor outside its file": (
+        outside_its_file, "x.safetensors", "{x} cannot be read as .safetensors: features does not lie within it"
     ),
     "4 GB claimed by h5": (
         huge_h5, "x.h5", "{x}: features claims 4.1 GB (float32 1000000x1024) in a file of {size} bytes; it is not read"

@@ -15,9 +15,18 @@ from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.evaluation.calibration import cross_fit_logits, fit_temperature
 from unimos_pipe.experiments.run_plans import open_loader
 from unimos_pipe.methods.registry import METHODS
+from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.training import checkpoint
 from unimos_pipe.training.batched_training import PlannedRun
-from unimos_pipe.training.calibration_runs import HOLDOUT, calibration_spec, calibration_specs, fit_calibrations
+from unimos_pipe.training.calibration_runs import (
+    HOLDOUT,
+    KEPT,
+    calibration_spec,
+    calibration_specs,
+    fit_calibrations,
+    remove_calibrations,
+)
 
 PAIR = ("--dataset", "icons", "--src", "line", "--tgt", "sketch")
 
@@ -131,3 +140,58 @@ def test_sweeps_calibrate_if_they_are_asked_to(cli, icons_cache, tmp_path):
     (tmp_path / "c.toml").write_text(f"{text}[options.train]\nepochs = 1\n")
     assert f"3 run(s) trained, 0 kept, 0 failed, in {tmp_path}/c\n" in cli(*command).err
     assert all(result_of(path.parent)["calibration"] is None for path in (tmp_path / "c").rglob("result.json"))
+
+
+def test_an_interrupted_plan_goes_on_from_what_its_companions_had_done(icons_cache, tmp_path, monkeypatch):
+    """After an epoch from its checkpoint, after the last one from its temperature; to the same temperatures."""
+    store = unimos_pipe.feature_set("icons", cache=icons_cache).store()
+    options, templates = method_spec("full", {"train.epochs": 3}), ("a {domain} photo of a {class}.",)
+    spec = RunSpec("icons", store.folder.name, "line", "color", "full", 0, templates, options, calibrate=True)
+    plans = [PlannedRun(replace(spec, source=source), tmp_path / source) for source in ("line", "solid")]
+    loader, told = open_loader(plans, store, "cpu"), []
+    wanted = fit_calibrations(plans, loader, stack_size=1)
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    real, calls = Trainer._train_epoch, []
+
+    def interrupted(self, epoch):
+        calls.append(epoch)
+        if len(calls) == 6:  # the last epoch of the second companion
+            raise KeyboardInterrupt
+        return real(self, epoch)
+
+    monkeypatch.setattr(Trainer, "_train_epoch", interrupted)
+    parts = {"stack_size": 1, "checkpoints": tmp_path / "parts"}
+    with pytest.raises(KeyboardInterrupt):
+        fit_calibrations(plans, loader, **parts)
+    assert sorted(path.suffix for path in parts["checkpoints"].iterdir()) == [".json", ".safetensors"]
+    found = fit_calibrations(plans, loader, **parts, on_epochs=told.append)
+    assert calls[6:] == [2] and sum(told) == 6
+    assert [one.temperature for one in found.values()] == [one.temperature for one in wanted.values()]
+    assert len(list(parts["checkpoints"].glob(KEPT))) == 2
+    file = next(parts["checkpoints"].glob(KEPT))
+    file.write_text(file.read_text().replace("calibrations", "calibration5"))  # damaged: fitted again
+    assert list(fit_calibrations(plans, loader, **parts)) == list(wanted)
+    remove_calibrations(parts["checkpoints"])
+    assert not list(parts["checkpoints"].iterdir())
+
+
+def test_a_long_adapt_goes_on_where_it_was_stopped(cli, icons_cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    command = (*PAIR, "--cache", icons_cache, "--epochs", 3, "--out")
+    assert cli("adapt", *command, tmp_path / "whole").code == 0
+    real, calls = Trainer._train_epoch, []
+
+    def interrupted(self, epoch):
+        calls.append(epoch)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return real(self, epoch)
+
+    monkeypatch.setattr(Trainer, "_train_epoch", interrupted)
+    assert cli("adapt", *command, tmp_path / "parts").code == 130
+    assert (tmp_path / ".checkpoints").is_dir()
+    assert cli("adapt", *command, tmp_path / "parts").code == 0
+    assert calls[5:] == [1, 2]  # the companion and the first epoch were kept
+    assert not (tmp_path / ".checkpoints").exists()
+    for name in ("metrics.jsonl", "heads.safetensors", "predictions.csv"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()

@@ -12,11 +12,13 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from unimos_pipe.base.errors import ExecutionError, InputError, join_names
+from unimos_pipe.base.errors import PATH_FAULTS, ExecutionError, InputError, ReadError, join_names
+from unimos_pipe.base.safe_open import open_regular, walk_files
 
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2  # fcntl.h, linux/fs.h, macOS's stdio.h
 _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
@@ -61,9 +63,16 @@ def atomic_write(target: Path) -> Iterator[Path]:
                 os.close(handle)
             part.replace(target)
             _sync_folder(target.parent)
-        except BaseException:
+        except BaseException as error:
+            _name_target(error, target)
             part.unlink(missing_ok=True)
             raise
+
+
+def _name_target(error: BaseException, target: Path) -> None:
+    """Give the system's error about an open file, which does not know the file's name, that of what was written."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        error.filename = str(target)
 
 
 @contextlib.contextmanager
@@ -85,6 +94,9 @@ def atomic_replace_dir(target: Path) -> Iterator[Path]:
                 (_sync_folder if path.is_dir() else _sync_file)(path)
             _replace_dir(part, target)
             _sync_folder(target.parent)
+        except OSError as error:
+            _name_target(error, target)
+            raise
         finally:
             shutil.rmtree(part, ignore_errors=True)  # the old folder, or what was not finished
 
@@ -175,6 +187,7 @@ def check_writable_folder(folder: Path, option: str) -> Path:
 
     Raises:
         InputError: naming the option to change.
+        ExecutionError: it cannot be told, for a reason that may pass.
     """
     try:
         existing = _nearest_existing(folder)
@@ -183,6 +196,8 @@ def check_writable_folder(folder: Path, option: str) -> Path:
         for path in existing.glob(f".unimos-{_name_hash(probe)}-*.part"):  # and what killed processes left
             path.unlink(missing_ok=True)
     except OSError as error:
+        if error.errno not in {*PATH_FAULTS, errno.ENOSPC, errno.EDQUOT}:
+            raise ExecutionError(f"cannot write to {folder}: {error.strerror}") from None
         raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder with {option}") from None
     return folder
 
@@ -226,7 +241,7 @@ def check_owned_folder(target: Path, kind: OwnedFolder, option: str) -> None:
         return
     if target.is_symlink() or not target.is_dir():
         raise InputError(f"{target} is no folder; choose another {option}")
-    files = [path for path in sorted(target.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    files = list(walk_files(target))
     if not files:
         return
     if not kind.is_marked(target):
@@ -247,17 +262,19 @@ def check_owned_file(target: Path, prefix: str, what: str, option: str) -> None:
     try:
         if not stat.S_ISREG(target.lstat().st_mode):
             raise InputError(f"{target} is no regular file; choose another {option}")
-        with target.open("rb") as file:
+        with open_regular(target, sys.maxsize) as file:
             head = file.read(len(prefix.encode()))
     except FileNotFoundError:
         return
-    except OSError as error:
-        raise InputError(f"cannot write {target}: {error.strerror}; choose another {option}") from None
+    except (OSError, ReadError) as error:
+        reason, number = (error.reason, error.number) if isinstance(error, ReadError) else (error.strerror, error.errno)
+        fault = InputError(f"cannot write {target}: {reason}; choose another {option}")
+        raise (fault if number in PATH_FAULTS else ReadError(target, reason, number)) from None
     if head and head != prefix.encode():
         raise InputError(f"{target} is not {what} that this tool wrote and is left alone; choose another {option}")
 
 
 def file_sha256(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
-    with path.open("rb") as handle:
+    with open_regular(path, sys.maxsize) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

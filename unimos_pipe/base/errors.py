@@ -1,9 +1,16 @@
 """The kinds of failure a user meets, and the one form their messages take."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 from unimos_pipe.base.renamed import new_spelling
+
+PATH_FAULTS = frozenset({  # errors of the system that mean a path of the user's was no good
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.EEXIST, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ENODEV,
+})  # fmt: skip
 
 
 class UnimosPipeError(Exception):
@@ -23,6 +30,37 @@ class UnimosPipeError(Exception):
 
 class ExecutionError(UnimosPipeError):
     """The command was right but the work failed (exit code 1)."""
+
+
+class ReadError(ExecutionError):
+    """A file or folder that the system could not read. It says nothing about what the file holds.
+
+    ``number`` is the system's errno and ``reason`` its text. The exit code is 2 where the path is at fault, else 1.
+    """
+
+    def __init__(self, path: Path, reason: str, number: int):
+        self.path, self.reason, self.number = path, reason, number
+        self.lasting = number in (*PATH_FAULTS, errno.EFBIG)  # trying again cannot help
+        todo = None if self.lasting else "It may be sound; run the command again"
+        super().__init__(f"cannot read {path}: {reason}", todo=todo)
+        self.exit_code = 2 if self.lasting else 1
+
+    def __reduce__(self) -> tuple:
+        return ReadError, (self.path, self.reason, self.number)
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> "ReadError":
+        """The error of the system's own about a path."""
+        return cls(path, error.strerror or str(error), error.errno)
+
+    @property
+    def absent(self) -> bool:
+        """Whether nothing is there."""
+        return self.number in (errno.ENOENT, errno.ENOTDIR)
+
+    def of_input(self, message: str) -> UnimosPipeError:
+        """The same about a file that the user named, whose path may be at fault: an InputError then."""
+        return InputError(message) if self.lasting else self
 
 
 class InputError(UnimosPipeError):

@@ -12,8 +12,9 @@ import os
 import pickle
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -22,11 +23,13 @@ from threadpoolctl import threadpool_limits
 
 from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.base.malloc import trim_malloc
+from unimos_pipe.base.waits import Wait, stopped_processes
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
 Send = Callable[[Any], None]
 
 MESSAGE, RESULT, ERROR = range(3)  # what a process's messages are about
+LEAVE_WITHIN = 3.0  # seconds in which a process that was told to end cleans up
 _END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl.h
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -72,7 +75,7 @@ def parallel_map(
             running[connection] = worker
             connection.send(next(pending))
         while running:
-            for connection in wait(list(running)):
+            for connection in _ready(running):
                 kind, value = _receive(connection, running[connection])
                 if kind == MESSAGE:
                     on_message(value)
@@ -87,9 +90,27 @@ def parallel_map(
     finally:
         for worker in running.values():
             worker.terminate()
-        for worker in workers:
-            worker.join()
+        _join(workers)
     return [results[index] for index in range(len(jobs))]
+
+
+def _ready(busy: Mapping[Connection, multiprocessing.Process]) -> list[Connection]:
+    """The lines on which something has come. A wait for processes that are stopped is told."""
+    pause = Wait(lambda: stopped_processes(worker.pid for worker in busy.values()))
+    while not (ready := wait(list(busy), max(0.01, pause.look()))):
+        pass
+    return ready
+
+
+def _join(workers: Sequence[multiprocessing.Process]) -> None:
+    """Wait for processes that were told to end, then end those that do not: stopped or hung ones."""
+    until = time.monotonic() + LEAVE_WITHIN
+    for worker in workers:
+        worker.join(max(0.0, until - time.monotonic()))
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
 def reopen_std_streams() -> None:

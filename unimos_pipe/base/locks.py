@@ -9,13 +9,16 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 with warnings.catch_warnings(action="ignore"):  # it tells the terminal where there is no fcntl
     from filelock import FileLock, SoftFileLock, Timeout
 
 from unimos_pipe.base.atomic_io import create_parent_dir, recover_leftovers
-from unimos_pipe.base.errors import ExecutionError, InputError
+from unimos_pipe.base.errors import ExecutionError, InputError, ReadError
+from unimos_pipe.base.safe_open import open_regular
+from unimos_pipe.base.waits import told_wait
 
 NATIVE = not issubclass(FileLock, SoftFileLock)  # a soft lock's file would outlive a killed holder
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
@@ -52,7 +55,8 @@ def exclusive_lock(target: Path, *, lock: Path | None = None, wait: bool = False
         try:
             stack.enter_context(create_parent_dir(path))
             file_lock = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False, on_acquired=_write_holder)
-            file_lock.acquire()
+            with told_wait(lambda: f"{read_lock_holder(path)}, who writes to {target}") if wait else nullcontext():
+                file_lock.acquire()
         except Timeout:
             raise InputError(
                 f"another process is writing to {target} ({read_lock_holder(path)}); wait for it to finish"
@@ -87,9 +91,9 @@ def writer_lock(*targets: Path, lock: Path | None = None, wait: bool = False) ->
 def read_lock_holder(lock: Path) -> str:
     """Who holds a lock file, as it was signed."""
     try:
-        with lock.open("rb") as file:
+        with open_regular(lock, sys.maxsize) as file:
             text = file.read(2000).decode("utf-8", "replace")
-    except OSError:
+    except ReadError:
         text = ""
     return text or "it left no name"
 

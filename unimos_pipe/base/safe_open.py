@@ -1,12 +1,35 @@
-"""Files that others name or wrote, opened with care: regular files only, of a size that fits into memory."""
+"""The one place where files are opened for reading: regular files only, of a bounded size, errors by their own cause.
 
+A failure to read says nothing about what a file holds. It is a :class:`ReadError`, never a verdict such as "damaged";
+only bytes that were read whole can be judged. ``tests/integration/test_open_calls.py`` walks the package for other ways
+of opening files.
+"""
+
+import contextlib
 import errno
+import fnmatch
+import json
 import os
 import stat
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-MAX_TEXT_BYTES = 2**29  # bytes; a list of a million images takes a fifth of it
+from unimos_pipe.base.errors import ReadError
+
+
+def memory_size() -> int:
+    """Bytes of this machine's main memory; no bound where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return sys.maxsize
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+MAX_SETTINGS_BYTES = 2**24  # bytes of a spec, a recipe, a config or a result: one of 10,000 classes takes a twentieth
+MAX_TEXT_BYTES = 2**29  # bytes of a list or a table; a list of a million images takes a fifth of it
+MAX_IMAGE_BYTES = 2**30  # of an image file
+MAX_ARRAY_BYTES = min(2**34, memory_size())  # of a shard, a run's tensors, a checkpoint or an export
 
 _KINDS = {
     stat.S_IFDIR: "folder",
@@ -22,29 +45,106 @@ def file_kind(mode: int) -> str:
     return "regular file" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "special file")
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading bytes if it is a regular one. Pipes and devices, which may never end, are not waited for.
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the system's errors in a block that reads a file into :class:`ReadError`.
+
+    Errors without a number are a library's own words about the contents, and pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise ReadError.of(path, error) from None
+
+
+@contextlib.contextmanager
+def open_regular(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
+    """Open a regular file for reading bytes. Pipes and devices, which may never end, are not waited for.
+
+    Args:
+        max_bytes: the largest size that is opened.
+    Raises:
+        ReadError: it cannot be opened or read, is no regular file, or is larger.
+    """
+    with reading(path), os.fdopen(_open_handle(path, max_bytes), "rb") as file:
+        yield file
+
+
+def _open_handle(path: Path, max_bytes: int) -> int:
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, f"a {file_kind(status.st_mode)}, not a regular file")
+        if status.st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, more than {max_bytes:,}")
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """The whole contents of a regular file.
 
     Raises:
-        OSError: it cannot be opened, or is something else; ``strerror`` says what.
+        ReadError: as :func:`open_regular`, or fewer or more bytes came than the file has.
     """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    kind = file_kind(os.fstat(handle).st_mode)
-    if kind != "regular file":
-        os.close(handle)
-        raise OSError(errno.EINVAL, f"a {kind}, not a regular file", str(path))
-    return os.fdopen(handle, "rb")
+    with open_regular(path, max_bytes) as file:
+        content = file.read(os.fstat(file.fileno()).st_size + 1)  # not max_bytes, which it would take from memory
+        check_whole(file, path, len(content))
+    return content
+
+
+def check_whole(file: BinaryIO, path: Path, count: int) -> None:
+    """Raise ReadError unless so many bytes are all that an open file has: what changed meanwhile says nothing."""
+    if count != os.fstat(file.fileno()).st_size:
+        raise ReadError(path, "it changed while it was read", errno.EAGAIN)
 
 
 def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """The text of a regular UTF-8 file, a byte order mark taken off and line ends as they are.
 
     Raises:
-        OSError: it cannot be opened, is no regular file, or has more than ``most`` bytes.
+        ReadError: as :func:`read_bytes`.
         UnicodeDecodeError: it is not UTF-8.
     """
-    with open_regular(path) as file:
-        data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise OSError(errno.EFBIG, f"more than {max_bytes:,} bytes", str(path))
-    return data.decode("utf-8-sig")
+    return read_bytes(path, max_bytes).decode("utf-8-sig")
+
+
+def read_json(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        ReadError: as :func:`read_bytes`.
+        ValueError, RecursionError: it is no JSON.
+    """
+    return json.loads(read_text(path, max_bytes))
+
+
+def list_folder(folder: Path, pattern: str = "*") -> list[Path]:
+    """The entries of a folder whose names match a pattern, sorted; none where there is no folder.
+
+    Raises ReadError where ``glob`` would pass over what it cannot list.
+    """
+    try:
+        with reading(folder):
+            names = [path.name for path in folder.iterdir()]
+    except ReadError as error:
+        if error.absent:
+            return []
+        raise
+    return sorted(folder / name for name in fnmatch.filter(names, pattern))
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Every file and link below a folder, folder by folder in order; links are not followed. Raises as above."""
+    for path in list_folder(folder):
+        with reading(path):
+            is_folder = stat.S_ISDIR(path.lstat().st_mode)
+        if is_folder:
+            yield from walk_files(path)
+        else:
+            yield path

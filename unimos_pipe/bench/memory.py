@@ -1,6 +1,5 @@
 """How memory grows with the data: every trial in a process of its own, whose peak is read at its end."""
 
-import json
 import shutil
 import tempfile
 import time
@@ -17,6 +16,7 @@ import torch
 from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.method_config import EncoderSpec, method_spec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.base.safe_open import read_json
 from unimos_pipe.bench.adapt import SIZES, peak_memory, random_task
 
 CPU = torch.device("cpu")
@@ -84,12 +84,12 @@ def process_peak_bytes() -> int:
 def trial_extract(folder: Path, count: int) -> MemoryTrial:
     """Encode so many files with the embedded encoder, two processes decoding."""
     from unimos_pipe.data.dataset_spec import load_spec
-    from unimos_pipe.data.scan import find_root, scan_domain
+    from unimos_pipe.data.scan import find_root, scan
     from unimos_pipe.extract.encoder import ClipEncoder
     from unimos_pipe.extract.extract_domain import extract_images
 
     spec = load_spec("icons")
-    icons = scan_domain(spec, "color", find_root(spec, None, folder.with_name("cache")))
+    icons = scan(spec, "color", find_root(spec, None, folder.with_name("cache")))
     names = tuple(f"{number:07d}.png" for number in range(count))
     (folder / "many").mkdir(parents=True)
     for name, path in zip(names, cycle(icons.paths), strict=False):
@@ -140,7 +140,7 @@ def _copy_run(run: Path, seed: int) -> None:
 
     copy = run.with_name(f"seed{seed}")
     shutil.copytree(run, copy)
-    config, result = (json.loads((run / name).read_bytes()) for name in (CONFIG, RESULT))
+    config, result = (read_json(run / name) for name in (CONFIG, RESULT))
     config["spec"]["seed"] = seed
     write_text(copy / CONFIG, json_bytes(config).decode())
     result["files"][CONFIG] = digest(json_bytes(config))

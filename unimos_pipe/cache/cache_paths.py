@@ -13,6 +13,7 @@ from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.base.safe_open import list_folder
 from unimos_pipe.cache.encoder_identity import TextIdentity, readable_name, slug
 
 ENCODER_FOLDER = re.compile(r".+_(fp32|fp16|bf16|imported)-([0-9a-f]{8})")
@@ -31,7 +32,7 @@ def shard_path(folder: Path, index: int, extraction_id: str) -> Path:
 
 def shard_files(folder: Path) -> list[Path]:
     """Every shard file in a domain's folder, by name, whether or not the domain's index names it."""
-    return sorted(folder.glob("shard-*.h5"))
+    return list_folder(folder, "shard-*.h5")
 
 
 def index_path(folder: Path) -> Path:
@@ -47,7 +48,7 @@ def domain_lock(folder: Path) -> Path:
 
 def domain_locks(encoder_folder: Path) -> list[Path]:
     """Every lock file of an encoder's domains, held or left by a killed holder."""
-    return sorted(encoder_folder.parent.glob(f".{glob.escape(encoder_folder.name)}.*.lock"))
+    return list_folder(encoder_folder.parent, f".{glob.escape(encoder_folder.name)}.*.lock")
 
 
 def prune_lock(encoder_folder: Path) -> Path:
@@ -72,7 +73,7 @@ def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:
     their fingerprint."""
     precision = "fp32|fp16|bf16" if spec.precision == "auto" else spec.precision
     pattern = re.compile(f"{re.escape(readable_name(spec))}_({precision})-[0-9a-f]{{8}}")
-    return sorted(path for path in (cache / dataset).glob("*") if pattern.fullmatch(path.name))
+    return [path for path in list_folder(cache / dataset) if pattern.fullmatch(path.name)]
 
 
 def only_encoder_folder(cache: Path, dataset: str, precision: str = "auto") -> Path | None:
@@ -83,7 +84,7 @@ def only_encoder_folder(cache: Path, dataset: str, precision: str = "auto") -> P
 
 
 def _list_encoder_folders(cache: Path, dataset: str) -> list[Path]:
-    return sorted(path for path in (cache / dataset).glob("*") if _is_encoder_folder(path))
+    return [path for path in list_folder(cache / dataset) if _is_encoder_folder(path)]
 
 
 def _is_encoder_folder(path: Path) -> bool:

@@ -14,7 +14,8 @@ import numpy as np
 import xxhash
 
 from unimos_pipe.base.atomic_io import atomic_write
-from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
+from unimos_pipe.base.errors import ExecutionError, ReadError, StaleCacheError
+from unimos_pipe.base.safe_open import MAX_TEXT_BYTES, read_bytes
 from unimos_pipe.cache.cache_paths import index_path, shard_files
 from unimos_pipe.data.manifest import NO_LABEL
 
@@ -70,40 +71,44 @@ def read_index(folder: Path) -> DomainIndex | None:
 
     Raises:
         StaleCacheError: a damaged index, or one of another schema.
-        InputError: one that may not be read.
+        ReadError: one that cannot be read.
     """
     path = index_path(folder)
     try:
-        content = path.read_bytes()
-        start = len(HEADER % ("0" * 32))
-        if content[:start] != (HEADER % xxhash.xxh3_128(content[start:]).hexdigest()).encode():
-            raise ValueError("digest")
-        values = json.loads(content)
-        if values["schema"] != SCHEMA:
-            raise StaleCacheError(f"{path}", expected=f"schema {SCHEMA}", got=values["schema"], todo=_FORCE_HINT)
-        labels = np.array(values["labels"] or np.zeros(0, np.int64))
-        index = DomainIndex(
-            str(values["dataset"]),
-            str(values["domain"]),
-            tuple(str(name) for name in values["class_names"]),
-            int(values["row_total"]),
-            tuple((str(name), str(digest)) for name, digest in values["shards"]),
-            labels,
-        )
-        names_valid = all("/" not in name and name.startswith("shard-") for name, _ in index.shards)
-        labels_valid = labels.dtype == np.int64 and labels.ndim == 1 and bool(np.all(labels >= NO_LABEL))
-        if not (index.shards and names_valid and labels_valid and np.all(labels < len(index.class_names))):
-            raise ValueError("labels")
-    except FileNotFoundError:
-        return None
-    except StaleCacheError:
+        content = read_bytes(path, MAX_TEXT_BYTES)
+    except ReadError as error:
+        if error.absent:
+            return None
         raise
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read it") from None
-    except Exception as error:  # json, numpy and the file system raise many kinds
+    try:
+        return _parsed(content, path)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise StaleCacheError(
             f"{path} is damaged ({type(error).__name__})", todo="Run extract again; features that are whole are kept"
         ) from None
+
+
+def _parsed(content: bytes, path: Path) -> DomainIndex:
+    """The index that bytes hold. Raises StaleCacheError for another schema, and what json and numpy raise."""
+    start = len(HEADER % ("0" * 32))
+    if content[:start] != (HEADER % xxhash.xxh3_128(content[start:]).hexdigest()).encode():
+        raise ValueError("digest")
+    values = json.loads(content)
+    if values["schema"] != SCHEMA:
+        raise StaleCacheError(f"{path}", expected=f"schema {SCHEMA}", got=values["schema"], todo=_FORCE_HINT)
+    labels = np.array(values["labels"] or np.zeros(0, np.int64))
+    index = DomainIndex(
+        str(values["dataset"]),
+        str(values["domain"]),
+        tuple(str(name) for name in values["class_names"]),
+        int(values["row_total"]),
+        tuple((str(name), str(digest)) for name, digest in values["shards"]),
+        labels,
+    )
+    names_valid = all("/" not in name and name.startswith("shard-") for name, _ in index.shards)
+    labels_valid = labels.dtype == np.int64 and labels.ndim == 1 and bool(np.all(labels >= NO_LABEL))
+    if not (index.shards and names_valid and labels_valid and np.all(labels < len(index.class_names))):
+        raise ValueError("labels")
     return index
 
 

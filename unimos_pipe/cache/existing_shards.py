@@ -44,6 +44,7 @@ def read_existing_shards(folder: Path, encoder: EncoderIdentity, domain: str, to
         todo: the way out, for messages.
     Raises:
         StaleCacheError: a shard of another encoder, or as another version of this tool writes it.
+        ReadError: a shard that cannot be read.
     """
     existing = ExistingShards()
     for path in shard_files(folder):
@@ -54,8 +55,8 @@ def read_existing_shards(folder: Path, encoder: EncoderIdentity, domain: str, to
         except StaleCacheError:
             continue
         if difference := first_difference(shard.header.encoder(), encoder):
-            name, actual, wanted = difference
-            raise StaleCacheError(f"stale shard {path}: {name}", expected=wanted, got=actual, todo=todo)
+            name, found, wanted = difference
+            raise StaleCacheError(f"stale shard {path}: {name}", expected=wanted, got=found, todo=todo)
         if shard.header.domain == domain:
             _add_shard(existing, path, shard)
     return existing

@@ -8,12 +8,13 @@ import numpy as np
 import xxhash
 
 from unimos_pipe.base.atomic_io import remove_leftovers
-from unimos_pipe.base.errors import InputError, StaleCacheError
+from unimos_pipe.base.errors import InputError, ReadError, StaleCacheError
 from unimos_pipe.base.locks import exclusive_lock
+from unimos_pipe.base.safe_open import list_folder
 from unimos_pipe.cache.cache_paths import domain_lock, shard_path, text_path, wait_for_prune
 from unimos_pipe.cache.domain_index import DomainIndex, read_index, remove_superseded, write_index
 from unimos_pipe.cache.encoder_identity import imported_identity
-from unimos_pipe.cache.file_digests import DIGEST_BYTES
+from unimos_pipe.cache.file_digests import DIGEST_BYTES, STAMP
 from unimos_pipe.cache.shard import (
     ImageHeader,
     ImageShard,
@@ -82,8 +83,8 @@ def write_imported_domain(encoder_folder: Path, domain: ImportedDomain, versions
 
 def check_same_dim(encoder_folder: Path, domain: ImportedDomain) -> None:
     """Raise InputError where another domain of the encoder has features of another D."""
-    others = [path for path in encoder_folder.glob("*") if path.is_dir() and path.name not in ("text", domain.part)]
-    for other in sorted(others):
+    others = [path for path in list_folder(encoder_folder) if path.is_dir() and path.name not in ("text", domain.part)]
+    for other in others:
         stored = _read_domain(other)
         if stored and (dim := stored[1][0].image_features.shape[1]) != domain.features.shape[1]:
             raise InputError(
@@ -95,12 +96,16 @@ def check_same_dim(encoder_folder: Path, domain: ImportedDomain) -> None:
 
 
 def _read_domain(folder: Path) -> tuple[DomainIndex, list[ImageShard]] | None:
-    """A domain as it is, or None where it is absent or damaged."""
+    """A domain as it is, or None where it is absent or damaged. Raises ReadError where that cannot be told."""
     try:
         index = read_index(folder)
         return index and (index, [read_image_shard(folder / name) for name, _ in index.shards])
     except StaleCacheError:
         return None
+    except ReadError as error:
+        if error.absent:
+            return None
+        raise
 
 
 def _has_same_rows(shards: list[ImageShard], domain: ImportedDomain) -> bool:
@@ -126,7 +131,7 @@ def _write_shards(folder: Path, domain: ImportedDomain, versions: dict) -> tuple
             origin=domain.origin,
             versions=versions,
         )
-        no_contents = np.zeros((count, DIGEST_BYTES), np.uint8), np.zeros((count, 3), np.int64)  # no image was seen
+        no_contents = np.zeros((count, DIGEST_BYTES), np.uint8), np.zeros((count, STAMP), np.int64)  # no image was seen
         paths = list(domain.paths[start : start + count])
         write_image_shard(path, header, features, paths, np.arange(start, start + count), *no_contents)
         names.append(path.name)

@@ -9,16 +9,17 @@ import numpy as np
 
 from unimos_pipe.base.atomic_io import remove
 from unimos_pipe.base.dataclass_parsing import fingerprint
-from unimos_pipe.base.errors import InputError, StaleCacheError, UnimosPipeError, join_names
+from unimos_pipe.base.errors import InputError, StaleCacheError, join_names
 from unimos_pipe.base.locks import exclusive_lock
+from unimos_pipe.base.safe_open import list_folder
 from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, domain_locks, index_path, prune_lock, shard_files
 from unimos_pipe.cache.domain_index import read_index
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
+from unimos_pipe.cache.feature_checks import count_non_unit, text_fault
 from unimos_pipe.cache.file_digests import read_file_digests
 from unimos_pipe.cache.shard import (
     ImageShard,
     SchemaVersionError,
-    count_non_unit,
     first_difference,
     read_header,
     read_image_shard,
@@ -53,9 +54,7 @@ def _encoder_folders(cache: Path) -> Iterator[Path]:
 
 def _subfolders(folder: Path) -> list[Path]:
     """Folders in a folder, sorted; links are left alone, they may lead elsewhere."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    return [path for path in list_folder(folder) if path.is_dir() and not path.is_symlink()]
 
 
 def _read_entry(folder: Path) -> CacheEntry:
@@ -67,7 +66,7 @@ def _read_entry(folder: Path) -> CacheEntry:
             headers.append(read_header(path, kind))
         except SchemaVersionError:
             state = "of another version"
-        except UnimosPipeError:
+        except StaleCacheError:
             state = "damaged"
     if kind == "text":
         rows = sum(len(header.class_names) for header in headers)
@@ -83,7 +82,7 @@ def _index_state(folder: Path) -> str:
     """What an image folder's index says of its shards, at first sight."""
     try:
         index = read_index(folder)
-    except UnimosPipeError:
+    except StaleCacheError:
         return "damaged"
     if index is None:
         return "not finished"
@@ -94,10 +93,10 @@ def _index_state(folder: Path) -> str:
 def _shard_files(folder: Path) -> list[Path]:
     """A text folder's shards; an image folder's that its index names, or all where there is no index to trust."""
     if folder.name == "text":
-        return sorted(folder.glob("*.h5"))
+        return list_folder(folder, "*.h5")
     try:
         index = read_index(folder)
-    except UnimosPipeError:
+    except StaleCacheError:
         index = None
     if index is None:
         return shard_files(folder)
@@ -111,13 +110,15 @@ def verify_entry(entry: CacheEntry) -> Iterator[str]:
     for path in _shard_files(entry.folder):
         try:
             shard = read_text_shard(path) if kind == "text" else read_image_shard(path)
-        except UnimosPipeError as error:
+        except StaleCacheError as error:
             yield str(error)
             continue
         shards.append((path, shard))
         features = shard.text_features if kind == "text" else shard.image_features
         if wrong := count_non_unit(features):
             yield f"{path}: {wrong} feature(s) that are not of unit norm"
+        elif kind == "text" and (fault := text_fault(features)):
+            yield f"{path}: the text features {fault}"
         yield from _check_location(path, shard.header, entry)
     if kind == "image":
         if entry.state not in ("complete", "damaged"):
@@ -133,9 +134,9 @@ def _check_location(path: Path, header, entry: CacheEntry) -> Iterator[str]:
         expected.append(("domain", header.domain, entry.domain))
     short = ENCODER_FOLDER.fullmatch(entry.encoder_id)[2]
     expected.append(("encoder fingerprint", fingerprint(asdict(identity))[:8], short))
-    for name, actual, wanted in expected:
-        if actual != wanted:
-            yield f"{path} belongs elsewhere: {name}: expected {wanted}, got {actual}"
+    for name, found, wanted in expected:
+        if found != wanted:
+            yield f"{path} belongs elsewhere: {name}: expected {wanted}, got {found}"
 
 
 def _check_sequence(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> Iterator[str]:
@@ -144,8 +145,8 @@ def _check_sequence(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> 
     for path, shard in shards:
         header = shard.header
         if difference := first_difference(header.encoder(), shards[0][1].header.encoder()):
-            name, actual, wanted = difference
-            yield f"{path}: {name} differs from the first shard's: {wanted} there, {actual} here"
+            name, found, wanted = difference
+            yield f"{path}: {name} differs from the first shard's: {wanted} there, {found} here"
         if header.row_start != row:
             yield f"{path} starts at row {header.row_start}, expected {row}"
         row, stored = header.row_stop, stored + len(shard.paths)
@@ -156,7 +157,7 @@ def _check_sequence(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> 
         seen.update(shard.paths)
     try:
         index = read_index(folder)
-    except UnimosPipeError as error:
+    except StaleCacheError as error:
         yield str(error)
         return
     if index is None or not shards:
@@ -165,9 +166,9 @@ def _check_sequence(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> 
     for path, shard in shards:
         if shard.header.features_digest != digests[path.name]:
             yield f"{path} holds other features than {index_path(folder).name} says"
-    for what, actual, wanted in (("last row", row, index.row_total), ("number of labels", len(index.labels), stored)):
-        if actual != wanted:
-            yield f"{folder}: the {what} is {actual}, expected {wanted}"
+    for what, found, wanted in (("last row", row, index.row_total), ("number of labels", len(index.labels), stored)):
+        if found != wanted:
+            yield f"{folder}: the {what} is {found}, expected {wanted}"
 
 
 def is_inside(name: str) -> bool:
@@ -176,7 +177,8 @@ def is_inside(name: str) -> bool:
     return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
 
 
-SUPERSEDED = "no longer part of its domain"
+SUPERSEDED, DAMAGED = "no longer part of its domain", "damaged; extract makes it again"
+LEFTOVER = "left by a killed writer"
 
 
 @dataclass(frozen=True)
@@ -188,38 +190,62 @@ class PrunableItem:
     reason: str
 
 
-def find_prunable_items(cache: Path, needed: Collection[tuple[str, str]]) -> list[PrunableItem]:
+def find_prunable_items(
+    cache: Path, needed: Collection[tuple[str, str]], imported: Collection[str] = ()
+) -> list[PrunableItem]:
     """What can go: leftovers of killed writers, damaged shards, and encoders that nothing needs.
 
-    Features made elsewhere stay: nothing here could make them again.
+    Features made elsewhere stay, damaged or not, as nothing here could make them again; see :func:`damaged_imports`.
 
     Args:
         needed: (data set, encoder-id) of every encoder folder that is to stay.
+        imported: encoder-ids of features made elsewhere whose damaged and former shards may go.
+    Raises:
+        ReadError: something that cannot be read, of which nothing is known.
     """
     items = []
     for folder in _encoder_folders(cache):
-        ours = ENCODER_FOLDER.fullmatch(folder.name)[1] != IMPORTED
-        if ours and (folder.parent.name, folder.name) not in needed:
+        if not _is_imported(folder) and (folder.parent.name, folder.name) not in needed:
             items.append(PrunableItem(folder, _total_size(folder), "no recipe or run needs it"))
             continue
         for part in _subfolders(folder):
-            accounted = set()
-            for path in _shard_files(part):
-                try:
-                    (read_text_shard if part.name == "text" else read_image_shard)(path)
-                    accounted.add(path)
-                except StaleCacheError:
-                    items.append(PrunableItem(path, path.stat().st_size, "damaged; extract makes it again"))
-                    accounted.add(path)
-            superseded = sorted(set(shard_files(part)) - accounted) if part.name != "text" else []
-            items += [PrunableItem(path, path.stat().st_size, SUPERSEDED) for path in superseded]
-            accounted.update(superseded)
-            others = [path for path in sorted(part.iterdir()) if path.is_file() and path not in accounted]
-            leftovers = [path for path in others if _is_leftover(path)]
-            items += [PrunableItem(path, path.stat().st_size, "left by a killed writer") for path in leftovers]
-    leftovers = [*cache.glob(".write-*"), *cache.glob(".unimos-*"), *(cache / "embedded").glob(".unimos-*")]
-    leftovers += (cache / "embedded").glob("*.part-*")  # of an unpacking by an earlier version
-    return items + [PrunableItem(path, _total_size(path), "left by a killed writer") for path in sorted(leftovers)]
+            shards, gone = _gone_shards(part)
+            items += gone if not _is_imported(folder) or folder.name in imported else []
+            rest = [path for path in list_folder(part) if path not in shards and _is_leftover(path) and path.is_file()]
+            items += [PrunableItem(path, path.stat().st_size, LEFTOVER) for path in rest]
+    embedded = cache / "embedded"
+    leftovers = [*list_folder(cache, ".write-*"), *list_folder(cache, ".unimos-*"), *list_folder(embedded, ".unimos-*")]
+    leftovers += list_folder(embedded, "*.part-*")  # of an unpacking by an earlier version
+    return items + [PrunableItem(path, _total_size(path), LEFTOVER) for path in sorted(leftovers)]
+
+
+def damaged_imports(cache: Path, imported: Collection[str] = ()) -> list[Path]:
+    """The damaged and former shards of features made elsewhere, without those of the encoder-ids ``imported``."""
+    folders = [folder for folder in _encoder_folders(cache) if _is_imported(folder) and folder.name not in imported]
+    return [item.path for folder in folders for part in _subfolders(folder) for item in _gone_shards(part)[1]]
+
+
+def _is_imported(encoder_folder: Path) -> bool:
+    return ENCODER_FOLDER.fullmatch(encoder_folder.name)[1] == IMPORTED
+
+
+def _gone_shards(part: Path) -> tuple[set[Path], list[PrunableItem]]:
+    """Every shard of a domain's or a text folder, and those of them that are damaged or that its index leaves out."""
+    named = _shard_files(part)
+    former = sorted(set(shard_files(part)) - set(named)) if part.name != "text" else []
+    gone = [PrunableItem(path, path.stat().st_size, DAMAGED) for path in named if _is_damaged(path)]
+    return {*named, *former}, gone + [PrunableItem(path, path.stat().st_size, SUPERSEDED) for path in former]
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a shard was read whole and is not what was written. Raises ReadError where it cannot be read."""
+    try:
+        (read_text_shard if path.parent.name == "text" else read_image_shard)(path)
+    except SchemaVersionError:
+        return False
+    except StaleCacheError:
+        return True
+    return False
 
 
 def _is_leftover(path: Path) -> bool:
@@ -248,6 +274,8 @@ def remove_if_unused(cache: Path, item: PrunableItem) -> bool:
             return False
         if item.reason == SUPERSEDED and item.path in _shard_files(item.path.parent):
             return False  # a growth has finished since it was listed
+        if item.reason == DAMAGED and not (item.path.is_file() and _is_damaged(item.path)):
+            return False  # it has been made again since, or memory was at fault
         remove(item.path)
     return True
 

@@ -1,8 +1,8 @@
 """One HDF5 file of the cache: written whole or not at all, read only if its digest holds.
 
 An image shard holds ``image_features`` (n, D) float16, ``paths`` (n,) UTF-8, ``rows`` (n,) int64, the position in the
-manifest, ``contents`` (n, 16) uint8, the xxh3_128 of each image file's bytes, and ``stamps`` (n, 3) int64, its size,
-mtime and ctime in nanoseconds. Labels are not here (:mod:`unimos_pipe.cache.domain_index`). A text shard holds
+manifest, ``contents`` (n, 16) uint8, the xxh3_128 of each image file's bytes, and ``stamps`` (n, 5) int64, its device,
+inode, size, mtime and ctime in nanoseconds. Labels are in :mod:`unimos_pipe.cache.domain_index`. A text shard holds
 ``text_features`` (K, D) float32 in class order. Everything that shaped the contents is in the attributes.
 
 Behind the HDF5 data stand an index (JSON: the attributes, and each array's type, shape and offset), its length, and an
@@ -23,11 +23,18 @@ import numpy as np
 import xxhash
 
 from unimos_pipe.base.atomic_io import atomic_write
-from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
+from unimos_pipe.base.errors import ExecutionError, StaleCacheError
+from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, check_whole, open_regular
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, TextIdentity
+from unimos_pipe.cache.feature_checks import (
+    image_fault,
+    text_fault,
+)
+from unimos_pipe.cache.file_digests import STAMP
 
 SCHEMA = 3
-NORM_TOLERANCE = 1e-2  # float16 keeps the norm of a unit vector within 1e-3
+# What json and numpy raise of bytes that are no shard's. Not: OSError, MemoryError.
+OF_CONTENTS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 ARRAY_NAMES = {"image": ("image_features", "paths", "rows", "contents", "stamps"), "text": ("text_features",)}
 
 
@@ -78,7 +85,7 @@ class ImageShard:
     paths: tuple[str, ...]
     rows: np.ndarray  # (n,) int64
     contents: np.ndarray  # (n, 16) uint8
-    stamps: np.ndarray  # (n, 3) int64
+    stamps: np.ndarray  # (n, 5) int64
 
 
 @dataclass(frozen=True)
@@ -104,20 +111,13 @@ def write_image_shard(
     Args:
         features: (n, D) unit-norm features, stored as float16.
         paths: n POSIX paths.
-        rows, contents, stamps: (n,) integers, (n, 16) uint8 and (n, 3) integers, as :class:`ImageShard` has them.
+        rows, contents, stamps: (n,) integers, (n, 16) uint8 and (n, 5) integers, as :class:`ImageShard` has them.
     Raises:
-        ExecutionError: features that are not finite or not of unit norm, or a full disk.
+        ExecutionError: features that are not finite or not of unit norm, one for all images, or a full disk.
     """
     features = np.ascontiguousarray(features, np.float16)
-    if count_non_unit(features):
-        norms = np.linalg.norm(features.astype(np.float32), axis=1)
-        row = int(np.argmax(~(np.abs(norms - 1) < NORM_TOLERANCE)))
-        raise ExecutionError(
-            f"{path.name}: the encoder's feature of {paths[row]}",
-            expected="unit norm",
-            got=norms[row],
-            todo="Check the weights, or try --encoder-precision fp32",
-        )
+    if fault := image_fault(features, contents, paths):
+        raise ExecutionError(f"{path.name}: {fault}", todo=_CHECK_WEIGHTS)
     _write_shard(
         path,
         "image",
@@ -133,7 +133,13 @@ def write_image_shard(
 
 
 def write_text_shard(path: Path, header: TextHeader, features: np.ndarray) -> None:
-    """Write a text shard atomically. ``features`` is (K, D), unit norm, stored as float32."""
+    """Write a text shard atomically. ``features`` is (K, D), unit norm, stored as float32.
+
+    Raises:
+        ExecutionError: features that are not finite, not of unit norm or all alike, or a full disk.
+    """
+    if fault := text_fault(features):
+        raise ExecutionError(f"{path.name}: the text features {fault}", todo=_CHECK_WEIGHTS)
     _write_shard(path, "text", header, {"text_features": features.astype(np.float32)})
 
 
@@ -185,7 +191,7 @@ def read_image_shard(path: Path, into: tuple[np.ndarray, int] | None = None) -> 
         and paths.dtype.kind == "S"
         and rows.shape == paths.shape == features.shape[:1]
         and contents.shape == (len(rows), DIGEST_BYTES)
-        and stamps.shape == (len(rows), 3)
+        and stamps.shape in ((len(rows), STAMP), (len(rows), STAMP - 2))
         and len(rows) == header.row_stop - header.row_start - len(header.skipped) > 0
         and bool(np.all(np.diff(rows) > 0))
         and header.row_start <= rows[0] <= rows[-1] < header.row_stop
@@ -198,6 +204,8 @@ def read_image_shard(path: Path, into: tuple[np.ndarray, int] | None = None) -> 
         names = ()
     if len(names) != len(rows):
         raise StaleCacheError(f"{path}: paths that are not UTF-8, or have a null character", todo=_REBUILD)
+    if stamps.shape[1] < STAMP:  # of earlier versions, without device and inode: such files are read again
+        stamps = np.concatenate([np.full((len(rows), 2), -1), stamps], 1)
     return ImageShard(header, features, names, rows, contents, stamps)
 
 
@@ -216,7 +224,7 @@ def read_header(path: Path, kind: str = "image"):
     Raises:
         StaleCacheError: not a shard of this schema.
     """
-    with _report_damage(path), path.open("rb") as file:
+    with open_regular(path, MAX_ARRAY_BYTES) as file, _judged(path):
         return _parse_header(path, _read_footer(file), kind)
 
 
@@ -226,10 +234,10 @@ def find_features(path: Path) -> tuple[int, tuple[int, int]] | None:
     Reading it says what is wrong with it.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, MAX_ARRAY_BYTES) as file:
             kind, (rows, dim), offset = _read_footer(file)["arrays"]["image_features"]
             within_file = kind == "<f2" and min(rows, dim, offset) >= 0 and offset + 2 * rows * dim <= file.seek(0, 2)
-    except Exception:  # as in _report_damage
+    except OF_CONTENTS:
         return None
     return (offset, (rows, dim)) if within_file else None
 
@@ -238,42 +246,33 @@ def _read_footer(file: BinaryIO) -> dict:
     """The index at the end of a shard, not verified."""
     size = file.seek(0, 2)
     file.seek(max(0, size - FOOTER_BYTES))
-    length = int.from_bytes(file.read(8), "little")
-    file.seek(size - FOOTER_BYTES - min(length, size - FOOTER_BYTES))
+    length = min(int.from_bytes(file.read(8), "little"), max(0, size - FOOTER_BYTES))
+    file.seek(max(0, size - FOOTER_BYTES - length))
     return json.loads(file.read(length))
 
 
-def count_non_unit(features: np.ndarray) -> int:
-    """How many rows of (n, D) stored features are not of unit norm, NaN and infinity included."""
-    norms = np.linalg.norm(features.astype(np.float32), axis=1)
-    return int(np.sum(~(np.abs(norms - 1) < NORM_TOLERANCE)))
-
-
 @contextlib.contextmanager
-def _report_damage(path: Path) -> Iterator[None]:
-    """Whatever goes wrong in the block is a damaged shard."""
+def _judged(path: Path) -> Iterator[None]:
+    """Whatever bytes that were read raise in the block is a damaged shard; what the system raises is not."""
     try:
         yield
-    except StaleCacheError:
-        raise
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read it") from None
-    except Exception as error:  # json, numpy and the file system raise many kinds
+    except OF_CONTENTS as error:
         raise StaleCacheError(f"{path} is damaged or not a shard ({type(error).__name__})", todo=_REBUILD) from None
 
 
 def _read_shard(path: Path, kind: str, into: tuple[np.ndarray, int] | None = None):
     """Header, arrays (read-only, but for features that have a place) and digest of a shard."""
     digest, head, start, arrays = xxhash.xxh3_128(), b"", 0, {}
-    with _report_damage(path), path.open("rb") as file:
+    with open_regular(path, MAX_ARRAY_BYTES) as file, _judged(path):
         if into is not None:
             features, offset = into
             head = file.read(offset)
-            start = offset + file.readinto(features.reshape(-1).view(np.uint8))
+            start = len(head) + file.readinto(features.reshape(-1).view(np.uint8))
             arrays = {"image_features": features}
             digest.update(head)
             digest.update(features)
         tail = file.read()
+        check_whole(file, path, start + len(tail))
         digest.update(memoryview(tail)[:-DIGEST_BYTES])
         if digest.digest() != tail[-DIGEST_BYTES:]:
             raise StaleCacheError(f"{path}: the contents do not match their digest, the file is damaged", todo=_REBUILD)
@@ -292,6 +291,7 @@ def _read_shard(path: Path, kind: str, into: tuple[np.ndarray, int] | None = Non
 
 
 FOOTER_BYTES, DIGEST_BYTES = 24, 16  # bytes of the index's length and the digest, of the digest alone
+_CHECK_WEIGHTS = "Check the weights, or try --encoder-precision fp32"
 _REBUILD = "Delete it and run extract again"
 _RENEW = "Make these features again: unimos-pipe extract --force"
 

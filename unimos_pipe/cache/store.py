@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from unimos_pipe.base.errors import InputError, StaleCacheError, join_names
+from unimos_pipe.base.errors import InputError, ReadError, StaleCacheError, join_names
+from unimos_pipe.base.safe_open import list_folder
 from unimos_pipe.cache.cache_paths import index_path, shard_files, text_path
 from unimos_pipe.cache.domain_index import DomainIndex, read_index
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity, TextIdentity
+from unimos_pipe.cache.feature_checks import text_fault
 from unimos_pipe.cache.shard import (
     ImageShard,
     SchemaVersionError,
@@ -45,6 +47,10 @@ class _Part:
     index: DomainIndex
     shards: list[ImageShard]
     features: np.ndarray  # (n, D), of all shards
+
+
+class MissingTextError(InputError):
+    """Prompts that were never encoded."""
 
 
 class FeatureStore:
@@ -94,7 +100,9 @@ class FeatureStore:
             try:
                 features, shards = _read_shards(paths)
                 break
-            except StaleCacheError:
+            except (StaleCacheError, ReadError) as error:
+                if isinstance(error, ReadError) and not error.absent:
+                    raise
                 missing = [path.name for path in paths if not path.is_file()]
                 current = self._read_part_index(name)
                 if current.shards == index.shards:
@@ -164,7 +172,7 @@ class FeatureStore:
         """The (K, D) float32 prompt features of a domain's word, and the shard's digest.
 
         Raises:
-            InputError: these prompts were never encoded by this encoder (names the extract command).
+            MissingTextError: these prompts were never encoded by this encoder (names the extract command).
             StaleCacheError: a damaged shard.
         """
         word = self.spec.domain(domain).word
@@ -176,18 +184,20 @@ class FeatureStore:
             more = (
                 "--text or --text-from" if encoder.precision == IMPORTED else "--template where it is not the default"
             )
-            raise InputError(
+            raise MissingTextError(
                 f"the prompts of {domain} ({prompts[0][0]!r}, ...) are not in {path.parent}",
                 todo=f"Run: {self.extract} --domain {domain}, with {more}",
             )
         shard = read_text_shard(path)
+        if fault := text_fault(shard.text_features):
+            raise StaleCacheError(f"{path}: the text features {fault}", todo=self._renew(domain))
         if difference := first_difference(shard.header, identity):
             raise _stale_error(f"stale prompts {path}", difference, self._renew_hint(domain))
         return shard.text_features, shard.digest
 
     def read_logit_scale(self) -> float | None:
         """1/T that the encoder learned by itself, as its prompts' shards have it; None where it has none of its own."""
-        scales = [read_header(path, "text").logit_scale for path in sorted((self.folder / "text").glob("*.h5"))]
+        scales = [read_header(path, "text").logit_scale for path in list_folder(self.folder / "text", "*.h5")]
         return max(scales, default=0.0) or None
 
 

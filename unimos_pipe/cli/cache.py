@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.errors import InputError, UnimosPipeError, join_names
+from unimos_pipe.base.errors import InputError, StaleCacheError, join_names
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli import completion
@@ -108,6 +108,8 @@ def verify(
     for problem in problems:
         output.result(problem)
     good = "all sound" if not problems else f"{len(problems)} fault(s)"
+    if not deep:
+        output.note("images were not looked at; --deep compares them with their features")
     output.result(f"{len(found)} folder(s), {sum(entry.rows for entry in found):,} rows in {folder}: {good}")
     if problems:
         sys.exit(1)
@@ -121,7 +123,7 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
     from unimos_pipe.cache.cache_paths import ENCODER_FOLDER
     from unimos_pipe.cache.encoder_identity import IMPORTED, encoder_id
     from unimos_pipe.cache.maintenance import find_changed_image, is_inside, read_sound_shards, verify_features
-    from unimos_pipe.data.scan import find_root, scan_domain
+    from unimos_pipe.data.scan import find_root, scan
     from unimos_pipe.extract.encoder import ClipEncoder, load_sample
 
     root = find_root(spec, data_root, cache)
@@ -140,9 +142,9 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
             continue
         try:
             shards = read_sound_shards(entry)
-        except UnimosPipeError:
+        except StaleCacheError:
             continue  # told already
-        manifest = scan_domain(spec, entry.domain, root)
+        manifest = scan(spec, entry.domain, root)
         if shards and (change := find_changed_image(shards, manifest)):
             problems.append(f"{entry.folder}: the images in {manifest.root} are not those that were encoded: {change}")
             continue
@@ -166,9 +168,22 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
 @cache_option
 @folder_option("--runs", "runs_folder", default=Path("runs"), help="Runs whose features stay.")
 @click.option("--recipe", "recipes", multiple=True, metavar="FILE", help="Recipe of yours whose features stay.")
+@click.option(
+    "--imported",
+    multiple=True,
+    metavar="ENCODER-ID",
+    help="Imported features whose damaged shards may go; nothing can make them again.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[str, ...], yes: bool) -> None:
+def prune(
+    output: Output,
+    cache: Path | None,
+    runs_folder: Path,
+    recipes: tuple[str, ...],
+    imported: tuple[str, ...],
+    yes: bool,
+) -> None:
     """Remove what is damaged, left over, or needed by no run.
 
     These are damaged shards, leftovers of killed writers, and features that no recipe or run needs.
@@ -178,7 +193,7 @@ def prune(output: Output, cache: Path | None, runs_folder: Path, recipes: tuple[
     process is writing.
     """
     folder = cache or default_cache()
-    found = unimos_pipe.find_prunable(folder, runs_folder, recipes, reporter=output)
+    found = unimos_pipe.find_prunable(folder, runs_folder, recipes, imported, reporter=output)
     if not found:
         output.result(f"nothing to remove in {folder}")
         return

@@ -13,14 +13,8 @@ from pathlib import Path
 
 import click
 
-from unimos_pipe.base.errors import UnimosPipeError
+from unimos_pipe.base.errors import PATH_FAULTS, UnimosPipeError
 from unimos_pipe.base.terminal import escape_control_chars
-
-AT_FAULT = {  # errors of the system that mean a path of the user's was no good
-    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS,
-    errno.EEXIST, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ENODEV,
-}  # fmt: skip
-
 
 ANSWER_LOST = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}  # of a stream
 
@@ -53,7 +47,7 @@ def run_with_error_handling(command: Callable[[], object]) -> int:
     except UnimosPipeError as error:
         return _say(f"Error: {error}", error.exit_code)
     except OSError as error:
-        return _say(f"Error: {_of_system(error)}", 2 if error.errno in AT_FAULT else 1)
+        return _say(f"Error: {_of_system(error)}", 2 if error.errno in PATH_FAULTS else 1)
     except MemoryError:
         return _say("Error: out of memory. Finished shards and runs are kept", 1)
     except Exception as error:
@@ -64,7 +58,7 @@ def _stopped(stop: BaseException) -> int:
     if isinstance(stop, (click.Abort, EOFError)):
         return _say("Aborted: nobody answered the question", 1)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # on the way out, a second Ctrl-C has nothing to add
+        signal.signal(signal.SIGINT, lambda *_: None)  # on the way out; a second one ends it (cli/interrupts.py)
     word, code = ("Terminated", 143) if isinstance(stop, SigTerm) else ("Interrupted", 130)
     return _say(f"{word}. Finished shards and runs are kept; the same command goes on from there.", code)
 

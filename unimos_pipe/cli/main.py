@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import click
 
 from unimos_pipe import __version__
-from unimos_pipe.base.terminal import Output
+from unimos_pipe.base.terminal import Output, escape_control_chars
+from unimos_pipe.base.waits import waits_told_to
 from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.cli.bench import bench
 from unimos_pipe.cli.cache import cache
 from unimos_pipe.cli.click_classes import Group
-from unimos_pipe.cli.compare import compare
 from unimos_pipe.cli.demo import demo
 from unimos_pipe.cli.encoder import encoder
 from unimos_pipe.cli.error_handling import SigTerm, run_with_error_handling
@@ -59,7 +59,8 @@ class _Group(Group):
 
     def invoke(self, ctx: click.Context):
         """Run the command, then tell of an answer that nobody could read."""
-        result = super().invoke(ctx)
+        with waits_told_to(lambda text: click.echo(escape_control_chars(text), err=True)):
+            result = super().invoke(ctx)
         if isinstance(ctx.obj, Output):
             ctx.obj.close()
         return result
@@ -83,5 +84,5 @@ def main() -> None:
     """
 
 
-for command in (extract, adapt, sweep, run, report, compare, predict, export, demo, manifest, encoder, cache, bench):
+for command in (extract, adapt, sweep, run, report, predict, export, demo, manifest, encoder, cache, bench):
     main.add_command(command)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import UnimosPipeError
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.data.dataset_spec import DatasetSpec
 
@@ -52,7 +52,7 @@ def suggest_after_features(output: Output, folder: Path, spec: DatasetSpec) -> N
     from unimos_pipe.data.manifest import NO_LABEL
 
     found = {}
-    with contextlib.suppress(InputError):  # a damaged domain is told when it is used
+    with contextlib.suppress(UnimosPipeError):  # a damaged domain is told when it is used
         found = {name: [read_index(folder / part) for part in spec.parts(name)] for name in spec.domains}
     there = {name: parts for name, parts in found.items() if all(parts)}
     labelled = [name for name, parts in there.items() if all((part.labels != NO_LABEL).all() for part in parts)]

@@ -9,6 +9,7 @@ import click
 
 import unimos_pipe
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, read_bytes
 from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.cli import completion
 from unimos_pipe.cli.click_classes import Command
@@ -21,9 +22,9 @@ STDOUT = "-"
 
 
 def _answering(
-    top: int, batch_size: int, workers: int, weights: Path | None, allow_torchscript: bool
+    top: int, batch_size: int, workers: int, weights: Path | None, allow_torchscript: bool, allow_edited: bool
 ) -> "unimos_pipe.PredictOptions":
-    return unimos_pipe.PredictOptions(top, batch_size, workers, weights, allow_torchscript)
+    return unimos_pipe.PredictOptions(top, batch_size, workers, weights, allow_torchscript, allow_edited)
 
 
 answer_options = option_group(
@@ -42,6 +43,7 @@ answer_options = option_group(
         "--weights", type=click.Path(path_type=Path), metavar="FILE", help="The encoder's weights, if they were a file."
     ),
     trust_option,
+    click.option("--allow-edited", is_flag=True, help="Load also an export that was changed since it was made."),
     click.option(
         "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images per encoder call."
     ),
@@ -123,7 +125,14 @@ def predict(
     with _table(out) as table:
         if domain:
             found = unimos_pipe.predict_cached(
-                run_folder, domain, table, dataset=dataset, cache=cache, top=options.top, device=device
+                run_folder,
+                domain,
+                table,
+                dataset=dataset,
+                cache=cache,
+                top=options.top,
+                device=device,
+                allow_edited=options.allow_edited,
             )
         else:
             found = unimos_pipe.predict(run_folder, sources, table, options, device=device, reporter=output)
@@ -150,4 +159,4 @@ def _table(out: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder) / "answers.csv"
-        click.echo((Path(folder) / "answers.csv").read_bytes(), nl=False)
+        click.echo(read_bytes(Path(folder) / "answers.csv", MAX_ARRAY_BYTES), nl=False)

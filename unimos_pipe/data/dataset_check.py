@@ -9,20 +9,14 @@ from pathlib import Path
 
 import xxhash
 
-from unimos_pipe.base.errors import InputError
-from unimos_pipe.base.safe_open import open_regular
+from unimos_pipe.base.errors import InputError, ReadError
+from unimos_pipe.base.safe_open import MAX_IMAGE_BYTES, open_regular
+from unimos_pipe.base.time_limit import time_limit
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.find_images import find_images, skipped_summary
-from unimos_pipe.data.image_decoding import decode, describe_error
+from unimos_pipe.data.image_decoding import DECODE_SECONDS, decode, describe_error
 from unimos_pipe.data.manifest import NO_LABEL
-from unimos_pipe.data.scan import (
-    RowList,
-    file_size,
-    find_domain_folder,
-    find_non_utf8_names,
-    read_part,
-    unlisted_images,
-)
+from unimos_pipe.data.scan import RowList, domain_folder, file_size, not_utf8, read_part, unlisted
 
 
 @dataclass(frozen=True)
@@ -40,7 +34,7 @@ class ImageFile:
 
     part: str
     path: str  # relative to the folder
-    full_path: Path
+    place: Path
 
     def __str__(self) -> str:
         return f"{self.part}/{self.path}"
@@ -61,33 +55,33 @@ def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
     Raises:
         InputError: a domain's folder is missing.
     """
-    places: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    found: dict[tuple[str, bool], list[str]] = defaultdict(list)
     files: list[ImageFile] = []
     parts: dict[str, RowList] = {}
     for domain in spec.domains:
-        folder = find_domain_folder(spec, domain, root)
+        folder = domain_folder(spec, domain, root)
         try:
-            domain_parts = {part: read_part(spec, part, folder) for part in spec.parts(domain)}
+            own = {part: read_part(spec, part, folder) for part in spec.parts(domain)}
         except InputError as error:
-            places["rows cannot be read", True].append(str(error))
+            found["rows cannot be read", True].append(str(error))
             continue
-        parts |= domain_parts
-        for part, rows in domain_parts.items():
-            places["note", False] += rows.notes
+        parts |= own
+        for part, rows in own.items():
+            found["note", False] += rows.notes
             for path in rows.paths:
-                if bad := find_non_utf8_names([path]):
-                    places["name is not UTF-8", True].append(f"{part}/{bad[0]!r}")
+                if bad := not_utf8([path]):
+                    found["name is not UTF-8", True].append(f"{part}/{bad[0]!r}")
                 elif file_size(folder / path) is None:
-                    places["missing, a link that leads nowhere, or no file", True].append(f"{part}/{path}")
+                    found["missing, a link that leads nowhere, or no file", True].append(f"{part}/{path}")
                 else:
                     files.append(ImageFile(part, path, folder / path))
         if spec.domain(domain).manifest:
-            scan = find_images(folder)
-            extra = unlisted_images(scan.paths, parts[domain].paths)
-            places["image not in the manifest", False] += [f"{domain}/{path}" for path in extra]
-            places["note", False] += [note] if (note := skipped_summary(folder, scan.skipped)) else []
-    _check_classes(spec, parts, places)
-    return DatasetFiles(sum(len(rows.paths) for rows in parts.values()), tuple(files), _to_findings(places))
+            there = find_images(folder)
+            extra = unlisted(there.paths, parts[domain].paths)
+            found["image not in the manifest", False] += [f"{domain}/{path}" for path in extra]
+            found["note", False] += [note] if (note := skipped_summary(folder, there.left)) else []
+    _check_classes(spec, parts, found)
+    return DatasetFiles(sum(len(rows.paths) for rows in parts.values()), tuple(files), _findings(found))
 
 
 def inspect_files(
@@ -99,22 +93,22 @@ def inspect_files(
         threads: images decoded at once.
         on_files: called with the number of files just looked at.
     """
-    places: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    found: dict[tuple[str, bool], list[str]] = defaultdict(list)
     with ThreadPoolExecutor(threads) as pool:
-        for file, fault in zip(files, pool.map(_decoding_fault, files), strict=True):
+        for file, fault in zip(files, pool.map(_fault, files), strict=True):
             on_files(1)
             if fault:
-                places["unreadable image", True].append(f"{file} ({fault})")
-    for group in find_equal_files(files):
-        places["same contents", False].append(" = ".join(str(file) for file in group))
-    return _to_findings(places)
+                found["unreadable image", True].append(f"{file} ({fault})")
+    for group in same_contents(files):
+        found["same contents", False].append(" = ".join(str(file) for file in group))
+    return _findings(found)
 
 
-def _to_findings(places_by_kind: dict[tuple[str, bool], list[str]]) -> tuple[Finding, ...]:
-    return tuple(Finding(kind, serious, tuple(places)) for (kind, serious), places in places_by_kind.items() if places)
+def _findings(found: dict[tuple[str, bool], list[str]]) -> tuple[Finding, ...]:
+    return tuple(Finding(kind, serious, tuple(places)) for (kind, serious), places in found.items() if places)
 
 
-def _check_classes(spec: DatasetSpec, parts: dict[str, RowList], places: dict) -> None:
+def _check_classes(spec: DatasetSpec, parts: dict[str, RowList], found: dict) -> None:
     """Classes that no domain has, and classes that some labelled domain lacks."""
     present: dict[str, set[int]] = defaultdict(set)
     for part, rows in parts.items():
@@ -123,28 +117,33 @@ def _check_classes(spec: DatasetSpec, parts: dict[str, RowList], places: dict) -
     anywhere = set().union(*present.values())
     for label, name in enumerate(spec.classes):
         if label not in anywhere:
-            places["class without an image", False].append(name)
+            found["class without an image", False].append(name)
         else:
             lacking = [domain for domain, labels in present.items() if label not in labels]
-            places["class absent in a domain", False] += [f"{name} in {domain}" for domain in lacking]
+            found["class absent in a domain", False] += [f"{name} in {domain}" for domain in lacking]
 
 
-def _decoding_fault(file: ImageFile) -> str | None:
+def _fault(file: ImageFile) -> str | None:
     try:
-        decode(file.full_path)
+        with time_limit(DECODE_SECONDS, f"not decoded after {DECODE_SECONDS} s"):
+            decode(file.place)
+    except MemoryError:
+        raise
     except Exception as error:  # any decoder may raise anything; it becomes a finding
-        return describe_error(error, file.full_path)
+        if isinstance(error, ReadError) and not error.lasting:
+            raise
+        return describe_error(error, file.place)
     return None
 
 
-def find_equal_files(files: Sequence[ImageFile]) -> list[list[ImageFile]]:
+def same_contents(files: Sequence[ImageFile]) -> list[list[ImageFile]]:
     """Groups of files with equal bytes; only files of equal size are read."""
     by_size = defaultdict(list)
     for file in files:
-        by_size[file_size(file.full_path)].append(file)
+        by_size[file_size(file.place)].append(file)
     groups = defaultdict(list)
     for size, group in by_size.items():
         for file in group if len(group) > 1 else ():
-            with open_regular(file.full_path) as stream:
-                groups[size, hashlib.file_digest(stream, xxhash.xxh3_128).digest()].append(file)
+            with open_regular(file.place, MAX_IMAGE_BYTES) as bytes_of:
+                groups[size, hashlib.file_digest(bytes_of, xxhash.xxh3_128).digest()].append(file)
     return [group for group in groups.values() if len(group) > 1]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unimos_pipe.base.dataclass_parsing import option, parse_dataclass
-from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
-from unimos_pipe.base.safe_open import read_text
+from unimos_pipe.base.errors import InputError, ReadError, join_names, short_repr, suggestions
+from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
 from unimos_pipe.data.prompts import clean_class_name
 
 PACKAGE = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ class DomainSpec:
     per_class: dict = field(default_factory=dict)  # class name -> expected number of images
 
     @property
-    def has_splits(self) -> bool:
+    def split(self) -> bool:
         """Whether the data set itself divides this domain into training and test rows."""
         return bool(self.train)
 
@@ -75,7 +75,7 @@ class DatasetSpec:
             raise InputError(f"data set {self.name} has no domain {name!r}; {suggestions(name, self.domains)}")
         return self.domains[name]
 
-    def parse_sources(self, text: str, target: str) -> tuple[str, ...]:
+    def sources(self, text: str, target: str) -> tuple[str, ...]:
         """The domains of a source as one writes it, ``art`` or ``art+photo``, in the data set's own order.
 
         Raises:
@@ -94,7 +94,7 @@ class DatasetSpec:
 
     def parts(self, domain: str) -> tuple[str, ...]:
         """Where the domain's features live in the cache: ``clipart``, or ``clipart.train`` and ``clipart.test``."""
-        return tuple(f"{domain}.{split}" for split in SPLITS) if self.domain(domain).has_splits else (domain,)
+        return tuple(f"{domain}.{split}" for split in SPLITS) if self.domain(domain).split else (domain,)
 
     def domain_of(self, part: str) -> str:
         """The domain of a part. Raises InputError listing the parts where there is no such part."""
@@ -113,10 +113,10 @@ class DatasetSpec:
         Raises:
             InputError: inductive, but the data set has no splits.
         """
-        has_splits = all(entry.has_splits for entry in self.domains.values())
-        if chosen == "inductive" and not has_splits:
+        split = all(entry.split for entry in self.domains.values())
+        if chosen == "inductive" and not split:
             raise InputError(f"{self.name} has no train and test splits, so --protocol can only be transductive")
-        return chosen or ("inductive" if has_splits else "transductive")
+        return chosen or ("inductive" if split else "transductive")
 
     def with_words(self, words: Mapping[str, str]) -> "DatasetSpec":
         """The same data set with other domain words in its prompts."""
@@ -124,10 +124,10 @@ class DatasetSpec:
         return replace(self, domains={**self.domains, **changed})
 
 
-def find_spec_files() -> dict[str, Path]:
+def known_datasets() -> dict[str, Path]:
     """The data sets that come with the package, by name."""
-    paths = [path for folder in SPEC_FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
-    return {path.stem: path for path in reversed(paths)}
+    found = [path for folder in SPEC_FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
+    return {path.stem: path for path in reversed(found)}
 
 
 def load_spec(name_or_path: str) -> DatasetSpec:
@@ -136,15 +136,15 @@ def load_spec(name_or_path: str) -> DatasetSpec:
     Raises:
         InputError: unknown name (lists the known), unreadable file, or every fault of the spec at once.
     """
-    known = find_spec_files()
+    known = known_datasets()
     path = Path(name_or_path) if name_or_path.endswith(".toml") else known.get(name_or_path)
     if path is None:
         names = suggestions(name_or_path, sorted(known))
         raise InputError(f"unknown data set {name_or_path!r}; {names}; or give the path of a .toml file")
     try:
-        values = tomllib.loads(read_text(path))
-    except OSError as error:
-        raise InputError(f"data-set spec {path}: cannot be read: {error.strerror}") from None
+        values = tomllib.loads(read_text(path, MAX_SETTINGS_BYTES))
+    except ReadError as error:
+        raise error.of_input(f"data-set spec {path}: cannot be read: {error.reason}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"data-set spec {path}: cannot be read: {error}") from None
     return check_spec(values, path)
@@ -155,7 +155,7 @@ def check_spec(values: Mapping, path: Path) -> DatasetSpec:
     domains = values.get("domains")
     if not isinstance(domains, Mapping) or not domains:
         raise InputError(f"{path}: expected a [domains] table with at least one domain")
-    faults, domain_specs = [], {}
+    faults, built = [], {}
     for name, entry in domains.items():
         try:
             if not isinstance(entry, Mapping):
@@ -164,28 +164,26 @@ def check_spec(values: Mapping, path: Path) -> DatasetSpec:
         except InputError as error:
             faults.append(str(error))
             continue
-        domain_specs[name] = replace(
-            domain, folder=domain.folder or (name,), word=domain.word or name.replace("_", " ")
-        )
-        faults += _check_domain(name, domain)
+        built[name] = replace(domain, folder=domain.folder or (name,), word=domain.word or name.replace("_", " "))
+        faults += _domain_faults(name, domain)
     try:
-        spec = parse_dataclass(DatasetSpec, {**values, "domains": domain_specs, "base": path.parent}, str(path))
+        spec = parse_dataclass(DatasetSpec, {**values, "domains": built, "base": path.parent}, str(path))
     except InputError as error:
         raise InputError("; ".join([str(error), *faults])) from None
-    faults += _check_classes(spec)
+    faults += _class_faults(spec)
     if faults:
         raise InputError(f"{path}: " + "; ".join(faults))
     return spec
 
 
-def is_valid_name(text: str) -> bool:
+def is_name(text: str) -> bool:
     """Whether a text may name a data set or a domain, and with it a folder: letters, digits, '-' and '_' only."""
     return text.replace("_", "").replace("-", "").isalnum()
 
 
-def _check_domain(name: str, domain: DomainSpec) -> list[str]:
+def _domain_faults(name: str, domain: DomainSpec) -> list[str]:
     faults = []
-    if name == "text" or not is_valid_name(name):
+    if name == "text" or not is_name(name):
         faults.append(f"domain {name!r}: a name is letters, digits, '-' and '_', and not 'text'")
     inside = (*domain.folder, *domain.list, *domain.train, *domain.test)
     if any(Path(part).is_absolute() or ".." in Path(part).parts for part in inside):
@@ -198,9 +196,9 @@ def _check_domain(name: str, domain: DomainSpec) -> list[str]:
     return faults
 
 
-def _check_classes(spec: DatasetSpec) -> list[str]:
+def _class_faults(spec: DatasetSpec) -> list[str]:
     faults = []
-    if not is_valid_name(spec.name):
+    if not is_name(spec.name):
         faults.append(f"name {spec.name!r}: letters, digits, '-' and '_' only")
     if spec.embedded and spec.embedded not in EMBEDDED:
         faults.append(f"embedded {short_repr(spec.embedded)}: the package has {join_names(EMBEDDED)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.errors import InputError, short_repr
-from unimos_pipe.base.safe_open import read_text
+from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
 from unimos_pipe.data.custom_dataset import domain_text, spec_text
 from unimos_pipe.data.dataset_spec import DatasetSpec, check_spec, load_spec
 from unimos_pipe.data.row_lists import read_list_text
@@ -34,7 +34,7 @@ def read_classes(file: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in read_list_text(file).splitlines() if line.strip())
 
 
-def add_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> SpecEdit:
+def with_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> SpecEdit:
     """The spec of a data set that has a domain: a new one, one that grows by it, or as it is.
 
     Args:
@@ -49,15 +49,15 @@ def add_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> Spe
     if not dataset.endswith(".toml") or file.exists():
         spec = load_spec(dataset)
         if names != spec.classes:
-            index = next(at for at, pair in enumerate(zip_longest(spec.classes, names)) if pair[0] != pair[1])
-            expected, got = (short_repr(row[index]) if index < len(row) else "none" for row in (spec.classes, names))
-            what = f"--classes {classes} does not have the classes of {spec.name}: number {index + 1}"
+            place = next(at for at, pair in enumerate(zip_longest(spec.classes, names)) if pair[0] != pair[1])
+            expected, got = (short_repr(row[place]) if place < len(row) else "none" for row in (spec.classes, names))
+            what = f"--classes {classes} does not have the classes of {spec.name}: number {place + 1}"
             raise InputError(what, expected=expected, got=got)
-        domain_name = domain.partition(".")[0]
-        if not dataset.endswith(".toml") or domain_name in spec.domains:
+        part_of = domain.partition(".")[0]
+        if not dataset.endswith(".toml") or part_of in spec.domains:
             return SpecEdit(spec)
-        old_text = read_text(file)
-        text = old_text + ("" if old_text.endswith("\n") else "\n") + domain_text(domain, entry)
+        before = read_text(file, MAX_SETTINGS_BYTES)
+        text = before + ("" if before.endswith("\n") else "\n") + domain_text(domain, entry)
     else:
         values = {"name": file.stem, "classes": names, "domains": {domain: entry}}
         check_spec(values, file)

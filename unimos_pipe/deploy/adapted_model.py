@@ -1,7 +1,6 @@
 """An adapted model: a run's state with what is needed to ask it, from a run's folder, an export or a model hub."""
 
 import json
-import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,20 +8,20 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import InputError, short_repr
+from unimos_pipe.base.errors import ExecutionError, InputError
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
 from unimos_pipe.cache.shard import first_difference
 from unimos_pipe.data.image_decoding import Picture
 from unimos_pipe.deploy.image_inputs import ImageInput, normalise_inputs
 from unimos_pipe.deploy.model_card import render_card
+from unimos_pipe.deploy.model_config import CONFIG, WEIGHTS, check_config, export_digest, read_export, run_model_config
 from unimos_pipe.deploy.predictions import Predictions, concatenate, with_errors
 from unimos_pipe.deploy.restore import restore_model
 from unimos_pipe.extract.encoder import ClipEncoder
@@ -30,22 +29,10 @@ from unimos_pipe.extract.image_loader import read_batches
 from unimos_pipe.extract.weights import recorded_spec
 from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.methods.unimos.model import UniMoSModel
-from unimos_pipe.runs.method_names import AUTO, METHODS, TARGET_ONLY, UNIMOS
+from unimos_pipe.runs.method_names import TARGET_ONLY, UNIMOS
 from unimos_pipe.runs.read_run import read_run
 from unimos_pipe.runs.write_run import HEADS, PREDICTIONS, RESULT
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-FORMAT = 2
-CONFIG_KEYS = (
-    "format",
-    "classes",
-    "encoder",
-    "encoder_id",
-    "method",
-    "options",
-    "temperature",
-    "about",
-)  # of config.json
 _LOADING = threading.Lock()  # of encoders: threads that ask one model first load it once
 
 
@@ -61,7 +48,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         Raises:
             InputError: values or tensors that are no model's, all that is missing at once.
         """
-        self.settings = _validate_config(config)
+        self.settings = check_config(config)
         self.classes: tuple[str, ...] = tuple(config["classes"])
         self.method, self.temperature = self.settings["method"], self.settings["temperature"]
         options = None
@@ -79,6 +66,11 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         x = unit_rows(torch.as_tensor(features), self.text.dtype, self.device)
         batches = [self.probabilities(rows) for rows in x.split(8192)] or [self.probabilities(x)]
         columns = [torch.cat(column).float().cpu() for column in zip(*batches, strict=True)]
+        if wrong := int((~torch.stack([column.isfinite().all(-1) for column in columns]).all(0)).sum()):
+            raise ExecutionError(
+                f"{wrong} of {len(x)} answers are not finite",
+                todo="The features or the model's weights are at fault; try another device or precision",
+            )
         branches = columns[2:] or [None, None]
         return Predictions(self.classes, *columns[:2], *branches, (None,) * len(x))
 
@@ -165,7 +157,8 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         state = {**self.fitted.state(), "text_features": self.text.cpu().clone()}
         content = save({name: tensor.contiguous() for name, tensor in state.items()})
         (save_directory / WEIGHTS).write_bytes(content)  # save_file would make it unreadable for others
-        text = json.dumps(self.settings, indent=1, ensure_ascii=False) + "\n"
+        signed = {**self.settings, "digest": export_digest(self.settings, content)}
+        text = json.dumps(signed, indent=1, ensure_ascii=False) + "\n"
         (save_directory / CONFIG).write_text(text, encoding="utf-8")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
@@ -173,8 +166,14 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         return build_model_card(self.settings)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, device: str = "auto", **options: Any) -> "AdaptedModel":
-        """Load from a folder or a hub's repository: ``config.json`` and ``model.safetensors``, never a pickle."""
+    def _from_pretrained(
+        cls, *, model_id: str, device: str = "auto", allow_edited: bool = False, **options: Any
+    ) -> "AdaptedModel":
+        """Load from a folder or a hub's repository: ``config.json`` and ``model.safetensors``, never a pickle.
+
+        Args:
+            allow_edited: load also what was changed since it was exported.
+        """
         names = (CONFIG, WEIGHTS)
         if Path(model_id).is_dir():
             config, weights = (Path(model_id) / name for name in names)
@@ -182,20 +181,22 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             hub_options = {key: options.get(key) for key in ("revision", "cache_dir", "token")}
             hub_options |= {key: bool(options.get(key)) for key in ("force_download", "local_files_only")}
             config, weights = (Path(hf_hub_download(model_id, name, **hub_options)) for name in names)
-        return cls(read_json(config), read_tensors(weights), device)
+        return cls(*read_export(config, weights, allow_edited=allow_edited), device)
 
 
-def load(folder: str | Path, device: str = "auto") -> AdaptedModel:
+def load(folder: str | Path, device: str = "auto", *, allow_edited: bool = False) -> AdaptedModel:
     """Load an adapted model from an export's or a finished run's folder.
 
     Args:
         device: auto, cpu, cuda or mps.
+        allow_edited: load also an export that was changed since it was made; its values are checked all the same.
     Raises:
-        InputError: no model there, or damaged files.
+        InputError: no model there, damaged files, or an export that is not what was written.
+        ReadError: files that cannot be read.
     """
     folder = Path(folder)
     if (folder / WEIGHTS).is_file():
-        return AdaptedModel(read_json(folder / CONFIG), read_tensors(folder / WEIGHTS), device)
+        return AdaptedModel(*read_export(folder / CONFIG, folder / WEIGHTS, allow_edited=allow_edited), device)
     if not (folder / RESULT).is_file():
         raise InputError(
             f"{folder} holds no model", expected=f"a finished run's folder, or one with {WEIGHTS}", got="neither"
@@ -210,83 +211,6 @@ def load(folder: str | Path, device: str = "auto") -> AdaptedModel:
     return AdaptedModel(config, load_tensors(run.content(HEADS)), device)
 
 
-def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's ``config.json`` and ``result.json`` as the config of a model. Raises InputError on another version's."""
-    try:
-        spec = config["spec"]
-        about = {name: spec[name] for name in ("dataset", "source", "target", "variant", "seed", "templates")}
-        about["accuracy"] = (
-            {name: result["accuracy"][name]["accuracy"] for name in ("last", "zero_shot")}
-            if result["accuracy"]
-            else None
-        )
-        about["rows"] = {"source": result["source_rows"], "target": result["target_rows"]}
-        if 0 < result.get("labelled_rows", 0) < result.get("scored_rows", 0):
-            about["rows"] |= {"labelled": result["labelled_rows"], "scored": result["scored_rows"]}
-        return {
-            "format": FORMAT,
-            "classes": list(config["classes"]),
-            "encoder": config["encoder"],
-            "encoder_id": spec["encoder_id"],
-            "method": result["choice"]["selected"] if spec["method"] == AUTO else spec["method"],
-            "options": spec["options"],
-            "temperature": (result.get("calibration") or {}).get("temperature"),
-            "about": about,
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"the run's config.json or result.json lacks {error}; train it again with --force") from None
-
-
 def build_model_card(settings: Mapping[str, Any]) -> ModelCard:
     """The README of a model of these settings (an export's config)."""
     return ModelCard(render_card(settings))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises InputError."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}", expected="a JSON object", got=type(value).__name__)
-    return value
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises InputError."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-
-
-def _validate_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    if config.get("format") == 1 and "method" in config:  # when UniMoS was the only method, and never calibrated
-        config = {**config, "format": FORMAT, "method": UNIMOS, "options": config["method"], "temperature": None}
-    missing = [key for key in CONFIG_KEYS if key not in config]
-    if missing or config["format"] != FORMAT:
-        got = f"no {', '.join(missing)}" if missing else f"format {short_repr(config['format'])}"
-        raise InputError("the model's config.json", expected=f"format {FORMAT} with {', '.join(CONFIG_KEYS)}", got=got)
-    encoder, classes = config["encoder"], config["classes"]
-    fields = set(EncoderIdentity.__dataclass_fields__)
-    if not isinstance(encoder, Mapping) or set(encoder) != fields:
-        raise InputError("the model's config.json: encoder", expected=f"the fields {', '.join(sorted(fields))}")
-    if not all(isinstance(value, str) for value in (*encoder.values(), config["encoder_id"])):
-        raise InputError("the model's config.json: encoder and encoder_id", expected="texts only")
-    if config["method"] not in (supported := [name for name in METHODS if name not in (*TARGET_ONLY, AUTO)]):
-        raise InputError(
-            "the model's config.json: method",
-            expected=f"one of {', '.join(supported)}",
-            got=short_repr(config["method"]),
-        )
-    if not isinstance(config["options"], Mapping):
-        raise InputError("the model's config.json: options", expected="a table", got=short_repr(config["options"]))
-    temperature = config["temperature"]
-    if temperature is not None and not (isinstance(temperature, float) and 0 < temperature < math.inf):
-        raise InputError(
-            "the model's config.json: temperature", expected="a number above 0", got=short_repr(temperature)
-        )
-    if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
-        raise InputError("the model's config.json: classes", expected="two or more names")
-    return {key: config[key] for key in CONFIG_KEYS}

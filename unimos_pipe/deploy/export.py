@@ -12,15 +12,9 @@ from unimos_pipe.base.atomic_io import OwnedFolder, atomic_replace_dir, check_ow
 from unimos_pipe.base.errors import ExecutionError, InputError
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.optional_deps import require_extra
-from unimos_pipe.deploy.adapted_model import (
-    CONFIG,
-    CONFIG_KEYS,
-    WEIGHTS,
-    AdaptedModel,
-    build_model_card,
-    load,
-    read_json,
-)
+from unimos_pipe.base.safe_open import read_text
+from unimos_pipe.deploy.adapted_model import AdaptedModel, build_model_card, load
+from unimos_pipe.deploy.model_config import CONFIG, CONFIG_KEYS, WEIGHTS, read_config
 from unimos_pipe.deploy.predict import list_images
 from unimos_pipe.extract.image_loader import read_batches
 from unimos_pipe.methods.task import unit_rows
@@ -34,8 +28,8 @@ CARD = "README.md"
 
 def _is_export(folder: Path) -> bool:
     try:
-        return read_json(folder / CONFIG).keys() >= set(CONFIG_KEYS)
-    except (InputError, AttributeError):
+        return (folder / CONFIG).is_file() and read_config(folder / CONFIG).keys() >= set(CONFIG_KEYS)
+    except InputError:
         return False
 
 
@@ -90,7 +84,7 @@ def _check_output(out: Path, force: bool) -> None:
     if force or not (out / CARD).is_file():
         return
     try:
-        edited = (out / CARD).read_text(encoding="utf-8") != str(build_model_card(read_json(out / CONFIG)))
+        edited = read_text(out / CARD) != str(build_model_card(read_config(out / CONFIG)))
     except (ValueError, KeyError, TypeError, AttributeError):  # not text, or a config from which no card can be made
         edited = True
     if edited:

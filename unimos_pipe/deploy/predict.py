@@ -34,9 +34,8 @@ class PredictOptions:
     batch_size: int = 64  # images per encoder call
     workers: int = 2  # processes that decode; 0 decodes in this one
     weights: Path | None = None  # the encoder's, if they were a file
-    allow_torchscript: bool = (
-        False  # whether that may be a TorchScript archive that is not OpenAI's, which can run code
-    )
+    allow_torchscript: bool = False  # whether that may be a TorchScript archive not of OpenAI's, which can run code
+    allow_edited: bool = False  # whether an export may have been changed since it was made
 
 
 class UnreadableImage(NamedTuple):
@@ -75,7 +74,7 @@ def predict(
         InputError: no such run or image, or other weights than the run's.
     """
     files, names, notes = list_images([Path(source) for source in images])
-    model = load(run, device)
+    model = load(run, device, allow_edited=options.allow_edited)
     check_top(options.top, model.classes)
     model.encoder(options.weights, allow_torchscript=options.allow_torchscript)
     for note in notes:
@@ -103,16 +102,18 @@ def predict_cached(
     cache: Path | None = None,
     top: int = 1,
     device: str = "auto",
+    allow_edited: bool = False,
 ) -> PredictResult:
     """Classify a domain's cached features with a finished run; needs neither images nor weights.
 
     Args:
         dataset: its spec, if it is not one that is known by the name the run recorded.
         cache: where the features are; None takes ``$UNIMOS_CACHE``, else the user's cache folder.
+        allow_edited: whether an export may have been changed since it was made.
     Raises:
         InputError, StaleCacheError: no such run or domain, or features of another encoder than the run's.
     """
-    model = load(run, device)
+    model = load(run, device, allow_edited=allow_edited)
     spec = load_spec(dataset or model.settings["about"]["dataset"])
     folder = (cache or default_cache()) / spec.name / model.settings["encoder_id"]
     store = FeatureStore(spec, folder, import_command_line(folder.name, extract_command_line(dataset or spec.name)))
@@ -137,7 +138,7 @@ def list_images(sources: Sequence[Path]) -> tuple[list[Path], list[str], list[st
             files.append(source)
             continue
         image_scan = find_images(source)
-        note = skipped_summary(source, image_scan.skipped)
+        note = skipped_summary(source, image_scan.left)
         if not image_scan.paths:
             raise InputError(f"no image in {source}" + (f"; {note}" if note else ""))
         files += [source / path for path in image_scan.paths]

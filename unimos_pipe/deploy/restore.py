@@ -7,6 +7,7 @@ from torch import Tensor
 
 from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.method_config import MethodSpec
+from unimos_pipe.cache.feature_checks import NORM_TOLERANCE, text_fault
 from unimos_pipe.methods.base import Model
 from unimos_pipe.methods.registry import METHODS
 from unimos_pipe.methods.unimos.heads import Heads, parameter_shapes
@@ -39,8 +40,17 @@ def restore_model(
         raise InputError("the model's tensors", expected="all float32, or all float64", got=got)
     if non_finite := [name for name in names if not tensors[name].isfinite().all()]:
         raise InputError("the model's tensors", expected="finite values", got=f"{non_finite[0]} with others")
+    if fault := text_fault(text.float().numpy()):
+        raise InputError(f"the model's text_features {fault}")
     if options is None:
         return model
+    prior, variance = tensors["label_prior"], tensors["bottleneck_bn.running_var"]
+    if prior.min() < 0 or abs(prior.sum().item() - 1) > NORM_TOLERANCE:
+        raise InputError("the model's label_prior", expected="shares that sum to 1", got=f"a sum of {prior.sum():.4g}")
+    if variance.min() < 0:
+        raise InputError(
+            "the model's bottleneck_bn.running_var", expected="no negative values", got=variance.min().item()
+        )
     return UniMoSModel(Heads.from_state(tensors, options.heads, device), text.to(device), options)
 
 

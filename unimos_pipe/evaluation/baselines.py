@@ -1,6 +1,7 @@
 """What a table of adaptation results must be read against, from the same cached features."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.base.safe_open import read_json
 from unimos_pipe.evaluation.metrics import score_predictions
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 
@@ -67,8 +69,8 @@ def pair_baselines(
         fit: make what is not known; a probe of DomainNet's size takes minutes. Otherwise only what is known is given.
     """
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = read_json(file) if file.is_file() else {}
+    except (ValueError, RecursionError):
         known = {}
     made_of = {
         name: fingerprint([pair.shard_digests, pair.scored_labels, pair.held_out.metric, FOLDS])
@@ -76,18 +78,18 @@ def pair_baselines(
     }
     found = {name: known[name] for name in pairs if known.get(name, {}).get("identity") == made_of[name]}
     if fit and len(found) < len(pairs):
-        fitted = _fitted({name: pair for name, pair in pairs.items() if name not in found}, reporter)
-        found |= {name: {**figures, "identity": made_of[name]} for name, figures in fitted.items()}
-        found = {name: found[name] for name in pairs}
-        write_text(file, json.dumps(found, indent=1) + "\n")
+        for name, figures in _fitted({name: pairs[name] for name in pairs if name not in found}, reporter):
+            found[name] = {**figures, "identity": made_of[name]}
+            found = {pair: found[pair] for pair in pairs if pair in found}
+            write_text(file, json.dumps(found, indent=1) + "\n")  # at once: the next one may take minutes
     return found
 
 
-def _fitted(pairs: dict[str, PairData], reporter: ProgressReporter) -> dict[str, dict[str, float | None]]:
-    """Both figures of pairs, each probe fitted once."""
+def _fitted(pairs: dict[str, PairData], reporter: ProgressReporter) -> Iterator[tuple[str, dict[str, float | None]]]:
+    """Both figures of each pair, each probe fitted once."""
     targets = {name: (pair.task.target.name, pair.held_out.features is None) for name, pair in pairs.items()}
     sources = {name: pair.task.source.name for name, pair in pairs.items()}
-    probes, oracles, found = {}, {}, {}
+    probes, oracles = {}, {}
     with reporter.progress("probes", len({*sources.values()}) + len({*targets.values()}), "fits") as advance:
         for name, pair in pairs.items():
             source, target = sources[name], targets[name]
@@ -97,8 +99,8 @@ def _fitted(pairs: dict[str, PairData], reporter: ProgressReporter) -> dict[str,
             if target not in oracles:
                 oracles[target] = target_probe_oracle(pair.task, pair.held_out)
                 advance(1)
-            found[name] = {
+            figures = {
                 "source_only": source_only(probes[source], pair.task, pair.held_out),
                 "target_probe_oracle": oracles[target],
             }
-    return found
+            yield name, figures

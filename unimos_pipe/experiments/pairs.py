@@ -16,6 +16,7 @@ from unimos_pipe.runs.method_names import AUTO, LABEL_SETS, METHODS, UNIMOS, pro
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.write_run import check_run_folder
 from unimos_pipe.training.batched_training import OnLine, PlannedRun, RunOutcome, load_finished
+from unimos_pipe.training.checkpoint import CHECKPOINTS
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def adapt_pairs(
     """
     features = feature_set(features) if isinstance(features, str) else features
     spec = features.dataset
-    pairs = [("+".join(spec.parse_sources(source, target)), target) for source, target in pairs]
+    pairs = [("+".join(spec.sources(source, target)), target) for source, target in pairs]
     protocol = spec.protocol(training.protocol)
     training.options(protocol)  # its faults show before those of the cache
     variant = training.variant if training.method == UNIMOS else ""
@@ -120,7 +121,14 @@ def adapt_pairs(
     relabelled = any(before.relabelled for before in found)
     label = " -> ".join(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs"
     runs, _ = execute_plans(
-        wanted, loader, label, compute=compute, reporter=reporter, keep_finished=relabelled, on_epoch=on_epoch
+        wanted,
+        loader,
+        label,
+        compute=compute,
+        reporter=reporter,
+        keep_finished=relabelled,
+        checkpoints=(place.out.parent if place.out else place.runs) / CHECKPOINTS,
+        on_epoch=on_epoch,
     )
     done = kept | {run.folder: run for run in runs}
     return [done[plan.folder] for plan in plans]

@@ -1,5 +1,6 @@
 """Planned runs trained where they are to be trained, as values: what the pairs, the sweeps and the demo share."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +20,7 @@ from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.training.batched_training import OnLine, PlannedRun, RunOutcome, load_finished, train_runs
-from unimos_pipe.training.calibration_runs import calibration_specs, fit_calibrations
+from unimos_pipe.training.calibration_runs import calibration_specs, fit_calibrations, remove_calibrations
 from unimos_pipe.training.fit_methods import fit_runs
 
 
@@ -94,6 +95,7 @@ def execute_plans(
 ) -> tuple[list[RunResult], list[RunOutcome]]:
     """Train a plan's runs of UniMoS here or on a cluster, and fit the other methods here; ``label`` names the bar.
 
+    ``checkpoints`` is a folder for what an interrupted plan goes on from.
     ``on_epoch`` gets what :func:`unimos_pipe.training.batched_training.train_runs` gives its ``on_line``.
 
     See :func:`unimos_pipe.training.batched_training.train_runs` and :func:`unimos_pipe.training.fit_methods.fit_runs`;
@@ -111,7 +113,12 @@ def execute_plans(
         specs = [*(plan.spec for plan in tuned), *calibration_specs(tuned)]
         with reporter.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:
             fitted = fit_calibrations(
-                tuned, loader, stack_size=stack_size, keep_finished=keep_finished, on_epochs=advance
+                tuned,
+                loader,
+                stack_size=stack_size,
+                keep_finished=keep_finished,
+                checkpoints=checkpoints,
+                on_epochs=advance,
             )
             done = work(
                 tuned,
@@ -123,6 +130,10 @@ def execute_plans(
                 calibrations=fitted,
             )
         found |= zip((plan.folder for plan in tuned), done, strict=True)
+        if checkpoints:
+            remove_calibrations(checkpoints)
+            with contextlib.suppress(OSError):  # there is none, or a stack that failed has left its own
+                checkpoints.rmdir()
     if quick:
         with reporter.progress("other methods" if tuned else label, len(quick), "fits") as advance:
             done = fit_runs(quick, loader, keep_finished=keep_finished, on_fits=advance, views=views)

@@ -1,6 +1,5 @@
 """A recipe's runs below one folder: planned as a whole, trained in stacks, resumable, read against baselines."""
 
-import contextlib
 import json
 import time
 from dataclasses import asdict, dataclass, replace
@@ -30,8 +29,9 @@ from unimos_pipe.runs.run_spec import method_display_name
 from unimos_pipe.training.batched_training import OnLine, PlannedRun, load_finished
 from unimos_pipe.training.batching import plan_stacks
 from unimos_pipe.training.calibration_runs import calibration_specs
+from unimos_pipe.training.checkpoint import CHECKPOINTS
 
-RECIPE, CHECKPOINTS = "recipe.json", ".checkpoints"
+RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,6 @@ def run_sweep(
             checkpoints=folder / CHECKPOINTS,
             on_epoch=on_epoch,
         )
-        with contextlib.suppress(OSError):  # there is none, or a stack that failed has left its own
-            (folder / CHECKPOINTS).rmdir()
         fit = PROBES in options.show
         figures = baselines.pair_baselines(data, folder / "baselines.json", fit=fit, reporter=reporter)
         write_text(folder / RECIPE, text)

@@ -1,6 +1,6 @@
 """Which encoder a spec comes to, remembered: an extraction with nothing to encode loads none, and no torch.
 
-``<cache>/.encoders/*.json`` hold an encoder's identity, the path, size, mtime and ctime of the weights file it was read
+``<cache>/.encoders/*.json`` hold an encoder's identity, the path and the stamp of the weights file it was read
 from, and the versions it was read with. What is damaged, older or of another file is passed over: the weights are read.
 """
 
@@ -17,9 +17,10 @@ import xxhash
 from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.encoder_presets import EMBEDDED, PRESETS
-from unimos_pipe.base.errors import UnimosPipeError
+from unimos_pipe.base.errors import ReadError, UnimosPipeError
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name, is_weights_path
 from unimos_pipe.cache.file_digests import FileRecord, stat_file
 from unimos_pipe.data.image_decoding import DECODER
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file as it was found: its absolute path, its stamp (size, mtime_ns, ctime_ns), and when (ns)."""
+    """A weights file as it was found: its absolute path, its stamp (:func:`file_stamp`), and when (ns)."""
 
     path: str
-    stamp: tuple[int, int, int]
+    stamp: tuple[int, ...]
     read_at: int
 
 
@@ -55,7 +56,7 @@ def locate_weights_file(spec: EncoderSpec) -> WeightsFile | None:
         path = _find_preset_weights(spec)
     try:
         record = path and stat_file(path)
-    except OSError:
+    except ReadError:
         return None
     return record and WeightsFile(str(path.absolute()), record.stamp, record.read_at)
 
@@ -84,7 +85,7 @@ def load_identity(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
     if weights is None:
         return None
     try:
-        digest, _, body = identity_path(cache, spec, weights).read_text(encoding="utf-8").partition("\n")
+        digest, _, body = read_text(identity_path(cache, spec, weights), MAX_SETTINGS_BYTES).partition("\n")
         if digest != xxhash.xxh3_128(body.encode()).hexdigest():
             return None
         values = json.loads(body)
@@ -93,7 +94,7 @@ def load_identity(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
         identity = EncoderIdentity(**values["identity"])
         valid &= json.loads(identity.preprocessing)["decoder"].startswith(DECODER)
         valid &= (identity.model, identity.precision) == (spec.model, spec.precision)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ReadError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return identity if valid else None
 

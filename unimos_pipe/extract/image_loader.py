@@ -2,10 +2,9 @@
 
 import contextlib
 import faulthandler
+import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,13 +14,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from unimos_pipe.base.device import count_usable_cores
-from unimos_pipe.base.errors import ExecutionError, join_names
+from unimos_pipe.base.errors import ExecutionError, ReadError, UnimosPipeError, join_names
 from unimos_pipe.base.fork_pool import reopen_std_streams
 from unimos_pipe.base.malloc import trim_malloc, tune_malloc
-from unimos_pipe.data.image_decoding import Picture, describe_error
+from unimos_pipe.base.time_limit import time_limit
+from unimos_pipe.base.waits import stopped_processes, told_wait
+from unimos_pipe.data.image_decoding import DECODE_SECONDS, Picture, describe_error
 from unimos_pipe.extract.jpeg_decoding import read_pixels
 
-DECODE_SECONDS = 60  # an image that takes longer is a bad one
 HANG_SECONDS = 300  # a batch whose decoder no signal reaches: its worker ends itself
 NICENESS = 5  # of decoders beside a CPU's encoder
 PREFETCH_BATCHES = 2  # batches a worker may be ahead of the consumer
@@ -39,8 +39,13 @@ class _DecodedBatches(Dataset):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, number: int) -> tuple[list[int], list[tuple[int, str]]]:
-        """Fill a batch's slot; returns its good rows, whose pixels come first, and (bad row, what is wrong with it)."""
+    def __getitem__(self, number: int) -> tuple[list[int], list[tuple[int, str]], UnimosPipeError | None]:
+        """Fill a batch's slot.
+
+        Returns:
+            Its good rows, whose pixels come first; (bad row, what is wrong with it); and why the batch could not be
+            read to its end, for a reason that is no image's fault.
+        """
         slot = self.slot(number)
         good, bad = [], []
         with _worker_watchdog(HANG_SECONDS):
@@ -48,35 +53,20 @@ class _DecodedBatches(Dataset):
                 entry = self.paths[row]
                 source = self.root / entry if isinstance(entry, str | Path) else entry
                 try:
-                    with _time_limit(DECODE_SECONDS):
+                    with time_limit(DECODE_SECONDS, f"not decoded after {DECODE_SECONDS} s"):
                         slot[len(good)] = self.preprocess(read_pixels(source))
                     good.append(row)
+                except MemoryError:
+                    return good, bad, ExecutionError(f"out of memory at {source}. Finished shards are kept")
                 except Exception as error:  # any decoder may raise anything
+                    if isinstance(error, ReadError) and not error.lasting:
+                        return good, bad, error
                     bad.append((row, describe_error(error, source)))
-        return good, bad
+        return good, bad, None
 
     def slot(self, number: int) -> torch.Tensor:
         """Where a batch's pixels lie."""
         return self.slots[number % len(self.slots)]
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in a block that takes longer, between two calls of the decoder."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only a main thread gets signals
-        return
-
-    def stop(*_):
-        raise TimeoutError(f"not decoded after {seconds} s")
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 @contextlib.contextmanager
@@ -153,6 +143,7 @@ def read_batches(
         another batch as soon as the next but one is asked for.
     Raises:
         ExecutionError: a worker died, or a file kept a decoder busy beyond reach; names the batch's files.
+        ReadError: a file that cannot be read for a reason that may pass.
     """
     data = _DecodedBatches(root, paths, batches, preprocess, PREFETCH_BATCHES * workers + CONSUMER_BATCHES)
     if workers:
@@ -173,7 +164,8 @@ def read_batches(
             stream = starter.submit(iter, loader).result()
         for number, rows in enumerate(batches):
             try:
-                good, bad = next(stream)
+                with told_wait(lambda: stopped_processes(child.pid for child in multiprocessing.active_children())):
+                    good, bad, failure = next(stream)
             except RuntimeError as error:
                 if "DataLoader" not in str(error):
                     raise
@@ -182,6 +174,8 @@ def read_batches(
                     f"{join_names([paths[row] for row in rows], 3)} "
                     "(or memory ran out). Finished shards are kept; remove the file, or see it fail with --workers 0"
                 ) from None
+            if failure:
+                raise failure
             yield good, data.slot(number)[: len(good)], bad
 
 

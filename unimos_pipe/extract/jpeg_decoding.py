@@ -17,10 +17,11 @@ import torchvision.io
 import xxhash
 from torch.utils.data import get_worker_info
 
+from unimos_pipe.base.safe_open import MAX_IMAGE_BYTES, read_bytes
 from unimos_pipe.data.image_decoding import DECODER, Picture, check_aspect_ratio, has_exif_rotation, open_image, to_rgb
 
 PROBES = Path(__file__).parents[1] / "data" / "embedded" / "jpeg"
-MAX_JPEG_BYTES = 1 << 27  # of a JPEG that is read into memory as a whole
+MAX_JPEG_BYTES = 1 << 27  # of a JPEG that torchvision decodes
 REFERENCE_DIGEST = "b92e33e9f7f561b328f47b9ec2b98938"  # digest of the probes' pixels as libjpeg-turbo has them
 
 
@@ -30,10 +31,12 @@ def read_pixels(source: Path | Picture | bytes) -> np.ndarray:
     torchvision decodes in worker processes only: it cannot be interrupted, and what it says on stderr is caught there.
 
     Raises:
-        OSError, SyntaxError, ValueError: as ``decode`` does.
+        ReadError, OSError, SyntaxError, ValueError: as ``decode`` does.
     """
+    if isinstance(source, Path):
+        source = read_bytes(source, MAX_IMAGE_BYTES)
     with open_image(source) as image:
-        if get_worker_info() is not None and isinstance(source, Path) and torchvision_agrees():
+        if get_worker_info() is not None and isinstance(source, bytes) and torchvision_agrees():
             check_aspect_ratio(*image.size)
             pixels = decode_plain_jpeg(image, source)
             if pixels is not None:
@@ -41,13 +44,13 @@ def read_pixels(source: Path | Picture | bytes) -> np.ndarray:
         return np.asarray(to_rgb(image))
 
 
-def decode_plain_jpeg(image: Picture, path: Path) -> np.ndarray | None:
+def decode_plain_jpeg(image: Picture, file: bytes) -> np.ndarray | None:
     """(H, W, 3) uint8 of a plain JPEG whose header PIL has read, or None for any other image and for damaged ones."""
     if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L") or has_exif_rotation(image):
         return None
-    if path.stat().st_size > MAX_JPEG_BYTES:
+    if len(file) > MAX_JPEG_BYTES:
         return None
-    content = np.fromfile(path, np.uint8)
+    content = np.frombuffer(file, np.uint8)
     if _read_frame_size(content) != image.size:
         return None
     try:
@@ -101,7 +104,7 @@ def torchvision_agrees() -> bool:
     for path in sorted(PROBES.glob("*.jpg")):
         with open_image(path) as image:
             try:
-                pixels = _decode_with_torchvision(np.fromfile(path, np.uint8))
+                pixels = _decode_with_torchvision(np.frombuffer(read_bytes(path, MAX_IMAGE_BYTES), np.uint8))
             except (RuntimeError, AttributeError):  # built without, or of a version that no longer has it
                 return False
             if not np.array_equal(pixels, np.asarray(to_rgb(image))):

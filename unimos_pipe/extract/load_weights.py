@@ -1,16 +1,24 @@
 """A weights file into a model: state dicts and safetensors as they are, TorchScript archives only of known origin."""
 
+import io
 import pickle
+import tempfile
 import warnings
 import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 import open_clip
 import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
 
 from unimos_pipe.base.atomic_io import file_sha256
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import InputError, ReadError
+from unimos_pipe.base.safe_open import read_bytes
 from unimos_pipe.extract.weights import openai_hashes
+from unimos_pipe.extract.weights_kinds import MAX_WEIGHTS_BYTES, check_kind
 
 NON_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}  # numbers that OpenAI's archives keep as tensors
 
@@ -21,26 +29,104 @@ def load_weights(model: torch.nn.Module, name: str, path: Path, *, allow_torchsc
     No pickle is run: state dicts are read with torch's ``weights_only``. OpenAI publishes its models as TorchScript
     archives, which are programs; one is opened if its sha256 is OpenAI's, any other only with ``trust``.
 
+    Tensors that a training program has wrapped, in another dictionary or under a common prefix, are unwrapped.
+
     Args:
         name: what to call the model in messages.
     Raises:
-        InputError: an archive of unknown origin, a pickle with more than tensors in it, or weights of another model.
+        InputError: a file that is something else, an archive of unknown origin, a pickle with more than tensors in it,
+            or weights of another model.
+        ReadError: a file that cannot be read.
     """
+    check_kind(path)
     try:
         if is_torchscript(path):
-            model.load_state_dict(_read_torchscript(path, allow_torchscript))
+            model.load_state_dict(_without_constants(_read_torchscript(path, allow_torchscript), model))
         else:
-            open_clip.load_checkpoint(model, str(path), weights_only=True)
-    except InputError:
+            _load_checkpoint(model, path)
+    except (InputError, MemoryError):
         raise
+    except OSError as error:
+        if error.errno is None:
+            raise InputError(f"weights {path} do not load into {name}: {_short(error)}") from None
+        raise ReadError.of(path, error) from None
     except pickle.UnpicklingError:
         raise InputError(
             f"weights {path} are a pickle with more than tensors in it, which is not opened because a pickle can run "
             "code; where they were made, save the tensors alone: safetensors.torch.save_file(model.state_dict(), ...)"
         ) from None
     except Exception as error:  # a file of another kind fails its reader in many ways
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"weights {path} do not load into {name}: {reason}") from None
+        raise InputError(f"weights {path} do not load into {name}: {_short(error)}") from None
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _load_checkpoint(model: torch.nn.Module, path: Path) -> None:
+    """Load a file of tensors, unwrapped where they do not fit as they are. Raises what open_clip raises."""
+    try:
+        open_clip.load_checkpoint(model, str(path), weights_only=True)
+        return
+    except (OSError, MemoryError, pickle.UnpicklingError):
+        raise
+    except Exception as error:  # keys that it does not know fail its conversions in many ways
+        state = _read_tensors(path)
+        wanted = set(model.state_dict())
+        unwrapped = _unwrapped(state, wanted)
+        if unwrapped is None:
+            found = ", ".join(map(repr, sorted(map(str, state))[:4]))
+            raise ValueError(f"it holds {found}, ..., expected {min(wanted)!r}, ... ({_short(error)[:120]})") from None
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder, "unwrapped.safetensors")
+        save_file({name: tensor.contiguous().clone() for name, tensor in unwrapped.items()}, plain)
+        open_clip.load_checkpoint(model, str(plain), weights_only=True)
+
+
+def _read_tensors(path: Path) -> Mapping:
+    """What a file of tensors holds, as it is nested there."""
+    content = read_bytes(path, MAX_WEIGHTS_BYTES)
+    if path.suffix == ".safetensors":
+        return load_tensors(content)
+    found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if not isinstance(found, Mapping):
+        raise ValueError(f"it holds a {type(found).__name__}, no dictionary of tensors")
+    return found
+
+
+def _unwrapped(state: Mapping, wanted: Set[str]) -> dict[str, torch.Tensor] | None:
+    """The tensors of a model from a dictionary in which they lie deeper or have a common prefix, or None.
+
+    Args:
+        wanted: the model's own names; older files lack their ``text.``.
+    """
+    wanted = wanted | {name.removeprefix("text.") for name in wanted}
+    tables, found = [state], []
+    while tables:
+        table = tables.pop()
+        tables += [value for value in table.values() if isinstance(value, Mapping)]
+        names = [str(name) for name, value in table.items() if isinstance(value, torch.Tensor)]
+        prefixes = Counter(prefix for name in names for prefix in _prefixes(name, wanted))
+        found += [(count, prefix, table) for prefix, count in prefixes.most_common(1)]
+    if not found:
+        return None
+    _, prefix, table = max(found, key=lambda entry: entry[0])
+    tensors = {str(name): value for name, value in table.items() if isinstance(value, torch.Tensor)}
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _prefixes(name: str, wanted: Set[str]) -> Iterator[str]:
+    """What stands before one of the wanted names."""
+    parts = name.split(".")
+    for at in range(len(parts)):
+        if ".".join(parts[at:]) in wanted:
+            yield ".".join(parts[:at]) + ("." if at else "")
+
+
+def _without_constants(state: Mapping[str, torch.Tensor], model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A state without the buffers that the model makes itself, which ``torch.jit.trace`` keeps with the weights."""
+    constants = {name for name, _ in model.named_buffers()} - set(model.state_dict())
+    return {name: tensor for name, tensor in state.items() if name not in constants}
 
 
 def is_torchscript(path: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unimos_pipe.base.errors import ExecutionError
+from unimos_pipe.base.errors import ExecutionError, ReadError
 from unimos_pipe.cache.cache_paths import shard_path
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.cache.file_digests import FileDigests, file_stamp
@@ -181,7 +181,9 @@ def _is_unchanged(job: ShardJob, row: int) -> bool:
     """Whether an image is still the file whose contents are on record."""
     try:
         return file_stamp(job.manifest.root / job.manifest.paths[row]) == tuple(job.file_digests.stamps[row].tolist())
-    except OSError:
+    except ReadError as error:
+        if not error.lasting:
+            raise
         return False
 
 

@@ -1,12 +1,14 @@
 """Arrays in the files in which people keep features, one small function a form: what is in there, unread.
 
 No pickle is run. A file's word about its arrays' sizes is checked against its own before memory is taken: none may
-claim more than :data:`MAX_EXPANSION` the bytes that lie on the disk.
+claim more than :data:`MOST_TIMES` the bytes that lie on the disk, numbers or texts, or more than this machine has.
+Texts whose lengths are known only when they are read are read a few at a time, and counted.
 """
 
+import json
 import math
 import pickle
-import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -17,26 +19,30 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import PATH_FAULTS, InputError, ReadError
 from unimos_pipe.base.optional_deps import require_extra
-from unimos_pipe.base.safe_open import open_regular
+from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, memory_size, open_regular
 
-MAX_EXPANSION = 100  # features hardly compress; a claim beyond is a mistake or a trap
+MOST_TIMES = 100  # features hardly compress; a claim beyond is a mistake or a trap,
+SMALL = 2**25  # unless it is of so few bytes
 
 
 @dataclass(frozen=True)
 class LazyArray:
-    """One array of a file: its shape, the name of its type as numpy has it (``text`` for any text), and its reader."""
+    """One array of a file: its shape, the name of its type as numpy has it (``text`` for any text), and its reader.
+
+    ``itemsize`` is what an entry takes in memory, as far as the file tells.
+    """
 
     shape: tuple[int, ...]
     dtype: str
+    itemsize: int
     read: Callable[[], np.ndarray]
 
     @property
-    def nbytes(self) -> int:
-        """What its numbers take in memory."""
-        bits = re.search(r"\d+", self.dtype)
-        return math.prod(self.shape) * (int(bits[0]) // 8 if bits else 1)
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        return math.prod(self.shape) * self.itemsize
 
     def __str__(self) -> str:
         return f"{self.dtype} {'x'.join(map(str, self.shape)) or 'scalar'}"
@@ -49,155 +55,223 @@ def open_arrays(path: Path) -> Iterator[dict[str, LazyArray]]:
     Raises:
         InputError: another form, a file that cannot be read, an array that claims more than the file holds, a pickle
             that is more than tensors, or a package that is missing.
+        ReadError: a file that cannot be read for a reason that may pass.
     """
-    open_format = FORMATS.get(path.suffix.lower())
-    if open_format is None:
+    form = FORMATS.get(path.suffix.lower())
+    if form is None:
         raise InputError(
             f"{path}", expected=f"a file that ends in {', '.join(FORMATS)}", got=path.suffix or "no ending"
         )
     try:
-        with open_regular(path) as file:
+        with open_regular(path, sys.maxsize) as file:
             size = file.seek(0, 2)
-        with open_format(path) as arrays:
-            for name, array in arrays.items():
-                if array.nbytes > MAX_EXPANSION * size:
-                    claim = f"{array.nbytes / 1e9:,.1f} GB ({array}) in a file of {size:,} bytes"
-                    raise InputError(f"{path}: {name or 'its array'} claims {claim}; it is not read")
-            yield arrays
-    except InputError:
+            file.seek(0)
+            with form(file, path) as arrays:
+                for name, array in arrays.items():
+                    _check_claim(array.bytes, f"{path}: {name or 'its array'} claims", f" ({array})", size)
+                yield arrays
+    except (InputError, MemoryError):
         raise
+    except ReadError as error:
+        raise error.of_input(f"{path} cannot be read: {error.reason}") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or _one_line(error)}") from None
+        if error.errno is not None and error.errno not in PATH_FAULTS:
+            raise ReadError.of(path, error) from None
+        raise InputError(f"{path} cannot be read: {error.strerror or _short(error)}") from None
     except Exception as error:  # each library raises its own kinds at what is damaged
-        raise InputError(f"{path} cannot be read as {path.suffix}: {_one_line(error)}") from None
+        raise InputError(f"{path} cannot be read as {path.suffix}: {_short(error)}") from None
 
 
-def _one_line(error: Exception) -> str:
+def _check_claim(claimed: int, what: str, of_what: str, size: int) -> None:
+    """Raise InputError for what would take far more memory than the file of ``size`` bytes, or than there is."""
+    if claimed > max(MOST_TIMES * size, SMALL):
+        raise InputError(f"{what} {claimed / 1e9:,.1f} GB{of_what} in a file of {size:,} bytes; it is not read")
+    if claimed > memory_size():
+        raise InputError(f"{what} {claimed / 1e9:,.1f} GB{of_what}, and this machine has {memory_size() / 1e9:,.1f} GB")
+
+
+def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @contextmanager
-def _open_npy(path: Path) -> Iterator[dict[str, LazyArray]]:
-    with path.open("rb") as file:
-        shape, dtype = _read_npy_header(file, path.stat().st_size, f"{path}")
-    yield {"": LazyArray(shape, dtype, lambda: np.load(path, mmap_mode="r" if math.prod(shape) else None))}
+def _npy(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
+    size = file.seek(0, 2)
+    file.seek(0)
+    shape, dtype, fortran = _npy_head(file, size, f"{path}")
+    start = file.tell()
+
+    def read() -> np.ndarray:
+        if not math.prod(shape):
+            return np.empty(shape, dtype)
+        return np.memmap(file, dtype, "r", start, shape, "F" if fortran else "C")
+
+    yield {"": LazyArray(shape, _kind(dtype), dtype.itemsize, read)}
 
 
 @contextmanager
-def _open_npz(path: Path) -> Iterator[dict[str, LazyArray]]:
+def _npz(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
     arrays = {}
-    with np.load(path, allow_pickle=False) as held, zipfile.ZipFile(path) as archive:
+    with np.load(file, allow_pickle=False) as held:
         for name in held.files:
-            member = archive.getinfo(name if name in archive.namelist() else f"{name}.npy")
-            with archive.open(member) as file:
-                shape, dtype = _read_npy_header(file, member.file_size, f"{path}: {name}")
-            arrays[name] = LazyArray(shape, dtype, lambda name=name: held[name])
+            member = held.zip.getinfo(name if name in held.zip.namelist() else f"{name}.npy")
+            with held.zip.open(member) as part:
+                shape, dtype, _ = _npy_head(part, member.file_size, f"{path}: {name}")
+            arrays[name] = LazyArray(shape, _kind(dtype), dtype.itemsize, lambda name=name: held[name])
         yield arrays
 
 
-def _read_npy_header(file: BinaryIO, size: int, what: str) -> tuple[tuple[int, ...], str]:
-    """Shape and type of an ``.npy``, whose data must be there. Raises InputError for objects and for other sizes."""
+def _npy_head(file: BinaryIO, size: int, what: str) -> tuple[tuple[int, ...], np.dtype, bool]:
+    """Shape, type and whether it is in Fortran's order of an ``.npy``, whose data must be there.
+
+    Raises InputError for objects and for other sizes.
+    """
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-    shape, _, dtype = read(file)
+    shape, fortran, dtype = read(file)
     if dtype.hasobject:
         raise InputError(f"{what}: an array of Python objects, which only a pickle can hold; a pickle can run code")
     if (held := size - file.tell()) != math.prod(shape) * dtype.itemsize:
         raise InputError(f"{what}", expected=f"{math.prod(shape) * dtype.itemsize:,} bytes of data", got=f"{held:,}")
-    return shape, "text" if dtype.kind in "US" else dtype.name
+    return shape, dtype, fortran
+
+
+def _kind(dtype: np.dtype) -> str:
+    return "text" if dtype.kind in "US" else dtype.name
 
 
 @contextmanager
-def _open_safetensors(path: Path) -> Iterator[dict[str, LazyArray]]:
-    from safetensors import safe_open
+def _safetensors(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
+    size = file.seek(0, 2)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, MAX_SETTINGS_BYTES):
+        raise ValueError(f"its head claims {length:,} bytes")
+    start, arrays = 8 + length, {}
+    for name, about in json.loads(file.read(length)).items():
+        if name != "__metadata__":
+            shape, kind = tuple(map(int, about["shape"])), str(about["dtype"])
+            dtype = _TYPES.get(kind)
+            first, stop = about["data_offsets"]
+            count = math.prod(shape)
+            if min(shape, default=0) < 0 or not 0 <= first <= stop <= size - start:
+                raise ValueError(f"{name} does not lie within it")
+            if dtype and stop - first != count * dtype.itemsize:
+                raise ValueError(f"{name} has another size than its shape says")
+            read = _at(file, dtype, start + first, shape, kind == "BF16") if dtype else _unknown(path, name, kind)
+            named = "bfloat16" if kind == "BF16" else dtype.name if dtype else kind.lower()
+            arrays[name] = LazyArray(shape, named, dtype.itemsize if dtype else 1, read)
+    yield arrays
 
-    with safe_open(path, framework="pt") as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 -- no dict
-        yield {
-            name: LazyArray(
-                tuple(part.get_shape()),
-                _TYPES.get(part.get_dtype(), part.get_dtype().lower()),
-                _lazy_reader(file, name),
-            )
-            for name, part in slices.items()
-        }
+
+_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?"}
+_TYPES |= {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)}
+_TYPES = {name: np.dtype(text) for name, text in _TYPES.items()}
 
 
-_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"}
-_TYPES |= {f"{kind}{bits}": f"{name}{bits}" for kind, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)}
+def _at(file: BinaryIO, dtype: np.dtype, start: int, shape: tuple[int, ...], bfloat: bool) -> Callable[[], np.ndarray]:
+    def read() -> np.ndarray:
+        if not math.prod(shape):
+            return np.empty(shape, np.float32 if bfloat else dtype)
+        found = np.memmap(file, dtype, "r", start, shape)
+        return (found.astype("<u4") << 16).view("<f4") if bfloat else found  # the upper half of a float32
+
+    return read
 
 
-def _lazy_reader(file, name: str) -> Callable[[], np.ndarray]:
-    return lambda: _to_numpy(file.get_tensor(name))
+def _unknown(path: Path, name: str, kind: str) -> Callable[[], np.ndarray]:
+    def read() -> np.ndarray:
+        raise InputError(f"{path}: {name} is of type {kind}, which is not read")
+
+    return read
 
 
 @contextmanager
-def _open_torch(path: Path) -> Iterator[dict[str, LazyArray]]:
+def _torch(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
     import torch
 
-    zipped = zipfile.is_zipfile(path)
-    if zipped:
-        with zipfile.ZipFile(path) as archive:
+    size = file.seek(0, 2)
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
                 raise InputError(f"{path} is a TorchScript archive, which can run code; save the tensors alone")
+            _check_claim(sum(part.file_size for part in archive.infolist()), f"{path} claims", "", size)
+    file.seek(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            held = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
             f"{path} is a pickle with more than tensors in it, which is not opened because a pickle can run code; "
             "where it was made, save the tensors alone: torch.save({'fea': features, 'label': labels}, ...)"
         ) from None
     arrays = {}
-    for name, value in content.items() if isinstance(content, Mapping) else [("", content)]:
+    for name, value in held.items() if isinstance(held, Mapping) else [("", held)]:
         if isinstance(value, list | tuple) and value and all(isinstance(item, int | str) for item in value):
-            array = np.array(value)
-            arrays[str(name)] = LazyArray(array.shape, _type_name(array), lambda array=array: array)
+            texts = any(isinstance(item, str) for item in value)
+            width = max(4 * len(str(item)) for item in value) if texts else 8  # as numpy keeps them: all of one width
+            kind = "text" if texts else "int64"
+            arrays[str(name)] = LazyArray((len(value),), kind, width, lambda value=value: np.array(value))
         elif isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized:
             kind = str(value.dtype).removeprefix("torch.")
-            arrays[str(name)] = LazyArray(tuple(value.shape), kind, lambda value=value: _to_numpy(value))
+            shape, width = tuple(value.shape), value.element_size()
+            arrays[str(name)] = LazyArray(shape, kind, width, lambda value=value: _numpy(value))
     yield arrays
 
 
-def _to_numpy(tensor: Any) -> np.ndarray:
+def _numpy(tensor: Any) -> np.ndarray:
     """A tensor as an array; what numpy has no type for as float32."""
     return tensor.detach().float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.detach().numpy()
 
 
-def _type_name(array: np.ndarray) -> str:
-    return "text" if array.dtype.kind == "U" else array.dtype.name
-
-
 @contextmanager
-def _open_parquet(path: Path) -> Iterator[dict[str, LazyArray]]:
+def _parquet(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
     require_extra(str(path), "parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
-        rows, head = file.metadata.num_rows, file.metadata
-        groups = [head.row_group(number) for number in range(head.num_row_groups)]
+    size = file.seek(0, 2)
+    with pq.ParquetFile(file) as table:
+        head = table.metadata
+        rows, groups = head.num_rows, [head.row_group(number) for number in range(head.num_row_groups)]
         chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+        _check_claim(sum(part.total_uncompressed_size for part in chunks), f"{path} claims", "", size)
         arrays = {}
-        for field in file.schema_arrow:
-            kind, read = field.type, lambda name=field.name: _read_column(file, path, name)
-            is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-            if is_list and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-                value_counts = [
-                    part.num_values for part in chunks if part.path_in_schema.partition(".")[0] == field.name
-                ]
+        for field in table.schema_arrow:
+            kind, read = field.type, lambda name=field.name: _column(table, path, name)
+            listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+            if listed and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+                own = [part.num_values for part in chunks if part.path_in_schema.partition(".")[0] == field.name]
                 name = "float16" if kind.value_type == pa.float16() else kind.value_type.to_pandas_dtype().__name__
-                arrays[field.name] = LazyArray((rows, sum(value_counts) // max(rows, 1)), name, read)
+                width = np.dtype(name).itemsize
+                arrays[field.name] = LazyArray((rows, sum(own) // max(rows, 1)), name, width, read)
             elif pa.types.is_integer(kind):
-                arrays[field.name] = LazyArray((rows,), kind.to_pandas_dtype().__name__, read)
+                name = kind.to_pandas_dtype().__name__
+                arrays[field.name] = LazyArray((rows,), name, np.dtype(name).itemsize, read)
             elif pa.types.is_string(kind):
-                arrays[field.name] = LazyArray((rows,), "text", read)
+                read = lambda name=field.name: _texts(file, path, name, size)  # noqa: E731
+                arrays[field.name] = LazyArray((rows,), "text", 1, read)
         yield arrays
 
 
-def _read_column(file: Any, path: Path, name: str) -> np.ndarray:
-    """A column of a parquet file: (n,), or (n, D) of lists. Raises InputError for empty cells and lists of other D."""
+def _texts(file: BinaryIO, path: Path, name: str, size: int) -> np.ndarray:
+    """A column of texts, each distinct one read once: a short file can name a long text a million times."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    file.seek(0)
+    with pq.ParquetFile(file, read_dictionary=[name]) as table:
+        column = table.read(columns=[name]).column(name).unify_dictionaries().combine_chunks()
+    if column.null_count:
+        raise InputError(f"{path}: column {name} has empty cells")
+    longest = pc.max(pc.binary_length(column.dictionary)).as_py() or 1
+    _check_claim(4 * longest * len(column), f"{path}: {name} claims", f" ({len(column):,} texts)", size)
+    return np.array(column.dictionary.to_pylist())[column.indices.to_numpy()]
+
+
+def _column(file: Any, path: Path, name: str) -> np.ndarray:
+    """A column of numbers of a parquet file: (n,), or (n, D) of lists. Raises InputError for empty cells."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -207,7 +281,7 @@ def _read_column(file: Any, path: Path, name: str) -> np.ndarray:
     if column.null_count or values.null_count:
         raise InputError(f"{path}: column {name} has empty cells")
     if not nested:
-        return np.array(column.to_pylist()) if pa.types.is_string(column.type) else column.to_numpy()
+        return column.to_numpy()
     lengths = pc.unique(pc.list_value_length(column)).to_pylist()
     if len(lengths) > 1:
         raise InputError(f"{path}: column {name}", expected="lists of one length", got=f"{lengths[0]} and {lengths[1]}")
@@ -215,31 +289,46 @@ def _read_column(file: Any, path: Path, name: str) -> np.ndarray:
 
 
 @contextmanager
-def _open_hdf5(path: Path) -> Iterator[dict[str, LazyArray]]:
+def _hdf5(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
     import h5py
 
     arrays: dict[str, LazyArray] = {}
+    size = file.seek(0, 2)
 
-    def add_dataset(name: str, item: Any) -> None:
+    def take(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external or item.shape is None:
             return  # virtual and external ones are of other files
         if h5py.check_string_dtype(item.dtype):
-            arrays[name] = LazyArray(item.shape, "text", lambda: np.array(item.asstr()[()]))
+            arrays[name] = LazyArray(item.shape, "text", item.dtype.itemsize, lambda: _strings(item, path, size))
         elif item.dtype.kind in "fiub":
-            arrays[name] = LazyArray(item.shape, item.dtype.name, lambda: item[()])
+            arrays[name] = LazyArray(item.shape, item.dtype.name, item.dtype.itemsize, lambda: item[()])
 
-    with h5py.File(path, "r") as file:
-        file.visititems(add_dataset)
+    with h5py.File(file, "r") as held:
+        held.visititems(take)
         yield arrays
 
 
+def _strings(item: Any, path: Path, size: int) -> np.ndarray:
+    """The texts of a dataset, so few at a time that they cannot take more than :data:`MOST_TIMES` the file's bytes."""
+    if not item.size or not item.ndim:
+        return np.array(item.asstr()[()])
+    found: list[str] = []
+    longest, step = 1, max(1, MOST_TIMES * len(item) // item.size)
+    for first in range(0, len(item), step):
+        part = item.asstr()[first : first + step].reshape(-1).tolist()
+        longest = max(longest, *map(len, part))
+        found += part
+        _check_claim(4 * longest * len(found), f"{path}: {item.name[1:]} claims", f" ({item.size:,} texts)", size)
+    return np.array(found).reshape(item.shape)
+
+
 FORMATS = {
-    ".npy": _open_npy,
-    ".npz": _open_npz,
-    ".safetensors": _open_safetensors,
-    ".pt": _open_torch,
-    ".pth": _open_torch,
-    ".parquet": _open_parquet,
-    ".h5": _open_hdf5,
-    ".hdf5": _open_hdf5,
+    ".npy": _npy,
+    ".npz": _npz,
+    ".safetensors": _safetensors,
+    ".pt": _torch,
+    ".pth": _torch,
+    ".parquet": _parquet,
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
 }

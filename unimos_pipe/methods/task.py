@@ -10,7 +10,7 @@ from unimos_pipe.base.device import pick_device, precision_on_device
 from unimos_pipe.base.errors import InputError, StaleCacheError
 from unimos_pipe.base.method_config import CLIP_LOGIT_SCALE, MethodSpec, TrainSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
-from unimos_pipe.cache.shard import NORM_TOLERANCE
+from unimos_pipe.cache.feature_checks import NORM_TOLERANCE
 from unimos_pipe.cache.store import DomainFeatures, FeatureStore
 from unimos_pipe.data.manifest import NO_LABEL
 
@@ -187,7 +187,7 @@ class PairLoader:
             StaleCacheError: shards that are damaged or do not fit each other.
         """
         spec, dtype = self.store.spec, training_dtype(precision)
-        names = spec.parse_sources(source, target)
+        names = spec.sources(source, target)
         seen = 1 if spec.protocol(protocol) == "inductive" else None  # of (train, test)
         sources, labelled = self._source([spec.parts(name)[:seen] for name in names], dtype)
         target_domain, target_features = self._load(spec.parts(target)[:seen], dtype)

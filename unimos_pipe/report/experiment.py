@@ -1,6 +1,5 @@
 """The finished runs a report is about, read from their folders without torch: checked, grouped, never changed."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +9,8 @@ from typing import Any
 from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.method_config import OUR_VARIANTS
 from unimos_pipe.base.renamed import RENAMED
-from unimos_pipe.data.dataset_spec import find_spec_files, load_spec
+from unimos_pipe.base.safe_open import read_json, walk_files
+from unimos_pipe.data.dataset_spec import known_datasets, load_spec
 from unimos_pipe.report.setting_names import (
     BASELINES,
     display_names,
@@ -243,25 +243,12 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
 
 
 def _disambiguate_titles(experiments: Sequence[Experiment]) -> None:
-    """Give experiments of one title what sets them apart: their folders, else their encoders and labels."""
+    """Give experiments of one title what sets them apart."""
     titles = [experiment.title for experiment in experiments]
-    for title in {title for title in titles if titles.count(title) > 1}:
-        same = [experiment for experiment in experiments if experiment.title == title]
-        folders = shorten_paths([experiment.root for experiment in same])
-        for experiment, folder in zip(same, folders, strict=True):
+    for experiment, title in zip(experiments, titles, strict=True):
+        if titles.count(title) > 1:
             labels = "with labels" if experiment.labelled else "without labels"
-            more = f", {experiment.model}, {labels}" if folders.count(folder) > 1 else ""
-            experiment.title_suffix = f" ({folder}{more})"
-
-
-def shorten_paths(paths: Sequence[Path]) -> tuple[str, ...]:
-    """The last parts of each path, as many as tell all that differ apart: ``a/icons`` and ``b/icons``."""
-    parts = [path.resolve().parts for path in paths]
-    for count in range(1, max(map(len, parts), default=0) + 1):
-        names = ["/".join(part[-count:]) for part in parts]
-        if len({*names}) == len({*parts}):
-            return tuple(names)
-    return tuple(map(str, paths))
+            experiment.title_suffix = f" ({experiment.root.name}, {experiment.model}, {labels})"
 
 
 def _run_folders(paths: Iterable[Path]) -> list[Path]:
@@ -269,7 +256,7 @@ def _run_folders(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise InputError(f"{path} is no folder; give the folder of a run, of a sweep, or of many")
-        for config in sorted(path.rglob(CONFIG)):
+        for config in (file for file in walk_files(path) if file.name == CONFIG):
             folders.setdefault(config.parent.resolve(), config.parent)
     return list(folders.values())
 
@@ -286,8 +273,8 @@ def _infer_root(run: FinishedRun) -> Path:
 
 def _read_optional_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = read_json(path) if path.is_file() else {}
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -316,7 +303,7 @@ def _sort_runs(experiment: Experiment) -> None:
     """Methods and variants as the recipe has them, cells by their options' values, pairs by domain, seeds upwards."""
     variants = list(experiment.recipe.get("variants", [])) or ["full"]
     methods = list(experiment.recipe.get("methods", [])) or [UNIMOS]
-    spec_path = find_spec_files().get(experiment.dataset)
+    spec_path = known_datasets().get(experiment.dataset)
     domains = list(load_spec(str(spec_path)).domains) if spec_path else []
     options = list(dict.fromkeys(name for run in experiment.runs for name in run.spec["changed"]))
 

@@ -9,8 +9,9 @@ import jinja2
 
 from unimos_pipe import __version__
 from unimos_pipe.base.atomic_io import OwnedFolder, atomic_replace_dir, check_owned_folder, write_text
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import InputError, ReadError
 from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, open_regular
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.encoder_identity import slug
 from unimos_pipe.report.experiment import Experiment
@@ -27,9 +28,11 @@ PAGE = "report.html"
 
 def _is_report(folder: Path) -> bool:
     try:
-        with (folder / PAGE).open(encoding="utf-8", errors="replace") as file:
-            return "<title>UniMoS: " in file.read(2000)
-    except OSError:
+        with open_regular(folder / PAGE, MAX_ARRAY_BYTES) as file:
+            return b"<title>UniMoS: " in file.read(2000)
+    except ReadError as error:
+        if not error.absent:
+            raise
         return False
 
 

@@ -1,18 +1,20 @@
 """The cache as a whole, from Python: what is there, whether it is sound, and what nothing needs."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import join_names
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.base.safe_open import list_folder, read_json, walk_files
 from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, default_cache
 from unimos_pipe.cache.encoder_identity import readable_name
 from unimos_pipe.cache.maintenance import (
     CacheEntry,
     PrunableItem,
+    damaged_imports,
     find_prunable_items,
     list_entries,
     remove_if_unused,
@@ -56,6 +58,7 @@ def find_prunable(
     cache: Path | None = None,
     runs: Path = Path("runs"),
     recipes: Sequence[str] = (),
+    imported: Sequence[str] = (),
     *,
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> list[PrunableItem]:
@@ -65,8 +68,10 @@ def find_prunable(
         cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
         runs: runs whose features stay.
         recipes: files of recipes whose features stay, beside those that come with the package.
+        imported: encoder-ids of imported features whose damaged shards may go; nothing can make them again.
     Raises:
         InputError: a recipe that cannot be read.
+        ReadError: anything else that cannot be read, of which nothing is known.
     """
     cache = cache or default_cache()
     needed, count = needed_features(cache, runs, recipes)
@@ -75,7 +80,14 @@ def find_prunable(
         f"{f', and by {join_names(recipes)}' if recipes else ''}; runs elsewhere, as of adapt --out, are not known: "
         "name their folder with --runs"
     )
-    return find_prunable_items(cache, needed)
+    if kept := damaged_imports(cache, imported):
+        names = join_names(sorted({path.parents[1].name for path in kept}))
+        reporter.warn(
+            "damaged or replaced shards of imported features are kept, as nothing can make them again: "
+            f"{join_names(path.relative_to(cache) for path in kept)}. Import them again; "
+            f"--imported {names} removes them"
+        )
+    return find_prunable_items(cache, needed, imported)
 
 
 def prune_cache(found: Sequence[PrunableItem], cache: Path | None = None) -> list[Path]:
@@ -86,17 +98,17 @@ def prune_cache(found: Sequence[PrunableItem], cache: Path | None = None) -> lis
 def needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> tuple[set[tuple[str, str]], int]:
     """(data set, encoder-id) of the features that runs and recipes read; and the number of runs."""
     needed, count = set(), 0
-    for config in runs.rglob("config.json"):
+    for config in (path for path in walk_files(runs) if path.name == "config.json"):
         try:
-            spec = json.loads(config.read_text(encoding="utf-8"))["spec"]
+            spec = read_json(config)["spec"]
             needed.add((str(spec["dataset"]), str(spec["encoder_id"])))
             count += 1
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue  # not a run's
+        except (ValueError, LookupError, TypeError, RecursionError):  # not a run's, or a damaged one
+            needed |= {(one, two) for one, two in pairwise(config.parts) if ENCODER_FOLDER.fullmatch(two)}
     for name in (*known_recipes(), *recipes):
         recipe, dataset = load_recipe(name)
         prefix = readable_name(ENCODERS[recipe.encoder or dataset.encoder])
-        for path in (cache / dataset.name).glob("*"):
+        for path in list_folder(cache / dataset.name):
             match = ENCODER_FOLDER.fullmatch(path.name)
             if match and path.name == f"{prefix}_{match[1]}-{match[2]}":
                 needed.add((dataset.name, path.name))

@@ -1,6 +1,7 @@
 """A run's folder, read: nothing is believed whose digest does not hold."""
 
 import csv
+import errno
 import io
 import json
 import math
@@ -14,8 +15,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from unimos_pipe.base.csv_escaping import unescape_name, unescape_path
-from unimos_pipe.base.errors import InputError, short_repr
+from unimos_pipe.base.errors import InputError, ReadError, short_repr
 from unimos_pipe.base.renamed import RENAMED
+from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, MAX_SETTINGS_BYTES, MAX_TEXT_BYTES, read_bytes
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.write_run import (
     BRANCH_COLUMNS,
@@ -33,6 +35,7 @@ from unimos_pipe.runs.write_run import (
     result_digest,
 )
 
+_LIMITS = {CONFIG: MAX_SETTINGS_BYTES, RESULT: MAX_SETTINGS_BYTES, EPOCHS: MAX_TEXT_BYTES, PREDICTIONS: MAX_TEXT_BYTES}
 SHARES = ("class_shares", "source_shares")  # of an estimate: one for each class
 
 
@@ -179,6 +182,7 @@ def read_run(folder: Path) -> FinishedRun:
 
     Raises:
         RunFolderError: what is wrong with the folder, by file name.
+        ReadError: a file that is there and cannot be read.
     """
     if not (folder / RESULT).is_file():
         raise RunFolderError(folder, f"unfinished, it has no {RESULT}")
@@ -220,11 +224,11 @@ def _named(config: dict[str, Any]) -> dict[str, Any]:
 def _read(folder: Path, name: str) -> bytes:
     path = folder / name
     try:
-        if not path.is_file():
-            raise RunFolderError(folder, f"{name} is missing")
-        return path.read_bytes()
-    except OSError as error:
-        raise RunFolderError(folder, f"{name} cannot be read ({error.strerror})") from None
+        return read_bytes(path, _LIMITS.get(name, MAX_ARRAY_BYTES))
+    except ReadError as error:
+        if error.number == errno.EACCES or not error.lasting:
+            raise
+        raise RunFolderError(folder, f"{name} is missing" if error.absent else f"{name} is {error.reason}") from None
 
 
 def _object(folder: Path, name: str, content: bytes) -> dict[str, Any]:

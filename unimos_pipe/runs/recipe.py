@@ -12,8 +12,9 @@ from typing import Any
 
 from unimos_pipe.base.dataclass_parsing import collect_dataclass_errors, nest_settings, option, option_fields
 from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
+from unimos_pipe.base.errors import InputError, ReadError, join_names, short_repr, suggestions
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, VARIANTS, MethodSpec, method_spec
+from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
 from unimos_pipe.data.dataset_spec import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.data.prompts import build_prompts
 from unimos_pipe.runs.method_names import AUTO, LABEL_SETS, METHODS, UNIMOS, protocol_fault
@@ -134,8 +135,10 @@ def load_recipe(name_or_path: str) -> tuple[Recipe, DatasetSpec]:
         names = suggestions(name_or_path, sorted(known), 30)
         raise InputError(f"unknown recipe {name_or_path!r}; {names}; or give a .toml file")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = tomllib.loads(read_text(path, MAX_SETTINGS_BYTES))
+    except ReadError as error:
+        raise error.of_input(f"recipe {path}: cannot be read: {error.reason}") from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f"recipe {path}: cannot be read: {error}") from None
     return check_recipe(values, str(path))
 
@@ -257,7 +260,7 @@ def _pair_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
             faults.append(f'pair {pair!r}: expected "source->target" with two domains')
             continue
         try:
-            spec.parse_sources(*parts)
+            spec.sources(*parts)
         except InputError as error:
             faults.append(f"pair {pair!r}: {error}")
     faults += [f"pair {'->'.join(parts)!r} is listed twice" for parts in _twice(recipe.domain_pairs(spec))]

@@ -20,7 +20,8 @@ from safetensors.numpy import save
 
 from unimos_pipe.base.atomic_io import atomic_replace_dir, atomic_write
 from unimos_pipe.base.csv_escaping import escape_name, escape_path
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import PATH_FAULTS, InputError, ReadError
+from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_bytes
 
 KIND, SCHEMA = "unimos-pipe run", 2  # the mark of config.json and result.json; schema 1 had none
 CONFIG, EPOCHS, PREDICTIONS = "config.json", "metrics.jsonl", "predictions.csv"
@@ -105,7 +106,8 @@ def check_run_folder(folder: Path, *, force: bool) -> None:
     except FileNotFoundError:
         names = []
     except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}; choose another --out or --runs") from None
+        fault = InputError(f"cannot write to {folder}: {error.strerror}; choose another --out or --runs")
+        raise (fault if error.errno in PATH_FAULTS else ReadError.of(folder, error)) from None
     if folder.is_symlink():
         raise InputError(f"{folder} is a link; choose another --out or --runs")
     if names and not _only_a_run(folder, names):
@@ -129,7 +131,7 @@ def _only_a_run(folder: Path, names: Sequence[str]) -> bool:
     places = [folder / name for name in names]
     if not {*names} <= {*FILES} or any(place.is_symlink() or not place.is_file() for place in places):
         return False
-    marks = [_mark(place.read_bytes()) for place in places if place.name in (CONFIG, RESULT)]
+    marks = [_mark(read_bytes(place, MAX_SETTINGS_BYTES)) for place in places if place.name in (CONFIG, RESULT)]
     return any(marks) or not any(place.stat().st_size for place in places)
 
 

@@ -5,21 +5,31 @@ Its temperature serves all seeds.
 """
 
 import itertools
+import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
+from pathlib import Path
 
+import xxhash
+
+from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.fork_pool import Send, parallel_map
+from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, list_folder, read_text
 from unimos_pipe.evaluation.calibration import Calibration, fit_temperature
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
+from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import TrainingRun, create_run
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.training.batched_training import PlannedRun, load_finished
 from unimos_pipe.training.batching import count_epochs, plan_stacks
+from unimos_pipe.training.checkpoint import Checkpoint
+from unimos_pipe.training.run_recorder import pair_identity
 
 HOLDOUT = 0.2  # of the source's rows
+KEPT = "calibration-*.json"  # names of files in the checkpoints' folder
 
 
 def calibration_spec(spec: RunSpec) -> RunSpec:
@@ -38,6 +48,7 @@ def fit_calibrations(
     *,
     stack_size: int | None = None,
     keep_finished: bool = False,
+    checkpoints: Path | None = None,
     on_epochs: Callable[[int], None] = lambda runs: None,
 ) -> dict[RunSpec, Calibration]:
     """Train the companions of a plan of UniMoS's runs, in lockstep, and fit their temperatures.
@@ -46,6 +57,8 @@ def fit_calibrations(
 
     Args:
         stack_size, keep_finished: as for :func:`unimos_pipe.training.batched_training.train_runs`.
+        checkpoints: folder for the stacks' checkpoints and their temperatures, which an interrupted plan goes on from
+            (:func:`remove_calibrations` clears them), or None to keep none.
         on_epochs: called with the number of companion-epochs just settled.
     Returns:
         By :func:`calibration_spec`; a companion that diverged or has no row to keep back is absent.
@@ -57,17 +70,62 @@ def fit_calibrations(
         if plan.spec.calibrate and not (keep_finished and load_finished(plan, plan.load_data(loader)).reused)
     }
     first = {calibration_spec(plan.spec): plan for plan in reversed(plans)}
-    runs = [_held_run(first[spec].load_data(loader).task, spec) for spec in specs]
+    data = [first[spec].load_data(loader) for spec in specs]
+    runs = [_held_run(pair.task, spec) for pair, spec in zip(data, specs, strict=True)]
+    identities = [f"calibration {pair_identity(spec, pair)}" for pair, spec in zip(data, specs, strict=True)]
     grouped = plan_stacks(runs, stack_size, loader.device)
     needed = [members for members in grouped.stacks if not open_specs.isdisjoint(specs[i] for i in members)]
     on_epochs(count_epochs(runs) - sum(count_epochs(runs[i] for i in members) for members in needed))
 
     def fit(members: Sequence[int], tell: Send) -> list[Calibration | None]:
-        return _temperatures([runs[i] for i in members], tell, grouped.concurrent_stacks(len(needed)))
+        kept = _KeptCalibrations(checkpoints, [identities[i] for i in members])
+        if (known := kept.load()) is not None:
+            tell(count_epochs(runs[i] for i in members))
+            return known
+        made = _temperatures([runs[i] for i in members], kept.checkpoint, tell, grouped.concurrent_stacks(len(needed)))
+        kept.save(made)
+        return made
 
     fitted = parallel_map(fit, needed, grouped.processes, on_epochs)
     pairs = zip(itertools.chain(*needed), itertools.chain(*fitted), strict=True)
     return {specs[i]: calibration for i, calibration in pairs if calibration}
+
+
+class _KeptCalibrations:
+    """The temperatures of one stack, in a file beside its checkpoint until the plan is done.
+
+    The file is JSON after a line with its xxh3 digest; what is damaged or another stack's is passed over.
+    """
+
+    def __init__(self, folder: Path | None, identities: Sequence[str]):
+        self.checkpoint = Checkpoint.open(folder, identities)
+        self.path = folder and folder / KEPT.replace("*", self.checkpoint.key[:16])
+
+    def load(self) -> list[Calibration | None] | None:
+        """The stack's temperatures where they were fitted before. Raises ReadError."""
+        if self.path is None or not self.path.is_file():
+            return None
+        digest, _, body = read_text(self.path, MAX_SETTINGS_BYTES).partition("\n")
+        if digest != xxhash.xxh3_128(body.encode()).hexdigest():
+            return None
+        values = json.loads(body)
+        if values["key"] != self.checkpoint.key:
+            return None
+        return [row and Calibration(*row) for row in values["calibrations"]]
+
+    def save(self, made: Sequence[Calibration | None]) -> None:
+        """Keep the temperatures; the checkpoint has served."""
+        if self.path is not None:
+            rows = [calibration and astuple(calibration) for calibration in made]
+            body = json.dumps({"key": self.checkpoint.key, "calibrations": rows})
+            write_text(self.path, f"{xxhash.xxh3_128(body.encode()).hexdigest()}\n{body}")
+        self.checkpoint.remove()
+
+
+def remove_calibrations(checkpoints: Path) -> None:
+    """Clear the temperatures of a plan that is done."""
+    for path in list_folder(checkpoints, KEPT):
+        path.unlink(missing_ok=True)
 
 
 def _held_run(task, spec: RunSpec) -> TrainingRun:
@@ -76,20 +134,24 @@ def _held_run(task, spec: RunSpec) -> TrainingRun:
 
 
 def _temperatures(
-    runs: Sequence[TrainingRun], on_epochs: Callable[[int], None], beside: int
+    runs: Sequence[TrainingRun], checkpoint: Checkpoint, on_epochs: Callable[[int], None], beside: int
 ) -> list[Calibration | None]:
     """Train a stack, of so many ``beside`` each other, and fit each run's temperature after the last epoch."""
     started = time.perf_counter()
     trainer = Trainer(runs)
     last = runs[0].method.train.epochs - 1
     temperatures: dict[int, float] = {}
-    for epoch, records in trainer.train():
+    resumed, _ = checkpoint.load(trainer, ())
+    on_epochs(max(0, resumed + 1) * len(runs))
+    for epoch, records in trainer.train(after_epoch=resumed):
         for record in records:
             held = runs[record.run].held_source
             if epoch == last and held is not None:
                 model = UniMoSModel(record.heads, record.text, runs[record.run].method)
                 temperatures[record.run] = fit_temperature(model.logits(held.features), held.labels)
-        on_epochs(len(runs) if epoch >= 0 else 0)
+        if BEFORE_TRAINING < epoch < last:
+            checkpoint.save_if_due(epoch, trainer, ())
+        on_epochs(len(runs) if epoch > BEFORE_TRAINING else 0)
     seconds = round((time.perf_counter() - started) / len(runs) / beside, 3)
     return [
         Calibration(temperatures[i], len(runs[i].held_source.labels), seconds)

@@ -17,10 +17,12 @@ from safetensors.torch import load, save
 
 from unimos_pipe.base.atomic_io import atomic_write, recover_leftovers
 from unimos_pipe.base.dataclass_parsing import fingerprint
+from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, read_bytes
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.training.run_recorder import RunRecorder
 
+CHECKPOINTS = ".checkpoints"  # the folder's usual name
 SECONDS_BETWEEN = 15.0
 DIGEST = 16  # bytes
 NOT_STARTED = BEFORE_TRAINING - 1
@@ -45,6 +47,8 @@ class Checkpoint:
 
         Returns:
             The last epoch done, -2 where there is nothing to go on from; and why a file that is there was refused.
+        Raises:
+            ReadError: a file that is there and cannot be read.
         """
         if self.path is None:
             return NOT_STARTED, None
@@ -58,7 +62,7 @@ class Checkpoint:
                 raise ValueError("it lacks a run that is to be trained")
             failures = {int(index): message for index, message in notes["failures"].items()}
             trainer.load_state(state)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())[:120]
             return NOT_STARTED, f"checkpoint {self.path} is left out ({reason}); its runs start anew"
         trainer.failures = failures
@@ -69,7 +73,7 @@ class Checkpoint:
 
     def _verified(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """The notes and the trainer's state of the file. Raises ValueError, or what a damaged file raises."""
-        content = memoryview(self.path.read_bytes())
+        content = memoryview(read_bytes(self.path, MAX_ARRAY_BYTES))
         if xxhash.xxh3_128(content[:-DIGEST]).digest() != content[-DIGEST:]:
             raise ValueError("it is not what was written")
         state = load(bytes(content[:-DIGEST]))

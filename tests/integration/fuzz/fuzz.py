@@ -27,7 +27,7 @@ with atheris.instrument_imports(include=["unimos_pipe", "tomllib", "json"]):
     from unimos_pipe.cache import shard
     from unimos_pipe.data import row_lists
     from unimos_pipe.data.dataset_spec import load_spec
-    from unimos_pipe.deploy import adapted_model
+    from unimos_pipe.deploy import adapted_model, model_config
     from unimos_pipe.runs import read_run
     from unimos_pipe.runs.recipe import load_recipe
 
@@ -87,7 +87,7 @@ def forge(path: Path, provider) -> None:
         "paths": np.array([b"a", b"b", b"c"]),
         "rows": np.arange(3),
         "contents": np.zeros((3, 16), np.uint8),
-        "stamps": np.zeros((3, 3), np.int64),
+        "stamps": np.zeros((3, 5), np.int64),
     }
     for name in arrays:
         if provider.remaining_bytes() and provider.ConsumeIntInRange(0, 3) == 3:
@@ -124,9 +124,11 @@ def read_list(data: bytes) -> None:
 
 METHOD = MethodSpec(HeadSpec(bottleneck_dim=2, weight_hidden=2, discriminator_hidden=2))
 SOUND_CONFIG = {
-    "format": adapted_model.FORMAT, "classes": ["x", "y"], "encoder_id": "m_fp32-0", "method": "unimos", "about": {},
+    "format": model_config.FORMAT, "classes": ["x", "y"], "encoder_id": "m_fp32-0", "method": "unimos",
+    "about": {"dataset": "d", "source": "a", "target": "b", "accuracy": {"last": 0.5}, "rows": {"source": 3}},
     "options": asdict(METHOD), "temperature": None,
-    "encoder": dict.fromkeys(EncoderIdentity.__dataclass_fields__, "0"),
+    "encoder": {**dict.fromkeys(EncoderIdentity.__dataclass_fields__, "0"), "weights_sha256": "0" * 64,
+                "precision": "fp32", "activation": "GELU"},
 }  # fmt: skip
 VALUES = [None, True, 0, 1, -1, 2**31, 2**63, 10**400, 0.5, 1e308, float("nan"), "", "x", "\ud800", [], {}, [[0]]]
 VALUES += ["F64", "F32", "F16", "I32", "U8", "BOOL", "F8_E4M3", "C64", [0, 4], [4, 4], [1, 8], [8], [4, 2], [16, 48]]
@@ -169,13 +171,13 @@ def changed_text(value, provider) -> bytes:
 def read_export(data: bytes) -> None:
     """An exported model whose config, safetensors header and arrays are sound but for the fuzzer's changes."""
     provider = atheris.FuzzedDataProvider(data)
-    (WORK / adapted_model.CONFIG).write_bytes(changed_text(SOUND_CONFIG, provider))
+    (WORK / model_config.CONFIG).write_bytes(changed_text(SOUND_CONFIG, provider))
     header = changed_text(HEADER, provider)
     length = len(header) if provider.ConsumeIntInRange(0, 7) < 7 else provider.ConsumeIntInRange(0, 2**64 - 1)
     arrays = ARRAYS[: provider.ConsumeIntInRange(0, len(ARRAYS))] if provider.ConsumeIntInRange(0, 7) == 7 else ARRAYS
-    (WORK / adapted_model.WEIGHTS).write_bytes(length.to_bytes(8, "little") + header + arrays)
+    (WORK / model_config.WEIGHTS).write_bytes(length.to_bytes(8, "little") + header + arrays)
     with contextlib.suppress(UnimosPipeError):
-        loaded = adapted_model.load(WORK, "cpu")
+        loaded = adapted_model.load(WORK, "cpu", allow_edited=True)
         loaded.predict_features(torch.ones(3, loaded.text.shape[1]))
 
 

@@ -1,0 +1,170 @@
+"""What an export says of itself: ``config.json``, its digest, and every value in it checked for its meaning."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor
+
+from unimos_pipe.base.errors import InputError, join_names, short_repr
+from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, read_bytes, read_json
+from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
+from unimos_pipe.evaluation.calibration import ENDS
+from unimos_pipe.runs.method_names import AUTO, METHODS, TARGET_ONLY, UNIMOS
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FORMAT = 3
+CONFIG_KEYS = (
+    "format",
+    "classes",
+    "encoder",
+    "encoder_id",
+    "method",
+    "options",
+    "temperature",
+    "about",
+)  # of config.json
+WHERE = "the model's config.json"
+_HOW = ("precision", {"fp32", "fp16", "bf16", IMPORTED}), ("activation", {"GELU", "QuickGELU", ""})
+
+
+def export_digest(config: Mapping[str, Any], tensors: bytes) -> str:
+    """The xxh3 digest that stands in ``config.json``: of its other values and of ``model.safetensors``' bytes."""
+    plain = {name: value for name, value in config.items() if name != "digest"}
+    digest = xxhash.xxh3_128(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
+    digest.update(tensors)
+    return digest.hexdigest()
+
+
+def read_export(config_file: Path, weights: Path, *, allow_edited: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config and the tensors of an export, which are those that were written unless ``allow_edited``.
+
+    Raises:
+        InputError: other files than were written, or no files of an export.
+        ReadError: files that cannot be read.
+    """
+    config, content = read_config(config_file), read_bytes(weights, MAX_ARRAY_BYTES)
+    if not allow_edited and config.get("digest") != export_digest(config, content):
+        made = "was made by an earlier version, without a digest" if "digest" not in config else "was edited or damaged"
+        raise InputError(
+            f"{config_file.parent} {made}: {CONFIG} and {WEIGHTS} are not proved to be what was exported",
+            todo="Export the run again; allow_edited (--allow-edited) loads it as it is",
+        )
+    try:
+        return config, load_tensors(content)
+    except SafetensorError as error:
+        raise InputError(f"{weights} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises InputError, or ReadError where the system cannot read it."""
+    try:
+        value = read_json(path)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}", expected="a JSON object", got=type(value).__name__)
+    return value
+
+
+def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's ``config.json`` and ``result.json`` as the config of a model. Raises InputError on another version's."""
+    try:
+        spec = config["spec"]
+        about = {name: spec[name] for name in ("dataset", "source", "target", "variant", "seed", "templates")}
+        about["accuracy"] = (
+            {name: result["accuracy"][name]["accuracy"] for name in ("last", "zero_shot")}
+            if result["accuracy"]
+            else None
+        )
+        about["rows"] = {"source": result["source_rows"], "target": result["target_rows"]}
+        if 0 < result.get("labelled_rows", 0) < result.get("scored_rows", 0):
+            about["rows"] |= {"labelled": result["labelled_rows"], "scored": result["scored_rows"]}
+        return {
+            "format": FORMAT,
+            "classes": list(config["classes"]),
+            "encoder": config["encoder"],
+            "encoder_id": spec["encoder_id"],
+            "method": result["choice"]["selected"] if spec["method"] == AUTO else spec["method"],
+            "options": spec["options"],
+            "temperature": (result.get("calibration") or {}).get("temperature"),
+            "about": about,
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"the run's config.json or result.json lacks {error}; train it again with --force") from None
+
+
+def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config that a model needs, each of its type and in its range; UniMoS's options apart.
+
+    Raises:
+        InputError: the first value that is none of a model's.
+    """
+    if config.get("format") == 1 and "method" in config:  # when UniMoS was the only method, and never calibrated
+        config = {**config, "format": FORMAT, "method": UNIMOS, "options": config["method"], "temperature": None}
+    elif config.get("format") == 2:  # without a digest
+        config = {**config, "format": FORMAT}
+    missing = [key for key in CONFIG_KEYS if key not in config]
+    if missing or config["format"] != FORMAT:
+        got = f"no {', '.join(missing)}" if missing else f"format {short_repr(config['format'])}"
+        raise InputError(WHERE, expected=f"format {FORMAT} with {', '.join(CONFIG_KEYS)}", got=got)
+    _check_classes(config["classes"])
+    _check_encoder(config["encoder"], config["encoder_id"])
+    if config["method"] not in (able := [name for name in METHODS if name not in (*TARGET_ONLY, AUTO)]):
+        raise InputError(f"{WHERE}: method", expected=f"one of {', '.join(able)}", got=short_repr(config["method"]))
+    if not isinstance(config["options"], Mapping):
+        raise InputError(f"{WHERE}: options", expected="a table", got=short_repr(config["options"]))
+    temperature = config["temperature"]
+    if temperature is not None and not (isinstance(temperature, float) and ENDS[0] <= temperature <= ENDS[1]):
+        raise InputError(
+            f"{WHERE}: temperature", expected=f"a number from {ENDS[0]} to {ENDS[1]}", got=short_repr(temperature)
+        )
+    _check_about(config["about"])
+    return {key: config[key] for key in CONFIG_KEYS}
+
+
+def _check_classes(classes: Any) -> None:
+    if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+        raise InputError(f"{WHERE}: classes", expected="two or more names")
+    if repeated := [name for name, count in Counter(classes).items() if count > 1 or not name.strip()]:
+        raise InputError(
+            f"{WHERE}: classes", expected="names that differ", got=join_names(map(short_repr, repeated), 4)
+        )
+
+
+def _check_encoder(encoder: Any, encoder_id: Any) -> None:
+    fields = set(EncoderIdentity.__dataclass_fields__)
+    if not isinstance(encoder, Mapping) or set(encoder) != fields:
+        raise InputError(f"{WHERE}: encoder", expected=f"the fields {', '.join(sorted(fields))}")
+    if not all(isinstance(value, str) for value in (*encoder.values(), encoder_id)):
+        raise InputError(f"{WHERE}: encoder and encoder_id", expected="texts only")
+    for name, known in _HOW:
+        if encoder[name] not in known:
+            raise InputError(
+                f"{WHERE}: encoder.{name}", expected=f"one of {join_names(sorted(known))}", got=encoder[name]
+            )
+    if encoder["precision"] != IMPORTED:
+        sha256 = encoder["weights_sha256"]
+        if len(sha256) != 64 or not {*sha256} <= {*"0123456789abcdef"}:
+            raise InputError(
+                f"{WHERE}: encoder.weights_sha256", expected="64 hexadecimal digits", got=short_repr(sha256)
+            )
+
+
+def _check_about(about: Any) -> None:
+    """What cards and services say of a model."""
+    texts = ("dataset", "source", "target")
+    if not isinstance(about, Mapping) or not all(isinstance(about.get(name), str) for name in texts):
+        raise InputError(f"{WHERE}: about", expected=f"a table with the texts {join_names(texts)}")
+    accuracy = about.get("accuracy") or {}
+    values = accuracy.values() if isinstance(accuracy, Mapping) else [accuracy]
+    if not all(isinstance(value, float | int) and 0 <= value <= 1 for value in values):  # NaN is not in between
+        raise InputError(f"{WHERE}: about.accuracy", expected="fractions from 0 to 1", got=short_repr(accuracy))
+    rows = about.get("rows") or {}
+    if not isinstance(rows, Mapping) or not all(type(count) is int and count >= 0 for count in rows.values()):
+        raise InputError(f"{WHERE}: about.rows", expected="counts", got=short_repr(rows))

@@ -126,9 +126,9 @@ def demo(
     plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
     loader = open_loader(plans, store, compute.device)
     trained, outcomes = execute_plans(plans, loader, "12 pairs", compute=compute, reporter=reporter)
-    rows = result_rows(plans, outcomes, {}, also=[ORACLE_ROW])
+    rows = result_rows(plans, outcomes, {}, show=[ORACLE_ROW])
     pairs = tuple(f"{source}->{target}" for source, target in recipe.domain_pairs(store.spec))
-    kept = sum(run.kept for run in trained)
+    kept = sum(run.reused for run in trained)
     seconds = encoded - started, time.perf_counter() - encoded
     return DemoResult(pairs, tuple(rows), len(trained) - kept, kept, *seconds)
 
@@ -238,7 +238,7 @@ def adapt_task(
     if trainer.failures:
         raise ExecutionError(trainer.failures[0])
     config = _model_config(task, data, method, variant, seed, None if None in accuracy.values() else accuracy)
-    return AdaptedModel(config, trainer.model(0), trainer.device.type)
+    return AdaptedModel(config, trainer.model_state(0), trainer.device.type)
 
 
 def _rows(data: PairData) -> dict[str, int]:

@@ -77,13 +77,13 @@ def test_the_schemas_are_schemas_and_printed(cli):
 def test_adapt(document, cli, work):
     found = document("adapt", *PAIR, "--seeds", 2, "--runs", "runs-a")
     runs, mean = found["runs"], found["mean"]
-    assert [(run["spec"]["seed"], run["kept"], run["error"]) for run in runs] == [(0, False, None), (1, False, None)]
+    assert [(run["spec"]["seed"], run["reused"], run["error"]) for run in runs] == [(0, False, None), (1, False, None)]
     stored = [json.loads((work / run["folder"] / "result.json").read_text())["accuracy"]["last"] for run in runs]
     assert [run["result"]["accuracy"]["last"] for run in runs] == stored
     assert mean["mean"] == pytest.approx(sum(scores["accuracy"] for scores in stored) / 2) and mean["std"] >= 0
     assert runs[0]["spec"]["changed"] == {"train.epochs": 1}
     again = document("adapt", *PAIR, "--seeds", 2, "--runs", "runs-a")
-    assert [run["kept"] for run in again["runs"]] == [True, True] and again["mean"] == mean
+    assert [run["reused"] for run in again["runs"]] == [True, True] and again["mean"] == mean
     auto = document("adapt", *PAIR[:-2], "--method", "auto", "--runs", "runs-a")
     assert auto["mean"] is None and auto["runs"][0]["result"]["choice"]["selected"] in METHODS
     refused = cli(*PAIR[:-2], "--epochs", 0, "--json")
@@ -115,7 +115,7 @@ def test_sweep_and_run(document, work, monkeypatch):
     assert [report["encoded"] for report in found["extracted"]["reports"]] == [9, 9]
     assert found["report"] == {"page": "report.html", "runs": 2, "skipped": [], "seconds": 0.1}
     again = document("sweep", "sweep", "recipe.toml", "--cache", "new")
-    assert all(run["kept"] for run in again["runs"]) and again["pairs"] == ["dark->light", "light->dark"]
+    assert all(run["reused"] for run in again["runs"]) and again["pairs"] == ["dark->light", "light->dark"]
     rows = {row["label"]: row for row in again["rows"]}
     for row in found["sweep"]["rows"]:
         assert row["mean"] == rows[row["label"]]["mean"]

@@ -79,7 +79,7 @@ def test_cross_fitting_answers_each_source_row_once_from_a_fit_that_did_not_see_
         return MethodOutput(model.logits(task.target.features), model if new_rows else None)
 
     found = cross_fit_logits(
-        Method(fit, LinearModel.restore if new_rows else None), TASK, torch.Generator().manual_seed(1)
+        Method(fit, LinearModel.from_state if new_rows else None), TASK, torch.Generator().manual_seed(1)
     )
     assert torch.equal(found, TASK.source.features[:, :5])
     assert len(seen) == 5

@@ -13,7 +13,7 @@ from unimos_pipe.evaluation.diagnostics import (
     REFERENCE_METHODS,
     PairReference,
     PairReferenceCache,
-    estimate,
+    label_free_metrics,
     run_diagnostics,
 )
 from unimos_pipe.methods import source_probe
@@ -33,7 +33,9 @@ VIEW = PairReference(
 
 def test_an_estimate_by_hand():
     """Neighbours share three of four answers: o = 0.5, e = (4 + 1 + 1) / 16."""
-    found = estimate(VIEW, torch.tensor([0, 0, 1, 2]), (torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 2, 2])), 0.9)
+    found = label_free_metrics(
+        VIEW, torch.tensor([0, 0, 1, 2]), (torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 2, 2])), 0.9
+    )
     assert found["neighbour_agreement"] == found["accuracy"] == pytest.approx((0.5 - 0.375) / 0.625)
     assert found["agreement"] == {"zero-shot": 0.5, "fused": 0.75, "linear-im": 1.0}
     assert (found["branches"], found["fused_and_linear_im"], found["confidence"]) == (0.5, 0.75, 0.9)
@@ -42,9 +44,9 @@ def test_an_estimate_by_hand():
 
 def test_what_cannot_be_told_is_none():
     apart = PairReference({**VIEW.predictions, "linear-im": torch.tensor([1, 1, 0, 1])}, NEAREST, VIEW.source_shares)
-    assert estimate(apart, torch.tensor([0, 0, 1, 2]), None, 0.9)["accuracy"] is None
+    assert label_free_metrics(apart, torch.tensor([0, 0, 1, 2]), None, 0.9)["accuracy"] is None
     one_class = PairReference({"zero-shot": VIEW.predictions["zero-shot"]}, NEAREST, VIEW.source_shares)
-    found = estimate(one_class, torch.tensor([0, 0, 1, 2]), None, 0.9)
+    found = label_free_metrics(one_class, torch.tensor([0, 0, 1, 2]), None, 0.9)
     assert (found["accuracy"], found["fused_and_linear_im"], found["branches"]) == (None, None, None)
 
 
@@ -71,8 +73,8 @@ def test_pairs_that_share_a_source_share_its_probe(monkeypatch):
         for task in (first, other)
     ]
     alone = [PairReferenceCache().get(pair).predictions for pair in pairs]
-    fitted, real = [], source_probe.model
-    monkeypatch.setattr(source_probe, "model", lambda task: fitted.append(task) or real(task))
+    fitted, real = [], source_probe.fit_probe
+    monkeypatch.setattr(source_probe, "fit_probe", lambda task: fitted.append(task) or real(task))
     views = PairReferenceCache()
     for pair, answers in zip(pairs, alone, strict=True):
         found = views.get(pair).predictions

@@ -11,8 +11,8 @@ from unimos_pipe.evaluation.validators import (
     negative_entropy,
     nuclear_norm,
     soft_neighbourhood_density,
-    validator_figures,
     validator_scores,
+    validator_tensors,
 )
 
 # float64: 1e-12 is some thousand epsilons, 1e-9 some million; 1e-4 is for the 1e-5 that logarithms are shifted by.
@@ -65,6 +65,6 @@ def test_soft_neighbourhood_density_in_blocks_equals_a_loop_over_rows():
 
 def test_all_validators_by_name():
     bottleneck = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = validator_scores(validator_figures(SURE, bottleneck), 6, 3)
+    found = validator_scores(validator_tensors(SURE, bottleneck), 6, 3)
     assert list(found) == ["im", "entropy", "bnm", "snd"]
     assert found["bnm"] == pytest.approx(1.0) and all(math.isfinite(value) for value in found.values())

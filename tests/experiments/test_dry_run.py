@@ -35,7 +35,7 @@ def test_an_encoder_is_timed_without_its_weights():
 
 def test_time_grows_with_the_steps(monkeypatch):
     monkeypatch.setattr(
-        "unimos_pipe.experiments.dry_run.epoch_seconds", lambda runs, beside: 4.0 * len(runs)
+        "unimos_pipe.experiments.dry_run.measure_epoch_seconds", lambda runs, concurrent_stacks: 4.0 * len(runs)
     )  # a second a step
     recipe, spec = load_recipe("visda2017_rn101")
     runs = recipe.runs(spec, "")

@@ -10,7 +10,7 @@ from rounding import assert_within, perturbed_task, rounding_bounds
 
 import unimos_pipe
 from unimos_pipe.methods.registry import METHODS
-from unimos_pipe.methods.source_probe import domain_balanced_weights, logistic_regression
+from unimos_pipe.methods.source_probe import domain_balanced_weights, fit_logistic_regression
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import create_run
@@ -49,7 +49,7 @@ def test_the_quick_methods_see_all_rows_and_the_probe_weighs_the_domains(loader)
     source = task.source
     weights = domain_balanced_weights(source.origins).numpy()
     assert weights[:624].sum() == pytest.approx(weights[624:].sum())
-    wanted = logistic_regression(source.features.numpy(), source.labels.numpy(), weights)
+    wanted = fit_logistic_regression(source.features.numpy(), source.labels.numpy(), weights)
     found = METHODS["source-probe"].fit(task)
     assert found.classes.tolist() == wanted.predict(task.target.features.numpy()).tolist()
 
@@ -81,7 +81,7 @@ def test_a_run_goes_on_from_its_state():
     for epoch, records in first.train():
         list(records)
         if epoch == 0:
-            later.load_state({name: tensor.clone() for name, tensor in first.full_state().items()})
+            later.load_state_dict({name: tensor.clone() for name, tensor in first.state_dict().items()})
     for _, records in later.train(after_epoch=0):
         found = [record.evaluation.probabilities for record in records]
     assert torch.equal(found[0], whole)
@@ -89,8 +89,8 @@ def test_a_run_goes_on_from_its_state():
 
 def test_rows_held_out_keep_their_domain():
     run = create_run(SEVERAL, small_method(train__epochs=1, train__source_holdout=0.25), 0)
-    assert (len(run.held_source.origins), len(run.task.source.origins)) == (10, 30)
-    for part in (run.held_source, run.task.source):
+    assert (len(run.held_out_source.origins), len(run.task.source.origins)) == (10, 30)
+    for part in (run.held_out_source, run.task.source):
         rows = [(SEVERAL.source.features == row).all(1).nonzero().item() for row in part.features]
         assert torch.equal(part.origins, SEVERAL.source.origins[rows])
 

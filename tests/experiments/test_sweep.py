@@ -64,7 +64,7 @@ def test_an_interrupted_sweep_resumes_to_the_same_bytes(cli, recipe, icons_cache
     whole = tmp_path / "whole"
     assert sweep(cli, recipe, icons_cache, whole).code == 0
     assert not (whole / "small" / "baselines.json").exists()  # minutes at DomainNet's size, and nobody asked
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_INTERVAL", 0.0)
     real, calls = Trainer._train_epoch, []
 
     def interrupted(self, epoch):
@@ -88,7 +88,7 @@ def test_an_interrupted_sweep_resumes_to_the_same_bytes(cli, recipe, icons_cache
 
 
 def test_a_damaged_checkpoint_only_costs_time(cli, recipe, icons_cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_INTERVAL", 0.0)
     real = checkpoint.Checkpoint.save_if_due
 
     def save_and_stop(self, epoch, *args):
@@ -169,9 +169,9 @@ def test_tables_average_pairs_and_spread_over_seeds(tmp_path):
         "a->b": {"source_only": 0.4, "target_probe_oracle": None},
         "b->a": {"source_only": 0.5, "target_probe_oracle": 0.9},
     }
-    rows = result_rows(plans, outcomes, known, also=["im", "oracle"])
+    rows = result_rows(plans, outcomes, known, show=["im", "oracle"])
     pairs = ["a->b", "b->a"]
-    assert [(row.label, *(row.cell(pair) for pair in pairs), row.average(pairs)) for row in rows] == [
+    assert [(row.label, *(row.format_pair(pair) for pair in pairs), row.format_average(pairs)) for row in rows] == [
         ("zero-shot", "50.0", "50.0", "50.0"),
         ("source-probe", "40.0", "50.0", "45.0"),
         ("full", "61.0 ± 1.4", "73.0 ± 4.2", "67.0 ± 2.8"),
@@ -181,7 +181,7 @@ def test_tables_average_pairs_and_spread_over_seeds(tmp_path):
     ]
     assert [row.seconds for row in rows] == [None, None, pytest.approx(6.7), None, None, None]
     failed = [outcome(0.60), RunOutcome(None, "diverged"), outcome(0.70), outcome(0.76)]
-    assert result_rows(plans, failed, {})[1].cell("a->b") == "60.0"
+    assert result_rows(plans, failed, {})[1].format_pair("a->b") == "60.0"
 
 
 def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
@@ -198,14 +198,14 @@ def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
     loader = open_loader([PlannedRun(run, tmp_path)], FeatureStore(spec, folder, "x"), "cpu")
     pair = loader.pair("color", "line")
     pairs, file, told = {"color->line": pair}, tmp_path / "baselines.json", []
-    assert baselines.pair_baselines(pairs, file, fit=False) == {} and not file.exists()
+    assert baselines.measure_baselines(pairs, file, fit=False) == {} and not file.exists()
 
     class Watching:
         def progress(self, label, total, unit):
             told.append((label, total, unit))
             return contextlib.nullcontext(told.append)
 
-    found = baselines.pair_baselines(pairs, file, reporter=Watching())["color->line"]
+    found = baselines.measure_baselines(pairs, file, reporter=Watching())["color->line"]
     assert told == [("probes", 2, "fits"), 1, 1]
     x, y = pair.task.source.features.numpy(), pair.task.source.labels.numpy()
     assert np.allclose(np.linalg.norm(x, axis=1), 1, atol=1e-6)
@@ -214,4 +214,4 @@ def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
     assert found["source_only"] == wanted == pytest.approx(0.83, abs=0.01)
     assert found["target_probe_oracle"] == pytest.approx(0.867, abs=0.02)  # from the target's own labels
     for fit in (True, False):
-        assert baselines.pair_baselines(pairs, file, fit=fit, reporter=None) == {"color->line": found}
+        assert baselines.measure_baselines(pairs, file, fit=fit, reporter=None) == {"color->line": found}

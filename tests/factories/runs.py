@@ -17,9 +17,9 @@ from unimos_pipe.runs.write_run import (
     PREDICTION_COLUMNS,
     RESULT,
     RunContents,
-    digest,
-    json_bytes,
-    result_digest,
+    compute_digest,
+    compute_result_digest,
+    encode_json,
 )
 from unimos_pipe.runs.write_run import write_run as write
 
@@ -144,9 +144,9 @@ def forge(folder: Path, name: str, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(path.read_bytes()))
     result = json.loads((folder / RESULT).read_bytes())
     if name != RESULT:
-        result["files"] = {file: digest((folder / file).read_bytes()) for file in FILES if file != RESULT}
-    result["digest"] = result_digest(result)
-    (folder / RESULT).write_bytes(json_bytes(result))
+        result["files"] = {file: compute_digest((folder / file).read_bytes()) for file in FILES if file != RESULT}
+    result["digest"] = compute_result_digest(result)
+    (folder / RESULT).write_bytes(encode_json(result))
 
 
 def forge_json(folder: Path, name: str, change: Callable[[dict], object]) -> None:
@@ -155,7 +155,7 @@ def forge_json(folder: Path, name: str, change: Callable[[dict], object]) -> Non
     def changed(content: bytes) -> bytes:
         values = json.loads(content)
         change(values)
-        return json_bytes(values)
+        return encode_json(values)
 
     forge(folder, name, changed)
 

@@ -39,7 +39,7 @@ def random_task(
 
 def made_heads(method: MethodSpec, runs: int = 1, dim: int = 16, classes: int = 5, dtype=torch.float64) -> Heads:
     """Heads of ``runs`` runs from seeds 0, 1, ..., ready to train."""
-    starts = [RandomStreams(seed, 40, 56, 8).parameters(dim, classes, method.heads) for seed in range(runs)]
+    starts = [RandomStreams(seed, 40, 56, 8).draw_parameters(dim, classes, method.heads) for seed in range(runs)]
     return Heads.stack(starts, method.heads, dtype, torch.device("cpu"), method.train.momentum)
 
 

@@ -81,20 +81,20 @@ class RecordedDraws:
     def __init__(self, recording: Recording):
         self.recording, self.step, self.epoch = recording, 0, 0
 
-    def parameters(self, dim, classes, spec) -> dict[str, Tensor]:
+    def draw_parameters(self, dim, classes, spec) -> dict[str, Tensor]:
         names = [name for name in self.recording.arrays if name.startswith("initial/")]
         params = {name.removeprefix("initial/"): self.recording[name] for name in names}
         return {name: t for name, t in params.items() if name not in STATISTICS and t.ndim}
 
-    def batches(self, steps: int) -> tuple[Tensor, Tensor]:
+    def next_batches(self, steps: int) -> tuple[Tensor, Tensor]:
         taken = slice(self.step, self.step + steps)
         self.step += steps
         return self.recording["source_batches"][taken], self.recording["target_batches"][taken]
 
-    def dropout_mask(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
+    def draw_dropout_mask(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
         return torch.ones(steps, rows, width, dtype=torch.bool)
 
-    def resets(self, params, probability) -> dict[str, Tensor]:
+    def draw_resets(self, params, probability) -> dict[str, Tensor]:
         prefix = f"epoch{self.epoch}/weight_generator_after_reset"
         self.epoch += 1
         return {ours: self.recording[f"{prefix}.{theirs}"] for ours, theirs in RESET_NAMES.items()}
@@ -122,12 +122,12 @@ class _LoggedDraws(RandomStreams):
         self.taken: list[tuple[Tensor, Tensor]] = []
         self.params: list[dict[str, Tensor]] = []
 
-    def batches(self, steps):
-        self.taken.append(super().batches(steps))
+    def next_batches(self, steps):
+        self.taken.append(super().next_batches(steps))
         return self.taken[-1]
 
-    def resets(self, params, probability):
-        fresh = super().resets(params, probability)
+    def draw_resets(self, params, probability):
+        fresh = super().draw_resets(params, probability)
         self.params.append({name: fresh.get(name, params[name]).to(torch.float64).clone() for name in RESET_NAMES})
         return fresh
 
@@ -158,7 +158,7 @@ def record_small(path: Path) -> None:
     real = trainer_module.train_step
     trainer_module.train_step = lambda *args: values.append(found := real(*args)) or found
     run = Trainer([TrainingRun(task, method_spec("full", settings), draws, 8, 5)])
-    arrays = {f"initial/{name}": tensor for name, tensor in run.state(0).items()}
+    arrays = {f"initial/{name}": tensor for name, tensor in run.run_state(0).items()}
     arrays |= {"source_features": features["source"], "target_features": features["target"], "text_features": text}
     arrays |= {f"{side}_labels": y for side, y in labels.items()}
     for epoch, records in run.train():
@@ -172,7 +172,7 @@ def record_small(path: Path) -> None:
             f"{where}/pseudo_labels_for_next_epoch": found.pseudo_labels,
         }
         if epoch > BEFORE_TRAINING:
-            arrays |= {f"epoch{epoch}/after/{name}": tensor for name, tensor in run.state(0).items()}
+            arrays |= {f"epoch{epoch}/after/{name}": tensor for name, tensor in run.run_state(0).items()}
             start = draws.params[epoch]
             arrays |= {f"epoch{epoch}/weight_generator_after_reset.{RESET_NAMES[n]}": start[n] for n in start}
     arrays |= {f"losses/{LOSS_NAMES[t]}": torch.stack(values)[:, 0, i] for i, t in enumerate(TERMS) if t in LOSS_NAMES}

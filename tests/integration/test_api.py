@@ -66,7 +66,7 @@ def test_a_recipe_from_images_to_its_page(miniature, tmp_path):
     assert [report.encoded for report in made.extracted.reports] == [24, 24] and tables == [made.sweep]
     assert (made.report is None) == bool(find_missing_packages("report"))
     again = unimos_pipe.run_recipe(bound, None, tmp_path / "runs")  # needs no images
-    assert again.extracted is None and all(run.kept for run in again.sweep.runs)
+    assert again.extracted is None and all(run.reused for run in again.sweep.runs)
     assert again.sweep.mean("full") == made.sweep.mean("full")
 
 
@@ -103,7 +103,7 @@ def test_training_precision_auto_is_settled_before_runs_are_told_apart(miniature
         assert json.loads((run.folder / "config.json").read_text())["spec"]["options"]["train"]["precision"] == meant
         assert ("bf16" in str(run.folder.relative_to(tmp_path))) == able
         (same,) = sweep(meant).runs
-        assert same.kept and same.folder == run.folder
+        assert same.reused and same.folder == run.folder
 
 
 def test_the_library_says_what_the_command_line_says(miniature, tmp_path, cli, capfd):

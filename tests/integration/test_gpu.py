@@ -53,7 +53,7 @@ def test_losses_of_twenty_steps_are_those_of_the_cpu(monkeypatch):
     found = {}
     for device in ("cpu", "cuda"):
         values.clear()
-        finished(Trainer([create_run(on(task, device), method, 0)], captured=False))
+        finished(Trainer([create_run(on(task, device), method, 0)], use_cuda_graphs=False))
         found[device] = torch.stack([step.cpu() for step in values])
     assert found["cpu"].shape == (20, 8)
     apart = (found["cuda"] - found["cpu"]).abs() / found["cpu"].abs().clamp_min(1e-2)
@@ -63,7 +63,7 @@ def test_losses_of_twenty_steps_are_those_of_the_cpu(monkeypatch):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_captured_step_is_the_step(precision):
     states = [
-        finished(Trainer(mixed_runs("cuda", train__precision=precision), captured=captured)).full_state()
+        finished(Trainer(mixed_runs("cuda", train__precision=precision), use_cuda_graphs=captured)).state_dict()
         for captured in (True, False, True)
     ]
     for name, tensor in states[0].items():
@@ -75,9 +75,9 @@ def test_a_stack_equals_lone_runs():
     stack = finished(Trainer(mixed_runs("cuda", torch.float64)))
     for index in range(4):
         lone = finished(Trainer([mixed_runs("cuda", torch.float64)[index]]))
-        for name, tensor in lone.state(0).items():
+        for name, tensor in lone.run_state(0).items():
             if name != "bottleneck_linear.bias":  # BatchNorm cancels its gradient
-                assert torch.allclose(stack.state(index)[name], tensor, rtol=1e-5, atol=1e-7), name
+                assert torch.allclose(stack.run_state(index)[name], tensor, rtol=1e-5, atol=1e-7), name
 
 
 def test_a_state_resumes():
@@ -87,17 +87,17 @@ def test_a_state_resumes():
         list(records)
         if epoch == 1:
             break
-    second.load_state(first.full_state())
+    second.load_state_dict(first.state_dict())
     for _, records in second.train(after_epoch=1):
         list(records)
-    for name, tensor in whole.full_state().items():
-        assert torch.allclose(tensor.double(), second.full_state()[name].double(), rtol=1e-5, atol=1e-7), name
+    for name, tensor in whole.state_dict().items():
+        assert torch.allclose(tensor.double(), second.state_dict()[name].double(), rtol=1e-5, atol=1e-7), name
 
 
 @pytest.mark.parametrize("captured", [True, False])
 def test_no_step_waits_for_the_device(captured):
-    trainer = Trainer(mixed_runs("cuda"), captured=captured)
-    list(trainer._assess(-1, None, lambda view: {}))
+    trainer = Trainer(mixed_runs("cuda"), use_cuda_graphs=captured)
+    list(trainer._evaluate_runs(-1, None, lambda view: {}))
     trainer._train_epoch(0)  # the first one captures
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -140,7 +140,9 @@ def export(tmp_path):
         sound = {"format": 2, "classes": ["a", "b"], "encoder": encoder, "encoder_id": "e", "about": {}}
         sound |= {"method": "unimos", "options": asdict(method), "temperature": None}
         (tmp_path / "config.json").write_text(json.dumps({**sound, **dict(config)}))
-        state = made_heads(method, dim=4, classes=2, dtype=torch.float32).state(0) | {"text_features": torch.eye(2, 4)}
+        state = made_heads(method, dim=4, classes=2, dtype=torch.float32).run_state(0) | {
+            "text_features": torch.eye(2, 4)
+        }
         save_file({**state, **tensors}, tmp_path / "model.safetensors")
         return tmp_path
 

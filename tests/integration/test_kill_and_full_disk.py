@@ -110,7 +110,7 @@ class Wholeness:
     def _states(self) -> dict[str, str]:
         work = self.work
         model = unimos_pipe.load(work / "model")
-        heads = {name: tensor.double().sum().item() for name, tensor in sorted(model.fitted.state().items())}
+        heads = {name: tensor.double().sum().item() for name, tensor in sorted(model.fitted.state_dict().items())}
         page = (work / "report" / "report.html").read_text()
         assert page.rstrip().endswith("</html>")
         sweep = {

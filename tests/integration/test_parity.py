@@ -48,7 +48,7 @@ def test_float64_replay(recording, monkeypatch):
             accuracy = (found.predictions == recording["target_labels"]).double().mean()
             assert float(accuracy) == pytest.approx(float(recording[f"{where}/accuracy"]), abs=1e-12)
         if epoch > BEFORE_TRAINING:
-            for name, tensor in trainer.state(0).items():
+            for name, tensor in trainer.run_state(0).items():
                 if name != NO_GRADIENT:
                     assert relative(tensor, recording[f"epoch{epoch}/after/{name}"]) < 1e-5, (epoch, name)
         epochs.append(epoch)

@@ -54,5 +54,5 @@ def test_twenty_steps_agree_with_the_plain_program(settings):
         assert found.cluster_labels.equal(wanted.cluster_labels)
         assert found.pseudo_labels.equal(wanted.pseudo_labels)
     assert plain.steps_taken == STEPS
-    first = trainer.state(0)["label_prior"]
+    first = trainer.run_state(0)["label_prior"]
     assert torch.allclose(first, plain.prior, rtol=0, atol=max(bounds))

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from unimos_pipe.runs.statistics import on_labelled_rows
+from unimos_pipe.runs.statistics import describe_labelled_rows
 
 LABELLED = 6  # of 24 rows
 
@@ -39,7 +39,7 @@ def test_six_of_24_rows(cli, some, tmp_path):
     known = [row for row in rows if row["label"]]
     right = sum(row["class"] == row["label"] for row in known) / LABELLED
     last = result["accuracy"]["last"]
-    worth = on_labelled_rows(right, LABELLED, 24)
+    worth = describe_labelled_rows(right, LABELLED, 24)
     assert len(rows) == 24 and len(known) == LABELLED == result["labelled_rows"]
     assert last["accuracy"] == right and last["per_class"][1] is None  # bar, circle, square
     assert worth.endswith(f"interval {100 * last['interval'][0]:.1f} to {100 * last['interval'][1]:.1f}")
@@ -64,9 +64,9 @@ def test_the_other_methods_say_it_too(cli, some, tmp_path):
     answer = cli("adapt", *some, "--src", "shop", "--tgt", "phone", "--method", "source-probe", "--out", out)
     rows = [row for row in csv.DictReader((out / "predictions.csv").open()) if row["label"]]
     right = sum(row["class"] == row["label"] for row in rows) / LABELLED
-    assert f"; accuracy on {on_labelled_rows(right, LABELLED, 24)}; " in answer.out
+    assert f"; accuracy on {describe_labelled_rows(right, LABELLED, 24)}; " in answer.out
     told = cli("predict", "--run", out, "--domain", "phone", *some, "-o", tmp_path / "a.csv").out
-    assert told.endswith(f"; accuracy {100 * right:.1f} on {on_labelled_rows(right, LABELLED, 24)}\n")
+    assert told.endswith(f"; accuracy {100 * right:.1f} on {describe_labelled_rows(right, LABELLED, 24)}\n")
 
 
 def test_labels_change_nothing_but_the_scores(cli, some, tmp_path):

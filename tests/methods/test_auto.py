@@ -37,7 +37,7 @@ def test_the_pick_answers_as_the_method_of_its_name(monkeypatch, picked):
     wanted = METHODS[picked].fit(TASK)
     assert found.selected == picked and found.reason == "because" and found.warning is None
     assert torch.equal(found.output.logits, wanted.logits)
-    assert (found.output.model is None) == (METHODS[picked].restore is None)
+    assert (found.output.model is None) == (METHODS[picked].load_model is None)
     nearest = find_nearest_rows(TASK.target.features)
     for name, value in found.agreements.items():
         assert value == neighbour_agreement(METHODS[name].fit(TASK).classes, nearest)

@@ -22,7 +22,7 @@ METHOD = small_method("fused-teacher", train__epochs=3, train__batch_size=8)
 
 
 def fused_text(task):
-    return fused.teacher_text(task, source_probe.model(task, intercept=False))
+    return fused.fused_text_features(task, source_probe.fit_probe(task, intercept=False))
 
 
 def probabilities(trainer):
@@ -41,8 +41,8 @@ def test_it_is_unimos_on_another_text():
     wanted = Trainer([create_run(replace(task, text_features=fused_text(task)), PLAIN, 0)])
     (found,), (same,) = probabilities(ours), probabilities(wanted)
     assert torch.equal(found, same)
-    assert torch.equal(ours.model(0)["text_features"], fused_text(task))
-    assert torch.equal(Trainer([create_run(task, PLAIN, 0)]).model(0)["text_features"], task.text_features)
+    assert torch.equal(ours.model_state(0)["text_features"], fused_text(task))
+    assert torch.equal(Trainer([create_run(task, PLAIN, 0)]).model_state(0)["text_features"], task.text_features)
 
 
 def test_the_teacher_before_training_is_the_fused_text():
@@ -61,13 +61,13 @@ def test_a_stack_keeps_each_runs_text_and_fits_a_probe_per_source(monkeypatch):
     fourth = random_task(source=64, target=72, seed=2)  # comes first in the stack
     tasks, methods = [first, second, first, third, fourth], [METHOD, METHOD, PLAIN, METHOD, METHOD]
     alone = [probabilities(Trainer([create_run(*run, 0)]))[0] for run in zip(tasks, methods, strict=True)]
-    fitted, real = [], source_probe.model
-    monkeypatch.setattr(source_probe, "model", lambda *a, **k: fitted.append(a) or real(*a, **k))
+    fitted, real = [], source_probe.fit_probe
+    monkeypatch.setattr(source_probe, "fit_probe", lambda *a, **k: fitted.append(a) or real(*a, **k))
     stack = Trainer([create_run(*run, 0) for run in zip(tasks, methods, strict=True)])
     assert len(fitted) == 3
     wanted = [fused_text(first), fused_text(second), first.text_features, fused_text(third), fused_text(fourth)]
     for run, text in enumerate(wanted):
-        assert torch.equal(stack.model(run)["text_features"], text)
+        assert torch.equal(stack.model_state(run)["text_features"], text)
 
     def stacked(seed: int | None) -> list[torch.Tensor]:
         own = tasks if seed is None else [perturbed_task(task, seed) for task in tasks]
@@ -81,7 +81,7 @@ def test_held_out_source_rows_stay_out_of_the_probe():
     task = random_task()
     held = small_method("fused-teacher", train__epochs=1, train__batch_size=8, train__source_holdout=0.25)
     run = create_run(task, held, 0)
-    text = Trainer([run]).model(0)["text_features"]
+    text = Trainer([run]).model_state(0)["text_features"]
     assert len(run.task.source.labels) == 30
     assert torch.equal(text, fused_text(run.task)) and not torch.equal(text, fused_text(task))
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.numerical
 TASK = random_task()
 XS, YS, XT, MU = TASK.source.features, TASK.source.labels, TASK.target.features, TASK.text_features
 CLASSES = len(MU)
-LINEAR = [name for name, method in METHODS.items() if method.restore]
+LINEAR = [name for name, method in METHODS.items() if method.load_model]
 
 
 def without_class(task: AdaptationTask, absent: int) -> AdaptationTask:
@@ -68,7 +68,7 @@ def test_a_model_answers_the_target_as_its_fit_did_and_comes_back_from_its_state
     task = random_task(dtype=torch.float32)
     answers = METHODS[name].fit(task)
     assert answers.logits.dtype == torch.float32 and answers.logits.shape == (56, CLASSES)
-    back = METHODS[name].restore(load(save(answers.model.state())))
+    back = METHODS[name].load_model(load(save(answers.model.state_dict())))
     assert torch.equal(back.logits(task.target.features), answers.logits)
     assert torch.equal(METHODS[name].fit(task).logits, answers.logits)
 
@@ -87,7 +87,7 @@ def test_zero_shot_is_a_hundred_cosines():
 
 def test_the_probe_is_the_least_of_its_penalised_loss():
     """C = 10 weighs the summed cross-entropy against half the squared weights; the bias is free."""
-    model = source_probe.model(TASK)
+    model = source_probe.fit_probe(TASK)
 
     def loss(flat: np.ndarray) -> float:
         weight, bias = flat[:-CLASSES].reshape(CLASSES, -1), flat[-CLASSES:]
@@ -104,14 +104,14 @@ def test_the_probe_is_the_least_of_its_penalised_loss():
 
 def test_two_classes_share_the_decision_value():
     task = of_classes(TASK, 2)
-    decision = source_probe.logistic_regression(task.source.features.numpy(), task.source.labels.numpy())
+    decision = source_probe.fit_logistic_regression(task.source.features.numpy(), task.source.labels.numpy())
     wanted = torch.from_numpy(decision.decision_function(XT.numpy()))
     assert_close(METHODS["source-probe"].fit(task).logits, torch.stack([-wanted / 2, wanted / 2], 1))
 
 
 def test_the_probes_loss_is_level_where_it_is_fitted():
     """The gradient of 10 sum CE + |W|^2 / 2 in W and b; another C would leave a slope of a part of W."""
-    model = source_probe.model(TASK)
+    model = source_probe.fit_probe(TASK)
     logits = XS @ model.weight + model.bias
     error = logits.softmax(1) - torch.nn.functional.one_hot(YS, logits.shape[1])
     assert (10 * XS.T @ error + model.weight).abs().max() < 0.02 * model.weight.abs().max()
@@ -137,7 +137,7 @@ def test_row_weights_count_as_copies_of_rows_do():
     copied = torch.arange(40).repeat_interleave(weights.long()).numpy()
     x, y = XS.numpy(), YS.numpy()
     weighted, twice, plain = (
-        source_probe.logistic_regression(*fitted).coef_
+        source_probe.fit_logistic_regression(*fitted).coef_
         for fitted in ((x, y, weights.numpy()), (x[copied], y[copied]), (x, y))
     )
     assert_close(torch.tensor(weighted), torch.tensor(twice), 1e-3)  # each stops at 1e-4
@@ -150,10 +150,10 @@ def test_every_domain_of_a_source_counts_the_same():
     several = replace(TASK, source=replace(TASK.source, origins=origins))
     copied = torch.cat([torch.arange(8).repeat_interleave(4), torch.arange(8, 40)])
     weights = np.full(64, 40 / 64)
-    wanted = source_probe.logistic_regression(XS[copied].numpy(), YS[copied].numpy(), weights)
-    for probe in (source_probe.model(several), source_probe.model(several, intercept=False)):
-        assert (probe.weight - source_probe.model(TASK).weight).abs().max() > 0.1
-    assert_close(source_probe.model(several).weight.mT, torch.tensor(wanted.coef_), 2e-3)
+    wanted = source_probe.fit_logistic_regression(XS[copied].numpy(), YS[copied].numpy(), weights)
+    for probe in (source_probe.fit_probe(several), source_probe.fit_probe(several, intercept=False)):
+        assert (probe.weight - source_probe.fit_probe(TASK).weight).abs().max() > 0.1
+    assert_close(source_probe.fit_probe(several).weight.mT, torch.tensor(wanted.coef_), 2e-3)
 
 
 def test_equal_say_gives_every_source_the_same_sum():
@@ -161,7 +161,7 @@ def test_equal_say_gives_every_source_the_same_sum():
 
 
 def test_fused_by_loop():
-    probe = source_probe.model(TASK)
+    probe = source_probe.fit_probe(TASK)
     p = [[v + b for v, b in zip(row, probe.bias.tolist(), strict=True)] for row in products(XT, probe.weight.mT)]
     z, p = minus_row_means(ZERO_SHOT), minus_row_means(p)
     scale = spread(z) / spread(p)
@@ -184,7 +184,7 @@ def test_fused_answers_new_rows_with_the_deviations_of_the_target():
 
 
 def teacher_by_loop(task: AdaptationTask) -> list[list[float]]:
-    w = source_probe.model(task, intercept=False).weight.mT.tolist()
+    w = source_probe.fit_probe(task, intercept=False).weight.mT.tolist()
     mu = task.text_features.tolist()
 
     def centred(table):
@@ -200,12 +200,12 @@ def teacher_by_loop(task: AdaptationTask) -> list[list[float]]:
 @pytest.mark.parametrize("classes", [CLASSES, 2])
 def test_the_fused_teachers_text_by_loop(classes):
     task = of_classes(TASK, classes)
-    assert_close(fused.teacher_text(task, source_probe.model(task, intercept=False)), teacher_by_loop(task))
+    assert_close(fused.fused_text_features(task, source_probe.fit_probe(task, intercept=False)), teacher_by_loop(task))
 
 
 def test_the_fused_teacher_keeps_the_prompt_of_an_absent_class():
     task = without_class(TASK, 3)
-    text = fused.teacher_text(task, source_probe.model(task, intercept=False))
+    text = fused.fused_text_features(task, source_probe.fit_probe(task, intercept=False))
     assert_close(text[3], (MU[3] - MU.mean(0)) / 2)
 
 
@@ -221,7 +221,7 @@ def test_the_discriminant_by_loop():
     trace = sum(covariance[i][i] for i in range(dim))
     matrix = [[(n - 1) * covariance[i][j] + trace * (i == j) for j in range(dim)] for i in range(dim)]
     precision = dim * np.linalg.inv(np.array(matrix))
-    model = gda.discriminant(TASK.source, CLASSES)
+    model = gda.fit_discriminant(TASK.source, CLASSES)
     for k, mean in enumerate(means):
         column = precision @ np.array(mean)
         assert_close(model.weight[:, k], column)
@@ -230,7 +230,7 @@ def test_the_discriminant_by_loop():
 
 def test_gdas_scale_makes_it_as_sure_as_zero_shot():
     logits = gda.fit(TASK).logits
-    model = gda.discriminant(TASK.source, CLASSES)
+    model = gda.fit_discriminant(TASK.source, CLASSES)
     raw = minus_row_means(model.logits(XT).tolist())
     added = minus_row_means((logits - torch.tensor(ZERO_SHOT, dtype=torch.float64)).tolist())
     a = added[0][0] / raw[0][0]

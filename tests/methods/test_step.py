@@ -39,13 +39,13 @@ TASK = random_task()
 
 def coefficients_of(method, term: str | None = None, runs: int = 1) -> Coefficients:
     """The method's coefficients; with ``term``, only its losses have a weight."""
-    c = Coefficients.of([method] * runs, torch.float64, CPU)
+    c = Coefficients.create([method] * runs, torch.float64, CPU)
     kept = torch.tensor([[float(term in (None, LOSSES[name].term))] for name in c.losses])
     return replace(c, weights=c.weights * kept)
 
 
 def form_of(method) -> StackKey:
-    return StackKey.of(method, 8, 5, 16)
+    return StackKey.create(method, 8, 5, 16)
 
 
 def loss_terms(heads, batch, method) -> dict[str, torch.Tensor]:
@@ -205,7 +205,7 @@ def test_one_step_is_sgd_with_momentum():
     """Two steps on the same batch: v1 = g1, v2 = 0.9 v1 + g2, and weights fall by lr v."""
     method = small_method(train__momentum=0.9)
     heads, batch = made_heads(method), made_batch(TASK, method)
-    c, lr = Coefficients.of([method], torch.float64, CPU), torch.tensor([0.01], dtype=torch.float64)
+    c, lr = Coefficients.create([method], torch.float64, CPU), torch.tensor([0.01], dtype=torch.float64)
     name = "text_separator.weight"
     start = heads.params[name].detach().clone()
     train_step(heads, batch, c, form_of(method), lr)
@@ -224,7 +224,7 @@ def test_one_step_is_sgd_with_momentum():
 def test_label_prior_moves_by_its_momentum():
     method = small_method(train__prior_momentum=0.99)
     heads, batch = made_heads(method), made_batch(TASK, method)
-    c = Coefficients.of([method], torch.float64, CPU)
+    c = Coefficients.create([method], torch.float64, CPU)
     lac = heads.lac_logits(heads.lac(batch.x), batch.text)[:, 8:].softmax(-1).mean(1)
     train_step(heads, batch, c, form_of(method), torch.zeros(1, dtype=torch.float64))
     assert torch.allclose(heads.label_prior, 0.99 / 5 + 0.01 * lac.detach(), rtol=1e-12)

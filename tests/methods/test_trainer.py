@@ -62,7 +62,7 @@ def trained(runs, calls) -> list[list[torch.Tensor]]:
         values = torch.stack([values[position] for values in calls if len(values) > position])
         probabilities = torch.stack([records[index, epoch].evaluation.probabilities for epoch in range(-1, 3)])
         labels = torch.stack([records[index, epoch].evaluation.pseudo_labels for epoch in range(-1, 3)])
-        weights = {**stack.state(index)}
+        weights = {**stack.run_state(index)}
         del weights["bottleneck_linear.bias"]  # BatchNorm cancels its gradient
         results.append([values, probabilities, labels.double(), *weights.values()])
     return results
@@ -84,15 +84,15 @@ def test_a_stack_of_mixed_runs_equals_lone_runs_in_float64(monkeypatch):
 def test_runs_draw_the_same_whatever_their_company():
     stack, lone = Trainer(mixed_runs()), Trainer([mixed_runs()[3]])
     position = stack.order.index(3)
-    ours, theirs = stack.drawer.draw(0, 0), lone.drawer.draw(0, 0)
+    ours, theirs = stack.sampler.sample(0, 0), lone.sampler.sample(0, 0)
     for step in range(4):
         own, alone = ([drawn[step, place] for drawn in block] for block, place in ((ours, position), (theirs, 0)))
-        shifts = [starts.source[place] for starts, place in ((stack.starts, position), (lone.starts, 0))]
+        shifts = [starts.source[place] for starts, place in ((stack.offsets, position), (lone.offsets, 0))]
         assert (own[0][:8] - shifts[0]).equal(alone[0][:8] - shifts[1])
-        shifts = [starts.target[place] for starts, place in ((stack.starts, position), (lone.starts, 0))]
+        shifts = [starts.target[place] for starts, place in ((stack.offsets, position), (lone.offsets, 0))]
         assert (own[0][8:] - shifts[0]).equal(alone[0][8:] - shifts[1])
-        assert (own[1] - stack.starts.labels[position]).equal(alone[1])
-        assert (own[2] - stack.starts.pseudo[position]).equal(alone[2])
+        assert (own[1] - stack.offsets.labels[position]).equal(alone[1])
+        assert (own[2] - stack.offsets.pseudo[position]).equal(alone[2])
         assert own[3].equal(alone[3])  # dropout
         assert own[4].equal(alone[4])  # learning rate
     assert stack.heads.params["vision_separator.weight"][position].equal(
@@ -108,21 +108,21 @@ def test_resuming_from_a_state_repeats_the_rest_to_the_bit():
         list(records)
         if epoch == 0:
             break
-    state = {name: tensor.clone() for name, tensor in first.full_state().items()}
+    state = {name: tensor.clone() for name, tensor in first.state_dict().items()}
     second = Trainer(mixed_runs())
-    second.load_state(state)
+    second.load_state_dict(state)
     rest = train(second, after_epoch=0)
     assert sorted(rest) == [(run, epoch) for run in range(4) for epoch in (1, 2)]
     for key, record in rest.items():
         assert record.losses == everything[key].losses
         assert record.evaluation.probabilities.equal(everything[key].evaluation.probabilities)
-    for name, tensor in whole.full_state().items():
-        assert tensor.equal(second.full_state()[name]), name
+    for name, tensor in whole.state_dict().items():
+        assert tensor.equal(second.state_dict()[name]), name
 
 
 def test_a_state_of_other_runs_is_refused():
     with pytest.raises(ValueError, match=r"the checkpoint does not fit these runs: params.vision_separator.weight"):
-        Trainer(mixed_runs()).load_state(Trainer(mixed_runs()[:2]).full_state())
+        Trainer(mixed_runs()).load_state_dict(Trainer(mixed_runs()[:2]).state_dict())
 
 
 def test_a_diverging_run_does_not_touch_the_others():
@@ -192,7 +192,7 @@ def test_bf16_copies_follow_weights_through_steps_restarts_and_checkpoints(chang
         stack._reset_weight_generators()
     else:
         fresh = Trainer([create_run(task, method, seed) for seed in range(2, 4)])
-        fresh.load_state(stack.full_state())
+        fresh.load_state_dict(stack.state_dict())
         stack = fresh
     assert set(stack.heads.copies) == {name for name in stack.heads.params if name in LINEAR}
     for name, copy in stack.heads.copies.items():
@@ -222,7 +222,7 @@ def test_a_cpu_moves_large_weights_part_by_part_with_the_same_result(monkeypatch
     travelled: list[torch.Tensor] = []
     whole = weights()
     bounds = rounding_bounds(weights, 5) if precision == "fp64" else [float(5 * 2**-8 * max(travelled))] * len(whole)
-    monkeypatch.setattr(fused_sgd, "AT_ONCE", 1)
+    monkeypatch.setattr(fused_sgd, "CPU_BLOCK_WEIGHTS", 1)
     assert_within(weights(), whole, bounds, most=1e-9 if precision == "fp64" else 0.05)
 
 
@@ -244,12 +244,12 @@ def test_held_out_source_rows_are_not_trained_on_and_are_scored():
     method = small_method(train__epochs=2, train__batch_size=8, train__source_holdout=0.25)
     run = create_run(task, method, 3)
     rows = {tuple(row) for row in task.source.features.tolist()}
-    held, kept = ({tuple(row) for row in part.features.tolist()} for part in (run.held_source, run.task.source))
+    held, kept = ({tuple(row) for row in part.features.tolist()} for part in (run.held_out_source, run.task.source))
     assert (len(held), len(kept)) == (10, 30) and held | kept == rows and not held & kept
-    assert run.steps == 3 and create_run(task, method, 3).held_source.labels.equal(run.held_source.labels)
+    assert run.steps == 3 and create_run(task, method, 3).held_out_source.labels.equal(run.held_out_source.labels)
     trainer = Trainer([run])
     records = train(trainer)
     text, heads = task.text_features, trainer.eval_heads(0)
-    last = trainer_module.evaluate_target(heads, run.held_source.features, text, 1, method.eval).predictions
-    assert records[0, 1].source_accuracy == (last == run.held_source.labels).double().mean()
+    last = trainer_module.evaluate_target(heads, run.held_out_source.features, text, 1, method.eval).predictions
+    assert records[0, 1].source_accuracy == (last == run.held_out_source.labels).double().mean()
     assert train(Trainer([create_run(task, small_method(train__epochs=1), 3)]))[0, 0].source_accuracy is None

@@ -6,7 +6,7 @@ from factories.tasks import random_task, small_method
 from fake_cuda import RealDraws, pretended_gpu, there
 
 from unimos_pipe.base.device import gather_to_cpu
-from unimos_pipe.evaluation.validators import validator_figures
+from unimos_pipe.evaluation.validators import validator_tensors
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
 from unimos_pipe.methods.unimos.random_streams import RandomStreams
 from unimos_pipe.methods.unimos.trainer import Trainer
@@ -24,7 +24,7 @@ def trainer_there(runs: int, settings) -> Trainer:
     )
     method = small_method(train__batch_size=8, **settings)
     draws = [RealDraws(RandomStreams(seed, 40, 48, 8)) for seed in range(runs)]
-    return Trainer([TrainingRun(task, method, own, 8, 5) for own in draws], captured=False)
+    return Trainer([TrainingRun(task, method, own, 8, 5) for own in draws], use_cuda_graphs=False)
 
 
 @pytest.mark.parametrize("settings", [{}, PAPER, {"train__precision": "bf16"}], ids=["released", "paper", "bf16"])
@@ -35,9 +35,9 @@ def test_an_epoch_sends_its_steps_off_and_an_evaluation_waits_once(settings, mon
         means = trainer._train_epoch(0)
         assert (means.device.type, means.shape) == ("cuda", (3, 8))
         assert calls.copies == []
-        views = [trainer._view(index, 1) for index in range(3)]
-        figures = [trainer._figures(view, means) for view in views]
-        figures += [validator_figures(view.evaluation.probabilities, view.evaluation.bottleneck) for view in views]
+        views = [trainer._evaluate_run(index, 1) for index in range(3)]
+        figures = [trainer._measure_run(view, means) for view in views]
+        figures += [validator_tensors(view.evaluation.probabilities, view.evaluation.bottleneck) for view in views]
         assert calls.copies == []
         host = gather_to_cpu(figures)
         assert {tensor.device.type for group in host for tensor in group.values()} == {"cpu"}
@@ -50,7 +50,7 @@ def test_a_step_takes_as_many_operators_in_a_stack_as_alone(monkeypatch):
     for runs in (1, 6):
         with pretended_gpu(monkeypatch) as calls:
             trainer = trainer_there(runs, {})
-            block = trainer.drawer.draw(0, 0)
+            block = trainer.sampler.sample(0, 0)
             trainer._step(runs, block.step(0))
             calls.operators = 0
             trainer._step(runs, block.step(1))

@@ -39,7 +39,7 @@ def dense(x: list[list[float]], mu: list[list[float]]) -> np.ndarray:
 
 def test_propagation_is_the_dense_solution():
     wanted = dense(TASK.target.features.tolist(), TASK.text_features.tolist())
-    found = zlap.propagate(zlap.graph(TASK.target.features, TASK.text_features), 7)
+    found = zlap.propagate(zlap.build_graph(TASK.target.features, TASK.text_features), 7)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-8)
     answers = zlap.fit(TASK)
     assert answers.classes.tolist() == wanted.argmax(1).tolist()
@@ -51,7 +51,7 @@ def test_a_row_without_edges_answers_all_classes_alike():
     """Two rows opposite to both prompts and orthogonal to each other; the third is the first prompt itself."""
     e = torch.eye(4, dtype=torch.float64)
     task = AdaptationTask(TASK.source, UnlabelledFeatures(torch.stack([-e[0], e[3], e[0]])), e[:2])
-    edges = zlap.graph(task.target.features, task.text_features).toarray()
+    edges = zlap.build_graph(task.target.features, task.text_features).toarray()
     assert not edges[[2, 3]].any()
     assert edges[4, 0] == pytest.approx(1)  # its one edge, by both ends' degree
     probabilities = zlap.fit(task).probabilities
@@ -60,6 +60,6 @@ def test_a_row_without_edges_answers_all_classes_alike():
 
 
 def test_solving_in_too_few_steps_is_an_error(monkeypatch):
-    monkeypatch.setattr(zlap, "STEPS", 1)
+    monkeypatch.setattr(zlap, "MAX_STEPS", 1)
     with pytest.raises(ExecutionError, match=r"^zlap: conjugate gradients did not converge in 1 steps$"):
         zlap.fit(TASK)

@@ -9,7 +9,7 @@ from unimos_pipe.runs.method_names import CITATIONS, METHODS, QUICK, TARGET_ONLY
 
 def test_the_names_are_the_tables():
     assert tuple(TABLE) == QUICK
-    assert tuple(name for name, method in TABLE.items() if method.restore is None) == TARGET_ONLY
+    assert tuple(name for name, method in TABLE.items() if method.load_model is None) == TARGET_ONLY
 
 
 def test_every_method_says_whom_to_cite():

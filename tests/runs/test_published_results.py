@@ -6,13 +6,13 @@ import pytest
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.dataset_spec import load_spec
-from unimos_pipe.runs.published_results import published
+from unimos_pipe.runs.published_results import load_published_rows
 from unimos_pipe.runs.recipe import known_recipes, load_recipe
 from unimos_pipe.runs.run_spec import row_names
 
 
 def rows(table, dataset):
-    return {row.label: row for row in published(table, load_spec(dataset))}
+    return {row.label: row for row in load_published_rows(table, load_spec(dataset))}
 
 
 def test_office_home():
@@ -55,7 +55,7 @@ def test_labels_meet_those_of_the_recipes_runs(name):
     recipe, spec = load_recipe(name)
     if recipe.published_table.partition(".")[0] in ("ablation", "sensitivity"):
         ours = set(row_names(recipe.runs(spec, "x")))
-        assert {row.label for row in published(recipe.published_table, spec)} == ours
+        assert {row.label for row in load_published_rows(recipe.published_table, spec)} == ours
     if recipe.dataset == "visda2017" and not recipe.grid:
         assert {(run.options.loss.alpha, run.options.loss.beta) for run in recipe.runs(spec, "x")} == {(0.001, 0.1)}
         assert {(run.options.train.epochs, run.options.train.lr) for run in recipe.runs(spec, "x")} == {(10, 0.0009)}
@@ -66,4 +66,4 @@ def test_an_unknown_table():
         InputError,
         match=r"no published table 'office_home.RN51'; did you mean office_home.RN50\? known: office_home.RN50",
     ):
-        published("office_home.RN51", load_spec("office_home"))
+        load_published_rows("office_home.RN51", load_spec("office_home"))

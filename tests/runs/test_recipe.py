@@ -119,9 +119,9 @@ def test_unknown_recipes_and_keys(tmp_path):
 def test_every_recipe_that_ships_is_sound(name):
     recipe, spec = load_recipe(name)
     assert recipe.name == name
-    tuned = recipe.seeds * len(recipe.variants) * len(recipe.cells()) if "unimos" in recipe.methods else 0
+    tuned = recipe.seeds * len(recipe.variants) * len(recipe.grid_cells()) if "unimos" in recipe.methods else 0
     quick = len([name for name in recipe.methods if name != "unimos"])
-    assert len(recipe.runs(spec, "e")) == recipe.size(spec) == len(recipe.domain_pairs(spec)) * (tuned + quick)
+    assert len(recipe.runs(spec, "e")) == recipe.count_runs(spec) == len(recipe.domain_pairs(spec)) * (tuned + quick)
 
 
 def test_methods_beside_unimos_make_one_run_a_pair():

@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import binomtest
 
-from unimos_pipe.runs.statistics import MeanStd, mean_and_std, on_labelled_rows, wilson_interval
+from unimos_pipe.runs.statistics import MeanStd, describe_labelled_rows, mean_and_std, wilson_interval
 
 
 def test_means_go_over_runs_then_seeds_then_pairs():
@@ -26,4 +26,4 @@ def test_the_interval_is_scipys(right, rows):
 
 
 def test_the_interval_as_it_is_told():
-    assert on_labelled_rows(0.75, 20, 281) == "20 labelled of 281 rows, 95% interval 53.1 to 88.8"
+    assert describe_labelled_rows(0.75, 20, 281) == "20 labelled of 281 rows, 95% interval 53.1 to 88.8"

@@ -122,7 +122,7 @@ def test_a_run_is_replaced_only_when_the_new_one_is_whole(tmp_path, monkeypatch)
     def full(result):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("unimos_pipe.runs.write_run.result_digest", full)
+    monkeypatch.setattr("unimos_pipe.runs.write_run.compute_result_digest", full)
     with pytest.raises(OSError, match="No space left"):
         write_run(tmp_path, last=0.9)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

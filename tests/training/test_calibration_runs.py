@@ -20,8 +20,8 @@ from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.training import checkpoint
 from unimos_pipe.training.batched_training import PlannedRun
 from unimos_pipe.training.calibration_runs import (
+    CALIBRATION_FILES,
     HOLDOUT,
-    KEPT,
     calibration_spec,
     calibration_specs,
     fit_calibrations,
@@ -150,7 +150,7 @@ def test_an_interrupted_plan_goes_on_from_what_its_companions_had_done(icons_cac
     plans = [PlannedRun(replace(spec, source=source), tmp_path / source) for source in ("line", "solid")]
     loader, told = open_loader(plans, store, "cpu"), []
     wanted = fit_calibrations(plans, loader, stack_size=1)
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_INTERVAL", 0.0)
     real, calls = Trainer._train_epoch, []
 
     def interrupted(self, epoch):
@@ -167,8 +167,8 @@ def test_an_interrupted_plan_goes_on_from_what_its_companions_had_done(icons_cac
     found = fit_calibrations(plans, loader, **parts, on_epochs=told.append)
     assert calls[6:] == [2] and sum(told) == 6
     assert [one.temperature for one in found.values()] == [one.temperature for one in wanted.values()]
-    assert len(list(parts["checkpoints"].glob(KEPT))) == 2
-    file = next(parts["checkpoints"].glob(KEPT))
+    assert len(list(parts["checkpoints"].glob(CALIBRATION_FILES))) == 2
+    file = next(parts["checkpoints"].glob(CALIBRATION_FILES))
     file.write_text(file.read_text().replace("calibrations", "calibration5"))  # damaged: fitted again
     assert list(fit_calibrations(plans, loader, **parts)) == list(wanted)
     remove_calibrations(parts["checkpoints"])
@@ -176,7 +176,7 @@ def test_an_interrupted_plan_goes_on_from_what_its_companions_had_done(icons_cac
 
 
 def test_a_long_adapt_goes_on_where_it_was_stopped(cli, icons_cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_INTERVAL", 0.0)
     command = (*PAIR, "--cache", icons_cache, "--epochs", 3, "--out")
     assert cli("adapt", *command, tmp_path / "whole").code == 0
     real, calls = Trainer._train_epoch, []

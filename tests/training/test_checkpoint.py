@@ -14,7 +14,7 @@ from unimos_pipe.training.checkpoint import NOT_STARTED, Checkpoint
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
     """A checkpoint after epoch 0 of a stack of one run that nobody records."""
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_INTERVAL", 0.0)
     stack = Trainer([create_run(random_task(), small_method(train__epochs=3, train__batch_size=8), 0)])
     for epoch, records in stack.train():
         list(records)
@@ -57,22 +57,22 @@ def test_a_damaged_checkpoint_is_refused_and_the_trainer_is_as_it_was(saved, num
         content[place] ^= 1 << int(rng.integers(8))
     saved.path.write_bytes(content)
     stack = fresh()
-    before = {name: tensor.clone() for name, tensor in stack.full_state().items()}
+    before = {name: tensor.clone() for name, tensor in stack.state_dict().items()}
     epoch, refused = saved.load(stack, [None])
     assert epoch == NOT_STARTED and refused == (
         f"checkpoint {saved.path} is left out (it is not what was written); its runs start anew"
     )
-    assert all(torch.equal(before[name], tensor) for name, tensor in stack.full_state().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in stack.state_dict().items())
 
 
 def test_a_state_that_fits_but_for_a_generator_changes_nothing():
     stack = fresh()
-    before = {name: tensor.clone() for name, tensor in stack.full_state().items()}
+    before = {name: tensor.clone() for name, tensor in stack.state_dict().items()}
     state = {name: tensor + 1 if tensor.is_floating_point() else tensor.clone() for name, tensor in before.items()}
     state["draws.0.dropout"] = torch.zeros(3, dtype=torch.uint8)
     with pytest.raises(ValueError, match="the checkpoint does not fit these runs: "):
-        stack.load_state(state)
-    assert all(torch.equal(before[name], tensor) for name, tensor in stack.full_state().items())
+        stack.load_state_dict(state)
+    assert all(torch.equal(before[name], tensor) for name, tensor in stack.state_dict().items())
 
 
 def test_it_is_written_only_when_due(tmp_path):

@@ -78,7 +78,7 @@ def test_a_folder_holds_what_the_method_answers(swept, icons_cache):
         assert len(load_file(run / "sample.safetensors")["target_image"]) == len(rows)
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.restore])
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.load_model])
 def test_a_method_that_can_answers_new_rows_from_its_run_and_its_export(cli, icons_cache, tmp_path, name):
     pair = ("--dataset", "icons", "--src", "line", "--tgt", "sketch", "--cache", icons_cache)
     answer = cli("adapt", *pair, "--method", name, "--out", tmp_path / "run")

@@ -165,7 +165,7 @@ def test_runs_of_earlier_versions_are_trained(own, tmp_path):
     forge_json(run.folder, "config.json", lambda values: values.pop("training"))
     relabel("light", *CHANGES)
     (again,) = unimos_pipe.run_sweep(recipe, features, tmp_path / "runs").runs
-    assert not again.kept
+    assert not again.reused
 
 
 def test_answers_are_packed_and_read_back_and_resumed():
@@ -177,7 +177,7 @@ def test_answers_are_packed_and_read_back_and_resumed():
         for epoch in answers[:2]:
             log.add(epoch)
         resumed = PredictionLog(classes)
-        resumed.restore(json.loads(json.dumps(log.memory())), 50)
+        resumed.set_state(json.loads(json.dumps(log.get_state())), 50)
         for epoch in answers[2:]:
             resumed.add(epoch)
         packed = resumed.to_bytes()
@@ -198,4 +198,4 @@ def test_spoilt_answers_are_trained_again(own, tmp_path):
     forge(run.folder, "sample.safetensors", lambda content: save({**load(content), **spoilt}))
     relabel("light", *CHANGES)
     (again,) = unimos_pipe.run_sweep(recipe, features, tmp_path / "runs").runs
-    assert not again.kept and read_run(run.folder).labelled == (23, 24)
+    assert not again.reused and read_run(run.folder).labelled == (23, 24)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from unimos_pipe.base.device import gather_to_cpu, pick_device
 from unimos_pipe.base.method_config import MethodSpec
-from unimos_pipe.evaluation.validators import validator_figures, validator_scores
+from unimos_pipe.evaluation.validators import validator_scores, validator_tensors
 from unimos_pipe.methods.task import (
     AdaptationTask,
     LabelledFeatures,
@@ -137,7 +137,7 @@ def measure_adapt(
     rate = _measure_matmul_rate(device, dtype)
     trainer = Trainer([create_run(task, method, 0)])
     run = trainer.runs[0]
-    _exhaust(trainer._assess(-1, None, no_measure))
+    _exhaust(trainer._evaluate_runs(-1, None, no_measure))
     train = _median_seconds(lambda: trainer._train_epoch(0), device, repeats)
     heads = trainer.eval_heads(0)
     evaluation = _median_seconds(lambda: _evaluate(heads, task, method), device, repeats)
@@ -156,7 +156,7 @@ def measure_adapt(
 def _evaluate(heads: Heads, task: AdaptationTask, method: MethodSpec) -> None:
     """What a run does after each epoch but scoring: inference, clusters, pseudo-labels, validators."""
     evaluation = evaluate_target(heads, task.target.features, task.text_features, 1, method.eval)
-    (figures,) = gather_to_cpu([validator_figures(evaluation.probabilities, evaluation.bottleneck)])
+    (figures,) = gather_to_cpu([validator_tensors(evaluation.probabilities, evaluation.bottleneck)])
     validator_scores(figures, *evaluation.probabilities.shape)
 
 
@@ -166,7 +166,7 @@ def profile_step(size: Size, method: MethodSpec, device: torch.device, limit: in
 
     task = random_task(size, device, training_dtype(method.train.precision))
     trainer = Trainer([create_run(task, method, 0)])
-    _exhaust(trainer._assess(-1, None, no_measure))
+    _exhaust(trainer._evaluate_runs(-1, None, no_measure))
     trainer._train_epoch(0)
     cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]

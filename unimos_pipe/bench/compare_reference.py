@@ -13,7 +13,7 @@ from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.bench.adapt import SIZES, Size, random_task
 from unimos_pipe.bench.reference import ReferenceRun
-from unimos_pipe.evaluation.validators import validator_figures, validator_scores
+from unimos_pipe.evaluation.validators import validator_scores, validator_tensors
 from unimos_pipe.methods.task import AdaptationTask, training_dtype
 from unimos_pipe.methods.unimos.trainer import EpochSnapshot, Trainer
 from unimos_pipe.methods.unimos.training_run import create_run
@@ -127,7 +127,7 @@ def package_candidate(task: AdaptationTask, method: MethodSpec, count: int) -> B
     runs = [create_run(task, method, seed) for seed in range(count)]
 
     def figures(view: EpochSnapshot) -> dict[str, torch.Tensor]:
-        return validator_figures(view.evaluation.probabilities, view.evaluation.bottleneck)
+        return validator_tensors(view.evaluation.probabilities, view.evaluation.bottleneck)
 
     def epochs() -> Iterator[None]:
         for _, records in Trainer(runs).train(measure=figures):

@@ -136,15 +136,15 @@ def trial_write_runs(folder: Path, count: int) -> MemoryTrial:
 
 def _copy_run(run: Path, seed: int) -> None:
     """A run once more, as of another seed."""
-    from unimos_pipe.runs.write_run import CONFIG, RESULT, digest, json_bytes, result_digest
+    from unimos_pipe.runs.write_run import CONFIG, RESULT, compute_digest, compute_result_digest, encode_json
 
     copy = run.with_name(f"seed{seed}")
     shutil.copytree(run, copy)
     config, result = (read_json(run / name) for name in (CONFIG, RESULT))
     config["spec"]["seed"] = seed
-    write_text(copy / CONFIG, json_bytes(config).decode())
-    result["files"][CONFIG] = digest(json_bytes(config))
-    write_text(copy / RESULT, json_bytes({**result, "digest": result_digest(result)}).decode())
+    write_text(copy / CONFIG, encode_json(config).decode())
+    result["files"][CONFIG] = compute_digest(encode_json(config))
+    write_text(copy / RESULT, encode_json({**result, "digest": compute_result_digest(result)}).decode())
 
 
 def trial_report(folder: Path) -> MemoryTrial:

@@ -20,16 +20,16 @@ from unimos_pipe.methods.task import AdaptationTask
 class RandomChoices(Protocol):
     """Where a run's random choices come from; those of a seeded run fit."""
 
-    def parameters(self, dim: int, classes: int, spec: HeadSpec) -> dict[str, Tensor]:
+    def draw_parameters(self, dim: int, classes: int, spec: HeadSpec) -> dict[str, Tensor]:
         """The starting weights by name."""
 
-    def batches(self, steps: int) -> tuple[Tensor, Tensor]:
+    def next_batches(self, steps: int) -> tuple[Tensor, Tensor]:
         """(steps, B) source rows and (steps, B) target rows."""
 
-    def dropout_mask(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
+    def draw_dropout_mask(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
         """(steps, rows, width) bool: hidden units that dropout keeps."""
 
-    def resets(self, params: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
+    def draw_resets(self, params: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
         """Weight-generator tensors that restart, by name."""
 
 

@@ -29,7 +29,7 @@ from unimos_pipe.cli.options import (
 from unimos_pipe.cli.print_diagnostics import print_diagnostics, warn_of_changed_code
 from unimos_pipe.runs.method_names import LABEL_SETS, METHODS, UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.runs.statistics import MeanStd, mean_and_std, on_labelled_rows
+from unimos_pipe.runs.statistics import MeanStd, describe_labelled_rows, mean_and_std
 
 FIGURES = {"accuracy": "accuracy", "per_class_mean": "per-class mean"}
 
@@ -174,7 +174,7 @@ def adapt(
         if run.result:
             output.result(_summary(run.spec, run.result))
             print_diagnostics(output, run.spec, run.result, features.dataset.classes)
-            output.note(f"  {'kept in' if run.kept else 'written to'} {run.folder}")
+            output.note(f"  {'kept in' if run.reused else 'written to'} {run.folder}")
     warn_of_changed_code(output, runs)
     if mean:
         _tell_mean(output, runs, mean)
@@ -205,7 +205,11 @@ def _summary(run: RunSpec, result: Mapping[str, Any]) -> str:
     if accuracy is None:
         return f"{head}: {result['scored_rows']} rows without labels predicted in {result['seconds']:.1f} s"
     rows, labelled = result["scored_rows"], result["labelled_rows"]
-    some = f"; accuracy on {on_labelled_rows(accuracy['last']['accuracy'], labelled, rows)}" if labelled < rows else ""
+    some = (
+        f"; accuracy on {describe_labelled_rows(accuracy['last']['accuracy'], labelled, rows)}"
+        if labelled < rows
+        else ""
+    )
     first = result["metric"]
     (second,) = FIGURES.keys() - {first}
     figures = [

@@ -30,8 +30,8 @@ def demo(output: Output, seeds: int, cache: Path | None, device: str, runs_folde
     output.table(
         f"icons, tiny CLIP: accuracy on the target in %, {seeds} seed(s)",
         ["pair", "zero-shot", "UniMoS (last epoch)", "oracle best"],
-        [[pair.replace("->", " -> "), *(row.cell(pair) for row in result.rows)] for pair in result.pairs],
-        ["mean of 12 pairs", *(row.average(result.pairs) for row in result.rows)],
+        [[pair.replace("->", " -> "), *(row.format_pair(pair) for row in result.rows)] for pair in result.pairs],
+        ["mean of 12 pairs", *(row.format_average(result.pairs) for row in result.rows)],
     )
     output.result(
         f"Stage one: {result.extract_seconds:.1f} s. Stage two: {result.train_seconds:.1f} s for "

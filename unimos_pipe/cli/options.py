@@ -266,7 +266,7 @@ def _recipe(
         recipe,
         cache=cache,
         pretrained=pretrained,
-        trust=allow_torchscript,
+        allow_torchscript=allow_torchscript,
         encoder_id=encoder_id,
         seeds=seeds,
         protocol=protocol,

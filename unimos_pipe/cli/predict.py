@@ -16,7 +16,7 @@ from unimos_pipe.cli.click_classes import Command
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import is_run, suggest_next
 from unimos_pipe.cli.options import device_option, folder_option, option_group, trust_option
-from unimos_pipe.runs.statistics import on_labelled_rows
+from unimos_pipe.runs.statistics import describe_labelled_rows
 
 STDOUT = "-"
 
@@ -140,7 +140,7 @@ def predict(
     if domain:
         known = ""
         if found.labelled:
-            share = on_labelled_rows(found.accuracy, found.labelled, found.rows)
+            share = describe_labelled_rows(found.accuracy, found.labelled, found.rows)
             known = f"; accuracy {format_percent(found.accuracy)} on {share}"
         tell(f"{out}: {found.rows} rows of {found.name}{known}")
     else:

@@ -127,7 +127,7 @@ def _show_both_stages(
     recipe, spec = bound.recipe, bound.dataset
     encoding = f"of {', '.join(plan.missing)} to encode with {bound.features.encoder.model}"
     training = f"{plan.runs} runs ({len(recipe.domain_pairs(spec))} pairs x {recipe.seeds} seeds"
-    training += f" x {len(recipe.variants) * len(recipe.cells())} settings)"
+    training += f" x {len(recipe.variants) * len(recipe.grid_cells())} settings)"
     output.result(f"{recipe.title or recipe.name} ({recipe.protocol})")
     if plan.images is None:
         output.result(f"  stage one: images {encoding}; how many and how long, its list files will tell")

@@ -89,8 +89,8 @@ _RESULT = record(
 _RUN = record(
     "one run: a result, or the error that says why there is none",
     folder=TEXT,
-    kept={**FLAG, "description": "finished before"},
-    changed_code={**many(TEXT), "description": "of a kept run: modules whose source has changed since"},
+    reused={**FLAG, "description": "finished before"},
+    changed_code={**many(TEXT), "description": "of a reused run: modules whose source has changed since"},
     error=maybe(TEXT),
     spec=record(
         "what shaped it",
@@ -112,9 +112,9 @@ _ROW = record(
     label=TEXT,
     values=by_name(by_name(NUMBER, "seed"), "pair, source->target"),
     mean=maybe(_MEAN),
-    printed_average={**NUMBER, "description": "of a published row"},
+    published_average={**NUMBER, "description": "of a published row"},
     seconds={**NUMBER, "description": "that a run took in the mean"},
-    estimates_off={**NUMBER, "description": "mean distance of estimated to true accuracy"},
+    estimate_mae={**NUMBER, "description": "mean distance of estimated to true accuracy"},
 )
 _SWEEP: Schema = {
     "title": TEXT,
@@ -123,7 +123,7 @@ _SWEEP: Schema = {
     "metric": maybe(TEXT),
     "pairs": many(TEXT),
     "rows": many(_ROW),
-    "printed": many(_ROW),
+    "published": many(_ROW),
     "runs": many(_RUN),
 }
 _SWEEP_PLAN: Schema = {
@@ -133,7 +133,7 @@ _SWEEP_PLAN: Schema = {
     "stacks": COUNT,
     "steps": COUNT,
     "seconds": NUMBER,
-    "companions": {**COUNT, "description": "runs that calibrate others"},
+    "calibration_runs": {**COUNT, "description": "runs that calibrate others"},
     "fits": {**COUNT, "description": "unfinished runs of other methods than UniMoS"},
 }
 _EXTRACTED = record(

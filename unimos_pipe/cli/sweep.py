@@ -64,7 +64,7 @@ def show_plan(output: Output, bound: ResolvedRecipe, plan: "unimos_pipe.SweepPla
     """What a sweep of features that are there would do, in a line."""
     fits = f"; {plan.fits} fits of other methods, a second or a few each" if plan.fits else ""
     changed = f" ({plan.changed} by other code)" if plan.changed else ""
-    helpers = f" and {plan.companions} companion runs that calibrate them" if plan.companions else ""
+    helpers = f" and {plan.calibration_runs} companion runs that calibrate them" if plan.calibration_runs else ""
     output.result(
         f"{bound.recipe.name}: {plan.runs} runs, {plan.finished} finished{changed}, {plan.stacks} stacks and "
         f"{plan.steps:,} steps to train{helpers}, about {plan.seconds / 60:.1f} minutes here{fits}"
@@ -76,22 +76,22 @@ def show_sweep(output: Output, result: "unimos_pipe.SweepResult") -> None:
     if result.rows:
         figure = "target accuracy" if result.metric == "accuracy" else "mean of per-class target accuracies"
         head = f"{result.title}: {figure} in %, last epoch unless named otherwise, {result.protocol}"
-        _show_rows(output, head, [*result.rows, *result.printed], result.pairs)
+        _show_rows(output, head, [*result.rows, *result.published], result.pairs)
         _show_auto(output, result)
     for target, (labelled, rows) in result.partly_labelled.items():
         output.note(f"accuracies on {target} are those of {labelled} labelled of {rows} rows")
     for run in result.failures:
         output.warn(f"{run.folder}: {run.error}")
     warn_of_changed_code(output, result.runs)
-    failed, kept = len(result.failures), sum(run.kept for run in result.runs)
+    failed, kept = len(result.failures), sum(run.reused for run in result.runs)
     trained = len(result.runs) - kept - failed
     output.note(f"{trained} run(s) trained, {kept} kept, {failed} failed, in {result.folder}")
 
 
 def _show_auto(output: Output, result: "unimos_pipe.SweepResult") -> None:
     """How far auto's answers lie below the best row, and its estimates from the truth."""
-    if found := result.below_best(AUTO):
-        off = result.row(AUTO).estimates_off
+    if found := result.regret(AUTO):
+        off = result.row(AUTO).estimate_mae
         estimates = "no accuracy could be estimated" if off is None else f"estimates {100 * off:.1f} points off"
         output.result(
             f"auto: {100 * found[0]:.1f} points below the best row of each pair in the mean, {100 * found[1]:.1f} at "
@@ -102,15 +102,17 @@ def _show_auto(output: Output, result: "unimos_pipe.SweepResult") -> None:
 def _show_rows(output: Output, title: str, rows: list, pairs: tuple[str, ...]) -> None:
     """Pairs in columns, as many at a time as the terminal is wide, then the average and the seconds a run took."""
     label_width = max(len(row.label) for row in rows)
-    cells = max(len(row.cell(pair)) for row in rows for pair in pairs)
+    cells = max(len(row.format_pair(pair)) for row in rows for pair in pairs)
     column = max(cells, *(len(pair) for pair in pairs)) + 3
     per_block = max(1, (output.out.width - label_width - 4) // column)
     columns = [*pairs, "average", "s a run"]
     last = {
-        "average": lambda row: row.average(pairs),
+        "average": lambda row: row.format_average(pairs),
         "s a run": lambda row: "-" if row.seconds is None else f"{row.seconds:.1f}",
     }
     for start in range(0, len(columns), per_block):
         block = columns[start : start + per_block]
-        body = [[row.label, *(last[name](row) if name in last else row.cell(name) for name in block)] for row in rows]
+        body = [
+            [row.label, *(last[name](row) if name in last else row.format_pair(name) for name in block)] for row in rows
+        ]
         output.table(title if start == 0 else "", ["", *block], body)

@@ -154,7 +154,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write the weights and the config; the hub mixin calls this, and writes a card where there is none."""
-        state = {**self.fitted.state(), "text_features": self.text.cpu().clone()}
+        state = {**self.fitted.state_dict(), "text_features": self.text.cpu().clone()}
         content = save({name: tensor.contiguous() for name, tensor in state.items()})
         (save_directory / WEIGHTS).write_bytes(content)  # save_file would make it unreadable for others
         signed = {**self.settings, "digest": export_digest(self.settings, content)}
@@ -208,7 +208,7 @@ def load(folder: str | Path, device: str = "auto", *, allow_edited: bool = False
             f"{folder}: {method} answers only the rows it was fitted on, which are in its {PREDICTIONS}",
             todo="New rows need a run of another method, such as fused",
         )
-    return AdaptedModel(config, load_tensors(run.content(HEADS)), device)
+    return AdaptedModel(config, load_tensors(run.read_verified(HEADS)), device)
 
 
 def build_model_card(settings: Mapping[str, Any]) -> ModelCard:

@@ -7,7 +7,7 @@ from typing import Any
 from unimos_pipe.base.terminal import format_percent
 from unimos_pipe.cache.encoder_identity import IMPORTED
 from unimos_pipe.runs.method_names import CITATIONS, UNIMOS, UNIMOS_NAME
-from unimos_pipe.runs.statistics import on_labelled_rows
+from unimos_pipe.runs.statistics import describe_labelled_rows
 
 
 def render_card(settings: Mapping[str, Any]) -> str:
@@ -90,7 +90,7 @@ def _accuracy_lines(about: Mapping[str, Any], model: str) -> list[str]:
         return ["The target has no labels, so the accuracy is not known."]
     rows, interval = about["rows"], ""
     if "labelled" in rows:
-        interval = f", {on_labelled_rows(accuracy['last'], rows['labelled'], rows['scored'])}"
+        interval = f", {describe_labelled_rows(accuracy['last'], rows['labelled'], rows['scored'])}"
     return [
         f"| accuracy on {_escape(about['target'])}{interval} | % |",
         "| --- | ---: |",

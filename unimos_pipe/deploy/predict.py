@@ -21,7 +21,7 @@ from unimos_pipe.data.find_images import find_images, skipped_summary
 from unimos_pipe.deploy.adapted_model import AdaptedModel, load
 from unimos_pipe.deploy.predictions import Predictions
 from unimos_pipe.evaluation.metrics import score_predictions
-from unimos_pipe.methods.task import HeldOutLabels, stored_rows
+from unimos_pipe.methods.task import HeldOutLabels, load_unit_rows
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.write_run import BRANCH_COLUMNS, PREDICTION_COLUMNS, RAW_COLUMN
 
@@ -215,7 +215,7 @@ def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Pat
         raise StaleCacheError(
             f"{store.folder / name} was not encoded by the run's encoder: {field}", expected=expected, got=got
         )
-    predictions = model.predict_features(stored_rows(domain, model.text.dtype, model.device))
+    predictions = model.predict_features(load_unit_rows(domain, model.text.dtype, model.device))
     rows = prediction_rows(predictions, top, model.temperature is not None)
     rows_with_paths = ([escape_path(path), *row] for path, row in zip(domain.paths, rows, strict=True))
     write_predictions(out, table_columns(model, top), rows_with_paths)

@@ -57,7 +57,7 @@ def restore_model(
 def _restore_fitted(tensors: Mapping[str, Tensor], classes: int, method: str) -> Model:
     """The model of a method beside UniMoS, which has answered a row of zeros."""
     try:
-        model = METHODS[method].restore(tensors)
+        model = METHODS[method].load_model(tensors)
         shape = model.logits(torch.zeros_like(tensors["text_features"][:1])).shape
     except (KeyError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]

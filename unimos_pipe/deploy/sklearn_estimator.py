@@ -86,7 +86,7 @@ class UniMoSClassifier(ClassifierMixin, BaseEstimator):
         if trainer.failures:
             raise ExecutionError(trainer.failures[0])
         self.method_ = method
-        model = trainer.model(0)
+        model = trainer.model_state(0)
         self.text_ = model["text_features"]
         self.heads_ = Heads.from_state(model, method.heads, torch.device("cpu"))
         return self

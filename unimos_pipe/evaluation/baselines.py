@@ -18,21 +18,21 @@ from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 FOLDS = 5
 
 
-def source_probe(task: AdaptationTask):
+def fit_source_probe(task: AdaptationTask):
     """A multinomial logistic regression (scikit-learn, C = 10) on unit-norm source features and labels."""
-    from unimos_pipe.methods.source_probe import source_regression  # scikit-learn takes a second to import
+    from unimos_pipe.methods.source_probe import fit_source_regression  # scikit-learn takes a second to import
 
-    return source_regression(task.source)
+    return fit_source_regression(task.source)
 
 
-def source_only(probe, task: AdaptationTask, held_out: HeldOutLabels) -> float | None:
+def score_source_only(probe, task: AdaptationTask, held_out: HeldOutLabels) -> float | None:
     """The published figure of a source probe on the scored rows; None where they have no labels."""
     if held_out.labels is None:
         return None
-    return _figure(probe.predict(held_out.rows(task).cpu().numpy()), held_out)
+    return _score(probe.predict(held_out.rows(task).cpu().numpy()), held_out)
 
 
-def target_probe_oracle(task: AdaptationTask, held_out: HeldOutLabels, seed: int = 0) -> float | None:
+def score_target_probe(task: AdaptationTask, held_out: HeldOutLabels, seed: int = 0) -> float | None:
     """The same probe fitted on the scored rows' own labels by 5-fold cross-validation: an oracle, an upper bound.
 
     None where a row has no label, or there are fewer than 5.
@@ -44,21 +44,21 @@ def target_probe_oracle(task: AdaptationTask, held_out: HeldOutLabels, seed: int
     features, labels = held_out.rows(task).cpu().numpy(), held_out.labels
     predictions = np.empty_like(labels)
     for fitted, tested in KFold(FOLDS, shuffle=True, random_state=seed).split(features):
-        predictions[tested] = _probe(features[fitted], labels[fitted]).predict(features[tested])
-    return _figure(predictions, held_out)
+        predictions[tested] = _fit_probe(features[fitted], labels[fitted]).predict(features[tested])
+    return _score(predictions, held_out)
 
 
-def _figure(predictions: np.ndarray, held_out: HeldOutLabels) -> float:
+def _score(predictions: np.ndarray, held_out: HeldOutLabels) -> float:
     return getattr(score_predictions(torch.from_numpy(predictions), held_out), held_out.metric)
 
 
-def _probe(features: np.ndarray, labels: np.ndarray):
-    from unimos_pipe.methods.source_probe import logistic_regression  # scikit-learn takes a second to import
+def _fit_probe(features: np.ndarray, labels: np.ndarray):
+    from unimos_pipe.methods.source_probe import fit_logistic_regression  # scikit-learn takes a second to import
 
-    return logistic_regression(features, labels)
+    return fit_logistic_regression(features, labels)
 
 
-def pair_baselines(
+def measure_baselines(
     pairs: dict[str, PairData], file: Path, *, fit: bool = True, reporter: ProgressReporter = NO_PROGRESS
 ) -> dict[str, dict[str, Any]]:
     """Both baselines of every pair, by ``source->target``; those in ``file`` made from the same shards are kept.
@@ -69,23 +69,25 @@ def pair_baselines(
         fit: make what is not known; a probe of DomainNet's size takes minutes. Otherwise only what is known is given.
     """
     try:
-        known = read_json(file) if file.is_file() else {}
+        stored = read_json(file) if file.is_file() else {}
     except (ValueError, RecursionError):
-        known = {}
-    made_of = {
+        stored = {}
+    identities = {
         name: fingerprint([pair.shard_digests, pair.scored_labels, pair.held_out.metric, FOLDS])
         for name, pair in pairs.items()
     }
-    found = {name: known[name] for name in pairs if known.get(name, {}).get("identity") == made_of[name]}
-    if fit and len(found) < len(pairs):
-        for name, figures in _fitted({name: pairs[name] for name in pairs if name not in found}, reporter):
-            found[name] = {**figures, "identity": made_of[name]}
-            found = {pair: found[pair] for pair in pairs if pair in found}
-            write_text(file, json.dumps(found, indent=1) + "\n")  # at once: the next one may take minutes
-    return found
+    baselines = {name: stored[name] for name in pairs if stored.get(name, {}).get("identity") == identities[name]}
+    if fit and len(baselines) < len(pairs):
+        for name, scores in _measure_missing({name: pairs[name] for name in pairs if name not in baselines}, reporter):
+            baselines[name] = {**scores, "identity": identities[name]}
+            baselines = {pair: baselines[pair] for pair in pairs if pair in baselines}
+            write_text(file, json.dumps(baselines, indent=1) + "\n")  # at once: the next one may take minutes
+    return baselines
 
 
-def _fitted(pairs: dict[str, PairData], reporter: ProgressReporter) -> Iterator[tuple[str, dict[str, float | None]]]:
+def _measure_missing(
+    pairs: dict[str, PairData], reporter: ProgressReporter
+) -> Iterator[tuple[str, dict[str, float | None]]]:
     """Both figures of each pair, each probe fitted once."""
     targets = {name: (pair.task.target.name, pair.held_out.features is None) for name, pair in pairs.items()}
     sources = {name: pair.task.source.name for name, pair in pairs.items()}
@@ -94,13 +96,13 @@ def _fitted(pairs: dict[str, PairData], reporter: ProgressReporter) -> Iterator[
         for name, pair in pairs.items():
             source, target = sources[name], targets[name]
             if source not in probes:
-                probes[source] = source_probe(pair.task)
+                probes[source] = fit_source_probe(pair.task)
                 advance(1)
             if target not in oracles:
-                oracles[target] = target_probe_oracle(pair.task, pair.held_out)
+                oracles[target] = score_target_probe(pair.task, pair.held_out)
                 advance(1)
-            figures = {
-                "source_only": source_only(probes[source], pair.task, pair.held_out),
+            scores = {
+                "source_only": score_source_only(probes[source], pair.task, pair.held_out),
                 "target_probe_oracle": oracles[target],
             }
-            yield name, figures
+            yield name, scores

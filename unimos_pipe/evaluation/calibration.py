@@ -53,15 +53,15 @@ def cross_fit_logits(method: Method, task: AdaptationTask, generator: torch.Gene
     logits = target.new_empty(rows, len(task.text_features))
     folds = torch.randperm(rows, generator=generator).to(target.device).tensor_split(min(FOLDS, rows))
     for fold in folds:
-        seen = torch.ones(rows, dtype=torch.bool, device=target.device)
-        seen[fold] = False
-        rest = source.subset(seen)
-        held = source.features[fold]
-        if method.restore is None:
-            among = UnlabelledFeatures(torch.cat([target, held]))
-            logits[fold] = method.fit(replace(task, source=rest, target=among)).logits[len(target) :]
+        in_training = torch.ones(rows, dtype=torch.bool, device=target.device)
+        in_training[fold] = False
+        training_source = source.subset(in_training)
+        held_out = source.features[fold]
+        if method.load_model is None:
+            extended = UnlabelledFeatures(torch.cat([target, held_out]))
+            logits[fold] = method.fit(replace(task, source=training_source, target=extended)).logits[len(target) :]
         else:
-            logits[fold] = method.fit(replace(task, source=rest)).model.logits(held)
+            logits[fold] = method.fit(replace(task, source=training_source)).model.logits(held_out)
     return logits
 
 
@@ -74,8 +74,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         logits: (n, K) of rows that the fit did not see.
         labels: (n,) int64.
     """
-    told = logits.gather(1, labels.unsqueeze(1)).squeeze(1).isfinite()
-    logits, labels = logits[told].double(), labels[told]
+    finite = logits.gather(1, labels.unsqueeze(1)).squeeze(1).isfinite()
+    logits, labels = logits[finite].double(), labels[finite]
     if not len(labels):
         return 1.0
 
@@ -94,14 +94,14 @@ def calibration_metrics(probabilities: Tensor, labels: Tensor) -> CalibrationMet
     rows of the squared distance to the label's one-hot row.
     """
     probabilities = probabilities.double()
-    confidence, answers = probabilities.max(-1)
+    confidence, predictions = probabilities.max(-1)
     edges = torch.arange(1, BINS, dtype=torch.float64, device=confidence.device) / BINS
     gaps = confidence.new_zeros(BINS)
-    gaps.index_add_(0, torch.bucketize(confidence, edges), (answers == labels).double() - confidence)
-    of_label = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
-    brier = probabilities.square().sum(-1) - 2 * of_label + 1
+    gaps.index_add_(0, torch.bucketize(confidence, edges), (predictions == labels).double() - confidence)
+    label_probabilities = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
+    brier = probabilities.square().sum(-1) - 2 * label_probabilities + 1
     return CalibrationMetrics(
         float(gaps.abs().sum() / len(labels)),
-        float(-of_label.clamp_min(FLOOR).log().mean()),
+        float(-label_probabilities.clamp_min(FLOOR).log().mean()),
         float(brier.mean()),
     )

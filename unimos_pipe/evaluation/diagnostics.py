@@ -42,7 +42,7 @@ class PairReferenceCache:
     """Views of pairs, each made once: about one fit of linear-im, beside a probe a source and neighbours a target."""
 
     def __init__(self):
-        self._made: dict[tuple, PairReference] = {}
+        self._references: dict[tuple, PairReference] = {}
         self._nearest: dict[tuple, Tensor] = {}
         self._probes: dict[tuple, LinearModel] = {}
 
@@ -51,57 +51,59 @@ class PairReferenceCache:
         task, rows = data.task, data.held_out.rows(data.task)
         target = task.target.name, data.held_out.features is None, rows.dtype
         key = task.source.name, *target
-        if key not in self._made:
+        if key not in self._references:
             if target not in self._nearest:
                 self._nearest[target] = find_nearest_rows(rows)
             shares = class_shares(task.source.labels, len(task.text_features))
-            self._made[key] = PairReference(self._answers(data.task, rows), self._nearest[target], shares)
-        return self._made[key]
+            self._references[key] = PairReference(self._predict(data.task, rows), self._nearest[target], shares)
+        return self._references[key]
 
     @torch.no_grad()
-    def _answers(self, task: AdaptationTask, rows: Tensor) -> dict[str, Tensor]:
+    def _predict(self, task: AdaptationTask, rows: Tensor) -> dict[str, Tensor]:
         fits = {name: METHODS[name].fit for name in REFERENCE_METHODS}
-        fits["fused"] = lambda task: fused.fit(task, self._probe(task))
-        found = {}
+        fits["fused"] = lambda task: fused.fit(task, self._fit_probe(task))
+        predictions = {}
         for name, fit in fits.items():
             try:
-                found[name] = fit(task).model.logits(rows).argmax(-1)
+                predictions[name] = fit(task).model.logits(rows).argmax(-1)
             except InputError:  # a source of one class
                 break
-        return found
+        return predictions
 
-    def _probe(self, task: AdaptationTask) -> LinearModel:
+    def _fit_probe(self, task: AdaptationTask) -> LinearModel:
         key = task.source.name, task.text_features.dtype
         if key not in self._probes:
-            self._probes[key] = source_probe.model(task)
+            self._probes[key] = source_probe.fit_probe(task)
         return self._probes[key]
 
 
-def estimate(view: PairReference, classes: Tensor, branches: tuple[Tensor, Tensor] | None, confidence: float) -> dict:
+def label_free_metrics(
+    reference: PairReference, classes: Tensor, branches: tuple[Tensor, Tensor] | None, confidence: float
+) -> dict[str, Any]:
     """What can be said of (n,) answers without a target label, as plain values; shares and accuracies are fractions.
 
     ``accuracy`` is None where it cannot be told. ``agreement`` is the share of rows that each of
     :data:`REFERENCE_METHODS` answers alike; ``branches`` that of VAC and LAC, of UniMoS alone. ``total_variation``
     is between the classes' shares among the answers and in the source.
     """
-    neighbours = neighbour_agreement(classes, view.nearest)
-    shares = class_shares(classes, len(view.source_shares))
-    fused, linear = (view.predictions.get(name) for name in ("fused", "linear-im"))
+    neighbours = neighbour_agreement(classes, reference.nearest)
+    shares = class_shares(classes, len(reference.source_shares))
+    fused, linear = (reference.predictions.get(name) for name in ("fused", "linear-im"))
     return {
         "accuracy": None if fused is None else estimate_accuracy(neighbours, fused, linear),
         "neighbour_agreement": neighbours,
-        "agreement": {name: agreement_rate(classes, others) for name, others in view.predictions.items()},
+        "agreement": {name: agreement_rate(classes, others) for name, others in reference.predictions.items()},
         "branches": branches and agreement_rate(*branches),
         "fused_and_linear_im": None if fused is None else agreement_rate(fused, linear),
         "confidence": confidence,
         "class_shares": shares.tolist(),
-        "source_shares": view.source_shares.tolist(),
-        "total_variation": total_variation(shares, view.source_shares),
+        "source_shares": reference.source_shares.tolist(),
+        "total_variation": total_variation(shares, reference.source_shares),
     }
 
 
 def run_diagnostics(
-    view: PairReference,
+    reference: PairReference,
     held_out: HeldOutLabels,
     raw: Tensor,
     calibrated: Tensor,
@@ -110,7 +112,7 @@ def run_diagnostics(
 ) -> dict[str, Any]:
     """The part of ``result.json`` about a run's (n, K) probabilities, ``raw`` and calibrated (the same without one)."""
     return {
-        "estimate": estimate(view, raw.argmax(-1), branches, float(calibrated.amax(-1).mean())),
+        "estimate": label_free_metrics(reference, raw.argmax(-1), branches, float(calibrated.amax(-1).mean())),
         "calibration": calibration and asdict(calibration),
         "reliability": labelled_metrics(held_out, raw, calibrated if calibration else None),
     }
@@ -120,9 +122,9 @@ def labelled_metrics(held_out: HeldOutLabels, raw: Tensor, calibrated: Tensor | 
     """ECE, NLL and Brier before and after calibration, on the rows whose label is known; None where there is none."""
     if not len(held_out.labelled):
         return None
-    known = torch.from_numpy(held_out.labelled).to(raw.device)
-    labels = torch.from_numpy(held_out.labels).to(raw.device)[known]
-    found = {"raw": asdict(calibration_metrics(raw[known], labels))}
-    return (
-        found if calibrated is None else {**found, "calibrated": asdict(calibration_metrics(calibrated[known], labels))}
-    )
+    labelled = torch.from_numpy(held_out.labelled).to(raw.device)
+    labels = torch.from_numpy(held_out.labels).to(raw.device)[labelled]
+    metrics = {"raw": asdict(calibration_metrics(raw[labelled], labels))}
+    if calibrated is not None:
+        metrics["calibrated"] = asdict(calibration_metrics(calibrated[labelled], labels))
+    return metrics

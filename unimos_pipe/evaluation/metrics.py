@@ -26,21 +26,21 @@ class Scores:
 
 def score_predictions(predictions: Tensor, held_out: HeldOutLabels) -> Scores | None:
     """Score (n,) predicted class ids; None where no row has a label."""
-    known = held_out.labelled
-    if not len(known):
+    labelled = held_out.labelled
+    if not len(labelled):
         return None
-    labels = held_out.labels[known]
+    labels = held_out.labels[labelled]
     classes = len(held_out.classes)
-    right = predictions.cpu().numpy()[known] == labels
+    correct = predictions.cpu().numpy()[labelled] == labels
     totals = np.bincount(labels, minlength=classes)
-    hits = np.bincount(labels[right], minlength=classes)
+    hits = np.bincount(labels[correct], minlength=classes)
     per_class = tuple(float(h / t) if t else None for h, t in zip(hits, totals, strict=True))
     present = [value for value in per_class if value is not None]
-    accuracy = float(right.mean())
+    accuracy = float(correct.mean())
     return Scores(accuracy, sum(present) / len(present), per_class, wilson_interval(accuracy, len(labels)))
 
 
 def score_zero_shot(data: PairData) -> Scores | None:
     """The score of the prompts alone, whatever text a run takes; None where the target has no labels."""
     rows = data.held_out.rows(data.task)
-    return score_predictions(zero_shot.model(data.task).logits(rows).argmax(-1), data.held_out)
+    return score_predictions(zero_shot.build_classifier(data.task).logits(rows).argmax(-1), data.held_out)

@@ -17,7 +17,7 @@ SND_BLOCK = 256
 
 
 @torch.no_grad()
-def validator_figures(probabilities: Tensor, bottleneck: Tensor) -> dict[str, Tensor]:
+def validator_tensors(probabilities: Tensor, bottleneck: Tensor) -> dict[str, Tensor]:
     """What :func:`validator_scores` needs of an assessment, on its device: nothing is waited for."""
     return {
         "im": information_maximisation(probabilities),
@@ -27,10 +27,10 @@ def validator_figures(probabilities: Tensor, bottleneck: Tensor) -> dict[str, Te
     }
 
 
-def validator_scores(figures: Mapping[str, Tensor], rows: int, classes: int) -> dict[str, float]:
+def validator_scores(tensors: Mapping[str, Tensor], rows: int, classes: int) -> dict[str, float]:
     """All validators of one assessment by name, from :func:`validator_figures` on the CPU."""
-    scores = {name: figures[name] for name in ("im", "entropy", "snd")}
-    scores["bnm"] = nuclear_norm(figures["gram"], rows, classes)
+    scores = {name: tensors[name] for name in ("im", "entropy", "snd")}
+    scores["bnm"] = nuclear_norm(tensors["gram"], rows, classes)
     return {name: float(scores[name]) for name in ("im", "entropy", "bnm", "snd")}
 
 

@@ -12,7 +12,7 @@ from unimos_pipe.base.fork_pool import max_processes
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.scan import find_root, scan
-from unimos_pipe.experiments.sweep import epoch_seconds
+from unimos_pipe.experiments.sweep import measure_epoch_seconds
 from unimos_pipe.extract.encoder import measure_encoder_speed
 from unimos_pipe.methods.task import (
     AdaptationTask,
@@ -66,7 +66,7 @@ class RecipePlan:
 
 
 def plan_recipe(
-    bound: ResolvedRecipe,
+    resolved: ResolvedRecipe,
     root: Path | None = None,
     *,
     stack_size: int | None = None,
@@ -79,32 +79,32 @@ def plan_recipe(
     Raises:
         InputError: a device that is not there.
     """
-    recipe, spec, encoder = bound.recipe, bound.dataset, bound.features.encoder
+    recipe, spec, encoder = resolved.recipe, resolved.dataset, resolved.features.encoder
     domains = recipe.domains(spec)
     rows = {domain: expect_row_counts(spec, domain, recipe.protocol) for domain in domains}
     problem = None
     try:
-        rows = _found_rows(bound, domains, root)
+        rows = _count_rows_on_disk(resolved, domains, root)
     except InputError as error:
         problem = error
-    place = pick_device(compute.device)
-    runs = [replace(run, options=resolve_train_precision(run.options, place)) for run in recipe.runs(spec, "")]
-    missing = bound.features.missing_domains(domains)
+    device = pick_device(compute.device)
+    runs = [replace(run, options=resolve_train_precision(run.options, device)) for run in recipe.runs(spec, "")]
+    missing = resolved.features.missing_domains(domains)
     if not all(rows.values()):
-        return RecipePlan(tuple(missing), None, None, None, len(runs), None, place.type, problem)
+        return RecipePlan(tuple(missing), None, None, None, len(runs), None, device.type, problem)
     images = sum(rows[domain].training + rows[domain].evaluated for domain in missing)
-    per_image, dim = measure_encoder_speed(encoder, place)
-    seconds = measure_training_seconds(runs, rows, len(spec.classes), dim, place, stack_size or MAX_STACK_SIZE)
+    per_image, dim = measure_encoder_speed(encoder, device)
+    seconds = measure_training_seconds(runs, rows, len(spec.classes), dim, device, stack_size or MAX_STACK_SIZE)
     size = images * (2 * dim + 80)  # float16 features, and a path
-    return RecipePlan(tuple(missing), images, size, images * per_image, len(runs), seconds, place.type, problem)
+    return RecipePlan(tuple(missing), images, size, images * per_image, len(runs), seconds, device.type, problem)
 
 
-def _found_rows(bound: ResolvedRecipe, domains: Sequence[str], root: Path | None) -> dict[str, RowCounts]:
+def _count_rows_on_disk(resolved: ResolvedRecipe, domains: Sequence[str], root: Path | None) -> dict[str, RowCounts]:
     """Each domain's rows as the disk has them. Raises InputError where images are missing."""
-    spec = bound.dataset
-    images = find_root(spec, root, bound.features.cache)
+    spec = resolved.dataset
+    images = find_root(spec, root, resolved.features.cache)
     parts = {domain: [len(scan(spec, part, images)) for part in spec.parts(domain)] for domain in domains}
-    inductive = bound.recipe.protocol == "inductive"
+    inductive = resolved.recipe.protocol == "inductive"
     return {domain: RowCounts(*counts) if inductive else RowCounts(sum(counts)) for domain, counts in parts.items()}
 
 
@@ -135,15 +135,15 @@ def measure_training_seconds(
     task = AdaptationTask(
         LabelledFeatures(features, labels), UnlabelledFeatures(features.clone()), random_rows(classes)
     )
-    timed = []
+    timed_runs = []
     for run in stack:
         train = replace(run.options.train, epochs=1)
-        timed.append(create_run(task, replace(run.options, train=train), run.seed))
-    per_step = epoch_seconds(timed, min(processes, len(sizes))) / (TIMED_STEPS * len(timed))
-    return per_step * sum(_steps(run, rows) for run in runs)
+        timed_runs.append(create_run(task, replace(run.options, train=train), run.seed))
+    per_step = measure_epoch_seconds(timed_runs, min(processes, len(sizes))) / (TIMED_STEPS * len(timed_runs))
+    return per_step * sum(_count_steps(run, rows) for run in runs)
 
 
-def _steps(run: RunSpec, rows: dict[str, RowCounts]) -> int:
+def _count_steps(run: RunSpec, rows: dict[str, RowCounts]) -> int:
     sizes = sum(rows[name].training for name in run.source.split("+")), rows[run.target].training
     train = run.options.train
     return train.epochs * steps_per_epoch(*sizes, batch_rows(*sizes, train.batch_size), train.max_steps)

@@ -15,7 +15,7 @@ from unimos_pipe.methods.task import resolve_train_precision
 from unimos_pipe.runs.method_names import AUTO, LABEL_SETS, METHODS, UNIMOS, protocol_fault
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.write_run import check_run_folder
-from unimos_pipe.training.batched_training import OnLine, PlannedRun, RunOutcome, load_finished
+from unimos_pipe.training.batched_training import OnMetrics, PlannedRun, RunOutcome, load_finished
 from unimos_pipe.training.checkpoint import CHECKPOINTS
 
 
@@ -31,14 +31,14 @@ class AdaptOptions:
     label_set: str = ""  # for auto: "closed" (the target has every class) or "partial"; empty: not said
     calibrate: bool = True  # by a companion run for UniMoS, which doubles its time; by five fits more for others
 
-    def options(self, protocol: str) -> MethodSpec:
+    def method_spec(self, protocol: str) -> MethodSpec:
         """UniMoS's options for a settled protocol. Raises InputError naming everything that does not fit the method."""
         if self.method not in METHODS:
             raise InputError(f"unknown method {self.method!r}; {suggestions(self.method, METHODS)}")
-        plain, faults = AdaptOptions(), []
-        given = [name for name in ("variant", "settings", "seeds") if getattr(self, name) != getattr(plain, name)]
-        if self.method != UNIMOS and given:
-            faults.append(f"{self.method} takes no {join_names(given)}; only {UNIMOS} does")
+        defaults, faults = AdaptOptions(), []
+        changed = [name for name in ("variant", "settings", "seeds") if getattr(self, name) != getattr(defaults, name)]
+        if self.method != UNIMOS and changed:
+            faults.append(f"{self.method} takes no {join_names(changed)}; only {UNIMOS} does")
         if self.label_set and self.method != AUTO:
             faults.append(f"{self.method} takes no target classes; only {AUTO} does")
         if self.label_set not in ("", *LABEL_SETS):
@@ -69,12 +69,12 @@ class RunLocation:
 def adapt_pairs(
     features: str | FeatureSet,
     pairs: Sequence[tuple[str, str]],
-    training: AdaptOptions = AdaptOptions(),
-    place: RunLocation = RunLocation(),
+    options: AdaptOptions = AdaptOptions(),
+    location: RunLocation = RunLocation(),
     *,
     compute: ComputeConfig = ComputeConfig(),
     reporter: ProgressReporter = NO_PROGRESS,
-    on_epoch: OnLine | None = None,
+    on_epoch: OnMetrics | None = None,
 ) -> list[RunResult]:
     """Adapt from a labelled source to an unlabelled target, pair by pair and seed by seed, and write run folders.
 
@@ -93,42 +93,47 @@ def adapt_pairs(
     features = feature_set(features) if isinstance(features, str) else features
     spec = features.dataset
     pairs = [("+".join(spec.sources(source, target)), target) for source, target in pairs]
-    protocol = spec.protocol(training.protocol)
-    training.options(protocol)  # its faults show before those of the cache
-    variant = training.variant if training.method == UNIMOS else ""
+    protocol = spec.protocol(options.protocol)
+    options.method_spec(protocol)  # its faults show before those of the cache
+    variant = options.variant if options.method == UNIMOS else ""
     store, plans = features.store(), []
-    if training.method == UNIMOS:
-        training = replace(training, settings=with_native_logit_scale(training.settings, store.read_logit_scale()))
-    chosen = training.method, training.label_set, training.calibrate
-    beside = features.templates, resolve_train_precision(training.options(protocol), compute.device), protocol, *chosen
+    if options.method == UNIMOS:
+        options = replace(options, settings=with_native_logit_scale(options.settings, store.read_logit_scale()))
+    chosen = options.method, options.label_set, options.calibrate
+    beside = (
+        features.templates,
+        resolve_train_precision(options.method_spec(protocol), compute.device),
+        protocol,
+        *chosen,
+    )
     for source, target in pairs:
-        for seed in training.seeds:
+        for seed in options.seeds:
             run = RunSpec(spec.name, store.folder.name, source, target, variant, seed, *beside)
-            plans.append(PlannedRun(run, place.folder(run, len(pairs), len(training.seeds))))
+            plans.append(PlannedRun(run, location.folder(run, len(pairs), len(options.seeds))))
             check_run_folder(plans[-1].folder, force=True)
     loader = open_loader(plans, store, compute.device)
-    plans = apply_stale_policy(plans, loader, place.stale)
+    plans = apply_stale_policy(plans, loader, location.stale)
     load_pairs(plans, loader)  # every fault of the cache shows before a folder is touched
-    found = [RunOutcome(None) if place.force else load_finished(plan, plan.load_data(loader)) for plan in plans]
-    kept = {}
-    for plan, before in zip(plans, found, strict=True):
-        if before.reused and not before.relabelled and len(training.seeds) > 1:
-            kept[plan.folder] = RunResult(plan.spec, plan.folder, before.result, None, True, before.changed_code)
+    previous = [RunOutcome(None) if location.force else load_finished(plan, plan.load_data(loader)) for plan in plans]
+    reused = {}
+    for plan, outcome in zip(plans, previous, strict=True):
+        if outcome.reused and not outcome.relabelled and len(options.seeds) > 1:
+            reused[plan.folder] = RunResult(plan.spec, plan.folder, outcome.result, None, True, outcome.changed_code)
         else:
-            run_again = bool(before.changed_code) and not before.reused
-            check_run_folder(plan.folder, force=place.force or before.relabelled or run_again)
-    wanted = [plan for plan in plans if plan.folder not in kept]
-    relabelled = any(before.relabelled for before in found)
+            run_again = bool(outcome.changed_code) and not outcome.reused
+            check_run_folder(plan.folder, force=location.force or outcome.relabelled or run_again)
+    open_plans = [plan for plan in plans if plan.folder not in reused]
+    relabelled = any(outcome.relabelled for outcome in previous)
     label = " -> ".join(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs"
     runs, _ = execute_plans(
-        wanted,
+        open_plans,
         loader,
         label,
         compute=compute,
         reporter=reporter,
         keep_finished=relabelled,
-        checkpoints=(place.out.parent if place.out else place.runs) / CHECKPOINTS,
+        checkpoints=(location.out.parent if location.out else location.runs) / CHECKPOINTS,
         on_epoch=on_epoch,
     )
-    done = kept | {run.folder: run for run in runs}
-    return [done[plan.folder] for plan in plans]
+    results = reused | {run.folder: run for run in runs}
+    return [results[plan.folder] for plan in plans]

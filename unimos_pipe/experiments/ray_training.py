@@ -60,9 +60,9 @@ def _train(
 ) -> list[RunOutcome]:
     """One stack, in a worker process."""
     torch.set_num_threads(threads)
-    chosen = [plans[index] for index in members]
+    stack = [plans[index] for index in members]
     return train_runs(
-        chosen,
+        stack,
         loader,
         stack_size=len(members),
         keep_finished=keep_finished,

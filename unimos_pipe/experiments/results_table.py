@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Any
 
 from unimos_pipe.data.dataset_spec import DatasetSpec
-from unimos_pipe.runs.published_results import published
+from unimos_pipe.runs.published_results import load_published_rows
 from unimos_pipe.runs.run_spec import row_names
 from unimos_pipe.runs.statistics import MeanStd, mean_and_std
 from unimos_pipe.training.batched_training import PlannedRun, RunOutcome
@@ -22,28 +22,28 @@ class ResultRow:
 
     label: str
     values: Values
-    printed_average: float | None = None  # of a published row, which may have nothing else
+    published_average: float | None = None  # of a published row, which may have nothing else
     seconds: float | None = None  # that a run took in the mean; only rows of the last epoch have it
-    estimates_off: float | None = (
-        None  # mean distance of the label-free estimate to the accuracy, of runs that have one
-    )
+    estimate_mae: float | None = None  # mean distance of the label-free estimate to the accuracy, of runs that have one
 
-    def cell(self, pair: str) -> str:
+    def format_pair(self, pair: str) -> str:
         """``72.3 ± 0.4`` in percent, without the spread of a single value; ``-`` where there is none."""
-        return _text(mean_and_std((pair, seed, value) for seed, value in self.values.get(pair, {}).items()))
+        return _format_mean(mean_and_std((pair, seed, value) for seed, value in self.values.get(pair, {}).items()))
 
-    def average(self, pairs: Sequence[str]) -> str:
+    def format_average(self, pairs: Sequence[str]) -> str:
         """Mean over pairs, with the spread of that mean over seeds; ``-`` unless every pair has a figure."""
-        if self.printed_average is not None:
-            return MeanStd(self.printed_average).text()
-        return "-" if any(pair not in self.values for pair in pairs) else _text(self.mean())
+        if self.published_average is not None:
+            return MeanStd(self.published_average).text()
+        return "-" if any(pair not in self.values for pair in pairs) else _format_mean(self.mean())
 
     def mean(self) -> MeanStd | None:
         """Mean of the pairs that have a figure, and its spread over seeds."""
-        return mean_and_std((pair, seed, value) for pair, found in self.values.items() for seed, value in found.items())
+        return mean_and_std(
+            (pair, seed, value) for pair, by_seed in self.values.items() for seed, value in by_seed.items()
+        )
 
 
-def below_best(rows: Sequence[ResultRow], label: str) -> tuple[float, float] | None:
+def regret(rows: Sequence[ResultRow], label: str) -> tuple[float, float] | None:
     """How far a row lies below the best last-epoch row of each pair: mean and worst; None where there is no such row.
 
     The best is chosen by target labels, from means over seeds, of the pairs that every row has.
@@ -53,19 +53,19 @@ def below_best(rows: Sequence[ResultRow], label: str) -> tuple[float, float] | N
         return None
     pairs = set.intersection(*(set(values) for values in last.values()))
     means = {pair: {name: mean(values[pair].values()) for name, values in last.items()} for pair in pairs}
-    below = [max(found.values()) - found[label] for found in means.values()]
+    below = [max(means_by_row.values()) - means_by_row[label] for means_by_row in means.values()]
     return (mean(below), max(below)) if below else None
 
 
-def _text(found: MeanStd | None) -> str:
-    return "-" if found is None else found.text()
+def _format_mean(value: MeanStd | None) -> str:
+    return "-" if value is None else value.text()
 
 
 def published_rows(table: str, spec: DatasetSpec) -> list[ResultRow]:
     """A published table as rows to stand below ours."""
     return [
         ResultRow(f"{row.label}, published", {pair: {0: value} for pair, value in row.values.items()}, row.average)
-        for row in published(table, spec)
+        for row in load_published_rows(table, spec)
     ]
 
 
@@ -73,7 +73,7 @@ def result_rows(
     plans: Sequence[PlannedRun],
     outcomes: Sequence[RunOutcome],
     baselines: Mapping[str, Mapping[str, Any]],
-    also: Sequence[str] = (),
+    show: Sequence[str] = (),
 ) -> list[ResultRow]:
     """Zero-shot and source probe, then every label's last epoch, then what ``also`` names, then the oracle probe.
 
@@ -81,7 +81,7 @@ def result_rows(
     are runs of them, these are their rows.
 
     Args:
-        baselines: as :func:`unimos_pipe.evaluation.baselines.pair_baselines` gives them; empty for none.
+        baselines: as :func:`unimos_pipe.evaluation.baselines.measure_baselines` gives them; empty for none.
         also: validators whose choice of epoch is shown beside the last one, and "oracle" for the best epoch by target
             labels, which comes last.
     """
@@ -96,42 +96,45 @@ def result_rows(
         return [
             ResultRow(
                 title.format(label),
-                {pair: {k: pick(found) for k, found in same.items()} for pair, same in pairs.items()},
+                {pair: {k: pick(result) for k, result in by_seed.items()} for pair, by_seed in pairs.items()},
             )
             for label, pairs in results.items()
-            if all(pick(found) is not None for same in pairs.values() for found in same.values())
+            if all(pick(result) is not None for by_seed in pairs.values() for result in by_seed.values())
         ]
 
-    metrics = {found["metric"] for pairs in results.values() for same in pairs.values() for found in same.values()}
+    every_result = [result for pairs in results.values() for by_seed in pairs.values() for result in by_seed.values()]
+    metrics = {result["metric"] for result in every_result}
     (metric,) = metrics or {"accuracy"}  # one data set, so one published figure
     table = []
     if "zero-shot" not in results:
         table += [
-            ResultRow(row.label, {pair: {0: next(iter(same.values()))} for pair, same in row.values.items()})
+            ResultRow(row.label, {pair: {0: next(iter(by_seed.values()))} for pair, by_seed in row.values.items()})
             for row in rows("zero-shot", lambda result: result["accuracy"]["zero_shot"][metric])[:1]
         ]  # zero-shot answers have no seed
     if "source-probe" not in results:
-        table += _baseline_rows("source-probe", "source_only", baselines)
+        table += _build_baseline_rows("source-probe", "source_only", baselines)
     for row in rows("{}", lambda result: result["accuracy"]["last"][metric]):
-        runs = [found for same in results[row.label].values() for found in same.values()]
-        off = [abs(estimated - found["accuracy"]["last"]["accuracy"]) for found, estimated in _estimated(runs)]
-        seconds = mean(found["seconds"] for found in runs)
-        table.append(replace(row, seconds=seconds, estimates_off=mean(off) if off else None))
+        runs = [result for by_seed in results[row.label].values() for result in by_seed.values()]
+        errors = [
+            abs(estimated - result["accuracy"]["last"]["accuracy"]) for result, estimated in _pair_with_estimates(runs)
+        ]
+        seconds = mean(result["seconds"] for result in runs)
+        table.append(replace(row, seconds=seconds, estimate_mae=mean(errors) if errors else None))
     if metric != "accuracy":
         table += rows("{}, overall accuracy", lambda result: result["accuracy"]["last"]["accuracy"])
-    for name in (name for name in also if name not in (ORACLE_ROW, PROBES)):
+    for name in (name for name in show if name not in (ORACLE_ROW, PROBES)):
         table += rows(f"{{}}, picked by {name}", lambda r, name=name: r["selected"].get(name, {}).get(metric))
-    if ORACLE_ROW in also:
+    if ORACLE_ROW in show:
         table += rows("{}, oracle best", lambda result: result["accuracy"].get("oracle_best", {}).get(metric))
-    return table + _baseline_rows("target probe, oracle", "target_probe_oracle", baselines)
+    return table + _build_baseline_rows("target probe, oracle", "target_probe_oracle", baselines)
 
 
-def _estimated(runs: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], float]]:
+def _pair_with_estimates(runs: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], float]]:
     """The results with an estimated accuracy, and it."""
-    found = [(run, run.get("estimate", {}).get("accuracy")) for run in runs]
-    return [(run, estimated) for run, estimated in found if estimated is not None]
+    estimates = [(run, run.get("estimate", {}).get("accuracy")) for run in runs]
+    return [(run, estimated) for run, estimated in estimates if estimated is not None]
 
 
-def _baseline_rows(label: str, key: str, baselines: Mapping[str, Mapping[str, Any]]) -> list[ResultRow]:
-    values = {pair: {0: found[key]} for pair, found in baselines.items() if found[key] is not None}
+def _build_baseline_rows(label: str, key: str, baselines: Mapping[str, Mapping[str, Any]]) -> list[ResultRow]:
+    values = {pair: {0: figures[key]} for pair, figures in baselines.items() if figures[key] is not None}
     return [ResultRow(label, values)] if values else []

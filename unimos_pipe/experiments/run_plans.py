@@ -19,7 +19,7 @@ from unimos_pipe.experiments.ray_training import train_on_ray
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.training.batched_training import OnLine, PlannedRun, RunOutcome, load_finished, train_runs
+from unimos_pipe.training.batched_training import OnMetrics, PlannedRun, RunOutcome, load_finished, train_runs
 from unimos_pipe.training.calibration_runs import calibration_specs, fit_calibrations, remove_calibrations
 from unimos_pipe.training.fit_methods import fit_runs
 
@@ -32,8 +32,8 @@ class RunResult:
     folder: Path
     result: dict[str, Any] | None
     error: str | None = None
-    kept: bool = False  # finished before
-    changed_code: tuple[str, ...] = ()  # of a kept run: modules whose source has changed since it was made
+    reused: bool = False  # finished before
+    changed_code: tuple[str, ...] = ()  # of a reused run: modules whose source has changed since it was made
 
     @property
     def accuracy(self) -> float | None:
@@ -42,9 +42,9 @@ class RunResult:
         return scores["last"][self.result["metric"]] if scores else None
 
     def __repr__(self) -> str:
-        return f"<RunResult {self._name()}: {self.error or format_percent(self.accuracy)}, {self.folder}>"
+        return f"<RunResult {self._title()}: {self.error or format_percent(self.accuracy)}, {self.folder}>"
 
-    def _name(self) -> str:
+    def _title(self) -> str:
         return f"{self.spec.source} -> {self.spec.target}, {self.spec.label()}, seed {self.spec.seed}"
 
     def _repr_html_(self) -> str:
@@ -60,7 +60,7 @@ class RunResult:
             ]
             rows += [["estimated accuracy", format_percent(self.result["estimate"]["accuracy"])]]
             rows += [["seconds", f"{self.result['seconds']:.1f}"]]
-        return html_table(self._name(), [], rows)
+        return html_table(self._title(), [], rows)
 
 
 def open_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: str) -> PairLoader:
@@ -91,54 +91,55 @@ def execute_plans(
     stack_size: int | None = None,
     keep_finished: bool = True,
     checkpoints: Path | None = None,
-    on_epoch: OnLine | None = None,
+    on_epoch: OnMetrics | None = None,
 ) -> tuple[list[RunResult], list[RunOutcome]]:
     """Train a plan's runs of UniMoS here or on a cluster, and fit the other methods here; ``label`` names the bar.
 
     ``checkpoints`` is a folder for what an interrupted plan goes on from.
-    ``on_epoch`` gets what :func:`unimos_pipe.training.batched_training.train_runs` gives its ``on_line``.
+    ``on_epoch`` gets what :func:`unimos_pipe.training.batched_training.train_runs` gives its ``on_metrics``.
 
     See :func:`unimos_pipe.training.batched_training.train_runs` and :func:`unimos_pipe.training.fit_methods.fit_runs`;
     outcomes come in order.
     """
-    views = PairReferenceCache()
-    work = partial(train_runs, views=views, on_line=on_epoch)
+    references = PairReferenceCache()
+    train = partial(train_runs, references=references, on_metrics=on_epoch)
     if compute.ray:
         if on_epoch:
             raise InputError("on_epoch: runs on a cluster tell of no epochs; each has them in its metrics.jsonl")
-        work = partial(train_on_ray, options=compute.ray.for_device(loader.device.type))
-    tuned, quick = ([plan for plan in plans if (plan.spec.method == UNIMOS) == same] for same in (True, False))
-    found: dict[Path, RunOutcome] = {}
-    if tuned:
-        specs = [*(plan.spec for plan in tuned), *calibration_specs(tuned)]
+        train = partial(train_on_ray, options=compute.ray.for_device(loader.device.type))
+    unimos_plans = [plan for plan in plans if plan.spec.method == UNIMOS]
+    other_plans = [plan for plan in plans if plan.spec.method != UNIMOS]
+    outcome_by_folder: dict[Path, RunOutcome] = {}
+    if unimos_plans:
+        specs = [*(plan.spec for plan in unimos_plans), *calibration_specs(unimos_plans)]
         with reporter.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:
-            fitted = fit_calibrations(
-                tuned,
+            calibrations = fit_calibrations(
+                unimos_plans,
                 loader,
                 stack_size=stack_size,
                 keep_finished=keep_finished,
                 checkpoints=checkpoints,
                 on_epochs=advance,
             )
-            done = work(
-                tuned,
+            trained = train(
+                unimos_plans,
                 loader,
                 stack_size=stack_size,
                 keep_finished=keep_finished,
                 checkpoints=checkpoints,
                 on_epochs=advance,
-                calibrations=fitted,
+                calibrations=calibrations,
             )
-        found |= zip((plan.folder for plan in tuned), done, strict=True)
+        outcome_by_folder |= zip((plan.folder for plan in unimos_plans), trained, strict=True)
         if checkpoints:
             remove_calibrations(checkpoints)
             with contextlib.suppress(OSError):  # there is none, or a stack that failed has left its own
                 checkpoints.rmdir()
-    if quick:
-        with reporter.progress("other methods" if tuned else label, len(quick), "fits") as advance:
-            done = fit_runs(quick, loader, keep_finished=keep_finished, on_fits=advance, views=views)
-        found |= zip((plan.folder for plan in quick), done, strict=True)
-    outcomes = [found[plan.folder] for plan in plans]
+    if other_plans:
+        with reporter.progress("other methods" if unimos_plans else label, len(other_plans), "fits") as advance:
+            trained = fit_runs(other_plans, loader, keep_finished=keep_finished, on_fits=advance, references=references)
+        outcome_by_folder |= zip((plan.folder for plan in other_plans), trained, strict=True)
+    outcomes = [outcome_by_folder[plan.folder] for plan in plans]
     if relabelled := sum(outcome.relabelled and outcome.reused for outcome in outcomes):
         reporter.note(f"{relabelled} run(s) scored anew without training: the target's labels have changed")
     for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):

@@ -17,7 +17,7 @@ from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.evaluation import baselines
-from unimos_pipe.experiments.results_table import PROBES, ResultRow, below_best, published_rows, result_rows
+from unimos_pipe.experiments.results_table import PROBES, ResultRow, published_rows, regret, result_rows
 from unimos_pipe.experiments.run_plans import RunResult, apply_stale_policy, execute_plans, load_pairs, open_loader
 from unimos_pipe.methods.task import resolve_train_precision
 from unimos_pipe.methods.unimos.trainer import Trainer
@@ -26,7 +26,7 @@ from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.recipe import Recipe
 from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
 from unimos_pipe.runs.run_spec import method_display_name
-from unimos_pipe.training.batched_training import OnLine, PlannedRun, load_finished
+from unimos_pipe.training.batched_training import OnMetrics, PlannedRun, load_finished
 from unimos_pipe.training.batching import plan_stacks
 from unimos_pipe.training.calibration_runs import calibration_specs
 from unimos_pipe.training.checkpoint import CHECKPOINTS
@@ -52,7 +52,7 @@ class SweepResult:
     folder: Path
     pairs: tuple[str, ...]  # source->target
     rows: tuple[ResultRow, ...]  # zero-shot, baselines, every label's last epoch, ...; empty without target labels
-    printed: tuple[ResultRow, ...]  # the published figures to stand below
+    published: tuple[ResultRow, ...]  # the published figures to stand below
     runs: tuple[RunResult, ...]
 
     @property
@@ -73,9 +73,9 @@ class SweepResult:
     @property
     def partly_labelled(self) -> dict[str, tuple[int, int]]:
         """Of targets with labels for some rows only: how many of how many, by name."""
-        found = {run.spec.target: run.result for run in self.runs if run.result and run.result["accuracy"]}
-        rows = {target: (result["labelled_rows"], result["scored_rows"]) for target, result in found.items()}
-        return {target: counts for target, counts in rows.items() if counts[0] < counts[1]}
+        results = {run.spec.target: run.result for run in self.runs if run.result and run.result["accuracy"]}
+        counts = {target: (result["labelled_rows"], result["scored_rows"]) for target, result in results.items()}
+        return {target: pair_counts for target, pair_counts in counts.items() if pair_counts[0] < pair_counts[1]}
 
     @property
     def metric(self) -> str | None:
@@ -89,15 +89,15 @@ class SweepResult:
 
     def row(self, label: str) -> ResultRow:
         """A row of the table; among other methods ``full`` is UniMoS's. Raises InputError listing the labels."""
-        found = {row.label: row for row in self.rows}
+        rows = {row.label: row for row in self.rows}
         for name in (label, method_display_name(label)):
-            if name in found:
-                return found[name]
-        raise InputError(f"the sweep has no row {label!r}; it has {join_names(found, 20)}")
+            if name in rows:
+                return rows[name]
+        raise InputError(f"the sweep has no row {label!r}; it has {join_names(rows, 20)}")
 
-    def below_best(self, label: str) -> tuple[float, float] | None:
+    def regret(self, label: str) -> tuple[float, float] | None:
         """Mean and worst distance of a row to the best one of each pair, as fractions; None without such a row."""
-        return below_best(self.rows, label)
+        return regret(self.rows, label)
 
     def mean(self, label: str = "full") -> float:
         """A row's mean over pairs of the mean over seeds, a fraction. Raises InputError where there is no such row."""
@@ -108,7 +108,10 @@ class SweepResult:
 
     def _repr_html_(self) -> str:
         """The table, in percent."""
-        rows = [[row.label, *map(row.cell, self.pairs), row.average(self.pairs)] for row in (*self.rows, *self.printed)]
+        rows = [
+            [row.label, *map(row.format_pair, self.pairs), row.format_average(self.pairs)]
+            for row in (*self.rows, *self.published)
+        ]
         return html_table(repr(self)[1:-1], ["", *self.pairs, "average"], rows)
 
 
@@ -120,7 +123,7 @@ def run_sweep(
     options: SweepOptions = SweepOptions(),
     compute: ComputeConfig = ComputeConfig(),
     reporter: ProgressReporter = NO_PROGRESS,
-    on_epoch: OnLine | None = None,
+    on_epoch: OnMetrics | None = None,
 ) -> SweepResult:
     """Run every pair, method, seed, variant and cell of a recipe from cached features, below ``<runs>/<its name>``.
 
@@ -135,20 +138,20 @@ def run_sweep(
     Raises:
         InputError, StaleCacheError: faults of the recipe, features missing or damaged; before anything is trained.
     """
-    bound = recipe if isinstance(recipe, ResolvedRecipe) else resolve_recipe(recipe)
-    store = (features or bound.features).store()
-    recipe = bound.recipe.with_native_logit_scale(store.read_logit_scale())
+    resolved = recipe if isinstance(recipe, ResolvedRecipe) else resolve_recipe(recipe)
+    store = (features or resolved.features).store()
+    recipe = resolved.recipe.with_native_logit_scale(store.read_logit_scale())
     folder = Path(runs) / recipe.name
     plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
     loader = open_loader(plans, store, compute.device)
     plans = apply_stale_policy(plans, loader, options.stale)
     data = load_pairs(plans, loader)  # every fault of the cache shows before a folder is touched
-    printed = published_rows(recipe.published_table, store.spec) if recipe.published_table else []
+    published = published_rows(recipe.published_table, store.spec) if recipe.published_table else []
     check_writable_folder(folder, "--runs")
-    text = json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n"
+    recipe_json = json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n"
     with writer_lock(folder, folder / RECIPE, folder / "baselines.json"):
         if not (folder / RECIPE).exists():  # a report of what is finished so far names the sweep by it
-            write_text(folder / RECIPE, text)
+            write_text(folder / RECIPE, recipe_json)
         trained, outcomes = execute_plans(
             plans,
             loader,
@@ -161,11 +164,11 @@ def run_sweep(
             on_epoch=on_epoch,
         )
         fit = PROBES in options.show
-        figures = baselines.pair_baselines(data, folder / "baselines.json", fit=fit, reporter=reporter)
-        write_text(folder / RECIPE, text)
-    rows = result_rows(plans, outcomes, figures, options.show)
+        baseline_figures = baselines.measure_baselines(data, folder / "baselines.json", fit=fit, reporter=reporter)
+        write_text(folder / RECIPE, recipe_json)
+    rows = result_rows(plans, outcomes, baseline_figures, options.show)
     title = recipe.title or recipe.name
-    return SweepResult(title, folder, tuple(data), tuple(rows), tuple(printed), tuple(trained))
+    return SweepResult(title, folder, tuple(data), tuple(rows), tuple(published), tuple(trained))
 
 
 @dataclass(frozen=True)
@@ -183,14 +186,15 @@ class SweepPlan:
     stacks: int
     seconds: float
     fits: int
-    companions: int
+    calibration_runs: int
 
 
 def plan_runs(recipe: Recipe, spec: DatasetSpec, encoder_id: str, folder: Path, device: str) -> list[PlannedRun]:
     """Every run of a recipe as it is on a device, with its place below the recipe's own folder."""
-    place = pick_device(device)
-    runs = [replace(run, options=resolve_train_precision(run.options, place)) for run in recipe.runs(spec, encoder_id)]
-    return [PlannedRun(run, run.folder(folder)) for run in runs]
+    torch_device = pick_device(device)
+    specs = recipe.runs(spec, encoder_id)
+    specs = [replace(run, options=resolve_train_precision(run.options, torch_device)) for run in specs]
+    return [PlannedRun(run, run.folder(folder)) for run in specs]
 
 
 def plan_sweep(
@@ -202,54 +206,55 @@ def plan_sweep(
     compute: ComputeConfig = ComputeConfig(),
 ) -> SweepPlan:
     """What :func:`run_sweep` would do and about how long it would take here; nothing is written."""
-    bound = recipe if isinstance(recipe, ResolvedRecipe) else resolve_recipe(recipe)
-    store = (features or bound.features).store()
-    recipe = bound.recipe.with_native_logit_scale(store.read_logit_scale())
+    resolved = recipe if isinstance(recipe, ResolvedRecipe) else resolve_recipe(recipe)
+    store = (features or resolved.features).store()
+    recipe = resolved.recipe.with_native_logit_scale(store.read_logit_scale())
     plans = plan_runs(recipe, store.spec, store.folder.name, Path(runs) / recipe.name, compute.device)
     loader = open_loader(plans, store, compute.device)
     plans = apply_stale_policy(plans, loader, options.stale)
     pairs = load_pairs(plans, loader)
     data = [pairs[f"{plan.spec.source}->{plan.spec.target}"] for plan in plans]
-    before = [load_finished(plan, pair) for plan, pair in zip(plans, data, strict=True)]
-    done = [not options.force and outcome.reused for outcome in before]
-    changed = sum(bool(outcome.changed_code) for outcome in before if outcome.reused)
-    tuned = [index for index, plan in enumerate(plans) if plan.spec.method == UNIMOS]
-    seeded = {i: create_run(data[i].task, plans[i].spec.options, plans[i].spec.seed) for i in tuned}
-    grouped = plan_stacks(list(seeded.values()), options.stack_size, loader.device)
-    in_plan = [[tuned[i] for i in members] for members in grouped.stacks]
-    open_stacks = [members for members in in_plan if not all(done[i] for i in members)]
-    steps = [sum(_total_steps(seeded[i]) for i in members) for members in open_stacks]
+    previous = [load_finished(plan, pair) for plan, pair in zip(plans, data, strict=True)]
+    finished = [not options.force and outcome.reused for outcome in previous]
+    changed = sum(bool(outcome.changed_code) for outcome in previous if outcome.reused)
+    unimos_indices = [index for index, plan in enumerate(plans) if plan.spec.method == UNIMOS]
+    training_runs = {i: create_run(data[i].task, plans[i].spec.options, plans[i].spec.seed) for i in unimos_indices}
+    stack_plan = plan_stacks(list(training_runs.values()), options.stack_size, loader.device)
+    stacks = [[unimos_indices[i] for i in members] for members in stack_plan.stacks]
+    open_stacks = [members for members in stacks if not all(finished[i] for i in members)]
+    steps = [sum(_count_steps(training_runs[i]) for i in members) for members in open_stacks]
     seconds = 0.0
     if open_stacks:
-        members = [seeded[i] for i in open_stacks[0]]
+        members = [training_runs[i] for i in open_stacks[0]]
         seconds = (
-            epoch_seconds(members, grouped.concurrent_stacks(len(open_stacks)))
+            measure_epoch_seconds(members, stack_plan.concurrent_stacks(len(open_stacks)))
             / sum(run.steps for run in members)
             * sum(steps)
         )
-    helpers = calibration_specs([plans[i] for i in tuned if not done[i]])
-    seconds *= 1 + len(helpers) / max(1, sum(map(len, open_stacks)))  # a companion has about the steps of a run
-    fits = sum(not done[i] for i in range(len(plans)) if i not in seeded)
-    return SweepPlan(len(plans), sum(done), changed, sum(steps), len(open_stacks), seconds, fits, len(helpers))
+    calibrations = calibration_specs([plans[i] for i in unimos_indices if not finished[i]])
+    seconds *= 1 + len(calibrations) / max(1, sum(map(len, open_stacks)))  # a companion has about the steps of a run
+    fits = sum(not finished[i] for i in range(len(plans)) if i not in training_runs)
+    totals = len(plans), sum(finished), changed, sum(steps), len(open_stacks)
+    return SweepPlan(*totals, seconds, fits, len(calibrations))
 
 
-def _total_steps(run: TrainingRun) -> int:
+def _count_steps(run: TrainingRun) -> int:
     return run.steps * run.method.train.epochs
 
 
-def epoch_seconds(runs: list[TrainingRun], beside: int) -> float:
+def measure_epoch_seconds(runs: list[TrainingRun], concurrent_stacks: int) -> float:
     """Seconds that one epoch of a stack takes of the machine where so many stacks train ``beside`` each other.
 
     It is the first epoch, after the evaluation before training has warmed up the machine.
     """
     threads, started = torch.get_num_threads(), 0.0
     try:
-        torch.set_num_threads(1 if beside > 1 else threads)
+        torch.set_num_threads(1 if concurrent_stacks > 1 else threads)
         for epoch, records in Trainer(runs).train():
             for _ in records:
                 pass
             if epoch == 0:
-                return (time.perf_counter() - started) / beside
+                return (time.perf_counter() - started) / concurrent_stacks
             started = time.perf_counter()
     finally:
         torch.set_num_threads(threads)

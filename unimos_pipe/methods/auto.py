@@ -39,10 +39,10 @@ def select_method(difference: float, label_set: LabelSet | None) -> tuple[str, s
     """The method to take and why, from d = kn(linear-im) - kn(fused) and what the user said (None: nothing)."""
     if label_set == "partial":
         return "stata-fused", "only some of the classes occur in the target"
-    words = f"neighbours agree on linear-im's answers by {100 * difference:+.1f} points against fused's"
+    reason = f"neighbours agree on linear-im's answers by {100 * difference:+.1f} points against fused's"
     if difference > THRESHOLD:
-        return "linear-im", words
-    return ("ensemble3" if difference >= 0 else "stata-fused"), words
+        return "linear-im", reason
+    return ("ensemble3" if difference >= 0 else "stata-fused"), reason
 
 
 def fit_auto(task: AdaptationTask, label_set: LabelSet | None = None) -> AutoSelection:
@@ -54,26 +54,28 @@ def fit_auto(task: AdaptationTask, label_set: LabelSet | None = None) -> AutoSel
     Raises:
         InputError: the source has rows of fewer than two classes.
     """
-    first = fused.fit(task)
-    found = {
-        "fused": first,
-        "stata-fused": stata.fit_from_logits(task, first.logits),
+    fused_output = fused.fit(task)
+    outputs = {
+        "fused": fused_output,
+        "stata-fused": stata.fit_from_logits(task, fused_output.logits),
         "linear-im": linear_im.fit(task),
     }
     nearest = find_nearest_rows(task.target.features)
-    agreements = {name: neighbour_agreement(answers.classes, nearest) for name, answers in found.items()}
-    picked, reason = select_method(agreements["linear-im"] - agreements["fused"], label_set)
-    if picked == "ensemble3":
-        found["ensemble3"] = MethodOutput(ensemble3.average_logits([answers.logits for answers in found.values()]))
-        agreements["ensemble3"] = neighbour_agreement(found["ensemble3"].classes, nearest)
-    accuracy = estimate_accuracy(agreements[picked], first.classes, found["linear-im"].classes)
-    return AutoSelection(picked, found[picked], agreements, accuracy, reason, _assumed(picked, label_set))
+    agreements = {name: neighbour_agreement(output.classes, nearest) for name, output in outputs.items()}
+    selected, reason = select_method(agreements["linear-im"] - agreements["fused"], label_set)
+    if selected == "ensemble3":
+        outputs["ensemble3"] = MethodOutput(ensemble3.average_logits([output.logits for output in outputs.values()]))
+        agreements["ensemble3"] = neighbour_agreement(outputs["ensemble3"].classes, nearest)
+    accuracy = estimate_accuracy(agreements[selected], fused_output.classes, outputs["linear-im"].classes)
+    return AutoSelection(
+        selected, outputs[selected], agreements, accuracy, reason, _describe_assumption(selected, label_set)
+    )
 
 
-def _assumed(picked: str, label_set: LabelSet | None) -> str | None:
-    if label_set is not None or picked == "stata-fused":
+def _describe_assumption(selected: str, label_set: LabelSet | None) -> str | None:
+    if label_set is not None or selected == "stata-fused":
         return None
     return (
-        f"{picked} is right only where all classes occur in the target, which is assumed; "
+        f"{selected} is right only where all classes occur in the target, which is assumed; "
         "say --label-set closed or partial"
     )

@@ -22,7 +22,7 @@ class Model(Protocol):
     def logits(self, features: Tensor) -> Tensor:
         """(n, K) logits of (n, D) unit-norm rows; their softmax are the probabilities."""
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Everything the model consists of, as safetensors keeps it."""
 
 
@@ -56,7 +56,7 @@ class Method:
     """A row of the table of methods: ``restore`` makes a model of its state; None where there is no model."""
 
     fit: Fit
-    restore: Callable[[Mapping[str, Tensor]], Model] | None = None
+    load_model: Callable[[Mapping[str, Tensor]], Model] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ class LinearModel:
         return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
     @classmethod
-    def restore(cls, state: Mapping[str, Tensor]) -> "LinearModel":
+    def from_state(cls, state: Mapping[str, Tensor]) -> "LinearModel":
         """The model whose :meth:`state` this is."""
         return cls(state["weight"], state["bias"].masked_fill(~state["answered"], -torch.inf))
 
-    def answer(self, task: AdaptationTask) -> MethodOutput:
+    def predict_target(self, task: AdaptationTask) -> MethodOutput:
         """The answers to a task's target, the model among them."""
         return MethodOutput(self.logits(task.target.features), self)
 

@@ -16,9 +16,9 @@ from unimos_pipe.methods.base import FLOOR, MethodOutput
 from unimos_pipe.methods.task import AdaptationTask
 
 
-def average_logits(every: Sequence[Tensor]) -> Tensor:
+def average_logits(logits_by_method: Sequence[Tensor]) -> Tensor:
     """(n, K) logits of the mean answer, from the logits (n, K) of each method."""
-    parts = [fused.center(logits.log_softmax(-1).clamp_min(math.log(FLOOR))) for logits in every]
+    parts = [fused.center(logits.log_softmax(-1).clamp_min(math.log(FLOOR))) for logits in logits_by_method]
     return torch.stack([part / fused.std(part).clamp_min(fused.TINY) for part in parts]).mean(0)
 
 
@@ -28,5 +28,6 @@ def fit(task: AdaptationTask) -> MethodOutput:
     Raises:
         InputError: the source has rows of fewer than two classes.
     """
-    first = fused.fit(task).logits
-    return MethodOutput(average_logits([first, stata.fit_from_logits(task, first).logits, linear_im.fit(task).logits]))
+    fused_logits = fused.fit(task).logits
+    stata_logits = stata.fit_from_logits(task, fused_logits).logits
+    return MethodOutput(average_logits([fused_logits, stata_logits, linear_im.fit(task).logits]))

@@ -37,7 +37,7 @@ def task_from_arrays(
         raise InputError("classes", expected="two or more different ones", got=join_names(classes))
     if unknown := sorted({str(label) for label in labels if label not in names}):
         raise InputError("the source's labels", expected=f"some of {join_names(classes)}", got=join_names(unknown))
-    x = _rows("source", features, None)
+    x = _check_rows("source", features, None)
     y = np.array([names[label] for label in labels], np.int64)
     if len(x) != len(y):
         raise InputError("the source's labels", expected=f"{len(x)} of them", got=len(y))
@@ -48,25 +48,26 @@ def task_from_arrays(
             )
         unit = unit_rows(torch.from_numpy(x), torch.float64, torch.device("cpu"))
         text = np.stack([unit[y == position].mean(0).numpy() for position in range(len(names))])
-    prompts = _rows("text", text, x.shape[1])
+    prompts = _check_rows("text", text, x.shape[1])
     if len(prompts) != len(names):
         raise InputError("the text features", expected=f"{len(names)} rows, one a class", got=len(prompts))
-    place = torch.device(device)
+    torch_device = torch.device(device)
     rows = [
-        unit_rows(torch.from_numpy(part), dtype, place) for part in (x, _rows("target", target, x.shape[1]), prompts)
+        unit_rows(torch.from_numpy(part), dtype, torch_device)
+        for part in (x, _check_rows("target", target, x.shape[1]), prompts)
     ]
     return AdaptationTask(
-        LabelledFeatures(rows[0], torch.from_numpy(y).to(place)), UnlabelledFeatures(rows[1]), rows[2]
+        LabelledFeatures(rows[0], torch.from_numpy(y).to(torch_device)), UnlabelledFeatures(rows[1]), rows[2]
     )
 
 
-def _rows(what: str, values: np.ndarray, dim: int | None) -> np.ndarray:
+def _check_rows(what: str, values: np.ndarray, dim: int | None) -> np.ndarray:
     """(n, D) finite float64. Raises InputError."""
-    found = np.asarray(values)
-    if found.ndim != 2 or found.dtype.kind not in "fiu" or (dim is not None and found.shape[1] != dim):
+    array = np.asarray(values)
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or (dim is not None and array.shape[1] != dim):
         expected = f"numbers of shape (n, {'D' if dim is None else dim})"
-        raise InputError(f"the {what} features", expected=expected, got=f"{found.dtype} of shape {found.shape}")
-    found = found.astype(np.float64)
-    if not np.isfinite(found).all():
+        raise InputError(f"the {what} features", expected=expected, got=f"{array.dtype} of shape {array.shape}")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
         raise InputError(f"the {what} features", expected="finite numbers", got="NaN or infinity")
-    return found
+    return array

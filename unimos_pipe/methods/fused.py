@@ -38,18 +38,18 @@ def fit(task: AdaptationTask, probe: LinearModel | None = None) -> MethodOutput:
     Raises:
         InputError: the source has rows of fewer than two classes.
     """
-    probe, present = probe or source_probe.model(task), present_classes(task)
-    text_weight = center(zero_shot.model(task).weight[:, present])
+    probe, present = probe or source_probe.fit_probe(task), present_classes(task)
+    text_weight = center(zero_shot.build_classifier(task).weight[:, present])
     probe_weight, probe_bias = center(probe.weight[:, present]), center(probe.bias[present])
     rows = task.target.features
     scale = std(rows @ text_weight) / std(rows @ probe_weight + probe_bias).clamp_min(TINY)
     weight, bias = torch.zeros_like(probe.weight), torch.full_like(probe.bias, -torch.inf)
     weight[:, present] = (text_weight + scale * probe_weight) / 2
     bias[present] = scale * probe_bias / 2
-    return LinearModel(weight, bias).answer(task)
+    return LinearModel(weight, bias).predict_target(task)
 
 
-def teacher_text(task: AdaptationTask, probe: LinearModel) -> Tensor:
+def fused_text_features(task: AdaptationTask, probe: LinearModel) -> Tensor:
     """mu' (K, D), prompts that have seen the source, for UniMoS's variant ``fused-teacher``; not of unit norm.
 
     mu' = (c(mu) + (s / 100) c(w)) / 2, with mu the prompts, w (K, D) the source probe fitted without intercept, c =

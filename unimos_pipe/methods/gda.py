@@ -21,7 +21,7 @@ ENDS = (1e-4, 1e4)
 HALVINGS = 50
 
 
-def discriminant(source: LabelledFeatures, classes: int) -> LinearModel:
+def fit_discriminant(source: LabelledFeatures, classes: int) -> LinearModel:
     """W (D, K) and b (K,) of the source's Gaussians; b is -inf for a class without rows."""
     rows, labels = source.features, source.labels
     counts = torch.bincount(labels, minlength=classes)
@@ -47,18 +47,18 @@ def match_mean_confidence(logits: Tensor, confidence: Tensor) -> float:
     """
     low, high = (math.log(end) for end in ENDS)
     for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        found = (math.exp(middle) * logits).softmax(-1).amax(-1).mean()
-        low, high = (middle, high) if found < confidence else (low, middle)
+        log_scale = (low + high) / 2
+        mean_confidence = (math.exp(log_scale) * logits).softmax(-1).amax(-1).mean()
+        low, high = (log_scale, high) if mean_confidence < confidence else (low, log_scale)
     return math.exp((low + high) / 2)
 
 
 def fit(task: AdaptationTask) -> MethodOutput:
     """Answers of zero-shot and discriminant to the target."""
-    zero, present = zero_shot.model(task), present_classes(task)
-    gaussian = discriminant(task.source, len(task.text_features))
+    zero, present = zero_shot.build_classifier(task), present_classes(task)
+    gaussian = fit_discriminant(task.source, len(task.text_features))
     rows = task.target.features
     confidence = zero.logits(rows).softmax(-1).amax(-1).mean()
     g = gaussian.logits(rows)[:, present]
     a = match_mean_confidence(g - g.mean(-1, keepdim=True), confidence)
-    return LinearModel(zero.weight + a * gaussian.weight, zero.bias + a * gaussian.bias).answer(task)
+    return LinearModel(zero.weight + a * gaussian.weight, zero.bias + a * gaussian.bias).predict_target(task)

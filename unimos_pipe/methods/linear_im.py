@@ -33,8 +33,8 @@ def objective(task: AdaptationTask, weight: Tensor, bias: Tensor) -> Tensor:
     """What is minimised, of ``weight`` (K, D) and ``bias`` (K,)."""
     head = SCALE * weight.mT
     source = F.cross_entropy(task.source.features @ head + bias, task.source.labels)
-    answers = (task.target.features @ head + bias).softmax(-1)
-    information = entropy(answers).mean() - entropy(answers.mean(0))
+    probabilities = (task.target.features @ head + bias).softmax(-1)
+    information = entropy(probabilities).mean() - entropy(probabilities.mean(0))
     return source + IM_WEIGHT * information + PENALTY * weight.square().sum()
 
 
@@ -53,4 +53,4 @@ def fit(task: AdaptationTask) -> MethodOutput:
         return loss
 
     optimiser.step(step)
-    return LinearModel(SCALE * weight.detach().mT, bias.detach()).answer(task)
+    return LinearModel(SCALE * weight.detach().mT, bias.detach()).predict_target(task)

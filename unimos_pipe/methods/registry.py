@@ -4,14 +4,14 @@ from unimos_pipe.methods import ensemble3, fused, gda, linear_im, source_probe, 
 from unimos_pipe.methods.base import LinearModel, Method
 
 METHODS: dict[str, Method] = {
-    "zero-shot": Method(zero_shot.fit, LinearModel.restore),
-    "source-probe": Method(source_probe.fit, LinearModel.restore),
-    "fused": Method(fused.fit, LinearModel.restore),
-    "stacked": Method(stacked.fit, LinearModel.restore),
-    "gda": Method(gda.fit, LinearModel.restore),
+    "zero-shot": Method(zero_shot.fit, LinearModel.from_state),
+    "source-probe": Method(source_probe.fit, LinearModel.from_state),
+    "fused": Method(fused.fit, LinearModel.from_state),
+    "stacked": Method(stacked.fit, LinearModel.from_state),
+    "gda": Method(gda.fit, LinearModel.from_state),
     "stata": Method(stata.fit),
     "stata-fused": Method(stata.fit_from_fused),
     "zlap": Method(zlap.fit),
-    "linear-im": Method(linear_im.fit, LinearModel.restore),
+    "linear-im": Method(linear_im.fit, LinearModel.from_state),
     "ensemble3": Method(ensemble3.fit),
 }

@@ -20,7 +20,7 @@ from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 MAX_ITERATIONS = 1000
 
 
-def logistic_regression(
+def fit_logistic_regression(
     features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, intercept: bool = True
 ) -> LogisticRegression:
     """The fitted scikit-learn probe of (n, D) rows with (n,) labels and (n,) row weights (None: all one).
@@ -37,13 +37,13 @@ def logistic_regression(
         return probe.fit(features, labels, weights)
 
 
-def source_regression(source: LabelledFeatures, intercept: bool = True) -> LogisticRegression:
+def fit_source_regression(source: LabelledFeatures, intercept: bool = True) -> LogisticRegression:
     """The probe of a source, every domain of which counts the same. Raises InputError as the above."""
     weights = None if source.origins is None else domain_balanced_weights(source.origins).cpu().numpy()
-    return logistic_regression(source.features.cpu().numpy(), source.labels.cpu().numpy(), weights, intercept)
+    return fit_logistic_regression(source.features.cpu().numpy(), source.labels.cpu().numpy(), weights, intercept)
 
 
-def model(task: AdaptationTask, intercept: bool = True) -> LinearModel:
+def fit_probe(task: AdaptationTask, intercept: bool = True) -> LinearModel:
     """The probe of a task's source as a linear model, on the device and in the dtype of the task.
 
     Args:
@@ -55,7 +55,7 @@ def model(task: AdaptationTask, intercept: bool = True) -> LinearModel:
         InputError: the source has rows of fewer than two classes.
     """
     source = task.source
-    probe = source_regression(source, intercept)
+    probe = fit_source_regression(source, intercept)
     slopes = torch.as_tensor(probe.coef_).to(source.features)
     offsets = torch.as_tensor(probe.intercept_).to(source.features).expand(len(slopes))
     if len(slopes) == 1:  # scikit-learn keeps d alone
@@ -70,4 +70,4 @@ def model(task: AdaptationTask, intercept: bool = True) -> LinearModel:
 
 def fit(task: AdaptationTask) -> MethodOutput:
     """The source probe's answers to the target."""
-    return model(task).answer(task)
+    return fit_probe(task).predict_target(task)

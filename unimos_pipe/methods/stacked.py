@@ -44,7 +44,7 @@ def fit_stacked(task: AdaptationTask) -> Stacked:
     Raises:
         InputError: the source has rows of fewer than two classes.
     """
-    source, text, present = task.source, zero_shot.model(task), present_classes(task)
+    source, text, present = task.source, zero_shot.build_classifier(task), present_classes(task)
     probe = cross_fit(source, len(present))
     rows = probe.rows if len(probe.rows) else torch.arange(len(source.labels), device=source.labels.device)
     logits = text.logits(source.features[rows])[:, present].unsqueeze(-1)

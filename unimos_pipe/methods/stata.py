@@ -29,7 +29,7 @@ TAU = 50.0
 NEIGHBOURS = 3
 ALPHA = 1.0
 OUTER, INNER = 10, 5
-LEAST_MASS, LEAST_VARIANCE = 1e-12, 1e-8
+MIN_MASS, MIN_VARIANCE = 1e-12, 1e-8
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ def update_clusters(r: Tensor, rows: Tensor, text: Tensor, s0: Tensor) -> tuple[
     """The outer step: means and variances (K, D) of the clusters r (n, K), tied to the prompts and s0 (D,)."""
     members = torch.bincount(r.argmax(-1), minlength=len(text)).to(rows)
     beta = (members / (ALPHA + members)).unsqueeze(-1)
-    mass = r.sum(0).clamp_min(LEAST_MASS).unsqueeze(-1)
+    mass = r.sum(0).clamp_min(MIN_MASS).unsqueeze(-1)
     sums = r.mT @ rows
     means = F.normalize(beta * F.normalize(sums, dim=-1) + (1 - beta) * text, dim=-1)
     inside = (r.mT @ rows.square() - 2 * means * sums + r.sum(0).unsqueeze(-1) * means.square()) / mass
     variances = beta * inside + (1 - beta) * (s0 + (text - means).square())
-    return means, variances.clamp_min(LEAST_VARIANCE)
+    return means, variances.clamp_min(MIN_VARIANCE)
 
 
 @torch.no_grad()
@@ -77,7 +77,7 @@ def fit_from_logits(task: AdaptationTask, start: Tensor) -> MethodOutput:
     r, means = log_start.exp(), text
     mass = r.sum(0)
     s0 = (r.sum(1) @ rows.square() - 2 * (text * (r.mT @ rows)).sum(0) + mass @ text.square()) / len(rows)
-    variances = s0.clamp_min(LEAST_VARIANCE).expand_as(text)
+    variances = s0.clamp_min(MIN_VARIANCE).expand_as(text)
     for outer in range(OUTER + 1):
         fixed = log_start + log_gaussians(rows, means, variances) / TAU
         for _ in range(INNER):

@@ -110,8 +110,9 @@ def resolve_train_precision(method: MethodSpec, device: str | torch.device) -> M
     Raises:
         InputError: a device that is not there.
     """
-    place = pick_device(device) if isinstance(device, str) else device
-    return replace(method, train=replace(method.train, precision=precision_on_device(method.train.precision, place)))
+    torch_device = pick_device(device) if isinstance(device, str) else device
+    precision = precision_on_device(method.train.precision, torch_device)
+    return replace(method, train=replace(method.train, precision=precision))
 
 
 def unit_rows(features: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -119,7 +120,7 @@ def unit_rows(features: torch.Tensor, dtype: torch.dtype, device: torch.device) 
     return F.normalize(features.to(device=device, dtype=dtype), dim=-1)
 
 
-def stored_rows(domain: DomainFeatures, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def load_unit_rows(domain: DomainFeatures, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """A cached domain's (n, D) features as :func:`unit_rows`. Raises StaleCacheError where one is no unit vector."""
     features = torch.from_numpy(domain.features).to(device=device, dtype=dtype)
     norms = torch.linalg.vector_norm(features, dim=-1)
@@ -149,20 +150,20 @@ class PairLoader:
             self._domains[parts] = self.store.domain(*parts)
         domain = self._domains[parts]
         if (parts, dtype) not in self._rows:
-            self._rows[parts, dtype] = stored_rows(domain, dtype, self.device)
+            self._rows[parts, dtype] = load_unit_rows(domain, dtype, self.device)
         return domain, self._rows[parts, dtype]
 
     def _source(
         self, parts: list[tuple[str, ...]], dtype: torch.dtype
     ) -> tuple[list[DomainFeatures], LabelledFeatures]:
         """Domains by their parts, and their rows one below the other. Raises InputError where a row has no label."""
-        loaded = [self._load(own, dtype) for own in parts]
+        loaded = [self._load(domain_parts, dtype) for domain_parts in parts]
         domains = [domain for domain, _ in loaded]
         for domain in domains:
             if (domain.labels == NO_LABEL).any():
                 raise InputError(f"source domain {domain.name} has images without a label; only a target may have them")
         labels = torch.from_numpy(np.concatenate([domain.labels for domain in domains])).to(self.device)
-        name = "+".join(part for own in parts for part in own)
+        name = "+".join(part for domain_parts in parts for part in domain_parts)
         if len(loaded) == 1:
             return domains, LabelledFeatures(loaded[0][1], labels, name)
         if (*parts, dtype) not in self._rows:
@@ -188,21 +189,23 @@ class PairLoader:
         """
         spec, dtype = self.store.spec, training_dtype(precision)
         names = spec.sources(source, target)
-        seen = 1 if spec.protocol(protocol) == "inductive" else None  # of (train, test)
-        sources, labelled = self._source([spec.parts(name)[:seen] for name in names], dtype)
-        target_domain, target_features = self._load(spec.parts(target)[:seen], dtype)
-        scored, test_features = (target_domain, None) if seen is None else self._load(spec.parts(target)[seen:], dtype)
+        train_parts = 1 if spec.protocol(protocol) == "inductive" else None  # of (train, test)
+        sources, labelled = self._source([spec.parts(name)[:train_parts] for name in names], dtype)
+        target_domain, target_features = self._load(spec.parts(target)[:train_parts], dtype)
+        scored, test_features = target_domain, None
+        if train_parts is not None:
+            scored, test_features = self._load(spec.parts(target)[train_parts:], dtype)
         for domain in (*sources, scored):
-            _same_encoder(domain, target_domain)
+            _check_same_encoder(domain, target_domain)
         text, text_digest = self.store.text(target, self.templates, target_domain.encoder)
         task = AdaptationTask(
             labelled,
-            UnlabelledFeatures(target_features, "+".join(spec.parts(target)[:seen])),
+            UnlabelledFeatures(target_features, "+".join(spec.parts(target)[:train_parts])),
             unit_rows(torch.tensor(text), dtype, self.device),
             self.store.read_logit_scale() or CLIP_LOGIT_SCALE,
         )
-        known = scored.labels if (scored.labels != NO_LABEL).any() else None
-        held_out = HeldOutLabels(known, spec.classes, spec.metric, test_features)
+        labels = scored.labels if (scored.labels != NO_LABEL).any() else None
+        held_out = HeldOutLabels(labels, spec.classes, spec.metric, test_features)
         digests = {part: list(digests) for side in (*sources, target_domain, scored) for part, digests in side.digests}
         seen_labels = [digest for domain in sources for _, digest in domain.label_digests]
         scored_labels = [digest for _, digest in scored.label_digests]
@@ -210,7 +213,7 @@ class PairLoader:
         return PairData(task, held_out, scored.paths, target_domain.encoder, digests, scored_labels)
 
 
-def _same_encoder(source: DomainFeatures, target: DomainFeatures) -> None:
+def _check_same_encoder(source: DomainFeatures, target: DomainFeatures) -> None:
     if source.encoder != target.encoder:
         raise InputError(
             f"domains {source.name} and {target.name} were encoded differently; extract one of them again with --force"

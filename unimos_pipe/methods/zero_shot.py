@@ -8,7 +8,7 @@ from unimos_pipe.methods.base import LinearModel, MethodOutput
 from unimos_pipe.methods.task import AdaptationTask
 
 
-def model(task: AdaptationTask) -> LinearModel:
+def build_classifier(task: AdaptationTask) -> LinearModel:
     """The prompts as a linear model."""
     text = task.text_features
     return LinearModel(task.logit_scale * text.mT, text.new_zeros(len(text)))
@@ -16,4 +16,4 @@ def model(task: AdaptationTask) -> LinearModel:
 
 def fit(task: AdaptationTask) -> MethodOutput:
     """Zero-shot answers to the target."""
-    return model(task).answer(task)
+    return build_classifier(task).predict_target(task)

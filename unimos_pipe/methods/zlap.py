@@ -23,10 +23,10 @@ NEIGHBOURS = 5  # a row itself among them; prompts too
 POWER = 5
 ALPHA = 0.3
 TOLERANCE = 1e-10  # of a residual, relative to its right side
-STEPS = 100  # the matrix has eigenvalues in [0.7, 1.3]: about 15 are needed
+MAX_STEPS = 100  # the matrix has eigenvalues in [0.7, 1.3]: about 15 are needed
 
 
-def graph(rows: Tensor, text: Tensor) -> csr_array:
+def build_graph(rows: Tensor, text: Tensor) -> csr_array:
     """The normalised symmetric matrix A, (K + n, K + n) float64: prompts first."""
     row_cosines, row_indices = find_neighbours(rows, NEIGHBOURS - 1)
     text_cosines, text_indices = (rows @ text.mT).topk(min(NEIGHBOURS, len(text)))
@@ -50,22 +50,22 @@ def propagate(edges: csr_array, classes: int) -> np.ndarray:
     """
     size = edges.shape[0]
     system = (eye_array(size, format="csr") - ALPHA * edges).tocsr()
-    found = np.empty((size - classes, classes))
+    scores = np.empty((size - classes, classes))
     for column in range(classes):
         right = np.zeros(size)
         right[column] = 1
-        solution, code = cg(system, right, rtol=TOLERANCE, maxiter=STEPS)
+        solution, code = cg(system, right, rtol=TOLERANCE, maxiter=MAX_STEPS)
         if code:
-            raise ExecutionError(f"zlap: conjugate gradients did not converge in {STEPS} steps")
-        found[:, column] = solution[classes:]
-    return found
+            raise ExecutionError(f"zlap: conjugate gradients did not converge in {MAX_STEPS} steps")
+        scores[:, column] = solution[classes:]
+    return scores
 
 
 def fit(task: AdaptationTask) -> MethodOutput:
     """Propagated answers to the target."""
     rows, text = task.target.features, task.text_features
-    found = propagate(graph(rows, text), len(text))
-    sums = found.sum(1, keepdims=True)
+    scores = propagate(build_graph(rows, text), len(text))
+    sums = scores.sum(1, keepdims=True)
     reached = sums > 0
-    shares = np.where(reached, found / np.where(reached, sums, 1), 1 / len(text))
+    shares = np.where(reached, scores / np.where(reached, sums, 1), 1 / len(text))
     return MethodOutput(torch.from_numpy(np.log(shares.clip(FLOOR))).to(rows))

@@ -9,7 +9,7 @@ from unimos_pipe.report.setting_names import BASELINES
 from unimos_pipe.report.significance import PairedDifference, paired_difference
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell, text_cell
 from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
-from unimos_pipe.runs.statistics import MeanStd, mean_and_std, on_labelled_rows
+from unimos_pipe.runs.statistics import MeanStd, describe_labelled_rows, mean_and_std
 
 OTHER_METRIC = {"accuracy": ("class mean", "per_class_mean"), "per_class_mean": ("overall accuracy", "accuracy")}
 
@@ -122,7 +122,7 @@ def _labels_cell(experiment: Experiment, label: str, pairs: Sequence[str]) -> Ce
         return text_cell("all rows")
     runs = experiment.select(pairs[0], label)
     accuracy = mean_and_std((pairs[0], run.spec["seed"], run.accuracy("last")) for run in runs).mean
-    return text_cell(on_labelled_rows(accuracy, *counts))
+    return text_cell(describe_labelled_rows(accuracy, *counts))
 
 
 def _caption(experiment: Experiment, paper: PublishedResults, columns: Sequence[Column]) -> str:

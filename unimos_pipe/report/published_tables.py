@@ -29,7 +29,7 @@ def find_published(experiment: Experiment) -> PublishedResults:
         return PublishedResults()
     spec = load_spec(str(spec_path))
     try:
-        rows = published_results.published(f"{experiment.dataset}.{model}", spec)
+        rows = published_results.load_published_rows(f"{experiment.dataset}.{model}", spec)
     except InputError:  # nothing was printed for this data set and encoder
         return PublishedResults()
     pairs: dict[str, dict[str, float]] = {}
@@ -38,7 +38,9 @@ def find_published(experiment: Experiment) -> PublishedResults:
             if pair in row.values:
                 pairs.setdefault(pair, {})[row.label] = row.values[pair]
     has_ablation = {"office_home": "RN50", "visda2017": "RN101"}.get(experiment.dataset) == model
-    ablation_rows = published_results.published(f"ablation.{experiment.dataset}", spec) if has_ablation else []
+    ablation_rows = (
+        published_results.load_published_rows(f"ablation.{experiment.dataset}", spec) if has_ablation else []
+    )
     return PublishedResults(
         pairs,
         {row.label: row.average for row in rows},

@@ -45,13 +45,13 @@ def verify_cache(
         cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
         dataset: only this data set's, by name.
     """
-    found = [entry for entry in list_cache(cache) if dataset in (None, entry.dataset)]
+    entries = [entry for entry in list_cache(cache) if dataset in (None, entry.dataset)]
     problems: list[str] = []
-    with reporter.progress("verify", len(found), "folders") as advance:
-        for entry in found:
+    with reporter.progress("verify", len(entries), "folders") as advance:
+        for entry in entries:
             problems += verify_entry(entry)
             advance(1)
-    return VerifyResult(tuple(found), tuple(problems))
+    return VerifyResult(tuple(entries), tuple(problems))
 
 
 def find_prunable(
@@ -74,7 +74,7 @@ def find_prunable(
         ReadError: anything else that cannot be read, of which nothing is known.
     """
     cache = cache or default_cache()
-    needed, count = needed_features(cache, runs, recipes)
+    needed, count = find_needed_features(cache, runs, recipes)
     reporter.note(
         f"needed by {count} run(s) in {runs} and {len(known_recipes())} recipe(s) of the package"
         f"{f', and by {join_names(recipes)}' if recipes else ''}; runs elsewhere, as of adapt --out, are not known: "
@@ -90,12 +90,12 @@ def find_prunable(
     return find_prunable_items(cache, needed, imported)
 
 
-def prune_cache(found: Sequence[PrunableItem], cache: Path | None = None) -> list[Path]:
+def prune_cache(items: Sequence[PrunableItem], cache: Path | None = None) -> list[Path]:
     """Remove what :func:`find_prunable` found; returns what another process is using, which is left alone."""
-    return [item.path for item in found if not remove_if_unused(cache or default_cache(), item)]
+    return [item.path for item in items if not remove_if_unused(cache or default_cache(), item)]
 
 
-def needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> tuple[set[tuple[str, str]], int]:
+def find_needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> tuple[set[tuple[str, str]], int]:
     """(data set, encoder-id) of the features that runs and recipes read; and the number of runs."""
     needed, count = set(), 0
     for config in (path for path in walk_files(runs) if path.name == "config.json"):

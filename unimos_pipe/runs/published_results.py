@@ -40,11 +40,11 @@ class PublishedRow:
 
 
 @cache
-def _tables() -> dict[str, Any]:
+def _load_tables() -> dict[str, Any]:
     return tomllib.loads((Path(__file__).parent / "paper_results.toml").read_text(encoding="utf-8"))
 
 
-def published(table: str, spec: DatasetSpec) -> list[PublishedRow]:
+def load_published_rows(table: str, spec: DatasetSpec) -> list[PublishedRow]:
     """The rows of a published table for a data set.
 
     Args:
@@ -54,30 +54,30 @@ def published(table: str, spec: DatasetSpec) -> list[PublishedRow]:
     Raises:
         InputError: no such table (lists the known).
     """
-    tables = _tables()
+    tables = _load_tables()
     kind, _, name = table.partition(".")
     benchmarks = [key for key, value in tables.items() if "tasks" in value or "domains" in value]
-    known = [f"{key}.{encoder}" for key in benchmarks for encoder in tables[key] if encoder[:2] in ("RN", "Vi")]
-    known += [f"{key}.{column}" for key in ("ablation", "sensitivity") for column in ("office_home", "visda2017")]
-    if table not in known:
-        raise InputError(f"no published table {table!r}; {suggestions(table, known)}")
+    names = [f"{key}.{encoder}" for key in benchmarks for encoder in tables[key] if encoder[:2] in ("RN", "Vi")]
+    names += [f"{key}.{column}" for key in ("ablation", "sensitivity") for column in ("office_home", "visda2017")]
+    if table not in names:
+        raise InputError(f"no published table {table!r}; {suggestions(table, names)}")
     if kind == "ablation":
         rows = {label: tables[kind][printed][name] for label, printed in ABLATIONS.items()}
-        return [PublishedRow(label, {}, _fraction(value)) for label, value in rows.items()]
+        return [PublishedRow(label, {}, _to_fraction(value)) for label, value in rows.items()]
     if kind == "sensitivity":
-        return _grid(tables[kind][name])
+        return _sensitivity_rows(tables[kind][name])
     rows = tables[kind][name]
     return [
-        PublishedRow(METHODS[key], _by_pair(tables[kind], row, spec), _fraction(row["avg"]))
+        PublishedRow(METHODS[key], _values_by_pair(tables[kind], row, spec), _to_fraction(row["avg"]))
         for key, row in rows.items()
     ]
 
 
-def _fraction(percent: float) -> float:
+def _to_fraction(percent: float) -> float:
     return round(percent / 100, 6)
 
 
-def _grid(table: dict[str, Any]) -> list[PublishedRow]:
+def _sensitivity_rows(table: dict[str, Any]) -> list[PublishedRow]:
     """A sensitivity grid: rows are beta, columns alpha."""
     cells = {
         (alpha, beta): value
@@ -85,24 +85,26 @@ def _grid(table: dict[str, Any]) -> list[PublishedRow]:
         for alpha, value in zip(table["alpha"], row, strict=True)
     }
     order = itertools.product(table["alpha"], table["beta"])
-    return [PublishedRow(f"full,alpha={alpha},beta={beta}", {}, _fraction(cells[alpha, beta])) for alpha, beta in order]
+    return [
+        PublishedRow(f"full,alpha={alpha},beta={beta}", {}, _to_fraction(cells[alpha, beta])) for alpha, beta in order
+    ]
 
 
-def _by_pair(table: dict[str, Any], row: dict[str, Any], spec: DatasetSpec) -> dict[str, float]:
+def _values_by_pair(table: dict[str, Any], row: dict[str, Any], spec: DatasetSpec) -> dict[str, float]:
     if "acc" in row:
         initials = {name[0].lower(): name for name in spec.domains}
         pairs = ["->".join(initials[part[0].lower()] for part in task.split("->")) for task in table["tasks"]]
-        return {pair: _fraction(value) for pair, value in zip(pairs, row["acc"], strict=True)}
+        return {pair: _to_fraction(value) for pair, value in zip(pairs, row["acc"], strict=True)}
     if "per_class" in row:
-        return {table["tasks"][0]: _fraction(row["avg"])}
+        return {table["tasks"][0]: _to_fraction(row["avg"])}
     names = table.get("domains", [])
     if "per_target" in row:
         targets = dict(zip(names, row["per_target"], strict=True))
         return {
-            f"{source}->{target}": _fraction(targets[target]) for source, target in itertools.permutations(names, 2)
+            f"{source}->{target}": _to_fraction(targets[target]) for source, target in itertools.permutations(names, 2)
         }
     cells = {
-        f"{source}->{target}": _fraction(value)
+        f"{source}->{target}": _to_fraction(value)
         for target, line in zip(names, row.get("rows", ()), strict=bool(row.get("rows")))
         for source, value in zip(names, line, strict=True)
     }

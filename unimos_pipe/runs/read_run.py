@@ -31,8 +31,8 @@ from unimos_pipe.runs.write_run import (
     RESULT,
     SAMPLE,
     SCHEMA,
-    digest,
-    result_digest,
+    compute_digest,
+    compute_result_digest,
 )
 
 _LIMITS = {CONFIG: MAX_SETTINGS_BYTES, RESULT: MAX_SETTINGS_BYTES, EPOCHS: MAX_TEXT_BYTES, PREDICTIONS: MAX_TEXT_BYTES}
@@ -121,7 +121,7 @@ class FinishedRun:
     def epochs(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, the evaluation before training (epoch -1) first."""
         try:
-            return [json.loads(line) for line in self.content(EPOCHS).decode().splitlines()]
+            return [json.loads(line) for line in self.read_verified(EPOCHS).decode().splitlines()]
         except (ValueError, RecursionError) as error:
             raise self._fault(EPOCHS, error) from None
 
@@ -129,10 +129,10 @@ class FinishedRun:
     def predictions(self) -> list[dict[str, str]]:
         """The rows of predictions.csv, in the target's order; ``label`` is empty where it is not known."""
         try:
-            rows = list(csv.DictReader(io.StringIO(self.content(PREDICTIONS).decode(), newline="")))
+            rows = list(csv.DictReader(io.StringIO(self.read_verified(PREDICTIONS).decode(), newline="")))
         except (ValueError, csv.Error) as error:
             raise self._fault(PREDICTIONS, error) from None
-        known = set(self.classes)
+        classes = set(self.classes)
         needed = (*PREDICTION_COLUMNS, *(BRANCH_COLUMNS if self.method == UNIMOS else ()))
         if not rows or any(name not in rows[0] for name in needed):
             raise self._fault(PREDICTIONS, f"expected the columns {', '.join(needed)}")
@@ -140,7 +140,8 @@ class FinishedRun:
         for row in rows:
             row |= {name: unescape_name(row[name] or "") for name in columns}
             row["path"] = unescape_path(row["path"])
-        if any(row[name] not in known and (name, row[name]) != (LABEL_COLUMN, "") for row in rows for name in columns):
+        cells = ((name, row[name]) for row in rows for name in columns)
+        if any(value not in classes and (name, value) != (LABEL_COLUMN, "") for name, value in cells):
             raise self._fault(PREDICTIONS, f"a class that {CONFIG} does not name")
         return rows
 
@@ -149,28 +150,28 @@ class FinishedRun:
 
         Not kept: the samples of a large sweep would not fit into memory together.
         """
-        wanted = {name: (HEADS, "text_features") if name == "text" else (SAMPLE, name) for name in names}
-        files = {file: self.arrays(file) for file in {file for file, _ in wanted.values()}}
-        found = {}
-        for name, (file, key) in wanted.items():
+        sources = {name: (HEADS, "text_features") if name == "text" else (SAMPLE, name) for name in names}
+        files = {file: self.arrays(file) for file in {file for file, _ in sources.values()}}
+        arrays = {}
+        for name, (file, key) in sources.items():
             if key not in files[file]:
                 raise self._fault(file, f"no array {key}")
             array = files[file][key]
-            found[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
-        return found
+            arrays[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
+        return arrays
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Every array of heads.safetensors or sample.safetensors."""
         try:
-            return load(self.content(name))
+            return load(self.read_verified(name))
         except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise self._fault(name, error) from None
 
-    def content(self, name: str) -> bytes:
+    def read_verified(self, name: str) -> bytes:
         """The bytes of a file, verified."""
-        content = _read(self.folder, name)
-        if (found := digest(content)) != self.result["files"][name]:
-            raise RunFolderError(self.folder, f"{name} is not what was written, xxh3 {found}")
+        content = _read_file(self.folder, name)
+        if (actual := compute_digest(content)) != self.result["files"][name]:
+            raise RunFolderError(self.folder, f"{name} is not what was written, xxh3 {actual}")
         return content
 
     def _fault(self, name: str, error: object) -> RunFolderError:
@@ -186,7 +187,7 @@ def read_run(folder: Path) -> FinishedRun:
     """
     if not (folder / RESULT).is_file():
         raise RunFolderError(folder, f"unfinished, it has no {RESULT}")
-    result = _object(folder, RESULT, _read(folder, RESULT))
+    result = _parse_object(folder, RESULT, _read_file(folder, RESULT))
     if "digest" in result and result["digest"] != _digest(result):
         raise RunFolderError(folder, f"{RESULT} is not what was written")
     if result.get("schema") != SCHEMA:
@@ -196,24 +197,24 @@ def read_run(folder: Path) -> FinishedRun:
     if "digest" not in result or not isinstance(files, dict) or {*files, RESULT} != set(FILES):
         raise RunFolderError(folder, f"{RESULT} lacks digests")
     run = FinishedRun(folder, {}, result)
-    run = FinishedRun(folder, _named(_object(folder, CONFIG, run.content(CONFIG))), result)
+    run = FinishedRun(folder, _upgrade_config(_parse_object(folder, CONFIG, run.read_verified(CONFIG))), result)
     if fault := _values_fault(run):
         raise RunFolderError(folder, fault)
     for name in (EPOCHS, PREDICTIONS, SAMPLE):
-        run.content(name)
+        run.read_verified(name)
     if not all(np.isfinite(array).all() for array in run.arrays(HEADS).values()):
         raise RunFolderError(folder, f"{HEADS} holds values that are not finite")
     return run
 
 
-def _named(config: dict[str, Any]) -> dict[str, Any]:
+def _upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     """Return a config in today's names: earlier runs named fields differently, the first ones had only UniMoS."""
     spec = config.get("spec")
     if not isinstance(spec, dict):
         return config
     if isinstance(spec.get("method"), dict):
         spec = {**spec, "method": UNIMOS, "options": spec["method"]}
-    label_set = spec.get("target_classes")
+    label_set = spec.get("label_set")
     if isinstance(label_set, str):
         spec = {**spec, "label_set": RENAMED.get(label_set, label_set)}
     if isinstance(spec.get("method"), str):
@@ -221,7 +222,7 @@ def _named(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "spec": spec}
 
 
-def _read(folder: Path, name: str) -> bytes:
+def _read_file(folder: Path, name: str) -> bytes:
     path = folder / name
     try:
         return read_bytes(path, _LIMITS.get(name, MAX_ARRAY_BYTES))
@@ -231,7 +232,7 @@ def _read(folder: Path, name: str) -> bytes:
         raise RunFolderError(folder, f"{name} is missing" if error.absent else f"{name} is {error.reason}") from None
 
 
-def _object(folder: Path, name: str, content: bytes) -> dict[str, Any]:
+def _parse_object(folder: Path, name: str, content: bytes) -> dict[str, Any]:
     try:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -243,7 +244,7 @@ def _object(folder: Path, name: str, content: bytes) -> dict[str, Any]:
 
 def _digest(result: dict[str, Any]) -> str | None:
     try:
-        return result_digest(result)
+        return compute_result_digest(result)
     except (ValueError, RecursionError):  # a number or a nesting without end
         return None
 

@@ -18,11 +18,11 @@ from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
 from unimos_pipe.data.dataset_spec import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.data.prompts import build_prompts
 from unimos_pipe.runs.method_names import AUTO, LABEL_SETS, METHODS, UNIMOS, protocol_fault
-from unimos_pipe.runs.published_results import published
+from unimos_pipe.runs.published_results import load_published_rows
 from unimos_pipe.runs.run_spec import RunSpec
 
 LEAVE_ONE_OUT = "leave-one-out"  # each domain as the target of all others together
-MOST_RUNS = 100_000  # of one recipe; every run is planned before the first one starts
+MAX_RUNS = 100_000  # of one recipe; every run is planned before the first one starts
 RECIPE_FOLDERS = (PACKAGE / "pipelines", PACKAGE.parent / "pipelines")  # installed wheel, checkout
 
 
@@ -52,21 +52,21 @@ class Recipe:
             return list(itertools.permutations(spec.domains, 2))
         if self.pairs == (LEAVE_ONE_OUT,):
             return [("+".join(name for name in spec.domains if name != target), target) for target in spec.domains]
-        return [_pair(text, list(spec.domains)) for text in self.pairs]
+        return [_parse_pair(text, list(spec.domains)) for text in self.pairs]
 
     def domains(self, spec: DatasetSpec) -> list[str]:
         """The domains that the pairs need, in the spec's order."""
         used = {name for pair in self.domain_pairs(spec) for side in pair for name in side.split("+")}
         return [name for name in spec.domains if name in used]
 
-    def cells(self) -> list[dict[str, Any]]:
+    def grid_cells(self) -> list[dict[str, Any]]:
         """The settings of each grid cell; one empty cell where there is no grid."""
         return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
 
-    def size(self, spec: DatasetSpec) -> int:
+    def count_runs(self, spec: DatasetSpec) -> int:
         """How many runs the recipe has, counted without listing them."""
-        tuned = math.prod((self.seeds, len(self.variants), *map(len, self.grid.values())))
-        per_pair = sum(tuned if method == UNIMOS else 1 for method in self.methods)
+        unimos_runs = math.prod((self.seeds, len(self.variants), *map(len, self.grid.values())))
+        per_pair = sum(unimos_runs if method == UNIMOS else 1 for method in self.methods)
         return per_pair * len(self.domain_pairs(spec))
 
     def with_native_logit_scale(self, scale: float | None) -> "Recipe":
@@ -80,47 +80,51 @@ class Recipe:
         """Every run of the recipe: method by method, UniMoS's by variant, cell, pair and seed, others by pair.
 
         Raises:
-            InputError: more than :data:`MOST_RUNS`.
+            InputError: more than :data:`MAX_RUNS`.
         """
-        if fault := _size_fault(self, spec):
+        if fault := _find_size_fault(self, spec):
             raise InputError(f"recipe {self.name}: {fault}")
-        found = []
+        runs = []
         for method in self.methods:
-            found += self._tuned_runs(spec, encoder_id) if method == UNIMOS else self._runs_of(method, spec, encoder_id)
-        return found
+            runs += (
+                self._unimos_runs(spec, encoder_id)
+                if method == UNIMOS
+                else self._runs_of_method(method, spec, encoder_id)
+            )
+        return runs
 
-    def _runs_of(self, method: str, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
+    def _runs_of_method(self, method: str, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
         """One run a pair of a method without randomness."""
         beside = self.templates, method_spec(), spec.protocol(self.protocol or None), method
         label_set = self.label_set if method == AUTO else ""
         pairs = self.domain_pairs(spec)
         return [RunSpec(spec.name, encoder_id, *pair, "", 0, *beside, label_set, self.calibrate) for pair in pairs]
 
-    def _tuned_runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
+    def _unimos_runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
         more = {"calibrate": self.calibrate}
         base = {f"{section}.{key}": value for section, table in self.options.items() for key, value in table.items()}
         return [
             RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, options, protocol, **more)
             for protocol in [spec.protocol(self.protocol or None)]
             for variant in self.variants
-            for cell in self.cells()
+            for cell in self.grid_cells()
             for options in [method_spec(variant, {**base, **cell}, f"recipe {self.name}")]
             for source, target in self.domain_pairs(spec)
             for seed in range(self.seeds)
         ]
 
 
-def _pair(text: str, domains: list[str]) -> tuple[str, ...]:
+def _parse_pair(text: str, domains: list[str]) -> tuple[str, ...]:
     """The sides of ``source->target``, the domains of each in the order given; unknown ones last."""
     sides = ([name.strip() for name in side.split("+")] for side in text.split("->"))
-    places = {name: place for place, name in enumerate(domains)}
-    return tuple("+".join(sorted(side, key=lambda name: places.get(name, len(places)))) for side in sides)
+    positions = {name: position for position, name in enumerate(domains)}
+    return tuple("+".join(sorted(side, key=lambda name: positions.get(name, len(positions)))) for side in sides)
 
 
 def known_recipes() -> dict[str, Path]:
     """The recipes that come with the package, by name."""
-    found = [path for folder in RECIPE_FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
-    return {path.stem: path for path in reversed(found)}
+    paths = [path for folder in RECIPE_FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
+    return {path.stem: path for path in reversed(paths)}
 
 
 def load_recipe(name_or_path: str) -> tuple[Recipe, DatasetSpec]:
@@ -129,10 +133,10 @@ def load_recipe(name_or_path: str) -> tuple[Recipe, DatasetSpec]:
     Raises:
         InputError: unknown name (lists the known), an unreadable file, or every fault of the recipe at once.
     """
-    known = known_recipes()
-    path = Path(name_or_path) if name_or_path.endswith(".toml") else known.get(name_or_path)
+    recipes = known_recipes()
+    path = Path(name_or_path) if name_or_path.endswith(".toml") else recipes.get(name_or_path)
     if path is None:
-        names = suggestions(name_or_path, sorted(known), 30)
+        names = suggestions(name_or_path, sorted(recipes), 30)
         raise InputError(f"unknown recipe {name_or_path!r}; {names}; or give a .toml file")
     try:
         values = tomllib.loads(read_text(path, MAX_SETTINGS_BYTES))
@@ -147,7 +151,7 @@ def check_recipe(values: Mapping[str, Any], where: str) -> tuple[Recipe, Dataset
     """Make a recipe from plain values. Raises InputError with every fault at once."""
     problems: list[str] = []
     if isinstance(values.get("grid"), Mapping):
-        values = {**values, "grid": _flat(values["grid"], problems)}
+        values = {**values, "grid": _flatten_grid(values["grid"], problems)}
     recipe = collect_dataclass_errors(Recipe, values, "", problems)
     spec = None
     if recipe is not None:
@@ -155,33 +159,33 @@ def check_recipe(values: Mapping[str, Any], where: str) -> tuple[Recipe, Dataset
             spec = load_spec(recipe.dataset)
         except InputError as error:
             problems.append(str(error))
-        problems += _faults(recipe, spec)
+        problems += _find_faults(recipe, spec)
     if problems:
         raise InputError(f"{where}: " + "; ".join(problems))
     return recipe, spec
 
 
-def _flat(grid: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+def _flatten_grid(grid: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
     """A grid by dotted names; ``loss.alpha`` may stand as ``alpha`` in a table ``loss``."""
     flat: dict[str, Any] = {}
     for name, choices in grid.items():
         inner = {f"{name}.{key}": value for key, value in choices.items()} if isinstance(choices, Mapping) else None
-        found = {name: choices} if inner is None else inner
-        faults += [f"grid {key} is given twice" for key in found if key in flat]
-        flat |= found
+        entries = {name: choices} if inner is None else inner
+        faults += [f"grid {key} is given twice" for key in entries if key in flat]
+        flat |= entries
     return flat
 
 
-def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
+def _find_faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     faults: list[str] = []
     if not recipe.name or not recipe.name.replace("_", "").replace("-", "").isalnum():
         faults.append(f"name {recipe.name!r}: expected letters, digits, '-' and '_'")
     if recipe.encoder and recipe.encoder not in ENCODERS:
         faults.append(f"unknown encoder {recipe.encoder!r} ({suggestions(recipe.encoder, ENCODERS, 8)})")
-    faults += _method_faults(recipe)
+    faults += _find_method_faults(recipe)
     if unknown := [name for name in recipe.variants if name not in VARIANTS]:
         faults.append(f"unknown variant {join_names(unknown)} ({suggestions(unknown, VARIANTS, 8)})")
-    faults += [f"variant {name} is listed twice" for name in _twice(recipe.variants)]
+    faults += [f"variant {name} is listed twice" for name in _find_duplicates(recipe.variants)]
     collect_dataclass_errors(MethodSpec, recipe.options, "options.", faults)
     tables = {section: table for section, table in recipe.options.items() if isinstance(table, Mapping)}
     options = dict(option_fields(MethodSpec))
@@ -193,29 +197,29 @@ def _faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
         else:
             for value in choices:
                 collect_dataclass_errors(MethodSpec, nest_settings({name: value}), "grid ", faults)
-            faults += [f"grid {name}: {short_repr(value)} is listed twice" for value in _twice(choices)]
+            faults += [f"grid {name}: {short_repr(value)} is listed twice" for value in _find_duplicates(choices)]
     fixed = {name: variant for variant in recipe.variants for name in VARIANTS.get(variant, {})}
     changed = {*recipe.grid, *(f"{section}.{key}" for section, table in tables.items() for key in table)}
     faults += [
         f"variant {fixed[name]} is defined by {name}; do not set it as well" for name in changed if name in fixed
     ]
     if spec is not None:
-        faults += _spec_faults(recipe, spec)
+        faults += _find_spec_faults(recipe, spec)
     if spec is not None and recipe.pairs not in (("all",), (LEAVE_ONE_OUT,)):
-        faults += _pair_faults(recipe, spec)
+        faults += _find_pair_faults(recipe, spec)
     if spec is not None and all(isinstance(choices, list) for choices in recipe.grid.values()):
-        faults += [fault] if (fault := _size_fault(recipe, spec)) else []
+        faults += [fault] if (fault := _find_size_fault(recipe, spec)) else []
     return faults
 
 
-def _method_faults(recipe: Recipe) -> list[str]:
+def _find_method_faults(recipe: Recipe) -> list[str]:
     faults = []
     if unknown := [name for name in recipe.methods if name not in METHODS]:
         faults.append(f"unknown method {join_names(unknown)} ({suggestions(unknown, METHODS)})")
-    faults += [f"method {name} is listed twice" for name in _twice(recipe.methods)]
+    faults += [f"method {name} is listed twice" for name in _find_duplicates(recipe.methods)]
     if UNIMOS not in recipe.methods:
-        given = {"variants": recipe.variants != ("full",), "options": recipe.options, "grid": recipe.grid}
-        names = [name for name, there in given.items() if there]
+        changed = {"variants": recipe.variants != ("full",), "options": recipe.options, "grid": recipe.grid}
+        names = [name for name, is_changed in changed.items() if is_changed]
         faults += (
             [f"{join_names(names)}: only {UNIMOS} has such options, and methods does not name it"] if names else []
         )
@@ -224,26 +228,26 @@ def _method_faults(recipe: Recipe) -> list[str]:
     return faults
 
 
-def _size_fault(recipe: Recipe, spec: DatasetSpec) -> str | None:
-    if (count := recipe.size(spec)) <= MOST_RUNS:
+def _find_size_fault(recipe: Recipe, spec: DatasetSpec) -> str | None:
+    if (count := recipe.count_runs(spec)) <= MAX_RUNS:
         return None
-    return f"{short_repr(count)} runs (pairs x seeds x variants x grid): expected at most {MOST_RUNS}"
+    return f"{short_repr(count)} runs (pairs x seeds x variants x grid): expected at most {MAX_RUNS}"
 
 
-def _twice(items: Iterable[Any]) -> list[Any]:
+def _find_duplicates(items: Iterable[Any]) -> list[Any]:
     """The items that come more than once, in order."""
     counts = Counter(item for item in items if isinstance(item, Hashable))
     return [item for item, count in counts.items() if count > 1]
 
 
-def _spec_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
+def _find_spec_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
     faults = []
     with contextlib.suppress(InputError):  # said below
         protocol = spec.protocol(recipe.protocol or None)
         faults += [fault for name in recipe.methods if (fault := protocol_fault(name, protocol))]
     for check in (
         lambda: spec.protocol(recipe.protocol or None),
-        lambda: recipe.published_table and published(recipe.published_table, spec),
+        lambda: recipe.published_table and load_published_rows(recipe.published_table, spec),
         lambda: build_prompts(recipe.templates, "word", spec.class_prompts()),
     ):
         try:
@@ -253,7 +257,7 @@ def _spec_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
     return faults
 
 
-def _pair_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
+def _find_pair_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
     faults = []
     for pair, parts in zip(recipe.pairs, recipe.domain_pairs(spec), strict=True):
         if len(parts) != 2 or parts[0] == parts[1]:
@@ -263,5 +267,5 @@ def _pair_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
             spec.sources(*parts)
         except InputError as error:
             faults.append(f"pair {pair!r}: {error}")
-    faults += [f"pair {'->'.join(parts)!r} is listed twice" for parts in _twice(recipe.domain_pairs(spec))]
+    faults += [f"pair {'->'.join(parts)!r} is listed twice" for parts in _find_duplicates(recipe.domain_pairs(spec))]
     return faults

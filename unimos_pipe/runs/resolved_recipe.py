@@ -27,7 +27,7 @@ def resolve_recipe(
     *,
     cache: Path | None = None,
     pretrained: str | None = None,
-    trust: bool = False,
+    allow_torchscript: bool = False,
     encoder_id: str | None = None,
     seeds: int | None = None,
     protocol: str | None = None,
@@ -53,9 +53,9 @@ def resolve_recipe(
     options = [
         ("--encoder", name),
         *([("--pretrained", pretrained)] if pretrained else []),
-        *(ALLOW_TORCHSCRIPT if trust else []),
+        *(ALLOW_TORCHSCRIPT if allow_torchscript else []),
     ]
-    encoder = with_weights(find_preset(name), pretrained, trust)
+    encoder = with_weights(find_preset(name), pretrained, allow_torchscript)
     command = extract_command_line(recipe.dataset, options)
     named = bool(recipe.encoder or pretrained)
     cache = cache or default_cache()

@@ -42,10 +42,10 @@ class RunSpec:
 
     def label(self) -> str:
         """``no-im``, ``fused`` or ``full,inductive,alpha=0.1``: the run's part in a table, and its folder's name."""
-        label_set = [f"{self.label_set}-set"] if self.label_set else []
+        class_part = [f"{self.label_set}-set"] if self.label_set else []
         protocol = ["inductive"] if self.protocol == "inductive" else []
         changed = (f"{key.rpartition('.')[2]}={value}" for key, value in self.changed.items())
-        return ",".join([self.name, *label_set, *protocol, *changed])
+        return ",".join([self.name, *class_part, *protocol, *changed])
 
     def folder(self, runs: Path) -> Path:
         """Where the run lives below a runs folder."""
@@ -62,14 +62,14 @@ def row_names(specs: Sequence[RunSpec]) -> list[str]:
     several = len({spec.method for spec in specs}) > 1
     changed = {name for spec in specs for name in spec.changed}
     options = [name for name, _ in option_fields(MethodSpec) if name in changed]
-    tuned = [spec for spec in specs if spec.method == UNIMOS]
-    varied = [name for name in options if len({_value(spec.options, name) for spec in tuned}) > 1]
+    unimos_specs = [spec for spec in specs if spec.method == UNIMOS]
+    varied = [name for name in options if len({_get_option(spec.options, name) for spec in unimos_specs}) > 1]
     protocols = len({spec.protocol for spec in specs}) > 1
     names = []
     for spec in specs:
         parts = [spec.protocol] if protocols else []
         if spec.method == UNIMOS:
-            parts += [f"{name.rpartition('.')[2]}={_value(spec.options, name)}" for name in varied]
+            parts += [f"{name.rpartition('.')[2]}={_get_option(spec.options, name)}" for name in varied]
         name = ",".join([spec.name, *parts])
         names.append(method_display_name(name) if several and spec.method == UNIMOS else display_name(name))
     return names
@@ -84,10 +84,10 @@ def method_display_name(name: str) -> str:
 def changed_options(method: MethodSpec, other: MethodSpec) -> dict[str, Any]:
     """The options of ``method`` whose values ``other`` does not have, by dotted name in the options' order."""
     names = [name for name, _ in option_fields(MethodSpec)]
-    return {name: _value(method, name) for name in names if _value(method, name) != _value(other, name)}
+    return {name: _get_option(method, name) for name in names if _get_option(method, name) != _get_option(other, name)}
 
 
-def _value(method: MethodSpec, name: str) -> Any:
+def _get_option(method: MethodSpec, name: str) -> Any:
     section, _, key = name.partition(".")
     return getattr(getattr(method, section), key)
 
@@ -99,11 +99,11 @@ def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: 
     not the variant's name, which stands for options. What is UniMoS's as ever has no entry, for the same reason.
     ``metric`` is the data set's, by which the best epoch is chosen.
     """
-    beside = {} if spec.method == UNIMOS else {"method": spec.method, "label_set": spec.label_set}
-    beside |= {"calibrate": True} if spec.calibrate else {}
+    method_entries = {} if spec.method == UNIMOS else {"method": spec.method, "label_set": spec.label_set}
+    method_entries |= {"calibrate": True} if spec.calibrate else {}
     return fingerprint(
         {
-            **beside,
+            **method_entries,
             "arithmetic": ARITHMETIC,
             "options": changed_options(spec.options, MethodSpec()),
             "dataset": spec.dataset,

@@ -19,8 +19,8 @@ class MeanStd:
 
     def text(self) -> str:
         """Of fractions: ``72.3 ± 0.4`` in percent; ``72.3`` where there is no spread."""
-        spread = "" if self.std is None else f" ± {100 * self.std:.1f}"
-        return f"{100 * self.mean:.1f}{spread}"
+        std = "" if self.std is None else f" ± {100 * self.std:.1f}"
+        return f"{100 * self.mean:.1f}{std}"
 
 
 def mean_and_std(values: Iterable[tuple[str, int, float]]) -> MeanStd | None:
@@ -29,16 +29,16 @@ def mean_and_std(values: Iterable[tuple[str, int, float]]) -> MeanStd | None:
     The mean is over the runs of one pair and seed, then over a pair's seeds, then over the pairs. The spread is that of
     the seeds' means over the pairs, of the seeds that every pair has.
     """
-    found: dict[str, dict[int, list[float]]] = {}
+    values_by_pair: dict[str, dict[int, list[float]]] = {}
     for pair, seed, value in values:
-        found.setdefault(pair, {}).setdefault(seed, []).append(value)
-    if not found:
+        values_by_pair.setdefault(pair, {}).setdefault(seed, []).append(value)
+    if not values_by_pair:
         return None
-    pairs = [{seed: mean(runs) for seed, runs in seeds.items()} for seeds in found.values()]
+    pairs = [{seed: mean(runs) for seed, runs in seeds.items()} for seeds in values_by_pair.values()]
     common = set.intersection(*(set(seeds) for seeds in pairs))
     by_seed = [mean(seeds[seed] for seeds in pairs) for seed in sorted(common)]
-    spread = stdev(by_seed) if len(by_seed) > 1 else None
-    return MeanStd(mean(mean(seeds.values()) for seeds in pairs), spread)
+    std = stdev(by_seed) if len(by_seed) > 1 else None
+    return MeanStd(mean(mean(seeds.values()) for seeds in pairs), std)
 
 
 def wilson_interval(share: float, rows: int) -> tuple[float, float]:
@@ -48,13 +48,13 @@ def wilson_interval(share: float, rows: int) -> tuple[float, float]:
         share: 0 to 1; a mean over seeds will do.
         rows: at least 1.
     """
-    middle = share + Z**2 / (2 * rows)
-    half = Z * sqrt(share * (1 - share) / rows + Z**2 / (4 * rows**2))
-    whole = 1 + Z**2 / rows
-    return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
+    center = share + Z**2 / (2 * rows)
+    half_width = Z * sqrt(share * (1 - share) / rows + Z**2 / (4 * rows**2))
+    denominator = 1 + Z**2 / rows
+    return max(0.0, (center - half_width) / denominator), min(1.0, (center + half_width) / denominator)
 
 
-def on_labelled_rows(share: float, labelled: int, rows: int) -> str:
+def describe_labelled_rows(share: float, labelled: int, rows: int) -> str:
     """What an accuracy on some rows is worth, as ``20 labelled of 281 rows, 95% interval 53.1 to 88.8``."""
     low, high = wilson_interval(share, labelled)
     return f"{labelled} labelled of {rows} rows, 95% interval {100 * low:.1f} to {100 * high:.1f}"

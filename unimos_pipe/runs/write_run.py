@@ -52,46 +52,46 @@ def write_run(folder: Path, contents: RunContents) -> dict[str, Any]:
     """
     mark = {"kind": KIND, "schema": SCHEMA}
     files = {
-        CONFIG: json_bytes({**mark, **contents.config}),
+        CONFIG: encode_json({**mark, **contents.config}),
         EPOCHS: "".join(json.dumps(line) + "\n" for line in contents.epochs).encode(),
-        PREDICTIONS: predictions_text(contents.predictions).encode(),
+        PREDICTIONS: format_predictions(contents.predictions).encode(),
         HEADS: save({name: np.ascontiguousarray(array) for name, array in contents.heads.items()}),
         SAMPLE: save({name: np.ascontiguousarray(array) for name, array in contents.sample.items()}),
     }
-    result = {**mark, **contents.result, "files": {name: digest(content) for name, content in files.items()}}
-    result["digest"] = result_digest(result)
+    result = {**mark, **contents.result, "files": {name: compute_digest(content) for name, content in files.items()}}
+    result["digest"] = compute_result_digest(result)
     with atomic_replace_dir(folder) as part:
-        for name, content in {**files, RESULT: json_bytes(result)}.items():
+        for name, content in {**files, RESULT: encode_json(result)}.items():
             with atomic_write(part / name) as file:
                 file.write_bytes(content)
     return result
 
 
-def json_bytes(values: Mapping[str, Any]) -> bytes:
+def encode_json(values: Mapping[str, Any]) -> bytes:
     """Values as the run's JSON files hold them."""
     return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
 
 
-def predictions_text(columns: Mapping[str, Sequence[str]]) -> str:
+def format_predictions(columns: Mapping[str, Sequence[str]]) -> str:
     """``predictions.csv``, in cells that no spreadsheet runs."""
-    guards = {"path": escape_path, **dict.fromkeys(("class", "vac", "lac", LABEL_COLUMN), escape_name)}
-    guarded = [map(guards.get(name, str), values) for name, values in columns.items()]
+    escapes = {"path": escape_path, **dict.fromkeys(("class", "vac", "lac", LABEL_COLUMN), escape_name)}
+    escaped = [map(escapes.get(name, str), values) for name, values in columns.items()]
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(columns)
-    writer.writerows(zip(*guarded, strict=True))
+    writer.writerows(zip(*escaped, strict=True))
     return file.getvalue()
 
 
-def digest(content: bytes) -> str:
+def compute_digest(content: bytes) -> str:
     """The xxh3 digest of a file's bytes, 32 hex digits."""
     return xxhash.xxh3_128(content).hexdigest()
 
 
-def result_digest(result: Mapping[str, Any]) -> str:
+def compute_result_digest(result: Mapping[str, Any]) -> str:
     """The digest that ``result.json`` holds of itself."""
     plain = {name: value for name, value in result.items() if name != "digest"}
-    return digest(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
+    return compute_digest(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
 
 
 def check_run_folder(folder: Path, *, force: bool) -> None:
@@ -110,11 +110,11 @@ def check_run_folder(folder: Path, *, force: bool) -> None:
         raise (fault if error.errno in PATH_FAULTS else ReadError.of(folder, error)) from None
     if folder.is_symlink():
         raise InputError(f"{folder} is a link; choose another --out or --runs")
-    if names and not _only_a_run(folder, names):
-        strange = [name for name in names if name not in FILES]
-        why = f"{strange[0]} is none of a run's files" if strange else f"no {CONFIG} that a run wrote"
-        raise InputError(f"{folder} is not empty and no run's folder ({why}); choose another --out or --runs")
-    parent = next(place for place in folder.absolute().parents if place.exists())
+    if names and not _holds_only_run_files(folder, names):
+        foreign = [name for name in names if name not in FILES]
+        reason = f"{foreign[0]} is none of a run's files" if foreign else f"no {CONFIG} that a run wrote"
+        raise InputError(f"{folder} is not empty and no run's folder ({reason}); choose another --out or --runs")
+    parent = next(path for path in folder.absolute().parents if path.exists())
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"cannot write to {parent}: Permission denied; choose another --out or --runs")
     if RESULT in names and not force:
@@ -123,19 +123,19 @@ def check_run_folder(folder: Path, *, force: bool) -> None:
         )
 
 
-def _only_a_run(folder: Path, names: Sequence[str]) -> bool:
+def _holds_only_run_files(folder: Path, names: Sequence[str]) -> bool:
     """Whether a folder holds nothing but a run's files and one of them carries the mark, whatever state they are in.
 
     One mark is enough, so that a run that lost a file can be made again; so are files that are empty.
     """
-    places = [folder / name for name in names]
-    if not {*names} <= {*FILES} or any(place.is_symlink() or not place.is_file() for place in places):
+    paths = [folder / name for name in names]
+    if not {*names} <= {*FILES} or any(path.is_symlink() or not path.is_file() for path in paths):
         return False
-    marks = [_mark(read_bytes(place, MAX_SETTINGS_BYTES)) for place in places if place.name in (CONFIG, RESULT)]
-    return any(marks) or not any(place.stat().st_size for place in places)
+    marks = [_has_run_marker(read_bytes(path, MAX_SETTINGS_BYTES)) for path in paths if path.name in (CONFIG, RESULT)]
+    return any(marks) or not any(path.stat().st_size for path in paths)
 
 
-def _mark(content: bytes) -> bool:
+def _has_run_marker(content: bytes) -> bool:
     """Whether a JSON file begins as a run's; of schema 1, whether it has a run's keys."""
     if content.removeprefix(b"{").lstrip().startswith(f'"kind": "{KIND}"'.encode()):
         return True

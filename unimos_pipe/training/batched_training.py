@@ -30,17 +30,17 @@ from unimos_pipe.runs.source_digest import changed_modules
 from unimos_pipe.runs.write_run import check_run_folder
 from unimos_pipe.training.batching import count_epochs, plan_stacks
 from unimos_pipe.training.checkpoint import Checkpoint
-from unimos_pipe.training.environment import environment
+from unimos_pipe.training.environment import describe_environment
 from unimos_pipe.training.rescore import can_be_rescored, is_relabelled, rescore_run
 from unimos_pipe.training.run_recorder import (
     FinalState,
     RunRecorder,
     pair_identity,
-    sample_features,
-    untrained_sample,
+    sample_after_training,
+    sample_before_training,
 )
 
-OnLine = Callable[[RunSpec, Mapping[str, Any]], None]
+OnMetrics = Callable[[RunSpec, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def train_runs(
     keep_finished: bool = False,
     checkpoints: Path | None = None,
     on_epochs: Callable[[int], None] = lambda runs: None,
-    on_line: OnLine | None = None,
-    views: PairReferenceCache | None = None,
+    on_metrics: OnMetrics | None = None,
+    references: PairReferenceCache | None = None,
     calibrations: Mapping[RunSpec, Calibration] = MappingProxyType({}),
 ) -> list[RunOutcome]:
     """Train planned runs of UniMoS, those of equal shapes in lockstep, and write their folders.
@@ -92,7 +92,7 @@ def train_runs(
             again, and each replaces the run in its folder when it is finished.
         checkpoints: folder for the stacks' checkpoints, or None to keep none.
         on_epochs: called with the number of run-epochs just settled.
-        on_line: called with a run's spec and each new line of its ``metrics.jsonl``.
+        on_metrics: called with a run's spec and each new line of its ``metrics.jsonl``.
         views: of pairs that others share; None makes them anew.
         calibrations: of :func:`unimos_pipe.training.calibration_runs.fit_calibrations`, by the spec of seed 0.
     Returns:
@@ -103,39 +103,41 @@ def train_runs(
     """
     data = [plan.load_data(loader) for plan in plans]
     runs = [create_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
-    before = [
+    previous = [
         load_finished(plan, pair) if keep_finished else RunOutcome(None) for plan, pair in zip(plans, data, strict=True)
     ]
-    for plan, found in zip(plans, before, strict=True):
-        if not found.reused:
+    for plan, outcome in zip(plans, previous, strict=True):
+        if not outcome.reused:
             check_run_folder(plan.folder, force=True)
-    before = [rescore_if_relabelled(*one) for one in zip(plans, data, before, strict=True)]
-    views = views or PairReferenceCache()
-    grouped = plan_stacks(runs, stack_size, loader.device)
-    open_stacks = [members for members in grouped.stacks if not all(before[i].reused for i in members)]
-    beside = grouped.concurrent_stacks(len(open_stacks))
+    previous = [rescore_if_relabelled(*args) for args in zip(plans, data, previous, strict=True)]
+    references = references or PairReferenceCache()
+    stack_plan = plan_stacks(runs, stack_size, loader.device)
+    open_stacks = [members for members in stack_plan.stacks if not all(previous[i].reused for i in members)]
+    concurrent_stacks = stack_plan.concurrent_stacks(len(open_stacks))
     on_epochs(count_epochs(runs) - sum(count_epochs(runs[i] for i in members) for members in open_stacks))
-    if grouped.processes > 1:
-        for pair in (data[i] for members in open_stacks for i in members if not before[i].reused):
-            views.get(pair)  # here, where every process has it
+    if stack_plan.processes > 1:
+        for pair in (data[i] for members in open_stacks for i in members if not previous[i].reused):
+            references.get(pair)  # here, where every process has it
 
-    def train(members: Sequence[int], tell: Send) -> list[RunOutcome]:
-        done = [before[i] for i in members]
+    def train(members: Sequence[int], send: Send) -> list[RunOutcome]:
+        stack_outcomes = [previous[i] for i in members]
         stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
-        told_lines = on_line and (lambda spec, line: tell((spec, line)))
-        with lock_run_folders([plans[i] for i in members if not before[i].reused]):
-            return stack.train(checkpoints, tell, told_lines, done, views, calibrations, beside)
+        send_line = on_metrics and (lambda spec, line: send((spec, line)))
+        with lock_run_folders([plans[i] for i in members if not previous[i].reused]):
+            return stack.train(
+                checkpoints, send, send_line, stack_outcomes, references, calibrations, concurrent_stacks
+            )
 
-    def hear(message: int | tuple[RunSpec, Mapping[str, Any]]) -> None:
-        on_epochs(message) if isinstance(message, int) else on_line(*message)
+    def on_message(message: int | tuple[RunSpec, Mapping[str, Any]]) -> None:
+        on_epochs(message) if isinstance(message, int) else on_metrics(*message)
 
     with contextlib.ExitStack() as stack:
         for i in itertools.chain(*open_stacks):
             stack.enter_context(create_parent_dir(plans[i].folder))  # shared by several processes
-        trained = parallel_map(train, open_stacks, grouped.processes, hear)
-    outcomes = dict(enumerate(before))
-    for members, done in zip(open_stacks, trained, strict=True):
-        outcomes.update(zip(members, done, strict=True))
+        trained = parallel_map(train, open_stacks, stack_plan.processes, on_message)
+    outcomes = dict(enumerate(previous))
+    for members, stack_outcomes in zip(open_stacks, trained, strict=True):
+        outcomes.update(zip(members, stack_outcomes, strict=True))
     return list(outcomes.values())
 
 
@@ -143,9 +145,9 @@ def load_finished(plan: PlannedRun, data: PairData) -> RunOutcome:
     """What is in a run's folder: a kept outcome if it is whole and of this identity, else one without a result."""
     try:
         run = read_run(plan.folder)
-    except RunFolderError as fault:
-        there = plan.folder.is_dir() and any(plan.folder.iterdir())
-        return RunOutcome(None, notes=(f"{plan.folder}: {fault.reason}; trained again",) if there else ())
+    except RunFolderError as error:
+        exists = plan.folder.is_dir() and any(plan.folder.iterdir())
+        return RunOutcome(None, notes=(f"{plan.folder}: {error.reason}; trained again",) if exists else ())
     code = method_code(plan.spec.method)
     changed = tuple(changed_modules(run.config["code"], code)) if "code" in run.config else tuple(code)
     if changed and plan.rerun_changed:
@@ -154,31 +156,31 @@ def load_finished(plan: PlannedRun, data: PairData) -> RunOutcome:
         return RunOutcome(run.result, reused=True, changed_code=changed)
     if not is_relabelled(run, plan.spec, data):
         return RunOutcome(None)
-    kept = can_be_rescored(run)
-    return RunOutcome(run.result if kept else None, reused=kept, relabelled=True, changed_code=changed)
+    can_rescore = can_be_rescored(run)
+    return RunOutcome(run.result if can_rescore else None, reused=can_rescore, relabelled=True, changed_code=changed)
 
 
-def rescore_if_relabelled(plan: PlannedRun, data: PairData, found: RunOutcome) -> RunOutcome:
+def rescore_if_relabelled(plan: PlannedRun, data: PairData, outcome: RunOutcome) -> RunOutcome:
     """What :func:`load_finished` found, scored anew where the target's labels have changed since.
 
     Raises:
         InputError: another process is writing the run's folder.
     """
-    if not (found.reused and found.relabelled):
-        return found
+    if not (outcome.reused and outcome.relabelled):
+        return outcome
     with lock_run_folders([plan]):
         try:
-            return replace(found, result=rescore_run(read_run(plan.folder), plan.spec, data))
-        except (RunFolderError, ValueError) as fault:
-            return RunOutcome(None, notes=(f"{plan.folder}: {fault}; trained again",))
+            return replace(outcome, result=rescore_run(read_run(plan.folder), plan.spec, data))
+        except (RunFolderError, ValueError) as error:
+            return RunOutcome(None, notes=(f"{plan.folder}: {error}; trained again",))
 
 
 @contextlib.contextmanager
 def lock_run_folders(plans: Sequence[PlannedRun]) -> Iterator[None]:
     """Hold the locks of run folders. Raises InputError where another process is writing one."""
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as locks:
         for folder in sorted(plan.folder for plan in plans):
-            held.enter_context(writer_lock(folder))
+            locks.enter_context(writer_lock(folder))
         yield
 
 
@@ -193,11 +195,11 @@ class _Stack:
         self,
         checkpoints: Path | None,
         on_epochs: Callable[[int], None],
-        on_line: OnLine | None,
-        before: Sequence[RunOutcome],
-        views: PairReferenceCache,
+        on_metrics: OnMetrics | None,
+        previous: Sequence[RunOutcome],
+        references: PairReferenceCache,
         calibrations: Mapping[RunSpec, Calibration],
-        beside: int,
+        concurrent_stacks: int,
     ) -> list[RunOutcome]:
         """Train from the start or the checkpoint; the folders of runs kept from ``before`` stay as they are.
 
@@ -206,57 +208,57 @@ class _Stack:
         """
         started = time.perf_counter()
         trainer = Trainer(self.runs)
-        untrained = [untrained_sample(run.task, trainer.eval_heads(index)) for index, run in enumerate(self.runs)]
+        untrained = [sample_before_training(run.task, trainer.eval_heads(index)) for index, run in enumerate(self.runs)]
         checkpoint = Checkpoint.open(checkpoints, self.identities)
         recorders = [
-            None if found.reused else RunRecorder(plan.folder, plan.spec, data)
-            for plan, data, found in zip(self.plans, self.data, before, strict=True)
+            None if outcome.reused else RunRecorder(plan.folder, plan.spec, data)
+            for plan, data, outcome in zip(self.plans, self.data, previous, strict=True)
         ]
         resumed, refused = checkpoint.load(trainer, recorders)
         on_epochs(max(0, resumed + 1) * len(self.runs))
         last_epoch = self.runs[0].method.train.epochs - 1
         final = {}
 
-        def measure(view: EpochSnapshot) -> dict[str, torch.Tensor]:
-            recorder = recorders[view.run]
-            return recorder.measure(view) if recorder else {}
+        def measure(snapshot: EpochSnapshot) -> dict[str, torch.Tensor]:
+            recorder = recorders[snapshot.run]
+            return recorder.measure(snapshot) if recorder else {}
 
         for epoch, records in trainer.train(after_epoch=resumed, measure=measure):
             for record in records:
                 if recorder := recorders[record.run]:
                     recorder.add(record)
-                    if on_line:
-                        on_line(recorder.spec, copy.deepcopy(recorder.lines[-1]))
+                    if on_metrics:
+                        on_metrics(recorder.spec, copy.deepcopy(recorder.lines[-1]))
                     if epoch == last_epoch:
-                        final[record.run] = recorder.scored(record)
+                        final[record.run] = recorder.evaluate_scored_rows(record)
             if BEFORE_TRAINING < epoch < last_epoch:
                 checkpoint.save_if_due(epoch, trainer, recorders)
             on_epochs(len(self.runs) if epoch > BEFORE_TRAINING else 0)
-        seconds = (time.perf_counter() - started) / len(self.runs) / beside
+        seconds = (time.perf_counter() - started) / len(self.runs) / concurrent_stacks
         outcomes = []
-        for index, (recorder, found) in enumerate(zip(recorders, before, strict=True)):
-            notes = found.notes + ((refused,) if refused else ())
+        for index, (recorder, outcome) in enumerate(zip(recorders, previous, strict=True)):
+            notes = outcome.notes + ((refused,) if refused else ())
             if recorder is None:
-                outcomes.append(found)
-            elif error := trainer.failures.get(index) or _check_finite(trainer.state(index)):
+                outcomes.append(outcome)
+            elif error := trainer.failures.get(index) or _check_finite(trainer.run_state(index)):
                 outcomes.append(RunOutcome(None, error, notes=notes))
             else:
-                sample = sample_features(self.runs[index].task, untrained[index], trainer.eval_heads(index))
+                sample = sample_after_training(self.runs[index].task, untrained[index], trainer.eval_heads(index))
                 calibration = calibrations.get(replace(self.plans[index].spec, seed=0))
-                shared = views.get(self.data[index]), calibration
-                heads, options = trainer.model(index), self.runs[index].method
+                shared = references.get(self.data[index]), calibration
+                heads, options = trainer.model_state(index), self.runs[index].method
                 model = UniMoSModel(trainer.eval_heads(index), heads["text_features"].to(trainer.device), options)
-                state = FinalState(final[index], model, heads, sample, self._about(trainer), seconds, *shared)
-                outcomes.append(RunOutcome(recorder.finish(state), notes=notes))
+                state = FinalState(final[index], model, heads, sample, self._provenance(trainer), seconds, *shared)
+                outcomes.append(RunOutcome(recorder.write(state), notes=notes))
         checkpoint.remove()
         return outcomes
 
-    def _about(self, trainer: Trainer) -> dict[str, Any]:
+    def _provenance(self, trainer: Trainer) -> dict[str, Any]:
         """What each run's config records beside its spec."""
-        company = fingerprint(self.identities) if len(self.runs) > 1 else None
+        stack_fingerprint = fingerprint(self.identities) if len(self.runs) > 1 else None
         return {
-            "stack": {"runs": len(self.runs), "fingerprint": company},
-            "environment": environment(trainer.device),
+            "stack": {"runs": len(self.runs), "fingerprint": stack_fingerprint},
+            "environment": describe_environment(trainer.device),
         }
 
 

@@ -38,23 +38,23 @@ def plan_stacks(runs: Sequence[TrainingRun], stack_size: int | None, device: tor
     groups: dict[StackKey, list[int]] = {}
     for index, run in enumerate(runs):
         groups.setdefault(run.stack_key, []).append(index)
-    found = []
+    stacks = []
     for members in groups.values():
         if stack_size:
             sizes = [stack_size] * math.ceil(len(members) / stack_size)
         else:
             sizes = split_evenly(len(members), max_stack_size(runs[members[0]], processes), processes)
-        left = iter(members)
-        found += [list(itertools.islice(left, size)) for size in sizes]
-    return StackPlan(found, processes if len(found) > 1 else 1)
+        remaining = iter(members)
+        stacks += [list(itertools.islice(remaining, size)) for size in sizes]
+    return StackPlan(stacks, processes if len(stacks) > 1 else 1)
 
 
-def split_evenly(runs: int, most: int, processes: int) -> list[int]:
+def split_evenly(runs: int, max_size: int, processes: int) -> list[int]:
     """Sizes of the stacks in which so many runs keep all processes busy to the end, each at most ``most``."""
-    count = max(math.ceil(runs / most), min(processes, runs // MIN_STACK_SIZE))
+    count = max(math.ceil(runs / max_size), min(processes, runs // MIN_STACK_SIZE))
     if count > processes:
         count = min(runs, math.ceil(count / processes) * processes)
-    return [runs // count + (place < runs % count) for place in range(count)]
+    return [runs // count + (index < runs % count) for index in range(count)]
 
 
 def max_stack_size(run: TrainingRun, processes: int) -> int:
@@ -64,13 +64,13 @@ def max_stack_size(run: TrainingRun, processes: int) -> int:
     weights = dim * (2 * dim + heads.bottleneck_dim + heads.weight_hidden + heads.discriminator_hidden)
     activations = run.batch * (20 * dim + 30 * classes + 20 * heads.discriminator_hidden)
     masks = 16 * 4 * run.batch * heads.discriminator_hidden
-    item = run.task.text_features.element_size()
+    item_bytes = run.task.text_features.element_size()
     rows, device = len(run.task.target.features), run.task.text_features.device
-    per_run = item * (2 * weights + activations) + masks + 16 * rows
+    per_run = item_bytes * (2 * weights + activations) + masks + 16 * rows
     if device.type == "cuda":  # where a stack is assessed as a whole
-        per_run += item * rows * (classes + heads.bottleneck_dim)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    return max(1, min(MAX_STACK_SIZE, int(free // 4 // per_run // processes)))
+        per_run += item_bytes * rows * (classes + heads.bottleneck_dim)
+    free_bytes = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else measure_free_memory()
+    return max(1, min(MAX_STACK_SIZE, int(free_bytes // 4 // per_run // processes)))
 
 
 def count_epochs(runs: Iterable[TrainingRun]) -> int:
@@ -78,7 +78,7 @@ def count_epochs(runs: Iterable[TrainingRun]) -> int:
     return sum(run.method.train.epochs for run in runs)
 
 
-def free_memory() -> int:
+def measure_free_memory() -> int:
     """Bytes of main memory that are free or can be freed; 4 GiB where the system does not say."""
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())

@@ -29,7 +29,7 @@ from unimos_pipe.training.checkpoint import Checkpoint
 from unimos_pipe.training.run_recorder import pair_identity
 
 HOLDOUT = 0.2  # of the source's rows
-KEPT = "calibration-*.json"  # names of files in the checkpoints' folder
+CALIBRATION_FILES = "calibration-*.json"  # names of files in the checkpoints' folder
 
 
 def calibration_spec(spec: RunSpec) -> RunSpec:
@@ -69,29 +69,31 @@ def fit_calibrations(
         for plan in plans
         if plan.spec.calibrate and not (keep_finished and load_finished(plan, plan.load_data(loader)).reused)
     }
-    first = {calibration_spec(plan.spec): plan for plan in reversed(plans)}
-    data = [first[spec].load_data(loader) for spec in specs]
-    runs = [_held_run(pair.task, spec) for pair, spec in zip(data, specs, strict=True)]
+    plan_by_spec = {calibration_spec(plan.spec): plan for plan in reversed(plans)}
+    data = [plan_by_spec[spec].load_data(loader) for spec in specs]
+    runs = [_create_holdout_run(pair.task, spec) for pair, spec in zip(data, specs, strict=True)]
     identities = [f"calibration {pair_identity(spec, pair)}" for pair, spec in zip(data, specs, strict=True)]
-    grouped = plan_stacks(runs, stack_size, loader.device)
-    needed = [members for members in grouped.stacks if not open_specs.isdisjoint(specs[i] for i in members)]
-    on_epochs(count_epochs(runs) - sum(count_epochs(runs[i] for i in members) for members in needed))
+    stack_plan = plan_stacks(runs, stack_size, loader.device)
+    open_stacks = [members for members in stack_plan.stacks if not open_specs.isdisjoint(specs[i] for i in members)]
+    on_epochs(count_epochs(runs) - sum(count_epochs(runs[i] for i in members) for members in open_stacks))
 
-    def fit(members: Sequence[int], tell: Send) -> list[Calibration | None]:
-        kept = _KeptCalibrations(checkpoints, [identities[i] for i in members])
-        if (known := kept.load()) is not None:
-            tell(count_epochs(runs[i] for i in members))
-            return known
-        made = _temperatures([runs[i] for i in members], kept.checkpoint, tell, grouped.concurrent_stacks(len(needed)))
-        kept.save(made)
-        return made
+    def fit(members: Sequence[int], send: Send) -> list[Calibration | None]:
+        stored = _StoredCalibrations(checkpoints, [identities[i] for i in members])
+        if (calibrations := stored.load()) is not None:
+            send(count_epochs(runs[i] for i in members))
+            return calibrations
+        calibrations = _fit_temperatures(
+            [runs[i] for i in members], stored.checkpoint, send, stack_plan.concurrent_stacks(len(open_stacks))
+        )
+        stored.save(calibrations)
+        return calibrations
 
-    fitted = parallel_map(fit, needed, grouped.processes, on_epochs)
-    pairs = zip(itertools.chain(*needed), itertools.chain(*fitted), strict=True)
+    fitted = parallel_map(fit, open_stacks, stack_plan.processes, on_epochs)
+    pairs = zip(itertools.chain(*open_stacks), itertools.chain(*fitted), strict=True)
     return {specs[i]: calibration for i, calibration in pairs if calibration}
 
 
-class _KeptCalibrations:
+class _StoredCalibrations:
     """The temperatures of one stack, in a file beside its checkpoint until the plan is done.
 
     The file is JSON after a line with its xxh3 digest; what is damaged or another stack's is passed over.
@@ -99,7 +101,7 @@ class _KeptCalibrations:
 
     def __init__(self, folder: Path | None, identities: Sequence[str]):
         self.checkpoint = Checkpoint.open(folder, identities)
-        self.path = folder and folder / KEPT.replace("*", self.checkpoint.key[:16])
+        self.path = folder and folder / CALIBRATION_FILES.replace("*", self.checkpoint.key[:16])
 
     def load(self) -> list[Calibration | None] | None:
         """The stack's temperatures where they were fitted before. Raises ReadError."""
@@ -113,10 +115,10 @@ class _KeptCalibrations:
             return None
         return [row and Calibration(*row) for row in values["calibrations"]]
 
-    def save(self, made: Sequence[Calibration | None]) -> None:
+    def save(self, calibrations: Sequence[Calibration | None]) -> None:
         """Keep the temperatures; the checkpoint has served."""
         if self.path is not None:
-            rows = [calibration and astuple(calibration) for calibration in made]
+            rows = [calibration and astuple(calibration) for calibration in calibrations]
             body = json.dumps({"key": self.checkpoint.key, "calibrations": rows})
             write_text(self.path, f"{xxhash.xxh3_128(body.encode()).hexdigest()}\n{body}")
         self.checkpoint.remove()
@@ -124,19 +126,23 @@ class _KeptCalibrations:
 
 def remove_calibrations(checkpoints: Path) -> None:
     """Clear the temperatures of a plan that is done."""
-    for path in list_folder(checkpoints, KEPT):
+    for path in list_folder(checkpoints, CALIBRATION_FILES):
         path.unlink(missing_ok=True)
 
 
-def _held_run(task, spec: RunSpec) -> TrainingRun:
+def _create_holdout_run(task, spec: RunSpec) -> TrainingRun:
     options = replace(spec.options, train=replace(spec.options.train, source_holdout=HOLDOUT))
     return create_run(task, options, spec.seed)
 
 
-def _temperatures(
-    runs: Sequence[TrainingRun], checkpoint: Checkpoint, on_epochs: Callable[[int], None], beside: int
+def _fit_temperatures(
+    runs: Sequence[TrainingRun], checkpoint: Checkpoint, on_epochs: Callable[[int], None], concurrent_stacks: int
 ) -> list[Calibration | None]:
-    """Train a stack, of so many ``beside`` each other, and fit each run's temperature after the last epoch."""
+    """Train a stack and fit each run's temperature after the last epoch.
+
+    Args:
+        concurrent_stacks: stacks that train at the same time; a run's seconds are its share of the machine's.
+    """
     started = time.perf_counter()
     trainer = Trainer(runs)
     last = runs[0].method.train.epochs - 1
@@ -145,16 +151,16 @@ def _temperatures(
     on_epochs(max(0, resumed + 1) * len(runs))
     for epoch, records in trainer.train(after_epoch=resumed):
         for record in records:
-            held = runs[record.run].held_source
-            if epoch == last and held is not None:
+            held_out = runs[record.run].held_out_source
+            if epoch == last and held_out is not None:
                 model = UniMoSModel(record.heads, record.text, runs[record.run].method)
-                temperatures[record.run] = fit_temperature(model.logits(held.features), held.labels)
+                temperatures[record.run] = fit_temperature(model.logits(held_out.features), held_out.labels)
         if BEFORE_TRAINING < epoch < last:
             checkpoint.save_if_due(epoch, trainer, ())
         on_epochs(len(runs) if epoch > BEFORE_TRAINING else 0)
-    seconds = round((time.perf_counter() - started) / len(runs) / beside, 3)
+    seconds = round((time.perf_counter() - started) / len(runs) / concurrent_stacks, 3)
     return [
-        Calibration(temperatures[i], len(runs[i].held_source.labels), seconds)
+        Calibration(temperatures[i], len(runs[i].held_out_source.labels), seconds)
         if i in temperatures and i not in trainer.failures
         else None
         for i in range(len(runs))

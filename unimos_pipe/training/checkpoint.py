@@ -23,8 +23,8 @@ from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.training.run_recorder import RunRecorder
 
 CHECKPOINTS = ".checkpoints"  # the folder's usual name
-SECONDS_BETWEEN = 15.0
-DIGEST = 16  # bytes
+SAVE_INTERVAL = 15.0  # seconds
+DIGEST_BYTES = 16
 NOT_STARTED = BEFORE_TRAINING - 1
 
 
@@ -56,27 +56,27 @@ class Checkpoint:
         if not self.path.is_file():
             return NOT_STARTED, None
         try:
-            notes, state = self._verified()
+            notes, state = self._read_verified()
             pairs = list(zip(recorders, notes["runs"], strict=True))
             if any(recorder and "answers" not in (note or {}) for recorder, note in pairs):
                 raise ValueError("it lacks a run that is to be trained")
             failures = {int(index): message for index, message in notes["failures"].items()}
-            trainer.load_state(state)
+            trainer.load_state_dict(state)
         except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())[:120]
             return NOT_STARTED, f"checkpoint {self.path} is left out ({reason}); its runs start anew"
         trainer.failures = failures
         for recorder, note in pairs:
             if recorder:
-                recorder.restore(note)
+                recorder.load_state_dict(note)
         return notes["epoch"], None
 
-    def _verified(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    def _read_verified(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """The notes and the trainer's state of the file. Raises ValueError, or what a damaged file raises."""
         content = memoryview(read_bytes(self.path, MAX_ARRAY_BYTES))
-        if xxhash.xxh3_128(content[:-DIGEST]).digest() != content[-DIGEST:]:
+        if xxhash.xxh3_128(content[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
             raise ValueError("it is not what was written")
-        state = load(bytes(content[:-DIGEST]))
+        state = load(bytes(content[:-DIGEST_BYTES]))
         notes = json.loads(state.pop("notes").numpy().tobytes())
         if notes["key"] != self.key:
             raise ValueError("it is another stack's")
@@ -84,16 +84,16 @@ class Checkpoint:
 
     def save_if_due(self, epoch: int, trainer: Trainer, recorders: Sequence[RunRecorder | None]) -> None:
         """Write the state after an epoch if the last write was long enough ago."""
-        if self.path is None or time.monotonic() - self.saved_at < SECONDS_BETWEEN:
+        if self.path is None or time.monotonic() - self.saved_at < SAVE_INTERVAL:
             return
         notes = {
             "key": self.key,
             "epoch": epoch,
             "failures": trainer.failures,
-            "runs": [recorder.memory() if recorder else None for recorder in recorders],
+            "runs": [recorder.state_dict() if recorder else None for recorder in recorders],
         }
         text = torch.frombuffer(bytearray(json.dumps(notes).encode()), dtype=torch.uint8)
-        content = save({**trainer.full_state(), "notes": text})
+        content = save({**trainer.state_dict(), "notes": text})
         with atomic_write(self.path) as part:
             part.write_bytes(content + xxhash.xxh3_128(content).digest())
         self.saved_at = time.monotonic()

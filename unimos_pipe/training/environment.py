@@ -15,7 +15,7 @@ from unimos_pipe import __version__
 PACKAGE = Path(__file__).parents[1]
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: torch.device) -> dict[str, Any]:
     """The versions and the machine that ``config.json`` records."""
     cuda = device.type == "cuda"
     return {

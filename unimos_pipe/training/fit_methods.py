@@ -20,13 +20,13 @@ from unimos_pipe.runs.method_names import AUTO
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.write_run import RunContents, check_run_folder, write_run
 from unimos_pipe.training.batched_training import PlannedRun, RunOutcome, load_finished, lock_run_folders
-from unimos_pipe.training.environment import command_line, environment
+from unimos_pipe.training.environment import command_line, describe_environment
 from unimos_pipe.training.run_recorder import (
-    confidence,
-    image_sample,
-    prediction_columns,
+    build_prediction_columns,
+    build_run_config,
+    gather_probabilities,
     result_counts,
-    run_config,
+    sample_images,
 )
 
 
@@ -47,7 +47,7 @@ def fit_runs(
     *,
     keep_finished: bool = False,
     on_fits: Callable[[int], None] = lambda fits: None,
-    views: PairReferenceCache | None = None,
+    references: PairReferenceCache | None = None,
 ) -> list[RunOutcome]:
     """Fit planned runs of the methods beside UniMoS, one after the other, and write their folders.
 
@@ -61,88 +61,88 @@ def fit_runs(
     Raises:
         InputError, StaleCacheError: data that cannot be loaded, or a folder that holds something else than a run.
     """
-    views, outcomes = views or PairReferenceCache(), []
+    references, outcomes = references or PairReferenceCache(), []
     for plan in plans:
         data = plan.load_data(loader)
-        found = load_finished(plan, data) if keep_finished else RunOutcome(None)
-        if not found.reused:
+        outcome = load_finished(plan, data) if keep_finished else RunOutcome(None)
+        if not outcome.reused:
             check_run_folder(plan.folder, force=True)
             with lock_run_folders([plan]):
-                found = _fit_run(plan, data, views.get(data), found.notes)
-        outcomes.append(found)
+                outcome = _fit_run(plan, data, references.get(data), outcome.notes)
+        outcomes.append(outcome)
         on_fits(1)
     return outcomes
 
 
-def _fit_run(plan: PlannedRun, data: PairData, view: PairReference, notes: tuple[str, ...]) -> RunOutcome:
+def _fit_run(plan: PlannedRun, data: PairData, reference: PairReference, notes: tuple[str, ...]) -> RunOutcome:
     try:
-        fitted = fit(plan.spec, data)
+        fit_result = fit_method(plan.spec, data)
         if plan.spec.calibrate:
-            fitted = replace(fitted, calibration=_calibration(plan.spec, data, fitted))
+            fit_result = replace(fit_result, calibration=_calibrate(plan.spec, data, fit_result))
     except InputError as error:
         return RunOutcome(None, str(error), notes=notes)
-    if fitted.logits.isnan().any():
+    if fit_result.logits.isnan().any():
         return RunOutcome(None, f"{plan.spec.method} gave answers that are not finite", notes=notes)
-    return RunOutcome(write_run(plan.folder, _contents(plan.spec, data, fitted, view)), notes=notes)
+    return RunOutcome(write_run(plan.folder, _build_contents(plan.spec, data, fit_result, reference)), notes=notes)
 
 
 @torch.no_grad()
-def fit(spec: RunSpec, data: PairData) -> FitResult:
+def fit_method(spec: RunSpec, data: PairData) -> FitResult:
     """Fit the method of a spec to a pair, and answer the rows that are scored."""
     started = time.perf_counter()
-    choice = fit_auto(data.task, spec.label_set or None) if spec.method == AUTO else None
-    answers = choice.output if choice else METHODS[spec.method].fit(data.task)
-    test = data.held_out.features
-    logits = answers.logits if test is None else answers.model.logits(test)
-    return FitResult(logits, answers.model, choice, time.perf_counter() - started)
+    selection = fit_auto(data.task, spec.label_set or None) if spec.method == AUTO else None
+    output = selection.output if selection else METHODS[spec.method].fit(data.task)
+    test_features = data.held_out.features
+    logits = output.logits if test_features is None else output.model.logits(test_features)
+    return FitResult(logits, output.model, selection, time.perf_counter() - started)
 
 
 @torch.no_grad()
-def _calibration(spec: RunSpec, data: PairData, fitted: FitResult) -> Calibration:
+def _calibrate(spec: RunSpec, data: PairData, fit_result: FitResult) -> Calibration:
     """The temperature of a method, or of auto's pick, by cross-fitting: five fits more."""
     started = time.perf_counter()
-    method = METHODS[fitted.selection.selected if fitted.selection else spec.method]
-    held = cross_fit_logits(method, data.task, torch.Generator().manual_seed(spec.seed))
-    temperature = fit_temperature(held, data.task.source.labels)
-    return Calibration(temperature, len(held), round(time.perf_counter() - started, 3))
+    method = METHODS[fit_result.selection.selected if fit_result.selection else spec.method]
+    held_out_logits = cross_fit_logits(method, data.task, torch.Generator().manual_seed(spec.seed))
+    temperature = fit_temperature(held_out_logits, data.task.source.labels)
+    return Calibration(temperature, len(held_out_logits), round(time.perf_counter() - started, 3))
 
 
-def _contents(spec: RunSpec, data: PairData, fitted: FitResult, view: PairReference) -> RunContents:
-    raw, calibration = fitted.logits.softmax(-1), fitted.calibration
-    calibrated = raw if calibration is None else (fitted.logits / calibration.temperature).softmax(-1)
-    classes = fitted.logits.argmax(-1)
-    answers = {"class": (classes, confidence(calibrated, classes))}
-    answers |= {"raw": (None, confidence(raw, classes))} if calibration else {}
+def _build_contents(spec: RunSpec, data: PairData, fit_result: FitResult, reference: PairReference) -> RunContents:
+    raw, calibration = fit_result.logits.softmax(-1), fit_result.calibration
+    calibrated = raw if calibration is None else (fit_result.logits / calibration.temperature).softmax(-1)
+    classes = fit_result.logits.argmax(-1)
+    predictions = {"class": (classes, gather_probabilities(calibrated, classes))}
+    predictions |= {"raw": (None, gather_probabilities(raw, classes))} if calibration else {}
     scores = score_predictions(classes, data.held_out)
     accuracy = None
     if scores:
         accuracy = {"last": asdict(scores), "zero_shot": asdict(score_zero_shot(data))}
-    state = {} if fitted.model is None else fitted.model.state()
+    state = {} if fit_result.model is None else fit_result.model.state_dict()
     state["text_features"] = data.task.text_features
     return RunContents(
-        config=run_config(spec, data, {"environment": environment(data.task.text_features.device)}),
-        epochs=[_line(accuracy and accuracy["last"])],
-        predictions=prediction_columns(data, answers),
+        config=build_run_config(spec, data, {"environment": describe_environment(data.task.text_features.device)}),
+        epochs=[_metrics_line(accuracy and accuracy["last"])],
+        predictions=build_prediction_columns(data, predictions),
         heads={name: tensor.cpu().numpy() for name, tensor in state.items()},
-        sample={name: tensor.numpy() for name, tensor in image_sample(data.task).items()},
+        sample={name: tensor.numpy() for name, tensor in sample_images(data.task).items()},
         result={
             **result_counts(spec, data),
             "accuracy": accuracy,
             "selected": {},
-            **({"choice": _chosen(fitted.selection)} if fitted.selection else {}),
-            "seconds": round(fitted.seconds, 3),
+            **({"choice": _selection_values(fit_result.selection)} if fit_result.selection else {}),
+            "seconds": round(fit_result.seconds, 3),
             "command": command_line(),
-            **run_diagnostics(view, data.held_out, raw, calibrated, calibration),
+            **run_diagnostics(reference, data.held_out, raw, calibrated, calibration),
         },
     )
 
 
-def _line(scores: dict[str, Any] | None) -> dict[str, Any]:
+def _metrics_line(scores: dict[str, Any] | None) -> dict[str, Any]:
     """The one line of ``metrics.jsonl``."""
-    figures = {name: {"ensemble": scores and scores[name]} for name in ("accuracy", "per_class_mean")}
-    return {"epoch": 0, "losses": {}, **figures}
+    metrics = {name: {"ensemble": scores and scores[name]} for name in ("accuracy", "per_class_mean")}
+    return {"epoch": 0, "losses": {}, **metrics}
 
 
-def _chosen(choice: AutoSelection) -> dict[str, Any]:
+def _selection_values(selection: AutoSelection) -> dict[str, Any]:
     """What spoke for auto's pick."""
-    return {name: getattr(choice, name) for name in ("selected", "reason", "warning", "agreements")}
+    return {name: getattr(selection, name) for name in ("selected", "reason", "warning", "agreements")}

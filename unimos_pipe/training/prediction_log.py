@@ -18,9 +18,9 @@ class PredictionLog:
     parts: list[bytes] = field(default_factory=list)  # zlib of each epoch's ids, the bits that differ from the last's
     last: np.ndarray | None = None
 
-    def add(self, answers: np.ndarray) -> None:
+    def add(self, predictions: np.ndarray) -> None:
         """Take an epoch's (3, n) class ids."""
-        ids = np.ascontiguousarray(answers, _id_type(self.classes))
+        ids = np.ascontiguousarray(predictions, _id_type(self.classes))
         self.parts.append(zlib.compress(ids if self.last is None else ids ^ self.last, 1))
         self.last = ids
 
@@ -28,11 +28,11 @@ class PredictionLog:
         """All epochs as bytes, which :func:`from_bytes` reads."""
         return np.frombuffer(b"".join(self.parts), np.uint8)
 
-    def memory(self) -> list[str]:
+    def get_state(self) -> list[str]:
         """What :meth:`restore` needs, as plain values."""
         return [base64.b64encode(part).decode() for part in self.parts]
 
-    def restore(self, memory: Sequence[str], rows: int) -> None:
+    def set_state(self, memory: Sequence[str], rows: int) -> None:
         """Take over the memory of an interrupted log of n rows."""
         self.parts = [base64.b64decode(part) for part in memory]
         self.last = from_bytes(self.to_bytes(), len(self.parts), rows, self.classes)[-1] if self.parts else None
@@ -40,21 +40,21 @@ class PredictionLog:
 
 def from_bytes(packed: np.ndarray, epochs: int, rows: int, classes: int) -> np.ndarray:
     """(epochs, 3, n) class ids of :meth:`PredictionLog.to_bytes`. Raises ValueError where they are not as many."""
-    kind, rest = np.dtype(_id_type(classes)), packed.tobytes()
-    size, found = len(BRANCHES) * rows * kind.itemsize, []
+    dtype, remaining = np.dtype(_id_type(classes)), packed.tobytes()
+    size, epochs_ids = len(BRANCHES) * rows * dtype.itemsize, []
     for _ in range(epochs):
         reader = zlib.decompressobj()
         try:
-            part = reader.decompress(rest, size + 1)
+            part = reader.decompress(remaining, size + 1)
         except zlib.error as error:
             raise ValueError(f"answers that cannot be read: {error}") from None
         if len(part) != size or not reader.eof:
             raise ValueError("answers of another number of rows or epochs")
-        ids, rest = np.frombuffer(part, kind).reshape(len(BRANCHES), rows), reader.unused_data
-        found.append(ids ^ found[-1] if found else ids)
-    if rest or any((ids >= classes).any() for ids in found):
+        ids, remaining = np.frombuffer(part, dtype).reshape(len(BRANCHES), rows), reader.unused_data
+        epochs_ids.append(ids ^ epochs_ids[-1] if epochs_ids else ids)
+    if remaining or any((ids >= classes).any() for ids in epochs_ids):
         raise ValueError("answers of another number of epochs or classes")
-    return np.stack(found)
+    return np.stack(epochs_ids)
 
 
 def _id_type(classes: int) -> type:

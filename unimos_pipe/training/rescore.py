@@ -19,10 +19,10 @@ from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.write_run import HEADS, KIND, LABEL_COLUMN, SAMPLE, SCHEMA, RunContents, write_run
 from unimos_pipe.training.prediction_log import BRANCHES, from_bytes
 from unimos_pipe.training.run_recorder import (
-    accuracy_columns,
-    known_labels,
+    build_label_column,
     pair_identity,
     result_counts,
+    split_by_metric,
     summarise_epochs,
     training_identity,
 )
@@ -47,39 +47,39 @@ def rescore_run(run: FinishedRun, spec: RunSpec, data: PairData) -> dict[str, An
     Raises:
         ValueError: stored answers that are not those of this run.
     """
-    scores = _scores(run, data)
-    lines = [{**line, **accuracy_columns(found)} for line, found in zip(run.epochs, scores, strict=True)]
+    scores = _score_epochs(run, data)
+    lines = [{**line, **split_by_metric(epoch_scores)} for line, epoch_scores in zip(run.epochs, scores, strict=True)]
     zero_shot = score_zero_shot(data)
     accuracy, selected = summarise_epochs(lines, scores[-1], zero_shot and asdict(zero_shot), data.held_out.metric)
-    found = {"accuracy": accuracy, "selected": selected, "reliability": _reliability(run, spec, data)}
-    first = {"kind": KIND, "schema": SCHEMA}
-    head = {name: value for name, value in run.config.items() if name not in first}
-    kept = {name: value for name, value in run.result.items() if name not in (*first, "files", "digest")}
+    metrics = {"accuracy": accuracy, "selected": selected, "reliability": _measure_reliability(run, spec, data)}
+    marker = {"kind": KIND, "schema": SCHEMA}
+    config = {name: value for name, value in run.config.items() if name not in marker}
+    result = {name: value for name, value in run.result.items() if name not in (*marker, "files", "digest")}
     columns = {name: [row[name] for row in run.predictions] for name in run.predictions[0] if name != LABEL_COLUMN}
     contents = RunContents(
-        config={**head, "identity": pair_identity(spec, data)},
+        config={**config, "identity": pair_identity(spec, data)},
         epochs=lines,
-        predictions=columns | known_labels(data),
+        predictions=columns | build_label_column(data),
         heads=run.arrays(HEADS),
         sample=run.arrays(SAMPLE),
-        result={**kept, **result_counts(spec, data), **found},
+        result={**result, **result_counts(spec, data), **metrics},
     )
     return write_run(run.folder, contents)
 
 
-def _scores(run: FinishedRun, data: PairData) -> list[dict[str, Mapping[str, Any] | None]]:
+def _score_epochs(run: FinishedRun, data: PairData) -> list[dict[str, Mapping[str, Any] | None]]:
     """The scores of every epoch's answers, by branch."""
     classes = len(data.held_out.classes)
     epochs = from_bytes(run.arrays(SAMPLE)["answers"], len(run.epochs), len(data.scored_paths), classes)
-    found = []
-    for answers in epochs.astype(np.int64):
-        values = [score_predictions(torch.from_numpy(ids), data.held_out) for ids in answers]
-        found.append({name: value and asdict(value) for name, value in zip(BRANCHES, values, strict=True)})
-    return found
+    scores = []
+    for predictions in epochs.astype(np.int64):
+        values = [score_predictions(torch.from_numpy(ids), data.held_out) for ids in predictions]
+        scores.append({name: value and asdict(value) for name, value in zip(BRANCHES, values, strict=True)})
+    return scores
 
 
 @torch.no_grad()
-def _reliability(run: FinishedRun, spec: RunSpec, data: PairData) -> dict[str, Any] | None:
+def _measure_reliability(run: FinishedRun, spec: RunSpec, data: PairData) -> dict[str, Any] | None:
     """How well the run's probabilities fit the labels."""
     rows = data.held_out.rows(data.task)
     state = {name: torch.from_numpy(array) for name, array in run.arrays(HEADS).items()}

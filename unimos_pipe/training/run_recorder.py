@@ -12,7 +12,7 @@ from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.evaluation.calibration import Calibration
 from unimos_pipe.evaluation.diagnostics import PairReference, run_diagnostics
 from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
-from unimos_pipe.evaluation.validators import validator_figures, validator_scores
+from unimos_pipe.evaluation.validators import validator_scores, validator_tensors
 from unimos_pipe.methods.method_code import method_code
 from unimos_pipe.methods.task import AdaptationTask, PairData
 from unimos_pipe.methods.unimos.heads import Heads
@@ -53,89 +53,91 @@ class RunRecorder:
     zero_shot: dict[str, Any] | None = None
 
     def __post_init__(self):
-        self.answers = PredictionLog(len(self.data.held_out.classes))
+        self.prediction_log = PredictionLog(len(self.data.held_out.classes))
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What :meth:`restore` needs to go on from here, as plain values."""
-        return {"lines": self.lines, "zero_shot": self.zero_shot, "answers": self.answers.memory()}
+        return {"lines": self.lines, "zero_shot": self.zero_shot, "answers": self.prediction_log.get_state()}
 
-    def restore(self, memory: Mapping[str, Any]) -> None:
+    def load_state_dict(self, memory: Mapping[str, Any]) -> None:
         """Take over the memory of an interrupted recorder."""
-        self.answers.restore(memory["answers"], len(self.data.scored_paths))
+        self.prediction_log.set_state(memory["answers"], len(self.data.scored_paths))
         self.lines, self.zero_shot = memory["lines"], memory["zero_shot"]
 
-    def measure(self, view: EpochSnapshot) -> dict[str, torch.Tensor]:
+    def measure(self, snapshot: EpochSnapshot) -> dict[str, torch.Tensor]:
         """What :meth:`add` needs of a view, as small tensors where the view is."""
-        found, scored = view.evaluation, self.scored(view)
-        return {"answers": stack_predictions(scored), **validator_figures(found.probabilities, found.bottleneck)}
+        evaluation, scored = snapshot.evaluation, self.evaluate_scored_rows(snapshot)
+        figures = validator_tensors(evaluation.probabilities, evaluation.bottleneck)
+        return {"answers": stack_predictions(scored), **figures}
 
     def add(self, record: EpochRecord) -> None:
         """Take an epoch's line of ``metrics.jsonl``, scored where labels are known."""
-        found, answers = record.evaluation, record.measured["answers"]
-        scores = self._scores(answers)
-        self.answers.add(answers.numpy())
-        if found.epoch == BEFORE_TRAINING:
+        evaluation, predictions = record.evaluation, record.measured["answers"]
+        scores = self._score_branches(predictions)
+        self.prediction_log.add(predictions.numpy())
+        if evaluation.epoch == BEFORE_TRAINING:
             self.zero_shot = asdict(score_zero_shot(self.data)) if scores["lac"] else None
         line = {
-            "epoch": found.epoch,
+            "epoch": evaluation.epoch,
             "losses": record.losses,
             "train_weight": record.train_weight,
-            "inference_weight": found.weight,
-            **accuracy_columns(scores),
-            "validators": validator_scores(record.measured, *found.probabilities.shape)
+            "inference_weight": evaluation.weight,
+            **split_by_metric(scores),
+            "validators": validator_scores(record.measured, *evaluation.probabilities.shape)
             | ({} if record.source_accuracy is None else {"source": record.source_accuracy}),
         }
         self.lines.append(line)
 
-    def scored(self, view: EpochSnapshot) -> TargetEvaluation:
+    def evaluate_scored_rows(self, snapshot: EpochSnapshot) -> TargetEvaluation:
         """The view to score: the trainer's own, or one of the target's test rows, from which nothing flows back."""
-        test = self.data.held_out.features
-        if test is None:
-            return view.evaluation
-        return evaluate_target(view.heads, test, view.text, view.evaluation.epoch, self.spec.options.eval)
+        test_features = self.data.held_out.features
+        if test_features is None:
+            return snapshot.evaluation
+        epoch = snapshot.evaluation.epoch
+        return evaluate_target(snapshot.heads, test_features, snapshot.text, epoch, self.spec.options.eval)
 
-    def _scores(self, answers: torch.Tensor) -> dict[str, dict[str, Any] | None]:
+    def _score_branches(self, predictions: torch.Tensor) -> dict[str, dict[str, Any] | None]:
         """Scores by name of (3, n) :func:`stack_predictions`."""
-        named = zip(("ensemble", "vac", "lac"), answers, strict=True)
-        scores = {name: score_predictions(predictions, self.data.held_out) for name, predictions in named}
+        named = zip(("ensemble", "vac", "lac"), predictions, strict=True)
+        scores = {name: score_predictions(class_ids, self.data.held_out) for name, class_ids in named}
         return {name: value and {**vars(value)} for name, value in scores.items()}
 
-    def finish(self, final: FinalState) -> dict[str, Any]:
+    def write(self, final: FinalState) -> dict[str, Any]:
         """Write the run's folder; returns the values of its ``result.json``."""
-        found, raw = final.evaluation, final.evaluation.probabilities
+        evaluation, raw = final.evaluation, final.evaluation.probabilities
         calibrated = raw
         if final.calibration:
             logits = map(final.model.logits, self.data.held_out.rows(self.data.task).split(CHUNK))
             calibrated = (torch.cat(list(logits)) / final.calibration.temperature).softmax(-1)
-        answers = {
-            "class": (found.predictions, confidence(calibrated, found.predictions)),
-            **({"raw": (None, confidence(raw, found.predictions))} if final.calibration else {}),
-            "vac": (found.vac_predictions, found.vac_confidence),
-            "lac": (found.text_predictions, found.text_confidence),
+        predictions = {
+            "class": (evaluation.predictions, gather_probabilities(calibrated, evaluation.predictions)),
+            **({"raw": (None, gather_probabilities(raw, evaluation.predictions))} if final.calibration else {}),
+            "vac": (evaluation.vac_predictions, evaluation.vac_confidence),
+            "lac": (evaluation.text_predictions, evaluation.text_confidence),
         }
         sample = {name: tensor.numpy() for name, tensor in final.sample.items()}
         contents = RunContents(
-            config=run_config(self.spec, self.data, final.provenance),
+            config=build_run_config(self.spec, self.data, final.provenance),
             epochs=self.lines,
-            predictions=prediction_columns(self.data, answers),
+            predictions=build_prediction_columns(self.data, predictions),
             heads={name: tensor.numpy() for name, tensor in final.heads.items()},
-            sample={**sample, "answers": self.answers.to_bytes()},
-            result=self._result(found, final.seconds)
+            sample={**sample, "answers": self.prediction_log.to_bytes()},
+            result=self._build_result(evaluation, final.seconds)
             | run_diagnostics(
                 final.reference,
                 self.data.held_out,
                 raw,
                 calibrated,
                 final.calibration,
-                (found.vac_predictions, found.text_predictions),
+                (evaluation.vac_predictions, evaluation.text_predictions),
             ),
         )
         return write_run(self.folder, contents)
 
-    def _result(self, final: TargetEvaluation, seconds: float) -> dict[str, Any]:
+    def _build_result(self, final: TargetEvaluation, seconds: float) -> dict[str, Any]:
         metric = self.data.held_out.metric
         accuracy, selected = summarise_epochs(
-            self.lines, self._scores(stack_predictions(final)), self.zero_shot, metric
+            self.lines, self._score_branches(stack_predictions(final)), self.zero_shot, metric
         )
         return {
             **result_counts(self.spec, self.data),
@@ -146,18 +148,18 @@ class RunRecorder:
         }
 
 
-def stack_predictions(found: TargetEvaluation) -> torch.Tensor:
+def stack_predictions(evaluation: TargetEvaluation) -> torch.Tensor:
     """(3, n) class ids that the ensemble, VAC and LAC answer."""
-    return torch.stack([found.predictions, found.vac_predictions, found.text_predictions])
+    return torch.stack([evaluation.predictions, evaluation.vac_predictions, evaluation.text_predictions])
 
 
 Scored = Mapping[str, Mapping[str, Any] | None]  # the scores of ensemble, vac and lac, None without target labels
 
 
-def accuracy_columns(scores: Scored) -> dict[str, dict[str, float | None]]:
+def split_by_metric(scores: Scored) -> dict[str, dict[str, float | None]]:
     """What a line of ``metrics.jsonl`` tells of an epoch's scores."""
-    figures = ("accuracy", "per_class_mean")
-    return {figure: {name: value and value[figure] for name, value in scores.items()} for figure in figures}
+    metrics = ("accuracy", "per_class_mean")
+    return {metric: {name: value and value[metric] for name, value in scores.items()} for metric in metrics}
 
 
 def summarise_epochs(
@@ -172,10 +174,10 @@ def summarise_epochs(
             "vac": last["vac"],
             "lac": last["lac"],
             "zero_shot": zero_shot,
-            "oracle_best": _epoch_figures(oracle_epoch(epochs, metric)),
+            "oracle_best": _epoch_accuracies(oracle_epoch(epochs, metric)),
         }
     picks = {name: picked_epoch(epochs, name) for name in epochs[0]["validators"]}
-    return accuracy, {name: _epoch_figures(line) for name, line in picks.items()}
+    return accuracy, {name: _epoch_accuracies(line) for name, line in picks.items()}
 
 
 def training_identity(spec: RunSpec, data: PairData) -> str:
@@ -189,7 +191,7 @@ def pair_identity(spec: RunSpec, data: PairData) -> str:
     return run_identity(spec, digests, data.held_out.metric)
 
 
-def run_config(spec: RunSpec, data: PairData, about: Mapping[str, Any]) -> dict[str, Any]:
+def build_run_config(spec: RunSpec, data: PairData, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What shaped a run, as ``config.json`` holds it."""
     return {
         "identity": pair_identity(spec, data),
@@ -200,12 +202,12 @@ def run_config(spec: RunSpec, data: PairData, about: Mapping[str, Any]) -> dict[
         "encoder": asdict(data.encoder),
         "shards": data.shard_digests,
         "code": method_code(spec.method),
-        **about,
+        **provenance,
     }
 
 
-def prediction_columns(
-    data: PairData, answers: Mapping[str, tuple[torch.Tensor | None, torch.Tensor]]
+def build_prediction_columns(
+    data: PairData, predictions: Mapping[str, tuple[torch.Tensor | None, torch.Tensor]]
 ) -> dict[str, Sequence[str]]:
     """The columns of ``predictions.csv``, from (n,) class ids and (n,) probabilities of each named answer.
 
@@ -213,20 +215,21 @@ def prediction_columns(
     """
     names = data.held_out.classes
     columns: dict[str, Sequence[str]] = {"path": data.scored_paths}
-    for name, (classes, sureness) in answers.items():
+    for name, (classes, probabilities) in predictions.items():
         if classes is not None:
             columns[name] = [names[k] for k in classes.tolist()]
-        columns["probability" if name == "class" else f"{name}_probability"] = [f"{p:.6f}" for p in sureness.tolist()]
-    return columns | known_labels(data)
+        column = "probability" if name == "class" else f"{name}_probability"
+        columns[column] = [f"{p:.6f}" for p in probabilities.tolist()]
+    return columns | build_label_column(data)
 
 
-def known_labels(data: PairData) -> dict[str, list[str]]:
+def build_label_column(data: PairData) -> dict[str, list[str]]:
     """The column of labels of ``predictions.csv``; nothing where no row has one."""
     names, labels = data.held_out.classes, data.held_out.labels
     return {} if labels is None else {LABEL_COLUMN: ["" if k == NO_LABEL else names[k] for k in labels.tolist()]}
 
 
-def confidence(probabilities: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+def gather_probabilities(probabilities: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """(n,) probabilities of (n,) answers, of (n, K)."""
     return probabilities.gather(1, classes.unsqueeze(1)).squeeze(1)
 
@@ -254,37 +257,39 @@ def picked_epoch(epochs: Sequence[Mapping[str, Any]], validator: str) -> Mapping
     return max(epochs, key=lambda line: line["validators"][validator])
 
 
-def _epoch_figures(line: Mapping[str, Any]) -> dict[str, Any]:
+def _epoch_accuracies(line: Mapping[str, Any]) -> dict[str, Any]:
     """The ensemble's figures of one epoch's line in ``metrics.jsonl``."""
     return {"epoch": line["epoch"], **{name: line[name]["ensemble"] for name in ("accuracy", "per_class_mean")}}
 
 
-def image_sample(task: AdaptationTask) -> dict[str, torch.Tensor]:
+def sample_images(task: AdaptationTask) -> dict[str, torch.Tensor]:
     """At most 1,000 evenly spaced rows a domain: ``<side>_rows`` and ``_image`` (float16), and ``source_labels``."""
     sample: dict[str, torch.Tensor] = {}
     for side, domain in (("source", task.source), ("target", task.target)):
         count = len(domain.features)
         rows = torch.from_numpy(np.linspace(0, count - 1, min(count, SAMPLE_ROWS)).round().astype(np.int64))
         sample[f"{side}_rows"] = rows
-        sample[f"{side}_image"] = _compact(domain.features[rows.to(domain.features.device)])
+        sample[f"{side}_image"] = _to_cpu_float16(domain.features[rows.to(domain.features.device)])
     return sample | {"source_labels": task.source.labels.cpu()[sample["source_rows"]]}
 
 
 @torch.no_grad()
-def untrained_sample(task: AdaptationTask, heads: Heads) -> dict[str, torch.Tensor]:
+def sample_before_training(task: AdaptationTask, heads: Heads) -> dict[str, torch.Tensor]:
     """What :func:`sample_features` shows from before training: the image sample, and its ``<side>_bottleneck_before``.
 
     The bottleneck is that of x itself, float16.
     """
-    sample = image_sample(task)
+    sample = sample_images(task)
     for side, domain in (("source", task.source), ("target", task.target)):
         x = domain.features[sample[f"{side}_rows"].to(domain.features.device)]
-        sample[f"{side}_bottleneck_before"] = _compact(heads.bottleneck(x.unsqueeze(0))[0])
+        sample[f"{side}_bottleneck_before"] = _to_cpu_float16(heads.bottleneck(x.unsqueeze(0))[0])
     return sample
 
 
 @torch.no_grad()
-def sample_features(task: AdaptationTask, before: dict[str, torch.Tensor], heads: Heads) -> dict[str, torch.Tensor]:
+def sample_after_training(
+    task: AdaptationTask, before: dict[str, torch.Tensor], heads: Heads
+) -> dict[str, torch.Tensor]:
     """The sample rows as every part of the trained method sees them, for figures.
 
     Returns:
@@ -294,10 +299,10 @@ def sample_features(task: AdaptationTask, before: dict[str, torch.Tensor], heads
     for side, domain in (("source", task.source), ("target", task.target)):
         x = domain.features[before[f"{side}_rows"].to(domain.features.device)].unsqueeze(0)
         f_vac = heads.vac(x)
-        sample[f"{side}_vac"], sample[f"{side}_lac"] = _compact(f_vac[0]), _compact(heads.lac(x)[0])
-        sample[f"{side}_bottleneck_after"] = _compact(heads.bottleneck(f_vac)[0])
+        sample[f"{side}_vac"], sample[f"{side}_lac"] = _to_cpu_float16(f_vac[0]), _to_cpu_float16(heads.lac(x)[0])
+        sample[f"{side}_bottleneck_after"] = _to_cpu_float16(heads.bottleneck(f_vac)[0])
     return sample
 
 
-def _compact(features: torch.Tensor) -> torch.Tensor:
+def _to_cpu_float16(features: torch.Tensor) -> torch.Tensor:
     return features.to("cpu", torch.float16)

@@ -19,24 +19,24 @@ class CudaGraphSteps:
     def __init__(self, block: StepInputs, step: Callable[[int, StepInputs], None]):
         """``step(active, draws)`` takes one step of the first ``active`` runs; it must not wait for the device."""
         self.block, self.step = block, step
-        self.place = torch.zeros(1, dtype=torch.int64, device=block.rows.device)
+        self.position = torch.zeros(1, dtype=torch.int64, device=block.rows.device)
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self.pool = torch.cuda.graph_pool_handle()
-        self.taken: Counter[int] = Counter()
+        self.step_counts: Counter[int] = Counter()
 
-    def __call__(self, active: int, place: int) -> None:
+    def __call__(self, active: int, position: int) -> None:
         """Take the step at a place of the block."""
-        self.taken[active] += 1
-        if self.taken[active] <= WARM_UP:
-            beside = torch.cuda.Stream()
-            beside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(beside):
-                self.step(active, self.block.step(place))
-            torch.cuda.current_stream().wait_stream(beside)
+        self.step_counts[active] += 1
+        if self.step_counts[active] <= WARM_UP:
+            side_stream = torch.cuda.Stream()
+            side_stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side_stream):
+                self.step(active, self.block.step(position))
+            torch.cuda.current_stream().wait_stream(side_stream)
             return
-        self.place.fill_(place)
+        self.position.fill_(position)
         if active not in self.graphs:
             self.graphs[active] = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graphs[active], pool=self.pool):
-                self.step(active, self.block.step_at(self.place))
+                self.step(active, self.block.step_at(self.position))
         self.graphs[active].replay()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unimos_pipe.methods.unimos.heads import Heads
 
-AT_ONCE = 1 << 20  # weights that a CPU works on together: 4 MB, and as much of momentum
+CPU_BLOCK_WEIGHTS = 1 << 20  # weights that a CPU works on together: 4 MB, and as much of momentum
 
 
 @dataclass(frozen=True)
@@ -24,34 +24,36 @@ class FusedSGD:
     neg_lr: dict[int, Tensor]  # minus the learning rates, (R, 1, ...) by the dimensions of what moves
 
     @classmethod
-    def of(cls, heads: Heads, lr: Tensor) -> "FusedSGD":
+    def create(cls, heads: Heads, lr: Tensor) -> "FusedSGD":
         """A step at these (R,) learning rates."""
-        fall = -lr
-        return cls(heads, {2: fall.view(-1, 1), 3: fall.view(-1, 1, 1)})
+        neg_lr = -lr
+        return cls(heads, {2: neg_lr.view(-1, 1), 3: neg_lr.view(-1, 1, 1)})
 
-    def product(self, name: str, grad: Tensor, seen: Tensor) -> None:
+    def apply_product(self, name: str, grad: Tensor, inputs: Tensor) -> None:
         """Move a linear layer's weight along ``grad^T seen``, of (R, n, out) and (R, n, in)."""
         weight, copy = self.heads.params[name], self.heads.copies.get(name)
-        tensors = weight, self.heads.momentum[name], grad, seen, self.neg_lr[3], *([] if copy is None else [copy])
-        together = max(1, AT_ONCE // math.prod(weight.shape[1:]))
-        if weight.device.type == "cuda" or together >= len(weight):
-            self._product(*tensors)
+        tensors = weight, self.heads.momentum[name], grad, inputs, self.neg_lr[3], *([] if copy is None else [copy])
+        runs_at_once = max(1, CPU_BLOCK_WEIGHTS // math.prod(weight.shape[1:]))
+        if weight.device.type == "cuda" or runs_at_once >= len(weight):
+            self._apply_product(*tensors)
             return
-        for runs in zip(*(tensor.split(together) for tensor in tensors), strict=True):
-            self._product(*runs)
+        for runs in zip(*(tensor.split(runs_at_once) for tensor in tensors), strict=True):
+            self._apply_product(*runs)
 
-    def _product(self, weight: Tensor, buffer: Tensor, grad: Tensor, seen: Tensor, fall: Tensor, *copy: Tensor) -> None:
+    def _apply_product(
+        self, weight: Tensor, buffer: Tensor, grad: Tensor, inputs: Tensor, neg_lr: Tensor, *copy: Tensor
+    ) -> None:
         if grad.shape[1] == 1:  # an outer product, which a matrix product takes twice as long for
-            buffer.mul_(self.heads.beta).addcmul_(grad.mT, seen)
+            buffer.mul_(self.heads.beta).addcmul_(grad.mT, inputs)
         elif grad.dtype == buffer.dtype:
-            buffer.baddbmm_(grad.mT, seen, beta=self.heads.beta)
+            buffer.baddbmm_(grad.mT, inputs, beta=self.heads.beta)
         else:  # a product in lower precision cannot accumulate into the buffer itself
-            torch.add(torch.bmm(grad.mT, seen), buffer, alpha=self.heads.beta, out=buffer)
-        weight.addcmul_(buffer, fall)
+            torch.add(torch.bmm(grad.mT, inputs), buffer, alpha=self.heads.beta, out=buffer)
+        weight.addcmul_(buffer, neg_lr)
         if copy:
             copy[0].copy_(weight)
 
-    def gradient(self, name: str, grad: Tensor) -> None:
+    def apply_gradient(self, name: str, grad: Tensor) -> None:
         """Move a tensor without a copy along its (R, ...) gradient."""
         buffer = self.heads.momentum[name]
         torch.add(grad, buffer, alpha=self.heads.beta, out=buffer)

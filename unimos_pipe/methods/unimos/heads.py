@@ -127,25 +127,25 @@ class Heads:
     @classmethod
     def from_state(cls, tensors: Mapping[str, Tensor], spec: HeadSpec, device: torch.device) -> "Heads":
         """One run (R = 1) for inference, from what :meth:`state` gave; tensors with other names are ignored."""
-        held = ("bottleneck_bn.running_mean", "bottleneck_bn.running_var", "label_prior")
+        buffers = ("bottleneck_bn.running_mean", "bottleneck_bn.running_var", "label_prior")
         stacked = {name: tensor.to(device).unsqueeze(0) for name, tensor in tensors.items()}
-        params = {name: tensor for name, tensor in stacked.items() if name not in (*held, "text_features")}
-        return cls(params, *(stacked[name] for name in held), spec)
+        params = {name: tensor for name, tensor in stacked.items() if name not in (*buffers, "text_features")}
+        return cls(params, *(stacked[name] for name in buffers), spec)
 
     def runs(self, start: int, stop: int, training: bool = True) -> "Heads":
         """The runs from ``start`` to ``stop`` as views into the same memory."""
-        cut = slice(start, stop)
-        params = {name: param[cut] for name, param in self.params.items()}
-        momentum = {name: buffer[cut] for name, buffer in self.momentum.items()} if training else None
+        selected = slice(start, stop)
+        params = {name: param[selected] for name, param in self.params.items()}
+        momentum = {name: buffer[selected] for name, buffer in self.momentum.items()} if training else None
         return Heads(
             params,
-            self.running_mean[cut],
-            self.running_var[cut],
-            self.label_prior[cut],
+            self.running_mean[selected],
+            self.running_var[selected],
+            self.label_prior[selected],
             self.spec,
             momentum,
             self.beta,
-            {name: copy[cut] for name, copy in self.copies.items()},
+            {name: copy[selected] for name, copy in self.copies.items()},
         )
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ class Heads:
         for name, copy in self.copies.items():
             copy.copy_(self.params[name])
 
-    def state(self, run: int) -> dict[str, Tensor]:
+    def run_state(self, run: int) -> dict[str, Tensor]:
         """One run's weights, BatchNorm statistics and label prior, as files keep them."""
         tensors = {name: param[run] for name, param in self.params.items()}
         tensors["bottleneck_bn.running_mean"] = self.running_mean[run]

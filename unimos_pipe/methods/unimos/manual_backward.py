@@ -30,12 +30,12 @@ def linear(
     weight = heads.copies.get(f"{name}.weight", weight)
     low_x = x.to(weight.dtype)
 
-    def back(grad: Tensor, descent: FusedSGD) -> Tensor:
+    def back(grad: Tensor, sgd: FusedSGD) -> Tensor:
         low_grad = grad.to(weight.dtype)
-        further = torch.bmm(low_grad, weight).to(bias.dtype) if to_input else grad.new_empty(0)
-        descent.product(f"{name}.weight", low_grad[:, :trained_rows], low_x[:, :trained_rows])
-        descent.gradient(f"{name}.bias", grad[:, :trained_rows].sum(1))
-        return further
+        input_grad = torch.bmm(low_grad, weight).to(bias.dtype) if to_input else grad.new_empty(0)
+        sgd.apply_product(f"{name}.weight", low_grad[:, :trained_rows], low_x[:, :trained_rows])
+        sgd.apply_gradient(f"{name}.bias", grad[:, :trained_rows].sum(1))
+        return input_grad
 
     return _linear(weight, bias, low_x), back
 
@@ -58,14 +58,14 @@ def bottleneck(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
     running = heads.running_mean.view(-1), heads.running_var.view(-1)
     output, mean, inverse_std = torch.native_batch_norm(columns, gain, shift, *running, True, BN_MOMENTUM, BN_EPS)
 
-    def back(grad: Tensor, descent: FusedSGD) -> Tensor:
+    def back(grad: Tensor, sgd: FusedSGD) -> Tensor:
         grad = grad.transpose(0, 1).reshape(rows, count * width)
-        found = torch.ops.aten.native_batch_norm_backward(
+        grads = torch.ops.aten.native_batch_norm_backward(
             grad, columns, gain, *running, mean, inverse_std, True, BN_EPS, [True, True, True]
         )
-        descent.gradient("bottleneck_bn.weight", found[1].view(count, width))
-        descent.gradient("bottleneck_bn.bias", found[2].view(count, width))
-        return linear_back(found[0].view(rows, count, width).transpose(0, 1), descent)
+        sgd.apply_gradient("bottleneck_bn.weight", grads[1].view(count, width))
+        sgd.apply_gradient("bottleneck_bn.bias", grads[2].view(count, width))
+        return linear_back(grads[0].view(rows, count, width).transpose(0, 1), sgd)
 
     return output.view(rows, count, width).transpose(0, 1), back
 
@@ -78,13 +78,13 @@ def classify(heads: Heads, features: Tensor) -> tuple[Tensor, Back]:
     weight = unit * length
     logits = torch.baddbmm(heads.params["classifier.bias"].unsqueeze(1), features, weight.mT)
 
-    def back(grad: Tensor, descent: FusedSGD) -> Tensor:
+    def back(grad: Tensor, sgd: FusedSGD) -> Tensor:
         grad_weight = torch.bmm(grad.mT, features)
         along = (grad_weight * unit).sum(-1, keepdim=True)
         across = (grad_weight - unit * along) * (length / norm)
-        descent.gradient("classifier.weight_g", along)
-        descent.gradient("classifier.weight_v", across)
-        descent.gradient("classifier.bias", grad.sum(1))
+        sgd.apply_gradient("classifier.weight_g", along)
+        sgd.apply_gradient("classifier.weight_v", across)
+        sgd.apply_gradient("classifier.bias", grad.sum(1))
         return torch.bmm(grad, weight)
 
     return logits, back
@@ -93,7 +93,7 @@ def classify(heads: Heads, features: Tensor) -> tuple[Tensor, Back]:
 def lac_logits(heads: Heads, f_lac: Tensor, text: Tensor) -> tuple[Tensor, Back]:
     """(R, n, K) text logits, as :meth:`Heads.lac_logits` gives them."""
 
-    def back(grad: Tensor, descent: FusedSGD) -> Tensor:
+    def back(grad: Tensor, sgd: FusedSGD) -> Tensor:
         grad = heads.spec.temperature_scale * torch.bmm(grad, text)
         if heads.spec.similarity == "dot":
             return grad
@@ -116,21 +116,21 @@ def ensemble_weight(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
     shift = torch.baddbmm(second_bias, second, first_bias.mT)
     weight = torch.baddbmm(shift, f_vac, direction.mT).sigmoid()
 
-    def back(grad: Tensor, descent: FusedSGD) -> Tensor:
+    def back(grad: Tensor, sgd: FusedSGD) -> Tensor:
         grad = grad * weight * (1 - weight)
-        seen, total = torch.bmm(grad.mT, f_vac), grad.sum(1, keepdim=True)  # (R, 1, D), (R, 1, 1)
-        to_second = torch.bmm(first, seen.mT).mT + total * first_bias  # W x^T takes a third of the time of x W^T
+        weighted, total = torch.bmm(grad.mT, f_vac), grad.sum(1, keepdim=True)  # (R, 1, D), (R, 1, 1)
+        to_second = torch.bmm(first, weighted.mT).mT + total * first_bias  # W x^T takes a third of the time of x W^T
         to_first_bias = (total * second).squeeze(1)
-        descent.product("weight_fc1.weight", second, seen)
-        descent.gradient("weight_fc1.bias", to_first_bias)
-        descent.gradient("weight_fc2.weight", to_second)
-        descent.gradient("weight_fc2.bias", total.squeeze(1))
+        sgd.apply_product("weight_fc1.weight", second, weighted)
+        sgd.apply_gradient("weight_fc1.bias", to_first_bias)
+        sgd.apply_gradient("weight_fc2.weight", to_second)
+        sgd.apply_gradient("weight_fc2.bias", total.squeeze(1))
         return grad * direction
 
     return weight, back
 
 
-def discriminate(heads: Heads, features: Tensor, keep: Tensor, trained_rows: int) -> tuple[Tensor, Back]:
+def discriminate(heads: Heads, features: Tensor, dropout_mask: Tensor, trained_rows: int) -> tuple[Tensor, Back]:
     """(R, n) modality logits, 0 = VAC and 1 = LAC.
 
     What dropout multiplies by, 1 / (1 - p), stands with the second layer's few weights instead of n hidden rows.
@@ -140,16 +140,16 @@ def discriminate(heads: Heads, features: Tensor, keep: Tensor, trained_rows: int
         trained_rows: only the first so many rows reach the discriminator's own weights.
     """
     hidden, first_back = linear(heads, "disc_fc1", features, trained_rows=trained_rows)
-    hidden = hidden.relu_().mul_(keep)
+    hidden = hidden.relu_().mul_(dropout_mask)
     scale = dropout_scale(heads.spec.discriminator_dropout)
     direction = scale * heads.params["disc_fc2.weight"]  # (R, 1, hidden)
     logits = torch.baddbmm(heads.params["disc_fc2.bias"].unsqueeze(1), hidden, direction.mT)
 
-    def back(grad: Tensor, descent: FusedSGD) -> Tensor:
+    def back(grad: Tensor, sgd: FusedSGD) -> Tensor:
         grad = grad.unsqueeze(-1)
-        own = grad[:, :trained_rows]
-        descent.gradient("disc_fc2.weight", scale * torch.bmm(own.mT, hidden[:, :trained_rows]))
-        descent.gradient("disc_fc2.bias", own.sum(1))
-        return first_back(torch.ops.aten.threshold_backward(grad * direction, hidden, 0), descent)  # 0 where dropped
+        own_grad = grad[:, :trained_rows]
+        sgd.apply_gradient("disc_fc2.weight", scale * torch.bmm(own_grad.mT, hidden[:, :trained_rows]))
+        sgd.apply_gradient("disc_fc2.bias", own_grad.sum(1))
+        return first_back(torch.ops.aten.threshold_backward(grad * direction, hidden, 0), sgd)  # 0 where dropped
 
     return logits.squeeze(-1), back

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.methods.unimos.heads import Heads
-from unimos_pipe.methods.unimos.pseudo_labels import branches
+from unimos_pipe.methods.unimos.pseudo_labels import build_branches
 from unimos_pipe.methods.unimos.schedules import inference_weight
 
 
@@ -25,10 +25,10 @@ class UniMoSModel:
     def all_logits(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(n, D) unit-norm rows -> (n, K) logits of ensemble, VAC and LAC."""
         epoch = self.options.train.epochs - 1
-        vac, lac, _ = branches(self.heads, self.text, epoch, self.options.eval)(features)
+        vac, lac, _ = build_branches(self.heads, self.text, epoch, self.options.eval)(features)
         weight = inference_weight(epoch, self.options.eval)
         return weight * vac + (1 - weight) * lac, vac, lac
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The heads' tensors, on the CPU."""
-        return self.heads.state(0)
+        return self.heads.run_state(0)

@@ -54,9 +54,9 @@ def evaluate_target(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: Eva
         epoch: -1 before training, then 0, 1, ...
     """
     weight = inference_weight(epoch, spec)
-    answer, parts = branches(heads, text, epoch, spec), []
+    compute_branches, parts = build_branches(heads, text, epoch, spec), []
     for rows in _chunks(len(x)):
-        vac, text_logits, bottleneck = answer(x[rows])
+        vac, text_logits, bottleneck = compute_branches(x[rows])
         probabilities = (weight * vac + (1 - weight) * text_logits).softmax(-1)
         vac_answer, text_answer = vac.softmax(-1).max(-1), text_logits.softmax(-1).max(-1)
         parts.append(
@@ -68,7 +68,7 @@ def evaluate_target(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: Eva
     centroids = class_centroids(probabilities, bottleneck)
     clusters = nearest_centroid(bottleneck, centroids)
     # The teacher is asked in the epochs alone in which it is the text branch.
-    answers = {"teacher": text_predictions, "cluster": clusters, "ensemble": probabilities.argmax(-1)}
+    label_sources = {"teacher": text_predictions, "cluster": clusters, "ensemble": probabilities.argmax(-1)}
     return TargetEvaluation(
         epoch,
         weight,
@@ -80,11 +80,11 @@ def evaluate_target(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: Eva
         bottleneck,
         centroids,
         clusters,
-        answers[pseudo_label_source(epoch, spec)],
+        label_sources[pseudo_label_source(epoch, spec)],
     )
 
 
-def branches(heads: Heads, text: Tensor, epoch: int, spec: EvalSpec) -> Branches:
+def build_branches(heads: Heads, text: Tensor, epoch: int, spec: EvalSpec) -> Branches:
     """What the two branches answer at inference: rows x (n, D) -> (n, K) VAC and text logits, (n, H) bottleneck.
 
     Linear maps that follow one another are one product: Phi_1 after G_vis, and, in the dot form, mu after G_txt.
@@ -96,7 +96,7 @@ def branches(heads: Heads, text: Tensor, epoch: int, spec: EvalSpec) -> Branches
     to_text = heads.text_map(text) if epoch > 0 and heads.spec.similarity == "dot" else None
     penalty = spec.debias_tau * heads.label_prior[0].log()
 
-    def answer(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def compute_branches(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         bottleneck = torch.addmm(shift, x, to_bottleneck.mT)
         vac = heads.classify(bottleneck.unsqueeze(0))[0]
         if epoch <= 0:
@@ -106,7 +106,7 @@ def branches(heads: Heads, text: Tensor, epoch: int, spec: EvalSpec) -> Branches
         text_logits = heads.lac_logits(heads.lac(x.unsqueeze(0)), text.unsqueeze(0))[0]
         return vac, text_logits - penalty, bottleneck
 
-    return answer
+    return compute_branches
 
 
 def class_centroids(probabilities: Tensor, bottleneck: Tensor) -> Tensor:

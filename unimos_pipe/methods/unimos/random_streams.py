@@ -38,24 +38,24 @@ class _ShuffledPass:
 
     def __init__(self, rows: int, batch: int, generator: torch.Generator):
         self.rows, self.batch, self.generator = rows, batch, generator
-        self.left = torch.empty(0, batch, dtype=torch.int64)
+        self.unused = torch.empty(0, batch, dtype=torch.int64)
 
-    def take(self, steps: int) -> Tensor:
+    def next_batches(self, steps: int) -> Tensor:
         """(steps, batch) row numbers."""
-        while len(self.left) < steps:
+        while len(self.unused) < steps:
             whole = self.rows // self.batch * self.batch
             order = torch.randperm(self.rows, generator=self.generator)[:whole]
-            self.left = torch.cat([self.left, order.view(-1, self.batch)])
-        taken, self.left = self.left[:steps], self.left[steps:]
-        return taken
+            self.unused = torch.cat([self.unused, order.view(-1, self.batch)])
+        batches, self.unused = self.unused[:steps], self.unused[steps:]
+        return batches
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The batches not used yet."""
-        return {"left": self.left}
+        return {"left": self.unused}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from what :meth:`state` gave."""
-        self.left = state["left"]
+        self.unused = state["left"]
 
 
 class _EvenPass:
@@ -67,34 +67,35 @@ class _EvenPass:
     def __init__(self, origins: Tensor, batch: int, generator: torch.Generator):
         self.rows = [(origins == domain).nonzero().flatten() for domain in origins.unique()]
         self.batch, self.generator, self.turn = batch, generator, 0
-        self.left = [rows[:0] for rows in self.rows]
+        self.unused = [rows[:0] for rows in self.rows]
 
-    def take(self, steps: int) -> Tensor:
+    def next_batches(self, steps: int) -> Tensor:
         """(steps, batch) row numbers, each step's domain by domain."""
-        share, more = divmod(self.batch, len(self.rows))
+        rows_per_domain, remainder = divmod(self.batch, len(self.rows))
         batches = []
         for _ in range(steps):
-            extra = [(domain - self.turn) % len(self.rows) < more for domain in range(len(self.rows))]
-            self.turn = (self.turn + more) % len(self.rows)
-            batches.append(torch.cat([self._rows_of(domain, share + one) for domain, one in enumerate(extra)]))
+            extra = [(domain - self.turn) % len(self.rows) < remainder for domain in range(len(self.rows))]
+            self.turn = (self.turn + remainder) % len(self.rows)
+            rows = [self._next_rows(domain, rows_per_domain + more) for domain, more in enumerate(extra)]
+            batches.append(torch.cat(rows))
         return torch.stack(batches)
 
-    def _rows_of(self, domain: int, count: int) -> Tensor:
-        while len(self.left[domain]) < count:
+    def _next_rows(self, domain: int, count: int) -> Tensor:
+        while len(self.unused[domain]) < count:
             rows = self.rows[domain]
             order = torch.randperm(len(rows), generator=self.generator)
-            self.left[domain] = torch.cat([self.left[domain], rows[order]])
-        taken, self.left[domain] = self.left[domain][:count], self.left[domain][count:]
-        return taken
+            self.unused[domain] = torch.cat([self.unused[domain], rows[order]])
+        numbers, self.unused[domain] = self.unused[domain][:count], self.unused[domain][count:]
+        return numbers
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The rows not used yet, by domain, and whose turn it is."""
-        return {"turn": torch.tensor(self.turn), **{f"left.{place}": rows for place, rows in enumerate(self.left)}}
+        return {"turn": torch.tensor(self.turn), **{f"left.{domain}": rows for domain, rows in enumerate(self.unused)}}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from what :meth:`state` gave."""
         self.turn = int(state["turn"])
-        self.left = [state[f"left.{place}"] for place in range(len(self.rows))]
+        self.unused = [state[f"left.{domain}"] for domain in range(len(self.rows))]
 
 
 class RandomStreams:
@@ -113,22 +114,22 @@ class RandomStreams:
         )
         self._target = _ShuffledPass(target_rows, batch, _generator(seed, "target"))
 
-    def parameters(self, dim: int, classes: int, spec: HeadSpec) -> dict[str, Tensor]:
+    def draw_parameters(self, dim: int, classes: int, spec: HeadSpec) -> dict[str, Tensor]:
         """The starting weights."""
         return initial_parameters(dim, classes, spec, self._init)
 
-    def batches(self, steps: int) -> tuple[Tensor, Tensor]:
+    def next_batches(self, steps: int) -> tuple[Tensor, Tensor]:
         """(steps, B) source rows and (steps, B) target rows of the next steps."""
-        return self._source.take(steps), self._target.take(steps)
+        return self._source.next_batches(steps), self._target.next_batches(steps)
 
-    def dropout_mask(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
+    def draw_dropout_mask(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
         """(steps, rows, width) bool: which hidden units dropout keeps, each with probability 1 - dropout."""
         count = steps * rows * width
         words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None, generator=self._dropout)
-        kept = words.numpy().view(np.uint8)[:count] >= _dropped_bytes(dropout)  # torch takes 20 times as long for bytes
-        return torch.from_numpy(kept).view(steps, rows, width)
+        mask = words.numpy().view(np.uint8)[:count] >= _dropped_bytes(dropout)  # torch takes 20 times as long for bytes
+        return torch.from_numpy(mask).view(steps, rows, width)
 
-    def resets(self, params: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
+    def draw_resets(self, params: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
         """Weight-generator tensors that restart at an epoch's beginning, by name. ``params`` gives their shapes."""
         chance = torch.rand(len(WEIGHT_GENERATOR), generator=self._reset).tolist()
         return {
@@ -137,20 +138,20 @@ class RandomStreams:
             if drawn < probability
         }
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Where every generator stands, and the rows already drawn but not used."""
         state = {name: generator.get_state() for name, generator in self._generators().items()}
         for side, rows in (("source", self._source), ("target", self._target)):
-            state |= {f"{side}_{name}": tensor for name, tensor in rows.state().items()}
+            state |= {f"{side}_{name}": tensor for name, tensor in rows.state_dict().items()}
         return state
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from what :meth:`state` gave."""
         for name, generator in self._generators().items():
             generator.set_state(state[name])
         for side, rows in (("source", self._source), ("target", self._target)):
-            own = {name.removeprefix(f"{side}_"): tensor for name, tensor in state.items()}
-            rows.load_state({name: own[name] for name in rows.state()})
+            side_state = {name.removeprefix(f"{side}_"): tensor for name, tensor in state.items()}
+            rows.load_state_dict({name: side_state[name] for name in rows.state_dict()})
 
     def _generators(self) -> dict[str, torch.Generator]:
         batches = {"source": self._source.generator, "target": self._target.generator}

@@ -12,8 +12,8 @@ def learning_rate(step: int, spec: TrainSpec) -> float:
 
 def inference_weight(epoch: int, spec: EvalSpec) -> float:
     """Weight of VAC at the evaluation after ``epoch``: w_start to w_end in w_epochs (METHOD.md section 4)."""
-    done = min(max(0, epoch), spec.w_epochs) / spec.w_epochs
-    return spec.w_start + (spec.w_end - spec.w_start) * done
+    progress = min(max(0, epoch), spec.w_epochs) / spec.w_epochs
+    return spec.w_start + (spec.w_end - spec.w_start) * progress
 
 
 def pseudo_label_source(epoch: int, spec: EvalSpec) -> str:

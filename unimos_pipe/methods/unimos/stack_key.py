@@ -25,7 +25,7 @@ class StackKey:
     dim: int
 
     @classmethod
-    def of(cls, method: MethodSpec, batch: int, classes: int, dim: int) -> "StackKey":
+    def create(cls, method: MethodSpec, batch: int, classes: int, dim: int) -> "StackKey":
         """The form of a run with this method, B rows per domain, K classes and D dimensions."""
         loss, train = method.loss, method.train
         shared = loss.weight_per, loss.train_ensemble, train.momentum, train.precision, train.epochs
@@ -43,7 +43,7 @@ class Coefficients:
     prior_momentum: Tensor
 
     @classmethod
-    def of(cls, methods: Sequence[MethodSpec], dtype: torch.dtype, device: torch.device) -> "Coefficients":
+    def create(cls, methods: Sequence[MethodSpec], dtype: torch.dtype, device: torch.device) -> "Coefficients":
         """Collect the coefficients of R runs."""
 
         def column(values: list[float]) -> Tensor:
@@ -61,5 +61,5 @@ class Coefficients:
 
     def runs(self, stop: int) -> "Coefficients":
         """Those of the first ``stop`` runs."""
-        others = self.weights, self.learned_weight, self.debias_tau, self.prior_momentum
-        return Coefficients(self.losses, *(values[..., :stop] for values in others))
+        per_run = self.weights, self.learned_weight, self.debias_tau, self.prior_momentum
+        return Coefficients(self.losses, *(values[..., :stop] for values in per_run))

@@ -20,16 +20,16 @@ class StepInputs(NamedTuple):
     rows: Tensor  # (steps, R, 2B) rows of the table of features: source, then target
     labels: Tensor  # (steps, R, B) rows of the source labels
     pseudo: Tensor  # (steps, R, B) rows of the pseudo-labels
-    kept: Tensor  # (steps, R, 4B, discriminator_hidden) bool: hidden units that dropout keeps
+    dropout_mask: Tensor  # (steps, R, 4B, discriminator_hidden) bool: hidden units that dropout keeps
     lr: Tensor  # (steps, R) learning rates
 
-    def step(self, place: int) -> "StepInputs":
+    def step(self, position: int) -> "StepInputs":
         """One step's draws."""
-        return StepInputs(*(tensor[place] for tensor in self))
+        return StepInputs(*(tensor[position] for tensor in self))
 
-    def step_at(self, place: Tensor) -> "StepInputs":
+    def step_at(self, position: Tensor) -> "StepInputs":
         """One step's draws, its (1,) place known to the device alone."""
-        return StepInputs(*(tensor.index_select(0, place)[0] for tensor in self))
+        return StepInputs(*(tensor.index_select(0, position)[0] for tensor in self))
 
     def runs(self, stop: int) -> "StepInputs":
         """A step's draws of the first ``stop`` runs."""
@@ -49,12 +49,14 @@ class TableOffsets:
 class StepInputSampler:
     """Draws the blocks of a stack, whose runs are ordered by steps per epoch, longest first."""
 
-    def __init__(self, runs: Sequence[TrainingRun], form: StackKey, starts: TableOffsets, dtype: torch.dtype, device):
-        self.runs, self.form, self.starts = runs, form, starts
+    def __init__(
+        self, runs: Sequence[TrainingRun], stack_key: StackKey, offsets: TableOffsets, dtype: torch.dtype, device
+    ):
+        self.runs, self.stack_key, self.offsets = runs, stack_key, offsets
         self.dtype, self.device = dtype, device
         self.block = self._empty(device)
 
-    def draw(self, epoch: int, start: int) -> StepInputs:
+    def sample(self, epoch: int, start: int) -> StepInputs:
         """The block that begins with step ``start`` of an epoch, on the device, in the place of the one before.
 
         A run's own draws stop at its last step; what stands in the slots after it no step reads. Page-locked memory
@@ -63,43 +65,43 @@ class StepInputSampler:
         cuda = self.device.type == "cuda"
         drawn = self._empty("cpu", page_locked=True) if cuda else self.block
         for index, run in enumerate(self.runs):
-            own = min(BLOCK, run.steps - start)
-            if own <= 0:
+            steps = min(BLOCK, run.steps - start)
+            if steps <= 0:
                 break
-            self._fill(StepInputs(*(tensor[:own, index] for tensor in drawn)), index, epoch * run.steps + start)
+            self._fill(StepInputs(*(tensor[:steps, index] for tensor in drawn)), index, epoch * run.steps + start)
         if cuda:
-            for there, tensor in zip(self.block, drawn, strict=True):
-                there.copy_(tensor, non_blocking=True)
+            for destination, tensor in zip(self.block, drawn, strict=True):
+                destination.copy_(tensor, non_blocking=True)
         return self.block
 
-    def _fill(self, own: StepInputs, index: int, taken: int) -> None:
+    def _fill(self, inputs: StepInputs, index: int, steps_before: int) -> None:
         """Draw a run's steps. ``taken`` are those before, for the learning rate."""
-        run, starts, batch = self.runs[index], self.starts, self.form.batch
-        steps = len(own.rows)
-        source, target = run.random_streams.batches(steps)
-        own.rows[:, :batch] = source + starts.source[index]
-        own.rows[:, batch:] = target + starts.target[index]
-        own.labels[:] = source + starts.labels[index]
-        own.pseudo[:] = target + starts.pseudo[index]
-        heads = self.form.heads
-        own.kept[:] = run.random_streams.dropout_mask(
+        run, starts, batch = self.runs[index], self.offsets, self.stack_key.batch
+        steps = len(inputs.rows)
+        source, target = run.random_streams.next_batches(steps)
+        inputs.rows[:, :batch] = source + starts.source[index]
+        inputs.rows[:, batch:] = target + starts.target[index]
+        inputs.labels[:] = source + starts.labels[index]
+        inputs.pseudo[:] = target + starts.pseudo[index]
+        heads = self.stack_key.heads
+        inputs.dropout_mask[:] = run.random_streams.draw_dropout_mask(
             steps, 4 * batch, heads.discriminator_hidden, heads.discriminator_dropout
         )
-        rates = [learning_rate(taken + step, run.method.train) for step in range(steps)]
-        own.lr[:] = torch.tensor(rates, dtype=torch.float64)
+        rates = [learning_rate(steps_before + step, run.method.train) for step in range(steps)]
+        inputs.lr[:] = torch.tensor(rates, dtype=torch.float64)
 
     def _empty(self, device: torch.device | str, *, page_locked: bool = False) -> StepInputs:
-        count, batch, width = len(self.runs), self.form.batch, self.form.heads.discriminator_hidden
-        of = {
+        count, batch, width = len(self.runs), self.stack_key.batch, self.stack_key.heads.discriminator_hidden
+        shapes = {
             "rows": ((2 * batch,), torch.int64),
             "labels": ((batch,), torch.int64),
             "pseudo": ((batch,), torch.int64),
-            "kept": ((4 * batch, width), torch.bool),
+            "dropout_mask": ((4 * batch, width), torch.bool),
             "lr": ((), self.dtype),
         }
         return StepInputs(
             **{
                 name: torch.zeros(BLOCK, count, *shape, dtype=dtype, device=device, pin_memory=page_locked)
-                for name, (shape, dtype) in of.items()
+                for name, (shape, dtype) in shapes.items()
             }
         )

@@ -26,7 +26,7 @@ def text_features(tasks: Sequence[AdaptationTask], methods: Sequence[MethodSpec]
 def _fused(task: AdaptationTask, probes: dict) -> Tensor:
     from unimos_pipe.methods import fused, source_probe  # scikit-learn takes a second to import
 
-    source = task.source.name, task.source.labels.cpu().numpy().tobytes()
-    if source not in probes:
-        probes[source] = source_probe.model(task, intercept=False)
-    return fused.teacher_text(task, probes[source])
+    key = task.source.name, task.source.labels.cpu().numpy().tobytes()
+    if key not in probes:
+        probes[key] = source_probe.fit_probe(task, intercept=False)
+    return fused.fused_text_features(task, probes[key])

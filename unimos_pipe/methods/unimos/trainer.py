@@ -50,7 +50,7 @@ class EpochRecord(EpochSnapshot):
 Measure = Callable[[EpochSnapshot], Mapping[str, Tensor]]
 
 
-def no_measure(view: EpochSnapshot) -> Mapping[str, Tensor]:
+def no_measure(snapshot: EpochSnapshot) -> Mapping[str, Tensor]:
     """Nothing beside what every record holds."""
     return {}
 
@@ -58,7 +58,7 @@ def no_measure(view: EpochSnapshot) -> Mapping[str, Tensor]:
 class Trainer:
     """Trains runs of one form together."""
 
-    def __init__(self, runs: Sequence[TrainingRun], *, captured: bool = True):
+    def __init__(self, runs: Sequence[TrainingRun], *, use_cuda_graphs: bool = True):
         """All tensors of the runs' tasks must be on one device and of the training dtype.
 
         Args:
@@ -67,7 +67,7 @@ class Trainer:
         forms = {run.stack_key for run in runs}
         if len(forms) != 1:
             raise ValueError("runs of different shapes or structure cannot share a stack")
-        (self.form,) = forms
+        (self.stack_key,) = forms
         self.order = sorted(range(len(runs)), key=lambda index: -runs[index].steps)
         self.runs = [runs[index] for index in self.order]
         first = self.runs[0]
@@ -75,25 +75,28 @@ class Trainer:
         self.dtype, self.device = text.dtype, text.device
         if self.device.type == HOST:
             tune_malloc()
-        starts = [run.random_streams.parameters(self.form.dim, self.form.classes, self.form.heads) for run in self.runs]
+        starts = [
+            run.random_streams.draw_parameters(self.stack_key.dim, self.stack_key.classes, self.stack_key.heads)
+            for run in self.runs
+        ]
         self.heads = Heads.stack(
             starts,
-            self.form.heads,
+            self.stack_key.heads,
             self.dtype,
             self.device,
-            self.form.momentum,
-            torch.bfloat16 if self.form.precision == "bf16" else None,
+            self.stack_key.momentum,
+            torch.bfloat16 if self.stack_key.precision == "bf16" else None,
         )
-        self.coefficients = Coefficients.of([run.method for run in self.runs], self.dtype, self.device)
+        self.coefficients = Coefficients.create([run.method for run in self.runs], self.dtype, self.device)
         self.text = torch.stack(text_features([run.task for run in self.runs], [run.method for run in self.runs]))
         self.failures: dict[int, str] = {}  # runs that diverged, by position in the sequence given
         self._build_tables()
-        self.drawer = StepInputSampler(self.runs, self.form, self.starts, self.dtype, self.device)
+        self.sampler = StepInputSampler(self.runs, self.stack_key, self.offsets, self.dtype, self.device)
         self.sums = torch.zeros(len(runs), len(TERMS) + 1, dtype=self.dtype, device=self.device)
         self.steps = torch.tensor([[run.steps] for run in self.runs], device=self.device)
         self.prefixes: dict[int, tuple[Heads, Coefficients]] = {}
-        self.captured = (
-            CudaGraphSteps(self.drawer.block, self._step) if captured and self.device.type == "cuda" else None
+        self.cuda_graphs = (
+            CudaGraphSteps(self.sampler.block, self._step) if use_cuda_graphs and self.device.type == "cuda" else None
         )
 
     def _build_tables(self) -> None:
@@ -104,19 +107,19 @@ class Trainer:
         domains: dict[str, Tensor] = {}
         for run in self.runs:
             for side in (run.task.source, run.task.target):
-                known = domains.setdefault(side.name, side.features)
-                if known is not side.features and not torch.equal(known, side.features):
+                features = domains.setdefault(side.name, side.features)
+                if features is not side.features and not torch.equal(features, side.features):
                     raise ValueError(f"two domains of different rows are called {side.name!r}")
-        starts = dict(zip(domains, _starts([len(rows) for rows in domains.values()]), strict=True))
+        starts = dict(zip(domains, _offsets([len(rows) for rows in domains.values()]), strict=True))
         self.rows = torch.cat(list(domains.values()))
         self.source_labels = torch.cat([run.task.source.labels for run in self.runs])
         targets = [len(run.task.target.features) for run in self.runs]
         self.pseudo_labels = torch.empty(sum(targets), dtype=torch.int64, device=self.device)
-        self.starts = TableOffsets(
+        self.offsets = TableOffsets(
             [starts[run.task.source.name] for run in self.runs],
             [starts[run.task.target.name] for run in self.runs],
-            _starts([len(run.task.source.labels) for run in self.runs]),
-            _starts(targets),
+            _offsets([len(run.task.source.labels) for run in self.runs]),
+            _offsets(targets),
         )
 
     def train(
@@ -130,44 +133,44 @@ class Trainer:
         not touched by it.
 
         Args:
-            after_epoch: the last epoch already done, when going on from :meth:`load_state`.
+            after_epoch: the last epoch already done, when going on from :meth:`load_state_dict`.
             measure: gives small tensors that join a run's record.
         """
         if after_epoch < BEFORE_TRAINING:
-            yield BEFORE_TRAINING, self._assess(BEFORE_TRAINING, None, measure)
+            yield BEFORE_TRAINING, self._evaluate_runs(BEFORE_TRAINING, None, measure)
         for epoch in range(max(0, after_epoch + 1), self.runs[0].method.train.epochs):
             self._reset_weight_generators()
-            yield epoch, self._assess(epoch, self._train_epoch(epoch), measure)
+            yield epoch, self._evaluate_runs(epoch, self._train_epoch(epoch), measure)
 
-    def full_state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Everything that training changes, random generators included, as tensors on the CPU."""
         state = {f"params.{name}": param for name, param in self.heads.params.items()}
         state |= {f"momentum.{name}": buffer for name, buffer in self.heads.momentum.items()}
         state |= {name: getattr(self.heads, name) for name in ("running_mean", "running_var", "label_prior")}
         state["pseudo_labels"] = self.pseudo_labels
         for index, run in enumerate(self.runs):
-            state |= {f"draws.{index}.{name}": tensor for name, tensor in run.random_streams.state().items()}
+            state |= {f"draws.{index}.{name}": tensor for name, tensor in run.random_streams.state_dict().items()}
         return {name: tensor.cpu() for name, tensor in state.items()}
 
     @torch.no_grad()
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from what :meth:`full_state` gave for the same runs in the same order.
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`state_dict` gave for the same runs in the same order.
 
         Raises:
             ValueError: another stack's state; the trainer is then as it was.
         """
-        for name, tensor in self.full_state().items():
+        for name, tensor in self.state_dict().items():
             if name not in state or (not name.startswith("draws.") and state[name].shape != tensor.shape):
                 raise ValueError(f"the checkpoint does not fit these runs: {name}")
-        drawn = [run.random_streams.state() for run in self.runs]
+        previous_states = [run.random_streams.state_dict() for run in self.runs]
         try:
             for index, run in enumerate(self.runs):
                 prefix = f"draws.{index}."
-                found = {k.removeprefix(prefix): v.cpu() for k, v in state.items() if k.startswith(prefix)}
-                run.random_streams.load_state(found)
+                stream_state = {k.removeprefix(prefix): v.cpu() for k, v in state.items() if k.startswith(prefix)}
+                run.random_streams.load_state_dict(stream_state)
         except (RuntimeError, TypeError) as error:  # no state of a generator
-            for run, known in zip(self.runs, drawn, strict=True):
-                run.random_streams.load_state(known)
+            for run, previous_state in zip(self.runs, previous_states, strict=True):
+                run.random_streams.load_state_dict(previous_state)
             raise ValueError(f"the checkpoint does not fit these runs: {error}") from None
         for name, param in self.heads.params.items():
             param.copy_(state[f"params.{name}"])
@@ -177,13 +180,13 @@ class Trainer:
             getattr(self.heads, name).copy_(state[name])
         self.pseudo_labels.copy_(state["pseudo_labels"])
 
-    def state(self, run: int) -> dict[str, Tensor]:
+    def run_state(self, run: int) -> dict[str, Tensor]:
         """Weights, statistics and label prior of a run, by its position in the sequence given."""
-        return self.heads.state(self.order.index(run))
+        return self.heads.run_state(self.order.index(run))
 
-    def model(self, run: int) -> dict[str, Tensor]:
+    def model_state(self, run: int) -> dict[str, Tensor]:
         """:meth:`state` and the (K, D) ``text_features``: everything with which a run answers new rows."""
-        return {**self.state(run), "text_features": self.text[self.order.index(run)].cpu().clone()}
+        return {**self.run_state(run), "text_features": self.text[self.order.index(run)].cpu().clone()}
 
     def eval_heads(self, run: int) -> Heads:
         """A run's modules in evaluation mode (R = 1), by its position in the sequence given."""
@@ -194,85 +197,86 @@ class Trainer:
     def _reset_weight_generators(self) -> None:
         for position, run in enumerate(self.runs):
             params = {name: param[position] for name, param in self.heads.params.items()}
-            for name, fresh in run.random_streams.resets(params, run.method.train.reset_probability).items():
+            for name, fresh in run.random_streams.draw_resets(params, run.method.train.reset_probability).items():
                 params[name].copy_(fresh)
         self.heads.refresh_copies()
 
     def _train_epoch(self, epoch: int) -> Tensor:
         """One epoch of every run; returns (R, terms + 1) means of loss terms and w."""
         self.sums.zero_()
-        take = self.captured or (lambda active, place: self._step(active, self.drawer.block.step(place)))
+        take_step = self.cuda_graphs or (lambda active, position: self._step(active, self.sampler.block.step(position)))
         for start in range(0, self.runs[0].steps, BLOCK):
-            self.drawer.draw(epoch, start)
-            for place in range(min(BLOCK, self.runs[0].steps - start)):
-                take(sum(run.steps > start + place for run in self.runs), place)
+            self.sampler.sample(epoch, start)
+            for position in range(min(BLOCK, self.runs[0].steps - start)):
+                take_step(sum(run.steps > start + position for run in self.runs), position)
         return self.sums / self.steps
 
-    def _step(self, active: int, drawn: StepInputs) -> None:
+    def _step(self, active: int, inputs: StepInputs) -> None:
         """One step of the first ``active`` runs."""
         if active not in self.prefixes:
             self.prefixes[active] = self.heads.runs(0, active), self.coefficients.runs(active)
         heads, coefficients = self.prefixes[active]
-        drawn = drawn.runs(active)
+        inputs = inputs.runs(active)
         batch = Batch(
-            self.rows.index_select(0, drawn.rows.flatten()).unflatten(0, (active, -1)),
-            self.source_labels[drawn.labels],
-            self.pseudo_labels[drawn.pseudo],
+            self.rows.index_select(0, inputs.rows.flatten()).unflatten(0, (active, -1)),
+            self.source_labels[inputs.labels],
+            self.pseudo_labels[inputs.pseudo],
             self.text[:active],
-            drawn.kept.view(torch.uint8).to(self.dtype),  # bytes become floats six times as fast as booleans
+            inputs.dropout_mask.view(torch.uint8).to(self.dtype),  # bytes become floats six times as fast as booleans
         )
-        self.sums[:active] += train_step(heads, batch, coefficients, self.form, drawn.lr)
+        self.sums[:active] += train_step(heads, batch, coefficients, self.stack_key, inputs.lr)
 
-    def _assess(self, epoch: int, means: Tensor | None, measure: Measure) -> Iterator[EpochRecord]:
+    def _evaluate_runs(self, epoch: int, means: Tensor | None, measure: Measure) -> Iterator[EpochRecord]:
         """Assess every run and take over its pseudo-labels, in the order in which the runs were given."""
-        going = [index for index in range(len(self.runs)) if index not in self.failures]
-        together = max(1, len(going)) if self.device.type == "cuda" else 1
-        for start in range(0, len(going), together):
-            views = [self._view(index, epoch) for index in going[start : start + together]]
-            figures = [self._figures(view, means) for view in views]
-            figures = gather_to_cpu([*figures, *(measure(view) for view in views)])
-            for view, own, measured in zip(views, figures[: len(views)], figures[len(views) :], strict=True):
-                if record := self._record(view, own, measured):
+        active = [index for index in range(len(self.runs)) if index not in self.failures]
+        runs_at_once = max(1, len(active)) if self.device.type == "cuda" else 1
+        for start in range(0, len(active), runs_at_once):
+            snapshots = [self._evaluate_run(index, epoch) for index in active[start : start + runs_at_once]]
+            metrics = [self._measure_run(snapshot, means) for snapshot in snapshots]
+            on_cpu = gather_to_cpu([*metrics, *(measure(snapshot) for snapshot in snapshots)])
+            count = len(snapshots)
+            for snapshot, run_metrics, measured in zip(snapshots, on_cpu[:count], on_cpu[count:], strict=True):
+                if record := self._create_record(snapshot, run_metrics, measured):
                     yield record
 
-    def _view(self, index: int, epoch: int) -> "EpochSnapshot":
+    def _evaluate_run(self, index: int, epoch: int) -> "EpochSnapshot":
         position = self.order.index(index)
         run, heads, text = self.runs[position], self.eval_heads(index), self.text[position]
-        found = evaluate_target(heads, run.task.target.features, text, epoch, run.method.eval)
-        start = self.starts.pseudo[position]
-        self.pseudo_labels[start : start + len(found.pseudo_labels)] = found.pseudo_labels
-        return EpochSnapshot(index, found, heads, text)
+        evaluation = evaluate_target(heads, run.task.target.features, text, epoch, run.method.eval)
+        start = self.offsets.pseudo[position]
+        self.pseudo_labels[start : start + len(evaluation.pseudo_labels)] = evaluation.pseudo_labels
+        return EpochSnapshot(index, evaluation, heads, text)
 
-    def _figures(self, view: "EpochSnapshot", means: Tensor | None) -> dict[str, Tensor]:
+    def _measure_run(self, snapshot: "EpochSnapshot", means: Tensor | None) -> dict[str, Tensor]:
         """What a record tells in numbers, on the device."""
-        figures = {"finite": view.evaluation.probabilities.isfinite().all()}
-        position = self.order.index(view.run)
+        figures = {"finite": snapshot.evaluation.probabilities.isfinite().all()}
+        position = self.order.index(snapshot.run)
         if means is not None:
             figures["means"] = means[position]
         run = self.runs[position]
-        if run.held_source:
-            epoch, rule = view.evaluation.epoch, run.method.eval
-            held = evaluate_target(view.heads, run.held_source.features, view.text, epoch, rule)
-            figures["source"] = (held.predictions == run.held_source.labels).double().mean()
+        if run.held_out_source:
+            epoch, spec = snapshot.evaluation.epoch, run.method.eval
+            evaluation = evaluate_target(snapshot.heads, run.held_out_source.features, snapshot.text, epoch, spec)
+            figures["source"] = (evaluation.predictions == run.held_out_source.labels).double().mean()
         return figures
 
-    def _record(
-        self, view: "EpochSnapshot", figures: Mapping[str, Tensor], measured: Mapping[str, Tensor]
+    def _create_record(
+        self, snapshot: "EpochSnapshot", figures: Mapping[str, Tensor], measured: Mapping[str, Tensor]
     ) -> EpochRecord | None:
         """The record of a run that is well; None where training diverged."""
-        spec, epoch = self.runs[self.order.index(view.run)].method.loss, view.evaluation.epoch
+        spec, epoch = self.runs[self.order.index(snapshot.run)].method.loss, snapshot.evaluation.epoch
         means = dict(zip((*TERMS, "w"), figures["means"].tolist(), strict=True)) if "means" in figures else {}
         losses = {term: means[term] for term in terms_of(spec) if means}
         if figures["finite"] and all(map(math.isfinite, losses.values())):
             source = figures["source"].item() if "source" in figures else None
-            told = {"losses": losses, "train_weight": means.get("w"), "source_accuracy": source}
-            return EpochRecord(**vars(view), **told, measured=measured)
-        self.failures[view.run] = (
+            fields = {"losses": losses, "train_weight": means.get("w"), "source_accuracy": source}
+            return EpochRecord(**vars(snapshot), **fields, measured=measured)
+        self.failures[snapshot.run] = (
             f"training diverged in epoch {epoch}: losses or probabilities are not finite; try a lower train.lr"
         )
         return None
 
 
-def _starts(lengths: Sequence[int]) -> list[int]:
+def _offsets(lengths: Sequence[int]) -> list[int]:
     """Where each of several pieces begins when they lie one after the other."""
     return [0, *itertools.accumulate(lengths)][: len(lengths)]

@@ -18,20 +18,20 @@ class TrainingRun:
     random_streams: RandomStreams
     batch: int
     steps: int  # per epoch
-    held_source: LabelledFeatures | None = None  # source rows that training does not see
+    held_out_source: LabelledFeatures | None = None  # source rows that training does not see
 
     @property
     def stack_key(self) -> StackKey:
         """Runs of equal forms can be trained as one stack."""
-        return StackKey.of(self.method, self.batch, *self.task.text_features.shape)
+        return StackKey.create(self.method, self.batch, *self.task.text_features.shape)
 
 
 def create_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingRun:
     """A run whose every random choice follows from its seed."""
-    held = None
+    held_out = None
     if rows := int(method.train.source_holdout * len(task.source.features)):
         order = holdout_order(seed, len(task.source.features)).to(task.source.labels.device)
-        held, rest = (
+        held_out, rest = (
             task.source.subset(part, f"{task.source.name}, {what}")
             for part, what in ((order[:rows], f"{rows} held out"), (order[rows:], f"without {rows} by seed {seed}"))
         )
@@ -39,4 +39,4 @@ def create_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingR
     sizes = len(task.source.features), len(task.target.features)
     batch = batch_rows(*sizes, method.train.batch_size)
     steps = steps_per_epoch(*sizes, batch, method.train.max_steps)
-    return TrainingRun(task, method, RandomStreams(seed, *sizes, batch, task.source.origins), batch, steps, held)
+    return TrainingRun(task, method, RandomStreams(seed, *sizes, batch, task.source.origins), batch, steps, held_out)

@@ -105,4 +105,4 @@ def smooth_labels(labels: Tensor, classes: int) -> Tensor:
 @torch.no_grad()
 def fit(task: AdaptationTask) -> MethodOutput:
     """Predictions of stacked fusion for the target."""
-    return fit_stacked(task).model.answer(task)
+    return fit_stacked(task).model.predict_target(task)

@@ -28,7 +28,7 @@ def validator_tensors(probabilities: Tensor, bottleneck: Tensor) -> dict[str, Te
 
 
 def validator_scores(tensors: Mapping[str, Tensor], rows: int, classes: int) -> dict[str, float]:
-    """All validators of one assessment by name, from :func:`validator_figures` on the CPU."""
+    """All validators of one assessment by name, from :func:`validator_tensors` on the CPU."""
     scores = {name: tensors[name] for name in ("im", "entropy", "snd")}
     scores["bnm"] = nuclear_norm(tensors["gram"], rows, classes)
     return {name: float(scores[name]) for name in ("im", "entropy", "bnm", "snd")}

@@ -71,7 +71,7 @@ class LinearModel:
         weight = self.weight.to(features).contiguous()  # the memory's order may change the last bit
         return features @ weight + self.bias.to(features)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """``weight``, ``bias`` (0 where it is -inf) and ``answered`` (K,) bool, on the CPU; all of it finite."""
         answered = self.bias.isfinite()
         tensors = {"weight": self.weight, "bias": self.bias.where(answered, 0), "answered": answered}
@@ -79,7 +79,7 @@ class LinearModel:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> "LinearModel":
-        """The model whose :meth:`state` this is."""
+        """The model whose :meth:`state_dict` this is."""
         return cls(state["weight"], state["bias"].masked_fill(~state["answered"], -torch.inf))
 
     def predict_target(self, task: AdaptationTask) -> MethodOutput:

@@ -140,9 +140,9 @@ def test_options_that_do_not_fit_the_method_are_named(cli, icons_cache, tmp_path
 
 def test_the_library_names_the_methods(icons_cache):
     with pytest.raises(InputError, match=r"^unknown method 'best'; known: unimos, zero-shot, "):
-        unimos_pipe.AdaptOptions(method="best").options("transductive")
+        unimos_pipe.AdaptOptions(method="best").method_spec("transductive")
     with pytest.raises(InputError, match=r"^target classes: expected all or some, got 'few'$"):
-        unimos_pipe.AdaptOptions(method="auto", label_set="few").options("transductive")
+        unimos_pipe.AdaptOptions(method="auto", label_set="few").method_spec("transductive")
 
 
 def test_a_report_of_one_other_method(cli, swept, icons_cache, tmp_path):

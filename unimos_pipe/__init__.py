@@ -24,6 +24,7 @@ _HOMES = {
     "runs.cache_usage": ("list_cache", "verify_cache", "find_prunable", "prune_cache"),
     "runs.recipe": ("Recipe", "load_recipe"),
     "report.make_report": ("make_report", "Report"),
+    "report.comparison": ("compare_runs", "Comparison"),
     "deploy.predict": ("predict", "predict_cached", "PredictOptions"),
     "deploy.export": ("export_run",),
     "deploy.adapted_model": ("load", "AdaptedModel"),

@@ -24,7 +24,7 @@ from unimos_pipe.cache.maintenance import (
     verify_features,
 )
 from unimos_pipe.cache.shard import read_image_shard, write_image_shard
-from unimos_pipe.runs.cache_usage import needed_features
+from unimos_pipe.runs.cache_usage import find_needed_features
 
 
 @pytest.fixture
@@ -227,5 +227,5 @@ def test_features_of_a_run_whose_config_is_damaged_are_needed(cached, tmp_path):
     folder = tmp_path / "runs" / "mini" / encoder_folder(cached).name / "dark-light" / "full" / "seed0"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"spec": ')
-    needed, count = needed_features(cached, tmp_path / "runs", ())
+    needed, count = find_needed_features(cached, tmp_path / "runs", ())
     assert ("mini", encoder_folder(cached).name) in needed and count == 0

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.data.dataset_spec import known_datasets, load_spec
+from unimos_pipe.data.dataset_spec import find_spec_files, load_spec
 
 HEAD = 'name = "toy"\nclasses = ["cat", "dog"]\n[domains]\n'
 
@@ -25,7 +25,7 @@ def fault_of(tmp_path, text) -> str:
 def test_the_shipped_data_sets():
     shape = {
         name: (len(spec.classes), len(spec.domains), spec.protocol(), spec.metric)
-        for name, spec in ((name, load_spec(name)) for name in sorted(known_datasets()))
+        for name, spec in ((name, load_spec(name)) for name in sorted(find_spec_files()))
     }
     assert shape == {
         "domainnet": (345, 6, "inductive", "accuracy"),

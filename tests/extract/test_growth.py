@@ -23,7 +23,7 @@ from unimos_pipe.cache.cache_paths import index_path, shard_files
 from unimos_pipe.cache.shard import read_image_shard, write_image_shard
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.dataset_spec import check_spec
-from unimos_pipe.data.scan import scan
+from unimos_pipe.data.scan import scan_domain
 from unimos_pipe.extract import extract_domain as stage
 from unimos_pipe.extract import write_shards
 from unimos_pipe.extract.encoder import ClipEncoder
@@ -56,7 +56,7 @@ SPEC = spec_of("circle", "square", "bar")
 
 
 def manifest_of(images: Path, spec=SPEC):
-    return scan(spec, "light", images)
+    return scan_domain(spec, "light", images)
 
 
 def load(cache: Path, spec=SPEC):
@@ -156,7 +156,8 @@ def test_splits_grow_like_domains(encoder, images, tmp_path):
     for train, expected in ((16, (16, 8)), (20, (4, 0))):
         spec = split(train)
         reports = [
-            extract_images(scan(spec, part, images), encoder, tmp_path, **OPTIONS) for part in spec.parts("light")
+            extract_images(scan_domain(spec, part, images), encoder, tmp_path, **OPTIONS)
+            for part in spec.parts("light")
         ]
         assert tuple(report.encoded for report in reports) == expected
     found = FeatureStore(spec, tmp_path, "x").domain("light.train", "light.test")

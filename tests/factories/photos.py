@@ -6,7 +6,7 @@ import pillow_heif
 from PIL import Image
 
 from unimos_pipe.data.dataset_spec import load_spec
-from unimos_pipe.data.scan import find_root, scan
+from unimos_pipe.data.scan import find_root, scan_domain
 
 PRODUCTS, PHOTOS, BROKEN = 200, 281, 4
 CLASSES = 16
@@ -29,7 +29,7 @@ def make_photos(cache: Path, folder: Path) -> dict[str, str]:
     root = find_root(spec, None, cache)
     rows = {}
     for domain, count in (("color", PRODUCTS), ("sketch", PHOTOS)):
-        found = scan(spec, domain, root)
+        found = scan_domain(spec, domain, root)
         by_class = [
             [path for path, k in zip(found.paths, found.labels, strict=True) if k == label] for label in range(CLASSES)
         ]

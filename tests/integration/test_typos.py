@@ -6,7 +6,7 @@ import string
 from unimos_pipe.base.dataclass_parsing import option_fields
 from unimos_pipe.base.method_config import VARIANTS, MethodSpec
 from unimos_pipe.cli.main import main
-from unimos_pipe.data.dataset_spec import known_datasets, load_spec
+from unimos_pipe.data.dataset_spec import find_spec_files, load_spec
 from unimos_pipe.runs.method_names import METHODS
 from unimos_pipe.runs.recipe import known_recipes
 
@@ -32,7 +32,7 @@ def places() -> dict[str, tuple[list[str], tuple[str, ...]]]:
         "sub-command": (list(main.commands["cache"].commands), ("cache", "{}")),
         "option": (adapt_options, (*PAIR, "{}", "1")),
         "setting": ([name for name, _ in option_fields(MethodSpec)], (*PAIR, "--set", "{}=1")),
-        "data set": (list(known_datasets()), ("manifest", "show", "{}")),
+        "data set": (list(find_spec_files()), ("manifest", "show", "{}")),
         "recipe": (list(known_recipes()), ("sweep", "{}")),
         "domain": (list(load_spec("office_home").domains), ("adapt", "--src", "{}", "--tgt", "nowhere")),
         "variant": (list(VARIANTS), (*PAIR, "--variant", "{}")),

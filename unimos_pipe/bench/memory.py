@@ -84,12 +84,12 @@ def process_peak_bytes() -> int:
 def trial_extract(folder: Path, count: int) -> MemoryTrial:
     """Encode so many files with the embedded encoder, two processes decoding."""
     from unimos_pipe.data.dataset_spec import load_spec
-    from unimos_pipe.data.scan import find_root, scan
+    from unimos_pipe.data.scan import find_root, scan_domain
     from unimos_pipe.extract.encoder import ClipEncoder
     from unimos_pipe.extract.extract_domain import extract_images
 
     spec = load_spec("icons")
-    icons = scan(spec, "color", find_root(spec, None, folder.with_name("cache")))
+    icons = scan_domain(spec, "color", find_root(spec, None, folder.with_name("cache")))
     names = tuple(f"{number:07d}.png" for number in range(count))
     (folder / "many").mkdir(parents=True)
     for name, path in zip(names, cycle(icons.paths), strict=False):

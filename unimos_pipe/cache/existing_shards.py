@@ -55,8 +55,8 @@ def read_existing_shards(folder: Path, encoder: EncoderIdentity, domain: str, to
         except StaleCacheError:
             continue
         if difference := first_difference(shard.header.encoder(), encoder):
-            name, found, wanted = difference
-            raise StaleCacheError(f"stale shard {path}: {name}", expected=wanted, got=found, todo=todo)
+            name, actual, wanted = difference
+            raise StaleCacheError(f"stale shard {path}: {name}", expected=wanted, got=actual, todo=todo)
         if shard.header.domain == domain:
             _add_shard(existing, path, shard)
     return existing

@@ -134,9 +134,9 @@ def _check_location(path: Path, header, entry: CacheEntry) -> Iterator[str]:
         expected.append(("domain", header.domain, entry.domain))
     short = ENCODER_FOLDER.fullmatch(entry.encoder_id)[2]
     expected.append(("encoder fingerprint", fingerprint(asdict(identity))[:8], short))
-    for name, found, wanted in expected:
-        if found != wanted:
-            yield f"{path} belongs elsewhere: {name}: expected {wanted}, got {found}"
+    for name, actual, wanted in expected:
+        if actual != wanted:
+            yield f"{path} belongs elsewhere: {name}: expected {wanted}, got {actual}"
 
 
 def _check_sequence(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> Iterator[str]:
@@ -145,8 +145,8 @@ def _check_sequence(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> 
     for path, shard in shards:
         header = shard.header
         if difference := first_difference(header.encoder(), shards[0][1].header.encoder()):
-            name, found, wanted = difference
-            yield f"{path}: {name} differs from the first shard's: {wanted} there, {found} here"
+            name, actual, wanted = difference
+            yield f"{path}: {name} differs from the first shard's: {wanted} there, {actual} here"
         if header.row_start != row:
             yield f"{path} starts at row {header.row_start}, expected {row}"
         row, stored = header.row_stop, stored + len(shard.paths)
@@ -166,9 +166,9 @@ def _check_sequence(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> 
     for path, shard in shards:
         if shard.header.features_digest != digests[path.name]:
             yield f"{path} holds other features than {index_path(folder).name} says"
-    for what, found, wanted in (("last row", row, index.row_total), ("number of labels", len(index.labels), stored)):
-        if found != wanted:
-            yield f"{folder}: the {what} is {found}, expected {wanted}"
+    for what, actual, wanted in (("last row", row, index.row_total), ("number of labels", len(index.labels), stored)):
+        if actual != wanted:
+            yield f"{folder}: the {what} is {actual}, expected {wanted}"
 
 
 def is_inside(name: str) -> bool:

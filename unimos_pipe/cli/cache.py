@@ -123,7 +123,7 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
     from unimos_pipe.cache.cache_paths import ENCODER_FOLDER
     from unimos_pipe.cache.encoder_identity import IMPORTED, encoder_id
     from unimos_pipe.cache.maintenance import find_changed_image, is_inside, read_sound_shards, verify_features
-    from unimos_pipe.data.scan import find_root, scan
+    from unimos_pipe.data.scan import find_root, scan_domain
     from unimos_pipe.extract.encoder import ClipEncoder, load_sample
 
     root = find_root(spec, data_root, cache)
@@ -144,7 +144,7 @@ def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) 
             shards = read_sound_shards(entry)
         except StaleCacheError:
             continue  # told already
-        manifest = scan(spec, entry.domain, root)
+        manifest = scan_domain(spec, entry.domain, root)
         if shards and (change := find_changed_image(shards, manifest)):
             problems.append(f"{entry.folder}: the images in {manifest.root} are not those that were encoded: {change}")
             continue

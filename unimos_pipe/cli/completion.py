@@ -9,7 +9,7 @@ from unimos_pipe.base.dataclass_parsing import option_fields
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import MethodSpec
-from unimos_pipe.data.dataset_spec import known_datasets, load_spec
+from unimos_pipe.data.dataset_spec import find_spec_files, load_spec
 from unimos_pipe.runs.recipe import known_recipes
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -35,7 +35,7 @@ def _domains(ctx: click.Context) -> Iterable[str]:
 
 
 recipes = _of(lambda ctx: known_recipes(), files=True)
-datasets = _of(lambda ctx: known_datasets(), files=True)
+datasets = _of(lambda ctx: find_spec_files(), files=True)
 domains = _of(_domains)
 encoders = _of(lambda ctx: ENCODERS)
 settings = _of(lambda ctx: (f"{name}=" for name, _ in option_fields(MethodSpec)))

@@ -16,6 +16,7 @@ from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.cli.bench import bench
 from unimos_pipe.cli.cache import cache
 from unimos_pipe.cli.click_classes import Group
+from unimos_pipe.cli.compare import compare
 from unimos_pipe.cli.demo import demo
 from unimos_pipe.cli.encoder import encoder
 from unimos_pipe.cli.error_handling import SigTerm, run_with_error_handling
@@ -84,5 +85,5 @@ def main() -> None:
     """
 
 
-for command in (extract, adapt, sweep, run, report, predict, export, demo, manifest, encoder, cache, bench):
+for command in (extract, adapt, sweep, run, report, compare, predict, export, demo, manifest, encoder, cache, bench):
     main.add_command(command)

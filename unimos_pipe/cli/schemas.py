@@ -168,6 +168,14 @@ _ENTRIES = many(
         state={**TEXT, "description": '"complete", or what is wrong at first sight'},
     )
 )
+_DIFFERENCE = record(
+    "from the first folder: mean over pairs, its 95% interval, p of the t-test, by Holm, and of Wilcoxon's test",
+    mean=NUMBER,
+    interval=maybe(many(NUMBER)),
+    p=NUMBER,
+    p_holm=NUMBER,
+    p_wilcoxon=NUMBER,
+)
 _RATES = record(
     "images/s of one round; written is bytes/s", bare=NUMBER, decode=NUMBER, end_to_end=NUMBER, written=NUMBER
 )
@@ -179,6 +187,13 @@ SCHEMAS: dict[str, Schema] = {  # by the words of the command
         "runs in the order of their seeds; mean of their published figure where several have one",
         runs=many(_RUN),
         mean=maybe(_MEAN),
+    ),
+    "compare": document(
+        "folders of runs held against the first: rows by setting, and (what, value in each folder) of all that differs",
+        names=many(TEXT),
+        rows=many(record("a setting", setting=TEXT, pairs=COUNT, means=many(SHARE), differences=many(_DIFFERENCE))),
+        changes=many({}),
+        left_out=many(TEXT),
     ),
     "sweep": document("a sweep's table and runs", **_SWEEP),
     "sweep --dry-run": document("what a sweep would do", **_SWEEP_PLAN),

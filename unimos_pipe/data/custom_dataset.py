@@ -11,7 +11,7 @@ from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.data.dataset_spec import DatasetSpec, check_spec
 from unimos_pipe.data.find_images import find_images, skipped_summary
 from unimos_pipe.data.row_lists import ManifestRow, csv_text, read_csv
-from unimos_pipe.data.scan import file_size, loose_images, not_utf8, unlisted
+from unimos_pipe.data.scan import file_size, find_non_utf8_names, loose_images_note, unlisted_images
 
 FIRST_LINE = "# A data set of one's own, for --dataset."
 ROWS = "rows are in the CSV files."
@@ -29,10 +29,10 @@ class CustomDomain:
     @classmethod
     def parse(cls, text: str) -> "CustomDomain":
         """Read ``NAME=DIR[:folders|none|FILE.csv]``. Raises InputError on another form or a missing folder."""
-        name, equals, place = text.partition("=")
-        folder, colon, labels = place.rpartition(":")
+        name, equals, location = text.partition("=")
+        folder, colon, labels = location.rpartition(":")
         if not colon or not (labels in ("folders", "none") or labels.lower().endswith((".csv", ".tsv"))):
-            folder, labels = place, "folders"
+            folder, labels = location, "folders"
         if not name or not equals or not folder:
             raise InputError(f"--domain {text}", expected="NAME=DIR:folders, NAME=DIR:none or NAME=DIR:FILE.csv")
         if not Path(folder).expanduser().is_dir():
@@ -44,45 +44,44 @@ class CustomDomain:
         return [] if self.labels in ("folders", "none") else [self.folder / self.labels, Path(self.labels)]
 
 
-def read_rows(domain: CustomDomain) -> tuple[list[ManifestRow], list[str]]:
+def read_domain_rows(domain: CustomDomain) -> tuple[list[ManifestRow], list[str]]:
     """The domain's images, sorted, with class names ('' = none), and lines about what was left out.
 
     Raises:
         InputError: no image, images without a label in the CSV (or the other way round), names that are not UTF-8.
     """
-    there = find_images(domain.folder)
-    notes = [skipped_summary(domain.folder, there.left)]
+    scan = find_images(domain.folder)
+    notes = [skipped_summary(domain.folder, scan.skipped)]
     if domain.labels == "none":
-        rows = [ManifestRow(path, "") for path in there.paths]
+        rows = [ManifestRow(path, "") for path in scan.paths]
     elif domain.labels == "folders":
-        rows = [ManifestRow(path, path.partition("/")[0]) for path in there.paths if "/" in path]
-        notes.append(loose_images(domain.folder, there.paths))
-        if not rows and there.paths:
+        rows = [ManifestRow(path, path.partition("/")[0]) for path in scan.paths if "/" in path]
+        notes.append(loose_images_note(domain.folder, scan.paths))
+        if not rows and scan.paths:
             raise InputError(
                 f"domain {domain.name}: {domain.folder} holds images but no class folders",
                 expected="<class>/<image>",
                 todo=f"Say {domain.name}={domain.folder}:none if they have no labels, or name a CSV file instead",
             )
     else:
-        beside, given = domain.label_files()
-        rows = read_csv(beside if beside.exists() else given)
+        in_folder, as_given = domain.label_files()
+        rows = read_csv(in_folder if in_folder.exists() else as_given)
         rows = [ManifestRow(row.path, row.label.strip()) for row in rows]
-        if more := unlisted(there.paths, [row.path for row in rows]):
-            notes.append(
-                f"{domain.folder}: {len(more)} image(s) that {domain.labels} does not list: {join_names(more, 3)}"
-            )
-    told = [note for note in notes if note]
+        if unlisted_paths := unlisted_images(scan.paths, [row.path for row in rows]):
+            names = join_names(unlisted_paths, 3)
+            notes.append(f"{domain.folder}: {len(unlisted_paths)} image(s) that {domain.labels} does not list: {names}")
+    kept_notes = [note for note in notes if note]
     if not rows:
-        raise InputError("; ".join([f"domain {domain.name}: no images in {domain.folder}", *told]))
-    if bad := not_utf8([row.path for row in rows]):
+        raise InputError("; ".join([f"domain {domain.name}: no images in {domain.folder}", *kept_notes]))
+    if bad := find_non_utf8_names([row.path for row in rows]):
         raise InputError(f"{domain.folder}: file names that are not UTF-8: {join_names(bad, 3)}; rename them")
-    gone = [row.path for row in rows if file_size(domain.folder / row.path) is None]
-    if gone:
+    missing = [row.path for row in rows if file_size(domain.folder / row.path) is None]
+    if missing:
         raise InputError(
-            f"domain {domain.name}: {len(gone)} image(s) missing in {domain.folder}, links that lead nowhere, or no "
-            f"files: {join_names(gone, 5)}"
+            f"domain {domain.name}: {len(missing)} image(s) missing in {domain.folder}, links that lead nowhere, or no "
+            f"files: {join_names(missing, 5)}"
         )
-    return rows, told
+    return rows, kept_notes
 
 
 def write_dataset(
@@ -99,10 +98,10 @@ def write_dataset(
     """
     if len({domain.name for domain in domains}) < len(domains):
         raise InputError("--domain: a name is given twice")
-    tables = {domain.name: out.with_name(f"{out.stem}.{domain.name}.csv") for domain in domains}
-    _refuse_existing(out, domains, tables, force)
-    found = {domain.name: read_rows(domain) for domain in domains}
-    rows = {name: part for name, (part, _) in found.items()}
+    csv_files = {domain.name: out.with_name(f"{out.stem}.{domain.name}.csv") for domain in domains}
+    _check_replaceable(out, domains, csv_files, force)
+    rows_and_notes = {domain.name: read_domain_rows(domain) for domain in domains}
+    rows = {name: part for name, (part, _) in rows_and_notes.items()}
     classes = sorted({row.label for part in rows.values() for row in part} - {""})
     if not classes:
         raise InputError("no domain has labels; adaptation needs a labelled source, DIR:folders or DIR:FILE.csv")
@@ -112,8 +111,8 @@ def write_dataset(
         "classes": classes,
         "domains": {
             domain.name: {
-                "root": _place(domain.folder, out.parent),
-                "manifest": tables[domain.name].name,
+                "root": _spec_path(domain.folder, out.parent),
+                "manifest": csv_files[domain.name].name,
                 "word": domain.name.replace("_", " "),
                 "images": len(rows[domain.name]),
             }
@@ -121,35 +120,35 @@ def write_dataset(
         },
     }
     spec = check_spec(values, out)
-    with writer_lock(out, *tables.values()):
+    with writer_lock(out, *csv_files.values()):
         for domain, part in rows.items():
-            write_text(tables[domain], csv_text(part))
+            write_text(csv_files[domain], csv_text(part))
         write_text(out, spec_text(values, f"{FIRST_LINE} Label ids follow the order of `classes`; {ROWS}"))
-    return spec, [note for _, notes in found.values() for note in notes]
+    return spec, [note for _, notes in rows_and_notes.values() for note in notes]
 
 
-def _refuse_existing(out: Path, domains: list[CustomDomain], tables: dict[str, Path], force: bool) -> None:
+def _check_replaceable(out: Path, domains: list[CustomDomain], csv_files: dict[str, Path], force: bool) -> None:
     """Raise InputError for what must not be replaced: anything without ``force``, other files and inputs with it."""
-    files = [out, *tables.values()]
-    if not force and (there := [path for path in files if os.path.lexists(path)]):
-        raise InputError(f"{join_names(there)} exists; add --force to replace what an earlier scan wrote")
+    files = [out, *csv_files.values()]
+    if not force and (existing := [path for path in files if os.path.lexists(path)]):
+        raise InputError(f"{join_names(existing)} exists; add --force to replace what an earlier scan wrote")
     check_owned_file(out, FIRST_LINE, "a spec", "--out")
-    for table in tables.values():
+    for table in csv_files.values():
         check_owned_file(table, ",".join(HEADER), "a table of images", "--out")
         if any(table.resolve() == place.resolve() for domain in domains for place in domain.label_files()):
             raise InputError(f"{table} holds the labels to read and would be replaced; choose another --out")
 
 
-def _place(folder: Path, base: Path) -> str:
+def _spec_path(folder: Path, base: Path) -> str:
     """A folder as the spec names it: relative when it lies below the spec's own folder, so that both can move."""
     folder, base = folder.resolve(), base.resolve()
     return os.path.relpath(folder, base) if folder.is_relative_to(base) else str(folder)
 
 
-def spec_text(values: dict, first: str) -> str:
+def spec_text(values: dict, first_line: str) -> str:
     """A spec as a person would write it, below its first line."""
     lines = [
-        first,
+        first_line,
         *(f"{key} = {_quote(value)}" for key, value in values.items() if isinstance(value, str)),
         "classes = [  # in label order",
         *(f"  {_quote(name)}," for name in values["classes"]),

@@ -16,7 +16,14 @@ from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.find_images import find_images, skipped_summary
 from unimos_pipe.data.image_decoding import DECODE_SECONDS, decode, describe_error
 from unimos_pipe.data.manifest import NO_LABEL
-from unimos_pipe.data.scan import RowList, domain_folder, file_size, not_utf8, read_part, unlisted
+from unimos_pipe.data.scan import (
+    RowList,
+    file_size,
+    find_domain_folder,
+    find_non_utf8_names,
+    read_part,
+    unlisted_images,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class ImageFile:
 
     part: str
     path: str  # relative to the folder
-    place: Path
+    full_path: Path
 
     def __str__(self) -> str:
         return f"{self.part}/{self.path}"
@@ -55,33 +62,33 @@ def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
     Raises:
         InputError: a domain's folder is missing.
     """
-    found: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    places: dict[tuple[str, bool], list[str]] = defaultdict(list)
     files: list[ImageFile] = []
     parts: dict[str, RowList] = {}
     for domain in spec.domains:
-        folder = domain_folder(spec, domain, root)
+        folder = find_domain_folder(spec, domain, root)
         try:
-            own = {part: read_part(spec, part, folder) for part in spec.parts(domain)}
+            domain_parts = {part: read_part(spec, part, folder) for part in spec.parts(domain)}
         except InputError as error:
-            found["rows cannot be read", True].append(str(error))
+            places["rows cannot be read", True].append(str(error))
             continue
-        parts |= own
-        for part, rows in own.items():
-            found["note", False] += rows.notes
+        parts |= domain_parts
+        for part, rows in domain_parts.items():
+            places["note", False] += rows.notes
             for path in rows.paths:
-                if bad := not_utf8([path]):
-                    found["name is not UTF-8", True].append(f"{part}/{bad[0]!r}")
+                if bad := find_non_utf8_names([path]):
+                    places["name is not UTF-8", True].append(f"{part}/{bad[0]!r}")
                 elif file_size(folder / path) is None:
-                    found["missing, a link that leads nowhere, or no file", True].append(f"{part}/{path}")
+                    places["missing, a link that leads nowhere, or no file", True].append(f"{part}/{path}")
                 else:
                     files.append(ImageFile(part, path, folder / path))
         if spec.domain(domain).manifest:
-            there = find_images(folder)
-            extra = unlisted(there.paths, parts[domain].paths)
-            found["image not in the manifest", False] += [f"{domain}/{path}" for path in extra]
-            found["note", False] += [note] if (note := skipped_summary(folder, there.left)) else []
-    _check_classes(spec, parts, found)
-    return DatasetFiles(sum(len(rows.paths) for rows in parts.values()), tuple(files), _findings(found))
+            scan = find_images(folder)
+            extra = unlisted_images(scan.paths, parts[domain].paths)
+            places["image not in the manifest", False] += [f"{domain}/{path}" for path in extra]
+            places["note", False] += [note] if (note := skipped_summary(folder, scan.skipped)) else []
+    _check_classes(spec, parts, places)
+    return DatasetFiles(sum(len(rows.paths) for rows in parts.values()), tuple(files), _to_findings(places))
 
 
 def inspect_files(
@@ -93,22 +100,22 @@ def inspect_files(
         threads: images decoded at once.
         on_files: called with the number of files just looked at.
     """
-    found: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    places: dict[tuple[str, bool], list[str]] = defaultdict(list)
     with ThreadPoolExecutor(threads) as pool:
-        for file, fault in zip(files, pool.map(_fault, files), strict=True):
+        for file, fault in zip(files, pool.map(_decoding_fault, files), strict=True):
             on_files(1)
             if fault:
-                found["unreadable image", True].append(f"{file} ({fault})")
-    for group in same_contents(files):
-        found["same contents", False].append(" = ".join(str(file) for file in group))
-    return _findings(found)
+                places["unreadable image", True].append(f"{file} ({fault})")
+    for group in find_equal_files(files):
+        places["same contents", False].append(" = ".join(str(file) for file in group))
+    return _to_findings(places)
 
 
-def _findings(found: dict[tuple[str, bool], list[str]]) -> tuple[Finding, ...]:
-    return tuple(Finding(kind, serious, tuple(places)) for (kind, serious), places in found.items() if places)
+def _to_findings(places_by_kind: dict[tuple[str, bool], list[str]]) -> tuple[Finding, ...]:
+    return tuple(Finding(kind, serious, tuple(places)) for (kind, serious), places in places_by_kind.items() if places)
 
 
-def _check_classes(spec: DatasetSpec, parts: dict[str, RowList], found: dict) -> None:
+def _check_classes(spec: DatasetSpec, parts: dict[str, RowList], places: dict) -> None:
     """Classes that no domain has, and classes that some labelled domain lacks."""
     present: dict[str, set[int]] = defaultdict(set)
     for part, rows in parts.items():
@@ -117,33 +124,33 @@ def _check_classes(spec: DatasetSpec, parts: dict[str, RowList], found: dict) ->
     anywhere = set().union(*present.values())
     for label, name in enumerate(spec.classes):
         if label not in anywhere:
-            found["class without an image", False].append(name)
+            places["class without an image", False].append(name)
         else:
             lacking = [domain for domain, labels in present.items() if label not in labels]
-            found["class absent in a domain", False] += [f"{name} in {domain}" for domain in lacking]
+            places["class absent in a domain", False] += [f"{name} in {domain}" for domain in lacking]
 
 
-def _fault(file: ImageFile) -> str | None:
+def _decoding_fault(file: ImageFile) -> str | None:
     try:
         with time_limit(DECODE_SECONDS, f"not decoded after {DECODE_SECONDS} s"):
-            decode(file.place)
+            decode(file.full_path)
     except MemoryError:
         raise
     except Exception as error:  # any decoder may raise anything; it becomes a finding
         if isinstance(error, ReadError) and not error.lasting:
             raise
-        return describe_error(error, file.place)
+        return describe_error(error, file.full_path)
     return None
 
 
-def same_contents(files: Sequence[ImageFile]) -> list[list[ImageFile]]:
+def find_equal_files(files: Sequence[ImageFile]) -> list[list[ImageFile]]:
     """Groups of files with equal bytes; only files of equal size are read."""
     by_size = defaultdict(list)
     for file in files:
-        by_size[file_size(file.place)].append(file)
+        by_size[file_size(file.full_path)].append(file)
     groups = defaultdict(list)
     for size, group in by_size.items():
         for file in group if len(group) > 1 else ():
-            with open_regular(file.place, MAX_IMAGE_BYTES) as bytes_of:
-                groups[size, hashlib.file_digest(bytes_of, xxhash.xxh3_128).digest()].append(file)
+            with open_regular(file.full_path, MAX_IMAGE_BYTES) as stream:
+                groups[size, hashlib.file_digest(stream, xxhash.xxh3_128).digest()].append(file)
     return [group for group in groups.values() if len(group) > 1]

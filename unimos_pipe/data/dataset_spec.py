@@ -47,7 +47,7 @@ class DomainSpec:
     per_class: dict = field(default_factory=dict)  # class name -> expected number of images
 
     @property
-    def split(self) -> bool:
+    def has_splits(self) -> bool:
         """Whether the data set itself divides this domain into training and test rows."""
         return bool(self.train)
 
@@ -75,7 +75,7 @@ class DatasetSpec:
             raise InputError(f"data set {self.name} has no domain {name!r}; {suggestions(name, self.domains)}")
         return self.domains[name]
 
-    def sources(self, text: str, target: str) -> tuple[str, ...]:
+    def parse_sources(self, text: str, target: str) -> tuple[str, ...]:
         """The domains of a source as one writes it, ``art`` or ``art+photo``, in the data set's own order.
 
         Raises:
@@ -94,7 +94,7 @@ class DatasetSpec:
 
     def parts(self, domain: str) -> tuple[str, ...]:
         """Where the domain's features live in the cache: ``clipart``, or ``clipart.train`` and ``clipart.test``."""
-        return tuple(f"{domain}.{split}" for split in SPLITS) if self.domain(domain).split else (domain,)
+        return tuple(f"{domain}.{split}" for split in SPLITS) if self.domain(domain).has_splits else (domain,)
 
     def domain_of(self, part: str) -> str:
         """The domain of a part. Raises InputError listing the parts where there is no such part."""
@@ -113,10 +113,10 @@ class DatasetSpec:
         Raises:
             InputError: inductive, but the data set has no splits.
         """
-        split = all(entry.split for entry in self.domains.values())
-        if chosen == "inductive" and not split:
+        has_splits = all(entry.has_splits for entry in self.domains.values())
+        if chosen == "inductive" and not has_splits:
             raise InputError(f"{self.name} has no train and test splits, so --protocol can only be transductive")
-        return chosen or ("inductive" if split else "transductive")
+        return chosen or ("inductive" if has_splits else "transductive")
 
     def with_words(self, words: Mapping[str, str]) -> "DatasetSpec":
         """The same data set with other domain words in its prompts."""
@@ -124,10 +124,10 @@ class DatasetSpec:
         return replace(self, domains={**self.domains, **changed})
 
 
-def known_datasets() -> dict[str, Path]:
+def find_spec_files() -> dict[str, Path]:
     """The data sets that come with the package, by name."""
-    found = [path for folder in SPEC_FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
-    return {path.stem: path for path in reversed(found)}
+    paths = [path for folder in SPEC_FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
+    return {path.stem: path for path in reversed(paths)}
 
 
 def load_spec(name_or_path: str) -> DatasetSpec:
@@ -136,7 +136,7 @@ def load_spec(name_or_path: str) -> DatasetSpec:
     Raises:
         InputError: unknown name (lists the known), unreadable file, or every fault of the spec at once.
     """
-    known = known_datasets()
+    known = find_spec_files()
     path = Path(name_or_path) if name_or_path.endswith(".toml") else known.get(name_or_path)
     if path is None:
         names = suggestions(name_or_path, sorted(known))
@@ -155,7 +155,7 @@ def check_spec(values: Mapping, path: Path) -> DatasetSpec:
     domains = values.get("domains")
     if not isinstance(domains, Mapping) or not domains:
         raise InputError(f"{path}: expected a [domains] table with at least one domain")
-    faults, built = [], {}
+    faults, domain_specs = [], {}
     for name, entry in domains.items():
         try:
             if not isinstance(entry, Mapping):
@@ -164,26 +164,28 @@ def check_spec(values: Mapping, path: Path) -> DatasetSpec:
         except InputError as error:
             faults.append(str(error))
             continue
-        built[name] = replace(domain, folder=domain.folder or (name,), word=domain.word or name.replace("_", " "))
-        faults += _domain_faults(name, domain)
+        domain_specs[name] = replace(
+            domain, folder=domain.folder or (name,), word=domain.word or name.replace("_", " ")
+        )
+        faults += _check_domain(name, domain)
     try:
-        spec = parse_dataclass(DatasetSpec, {**values, "domains": built, "base": path.parent}, str(path))
+        spec = parse_dataclass(DatasetSpec, {**values, "domains": domain_specs, "base": path.parent}, str(path))
     except InputError as error:
         raise InputError("; ".join([str(error), *faults])) from None
-    faults += _class_faults(spec)
+    faults += _check_classes(spec)
     if faults:
         raise InputError(f"{path}: " + "; ".join(faults))
     return spec
 
 
-def is_name(text: str) -> bool:
+def is_valid_name(text: str) -> bool:
     """Whether a text may name a data set or a domain, and with it a folder: letters, digits, '-' and '_' only."""
     return text.replace("_", "").replace("-", "").isalnum()
 
 
-def _domain_faults(name: str, domain: DomainSpec) -> list[str]:
+def _check_domain(name: str, domain: DomainSpec) -> list[str]:
     faults = []
-    if name == "text" or not is_name(name):
+    if name == "text" or not is_valid_name(name):
         faults.append(f"domain {name!r}: a name is letters, digits, '-' and '_', and not 'text'")
     inside = (*domain.folder, *domain.list, *domain.train, *domain.test)
     if any(Path(part).is_absolute() or ".." in Path(part).parts for part in inside):
@@ -196,9 +198,9 @@ def _domain_faults(name: str, domain: DomainSpec) -> list[str]:
     return faults
 
 
-def _class_faults(spec: DatasetSpec) -> list[str]:
+def _check_classes(spec: DatasetSpec) -> list[str]:
     faults = []
-    if not is_name(spec.name):
+    if not is_valid_name(spec.name):
         faults.append(f"name {spec.name!r}: letters, digits, '-' and '_' only")
     if spec.embedded and spec.embedded not in EMBEDDED:
         faults.append(f"embedded {short_repr(spec.embedded)}: the package has {join_names(EMBEDDED)}")

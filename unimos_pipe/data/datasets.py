@@ -8,13 +8,13 @@ from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.data.custom_dataset import CustomDomain, write_dataset
 from unimos_pipe.data.dataset_check import Finding, collect_files, inspect_files
-from unimos_pipe.data.dataset_spec import DatasetSpec, known_datasets, load_spec
+from unimos_pipe.data.dataset_spec import DatasetSpec, find_spec_files, load_spec
 from unimos_pipe.data.scan import find_root
 
 
 def list_datasets() -> dict[str, DatasetSpec]:
     """The data sets that come with the package, by name."""
-    return {name: load_spec(name) for name in sorted(known_datasets())}
+    return {name: load_spec(name) for name in sorted(find_spec_files())}
 
 
 def create_dataset_spec(
@@ -74,7 +74,7 @@ def check_dataset(
         InputError: a data set or a folder that is not there.
     """
     spec = load_spec(dataset)
-    gathered = collect_files(spec, find_root(spec, root, cache))
-    with reporter.progress(f"checking {spec.name}", len(gathered.files), "images") as advance:
-        found = [*gathered.findings, *inspect_files(gathered.files, on_files=advance)]
-    return DatasetCheck(spec, gathered.rows, tuple(sorted(found, key=lambda finding: not finding.serious)))
+    files = collect_files(spec, find_root(spec, root, cache))
+    with reporter.progress(f"checking {spec.name}", len(files.files), "images") as advance:
+        findings = [*files.findings, *inspect_files(files.files, on_files=advance)]
+    return DatasetCheck(spec, files.rows, tuple(sorted(findings, key=lambda finding: not finding.serious)))

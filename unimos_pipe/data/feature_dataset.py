@@ -34,7 +34,7 @@ def read_classes(file: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in read_list_text(file).splitlines() if line.strip())
 
 
-def with_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> SpecEdit:
+def add_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> SpecEdit:
     """The spec of a data set that has a domain: a new one, one that grows by it, or as it is.
 
     Args:
@@ -49,15 +49,15 @@ def with_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> Sp
     if not dataset.endswith(".toml") or file.exists():
         spec = load_spec(dataset)
         if names != spec.classes:
-            place = next(at for at, pair in enumerate(zip_longest(spec.classes, names)) if pair[0] != pair[1])
-            expected, got = (short_repr(row[place]) if place < len(row) else "none" for row in (spec.classes, names))
-            what = f"--classes {classes} does not have the classes of {spec.name}: number {place + 1}"
+            index = next(at for at, pair in enumerate(zip_longest(spec.classes, names)) if pair[0] != pair[1])
+            expected, got = (short_repr(row[index]) if index < len(row) else "none" for row in (spec.classes, names))
+            what = f"--classes {classes} does not have the classes of {spec.name}: number {index + 1}"
             raise InputError(what, expected=expected, got=got)
-        part_of = domain.partition(".")[0]
-        if not dataset.endswith(".toml") or part_of in spec.domains:
+        domain_name = domain.partition(".")[0]
+        if not dataset.endswith(".toml") or domain_name in spec.domains:
             return SpecEdit(spec)
-        before = read_text(file, MAX_SETTINGS_BYTES)
-        text = before + ("" if before.endswith("\n") else "\n") + domain_text(domain, entry)
+        old_text = read_text(file, MAX_SETTINGS_BYTES)
+        text = old_text + ("" if old_text.endswith("\n") else "\n") + domain_text(domain, entry)
     else:
         values = {"name": file.stem, "classes": names, "domains": {domain: entry}}
         check_spec(values, file)

@@ -21,10 +21,10 @@ pillow_heif.register_heif_opener()
 Picture = Image.Image
 # What PIL decodes by itself. Not: formats that it hands to another program (EPS to Ghostscript), those that it has no
 # decoder for (WMF, GRIB, HDF5), and those that take almost any file for theirs.
-MARKED = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF", "BMP", "JPEG2000", "PSD", "PPM", "QOI")
-FORMATS = (*MARKED, "CUR", "DDS", "ICNS", "ICO", "PCX", "SGI", "SUN", "TGA", "XBM", "XPM")
+SIGNATURE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF", "BMP", "JPEG2000", "PSD", "PPM", "QOI")
+FORMATS = (*SIGNATURE_FORMATS, "CUR", "DDS", "ICNS", "ICO", "PCX", "SGI", "SUN", "TGA", "XBM", "XPM")
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
-MOST_ELONGATED = 100  # of an image's longer side to its shorter: CLIP's resize keeps it, and scales the shorter one
+MAX_ASPECT_RATIO = 100  # of an image's longer side to its shorter: CLIP's resize keeps it, and scales the shorter one
 DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
 
 
@@ -35,10 +35,10 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
 
 
-def starts_as_image(path: Path) -> bool:
+def has_image_header(path: Path) -> bool:
     """Whether a file's first bytes and header are an image's, whatever its name; nothing is decoded."""
     try:
-        with QUIET, open_regular(path, sys.maxsize) as file, Image.open(file, formats=MARKED):
+        with DECODING_WARNINGS, open_regular(path, sys.maxsize) as file, Image.open(file, formats=SIGNATURE_FORMATS):
             return True
     except ReadError as error:
         if not error.lasting:
@@ -50,7 +50,7 @@ def starts_as_image(path: Path) -> bool:
         return False
 
 
-class _Quiet:
+class _DecodingWarnings:
     """While an image is read warnings pass unseen, but for PIL's about decompression bombs, which is raised.
 
     All threads share one list of filters: the first one in sets it, and the last one out puts back what there was.
@@ -76,13 +76,13 @@ class _Quiet:
                 self.before.__exit__(None, None, None)
 
 
-QUIET = _Quiet()
+DECODING_WARNINGS = _DecodingWarnings()
 
 
 @contextlib.contextmanager
 def open_image(source: Path | Picture | bytes, formats: tuple[str, ...] = FORMATS) -> Iterator[Picture]:
     """An image with its header read, of a file, of a file's bytes or as PIL has it open."""
-    with QUIET:
+    with DECODING_WARNINGS:
         if isinstance(source, Picture):
             yield source
             return
@@ -109,7 +109,7 @@ def to_rgb(image: Picture) -> Picture:
     image.load()
     image = _apply_exif_rotation(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bit(image)
+        return _to_eight_bit(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -117,15 +117,15 @@ def to_rgb(image: Picture) -> Picture:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def picture_of(pixels: np.ndarray) -> Picture:
+def image_from_array(pixels: np.ndarray) -> Picture:
     """(H, W, 3) uint8 as PIL has it."""
     return Image.fromarray(pixels)
 
 
 def check_aspect_ratio(width: int, height: int) -> None:
     """Raise ValueError where one side is more than 100 times the other."""
-    if max(width, height) > MOST_ELONGATED * min(width, height):
-        raise ValueError(f"{width} x {height} pixels: one side is more than {MOST_ELONGATED} times the other")
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise ValueError(f"{width} x {height} pixels: one side is more than {MAX_ASPECT_RATIO} times the other")
 
 
 def has_exif_rotation(image: Picture) -> bool:
@@ -146,7 +146,7 @@ def _apply_exif_rotation(image: Picture) -> Picture:
         return image
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _to_eight_bit(image: Image.Image) -> Image.Image:
     """Grey values of more than 8 bits as RGB: "I;16" is 16 bits wide, 32-bit and float images as their range says."""
     values = np.asarray(image, dtype=np.float64)
     if not np.isfinite(values).all():

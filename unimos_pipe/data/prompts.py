@@ -11,22 +11,22 @@ def clean_class_name(name: str) -> str:
     return name.replace("_", " ")
 
 
-def build_prompts(templates: Sequence[str], word: str, wording: Sequence[str]) -> list[list[str]]:
+def build_prompts(templates: Sequence[str], domain_word: str, class_names: Sequence[str]) -> list[list[str]]:
     """The sentences of every class for one domain word.
 
     Args:
         templates: sentences with ``{class}`` and, if wished, ``{domain}``.
-        word: the target domain's word, such as ``real world``.
-        wording: what to call the K classes, in label order.
+        domain_word: the target domain's word, such as ``real world``.
+        class_names: what to call the K classes, in label order.
     Returns:
         One list of K sentences per template.
     Raises:
         InputError: a template without ``{class}``, or with another placeholder.
     """
-    return [[_fill(template, word, name) for name in wording] for template in templates]
+    return [[_fill_template(template, domain_word, name) for name in class_names] for template in templates]
 
 
-def _fill(template: str, word: str, name: str) -> str:
+def _fill_template(template: str, word: str, name: str) -> str:
     if unknown := set(re.findall(r"\{[^{}]*\}", template)) - {"{domain}", "{class}"}:
         raise InputError(
             f"prompt template {template!r}", expected="{domain} and {class}", got=join_names(sorted(unknown))

@@ -13,8 +13,8 @@ from unimos_pipe.base.csv_escaping import escape_name, escape_path, unescape_nam
 from unimos_pipe.base.errors import InputError, ReadError, join_names, short_repr
 from unimos_pipe.base.safe_open import read_text
 
-PATH_HEADS = ("path", "file", "filename", "file_name", "image", "image_path")
-CLASS_HEADS = ("class", "label", "category", "class_name")
+PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path")
+CLASS_COLUMNS = ("class", "label", "category", "class_name")
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ def read_list(file: Path) -> list[ManifestRow]:
             rows.append(ManifestRow(parts[0], parts[-1]))
             if len(parts) < 2 or not re.fullmatch("[0-9]{1,9}", parts[1]):
                 faults.append(f"line {number}: expected '<path> <label>', got {short_repr(line.rstrip())}")
-    _refuse(file, faults + _path_faults(rows))
+    _raise_faults(file, faults + _check_paths(rows))
     return rows
 
 
 def read_csv(file: Path) -> list[ManifestRow]:
     """Read a CSV of path and class; cells are separated by comma, semicolon or tab, and a class may be empty.
 
-    A head line names the columns (:data:`PATH_HEADS`, :data:`CLASS_HEADS`; others are passed over); without one the
+    A head line names the columns (:data:`PATH_COLUMNS`, :data:`CLASS_COLUMNS`; others are passed over); without one the
     path comes first. What :mod:`unimos_pipe.base.csv_escaping` put before a path or class is taken off.
 
     Raises:
@@ -53,21 +53,21 @@ def read_csv(file: Path) -> list[ManifestRow]:
             given), unsafe or repeated paths.
     """
     text = read_list_text(file)
-    table, faults = _cells(text, separator(text))
-    path_at, class_at, width, least = 0, 1, 2, 1
-    if table and (columns := _columns(file, table)):
-        path_at, class_at, width = columns
-        least = 1 + max(path_at, class_at or 0)
+    table, faults = _parse_cells(text, detect_separator(text))
+    path_index, class_index, width, min_cells = 0, 1, 2, 1
+    if table and (columns := _find_columns(file, table)):
+        path_index, class_index, width = columns
+        min_cells = 1 + max(path_index, class_index or 0)
         table = table[1:]
     rows = []
     for line, cells in table:
-        path, label = (cells[at] if at is not None and at < len(cells) else "" for at in (path_at, class_at))
+        path, label = (cells[at] if at is not None and at < len(cells) else "" for at in (path_index, class_index))
         rows.append(ManifestRow(unescape_path(path), unescape_name(label)))
-        if len(cells) < least or any(cells[width:]):
+        if len(cells) < min_cells or any(cells[width:]):
             faults.append(f"line {line}: expected {width} cells, got {len(cells)}: {short_repr(cells)}")
         elif not path:
             faults.append(f"line {line}: no path")
-    _refuse(file, faults or _path_faults(rows))
+    _raise_faults(file, faults or _check_paths(rows))
     return rows
 
 
@@ -80,25 +80,25 @@ def csv_text(rows: Sequence[ManifestRow]) -> str:
     return text.getvalue()
 
 
-def separator(text: str) -> str:
+def detect_separator(text: str) -> str:
     """What stands between the cells: what makes known column names of the head, else what the first line has most of.
 
     Names of one's own files may hold any of the three, so quoted cells do not count.
     """
     first = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
-    heads = {sep: set(_head(next(csv.reader([first], delimiter=sep), []))) for sep in ",;\t"}
-    known = {*PATH_HEADS, *CLASS_HEADS}
+    heads = {sep: set(_column_names(next(csv.reader([first], delimiter=sep), []))) for sep in ",;\t"}
+    usual_names = {*PATH_COLUMNS, *CLASS_COLUMNS}
     bare = re.sub('"[^"]*"', "", first)
-    return max(heads, key=lambda sep: (len(heads[sep] & known), bare.count(sep)))
+    return max(heads, key=lambda sep: (len(heads[sep] & usual_names), bare.count(sep)))
 
 
-def _head(cells: Sequence[str]) -> list[str]:
+def _column_names(cells: Sequence[str]) -> list[str]:
     return [cell.strip().lower() for cell in cells]
 
 
-def _cells(text: str, separator: str) -> tuple[list[tuple[int, list[str]]], list[str]]:
+def _parse_cells(text: str, delimiter: str) -> tuple[list[tuple[int, list[str]]], list[str]]:
     """The rows that are not empty, each with its (last) line number; and what ends the reading, if anything does."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     table = []
     try:
         for cells in reader:
@@ -109,27 +109,27 @@ def _cells(text: str, separator: str) -> tuple[list[tuple[int, list[str]]], list
     return table, []
 
 
-def _columns(file: Path, table: Sequence[tuple[int, list[str]]]) -> tuple[int, int | None, int] | None:
+def _find_columns(file: Path, table: Sequence[tuple[int, list[str]]]) -> tuple[int, int | None, int] | None:
     """Where a head puts path and class, and its length; None where the first row is no head.
 
     Raises:
         InputError: a head that lacks one of the two, or names one twice.
     """
     line, cells = table[0]
-    head = _head(cells)
-    path = next((name for name in PATH_HEADS if name in head), None)
-    label = next((name for name in CLASS_HEADS if name in head), None)
+    head = _column_names(cells)
+    path = next((name for name in PATH_COLUMNS if name in head), None)
+    label = next((name for name in CLASS_COLUMNS if name in head), None)
     if path is None and label is None:
         looks_like_path = [any(mark in row[0] for mark in "./") for _, row in table]
         if looks_like_path[0] or not any(looks_like_path):
             return None
     where, got = f"list file {file}: line {line}", f"the columns {join_names(map(short_repr, cells))}"
     if path is None:
-        raise InputError(f"{where}: no column of paths", expected=f"one named {join_names(PATH_HEADS)}", got=got)
+        raise InputError(f"{where}: no column of paths", expected=f"one named {join_names(PATH_COLUMNS)}", got=got)
     if label is None and len(head) > 1:
         raise InputError(
             f"{where}: no column of classes",
-            expected=f"one named {join_names(CLASS_HEADS)}",
+            expected=f"one named {join_names(CLASS_COLUMNS)}",
             got=got,
             todo="Without labels, keep the column of paths alone",
         )
@@ -153,7 +153,7 @@ def read_list_text(file: Path) -> str:
         raise InputError(f"list file {file}: cannot be read: {error}") from None
 
 
-def _path_faults(rows: Sequence[ManifestRow]) -> list[str]:
+def _check_paths(rows: Sequence[ManifestRow]) -> list[str]:
     faults, seen = [], set()
     for row in rows:
         path = PurePosixPath(row.path)
@@ -167,7 +167,7 @@ def _path_faults(rows: Sequence[ManifestRow]) -> list[str]:
     return faults
 
 
-def _refuse(file: Path, faults: list[str]) -> None:
+def _raise_faults(file: Path, faults: list[str]) -> None:
     if faults:
         raise InputError(f"list file {file}: {join_names(faults, 3)}")
 
@@ -185,9 +185,9 @@ def labels_from_numbers(file: Path, rows: Sequence[ManifestRow], classes: Sequen
     """
     ids = {name: label for label, name in enumerate(classes)}
     folders = [PurePosixPath(row.path).parent.name for row in rows]
-    said = {(int(row.label), name) for row, name in zip(rows, folders, strict=True)}
-    names, labels = {name for _, name in said}, {label for label, _ in said}
-    one_to_one = len(names) == len(labels) == len(said)
+    pairs = {(int(row.label), name) for row, name in zip(rows, folders, strict=True)}
+    names, labels = {name for _, name in pairs}, {label for label, _ in pairs}
+    one_to_one = len(names) == len(labels) == len(pairs)
     unknown = sorted(names - set(ids))
     if len(unknown) == len(names) and not (one_to_one and len(names) > 1):  # no class folders in the paths
         if beyond := sorted(label for label in labels if label >= len(classes)):
@@ -205,11 +205,12 @@ def labels_from_numbers(file: Path, rows: Sequence[ManifestRow], classes: Sequen
         raise InputError(
             f"list file {file}: labels and class folders contradict each other",
             expected=f"one label for each of {len(names)} classes",
-            got=f"{len(said)} different (label, class) pairs with {len(labels)} labels",
+            got=f"{len(pairs)} different (label, class) pairs with {len(labels)} labels",
         )
-    other = sorted(name for label, name in said if ids[name] != label)
-    notes = [f"{file}: numbers {len(other)} classes otherwise than the spec ({join_names(other, 3)}); bound by name"]
-    return [ids[name] for name in folders], notes if other else []
+    renumbered = sorted(name for label, name in pairs if ids[name] != label)
+    shown = join_names(renumbered, 3)
+    notes = [f"{file}: numbers {len(renumbered)} classes otherwise than the spec ({shown}); bound by name"]
+    return [ids[name] for name in folders], notes if renumbered else []
 
 
 def labels_from_names(file: Path, rows: Sequence[ManifestRow], classes: Sequence[str], no_label: int) -> list[int]:
@@ -236,12 +237,12 @@ def read_row_labels(file: Path) -> list[ManifestRow]:
     """
     text = read_list_text(file)
     try:
-        table = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator(text)))
+        table = list(csv.reader(io.StringIO(text, newline=""), delimiter=detect_separator(text)))
     except csv.Error as error:
         raise InputError(f"list file {file}: {error}") from None
     head = [cell.strip().lower() for cell in table[0]] if table else []
-    if set(head) & set(CLASS_HEADS) and not set(head) & set(PATH_HEADS):
-        at = next(head.index(name) for name in CLASS_HEADS if name in head)
+    if set(head) & set(CLASS_COLUMNS) and not set(head) & set(PATH_COLUMNS):
+        at = next(head.index(name) for name in CLASS_COLUMNS if name in head)
         rows = [ManifestRow("", unescape_name(cells[at])) for cells in table[1:] if len(cells) > at]
     else:
         rows = read_csv(file)
@@ -259,9 +260,9 @@ def read_row_paths(file: Path) -> list[ManifestRow]:
     if file.suffix.lower() in (".csv", ".tsv"):
         return read_csv(file)
     lines = [line.strip() for line in read_list_text(file).splitlines() if line.strip()]
-    listed = [re.fullmatch(r"(.+?)\s+([0-9]{1,9})", line) for line in lines]
-    if lines and all(listed):
-        return [ManifestRow(found[1], found[2]) for found in listed]
+    matches = [re.fullmatch(r"(.+?)\s+([0-9]{1,9})", line) for line in lines]
+    if lines and all(matches):
+        return [ManifestRow(match[1], match[2]) for match in matches]
     return [ManifestRow(line, "") for line in lines]
 
 

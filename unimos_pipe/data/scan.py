@@ -56,8 +56,8 @@ def unpack_embedded(archive: str, cache: Path) -> Path:
             return target
         with writer_lock(target, lock=target.with_name(".unpacking.lock"), wait=True):
             if not _is_unpacked(target, members):  # another process may have done it while we waited
-                with atomic_replace_dir(target) as fresh:
-                    bundle.extractall(fresh)
+                with atomic_replace_dir(target) as folder:
+                    bundle.extractall(folder)
     return target
 
 
@@ -72,17 +72,17 @@ def file_size(path: Path) -> int | None:
     """
     try:
         with reading(path):
-            found = path.stat()
+            status = path.stat()
     except ValueError:  # a zero byte
         return None
     except ReadError as error:
         if not error.lasting:
             raise
         return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def domain_folder(spec: DatasetSpec, name: str, root: Path) -> Path:
+def find_domain_folder(spec: DatasetSpec, name: str, root: Path) -> Path:
     """The folder that a domain's paths are relative to: the first of its known names that is there.
 
     Raises:
@@ -97,7 +97,7 @@ def domain_folder(spec: DatasetSpec, name: str, root: Path) -> Path:
     for base in (root, *(root / alias for alias in spec.roots)):
         for folder in (base / part for part in entry.folder):
             lists = [files for files in (entry.list, entry.train, entry.test) if files]
-            if folder.is_dir() and all(_first_file(folder, files) for files in lists):
+            if folder.is_dir() and all(_first_existing(folder, files) for files in lists):
                 return folder
     raise InputError(
         f"domain {name} of {spec.name} is not in {root}",
@@ -107,7 +107,7 @@ def domain_folder(spec: DatasetSpec, name: str, root: Path) -> Path:
     )
 
 
-def _first_file(folder: Path, names: tuple[str, ...]) -> Path | None:
+def _first_existing(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
@@ -120,7 +120,7 @@ class RowList:
     notes: list[str] = field(default_factory=list)
 
 
-def scan(spec: DatasetSpec, part: str, root: Path) -> Manifest:
+def scan_domain(spec: DatasetSpec, part: str, root: Path) -> Manifest:
     """The manifest of a domain or split: rows in the order of the list file, or sorted, bound to label ids by name.
 
     Args:
@@ -129,90 +129,94 @@ def scan(spec: DatasetSpec, part: str, root: Path) -> Manifest:
         InputError: no domain folder, classes that the spec does not know, missing images, links that lead nowhere, or
             names that are not UTF-8.
     """
-    folder = domain_folder(spec, spec.domain_of(part), root)
+    folder = find_domain_folder(spec, spec.domain_of(part), root)
     rows = read_part(spec, part, folder)
     if spec.domain(spec.domain_of(part)).manifest:
-        there = find_images(folder)
-        more = unlisted(there.paths, rows.paths)
-        note = f"{folder}: {len(more)} image(s) that the CSV does not list: {join_names(more, 3)}" if more else None
-        rows.notes += _told(note, skipped_summary(folder, there.left))
-    return _manifest(spec, part, folder, rows)
+        images = find_images(folder)
+        extra = unlisted_images(images.paths, rows.paths)
+        note = f"{folder}: {len(extra)} image(s) that the CSV does not list: {join_names(extra, 3)}" if extra else None
+        rows.notes += _drop_none(note, skipped_summary(folder, images.skipped))
+    return _build_manifest(spec, part, folder, rows)
 
 
-def unlisted(there: Sequence[str], rows: Sequence[str]) -> list[str]:
+def unlisted_images(paths: Sequence[str], listed: Sequence[str]) -> list[str]:
     """Those of a folder's images that a CSV's rows do not name."""
-    named = {PurePosixPath(path).as_posix() for path in rows}
-    return [path for path in there if path not in named]
+    named = {PurePosixPath(path).as_posix() for path in listed}
+    return [path for path in paths if path not in named]
 
 
 def read_part(spec: DatasetSpec, part: str, folder: Path) -> RowList:
     """The rows of a part as its list or folders give them, whether or not the files are there."""
     entry = spec.domain(spec.domain_of(part))
-    if entry.split:
-        return _from_list(spec, _first_file(folder, getattr(entry, part.partition(".")[2])))
+    if entry.has_splits:
+        return _read_list_rows(spec, _first_existing(folder, getattr(entry, part.partition(".")[2])))
     if entry.list:
-        return _from_list(spec, _first_file(folder, entry.list))
+        return _read_list_rows(spec, _first_existing(folder, entry.list))
     if entry.manifest:
         rows = read_csv(spec.base / entry.manifest)
         labels = labels_from_names(spec.base / entry.manifest, rows, spec.classes, NO_LABEL)
         return RowList([row.path for row in rows], labels)
     if entry.labels == "none":
-        found = find_images(folder)
-        return RowList(list(found.paths), [NO_LABEL] * len(found.paths), _told(skipped_summary(folder, found.left)))
-    return _from_folders(spec, folder)
+        images = find_images(folder)
+        return RowList(
+            list(images.paths), [NO_LABEL] * len(images.paths), _drop_none(skipped_summary(folder, images.skipped))
+        )
+    return _read_class_folders(spec, folder)
 
 
-def _from_list(spec: DatasetSpec, file: Path) -> RowList:
+def _read_list_rows(spec: DatasetSpec, file: Path) -> RowList:
     rows: list[ManifestRow] = read_list(file)
     labels, notes = labels_from_numbers(file, rows, spec.classes)
     return RowList([row.path for row in rows], labels, notes)
 
 
-def _from_folders(spec: DatasetSpec, folder: Path) -> RowList:
+def _read_class_folders(spec: DatasetSpec, folder: Path) -> RowList:
     ids = {name: label for label, name in enumerate(spec.classes)}
     images = find_images(folder)
-    found = class_folders(folder)
-    if unknown := [name for name in found if name not in ids]:
-        missing = [name for name in spec.classes if name not in found]
+    class_names = list_class_folders(folder)
+    if unknown := [name for name in class_names if name not in ids]:
+        missing = [name for name in spec.classes if name not in class_names]
         raise InputError(
             f"the class folders in {folder} do not fit {spec.name}: unknown {join_names(unknown)}; "
             f"without a folder: {join_names(missing)}. Correct the folders or the spec's class list"
         )
     paths = [path for path in images.paths if "/" in path]
     labels = [ids[path.partition("/")[0]] for path in paths]
-    return RowList(paths, labels, _told(loose_images(folder, images.paths), skipped_summary(folder, images.left)))
+    return RowList(
+        paths, labels, _drop_none(loose_images_note(folder, images.paths), skipped_summary(folder, images.skipped))
+    )
 
 
-def _told(*notes: str | None) -> list[str]:
+def _drop_none(*notes: str | None) -> list[str]:
     return [note for note in notes if note]
 
 
-def loose_images(folder: Path, paths: Sequence[str]) -> str | None:
+def loose_images_note(folder: Path, paths: Sequence[str]) -> str | None:
     """A line about those images of a folder of class folders that lie in none of them."""
     if loose := [path for path in paths if "/" not in path]:
         return f"{folder}: {len(loose)} image(s) outside the class folders are ignored: {join_names(loose, 3)}"
     return None
 
 
-def class_folders(folder: Path) -> list[str]:
+def list_class_folders(folder: Path) -> list[str]:
     """Names of the folders in a folder, sorted, without those that are passed over."""
     return sorted(child.name for child in folder.iterdir() if child.is_dir() and not is_skipped_folder(child.name))
 
 
-def _manifest(spec: DatasetSpec, part: str, folder: Path, rows: RowList) -> Manifest:
+def _build_manifest(spec: DatasetSpec, part: str, folder: Path, rows: RowList) -> Manifest:
     if not rows.paths:
         raise InputError(
             f"no images of {part} in {folder}",
             expected=expected_layout(spec),
             got="; ".join(["no image file", *rows.notes]),
         )
-    if bad := not_utf8(rows.paths):
+    if bad := find_non_utf8_names(rows.paths):
         raise InputError(f"{folder}: file names that are not UTF-8: {join_names(bad, 3)}; rename them")
     sizes = [file_size(folder / path) for path in rows.paths]
-    if gone := [path for path, size in zip(rows.paths, sizes, strict=True) if size is None]:
+    if missing := [path for path, size in zip(rows.paths, sizes, strict=True) if size is None]:
         raise InputError(
-            f"{len(gone)} of {len(sizes)} images of {part} are missing, links that lead nowhere, or no files, in "
-            f"{folder}: {join_names(gone, 5)}. Restore them, or take them out of the list"
+            f"{len(missing)} of {len(sizes)} images of {part} are missing, links that lead nowhere, or no files, in "
+            f"{folder}: {join_names(missing, 5)}. Restore them, or take them out of the list"
         )
     return Manifest(
         spec.name,
@@ -226,7 +230,7 @@ def _manifest(spec: DatasetSpec, part: str, folder: Path, rows: RowList) -> Mani
     )
 
 
-def not_utf8(names: list[str]) -> list[bytes]:
+def find_non_utf8_names(names: list[str]) -> list[bytes]:
     """The names that are not valid UTF-8, as the disk has them."""
     return [os.fsencode(name) for name in names if any("\udc80" <= char <= "\udcff" for char in name)]
 
@@ -239,18 +243,20 @@ def count_warning(spec: DatasetSpec, manifest: Manifest) -> str | None:
     name, _, split = manifest.domain.partition(".")
     entry = spec.domain(name)
     expected = getattr(entry, f"{split}_images") if split else entry.images
-    found = Counter(spec.classes[label] for label in manifest.labels.tolist() if label != NO_LABEL)
-    wrong = [(key, found[key], count) for key, count in entry.per_class.items() if found[key] != count and not split]
-    if (not expected or expected == len(manifest)) and not wrong:
+    counts = Counter(spec.classes[label] for label in manifest.labels.tolist() if label != NO_LABEL)
+    differing = [
+        (key, counts[key], count) for key, count in entry.per_class.items() if counts[key] != count and not split
+    ]
+    if (not expected or expected == len(manifest)) and not differing:
         return None
     gap = len(manifest) - expected
     total = f"{len(manifest)} images, {abs(gap)} {'fewer' if gap < 0 else 'more'} than the expected {expected}"
     head = f"{spec.name}/{manifest.domain}: {total if expected and gap else f'{len(manifest)} images'}"
-    if wrong:
-        return f"{head}; per class: " + join_names((f"{key} {have} of {want}" for key, have, want in wrong), 12)
-    if not found:
+    if differing:
+        return f"{head}; per class: " + join_names((f"{key} {have} of {want}" for key, have, want in differing), 12)
+    if not counts:
         return head
-    ordered = sorted(found.items(), key=lambda item: item[1])
+    ordered = sorted(counts.items(), key=lambda item: item[1])
     (low, fewest), (high, most) = ordered[0], ordered[-1]
-    empty = [key for key in spec.classes if key not in found]
+    empty = [key for key in spec.classes if key not in counts]
     return f"{head}; per class: {fewest} ({low}) to {most} ({high}); empty: {join_names(empty, 12)}"

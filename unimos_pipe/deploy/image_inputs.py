@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.data.image_decoding import Picture, picture_of
+from unimos_pipe.data.image_decoding import Picture, image_from_array
 
 ImageInput = str | os.PathLike | Picture | bytes | bytearray | memoryview | np.ndarray
 EXPECTED = "a path, a PIL image, the bytes of an image file, or a uint8 array (H, W, 3)"
@@ -34,7 +34,7 @@ def _normalise_input(image: ImageInput, position: int) -> Path | Picture | bytes
     if isinstance(image, Picture):
         return image
     if _ndim(image) == 3 and image.dtype == np.uint8 and image.shape[2] == 3 and image.size:
-        return picture_of(image)
+        return image_from_array(image)
     got = f"{image.dtype} of shape {image.shape}" if _ndim(image) is not None else type(image).__name__
     raise InputError(f"image {position}", expected=EXPECTED, got=got)
 

@@ -138,7 +138,7 @@ def list_images(sources: Sequence[Path]) -> tuple[list[Path], list[str], list[st
             files.append(source)
             continue
         image_scan = find_images(source)
-        note = skipped_summary(source, image_scan.left)
+        note = skipped_summary(source, image_scan.skipped)
         if not image_scan.paths:
             raise InputError(f"no image in {source}" + (f"; {note}" if note else ""))
         files += [source / path for path in image_scan.paths]

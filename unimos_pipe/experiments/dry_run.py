@@ -11,7 +11,7 @@ from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.fork_pool import max_processes
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.data.dataset_spec import DatasetSpec
-from unimos_pipe.data.scan import find_root, scan
+from unimos_pipe.data.scan import find_root, scan_domain
 from unimos_pipe.experiments.sweep import measure_epoch_seconds
 from unimos_pipe.extract.encoder import measure_encoder_speed
 from unimos_pipe.methods.task import (
@@ -44,7 +44,7 @@ def expect_row_counts(spec: DatasetSpec, domain: str, protocol: str) -> RowCount
     """A domain's rows as the spec expects them; None where it does not say."""
     entry = spec.domain(domain)
     train, test = entry.train_images, entry.test_images
-    if not entry.split:
+    if not entry.has_splits:
         return RowCounts(entry.images) if entry.images else None
     if not (train and test):
         return None
@@ -103,7 +103,7 @@ def _count_rows_on_disk(resolved: ResolvedRecipe, domains: Sequence[str], root: 
     """Each domain's rows as the disk has them. Raises InputError where images are missing."""
     spec = resolved.dataset
     images = find_root(spec, root, resolved.features.cache)
-    parts = {domain: [len(scan(spec, part, images)) for part in spec.parts(domain)] for domain in domains}
+    parts = {domain: [len(scan_domain(spec, part, images)) for part in spec.parts(domain)] for domain in domains}
     inductive = resolved.recipe.protocol == "inductive"
     return {domain: RowCounts(*counts) if inductive else RowCounts(sum(counts)) for domain, counts in parts.items()}
 

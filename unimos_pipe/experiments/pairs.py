@@ -92,7 +92,7 @@ def adapt_pairs(
     """
     features = feature_set(features) if isinstance(features, str) else features
     spec = features.dataset
-    pairs = [("+".join(spec.sources(source, target)), target) for source, target in pairs]
+    pairs = [("+".join(spec.parse_sources(source, target)), target) for source, target in pairs]
     protocol = spec.protocol(options.protocol)
     options.method_spec(protocol)  # its faults show before those of the cache
     variant = options.variant if options.method == UNIMOS else ""

@@ -22,7 +22,7 @@ from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.malloc import tune_malloc
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name
-from unimos_pipe.data.image_decoding import QUIET, Picture, picture_of
+from unimos_pipe.data.image_decoding import DECODING_WARNINGS, Picture, image_from_array
 from unimos_pipe.extract.image_loader import load_sample
 from unimos_pipe.extract.jpeg_decoding import decoder_name
 from unimos_pipe.extract.load_weights import load_weights
@@ -192,10 +192,10 @@ class ResizeCrop:
     def __call__(self, image: np.ndarray | Picture) -> torch.Tensor:
         """An RGB image of any size, as (H, W, 3) uint8 or as PIL has it -> (H, W, 3) uint8."""
         if self.on_picture:
-            image = picture_of(np.asarray(image))
+            image = image_from_array(np.asarray(image))
         for step in self.on_picture:
             image = step(image)
-        with QUIET:  # torch warns that PIL's memory may not be written to
+        with DECODING_WARNINGS:  # torch warns that PIL's memory may not be written to
             pixels = torch.from_numpy(np.asarray(image)).permute(2, 0, 1)
         for step in self.on_tensor:
             pixels = step(pixels)

@@ -16,18 +16,18 @@ from unimos_pipe.cache.store import DomainFeatures, FeatureStore, MissingTextErr
 from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.data.row_lists import ManifestRow, csv_text
 
-ABOUT, CLASSES = "export.json", "classes.txt"
+EXPORT_FILE, CLASSES_FILE = "export.json", "classes.txt"
 KIND = "unimos-pipe features"
 
 
 def _is_export(folder: Path) -> bool:
     try:
-        return (folder / ABOUT).is_file() and read_json(folder / ABOUT)["kind"] == KIND
+        return (folder / EXPORT_FILE).is_file() and read_json(folder / EXPORT_FILE)["kind"] == KIND
     except (ValueError, LookupError, TypeError, RecursionError):
         return False
 
 
-EXPORT = OwnedFolder("exported features", (ABOUT, CLASSES, "*.npy", "*.csv", "*.safetensors"), _is_export)
+EXPORT = OwnedFolder("exported features", (EXPORT_FILE, CLASSES_FILE, "*.npy", "*.csv", "*.safetensors"), _is_export)
 
 
 @dataclass(frozen=True)
@@ -56,42 +56,44 @@ def export_features(features: str | FeatureSet, to: str | Path, domains: Sequenc
     store, to = features.store(), Path(to)
     spec = store.spec
     parts = [part for name in domains or spec.domains for part in spec.parts(name)]
-    loaded = {part: store.domain(part) for part in dict.fromkeys(parts)}
-    texts = {part: _text(store, features, found) for part, found in loaded.items()}
+    domain_features = {part: store.domain(part) for part in dict.fromkeys(parts)}
+    texts = {part: _read_text_features(store, features, rows) for part, rows in domain_features.items()}
     check_writable_folder(to.absolute().parent, "--out")
     with writer_lock(to):
         check_owned_folder(to, EXPORT, "--out")
         with atomic_replace_dir(to) as folder:
-            for part, found in loaded.items():
-                _write_part(folder, part, found, texts[part], spec.classes)
-            (folder / CLASSES).write_text("".join(f"{name}\n" for name in spec.classes), encoding="utf-8")
-            encoder = asdict(next(iter(loaded.values())).encoder)
+            for part, rows in domain_features.items():
+                _write_part(folder, part, rows, texts[part], spec.classes)
+            (folder / CLASSES_FILE).write_text("".join(f"{name}\n" for name in spec.classes), encoding="utf-8")
+            encoder = asdict(next(iter(domain_features.values())).encoder)
             about = {"kind": KIND, "dataset": spec.name, "encoder_id": store.folder.name, "encoder": encoder}
             about |= {
                 "templates": features.templates,
-                "rows": {part: len(found.paths) for part, found in loaded.items()},
+                "rows": {part: len(rows.paths) for part, rows in domain_features.items()},
             }
             text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-            (folder / ABOUT).write_text(text, encoding="utf-8", errors="surrogatepass")
+            (folder / EXPORT_FILE).write_text(text, encoding="utf-8", errors="surrogatepass")
     return ExportResult(to, about["rows"], tuple(part for part, text in texts.items() if text is None))
 
 
-def _text(store: FeatureStore, features: FeatureSet, found: DomainFeatures) -> np.ndarray | None:
+def _read_text_features(
+    store: FeatureStore, features: FeatureSet, domain_features: DomainFeatures
+) -> np.ndarray | None:
     """The (K, D) features of a domain's prompts; None where they were never made."""
     try:
-        return store.text(found.name, features.templates, found.encoder)[0]
+        return store.text(domain_features.name, features.templates, domain_features.encoder)[0]
     except MissingTextError:
         return None
 
 
 def _write_part(
-    folder: Path, part: str, found: DomainFeatures, text: np.ndarray | None, classes: Sequence[str]
+    folder: Path, part: str, domain_features: DomainFeatures, text: np.ndarray | None, classes: Sequence[str]
 ) -> None:
-    names = ["" if label == NO_LABEL else classes[label] for label in found.labels.tolist()]
-    rows = [ManifestRow(path, name) for path, name in zip(found.paths, names, strict=True)]
+    names = ["" if label == NO_LABEL else classes[label] for label in domain_features.labels.tolist()]
+    rows = [ManifestRow(path, name) for path, name in zip(domain_features.paths, names, strict=True)]
     (folder / f"{part}.csv").write_text(csv_text(rows), encoding="utf-8", newline="")
-    np.save(folder / f"{part}.npy", found.features)
-    tensors = {"features": found.features, "labels": found.labels}
+    np.save(folder / f"{part}.npy", domain_features.features)
+    tensors = {"features": domain_features.features, "labels": domain_features.labels}
     if text is not None:
         np.save(folder / f"{part}.text.npy", text)
         tensors["text"] = text

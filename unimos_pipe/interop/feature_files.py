@@ -9,15 +9,15 @@ import numpy as np
 
 from unimos_pipe.base.atomic_io import file_sha256
 from unimos_pipe.base.errors import InputError, join_names
-from unimos_pipe.data.row_lists import PATH_HEADS
+from unimos_pipe.data.row_lists import PATH_COLUMNS
 from unimos_pipe.interop.file_formats import LazyArray, open_arrays
 
-FEATURES = ("features", "feature", "fea", "feats", "image_features", "img_emb", "embeddings", "embedding", "x", "")
-TEXT = ("text", "text_features", "classifier", "weights", "")
-LABELS = ("labels", "label", "targets", "target", "y", "class")
-PATHS = (*PATH_HEADS, "paths", "filenames", "files")
-UNIT = 1e-3  # a norm this close to 1 is 1 up to float16's rounding: such rows are kept to the bit
-BLOCK = 8192  # rows normalised at once
+FEATURE_NAMES = ("features", "feature", "fea", "feats", "image_features", "img_emb", "embeddings", "embedding", "x", "")
+TEXT_NAMES = ("text", "text_features", "classifier", "weights", "")
+LABEL_NAMES = ("labels", "label", "targets", "target", "y", "class")
+PATH_NAMES = (*PATH_COLUMNS, "paths", "filenames", "files")
+UNIT_TOLERANCE = 1e-3  # a norm this close to 1 is 1 up to float16's rounding: such rows are kept to the bit
+BLOCK_ROWS = 8192  # rows normalised at once
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class FeatureRows:
     features: np.ndarray
     labels: np.ndarray | None
     paths: tuple[str, ...] | None
-    about: tuple[dict[str, Any], ...]
+    file_records: tuple[dict[str, Any], ...]
 
 
-def read_rows(
+def read_feature_files(
     files: Sequence[Path],
     *,
     key: str | None = None,
     group: str = "",
     dtype: type = np.float16,
-    names: Sequence[str] = FEATURES,
+    names: Sequence[str] = FEATURE_NAMES,
 ) -> FeatureRows:
     """Read the features of files, in the order given, as one domain, each row divided by its length.
 
@@ -52,7 +52,7 @@ def read_rows(
         InputError: what :func:`unimos_pipe.interop.file_formats.open_arrays` raises, no array of features or several,
             numbers of another kind, rows that are not finite or have no direction, or files that do not fit each other.
     """
-    parts = [_read(file, key, group, dtype, names) for file in files]
+    parts = [_read_file(file, key, group, dtype, names) for file in files]
     first = parts[0]
     for file, part in zip(files, parts, strict=True):
         if part.features.shape[1] != first.features.shape[1]:
@@ -64,65 +64,69 @@ def read_rows(
         np.concatenate([part.features for part in parts]),
         None if first.labels is None else np.concatenate([part.labels for part in parts]),
         None if first.paths is None else tuple(path for part in parts for path in part.paths),
-        tuple(entry for part in parts for entry in part.about),
+        tuple(entry for part in parts for entry in part.file_records),
     )
 
 
 def read_paths(file: Path) -> list[str]:
     """The paths in a file of arrays, such as the ``metadata_0.parquet`` of clip-retrieval. Raises InputError."""
     with open_arrays(file) as arrays:
-        name = _first(arrays, PATHS, "text")
+        name = _find_usual_name(arrays, PATH_NAMES, "text")
         if name is None:
-            raise InputError(f"{file} has no column of paths", expected=join_names(PATHS, 12), got=_inside(arrays))
+            raise InputError(
+                f"{file} has no column of paths", expected=join_names(PATH_NAMES, 12), got=_describe_arrays(arrays)
+            )
         return arrays[name].read().tolist()
 
 
-def _read(file: Path, key: str | None, group: str, dtype: type, names: Sequence[str]) -> FeatureRows:
+def _read_file(file: Path, key: str | None, group: str, dtype: type, names: Sequence[str]) -> FeatureRows:
     with open_arrays(file) as arrays:
-        chosen = _chosen(file, arrays, key, group, names)
-        head, views, _ = chosen.partition("/views/")
-        labels = [f"{head}/label", f"{head}/labels"] if views else LABELS
+        array_name = _find_features(file, arrays, key, group, names)
+        head, views, _ = array_name.partition("/views/")
+        labels = [f"{head}/label", f"{head}/labels"] if views else LABEL_NAMES
         label = next((name for name in labels if name in arrays and len(arrays[name].shape) <= 2), None)
-        path = _first(arrays, PATHS, "text")
-        stored, place = arrays[chosen], f"{file}: {chosen}" if chosen else f"{file}"
-        features, norms = unit_rows(stored.read(), dtype, place)
-        found = None if label is None else np.asarray(arrays[label].read()).reshape(-1)
-        if found is not None and len(found) != len(features):
-            raise InputError(f"{file}: {label}", expected=f"{len(features)} labels, one a row", got=len(found))
+        path = _find_usual_name(arrays, PATH_NAMES, "text")
+        stored, place = arrays[array_name], f"{file}: {array_name}" if array_name else f"{file}"
+        features, norms = normalize_rows(stored.read(), dtype, place)
+        label_values = None if label is None else np.asarray(arrays[label].read()).reshape(-1)
+        if label_values is not None and len(label_values) != len(features):
+            raise InputError(f"{file}: {label}", expected=f"{len(features)} labels, one a row", got=len(label_values))
         paths = None if path is None else tuple(str(name) for name in arrays[path].read().tolist())
-    about = {"file": file.name, "sha256": file_sha256(file), "array": chosen, "dtype": stored.dtype}
-    return FeatureRows(features, found, paths, ({**about, "shape": list(stored.shape), "norms": norms},))
+    file_record = {"file": file.name, "sha256": file_sha256(file), "array": array_name, "dtype": stored.dtype}
+    return FeatureRows(features, label_values, paths, ({**file_record, "shape": list(stored.shape), "norms": norms},))
 
 
-def _chosen(file: Path, arrays: Mapping[str, LazyArray], key: str | None, group: str, names: Sequence[str]) -> str:
+def _find_features(
+    file: Path, arrays: Mapping[str, LazyArray], key: str | None, group: str, names: Sequence[str]
+) -> str:
     """The name of the array of features. Raises InputError where it cannot be told."""
     if key is not None:
         if key not in arrays:
-            raise InputError(f"{file} has no array {key!r}; it has {_inside(arrays)}")
+            raise InputError(f"{file} has no array {key!r}; it has {_describe_arrays(arrays)}")
         return key
     tables = {name: array for name, array in arrays.items() if len(array.shape) == 2 and "float" in array.dtype}
     views = {name for name in tables if name.startswith("domains/") and "/views/" in name}
     if views:
-        own = {name for name in views if name.split("/")[1].lower().replace(" ", "_") == group.lower()}
-        tables = {name: tables[name] for name in own}
-    named = _first(tables, names, "float")
-    if named is not None or len(tables) == 1:
-        return next(iter(tables)) if named is None else named
+        group_views = {name for name in views if name.split("/")[1].lower().replace(" ", "_") == group.lower()}
+        tables = {name: tables[name] for name in group_views}
+    usual_name = _find_usual_name(tables, names, "float")
+    if usual_name is not None or len(tables) == 1:
+        return next(iter(tables)) if usual_name is None else usual_name
     what = "several arrays that may be the features; name one with --key" if tables else "no (n, D) array of floats"
-    raise InputError(f"{file} has {what}: it has {_inside(arrays)}")
+    raise InputError(f"{file} has {what}: it has {_describe_arrays(arrays)}")
 
 
-def _first(arrays: Mapping[str, LazyArray], names: Iterable[str], kind: str) -> str | None:
+def _find_usual_name(arrays: Mapping[str, LazyArray], names: Iterable[str], kind: str) -> str | None:
     """The first of the usual names that an array of a kind has, whatever the case."""
-    known = {name.lower(): name for name, array in arrays.items() if kind in array.dtype}
-    return next((known[name] for name in names if name in known), None)
+    names_by_lower = {name.lower(): name for name, array in arrays.items() if kind in array.dtype}
+    return next((names_by_lower[name] for name in names if name in names_by_lower), None)
 
 
-def _inside(arrays: Mapping[str, LazyArray]) -> str:
+def _describe_arrays(arrays: Mapping[str, LazyArray]) -> str:
     return join_names((f"{name} ({array})" if name else str(array) for name, array in arrays.items()), 12)
 
 
-def unit_rows(features: np.ndarray, dtype: type, what: str) -> tuple[np.ndarray, list[float]]:
+def normalize_rows(features: np.ndarray, dtype: type, what: str) -> tuple[np.ndarray, list[float]]:
     """(n, D) features with every row divided by its length, in ``dtype``; and the least and the greatest length.
 
     Rows that are of unit norm up to float16's rounding are not divided, so that features of our own come back as they
@@ -133,14 +137,14 @@ def unit_rows(features: np.ndarray, dtype: type, what: str) -> tuple[np.ndarray,
     """
     if features.ndim != 2 or features.dtype.kind != "f" or not features.size:
         raise InputError(f"{what}", expected="(n, D) floats", got=f"{features.dtype} of shape {features.shape}")
-    unit, ends = np.empty(features.shape, dtype), []
-    for start in range(0, len(features), BLOCK):
-        rows = np.asarray(features[start : start + BLOCK], np.float64)
+    unit, norm_range = np.empty(features.shape, dtype), []
+    for start in range(0, len(features), BLOCK_ROWS):
+        rows = np.asarray(features[start : start + BLOCK_ROWS], np.float64)
         norms = np.linalg.norm(rows, axis=1)
         if len(bad := np.flatnonzero(~np.isfinite(norms) | (norms == 0))):
             fault = "is zero, which has no direction" if norms[bad[0]] == 0 else "has values that are not finite"
             raise InputError(f"{what}: row {start + bad[0]} (counted from 0) {fault}")
-        scale = np.where(np.abs(norms - 1) < UNIT, 1.0, norms)
-        unit[start : start + BLOCK] = rows / scale[:, None]
-        ends += [norms.min(), norms.max()]
-    return unit, [round(float(min(ends)), 6), round(float(max(ends)), 6)]
+        scale = np.where(np.abs(norms - 1) < UNIT_TOLERANCE, 1.0, norms)
+        unit[start : start + BLOCK_ROWS] = rows / scale[:, None]
+        norm_range += [norms.min(), norms.max()]
+    return unit, [round(float(min(norm_range)), 6), round(float(max(norm_range)), 6)]

@@ -1,7 +1,7 @@
 """Arrays in the files in which people keep features, one small function a form: what is in there, unread.
 
 No pickle is run. A file's word about its arrays' sizes is checked against its own before memory is taken: none may
-claim more than :data:`MOST_TIMES` the bytes that lie on the disk, numbers or texts, or more than this machine has.
+claim more than :data:`MAX_EXPANSION` the bytes that lie on the disk, numbers or texts, or more than this machine has.
 Texts whose lengths are known only when they are read are read a few at a time, and counted.
 """
 
@@ -23,7 +23,7 @@ from unimos_pipe.base.errors import PATH_FAULTS, InputError, ReadError
 from unimos_pipe.base.optional_deps import require_extra
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, memory_size, open_regular
 
-MOST_TIMES = 100  # features hardly compress; a claim beyond is a mistake or a trap,
+MAX_EXPANSION = 100  # features hardly compress; a claim beyond is a mistake or a trap,
 SMALL = 2**25  # unless it is of so few bytes
 
 
@@ -40,7 +40,7 @@ class LazyArray:
     read: Callable[[], np.ndarray]
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """What it takes in memory."""
         return math.prod(self.shape) * self.itemsize
 
@@ -68,7 +68,7 @@ def open_arrays(path: Path) -> Iterator[dict[str, LazyArray]]:
             file.seek(0)
             with form(file, path) as arrays:
                 for name, array in arrays.items():
-                    _check_claim(array.bytes, f"{path}: {name or 'its array'} claims", f" ({array})", size)
+                    _check_claim(array.nbytes, f"{path}: {name or 'its array'} claims", f" ({array})", size)
                 yield arrays
     except (InputError, MemoryError):
         raise
@@ -77,28 +77,28 @@ def open_arrays(path: Path) -> Iterator[dict[str, LazyArray]]:
     except OSError as error:
         if error.errno is not None and error.errno not in PATH_FAULTS:
             raise ReadError.of(path, error) from None
-        raise InputError(f"{path} cannot be read: {error.strerror or _short(error)}") from None
+        raise InputError(f"{path} cannot be read: {error.strerror or _one_line(error)}") from None
     except Exception as error:  # each library raises its own kinds at what is damaged
-        raise InputError(f"{path} cannot be read as {path.suffix}: {_short(error)}") from None
+        raise InputError(f"{path} cannot be read as {path.suffix}: {_one_line(error)}") from None
 
 
 def _check_claim(claimed: int, what: str, of_what: str, size: int) -> None:
     """Raise InputError for what would take far more memory than the file of ``size`` bytes, or than there is."""
-    if claimed > max(MOST_TIMES * size, SMALL):
+    if claimed > max(MAX_EXPANSION * size, SMALL):
         raise InputError(f"{what} {claimed / 1e9:,.1f} GB{of_what} in a file of {size:,} bytes; it is not read")
     if claimed > memory_size():
         raise InputError(f"{what} {claimed / 1e9:,.1f} GB{of_what}, and this machine has {memory_size() / 1e9:,.1f} GB")
 
 
-def _short(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @contextmanager
-def _npy(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
+def _open_npy(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
     size = file.seek(0, 2)
     file.seek(0)
-    shape, dtype, fortran = _npy_head(file, size, f"{path}")
+    shape, dtype, fortran = _read_npy_header(file, size, f"{path}")
     start = file.tell()
 
     def read() -> np.ndarray:
@@ -106,22 +106,22 @@ def _npy(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
             return np.empty(shape, dtype)
         return np.memmap(file, dtype, "r", start, shape, "F" if fortran else "C")
 
-    yield {"": LazyArray(shape, _kind(dtype), dtype.itemsize, read)}
+    yield {"": LazyArray(shape, _type_name(dtype), dtype.itemsize, read)}
 
 
 @contextmanager
-def _npz(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
+def _open_npz(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
     arrays = {}
     with np.load(file, allow_pickle=False) as held:
         for name in held.files:
             member = held.zip.getinfo(name if name in held.zip.namelist() else f"{name}.npy")
             with held.zip.open(member) as part:
-                shape, dtype, _ = _npy_head(part, member.file_size, f"{path}: {name}")
-            arrays[name] = LazyArray(shape, _kind(dtype), dtype.itemsize, lambda name=name: held[name])
+                shape, dtype, _ = _read_npy_header(part, member.file_size, f"{path}: {name}")
+            arrays[name] = LazyArray(shape, _type_name(dtype), dtype.itemsize, lambda name=name: held[name])
         yield arrays
 
 
-def _npy_head(file: BinaryIO, size: int, what: str) -> tuple[tuple[int, ...], np.dtype, bool]:
+def _read_npy_header(file: BinaryIO, size: int, what: str) -> tuple[tuple[int, ...], np.dtype, bool]:
     """Shape, type and whether it is in Fortran's order of an ``.npy``, whose data must be there.
 
     Raises InputError for objects and for other sizes.
@@ -136,12 +136,12 @@ def _npy_head(file: BinaryIO, size: int, what: str) -> tuple[tuple[int, ...], np
     return shape, dtype, fortran
 
 
-def _kind(dtype: np.dtype) -> str:
+def _type_name(dtype: np.dtype) -> str:
     return "text" if dtype.kind in "US" else dtype.name
 
 
 @contextmanager
-def _safetensors(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
+def _open_safetensors(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
     size = file.seek(0, 2)
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
@@ -187,7 +187,7 @@ def _unknown(path: Path, name: str, kind: str) -> Callable[[], np.ndarray]:
 
 
 @contextmanager
-def _torch(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
+def _open_torch(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
     import torch
 
     size = file.seek(0, 2)
@@ -216,17 +216,17 @@ def _torch(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
         elif isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized:
             kind = str(value.dtype).removeprefix("torch.")
             shape, width = tuple(value.shape), value.element_size()
-            arrays[str(name)] = LazyArray(shape, kind, width, lambda value=value: _numpy(value))
+            arrays[str(name)] = LazyArray(shape, kind, width, lambda value=value: _to_numpy(value))
     yield arrays
 
 
-def _numpy(tensor: Any) -> np.ndarray:
+def _to_numpy(tensor: Any) -> np.ndarray:
     """A tensor as an array; what numpy has no type for as float32."""
     return tensor.detach().float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.detach().numpy()
 
 
 @contextmanager
-def _parquet(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
+def _open_parquet(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
     require_extra(str(path), "parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -239,9 +239,9 @@ def _parquet(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
         _check_claim(sum(part.total_uncompressed_size for part in chunks), f"{path} claims", "", size)
         arrays = {}
         for field in table.schema_arrow:
-            kind, read = field.type, lambda name=field.name: _column(table, path, name)
-            listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-            if listed and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+            kind, read = field.type, lambda name=field.name: _read_column(table, path, name)
+            is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+            if is_list and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
                 own = [part.num_values for part in chunks if part.path_in_schema.partition(".")[0] == field.name]
                 name = "float16" if kind.value_type == pa.float16() else kind.value_type.to_pandas_dtype().__name__
                 width = np.dtype(name).itemsize
@@ -270,7 +270,7 @@ def _texts(file: BinaryIO, path: Path, name: str, size: int) -> np.ndarray:
     return np.array(column.dictionary.to_pylist())[column.indices.to_numpy()]
 
 
-def _column(file: Any, path: Path, name: str) -> np.ndarray:
+def _read_column(file: Any, path: Path, name: str) -> np.ndarray:
     """A column of numbers of a parquet file: (n,), or (n, D) of lists. Raises InputError for empty cells."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -289,13 +289,13 @@ def _column(file: Any, path: Path, name: str) -> np.ndarray:
 
 
 @contextmanager
-def _hdf5(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
+def _open_hdf5(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
     import h5py
 
     arrays: dict[str, LazyArray] = {}
     size = file.seek(0, 2)
 
-    def take(name: str, item: Any) -> None:
+    def add_dataset(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external or item.shape is None:
             return  # virtual and external ones are of other files
         if h5py.check_string_dtype(item.dtype):
@@ -304,16 +304,16 @@ def _hdf5(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
             arrays[name] = LazyArray(item.shape, item.dtype.name, item.dtype.itemsize, lambda: item[()])
 
     with h5py.File(file, "r") as held:
-        held.visititems(take)
+        held.visititems(add_dataset)
         yield arrays
 
 
 def _strings(item: Any, path: Path, size: int) -> np.ndarray:
-    """The texts of a dataset, so few at a time that they cannot take more than :data:`MOST_TIMES` the file's bytes."""
+    """The texts of a dataset, so few at a time that they cannot take more memory than :func:`_check_claim` allows."""
     if not item.size or not item.ndim:
         return np.array(item.asstr()[()])
     found: list[str] = []
-    longest, step = 1, max(1, MOST_TIMES * len(item) // item.size)
+    longest, step = 1, max(1, MAX_EXPANSION * len(item) // item.size)
     for first in range(0, len(item), step):
         part = item.asstr()[first : first + step].reshape(-1).tolist()
         longest = max(longest, *map(len, part))
@@ -323,12 +323,12 @@ def _strings(item: Any, path: Path, size: int) -> np.ndarray:
 
 
 FORMATS = {
-    ".npy": _npy,
-    ".npz": _npz,
-    ".safetensors": _safetensors,
-    ".pt": _torch,
-    ".pth": _torch,
-    ".parquet": _parquet,
-    ".h5": _hdf5,
-    ".hdf5": _hdf5,
+    ".npy": _open_npy,
+    ".npz": _open_npz,
+    ".safetensors": _open_safetensors,
+    ".pt": _open_torch,
+    ".pth": _open_torch,
+    ".parquet": _open_parquet,
+    ".h5": _open_hdf5,
+    ".hdf5": _open_hdf5,
 }

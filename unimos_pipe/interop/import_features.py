@@ -27,7 +27,7 @@ from unimos_pipe.cache.external_features import (
 from unimos_pipe.cache.feature_checks import text_fault
 from unimos_pipe.cache.shard import TextHeader
 from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
-from unimos_pipe.data.feature_dataset import SpecEdit, with_domain
+from unimos_pipe.data.feature_dataset import SpecEdit, add_domain
 from unimos_pipe.data.manifest import NO_LABEL, Manifest
 from unimos_pipe.data.prompts import build_prompts
 from unimos_pipe.data.scan import count_warning
@@ -35,10 +35,10 @@ from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import encode_prompts
 from unimos_pipe.extract.prompt_checks import identical_text_features
 from unimos_pipe.extract.write_shards import library_versions
-from unimos_pipe.interop.feature_files import TEXT, FeatureRows, read_rows
-from unimos_pipe.interop.imported_labels import name_rows
+from unimos_pipe.interop.feature_files import TEXT_NAMES, FeatureRows, read_feature_files
+from unimos_pipe.interop.imported_labels import label_rows
 
-MOST_FILES = 100  # that a header names one by one: an attribute of HDF5 holds 64 KiB
+MAX_LISTED_FILES = 100  # that a header names one by one: an attribute of HDF5 holds 64 KiB
 
 
 @dataclass(frozen=True)
@@ -95,36 +95,38 @@ def import_features(
             without ``force``. Nothing is written then.
         ExecutionError: a full disk.
     """
-    _refuse_options(files, encoder_name, options)
+    _check_options(files, encoder_name, options)
     files = [Path(file) for file in files]
-    rows = read_rows(files, key=options.key, group=domain.partition(".")[0])
-    with _alone_with_spec(dataset, options.classes):
-        change = _spec(dataset, domain, options.classes, len(rows.features))
+    rows = read_feature_files(files, key=options.key, group=domain.partition(".")[0])
+    with _lock_spec(dataset, options.classes):
+        spec_edit = _edit_spec(dataset, domain, options.classes, len(rows.features))
         what = f"{files[0]}" if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
-        paths = options.paths or _metadata(files)
-        named = name_rows(rows, change.spec.classes, options.labels, paths, what)
-        origin = _origin(encoder_name, rows, options)
-        part = ImportedDomain(change.spec, domain, encoder_name, rows.features, named.paths, named.labels, origin)
-        warnings = [*named.notes, *_odd_counts(part, options.strict_counts)]
-        encoder_folder = Path(cache or default_cache()) / part.spec.name / imported_id(encoder_name)
-        check_same_dim(encoder_folder, part)
-        text = _text(part, options, device)
-        if text and (note := identical_text_features(text[1], part.spec.classes)):
+        paths = options.paths or _find_metadata(files)
+        labelled_rows = label_rows(rows, spec_edit.spec.classes, options.labels, paths, what)
+        origin = _describe_origin(encoder_name, rows, options)
+        imported = ImportedDomain(
+            spec_edit.spec, domain, encoder_name, rows.features, labelled_rows.paths, labelled_rows.labels, origin
+        )
+        warnings = [*labelled_rows.notes, *_check_counts(imported, options.strict_counts)]
+        encoder_folder = Path(cache or default_cache()) / imported.spec.name / imported_id(encoder_name)
+        check_same_dim(encoder_folder, imported)
+        text = _make_text_features(imported, options, device)
+        if text and (note := identical_text_features(text[1], imported.spec.classes)):
             warnings.append(note)
         check_writable_folder(encoder_folder.parent, "--cache")
-        if change.file:
-            check_writable_folder(change.file.parent, "--dataset")
-        kept = not write_imported_domain(encoder_folder, part, library_versions(), force=options.force)
+        if spec_edit.file:
+            check_writable_folder(spec_edit.file.parent, "--dataset")
+        kept = not write_imported_domain(encoder_folder, imported, library_versions(), force=options.force)
         if text:
             write_imported_text(encoder_folder, *text)
-        change.write()
+        spec_edit.write()
     for line in warnings:
         reporter.warn(line)
-    labelled = int((part.labels != NO_LABEL).sum())
-    return ImportResult(part.spec, encoder_folder, *rows.features.shape, labelled, kept, tuple(warnings))
+    labelled = int((imported.labels != NO_LABEL).sum())
+    return ImportResult(imported.spec, encoder_folder, *rows.features.shape, labelled, kept, tuple(warnings))
 
 
-def _refuse_options(files: Sequence[str | Path], name: str, options: ImportOptions) -> None:
+def _check_options(files: Sequence[str | Path], name: str, options: ImportOptions) -> None:
     if not files:
         raise InputError("no file of features is named")
     if not name.strip() or not name.isprintable() or len(name) > 200:
@@ -134,7 +136,7 @@ def _refuse_options(files: Sequence[str | Path], name: str, options: ImportOptio
     parse_dataclass(PromptSpec, {"templates": options.templates}, "--template")
 
 
-def _alone_with_spec(dataset: str, classes: Path | None) -> AbstractContextManager:
+def _lock_spec(dataset: str, classes: Path | None) -> AbstractContextManager:
     """The lock of a spec's file that may be made or grow."""
     file = Path(dataset)
     if not classes or file.suffix != ".toml":
@@ -144,56 +146,58 @@ def _alone_with_spec(dataset: str, classes: Path | None) -> AbstractContextManag
     return writer_lock(file)
 
 
-def _spec(dataset: str, domain: str, classes: Path | None, rows: int) -> SpecEdit:
+def _edit_spec(dataset: str, domain: str, classes: Path | None, rows: int) -> SpecEdit:
     """The data set, which has this domain or gets it."""
-    change = with_domain(dataset, domain, classes, rows) if classes else SpecEdit(load_spec(dataset))
-    change.spec.domain_of(domain)
-    return change
+    spec_edit = add_domain(dataset, domain, classes, rows) if classes else SpecEdit(load_spec(dataset))
+    spec_edit.spec.domain_of(domain)
+    return spec_edit
 
 
-def _metadata(files: Sequence[Path]) -> tuple[Path, ...]:
+def _find_metadata(files: Sequence[Path]) -> tuple[Path, ...]:
     """clip-retrieval's ``metadata_3.parquet`` of every ``img_emb_3.npy``, beside it or in ``../metadata``."""
-    found = []
+    metadata = []
     for file in files:
         name = f"{file.stem.replace('img_emb', 'metadata')}.parquet"
-        places = [file.with_name(name), file.parent.parent / "metadata" / name]
-        found += [place for place in places if file.stem.startswith("img_emb_") and place.is_file()][:1]
-    return tuple(found) if len(found) == len(files) else ()
+        candidates = [file.with_name(name), file.parent.parent / "metadata" / name]
+        metadata += [place for place in candidates if file.stem.startswith("img_emb_") and place.is_file()][:1]
+    return tuple(metadata) if len(metadata) == len(files) else ()
 
 
-def _odd_counts(part: ImportedDomain, strict: bool) -> list[str]:
+def _check_counts(imported: ImportedDomain, strict: bool) -> list[str]:
     """Counts other than the published ones, in a line. Raises InputError with ``strict``."""
-    spec, sizes = part.spec, np.zeros(len(part.paths), np.int64)
-    rows = Manifest(spec.name, part.part, spec.classes, Path(), part.paths, part.labels, sizes)
+    spec, sizes = imported.spec, np.zeros(len(imported.paths), np.int64)
+    rows = Manifest(spec.name, imported.part, spec.classes, Path(), imported.paths, imported.labels, sizes)
     warning = count_warning(spec, rows)
     if warning and strict:
         raise InputError(f"--strict-counts: {warning}")
     return [warning] if warning else []
 
 
-def _origin(name: str, rows: FeatureRows, options: ImportOptions) -> dict[str, Any]:
+def _describe_origin(name: str, rows: FeatureRows, options: ImportOptions) -> dict[str, Any]:
     """What the header keeps: what the files were, and what was said about them."""
-    said = {"labels": options.labels, "paths": ", ".join(map(str, options.paths)), "classes": options.classes}
-    files = list(rows.about)
-    if len(files) > MOST_FILES:
-        together = hashlib.sha256("".join(entry["sha256"] for entry in files).encode()).hexdigest()
-        files = [{"files": len(files), "sha256": together}]
-    return {"encoder": name, "files": files, **{key: str(value) for key, value in said.items() if value}}
+    given = {"labels": options.labels, "paths": ", ".join(map(str, options.paths)), "classes": options.classes}
+    files = list(rows.file_records)
+    if len(files) > MAX_LISTED_FILES:
+        combined_digest = hashlib.sha256("".join(entry["sha256"] for entry in files).encode()).hexdigest()
+        files = [{"files": len(files), "sha256": combined_digest}]
+    return {"encoder": name, "files": files, **{key: str(value) for key, value in given.items() if value}}
 
 
-def _text(part: ImportedDomain, options: ImportOptions, device: str) -> tuple[TextHeader, np.ndarray] | None:
+def _make_text_features(
+    imported: ImportedDomain, options: ImportOptions, device: str
+) -> tuple[TextHeader, np.ndarray] | None:
     """The domain's (K, D) text features, given or made, and their header; None where there are none."""
-    spec = part.spec
-    word = spec.domain(spec.domain_of(part.part)).word
+    spec = imported.spec
+    word = spec.domain(spec.domain_of(imported.part)).word
     prompts = build_prompts(options.templates, word, spec.class_prompts())
-    shape, scale = (len(spec.classes), part.features.shape[1]), None
+    shape, scale = (len(spec.classes), imported.features.shape[1]), None
     if options.text:
-        found = read_rows([options.text], dtype=np.float32, names=TEXT)
-        features, origin, what = found.features, {"files": list(found.about)}, f"--text {options.text}"
+        text_rows = read_feature_files([options.text], dtype=np.float32, names=TEXT_NAMES)
+        features, origin, what = text_rows.features, {"files": list(text_rows.file_records)}, f"--text {options.text}"
     elif options.text_from:
-        plain = options.text_from.precision == "auto"
-        spec_of_text = replace(options.text_from, precision="fp32") if plain else options.text_from
-        encoder = ClipEncoder(spec_of_text, pick_device(device))
+        any_precision = options.text_from.precision == "auto"
+        text_spec = replace(options.text_from, precision="fp32") if any_precision else options.text_from
+        encoder = ClipEncoder(text_spec, pick_device(device))
         features, origin = encode_prompts(encoder, prompts), {"encoder": asdict(encoder.identity)}
         what, scale = f"--text-from {options.text_from.model}", encoder.logit_scale
     else:
@@ -203,7 +207,7 @@ def _text(part: ImportedDomain, options: ImportOptions, device: str) -> tuple[Te
     if fault := text_fault(features):
         raise InputError(f"{what}: the text features {fault}")
     header = TextHeader(
-        **asdict(imported_identity(part.encoder_name)),
+        **asdict(imported_identity(imported.encoder_name)),
         class_names=spec.classes,
         prompts=tuple(tuple(row) for row in prompts),
         dataset=spec.name,

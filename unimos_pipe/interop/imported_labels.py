@@ -28,7 +28,7 @@ class LabelledRows:
     notes: tuple[str, ...] = ()
 
 
-def name_rows(
+def label_rows(
     rows: FeatureRows, classes: Sequence[str], labels: Path | None, paths: Sequence[Path], what: str
 ) -> LabelledRows:
     """Bring together what files of features, a CSV of labels and lists of paths say of the same rows.
@@ -42,30 +42,30 @@ def name_rows(
             folders in the paths.
     """
     count = len(rows.features)
-    listed = [row for file in paths for row in _listed(file)]
+    listed = [row for file in paths for row in _read_listed_rows(file)]
     place = join_names(paths) if paths else what
     if paths and len(listed) != count:
         raise InputError(place, expected=f"{count} paths, one a row of {what}", got=len(listed))
     names = row_names([row.path for row in listed] if paths else rows.paths or (), place)
     notes: list[str] = []
     if labels is not None:
-        names, ids = _by_csv(labels, read_row_labels(labels), names, count, classes, what)
-        found = np.array(ids, np.int64)
+        names, ids = _labels_from_csv(labels, read_row_labels(labels), names, count, classes, what)
+        ids = np.array(ids, np.int64)
     else:
-        own = np.full(count, NO_LABEL, np.int64) if rows.labels is None else _ids(rows.labels, classes, what)
-        found = own
+        unlabelled = np.full(count, NO_LABEL, np.int64)
+        ids = file_ids = unlabelled if rows.labels is None else _labels_from_array(rows.labels, classes, what)
         if any(row.label for row in listed):
-            found, notes = _of_list(paths[0], listed, classes)
-            if rows.labels is not None and (found != own).any():
-                row = int(np.argmax(found != own))
-                expected, got = (_class(ids[row], classes) for ids in (own, found))
+            ids, notes = _labels_from_list(paths[0], listed, classes)
+            if rows.labels is not None and (ids != file_ids).any():
+                row = int(np.argmax(ids != file_ids))
+                expected, got = (_describe_label(values[row], classes) for values in (file_ids, ids))
                 raise InputError(f"{place}: row {row} (counted from 0)", expected=f"{expected}, as {what}", got=got)
-    _refuse_other_folders(names, found, classes, what)
-    unnamed = (f"{row:0{len(str(count - 1))}d}" for row in range(count))
-    return LabelledRows(names or tuple(unnamed), found, tuple(notes))
+    _check_class_folders(names, ids, classes, what)
+    row_numbers = (f"{row:0{len(str(count - 1))}d}" for row in range(count))
+    return LabelledRows(names or tuple(row_numbers), ids, tuple(notes))
 
 
-def _of_list(file: Path, listed: list[ManifestRow], classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+def _labels_from_list(file: Path, listed: list[ManifestRow], classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """The labels that a list of paths gives, by class name or by number, and notes."""
     if {row.label for row in listed} <= {*classes, ""}:
         return np.array(labels_from_names(file, listed, classes, NO_LABEL), np.int64), []
@@ -73,13 +73,13 @@ def _of_list(file: Path, listed: list[ManifestRow], classes: Sequence[str]) -> t
     return np.array(ids, np.int64), notes
 
 
-def _listed(file: Path) -> list[ManifestRow]:
+def _read_listed_rows(file: Path) -> list[ManifestRow]:
     if file.suffix.lower() in (".parquet", ".npz", ".h5", ".hdf5"):
         return [ManifestRow(path, "") for path in read_paths(file)]
     return read_row_paths(file)
 
 
-def _by_csv(
+def _labels_from_csv(
     file: Path, given: list[ManifestRow], names: tuple[str, ...], count: int, classes: Sequence[str], what: str
 ) -> tuple[tuple[str, ...], list[int]]:
     """Names of the rows and their labels by a CSV: by path where both have paths, else in row order."""
@@ -96,7 +96,7 @@ def _by_csv(
     return names or tuple(row.path for row in given if row.path), ids
 
 
-def _ids(labels: np.ndarray, classes: Sequence[str], what: str) -> np.ndarray:
+def _labels_from_array(labels: np.ndarray, classes: Sequence[str], what: str) -> np.ndarray:
     """Labels of a file as ids. Raises InputError for names or numbers that the classes lack."""
     if labels.dtype.kind in "UO":
         rows = [ManifestRow("", str(name)) for name in labels.tolist()]
@@ -111,7 +111,7 @@ def _ids(labels: np.ndarray, classes: Sequence[str], what: str) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _refuse_other_folders(names: Sequence[str], labels: np.ndarray, classes: Sequence[str], what: str) -> None:
+def _check_class_folders(names: Sequence[str], labels: np.ndarray, classes: Sequence[str], what: str) -> None:
     """Raise InputError where a path lies in the folder of one class and its label is another's."""
     known = set(classes)
     for row, (name, label) in enumerate(zip(names, labels.tolist(), strict=False)):
@@ -120,10 +120,10 @@ def _refuse_other_folders(names: Sequence[str], labels: np.ndarray, classes: Seq
             raise InputError(
                 f"{what}: row {row} (counted from 0), {short_repr(name)}",
                 expected=f"the label of {folder!r}",
-                got=_class(label, classes),
+                got=_describe_label(label, classes),
                 todo="Its labels follow another class order, or its rows another order than the paths",
             )
 
 
-def _class(label: int, classes: Sequence[str]) -> str:
+def _describe_label(label: int, classes: Sequence[str]) -> str:
     return "no label" if label == NO_LABEL else f"{label}, {classes[label]!r}"

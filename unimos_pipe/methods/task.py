@@ -188,7 +188,7 @@ class PairLoader:
             StaleCacheError: shards that are damaged or do not fit each other.
         """
         spec, dtype = self.store.spec, training_dtype(precision)
-        names = spec.sources(source, target)
+        names = spec.parse_sources(source, target)
         train_parts = 1 if spec.protocol(protocol) == "inductive" else None  # of (train, test)
         sources, labelled = self._source([spec.parts(name)[:train_parts] for name in names], dtype)
         target_domain, target_features = self._load(spec.parts(target)[:train_parts], dtype)

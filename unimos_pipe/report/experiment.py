@@ -10,7 +10,7 @@ from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.method_config import OUR_VARIANTS
 from unimos_pipe.base.renamed import RENAMED
 from unimos_pipe.base.safe_open import read_json, walk_files
-from unimos_pipe.data.dataset_spec import known_datasets, load_spec
+from unimos_pipe.data.dataset_spec import find_spec_files, load_spec
 from unimos_pipe.report.setting_names import (
     BASELINES,
     display_names,
@@ -243,12 +243,25 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
 
 
 def _disambiguate_titles(experiments: Sequence[Experiment]) -> None:
-    """Give experiments of one title what sets them apart."""
+    """Give experiments of one title what sets them apart: their folders, else their encoders and labels."""
     titles = [experiment.title for experiment in experiments]
-    for experiment, title in zip(experiments, titles, strict=True):
-        if titles.count(title) > 1:
+    for title in {title for title in titles if titles.count(title) > 1}:
+        same = [experiment for experiment in experiments if experiment.title == title]
+        folders = shorten_paths([experiment.root for experiment in same])
+        for experiment, folder in zip(same, folders, strict=True):
             labels = "with labels" if experiment.labelled else "without labels"
-            experiment.title_suffix = f" ({experiment.root.name}, {experiment.model}, {labels})"
+            more = f", {experiment.model}, {labels}" if folders.count(folder) > 1 else ""
+            experiment.title_suffix = f" ({folder}{more})"
+
+
+def shorten_paths(paths: Sequence[Path]) -> tuple[str, ...]:
+    """The last parts of each path, as many as tell all that differ apart: ``a/icons`` and ``b/icons``."""
+    parts = [path.resolve().parts for path in paths]
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-count:]) for part in parts]
+        if len({*names}) == len({*parts}):
+            return tuple(names)
+    return tuple(map(str, paths))
 
 
 def _run_folders(paths: Iterable[Path]) -> list[Path]:
@@ -303,7 +316,7 @@ def _sort_runs(experiment: Experiment) -> None:
     """Methods and variants as the recipe has them, cells by their options' values, pairs by domain, seeds upwards."""
     variants = list(experiment.recipe.get("variants", [])) or ["full"]
     methods = list(experiment.recipe.get("methods", [])) or [UNIMOS]
-    spec_path = known_datasets().get(experiment.dataset)
+    spec_path = find_spec_files().get(experiment.dataset)
     domains = list(load_spec(str(spec_path)).domains) if spec_path else []
     options = list(dict.fromkeys(name for run in experiment.runs for name in run.spec["changed"]))
 

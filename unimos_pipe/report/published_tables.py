@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.data.dataset_spec import known_datasets, load_spec
+from unimos_pipe.data.dataset_spec import find_spec_files, load_spec
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs import published_results
 
@@ -24,7 +24,7 @@ def find_published(experiment: Experiment) -> PublishedResults:
     The papers used OpenAI's weights, so other weights have nothing to stand beside.
     """
     model = experiment.model.removesuffix("-quickgelu")
-    spec_path = known_datasets().get(experiment.dataset)
+    spec_path = find_spec_files().get(experiment.dataset)
     if spec_path is None or "_openai_" not in experiment.runs[0].spec["encoder_id"]:
         return PublishedResults()
     spec = load_spec(str(spec_path))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
-from unimos_pipe.data.dataset_spec import known_datasets
+from unimos_pipe.data.dataset_spec import find_spec_files
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun
@@ -25,7 +25,7 @@ def reproduce_commands(experiment: Experiment, recipe_file: Path, cache: Path | 
         )
         probes_option = ["--show", "probes"] if experiment.baselines else []
         return [shlex.join(["unimos-pipe", "sweep", str(recipe_file), *runs_option, *probes_option, *cache_option])]
-    is_custom = experiment.dataset not in known_datasets()
+    is_custom = experiment.dataset not in find_spec_files()
     lines = (
         [f"# {experiment.dataset} is a data set of your own: give its spec's path to --dataset"] if is_custom else []
     )
@@ -56,7 +56,7 @@ def _adapt_commands(experiment: Experiment, runs: Sequence[FinishedRun]) -> list
 
 def _adapt_words(run: FinishedRun) -> list[str]:
     spec = run.spec
-    dataset = spec["dataset"] if spec["dataset"] in known_datasets() else f"{spec['dataset']}.toml"
+    dataset = spec["dataset"] if spec["dataset"] in find_spec_files() else f"{spec['dataset']}.toml"
     words = ["unimos-pipe", "adapt", "--dataset", dataset]
     for source in spec["source"].split("+"):
         words += ["--src", source]

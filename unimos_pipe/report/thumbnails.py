@@ -5,9 +5,9 @@ import io
 from pathlib import Path
 
 from unimos_pipe.base.errors import InputError, ReadError
-from unimos_pipe.data.dataset_spec import is_name, known_datasets, load_spec
+from unimos_pipe.data.dataset_spec import find_spec_files, is_valid_name, load_spec
 from unimos_pipe.data.image_decoding import decode
-from unimos_pipe.data.scan import domain_folder, find_root
+from unimos_pipe.data.scan import find_domain_folder, find_root
 from unimos_pipe.runs.read_run import FinishedRun
 
 THUMBNAIL = 112  # pixels
@@ -19,16 +19,16 @@ def find_image_folder(run: FinishedRun, data_root: Path | None, cache: Path) -> 
     Of a data set of the user's own: its folder in ``data_root``, else ``data_root`` itself if it holds the first image.
     """
     target = str(run.spec["target"])
-    spec_path = known_datasets().get(run.spec["dataset"])
+    spec_path = find_spec_files().get(run.spec["dataset"])
     if spec_path is None:
-        if data_root is None or not is_name(target):
+        if data_root is None or not is_valid_name(target):
             return None
         if (data_root / target).is_dir():
             return data_root / target
         return data_root if encode_thumbnail(data_root, run.predictions[0]["path"]) else None
     try:
         spec = load_spec(str(spec_path))
-        return domain_folder(spec, target, find_root(spec, data_root, cache))
+        return find_domain_folder(spec, target, find_root(spec, data_root, cache))
     except (InputError, OSError):
         return None
 

@@ -264,7 +264,7 @@ def _find_pair_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
             faults.append(f'pair {pair!r}: expected "source->target" with two domains')
             continue
         try:
-            spec.sources(*parts)
+            spec.parse_sources(*parts)
         except InputError as error:
             faults.append(f"pair {pair!r}: {error}")
     faults += [f"pair {'->'.join(parts)!r} is listed twice" for parts in _find_duplicates(recipe.domain_pairs(spec))]

@@ -1,1 +1,1 @@
-"""What everything stands on: errors, options, files, devices, Ray, the terminal."""
+"""Shared foundations: errors, options, files, devices, Ray and the terminal."""

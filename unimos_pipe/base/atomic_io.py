@@ -1,7 +1,7 @@
-"""Files and folders that are whole or absent: written beside the target, synced, then renamed over it.
+"""Atomic writes of files and folders: written to a temporary path, synced, then renamed over the target.
 
-What is being written has a name nobody can guess, ``.unimos-<key>-<random>.part`` beside its target, and is made
-exclusively, never through a link. What a killed writer leaves has such a name; :func:`recover_leftovers` clears it.
+The temporary path is ``.unimos-<key>-<random>.part`` in the target's folder. It is created exclusively, never through
+a link. :func:`recover_leftovers` removes those of killed processes.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 @contextlib.contextmanager
 def create_parent_dir(target: Path) -> Iterator[None]:
-    """Make the folder that ``target`` lies in. Where the block fails, what was made here and is empty goes again."""
+    """Create the parent folder of ``target``. If the block fails, folders created here are removed if empty."""
     folder = target.parent
     created = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # not empty, or another's by now
+        with contextlib.suppress(OSError):  # not empty, or removed by another process
             for path in created:
                 path.rmdir()
         raise
@@ -46,7 +46,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
     Its mode is what the umask leaves. If the block fails, the target is untouched and the new file is removed.
 
     Raises:
-        ExecutionError: what was written is not the file that was made: somebody put another in its place.
+        ExecutionError: another process replaced the temporary file.
     """
     with create_parent_dir(target):
         part = _temp_path(target, "part")
@@ -77,12 +77,11 @@ def _name_target(error: BaseException, target: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_replace_dir(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``target`` that takes its place when the block succeeds.
+    """Yield an empty folder in the parent of ``target`` that replaces it when the block succeeds.
 
-    The two exchange their names in one step where the system can (Linux and macOS on their own file systems): at every
-    moment the old folder or the new one stands under the name. Elsewhere (NFS, Windows) the old one is renamed aside
-    first; a kill just then leaves nothing under the name and the old folder as ``.unimos-<key>-<random>.old`` beside
-    it, which :func:`recover_leftovers`, that every writer of a folder calls first, puts back.
+    Linux and macOS exchange the two names in one step on local file systems, so the target always exists. Elsewhere
+    (NFS, Windows) the old folder is first renamed to ``.unimos-<key>-<random>.old``. If the process is killed between
+    the two renames, :func:`recover_leftovers` restores the old folder; every writer of a folder calls it first.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would follow links
     with create_parent_dir(target):
@@ -98,11 +97,11 @@ def atomic_replace_dir(target: Path) -> Iterator[Path]:
             _name_target(error, target)
             raise
         finally:
-            shutil.rmtree(part, ignore_errors=True)  # the old folder, or what was not finished
+            shutil.rmtree(part, ignore_errors=True)  # the old folder, or an unfinished new one
 
 
 def _replace_dir(part: Path, target: Path) -> None:
-    """Give ``part`` the name ``target``; an old folder of that name is left under the name ``part``, or is removed."""
+    """Rename ``part`` to ``target``. An old target ends up under the name ``part`` or is removed."""
     if not os.path.lexists(target):
         part.rename(target)
     elif not _exchange_names(part, target):
@@ -118,7 +117,7 @@ def _replace_dir(part: Path, target: Path) -> None:
 
 
 def _exchange_names(part: Path, target: Path) -> bool:
-    """Let two paths take each other's place in one step; False where the system or file system has no such step."""
+    """Exchange the names of two paths atomically; return False if the file system cannot."""
     if os.name != "posix":
         return False
     library = ctypes.CDLL(None, use_errno=True)
@@ -135,9 +134,9 @@ def _exchange_names(part: Path, target: Path) -> bool:
 
 
 def recover_leftovers(target: Path) -> None:
-    """Clear what killed writers of a file or folder left beside it, and put the old one back where there is none.
+    """Remove leftovers of killed writers of a target, and restore the old folder if the target is missing.
 
-    To be called with the target's lock held (:mod:`unimos_pipe.base.locks`): what is there may be in use otherwise.
+    Call it with the target's lock held (:mod:`unimos_pipe.base.locks`); otherwise the files may be in use.
     """
     for path in sorted(target.parent.glob(f".unimos-{_name_hash(target)}-*")):
         if path.suffix == ".old" and not os.path.lexists(target):
@@ -163,7 +162,7 @@ def _temp_path(target: Path, suffix: str) -> Path:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write UTF-8 text so that a reader sees the old file or the new one, never a piece."""
+    """Write UTF-8 text atomically."""
     with atomic_write(target) as part:
         part.write_text(text, encoding="utf-8")
 
@@ -183,7 +182,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def check_writable_folder(folder: Path, option: str) -> Path:
-    """Prove that files can be made in a folder, or in the nearest one above it where it is not there yet.
+    """Check that files can be created in a folder, or in its nearest existing parent.
 
     Raises:
         InputError: naming the option to change.
@@ -193,7 +192,7 @@ def check_writable_folder(folder: Path, option: str) -> Path:
         existing = _nearest_existing(folder)
         probe = existing / "probe"
         _temp_path(probe, "part").touch(exist_ok=False)
-        for path in existing.glob(f".unimos-{_name_hash(probe)}-*.part"):  # and what killed processes left
+        for path in existing.glob(f".unimos-{_name_hash(probe)}-*.part"):  # and those of killed processes
             path.unlink(missing_ok=True)
     except OSError as error:
         if error.errno not in {*PATH_FAULTS, errno.ENOSPC, errno.EDQUOT}:
@@ -203,7 +202,7 @@ def check_writable_folder(folder: Path, option: str) -> Path:
 
 
 def _nearest_existing(folder: Path) -> Path:
-    """The folder, or the first one above it that is there. Raises OSError for a link that leads nowhere."""
+    """Return the folder or its nearest existing parent. Raises OSError for a dangling link."""
     for path in (folder, *folder.parents):
         try:
             path.stat()
@@ -215,7 +214,7 @@ def _nearest_existing(folder: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove what killed writers left in a folder of the cache whose lock is held; returns the files removed."""
+    """Remove leftovers of killed writers in a cache folder whose lock is held; return the removed files."""
     leftovers = sorted([*folder.glob("*.part"), *folder.glob(".write-*")])
     for path in leftovers:
         path.unlink(missing_ok=True)
@@ -224,15 +223,15 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class OwnedFolder:
-    """A kind of folder that this tool makes as a whole."""
+    """A kind of folder that this tool writes as a whole."""
 
     name: str  # with its article, for messages
-    patterns: tuple[str, ...]  # patterns of all that it may hold, relative to it
-    is_marked: Callable[[Path], bool]  # whether a folder carries what only this tool writes
+    patterns: tuple[str, ...]  # patterns of the files it may hold, relative to it
+    is_marked: Callable[[Path], bool]  # returns True for a folder written by this tool
 
 
 def check_owned_folder(target: Path, kind: OwnedFolder, option: str) -> None:
-    """Let a folder be replaced only if this tool made it and nothing else was put there; absent or empty is fine.
+    """Check that a folder may be replaced: absent, empty, or written by this tool with no other files in it.
 
     Raises:
         InputError: a link, a file, a folder without the kind's mark, or one with files that are not the kind's.
@@ -254,10 +253,10 @@ def check_owned_folder(target: Path, kind: OwnedFolder, option: str) -> None:
 
 
 def check_owned_file(target: Path, prefix: str, what: str, option: str) -> None:
-    """Let a file be replaced only if it begins as this tool's own output does; absent or empty is fine.
+    """Check that a file may be replaced: absent, empty, or starting with ``prefix`` as this tool's output does.
 
     Raises:
-        InputError: a folder, link or device, a file that begins otherwise, or one that cannot be looked at.
+        InputError: a folder, link or device, a file with another beginning, or one that cannot be read.
     """
     try:
         if not stat.S_ISREG(target.lstat().st_mode):

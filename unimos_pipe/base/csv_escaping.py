@@ -1,25 +1,25 @@
-"""Texts in CSV files that a spreadsheet would otherwise run as formulas; and back again."""
+"""Escaping of CSV cells that a spreadsheet would run as formulas, and the inverse."""
 
 import re
 
-_FORMULA = r"[=+\-@\t\r\n]"  # what spreadsheets take for the start of a formula, or skip before one
+_FORMULA = r"[=+\-@\t\r\n]"  # starts a formula in spreadsheets, or is skipped before one
 
 
 def escape_path(path: str) -> str:
-    """A path as a CSV cell: ``./`` before one that begins like a formula. :func:`unescape_path` takes it off again."""
+    """Return a path as a CSV cell, with ``./`` before one that begins like a formula."""
     return f"./{path}" if re.match(rf"(\./)*{_FORMULA}", path) else path
 
 
 def unescape_path(cell: str) -> str:
-    """The path that :func:`escape_path` was given."""
+    """Return the path of a cell written by :func:`escape_path`."""
     return cell[2:] if re.match(rf"(\./)+{_FORMULA}", cell) else cell
 
 
 def escape_name(name: str) -> str:
-    """A name as a CSV cell: ``'`` before one that begins like a formula. :func:`unescape_name` takes it off again."""
+    """Return a name as a CSV cell, with ``'`` before one that begins like a formula."""
     return f"'{name}" if re.match(rf"'*{_FORMULA}", name) else name
 
 
 def unescape_name(cell: str) -> str:
-    """The name that :func:`escape_name` was given."""
+    """Return the name of a cell written by :func:`escape_name`."""
     return cell[1:] if re.match(rf"'+{_FORMULA}", cell) else cell

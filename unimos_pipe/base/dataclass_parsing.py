@@ -1,4 +1,4 @@
-"""Frozen dataclasses from plain values: every unknown key, wrong type and value out of bounds in one message."""
+"""Parsing of plain values into frozen dataclasses; one message lists all unknown keys, wrong types and bad values."""
 
 import hashlib
 import json
@@ -11,12 +11,12 @@ from unimos_pipe.base.renamed import new_spelling
 
 
 def option(default, help: str, *, low=None, high=None, choices: tuple = ()):
-    """A dataclass field with its help, bounds (inclusive) and choices, all read by :func:`verify_entry`."""
+    """A dataclass field with its help, bounds (inclusive) and choices, all read by :func:`parse_dataclass`."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
 
 
 def option_fields(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every option below a spec class as (dotted name, dataclass field), in order."""
+    """Yield every option of a spec class and its nested classes as (dotted name, dataclass field), in order."""
     for entry in fields(cls):
         name = f"{prefix}{entry.name}"
         if is_dataclass(entry.type):
@@ -26,12 +26,12 @@ def option_fields(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def parse_dataclass(cls: type, values: Mapping[str, Any], where: str):
-    """Make a spec from nested plain values, as TOML or ``--set`` give them.
+    """Return a spec from nested plain values, such as parsed TOML.
 
     Args:
-        cls: one of this module's dataclasses.
-        values: nested mappings with plain values; fields left out keep their defaults.
-        where: what to call the source in messages.
+        cls: a dataclass whose fields are made by :func:`option`, or plain fields.
+        values: nested mappings of plain values; missing fields keep their defaults.
+        where: name of the source, for messages.
     Raises:
         InputError: names every unknown key, wrong type and value out of bounds at once.
     """
@@ -43,9 +43,9 @@ def parse_dataclass(cls: type, values: Mapping[str, Any], where: str):
 
 
 def collect_dataclass_errors(cls: type, values: Mapping[str, Any], prefix: str, problems: list[str]):
-    """As :func:`parse_dataclass`, but faults are added to ``problems`` with ``prefix``.
+    """Like :func:`parse_dataclass`, but append errors to ``problems``, with ``prefix`` before each name.
 
-    Fields at fault keep their defaults, so that the rest can be looked at; None where a required one is at fault.
+    Invalid fields keep their defaults, so that the rest can be checked. Returns None if a required field is invalid.
     """
     known = {entry.name: entry for entry in fields(cls)}
     if unknown := [f"{prefix}{key}" for key in values if key not in known]:
@@ -79,9 +79,9 @@ def collect_dataclass_errors(cls: type, values: Mapping[str, Any], prefix: str, 
 
 
 def _convert(entry, value):
-    """The value as the field's type, and what is wrong with it (or None)."""
+    """Return the value as the field's type, and an error text or None."""
     expected_type, meta = entry.type, entry.metadata
-    if isinstance(value, int) and abs(value) >= 2**63:  # JSON, and TOML's hexadecimal numbers, know no limit
+    if isinstance(value, int) and abs(value) >= 2**63:  # JSON and TOML's hexadecimal numbers have no limit
         return value, f"expected a number of at most 64 bits, got {short_repr(value)}"
     if expected_type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -105,7 +105,7 @@ def _convert(entry, value):
 
 
 def nest_settings(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Dotted names to values as the tables they stand for: ``{"loss.alpha": 1}`` -> ``{"loss": {"alpha": 1}}``."""
+    """Nest values by dotted name: ``{"loss.alpha": 1}`` -> ``{"loss": {"alpha": 1}}``."""
     tables: dict[str, dict[str, Any]] = {}
     for name, value in settings.items():
         section, _, key = name.partition(".")
@@ -114,6 +114,6 @@ def nest_settings(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def fingerprint(spec) -> str:
-    """A sha256 hex digest over every field of a dataclass (or plain value), nested ones included."""
+    """Return a sha256 hex digest of all fields of a dataclass (or plain value), including nested ones."""
     plain = asdict(spec) if is_dataclass(spec) else spec
     return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

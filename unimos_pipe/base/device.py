@@ -1,4 +1,4 @@
-"""Which device the arithmetic runs on."""
+"""Selection of devices and precisions."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ AUTO_PRECISION = {"cpu with bf16": "bf16", "cpu": "fp32", "cuda": "fp32", "mps":
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` -> the GPU where there is one, else the CPU; other names are checked against this machine.
+    """Return a torch device; ``auto`` takes the GPU if there is one, else the CPU.
 
     Raises:
         InputError: torch cannot use the named device here; lists those it can.
@@ -28,14 +28,14 @@ def pick_device(name: str) -> torch.device:
 
 
 def copy_to_cpu_async(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """Bring a tensor to the CPU; the function given back waits for it and returns it.
+    """Start a copy of a tensor to the CPU and return a function that waits for it and returns it.
 
-    From CUDA it goes into page-locked memory, behind what the device computes, so that nothing waits before the
-    function is called.
+    A copy from CUDA goes into page-locked memory and is queued on the current stream. Nothing waits before the
+    returned function is called.
     """
     if tensor.device.type != "cuda":
         return tensor.cpu
-    cpu_tensor = tensor.to("cpu", non_blocking=True)  # torch locks the pages of what it makes like this
+    cpu_tensor = tensor.to("cpu", non_blocking=True)  # torch allocates page-locked memory for this copy
     copy_finished = torch.cuda.current_stream(tensor.device).record_event()
 
     def wait() -> torch.Tensor:
@@ -46,26 +46,29 @@ def copy_to_cpu_async(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
 
 
 def count_usable_cores() -> int:
-    """CPU cores this process may use, where the system says so; else all there are."""
+    """Return the number of CPU cores that this process may use; all cores if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this machine's CPU multiplies bf16 matrices by instructions of its own: AVX512-BF16 or AMX."""
+    """Return True if the CPU has instructions for bf16 matrix products (AVX512-BF16 or AMX)."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def precision_on_device(name: str, device: torch.device) -> str:
-    """What a ``train.precision`` means on a device of this machine: ``auto`` by a fixed table, all else itself."""
+    """Resolve a ``train.precision`` on a device: ``auto`` by :data:`AUTO_PRECISION`, other names unchanged."""
     if name != "auto":
         return name
     return AUTO_PRECISION["cpu with bf16" if device.type == "cpu" and cpu_has_bf16() else device.type]
 
 
 def gather_to_cpu(groups: Sequence[Mapping[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
-    """Small tensors on the CPU, brought there by one copy: each copy from a GPU waits for all work sent off before."""
+    """Copy groups of small tensors to the CPU in one transfer.
+
+    Each transfer from a GPU waits for all queued work, so one transfer is faster than many.
+    """
     tensors = [tensor for group in groups for tensor in group.values()]
     if all(tensor.device.type == HOST for tensor in tensors):
         return [dict(group) for group in groups]

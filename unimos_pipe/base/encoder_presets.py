@@ -1,4 +1,4 @@
-"""The encoders known by name, one row each: what they are, where their weights come from, under what terms."""
+"""Encoder presets: model, weights and licence by name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,11 @@ EMBEDDED = Path(__file__).parents[1] / "data" / "embedded" / "tiny_clip"  # conf
 
 @dataclass(frozen=True)
 class Preset:
-    """One encoder: how to load it, and what is known about it without loading it.
+    """A named encoder: its spec, and facts that are known without loading it.
 
-    ``size`` is the side of the square it sees in pixels, ``dim`` its D, ``hub`` its repository (none: embedded), and
-    ``words`` how many tokens of a prompt it reads, start and end included; a longer one is refused.
+    ``image_size`` is the side of the square input in pixels, ``dim`` the feature dimension D, ``hub`` the Hugging Face
+    repository (None: embedded). ``context_length`` is the token limit of a prompt, start and end included; longer
+    prompts are an error.
     """
 
     spec: EncoderSpec

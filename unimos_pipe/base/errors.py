@@ -1,4 +1,4 @@
-"""The kinds of failure a user meets, and the one form their messages take."""
+"""Exceptions for users, and helpers that format their messages."""
 
 import errno
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ PATH_FAULTS = frozenset({  # errors of the system that mean a path of the user's
 
 
 class UnimosPipeError(Exception):
-    """The message says what and where, expected, got, and what to do, in a line or two."""
+    """Base class. The message states what and where, expected, got, and what to do."""
 
     exit_code = 1
 
@@ -55,7 +55,7 @@ class ReadError(ExecutionError):
 
     @property
     def absent(self) -> bool:
-        """Whether nothing is there."""
+        """True if the file does not exist."""
         return self.number in (errno.ENOENT, errno.ENOTDIR)
 
     def of_input(self, message: str) -> UnimosPipeError:
@@ -70,7 +70,7 @@ class InputError(UnimosPipeError):
 
 
 class StaleCacheError(InputError):
-    """A cached file does not belong to what was asked for; it names the field, both values and the way out."""
+    """A cached file does not match the request. The message names the field, both values and the fix."""
 
 
 def join_names(items, limit: int = 8) -> str:
@@ -82,12 +82,12 @@ def join_names(items, limit: int = 8) -> str:
 
 
 def closest_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name that a mistyped one is most like; None where none is."""
+    """Return the known name closest to a mistyped one, or None."""
     return next(iter(get_close_matches(name, list(known), n=1, cutoff=0.65)), None)
 
 
 def suggestions(unknown: str | Iterable[str], known: Iterable[str], limit: int = 20) -> str:
-    """What to say after an unknown name, or several: ``did you mean icons? known: domainnet, icons and 6 more``."""
+    """Format the hint for one or more unknown names: ``did you mean icons? known: domainnet, icons and 6 more``."""
     known, names = list(known), [unknown] if isinstance(unknown, str) else list(unknown)
     renamed = {name: new for name in names if (new := new_spelling(name, known))}
     parts = [f"{old} is now {new}" for old, new in renamed.items()]
@@ -99,9 +99,9 @@ def suggestions(unknown: str | Iterable[str], known: Iterable[str], limit: int =
 
 
 def short_repr(value: object) -> str:
-    """A value that a file holds, for a message: cut where it is long, whatever it is."""
+    """Return ``repr(value)`` for a message, cut to 300 characters."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, tables in tables without end
+    except (ValueError, RecursionError):  # a number of thousands of digits, or too deeply nested tables
         return "a value too large to show"
     return text if len(text) <= 300 else f"{text[:300]} and so on"

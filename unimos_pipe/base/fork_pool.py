@@ -1,7 +1,7 @@
-"""Jobs side by side in processes forked from this one, with a thread each.
+"""Parallel jobs in forked processes with one thread each.
 
-A CPU's threads wait for each other at every small operator, of which training is full; processes with a job each do
-not. A forked process has what its parent had in memory, so nothing is loaded twice.
+Training consists of many small operators, and threads of one process synchronise at each of them. Processes with one
+job each do not. A forked process shares its parent's memory, so nothing is loaded twice.
 """
 
 import contextlib
@@ -35,14 +35,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _WorkerStopped(KeyboardInterrupt):
-    """The parent wants no more of this process, which leaves as orderly as after Ctrl-C."""
+    """Raised in a worker when the parent stops it; cleans up as after Ctrl-C."""
 
 
 def max_processes(device: torch.device) -> int:
-    """How many processes work side by side on a device: as many as torch uses threads of a CPU, otherwise 1.
+    """Return the number of worker processes for a device: torch's thread count on a CPU, otherwise 1.
 
-    Only Linux can end a process with its parent, the driver of a GPU does not live through a fork, and a worker of
-    somebody's pool may have no processes of its own.
+    The number is also 1 outside Linux (no parent-death signal), where CUDA is available (its driver does not survive a
+    fork), and in a daemonic process (it may not have children).
     """
     may_fork = (
         sys.platform == "linux" and not torch.cuda.is_available() and not multiprocessing.current_process().daemon
@@ -53,15 +53,16 @@ def max_processes(device: torch.device) -> int:
 def parallel_map(
     work: Callable[[Job, Send], Result], jobs: Sequence[Job], processes: int, on_message: Send
 ) -> list[Result]:
-    """``work(job, tell)`` of every job, in order. What it tells is given to ``hear``, in the caller's thread.
+    """Return ``work(job, send)`` of every job, in order.
 
-    Whatever ends the caller's wait ends the jobs as well: each is interrupted, and waited for.
+    What a job sends is passed to ``on_message`` in the caller's thread. An exception in the caller, such as Ctrl-C,
+    interrupts all jobs and waits for them.
 
     Args:
-        work: returns and tells plain values. What it changes in memory is lost with its process.
-        processes: how many jobs at once. With 1, all are done in this process, with all its threads.
+        work: returns and sends values that can be pickled. Its changes to memory are lost with its process.
+        processes: number of concurrent jobs. With 1, all jobs run in this process, with all its threads.
     Raises:
-        ExecutionError: a process was lost. What a job raises is raised as it is.
+        ExecutionError: a process was lost. An exception of a job is raised unchanged.
     """
     if processes < 2:
         return [work(job, on_message) for job in jobs]
@@ -114,16 +115,19 @@ def _join(workers: Sequence[multiprocessing.Process]) -> None:
 
 
 def reopen_std_streams() -> None:
-    """Give a forked process streams of its own: if a thread of the parent's was writing, its locks stay held here."""
+    """Open new standard streams in a forked process.
+
+    If a thread of the parent was writing at the fork, the locks of the old streams stay held here.
+    """
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
 
 
 def _start_worker(work: Callable, jobs: Sequence) -> tuple[multiprocessing.Process, Connection]:
-    """A process that waits for numbers of jobs, and the parent's end of the line to it."""
+    """Start a worker process; return it and the parent's end of its pipe."""
     fork = multiprocessing.get_context("fork")
     parent_end, child_end = fork.Pipe()
     worker = fork.Process(target=_run_worker, args=(work, jobs, child_end, os.getpid()), daemon=True)
-    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child has handlers of its own
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child has installed its handlers
     try:
         worker.start()
     finally:
@@ -143,16 +147,16 @@ def _receive(connection: Connection, worker: multiprocessing.Process) -> tuple[i
 
 
 def _run_worker(work: Callable[[Job, Send], Any], jobs: Sequence[Job], connection: Connection, parent: int) -> None:
-    """Do the jobs whose numbers come, until None does: the whole life of a forked process."""
+    """Run jobs by the indices received until None arrives. This is the main function of a worker."""
     ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != parent:
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent, which stops this process
     stop = functools.partial(_handle_stop, sys.exception())
     for signal_number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(signal_number, stop)
     reopen_std_streams()
-    torch.set_num_threads(1)  # the parent's threads were not forked along: whoever waits for them waits for ever
+    torch.set_num_threads(1)  # the parent's threads do not exist here; waiting for them would block for ever
     threadpool_limits(1)
     with contextlib.suppress(_WorkerStopped):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -176,7 +180,10 @@ def _run_job(
 
 
 def _handle_stop(at_fork: BaseException | None, *_: object) -> None:
-    """Leave; but while a job that failed is cleaning up, in a moment. ``at_fork`` is what the parent was handling."""
+    """Raise :class:`_WorkerStopped`; retry after 0.05 s while a failed job is cleaning up.
+
+    ``at_fork`` is the exception that the parent was handling at the fork.
+    """
     if sys.exception() is not at_fork:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         return

@@ -1,4 +1,4 @@
-"""What a notebook shows of a value: one small HTML table, every text in it escaped."""
+"""HTML tables for notebooks; all text is escaped."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -7,7 +7,7 @@ MAX_ROWS = 30
 
 
 def html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table with its title above; of many rows the first 30, and how many there are."""
+    """Return an HTML table with a title. Of more than 30 rows it shows the first 30 and the total."""
     rows = list(rows)
     cells = lambda row, tag: "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in row)  # noqa: E731
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows[:MAX_ROWS])

@@ -1,4 +1,4 @@
-"""One writer per thing: a lock file beside what is written, never in it, that says who holds it."""
+"""Lock files: one writer per file or folder. The lock file is next to the target and names its holder."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-with warnings.catch_warnings(action="ignore"):  # it tells the terminal where there is no fcntl
+with warnings.catch_warnings(action="ignore"):  # filelock warns if there is no fcntl
     from filelock import FileLock, SoftFileLock, Timeout
 
 from unimos_pipe.base.atomic_io import create_parent_dir, recover_leftovers
@@ -25,7 +25,7 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.
 
 
 def lock_path(target: Path) -> Path:
-    """The lock file of a file or folder: hidden, beside it, so that it lives through the thing's replacement."""
+    """Return the path of a target's lock file: hidden, in the same folder, so that replacing the target keeps it."""
     long = len(os.fsencode(target.name)) > 200
     name = hashlib.sha256(os.fsencode(target.name)).hexdigest() if long else target.name
     return target.with_name(f".{name}.lock")
@@ -33,17 +33,17 @@ def lock_path(target: Path) -> Path:
 
 @contextlib.contextmanager
 def exclusive_lock(target: Path, *, lock: Path | None = None, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock of what is about to be written. A killed holder's lock is free again at once.
+    """Hold the lock of a file or folder that is about to be written. The lock of a killed process is released.
 
-    Yields whether the lock is held: where the system or file system has none the work goes on without. Nothing is torn
-    then either, as every writer renames a file of its own over the target; two of them only do the work twice.
+    Yields True if the lock is held, and False where the system or file system has no locks. Without a lock nothing is
+    torn either, because each writer renames its own temporary file over the target; two writers only do the work twice.
 
     Args:
-        thing: the file or folder to be written; it need not be there.
+        target: the file or folder to be written; it need not exist.
         lock: its lock file; None takes :func:`lock_path`.
-        wait: wait for another holder to finish instead of being refused.
+        wait: wait for another holder instead of raising.
     Raises:
-        InputError: another process holds the lock; says its host, process and command.
+        InputError: another process holds the lock; the message names its host, process and command.
         ExecutionError: the lock file cannot be written.
     """
     if not NATIVE:
@@ -71,16 +71,16 @@ def exclusive_lock(target: Path, *, lock: Path | None = None, wait: bool = False
 
 
 def _release(file_lock: FileLock, path: Path) -> None:
-    with contextlib.suppress(OSError):  # where an open file cannot be removed, it stays, and is free
+    with contextlib.suppress(OSError):  # some systems cannot remove an open file; it stays, unlocked
         path.unlink()
     file_lock.release()
 
 
 @contextlib.contextmanager
 def writer_lock(*targets: Path, lock: Path | None = None, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of the first of the files or folders that are about to be replaced, as :func:`exclusive_lock` does.
+    """Hold the lock of the first target (see :func:`exclusive_lock`) and recover the leftovers of all of them.
 
-    What killed writers left beside any of them is cleared, and put back where it was all there was.
+    See :func:`unimos_pipe.base.atomic_io.recover_leftovers`.
     """
     with exclusive_lock(targets[0], lock=lock, wait=wait) as locked:
         for target in targets if locked else ():
@@ -89,7 +89,7 @@ def writer_lock(*targets: Path, lock: Path | None = None, wait: bool = False) ->
 
 
 def read_lock_holder(lock: Path) -> str:
-    """Who holds a lock file, as it was signed."""
+    """Return the holder of a lock file, as the holder wrote it."""
     try:
         with open_regular(lock, sys.maxsize) as file:
             text = file.read(2000).decode("utf-8", "replace")
@@ -102,7 +102,7 @@ def _write_holder(handle: int) -> None:
     """Write this process's host, number and command into its lock file."""
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     text = f"host {platform.node()}, process {os.getpid()}, {command}"
-    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+    with contextlib.suppress(OSError):  # a full disk: the lock is held without the text
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
         os.write(handle, text.encode("utf-8", "replace")[:2000])

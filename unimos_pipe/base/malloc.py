@@ -1,7 +1,7 @@
-"""glibc's allocator, told that tensors come and go by the megabyte; where there is another, nothing happens.
+"""Settings of glibc's allocator for large tensors; no effect with other allocators.
 
-By default glibc gives freed memory back to the kernel, and every page of it costs a fault when it is taken again: seen
-here, 15% of the encoder's time on a CPU.
+By default glibc returns freed memory to the kernel, and each page costs a page fault when it is allocated again. This
+took 15% of the encoder's time on a CPU.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ def tune_malloc(*, blocks_of_any_size: bool = False) -> None:
     """Keep up to 256 MB of freed memory in this process, in blocks of up to 32 MB.
 
     Args:
-        blocks_of_any_size: take none of them from the kernel by itself, as glibc does with the larger ones.
+        blocks_of_any_size: also keep blocks above 32 MB, which glibc otherwise maps separately.
     """
     mallopt = _libc_function("mallopt")
     if mallopt:
@@ -25,7 +25,7 @@ def tune_malloc(*, blocks_of_any_size: bool = False) -> None:
 
 
 def trim_malloc() -> None:
-    """Give back what is kept: before a fork, for pages shared with a child cost far more to take than fresh ones."""
+    """Return kept memory to the kernel. Call it before a fork: writing to pages shared with a child is expensive."""
     trim = _libc_function("malloc_trim")
     if trim:
         trim(0)

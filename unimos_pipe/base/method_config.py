@@ -1,7 +1,7 @@
-"""Every option of the method as frozen dataclasses, checked as a whole before any work starts.
+"""Options of the method as frozen dataclasses. All are checked before any work starts.
 
-The defaults are METHOD.md's: the behaviour of the authors' released code (arXiv 2403.06946, section 4.1). Where the
-paper's text differs, the paper's form is a choice of the same field and its help says so.
+The defaults follow METHOD.md: the authors' released code (arXiv 2403.06946, section 4.1). Where the paper's text
+differs, the paper's form is a choice of the same field, and its help says so.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ CLIP_LOGIT_SCALE = 100.0  # 1/T, what CLIP multiplies cosines by, here fixed (ME
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """Which frozen CLIP encodes, and how its arithmetic is done."""
+    """A frozen CLIP encoder and its precision."""
 
     model: str = option("RN50-quickgelu", "open_clip model name")
     pretrained: str = option("openai", "open_clip weights tag, or a path to a weights file")
@@ -27,7 +27,7 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """How class names become sentences; several templates are averaged after normalisation."""
+    """Prompt templates; the features of several templates are averaged after normalisation."""
 
     templates: tuple[str, ...] = option((DEFAULT_TEMPLATE,), "sentences with {domain} and {class}")
 
@@ -103,7 +103,7 @@ class EvalSpec:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """Everything that shapes stage two but the data and the seed."""
+    """All options of stage two except the data and the seed."""
 
     heads: HeadSpec = field(default_factory=HeadSpec)
     loss: LossSpec = field(default_factory=LossSpec)
@@ -121,11 +121,11 @@ VARIANTS: dict[str, dict[str, Any]] = {  # the ablations of table 5, and ours (M
     "no-discriminator": {"loss.discriminator": False},
     "fused-teacher": {"train.text": "fused"},
 }
-OUR_VARIANTS = ("fused-teacher",)  # variants that are no part of the paper
+OUR_VARIANTS = ("fused-teacher",)  # variants that are not in the paper
 
 
 def display_name(label: str) -> str:
-    """A variant, or a label that begins with one, as tables name it: what is not the paper's says so."""
+    """Return a variant's name for tables; variants that are not in the paper get ``(ours)``."""
     variant, comma, rest = label.partition(",")
     return f"{variant} (ours){comma}{rest}" if variant in OUR_VARIANTS else label
 
@@ -152,11 +152,11 @@ def parse_setting(text: str, types: Mapping[str, Any] | None = None) -> tuple[st
 
 
 def method_spec(variant: str = "full", settings: Mapping[str, Any] | None = None, where: str = "options") -> MethodSpec:
-    """The method's spec for a named variant with single options changed.
+    """Return the spec of a variant with single options changed.
 
     Args:
         variant: a key of :data:`VARIANTS`.
-        settings: dotted names to values, beside the variant's own changes.
+        settings: values by dotted name, in addition to the variant's changes.
     Raises:
         InputError: an unknown variant, option or value, or an option that the variant itself sets.
     """
@@ -169,5 +169,5 @@ def method_spec(variant: str = "full", settings: Mapping[str, Any] | None = None
 
 
 def with_native_logit_scale(settings: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
-    """Options by dotted name, with the 1/T that an encoder learned by itself (None: CLIP's) unless they name one."""
+    """Return the options with an encoder's learned 1/T as ``heads.temperature_scale``, unless they set one."""
     return {**({"heads.temperature_scale": scale} if scale else {}), **settings}

@@ -1,4 +1,4 @@
-"""What installs on demand: the packages of each extra, and the command that brings one into this environment."""
+"""Optional dependencies: the packages of each extra and the command that installs it."""
 
 import importlib.util
 import json
@@ -20,18 +20,18 @@ EXTRAS = {  # of pyproject.toml, by the names under which they are imported
 
 
 def find_missing_packages(extra: str) -> list[str]:
-    """The packages of an extra that are not installed here."""
+    """Return the packages of an extra that are not installed."""
     return [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
 
 
 def require_extra(what: str, extra: str) -> None:
-    """Raise InputError with the command to type if a package of the extra, which ``what`` needs, is missing."""
+    """Raise InputError with the install command if a package of an extra that ``what`` needs is missing."""
     if missing := find_missing_packages(extra):
         raise InputError(f"{what} needs {', '.join(missing)}", todo=f"Install it with: {install_command(extra)}")
 
 
 def install_command(extra: str) -> str:
-    """The command that adds an extra to this environment, from where the package itself came."""
+    """Return the pip command that adds an extra, from the source that this package was installed from."""
     pip = f"{shlex.quote(sys.executable)} -m pip install"
     clone = Path(__file__).parents[2]
     if (clone / "pyproject.toml").is_file():

@@ -1,4 +1,4 @@
-"""How a long job tells how it goes: the library prints nothing, whoever calls it may reporter."""
+"""Progress-reporting protocol. The library prints nothing; callers may pass a reporter."""
 
 import contextlib
 from collections.abc import Callable
@@ -13,27 +13,27 @@ class ProgressReporter(Protocol):
     """
 
     def progress(self, label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
-        """Something that takes long begins; gives ``advance(count)``, to be called as parts of ``total`` are done."""
+        """Begin a long task; yields ``advance(count)``, called as parts of ``total`` finish."""
 
     def note(self, text: str) -> None:
-        """A line about what was done."""
+        """Report what was done, in a line."""
 
     def warn(self, text: str) -> None:
-        """Something may not be as the user thinks."""
+        """Report a possible problem, in a line."""
 
     def detail(self, text: str) -> None:
-        """A line for those who want to know where things come from and go."""
+        """Report a file location or another detail, in a line."""
 
 
 class _NoProgress:
-    """Tells nobody."""
+    """A reporter that ignores everything."""
 
     def progress(self, label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
         """Count nothing."""
         return contextlib.nullcontext(lambda count: None)
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Ignore the text."""
 
     warn = detail = note
 

@@ -1,4 +1,4 @@
-"""Where independent jobs run when one process is not enough: Ray, which schedules them and retries lost ones."""
+"""Independent jobs on a Ray cluster, which schedules them and retries lost ones."""
 
 import contextlib
 import socket
@@ -11,25 +11,25 @@ from unimos_pipe.base.optional_deps import require_extra
 
 START_HINT = "Start one with: ray start --head"
 TOKEN_HINT = "If it wants a token: set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from its first machine"
-MAX_RETRIES = 8  # of a job whose worker or machine was lost; a job that fails by itself is not repeated
+MAX_RETRIES = 8  # of a job whose worker or machine was lost; a job that raises is not repeated
 
 
 @dataclass(frozen=True)
 class RayOptions:
-    """Which Ray to use and what a job gets of it."""
+    """A Ray cluster and the resources of a job."""
 
     address: str | None = None  # of a running cluster; None starts one on this machine
     cpus: float = 1.0  # per job
     gpus: float = 0.0  # per job
 
     def for_device(self, device: str) -> "RayOptions":
-        """The same for jobs on a type of device: one on a GPU has it for itself."""
+        """Return the options for jobs on a device type; a job on CUDA gets one GPU."""
         return replace(self, gpus=1.0 if device == "cuda" else 0.0)
 
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """Where to compute: on a device of this machine, or in jobs on a Ray cluster whose machines have such a device."""
+    """A device of this machine, or of the machines of a Ray cluster."""
 
     device: str = "auto"  # or cpu, cuda, mps
     ray: RayOptions | None = None
@@ -40,12 +40,12 @@ def run_ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[A
     """Connect to Ray, and yield ``run(function, jobs, *shared)``.
 
     ``run`` calls ``function(job, *shared)`` for each job, anywhere on the cluster, and yields (job, its result) as they
-    finish. A process that has run one job is given the next, so what a function keeps (an encoder) is made once per
-    process. Functions must give the same result wherever they run, and may be run again after a loss.
+    finish. Worker processes are reused, so what a function caches (an encoder) is created once per process. Functions
+    must be deterministic, because a lost job is run again.
 
     Raises:
-        InputError: Ray is not installed, no cluster answers at the address, or none of its machines fits a job.
-        ExecutionError: a job's workers were lost again and again. A job's own UnimosPipeError is raised as it is.
+        InputError: Ray is not installed, no cluster answers at the address, or it is too small for a job.
+        ExecutionError: a job was lost more than 8 times. A UnimosPipeError of a job is raised unchanged.
     """
     require_extra("--engine ray", "ray")
     import ray
@@ -75,7 +75,10 @@ def run_ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[A
 
 
 def _is_reachable(address: str | None) -> bool:
-    """Whether the address is a HOST:PORT; raises OSError if nobody listens there: Ray itself would try for minutes."""
+    """Return True if the address is a HOST:PORT that accepts a connection.
+
+    Raises OSError if it does not: Ray itself would retry for minutes.
+    """
     host, colon, port = (address or "").rpartition(":")
     if not colon or not port.isdecimal() or "/" in host:
         return False
@@ -84,7 +87,7 @@ def _is_reachable(address: str | None) -> bool:
 
 
 def _run_jobs(ray, options: RayOptions, function: Callable, jobs: Sequence, shared: tuple) -> Iterator[tuple[Any, Any]]:
-    # max_calls=0: also a process with a GPU lives on to take the next job
+    # max_calls=0: a process with a GPU is reused, too
     task = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=MAX_RETRIES, max_calls=0)(function)
     handles = [ray.put(value) for value in shared]
     pending = {task.remote(job, *handles): job for job in jobs}

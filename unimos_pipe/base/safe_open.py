@@ -1,8 +1,7 @@
-"""The one place where files are opened for reading: regular files only, of a bounded size, errors by their own cause.
+"""Opening of files for reading: regular files only, of bounded size. All reading goes through this module.
 
-A failure to read says nothing about what a file holds. It is a :class:`ReadError`, never a verdict such as "damaged";
-only bytes that were read whole can be judged. ``tests/integration/test_open_calls.py`` walks the package for other ways
-of opening files.
+A failure to read is a :class:`ReadError` with its cause and never means that a file is damaged; only bytes that were
+read completely can be damaged. ``tests/integration/test_open_calls.py`` finds other ways of opening files.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ from unimos_pipe.base.errors import ReadError
 
 
 def memory_size() -> int:
-    """Bytes of this machine's main memory; no bound where the system does not say."""
+    """Return the bytes of main memory, or ``sys.maxsize`` if the system does not say."""
     if not hasattr(os, "sysconf"):
         return sys.maxsize
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -41,15 +40,15 @@ _KINDS = {
 
 
 def file_kind(mode: int) -> str:
-    """What a file of this ``st_mode`` is: ``regular file``, ``folder``, ``named pipe``, ``socket``, ``device``."""
+    """Return the kind of file of an ``st_mode``: ``regular file``, ``folder``, ``named pipe``, ``socket`` ...."""
     return "regular file" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "special file")
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn the system's errors in a block that reads a file into :class:`ReadError`.
+    """Turn operating-system errors in a block that reads a file into :class:`ReadError`.
 
-    Errors without a number are a library's own words about the contents, and pass.
+    An OSError without an errno comes from a library, is about the contents, and is raised unchanged.
     """
     try:
         yield
@@ -61,10 +60,10 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_regular(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
-    """Open a regular file for reading bytes. Pipes and devices, which may never end, are not waited for.
+    """Open a regular file for reading bytes. Opening a pipe or device does not block; it raises.
 
     Args:
-        max_bytes: the largest size that is opened.
+        max_bytes: the largest size allowed.
     Raises:
         ReadError: it cannot be opened or read, is no regular file, or is larger.
     """
@@ -87,25 +86,25 @@ def _open_handle(path: Path, max_bytes: int) -> int:
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
-    """The whole contents of a regular file.
+    """Return the contents of a regular file.
 
     Raises:
-        ReadError: as :func:`open_regular`, or fewer or more bytes came than the file has.
+        ReadError: as :func:`open_regular`, or the file changed while it was read.
     """
     with open_regular(path, max_bytes) as file:
-        content = file.read(os.fstat(file.fileno()).st_size + 1)  # not max_bytes, which it would take from memory
+        content = file.read(os.fstat(file.fileno()).st_size + 1)  # not max_bytes, which would be allocated
         check_whole(file, path, len(content))
     return content
 
 
 def check_whole(file: BinaryIO, path: Path, count: int) -> None:
-    """Raise ReadError unless so many bytes are all that an open file has: what changed meanwhile says nothing."""
+    """Raise ReadError unless ``count`` is the size of an open file, which otherwise changed while it was read."""
     if count != os.fstat(file.fileno()).st_size:
         raise ReadError(path, "it changed while it was read", errno.EAGAIN)
 
 
 def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
-    """The text of a regular UTF-8 file, a byte order mark taken off and line ends as they are.
+    """Return the text of a regular UTF-8 file, without a byte order mark and with its line ends.
 
     Raises:
         ReadError: as :func:`read_bytes`.
@@ -115,19 +114,19 @@ def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
 
 
 def read_json(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> Any:
-    """The value in a JSON file.
+    """Return the value of a JSON file.
 
     Raises:
         ReadError: as :func:`read_bytes`.
-        ValueError, RecursionError: it is no JSON.
+        ValueError, RecursionError: it is not JSON.
     """
     return json.loads(read_text(path, max_bytes))
 
 
 def list_folder(folder: Path, pattern: str = "*") -> list[Path]:
-    """The entries of a folder whose names match a pattern, sorted; none where there is no folder.
+    """Return the entries of a folder whose names match a pattern, sorted; empty if there is no folder.
 
-    Raises ReadError where ``glob`` would pass over what it cannot list.
+    Raises ReadError for a folder that cannot be listed, which ``glob`` would ignore.
     """
     try:
         with reading(folder):
@@ -140,7 +139,7 @@ def list_folder(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """Every file and link below a folder, folder by folder in order; links are not followed. Raises as above."""
+    """Yield all files and links below a folder in order. Links are not followed. Raises as :func:`list_folder`."""
     for path in list_folder(folder):
         with reading(path):
             is_folder = stat.S_ISDIR(path.lstat().st_mode)

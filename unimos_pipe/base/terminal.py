@@ -1,4 +1,4 @@
-"""What a user sees on the terminal: results on stdout, progress and notes on stderr, silence where it was asked for."""
+"""Terminal output: results on stdout, progress and notes on stderr, at three verbosity levels."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ CONTROL_CHARS = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: control, f
 
 
 def escape_control_chars(text: str, encoding: str = "utf-8") -> str:
-    """Text for a terminal: what would steer it, or what its encoding lacks, as escapes such as ``\\x1b``."""
+    """Escape control characters, and characters that the encoding lacks, as ``\\x1b``."""
     safe = "".join(
         char.encode("unicode_escape", "surrogatepass").decode() if unicodedata.category(char) in CONTROL_CHARS else char
         for char in text
@@ -34,54 +34,54 @@ def escape_control_chars(text: str, encoding: str = "utf-8") -> str:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Leave a closed pipe to :class:`Output`; rich would end the process."""
+        """Raise, so that :class:`Output` handles a closed pipe; rich would end the process."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 class Output:
-    """The two streams with one verbosity: -1 quiet, 0 normal, 1 verbose.
+    """Stdout and stderr with one verbosity: -1 quiet, 0 normal, 1 verbose.
 
-    A stream that fails (a closed pipe, a full disk) stops no work: the rest of what it was to show is dropped, and
-    :meth:`close` tells of an answer that was lost.
+    A failed stream (closed pipe, full disk) does not stop the work. Further output to it is dropped, and :meth:`close`
+    raises the error if results were lost.
     """
 
     def __init__(self, verbosity: int = 0):
         self.verbosity = verbosity
-        self.as_document = False  # the answer is one document for programs; its lines and tables are not printed
-        self.write_error: OSError | None = None  # why the answer could not be written
+        self.as_document = False  # print one JSON document instead of lines and tables
+        self.write_error: OSError | None = None  # the error of writing results to stdout
         self.out = _Console(highlight=False, soft_wrap=True)
         self.err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
     def result(self, text: str) -> None:
-        """A line of the command's answer; printed even with -q."""
+        """Print a line of results, at every verbosity."""
         if not self.as_document:
             self._print(self.out, self._escape(self.out, text))
 
     def document(self, text: str) -> None:
-        """The command's whole answer, as it is, in ASCII."""
+        """Print the whole result as one ASCII document."""
         self._print(self.out, Text(text))
 
     def note(self, text: str) -> None:
-        """A line about what was done."""
+        """Print a line about what was done, unless quiet."""
         if self.verbosity >= 0:
             self._print(self.err, self._escape(self.err, text))
 
     def suggest_command(self, command: str) -> None:
-        """The command to type next, unless the answer was lost."""
+        """Print the suggested next command, unless results were lost."""
         if not self.write_error:
             self.note(f"next: {command}")
 
     def detail(self, text: str) -> None:
-        """A line only -v shows."""
+        """Print a line if verbose."""
         if self.verbosity >= 1:
             self._print(self.err, self._escape(self.err, text))
 
     def warn(self, text: str) -> None:
-        """A line that even -q shows: something may not be as the user thinks."""
+        """Print a warning, at every verbosity."""
         self._print(self.err, f"[yellow]Warning:[/] {self._escape(self.err, text)}")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], footer: Sequence[str] = ()):
-        """A table with text left and figures right; ``footer`` is set apart as the last row."""
+        """Print a table: the first column left-aligned, others right; ``footer`` is a separate last row."""
         if self.as_document:
             return
         table = Table(title=self._escape(self.out, title), title_justify="left")
@@ -107,13 +107,13 @@ class Output:
                 self.write_error = error
 
     def close(self) -> None:
-        """Raise the OSError of an answer that could not be written."""
+        """Raise the OSError of results that could not be written."""
         if self.write_error:
             raise self.write_error
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """A bar with a rate; yields ``advance(n)``. Nothing is shown with -q or off a terminal."""
+        """Show a progress bar with a rate; yields ``advance(n)``. Hidden if quiet or not on a terminal."""
         quiet = self.verbosity < 0 or not self.err.is_terminal
         columns = _progress_columns(self.err.width, label, total, unit)
         with Progress(*columns, console=self.err, disable=quiet, transient=True) as bar:
@@ -127,7 +127,7 @@ class Output:
 
 
 def _progress_columns(width: int, label: str, total: int, unit: str) -> list[ProgressColumn]:
-    """What of a bar fits beside label and counts; a narrow terminal drops columns, first the bar, then the rate."""
+    """Return the columns that fit the width. A narrow terminal drops the bar first, then the rate."""
     counts = 2 * len(str(total)) + 1
     widths = {"label": min(len(label), max(8, width - counts - 1)), "counts": counts}
     for name, size in (("remaining", 7), ("elapsed", 7), ("rate", len(unit) + 10), ("bar", 10)):
@@ -146,5 +146,5 @@ def _progress_columns(width: int, label: str, total: int, unit: str) -> list[Pro
 
 
 def format_percent(value: float | None) -> str:
-    """An accuracy for a table: ``72.3``, or a dash where there is none."""
+    """Return a fraction in percent (``72.3``), or a dash for None."""
     return "-" if value is None else f"{100 * value:.1f}"

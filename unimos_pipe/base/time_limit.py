@@ -34,7 +34,7 @@ def _by_signal(seconds: float, message: str) -> Iterator[None]:
 
 
 class _OutOfTime(BaseException):
-    """What a thread is told; no decoder catches it."""
+    """Raised in a thread whose time is up; no decoder catches it."""
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def stopped_processes(pids: Iterable[int]) -> str:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped, as by Ctrl-Z or a debugger; False where the system does not say."""
+    """Return True if a process is stopped, as by Ctrl-Z or a debugger; False if the system does not say."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):

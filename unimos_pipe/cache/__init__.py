@@ -1,1 +1,1 @@
-"""What lies between the stages: identity, layout, shards, the store that reads them, and their care."""
+"""Cache of features between the stages: identities, paths, shards, the store that reads them, maintenance."""

@@ -1,5 +1,7 @@
-"""Where the cache keeps what: ``<cache>/<dataset>/<encoder-id>/<domain>/`` holds ``shard-*.h5`` (features) and
-``domain.json`` (labels, and which shards count); ``<cache>/<dataset>/<encoder-id>/text/`` the prompts' features.
+"""Paths in the cache.
+
+``<cache>/<dataset>/<encoder-id>/<domain>/`` holds ``shard-*.h5`` (features) and ``domain.json`` (labels and the list of
+shards). ``<cache>/<dataset>/<encoder-id>/text/`` holds the text features of the prompts.
 """
 
 import glob
@@ -20,64 +22,68 @@ ENCODER_FOLDER = re.compile(r".+_(fp32|fp16|bf16|imported)-([0-9a-f]{8})")
 
 
 def default_cache() -> Path:
-    """``$UNIMOS_CACHE``, else the user's cache folder."""
+    """Return ``$UNIMOS_CACHE``, else the user's cache folder."""
     return Path(os.environ.get("UNIMOS_CACHE") or platformdirs.user_cache_dir("unimos-pipe"))
 
 
 def shard_path(folder: Path, index: int, extraction_id: str) -> Path:
-    """The file of shard ``index`` in a domain's folder. ``batch`` is a word of the extraction that makes it: a shard
-    never takes the name of one that is in use."""
+    """Return the path of shard ``index`` in a domain's folder.
+
+    ``extraction_id`` is unique to the extraction, so a new shard never has the name of one in use.
+    """
     return folder / f"shard-{index:05d}-{extraction_id}.h5"
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """Every shard file in a domain's folder, by name, whether or not the domain's index names it."""
+    """Return all shard files in a domain's folder, sorted, listed in the domain's index or not."""
     return list_folder(folder, "shard-*.h5")
 
 
 def index_path(folder: Path) -> Path:
-    """The file that says which shards a domain consists of, and its labels."""
+    """Return the path of a domain's index, which lists its shards and labels."""
     return folder / "domain.json"
 
 
 def domain_lock(folder: Path) -> Path:
-    """The lock file of a domain's folder or of ``text``: beside the encoder's folder, which ``cache prune`` removes."""
+    """Return the lock file of a domain's folder or of ``text``.
+
+    It is outside the encoder's folder, which ``cache prune`` may remove.
+    """
     encoder = folder.parent
     return encoder.with_name(f".{encoder.name}.{folder.name}.lock")
 
 
 def domain_locks(encoder_folder: Path) -> list[Path]:
-    """Every lock file of an encoder's domains, held or left by a killed holder."""
+    """Return all lock files of an encoder's domains, including those of killed processes."""
     return list_folder(encoder_folder.parent, f".{glob.escape(encoder_folder.name)}.*.lock")
 
 
 def prune_lock(encoder_folder: Path) -> Path:
-    """The lock file that ``cache prune`` holds while it removes things of a data set."""
+    """Return the lock file that ``cache prune`` holds while it removes items of a data set."""
     return encoder_folder.with_name(".prune.lock")
 
 
 def wait_for_prune(encoder_folder: Path) -> None:
-    """Wait, with a domain's lock held, until no ``cache prune`` is at work that had seen the lock free."""
+    """Wait, with a domain's lock held, for a running ``cache prune`` that saw the lock free."""
     with exclusive_lock(encoder_folder, lock=prune_lock(encoder_folder), wait=True):
         pass
 
 
 def text_path(encoder_folder: Path, domain_word: str, identity: TextIdentity) -> Path:
-    """The text shard of a domain word: readable, and unique to class names and prompts as written."""
+    """Return the text shard of a domain word; its name is unique to the class names and prompts."""
     key = fingerprint([identity.class_names, identity.prompts])[:12]
     return encoder_folder / "text" / f"{slug(domain_word)[:80]}-{key}.h5"
 
 
 def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:
-    """A data set's folders for encoders of the spec's readable name, of its precision (``auto``: of any), whatever
-    their fingerprint."""
+    """Return a data set's folders for a spec's readable name and precision (``auto``: any), with any fingerprint."""
     precision = "fp32|fp16|bf16" if spec.precision == "auto" else spec.precision
     pattern = re.compile(f"{re.escape(readable_name(spec))}_({precision})-[0-9a-f]{{8}}")
     return [path for path in list_folder(cache / dataset) if pattern.fullmatch(path.name)]
 
 
 def only_encoder_folder(cache: Path, dataset: str, precision: str = "auto") -> Path | None:
-    """The folder of the one encoder that a data set has features of, in a precision (``auto``: in any), or None."""
+    """Return the encoder folder of a data set in a precision (``auto``: any) if there is exactly one, else None."""
     folders = _list_encoder_folders(cache, dataset)
     matching = [path for path in folders if precision in ("auto", ENCODER_FOLDER.fullmatch(path.name)[1])]
     return matching[0] if len(matching) == 1 else None
@@ -94,11 +100,11 @@ def _is_encoder_folder(path: Path) -> bool:
 def find_encoder_folder(
     cache: Path, dataset: str, spec: EncoderSpec, encoder_id: str | None, extract_command: str
 ) -> Path:
-    """A data set's folder for an encoder whose weights may be gone.
+    """Return a data set's folder for an encoder whose weights may be absent.
 
     Args:
         encoder_id: a full encoder-id, or None to find it by the spec's readable name.
-        extract_command: the command that would make it, for messages.
+        extract_command: the command that creates the features, for messages.
     Raises:
         InputError: none, or several of different precision or weights (lists them).
     """

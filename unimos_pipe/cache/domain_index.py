@@ -1,8 +1,8 @@
-"""A domain's index: which shards are its rows, and each row's label. Small, and swapped by one rename.
+"""The index of a domain: its list of shards and the label of each row; replaced by one rename.
 
-``domain.json`` lies beside the shards. It makes a domain what it is: shards that it does not name are either not yet
-part of the domain or no longer. Labels and class names are here and not in the shards, so that a renamed class or a
-relabelled image leaves every feature as it is.
+``domain.json`` is in the folder of the shards. It is authoritative: shards it does not list are ignored (still being
+written, or superseded). Labels and class names are here and not in the shards, so renaming a class or relabelling an
+image changes no feature.
 """
 
 import json
@@ -25,8 +25,11 @@ HEADER = '{"digest": "%s", '  # of all bytes behind it
 
 @dataclass(frozen=True)
 class DomainIndex:
-    """What ``domain.json`` says: class names, rows of the manifest, (file name, features' digest) of each shard in
-    order, and (n,) int64 labels of the rows stored, -1 = none."""
+    """The contents of ``domain.json``.
+
+    ``row_total`` is the number of rows of the manifest, ``shards`` (file name, features' digest) in order, ``labels``
+    (n,) int64 of the stored rows, -1 = none.
+    """
 
     dataset: str
     domain: str
@@ -36,24 +39,25 @@ class DomainIndex:
     labels: np.ndarray
 
     def labels_digest(self) -> str:
-        """Fingerprint of class names and labels: what a run depends on beside features and prompts."""
+        """Return a digest of class names and labels. A run depends on it, the features and the prompts."""
         names = json.dumps(self.class_names, ensure_ascii=False).encode()
         return xxhash.xxh3_128(names + self.labels.astype("<i8").tobytes()).hexdigest()
 
     def equals(self, other: "DomainIndex") -> bool:
-        """Whether both say the same."""
+        """Return True if both have the same contents."""
         return _to_dict(self) == _to_dict(other)
 
 
 def _to_dict(index: DomainIndex) -> dict:
-    """The index as plain values."""
+    """Return the index as plain values."""
     return {**asdict(index), "labels": index.labels.tolist()}
 
 
 def write_index(folder: Path, index: DomainIndex) -> None:
-    """Write ``domain.json`` so that a reader sees the old domain or the new one.
+    """Write ``domain.json`` atomically.
 
-    Raises ExecutionError on a full disk.
+    Raises:
+        ExecutionError: the file cannot be written, for instance on a full disk.
     """
     body = json.dumps({"schema": SCHEMA, **_to_dict(index)}, ensure_ascii=False)[1:].encode()
     path = index_path(folder)
@@ -67,7 +71,7 @@ def write_index(folder: Path, index: DomainIndex) -> None:
 
 
 def read_index(folder: Path) -> DomainIndex | None:
-    """A domain's index, verified, or None where there is none.
+    """Return the verified index of a domain, or None if there is none.
 
     Raises:
         StaleCacheError: a damaged index, or one of another schema.
@@ -113,7 +117,7 @@ def _parsed(content: bytes, path: Path) -> DomainIndex:
 
 
 def remove_superseded(folder: Path, shards: Sequence[Path]) -> None:
-    """Remove the shard files of a folder, whose lock is held, that are not among the given ones."""
+    """Remove all shard files of a folder except the given ones. The folder's lock must be held."""
     for path in set(shard_files(folder)) - set(shards):
         path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What a cached feature depends on, as data: equal identities, and only those, may share a cache entry."""
+"""Identities of encoders and prompts. Only equal identities share a cache entry."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,12 +6,15 @@ from pathlib import Path
 from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.method_config import EncoderSpec
 
-IMPORTED = "imported"  # stands where a precision would: features made elsewhere
+IMPORTED = "imported"  # in place of a precision, for imported features
 
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """Everything about an encoder that shapes its features; with an image's content it is all that they depend on."""
+    """All properties of an encoder that affect its features.
+
+    The features of an image depend on this identity and on the bytes of its file, and on nothing else.
+    """
 
     weights_sha256: str
     model: str
@@ -22,24 +25,24 @@ class EncoderIdentity:
 
 @dataclass(frozen=True)
 class TextIdentity(EncoderIdentity):
-    """What text features depend on: the encoder, and class names and prompts as written."""
+    """All that text features depend on: the encoder, the class names and the prompts."""
 
     class_names: tuple[str, ...]
     prompts: tuple[tuple[str, ...], ...]
 
 
 def is_weights_path(pretrained: str) -> bool:
-    """Whether a ``pretrained`` value means a file rather than one of open_clip's tags."""
+    """Return True if a ``pretrained`` value is a file path and not an open_clip tag."""
     return "/" in pretrained or Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors")
 
 
 def is_weights_name(model: str) -> bool:
-    """Whether a model's name says where configuration and weights are: ``hf-hub:owner/name`` or ``local-dir:PATH``."""
+    """Return True if a model name locates its own weights: ``hf-hub:owner/name`` or ``local-dir:PATH``."""
     return model.startswith(("hf-hub:", "local-dir:"))
 
 
 def readable_name(spec: EncoderSpec) -> str:
-    """The part of an encoder-id that is known without the weights: ``RN50-quickgelu_openai``."""
+    """Return the part of an encoder-id that is known without the weights: ``RN50-quickgelu_openai``."""
     if is_weights_name(spec.model):
         return slug(spec.model.replace("local-dir:", "").rstrip("/"))
     source = Path(spec.pretrained).stem if is_weights_path(spec.pretrained) else spec.pretrained
@@ -47,20 +50,20 @@ def readable_name(spec: EncoderSpec) -> str:
 
 
 def encoder_id(spec: EncoderSpec, identity: EncoderIdentity) -> str:
-    """Name of the encoder's cache folder: readable name, precision and a short fingerprint of the identity."""
+    """Return the name of an encoder's cache folder: readable name, precision short fingerprint of the identity."""
     return f"{readable_name(spec)}_{identity.precision}-{fingerprint(identity)[:8]}"
 
 
 def imported_identity(name: str) -> EncoderIdentity:
-    """An encoder of which only the name is known, as the user says it. It equals none of ours."""
+    """Return the identity of an external encoder, of which only the name is known. No other encoder equals it."""
     return EncoderIdentity("", name, "", "", IMPORTED)
 
 
 def imported_id(name: str) -> str:
-    """Name of the cache folder of features made elsewhere."""
+    """Return the name of the cache folder of imported features."""
     return f"{slug(name)[:80]}_{IMPORTED}-{fingerprint(imported_identity(name))[:8]}"
 
 
 def slug(text: str) -> str:
-    """Text as part of a file name: letters, digits, '-' and '.' stay, the rest becomes '-'."""
+    """Return text for a file name: all but letters, digits, '-' and '.' becomes '-'."""
     return "".join(char if char.isalnum() or char in "-." else "-" for char in text)

@@ -1,4 +1,4 @@
-"""What a domain's folder already holds, shard by shard, so that only what is new need be encoded."""
+"""Existing shards of a domain's folder, so that only new images are encoded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from unimos_pipe.cache.shard import ImageShard, SchemaVersionError, first_differ
 
 @dataclass
 class ExistingShards:
-    """The rows of a folder's whole shards, whichever extraction made them and whether or not the index names them."""
+    """The rows of all sound shards in a folder, listed in the index or not."""
 
     files: list[Path] = field(default_factory=list)
     records: dict[str, FileRecord] = field(default_factory=dict)  # by path
@@ -23,12 +23,12 @@ class ExistingShards:
     shards: dict[tuple, tuple[Path, np.ndarray, np.ndarray]] = field(default_factory=dict)  # first row, paths, contents
 
     def find_positions(self, file_digests: FileDigests) -> np.ndarray:
-        """(n, 2) positions in ``files`` and rows there of n files' features, -1 where none is known."""
+        """Return (n, 2) int64: index into ``files`` and row there of each file's features; -1 if there are none."""
         positions = [self.positions.get(row.tobytes(), (-1, -1)) for row in file_digests.digests]
         return np.array(positions, np.int64).reshape(-1, 2)
 
     def find_shard(self, start: int, stop: int, paths: Sequence[str], file_digests: FileDigests) -> Path | None:
-        """A shard that holds exactly these rows of the manifest as they are now, or None."""
+        """Return a shard that holds exactly these rows of the manifest with their current contents, or None."""
         digests = tuple(row.tobytes() for row in file_digests.digests[start:stop])
         match = self.shards.get((start, tuple(paths[start:stop]), digests))
         if match is None:
@@ -41,9 +41,9 @@ def read_existing_shards(folder: Path, encoder: EncoderIdentity, domain: str, to
     """Read every shard of a domain's folder. A damaged one counts as absent.
 
     Args:
-        todo: the way out, for messages.
+        todo: how to fix it, for messages.
     Raises:
-        StaleCacheError: a shard of another encoder, or as another version of this tool writes it.
+        StaleCacheError: a shard of another encoder, or of another schema version.
         ReadError: a shard that cannot be read.
     """
     existing = ExistingShards()
@@ -81,5 +81,5 @@ def _add_shard(existing: ExistingShards, path: Path, shard: ImageShard) -> None:
                     existing.records[name] = FileRecord(stamp, header.read_at, digest)
         names.append(name)
         digests.append(digest)
-    # copies: the arrays as read would keep the whole file in memory
+    # copies, because views would keep the whole file in memory
     existing.shards[header.row_start, tuple(names), tuple(digests)] = path, shard.rows.copy(), shard.stamps.copy()

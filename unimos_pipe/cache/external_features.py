@@ -1,4 +1,4 @@
-"""Features made elsewhere as a domain of the cache: whole or absent, in a folder that no encoder of ours writes to."""
+"""Writing of imported features as a domain of the cache, in a folder of their own encoder."""
 
 import secrets
 from dataclasses import asdict, dataclass
@@ -30,25 +30,28 @@ SHARD_ROWS = 4096
 
 @dataclass(frozen=True)
 class ImportedDomain:
-    """Rows of one domain or split: (n, D) float16 unit features, n names, (n,) labels, and where they come from."""
+    """The rows of one domain or split.
+
+    ``features`` is (n, D) float16 of unit norm, ``paths`` n names, ``labels`` (n,) int64, -1 = none.
+    """
 
     spec: DatasetSpec
     part: str
-    encoder_name: str  # what the user calls it
+    encoder_name: str  # the name given by the user
     features: np.ndarray
     paths: tuple[str, ...]
     labels: np.ndarray
-    origin: dict  # stands in every shard's header
+    origin: dict  # written to every shard's header
 
 
 def write_imported_domain(encoder_folder: Path, domain: ImportedDomain, versions: dict, *, force: bool) -> bool:
-    """Make rows a domain of the cache, in place of what was there; returns whether any shard had to be written.
+    """Write imported rows as a domain of the cache; return True if shards were written.
 
-    Rows that are there already keep their shards, and only their labels are renewed.
+    If the rows are unchanged, only their labels are written.
 
     Raises:
-        InputError: other features of this domain and encoder are there and ``force`` is not given, another D than that
-            of the other domains, or another process writes there.
+        InputError: other features of this domain and encoder exist and ``force`` is not given, D differs from that of
+            the other domains, or another process is writing.
         ExecutionError: a full disk.
     """
     folder = encoder_folder / domain.part
@@ -82,7 +85,7 @@ def write_imported_domain(encoder_folder: Path, domain: ImportedDomain, versions
 
 
 def check_same_dim(encoder_folder: Path, domain: ImportedDomain) -> None:
-    """Raise InputError where another domain of the encoder has features of another D."""
+    """Raise InputError if another domain of the encoder has a different feature dimension D."""
     others = [path for path in list_folder(encoder_folder) if path.is_dir() and path.name not in ("text", domain.part)]
     for other in others:
         stored = _read_domain(other)
@@ -115,7 +118,7 @@ def _has_same_rows(shards: list[ImageShard], domain: ImportedDomain) -> bool:
 
 
 def _write_shards(folder: Path, domain: ImportedDomain, versions: dict) -> tuple[list[str], list[str]]:
-    """Write the shards; returns their file names and the digests of their features."""
+    """Write the shards; return their file names and the digests of their features."""
     names, digests, extraction_id = [], [], secrets.token_hex(4)
     for number, start in enumerate(range(0, len(domain.features), SHARD_ROWS)):
         features = domain.features[start : start + SHARD_ROWS]
@@ -131,7 +134,10 @@ def _write_shards(folder: Path, domain: ImportedDomain, versions: dict) -> tuple
             origin=domain.origin,
             versions=versions,
         )
-        no_contents = np.zeros((count, DIGEST_BYTES), np.uint8), np.zeros((count, STAMP), np.int64)  # no image was seen
+        no_contents = (
+            np.zeros((count, DIGEST_BYTES), np.uint8),
+            np.zeros((count, STAMP), np.int64),
+        )  # no images are known
         paths = list(domain.paths[start : start + count])
         write_image_shard(path, header, features, paths, np.arange(start, start + count), *no_contents)
         names.append(path.name)
@@ -140,7 +146,7 @@ def _write_shards(folder: Path, domain: ImportedDomain, versions: dict) -> tuple
 
 
 def write_imported_text(encoder_folder: Path, header: TextHeader, features: np.ndarray) -> None:
-    """File (K, D) text features as a word's prompts. Raises ExecutionError on a full disk."""
+    """Write (K, D) text features of a domain word's prompts. Raises ExecutionError on a full disk."""
     path = text_path(encoder_folder, header.word, header)
     with exclusive_lock(path.parent, lock=domain_lock(path.parent), wait=True) as locked:
         wait_for_prune(encoder_folder)

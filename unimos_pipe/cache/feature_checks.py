@@ -1,4 +1,4 @@
-"""Whether features mean anything: finite, of unit norm, and not all alike."""
+"""Checks of features: finite, of unit norm, and not all equal."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ MAX_ALIKE = 8  # images that may well have one feature
 
 
 def count_non_unit(features: np.ndarray) -> int:
-    """How many rows of (n, D) stored features are not of unit norm, NaN and infinity included."""
+    """Return the number of rows of (n, D) features that are not of unit norm or not finite."""
     norms = np.linalg.norm(features.astype(np.float32), axis=1)
     return int(np.sum(~(np.abs(norms - 1) < NORM_TOLERANCE)))
 
@@ -33,5 +33,5 @@ def text_fault(features: np.ndarray) -> str | None:
 
 
 def are_alike(features: np.ndarray) -> bool:
-    """Whether (n, D) features, n > 1, are one feature up to float16's rounding."""
+    """Return True if all rows of (n, D) features, n > 1, are equal up to float16 rounding."""
     return len(features) > 1 and bool(np.all(np.abs(features - features[:1].astype(np.float32)) < ALIKE))

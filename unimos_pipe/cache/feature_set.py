@@ -1,4 +1,4 @@
-"""Which features are meant: of which data set, by which encoder, in which cache, and the command that makes them."""
+"""Names of features: data set, encoder, prompts and cache folder."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ ALLOW_TORCHSCRIPT = [("--allow-torchscript",)]  # the command's option for an en
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features that stage one makes and stage two reads; :func:`feature_set` makes one from names."""
+    """Features that stage one writes and stage two reads. Use :func:`feature_set` to create one from names."""
 
     dataset: DatasetSpec
     encoder: EncoderSpec
@@ -36,12 +36,12 @@ class FeatureSet:
     cache: Path
     command: str  # that makes them, for messages; without its domains
     encoder_id: str | None = None  # the cache folder's name, where several fit
-    encoder_given: bool = True  # whether the encoder was asked for; else the data set's only features will do
+    encoder_given: bool = True  # False: any encoder will do if the cache has one only
 
     def folder(self) -> Path:
-        """Their cache folder, found without images or weights.
+        """Return the cache folder. Neither images nor weights are needed.
 
-        Where no encoder was asked for and the data set has features of one alone, that one.
+        If no encoder was given and the data set has features of one encoder only, that folder is returned.
 
         Raises:
             InputError: none is there, or several.
@@ -54,7 +54,7 @@ class FeatureSet:
         return find_encoder_folder(self.cache, self.dataset.name, self.encoder, self.encoder_id, command)
 
     def store(self) -> "FeatureStore":
-        """The features to read. Raises what :meth:`folder` raises."""
+        """Return the store that reads the features. Raises what :meth:`folder` raises."""
         from unimos_pipe.cache.store import FeatureStore  # h5py takes a while
 
         folder = self.folder()
@@ -87,17 +87,17 @@ def feature_set(
     cache: str | Path | None = None,
     encoder_id: str | None = None,
 ) -> FeatureSet:
-    """Name features by what they are of, whether they are made yet or not.
+    """Return a :class:`FeatureSet`, whether the features exist yet or not.
 
     Args:
         dataset: a known data set's name, or the path of a spec file.
         encoder: a preset's name, or a spec; None takes the data set's.
         templates: prompts with ``{domain}`` and ``{class}``; several are averaged.
-        words: another word for a domain in its prompts.
+        words: replacement words for domains in the prompts, by domain.
         cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
-        encoder_id: the cache folder's name, where several fit.
+        encoder_id: the cache folder's name, if several match.
     Raises:
-        InputError: unknown names, or faults of the spec file or the templates.
+        InputError: unknown names, or an invalid spec file or template.
     """
     spec = load_spec(dataset).with_words(words or {})
     chosen = encoder if isinstance(encoder, EncoderSpec) else find_preset(encoder or spec.encoder)
@@ -121,7 +121,7 @@ def feature_set(
 
 
 def find_preset(name: str) -> EncoderSpec:
-    """The encoder of a preset. Raises InputError listing the presets."""
+    """Return the encoder of a preset. Raises InputError with the list of presets."""
     if name not in ENCODERS:
         raise InputError(f"unknown encoder {name!r}; {suggestions(name, ENCODERS)}; others as an EncoderSpec")
     return ENCODERS[name]

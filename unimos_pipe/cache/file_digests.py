@@ -1,9 +1,9 @@
-"""What image files hold: a digest of each one's bytes, and the stamp that says whether they must be read again.
+"""Digests of image files, and stamps that show whether a file must be read again.
 
-A file is read again unless its path, device, inode, size, mtime and ctime are those of the last time and it was not
-just being written then. Of files that were renamed, also with the folder they lie in, either the path or the inode is
-another. A stamp can so only cause a reading; contents are always compared by digest. The digest is xxh3_128: no two
-images meet by accident, and who forges a meeting deceives a cache of their own.
+A file is read again unless its path, device, inode, size, mtime and ctime are unchanged and it was not modified just
+before the last reading. Renaming a file or its folder changes the path or the inode of each file. Contents are always
+compared by digest. Accidental collisions of xxh3_128 are negligible; a deliberate one only corrupts the attacker's own
+cache.
 """
 
 import time
@@ -21,26 +21,29 @@ from unimos_pipe.base.safe_open import MAX_IMAGE_BYTES, check_whole, open_regula
 MIN_AGE = 2_000_000_000  # nanoseconds; the coarsest file times, FAT's, are two seconds
 DIGEST_BYTES = 16  # bytes
 STAMP = 5  # numbers: device, inode, size, mtime and ctime in nanoseconds
-UNREAD = bytes(DIGEST_BYTES)  # stands for contents that could not be read
-READER_THREADS = 8  # threads; they wait for disks, not for cores
+UNREAD = bytes(DIGEST_BYTES)  # in place of the digest of a file that cannot be read
+READER_THREADS = 8  # threads; they wait for the disk
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One file as it was found: its stamp (see :data:`STAMP`), when it was read (ns), and what it held."""
+    """Record of a file: its stamp (see :data:`STAMP`), the time of reading (ns), and the digest of its contents."""
 
     stamp: tuple[int, ...]
     read_at: int
     digest: bytes
 
     def is_unchanged(self, stamp: tuple[int, ...]) -> bool:
-        """Whether a file of this stamp need not be read: the same, and not so young then that it may have changed."""
+        """Return True if a file with this stamp need not be read again.
+
+        The stamps must be equal, and the file older than :data:`MIN_AGE` when it was read.
+        """
         return stamp == self.stamp and max(self.stamp[3:]) + MIN_AGE < self.read_at
 
 
 @dataclass(frozen=True)
 class FileDigests:
-    """The contents of n files: (n, 16) uint8 digests, (n, 5) int64 stamps, and when they were taken (ns)."""
+    """Digests (n, 16) uint8 and stamps (n, 5) int64 of n files, and the time of reading (ns)."""
 
     digests: np.ndarray
     stamps: np.ndarray
@@ -48,15 +51,15 @@ class FileDigests:
 
 
 def read_file_digests(root: Path, paths: Sequence[str], records: Mapping[str, FileRecord]) -> FileDigests:
-    """Stamp every file and read those that are not as they were seen.
+    """Return the digests of files; only files that changed since their record are read.
 
     Args:
         paths: n POSIX paths below ``root``.
-        seen: what is known of files, by path.
+        records: earlier records by path.
     Returns:
-        The contents in the order of ``paths``; a file that is not there or not ours to read has a digest of zeros.
+        The digests in the order of ``paths``; zeros for a file that is missing or not readable.
     Raises:
-        ReadError: a file that cannot be read for a reason that may pass.
+        ReadError: a file cannot be read for a transient reason.
     """
     read_at = time.time_ns()
 
@@ -77,7 +80,7 @@ def read_file_digests(root: Path, paths: Sequence[str], records: Mapping[str, Fi
 
 
 def file_stamp(path: Path) -> tuple[int, ...]:
-    """Device, inode, size in bytes, and mtime and ctime in nanoseconds. Raises ReadError."""
+    """Return device, inode, size in bytes, mtime and ctime in nanoseconds. Raises ReadError."""
     with reading(path):
         status = path.stat()
     device, inode = (number % 2**63 for number in (status.st_dev, status.st_ino))  # some file systems use more bits
@@ -85,13 +88,13 @@ def file_stamp(path: Path) -> tuple[int, ...]:
 
 
 def stat_file(path: Path) -> FileRecord:
-    """A file as it is before it is read, its contents left open. Raises ReadError."""
+    """Return the record of a file that is about to be read, without a digest. Raises ReadError."""
     read_at = time.time_ns()
     return FileRecord(file_stamp(path), read_at, b"")
 
 
 def content_digest(path: Path) -> bytes:
-    """xxh3_128 of a file's bytes. Raises ReadError."""
+    """Return the xxh3_128 digest of a file's bytes. Raises ReadError."""
     digest, count = xxhash.xxh3_128(), 0
     with open_regular(path, MAX_IMAGE_BYTES) as file:
         while block := file.read(1 << 20):

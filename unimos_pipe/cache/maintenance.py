@@ -1,4 +1,4 @@
-"""Looking after the cache: what is there, whether it is sound, and what nothing needs."""
+"""Cache maintenance: list, verify, find prunable items."""
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
@@ -39,11 +39,11 @@ class CacheEntry:
     shards: int
     rows: int
     bytes: int
-    state: str  # "complete", or what is wrong at first sight
+    state: str  # "complete", or the first problem found
 
 
 def list_entries(cache: Path) -> list[CacheEntry]:
-    """Every domain and text folder of a cache, by name; headers are read, contents are not."""
+    """Return all domain and text folders of a cache, by name. Only headers are read."""
     return [_read_entry(folder) for folder in _encoder_folders(cache) for folder in _subfolders(folder)]
 
 
@@ -53,7 +53,7 @@ def _encoder_folders(cache: Path) -> Iterator[Path]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """Folders in a folder, sorted; links are left alone, they may lead elsewhere."""
+    """Return the subfolders of a folder, sorted, without links."""
     return [path for path in list_folder(folder) if path.is_dir() and not path.is_symlink()]
 
 
@@ -79,7 +79,7 @@ def _read_entry(folder: Path) -> CacheEntry:
 
 
 def _index_state(folder: Path) -> str:
-    """What an image folder's index says of its shards, at first sight."""
+    """Return the state of an image folder by its index; shards are not read."""
     try:
         index = read_index(folder)
     except StaleCacheError:
@@ -91,7 +91,7 @@ def _index_state(folder: Path) -> str:
 
 
 def _shard_files(folder: Path) -> list[Path]:
-    """A text folder's shards; an image folder's that its index names, or all where there is no index to trust."""
+    """Return a text folder's shards, or those in an image folder's index (all if there is no sound index)."""
     if folder.name == "text":
         return list_folder(folder, "*.h5")
     try:
@@ -104,7 +104,7 @@ def _shard_files(folder: Path) -> list[Path]:
 
 
 def verify_entry(entry: CacheEntry) -> Iterator[str]:
-    """Everything wrong with a folder's shards: damage, norms, rows, and headers that do not belong here or together."""
+    """Yield every fault of a folder's shards: damage, norms, rows, and headers that do not fit."""
     kind = "text" if entry.domain == "text" else "image"
     shards = []
     for path in _shard_files(entry.folder):
@@ -127,7 +127,7 @@ def verify_entry(entry: CacheEntry) -> Iterator[str]:
 
 
 def _check_location(path: Path, header, entry: CacheEntry) -> Iterator[str]:
-    """What a header says other than the folders it lies in."""
+    """Yield differences between a header and the folders of its file."""
     identity = EncoderIdentity(*(getattr(header, part.name) for part in fields(EncoderIdentity)))
     expected = [("data set", header.dataset, entry.dataset)]
     if entry.domain != "text":
@@ -140,7 +140,7 @@ def _check_location(path: Path, header, entry: CacheEntry) -> Iterator[str]:
 
 
 def _check_sequence(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> Iterator[str]:
-    """Where a domain's shards do not continue each other, or do not fit its index, or paths stand where none may."""
+    """Yield gaps between a domain's shards, differences from its index, and unsafe or repeated paths."""
     row, stored, seen = 0, 0, set()
     for path, shard in shards:
         header = shard.header
@@ -172,7 +172,7 @@ def _check_sequence(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> 
 
 
 def is_inside(name: str) -> bool:
-    """Whether a relative POSIX path stays below the folder it is relative to."""
+    """Return True if a relative POSIX path stays inside its folder."""
     path = PurePosixPath(name)
     return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
 
@@ -183,7 +183,7 @@ LEFTOVER = "left by a killed writer"
 
 @dataclass(frozen=True)
 class PrunableItem:
-    """Something in the cache that nothing needs, its size, and why."""
+    """An item of the cache that can be removed, with its size and the reason."""
 
     path: Path
     bytes: int
@@ -193,15 +193,15 @@ class PrunableItem:
 def find_prunable_items(
     cache: Path, needed: Collection[tuple[str, str]], imported: Collection[str] = ()
 ) -> list[PrunableItem]:
-    """What can go: leftovers of killed writers, damaged shards, and encoders that nothing needs.
+    """Find removable items: leftovers of killed writers, damaged shards, and features of encoders not in ``needed``.
 
-    Features made elsewhere stay, damaged or not, as nothing here could make them again; see :func:`damaged_imports`.
+    Imported features are kept, even damaged, because they cannot be made again; see :func:`damaged_imports`.
 
     Args:
-        needed: (data set, encoder-id) of every encoder folder that is to stay.
-        imported: encoder-ids of features made elsewhere whose damaged and former shards may go.
+        needed: (data set, encoder-id) of every encoder folder to keep.
+        imported: encoder-ids of imported features whose damaged and superseded shards may be removed.
     Raises:
-        ReadError: something that cannot be read, of which nothing is known.
+        ReadError: a file cannot be read.
     """
     items = []
     for folder in _encoder_folders(cache):
@@ -220,7 +220,7 @@ def find_prunable_items(
 
 
 def damaged_imports(cache: Path, imported: Collection[str] = ()) -> list[Path]:
-    """The damaged and former shards of features made elsewhere, without those of the encoder-ids ``imported``."""
+    """Return damaged and superseded shards of imported features, except those of the encoder-ids in ``imported``."""
     folders = [folder for folder in _encoder_folders(cache) if _is_imported(folder) and folder.name not in imported]
     return [item.path for folder in folders for part in _subfolders(folder) for item in _gone_shards(part)[1]]
 
@@ -230,7 +230,7 @@ def _is_imported(encoder_folder: Path) -> bool:
 
 
 def _gone_shards(part: Path) -> tuple[set[Path], list[PrunableItem]]:
-    """Every shard of a domain's or a text folder, and those of them that are damaged or that its index leaves out."""
+    """Return all shards of a domain or text folder, and the damaged or superseded ones among them."""
     named = _shard_files(part)
     former = sorted(set(shard_files(part)) - set(named)) if part.name != "text" else []
     gone = [PrunableItem(path, path.stat().st_size, DAMAGED) for path in named if _is_damaged(path)]
@@ -238,7 +238,7 @@ def _gone_shards(part: Path) -> tuple[set[Path], list[PrunableItem]]:
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether a shard was read whole and is not what was written. Raises ReadError where it cannot be read."""
+    """Return True if a shard was read completely and is damaged. Raises ReadError if it cannot be read."""
     try:
         (read_text_shard if path.parent.name == "text" else read_image_shard)(path)
     except SchemaVersionError:
@@ -255,10 +255,10 @@ def _is_leftover(path: Path) -> bool:
 def remove_if_unused(cache: Path, item: PrunableItem) -> bool:
     """Remove an item of :func:`find_prunable_items`.
 
-    False, and nothing removed, where a living process may be using it.
+    Returns False, and removes nothing, if another process may be using it.
 
-    While this looks at the locks of an encoder's domains and removes, a process that takes one waits
-    (:func:`unimos_pipe.cache.cache_paths.wait_for_prune`), so that nothing is removed below it.
+    A process that takes a domain's lock meanwhile waits (:func:`unimos_pipe.cache.cache_paths.wait_for_prune`), so
+    nothing that it uses is removed.
     """
     parts = item.path.relative_to(cache).parts
     with contextlib.ExitStack() as locks:
@@ -273,7 +273,7 @@ def remove_if_unused(cache: Path, item: PrunableItem) -> bool:
         except InputError:
             return False
         if item.reason == SUPERSEDED and item.path in _shard_files(item.path.parent):
-            return False  # a growth has finished since it was listed
+            return False  # an extraction has finished since it was listed
         if item.reason == DAMAGED and not (item.path.is_file() and _is_damaged(item.path)):
             return False  # it has been made again since, or memory was at fault
         remove(item.path)
@@ -287,12 +287,12 @@ def _total_size(folder: Path) -> int:
 
 
 def read_sound_shards(entry: CacheEntry) -> list[ImageShard]:
-    """A domain's shards in order. Raises StaleCacheError for a damaged one."""
+    """Return a domain's shards in order. Raises StaleCacheError for a damaged one."""
     return [read_image_shard(path) for path in _shard_files(entry.folder)]
 
 
 def find_changed_image(shards: Sequence[ImageShard], manifest: Manifest) -> str | None:
-    """The first image of a manifest that a domain's shards do not hold as it is now, and what of it; or None."""
+    """Return a line about the first image that differs from the domain's shards, or None."""
     digest_of_path = {
         name: row.tobytes() for shard in shards for name, row in zip(shard.paths, shard.contents, strict=True)
     }
@@ -307,12 +307,12 @@ def find_changed_image(shards: Sequence[ImageShard], manifest: Manifest) -> str 
 def verify_features(
     shards: Sequence[ImageShard], features: np.ndarray, rows: Sequence[tuple[int, int]], min_cosine: float
 ) -> Iterator[str]:
-    """Rows whose stored feature is not what encoding the image again gives.
+    """Yield rows whose stored feature differs from that of encoding the image again.
 
     Args:
         features: (m, D) float32 unit-norm, encoded again.
         rows: (shard, row in it) of each.
-        bound: the smallest cosine that counts as equal.
+        min_cosine: the smallest cosine that counts as equal.
     """
     for feature, (shard, row) in zip(features, rows, strict=True):
         cosine = float(feature @ shards[shard].image_features[row].astype(np.float32))

@@ -1,13 +1,13 @@
-"""One HDF5 file of the cache: written whole or not at all, read only if its digest holds.
+"""Shards: HDF5 files of the cache, written atomically and verified by a digest when read.
 
 An image shard holds ``image_features`` (n, D) float16, ``paths`` (n,) UTF-8, ``rows`` (n,) int64, the position in the
 manifest, ``contents`` (n, 16) uint8, the xxh3_128 of each image file's bytes, and ``stamps`` (n, 5) int64, its device,
 inode, size, mtime and ctime in nanoseconds. Labels are in :mod:`unimos_pipe.cache.domain_index`. A text shard holds
 ``text_features`` (K, D) float32 in class order. Everything that shaped the contents is in the attributes.
 
-Behind the HDF5 data stand an index (JSON: the attributes, and each array's type, shape and offset), its length, and an
-xxh3 digest of all bytes before it. Any HDF5 tool opens the file. We read it by the index once the digest holds, so that
-no damaged or forged byte reaches the HDF5 library, which such bytes can crash.
+After the HDF5 data follow an index (JSON: the attributes, and the type, shape and offset of each array), its length,
+and an xxh3 digest of all bytes before it. Any HDF5 tool opens the file. This module verifies the digest and reads by
+the index, because damaged bytes can crash the HDF5 library.
 """
 
 import contextlib
@@ -40,20 +40,20 @@ ARRAY_NAMES = {"image": ("image_features", "paths", "rows", "contents", "stamps"
 
 @dataclass(frozen=True)
 class ImageHeader(EncoderIdentity):
-    """Attributes of an image shard: identity, place in the domain, and what was left out."""
+    """Attributes of an image shard: identity, rows in the domain, and skipped rows."""
 
     dataset: str
     domain: str
     row_start: int
     row_stop: int
-    skipped: tuple[tuple[str, str, str], ...]  # (path, reason, content) of rows left out by --on-error skip
-    read_at: int  # when the images were looked at, in nanoseconds
-    origin: dict  # of features made elsewhere: their files and what was said about them
+    skipped: tuple[tuple[str, str, str], ...]  # (path, reason, content digest in hex) of skipped rows
+    read_at: int  # when the images were read, in nanoseconds
+    origin: dict  # of imported features: their files and options
     versions: dict
     features_digest: str = ""  # of image_features alone; the writer fills it in
 
     def encoder(self) -> EncoderIdentity:
-        """The encoder that made the features."""
+        """Return the identity of the encoder."""
         return EncoderIdentity(*(getattr(self, entry.name) for entry in fields(EncoderIdentity)))
 
 
@@ -65,12 +65,12 @@ class TextHeader(TextIdentity):
     word: str
     templates: tuple[str, ...]
     versions: dict
-    origin: dict = field(default_factory=dict)  # of features made elsewhere, as an image shard's
-    logit_scale: float = field(default_factory=float)  # 1/T that the model learned by itself; 0 = the method's own
+    origin: dict = field(default_factory=dict)  # as in an image shard
+    logit_scale: float = field(default_factory=float)  # learned 1/T of the model; 0 = the method's default
 
 
 class SchemaVersionError(StaleCacheError):
-    """A shard as another version of this tool writes it, or of another kind."""
+    """A shard of another schema version or another kind."""
 
 
 HEADERS = {"image": ImageHeader, "text": TextHeader}
@@ -156,7 +156,7 @@ def _write_shard(path: Path, kind: str, header, arrays: Mapping[str, np.ndarray]
 
 
 def _encode_file(attributes: Mapping, arrays: Mapping[str, np.ndarray]) -> bytes:
-    """A shard as bytes. HDF5 writes to memory, as it crashes the process when a disk is full."""
+    """Return a shard as bytes. HDF5 writes to memory, because it crashes on a full disk."""
     with h5py.File("shard", "w", driver="core", backing_store=False) as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array)  # contiguous, uncompressed
@@ -176,10 +176,10 @@ def read_image_shard(path: Path, into: tuple[np.ndarray, int] | None = None) -> 
     """Read and verify an image shard.
 
     Args:
-        into: (n, D) float16 memory for its features, and where they begin in the file; saves a copy of them.
+        into: (n, D) float16 array to read the features into, and their offset in the file; avoids a copy.
     Raises:
-        StaleCacheError: not a whole shard of this schema, contents that its digest does not cover, or rows that do
-            not fit each other or the header.
+        StaleCacheError: not a shard of this schema, a digest that does not match, or arrays that do not fit each
+            other or the header.
     """
     header, arrays, _ = _read_shard(path, "image", into)
     features, paths, rows, contents, stamps = (arrays[name] for name in ARRAY_NAMES["image"])
@@ -199,7 +199,7 @@ def read_image_shard(path: Path, into: tuple[np.ndarray, int] | None = None) -> 
     if not consistent:
         raise StaleCacheError(f"{path}: its rows do not fit each other or its header", todo=_REBUILD)
     try:
-        names = tuple(b"\0".join(paths.tolist()).decode().split("\0"))  # at once, a fifth of the time
+        names = tuple(b"\0".join(paths.tolist()).decode().split("\0"))  # decoded at once, 5x faster than one by one
     except UnicodeDecodeError:
         names = ()
     if len(names) != len(rows):
@@ -219,7 +219,7 @@ def read_text_shard(path: Path) -> TextShard:
 
 
 def read_header(path: Path, kind: str = "image"):
-    """A shard's header alone, not verified against the digest: for listings.
+    """Return a shard's header without verifying the digest.
 
     Raises:
         StaleCacheError: not a shard of this schema.
@@ -229,9 +229,9 @@ def read_header(path: Path, kind: str = "image"):
 
 
 def find_features(path: Path) -> tuple[int, tuple[int, int]] | None:
-    """Where an image shard's features begin and their (n, D), within the file but not verified; None if it is damaged.
+    """Return the offset and the shape (n, D) of an image shard's features, or None if the shard is damaged.
 
-    Reading it says what is wrong with it.
+    The digest is not verified. :func:`read_image_shard` reports the damage.
     """
     try:
         with open_regular(path, MAX_ARRAY_BYTES) as file:
@@ -243,7 +243,7 @@ def find_features(path: Path) -> tuple[int, tuple[int, int]] | None:
 
 
 def _read_footer(file: BinaryIO) -> dict:
-    """The index at the end of a shard, not verified."""
+    """Return the index at the end of a shard, without verifying the digest."""
     size = file.seek(0, 2)
     file.seek(max(0, size - FOOTER_BYTES))
     length = min(int.from_bytes(file.read(8), "little"), max(0, size - FOOTER_BYTES))
@@ -261,7 +261,7 @@ def _judged(path: Path) -> Iterator[None]:
 
 
 def _read_shard(path: Path, kind: str, into: tuple[np.ndarray, int] | None = None):
-    """Header, arrays (read-only, but for features that have a place) and digest of a shard."""
+    """Return header, arrays (read-only, except features read into ``into``) and digest of a shard."""
     digest, head, start, arrays = xxhash.xxh3_128(), b"", 0, {}
     with open_regular(path, MAX_ARRAY_BYTES) as file, _judged(path):
         if into is not None:
@@ -297,7 +297,7 @@ _RENEW = "Make these features again: unimos-pipe extract --force"
 
 
 def _parse_header(path: Path, index: Mapping, kind: str):
-    """The header in a shard's index. Raises StaleCacheError for another schema, anything for damage."""
+    """Return the header in a shard's index. Raises StaleCacheError for another schema, any exception for damage."""
     attributes = index["attributes"]
     if (attributes["schema"], attributes["kind"]) != (SCHEMA, kind):
         got = f"schema {attributes['schema']}, kind {attributes['kind']}"
@@ -311,12 +311,12 @@ def _parse_header(path: Path, index: Mapping, kind: str):
 
 
 def _is_optional(entry: Field) -> bool:
-    """Whether shards of earlier versions lack an attribute, and its default says what they mean."""
+    """Return True for an attribute that shards of earlier versions lack; its default applies to them."""
     return entry.default_factory is not MISSING
 
 
 def _matches_type(value, kind) -> bool:
-    """Whether a value is of a header's type: a plain one, or tuples of them."""
+    """Return True if a value matches a header field's type: a plain type, or tuples of one."""
     parts = get_args(kind)
     if not parts:
         return isinstance(value, kind) and not isinstance(value, bool)
@@ -328,7 +328,7 @@ def _matches_type(value, kind) -> bool:
 
 
 def _view_array(content: bytes, kind: str, shape: list[int], offset: int) -> np.ndarray:
-    """An array of a shard's bytes, without a copy. Raises ValueError for one that does not lie within them."""
+    """Return a view of an array in a shard's bytes. Raises ValueError if it is out of bounds."""
     dtype = np.dtype(kind)
     count = math.prod(shape)
     if dtype.kind not in "fiuS" or offset < 0 or min(shape, default=0) < 0:
@@ -337,12 +337,12 @@ def _view_array(content: bytes, kind: str, shape: list[int], offset: int) -> np.
 
 
 def _lists_to_tuples(value):
-    """JSON's lists as tuples, so that a header read equals the header written."""
+    """Convert JSON lists to tuples, so that a header read equals the header written."""
     return tuple(_lists_to_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def first_difference(actual, expected) -> tuple[str, object, object] | None:
-    """The first field in which two identities differ, as (name, found value, wanted value), or None."""
+    """Return the first field in which two identities differ, as (name, actual, expected), or None."""
     for entry in fields(expected):
         pair = getattr(actual, entry.name), getattr(expected, entry.name)
         if pair[0] != pair[1]:

@@ -1,4 +1,4 @@
-"""Stage two's door to the cache: finds shards, checks that they belong together, loads a domain once."""
+"""Reading of cached features for stage two: finds shards, checks their consistency, loads domains."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +29,7 @@ from unimos_pipe.data.prompts import build_prompts
 
 @dataclass(frozen=True)
 class DomainFeatures:
-    """A domain or a split of it as stage one wrote it: (n, D) float16 features, (n,) labels (-1 = none), n paths."""
+    """Features of a domain or a split: (n, D) float16 features, (n,) int64 labels (-1 = none), n paths."""
 
     name: str
     features: np.ndarray
@@ -42,7 +42,7 @@ class DomainFeatures:
 
 @dataclass(frozen=True)
 class _Part:
-    """A domain without splits, or one split, as loaded."""
+    """A loaded domain without splits, or a loaded split."""
 
     index: DomainIndex
     shards: list[ImageShard]
@@ -57,7 +57,7 @@ class FeatureStore:
     """The cached features of one data set by one encoder."""
 
     def __init__(self, spec: DatasetSpec, encoder_folder: Path, extract: str):
-        """``extract`` is the command that makes missing shards, for messages."""
+        """``extract`` is the command that creates missing shards, for messages."""
         self.spec, self.folder, self.extract = spec, encoder_folder, extract
 
     def domain(self, *parts: str) -> DomainFeatures:
@@ -87,11 +87,11 @@ class FeatureStore:
         )
 
     def _renew_hint(self, name: str, force: bool = True) -> str:
-        """The way out, for messages: the command that makes a part again."""
+        """Return the command that writes a part again, for messages."""
         return f"Run: {self.extract} --domain {name.partition('.')[0]}" + (" --force" if force else "")
 
     def _load_part(self, name: str) -> _Part:
-        """The verified shards of a domain without splits, or of one split."""
+        """Load the verified shards of a domain without splits, or of one split."""
         self.spec.domain_of(name)
         folder = self.folder / name
         index = self._read_part_index(name)
@@ -114,12 +114,12 @@ class FeatureStore:
                         got=f"no {join_names(missing, 3)}",
                         todo=self._renew_hint(name, force=False),
                     ) from None
-            index = current  # an extraction has just finished, and removed what it replaced
+            index = current  # an extraction has just finished and removed superseded shards
         self._check_consistency(name, index, shards)
         return _Part(index, shards, features)
 
     def _read_part_index(self, name: str) -> DomainIndex:
-        """A part's index. Raises InputError where there is none, or StaleCacheError."""
+        """Return a part's index. Raises InputError if there is none, StaleCacheError if it is damaged."""
         folder = self.folder / name
         index = read_index(folder)
         if index is not None:
@@ -138,7 +138,7 @@ class FeatureStore:
         )
 
     def _check_consistency(self, name: str, index: DomainIndex, shards: list[ImageShard]) -> None:
-        """Whether index, shards and spec belong together. Raises StaleCacheError with the first difference."""
+        """Check that index, shards and spec fit together. Raises StaleCacheError with the first difference."""
         row, first = 0, shards[0].header
         what = f"stale labels in {index_path(self.folder / name)}"
         for field, got, wanted in (
@@ -169,7 +169,7 @@ class FeatureStore:
             )
 
     def text(self, domain: str, templates: tuple[str, ...], encoder: EncoderIdentity) -> tuple[np.ndarray, str]:
-        """The (K, D) float32 prompt features of a domain's word, and the shard's digest.
+        """Return the (K, D) float32 text features of a domain's prompts, and the shard's digest.
 
         Raises:
             MissingTextError: these prompts were never encoded by this encoder (names the extract command).
@@ -196,20 +196,20 @@ class FeatureStore:
         return shard.text_features, shard.digest
 
     def read_logit_scale(self) -> float | None:
-        """1/T that the encoder learned by itself, as its prompts' shards have it; None where it has none of its own."""
+        """Return the 1/T that the encoder learned, from its text shards; None if it has none."""
         scales = [read_header(path, "text").logit_scale for path in list_folder(self.folder / "text", "*.h5")]
         return max(scales, default=0.0) or None
 
 
 def _read_shards(paths: Sequence[Path]) -> tuple[np.ndarray, list[ImageShard]]:
-    """Verified shards, and their (n, D) features one after the other in memory, read into it without a copy.
+    """Return the verified shards and their (n, D) features as one array, read without a copy.
 
     Raises:
         StaleCacheError: a damaged shard.
     """
     layouts = [find_features(path) for path in paths]
     dims = {place and place[1][1] for place in layouts}
-    with ThreadPoolExecutor(4) as pool:  # one shard's digest is computed while the next is read
+    with ThreadPoolExecutor(4) as pool:  # computes the digest of one shard while reading the next
         if len(dims) > 1 or None in dims:
             shards = list(pool.map(read_image_shard, paths))
             return np.concatenate([shard.image_features for shard in shards]), shards
@@ -220,12 +220,12 @@ def _read_shards(paths: Sequence[Path]) -> tuple[np.ndarray, list[ImageShard]]:
 
 
 def _concatenate(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Several parts' rows as one array; a lone part as it is."""
+    """Concatenate arrays; a single one is returned without a copy."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _stale_error(what: str, difference: tuple[str, object, object], todo: str) -> StaleCacheError:
-    """The error for a (field, found, wanted) that differ; of two lists it names the first entries that do."""
+    """Return the error for a difference (field, actual, expected); of two lists it names the first different entry."""
     field, got, wanted = difference
     if isinstance(got, tuple) and isinstance(wanted, tuple):
         position = next((at for at, pair in enumerate(zip(got, wanted, strict=False)) if pair[0] != pair[1]), None)

@@ -1,1 +1,1 @@
-"""What there is to adapt: data-set specs, manifests, list files, prompts, image decoding."""
+"""Data sets: specs, manifests, list files, prompts, image decoding."""

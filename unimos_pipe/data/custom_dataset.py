@@ -1,4 +1,4 @@
-"""A data set of one's own: folders of images become a spec (TOML) and one manifest (CSV) per domain."""
+"""Custom data sets: write a spec (TOML) and one manifest (CSV) per domain for folders of images."""
 
 import json
 import os
@@ -20,7 +20,7 @@ HEADER = ("path", "class")
 
 @dataclass(frozen=True)
 class CustomDomain:
-    """Where a domain's images are and how they are labelled: ``folders``, ``none``, or the name of a CSV file."""
+    """The folder of a domain's images and the source of its labels: ``folders``, ``none`` or the name of a CSV file."""
 
     name: str
     folder: Path
@@ -40,12 +40,12 @@ class CustomDomain:
         return cls(name, Path(folder).expanduser(), labels)
 
     def label_files(self) -> list[Path]:
-        """Where a CSV of labels may be: in the folder, or as the path says; none where labels are not in one."""
+        """Return the possible paths of a CSV of labels: in the folder, then as given; empty without a CSV."""
         return [] if self.labels in ("folders", "none") else [self.folder / self.labels, Path(self.labels)]
 
 
 def read_domain_rows(domain: CustomDomain) -> tuple[list[ManifestRow], list[str]]:
-    """The domain's images, sorted, with class names ('' = none), and lines about what was left out.
+    """Return the domain's images, sorted, with class names ('' = none), and notes about skipped files.
 
     Raises:
         InputError: no image, images without a label in the CSV (or the other way round), names that are not UTF-8.
@@ -87,10 +87,10 @@ def read_domain_rows(domain: CustomDomain) -> tuple[list[ManifestRow], list[str]
 def write_dataset(
     out: Path, name: str, encoder: str, domains: list[CustomDomain], *, force: bool = False
 ) -> tuple[DatasetSpec, list[str]]:
-    """Scan domains and write ``out`` (TOML) and, beside it, ``<out's stem>.<domain>.csv``.
+    """Scan domains and write ``out`` (TOML) and, in the same folder, ``<stem of out>.<domain>.csv``.
 
     Returns:
-        The spec, and lines about what was left out.
+        The spec, and notes about skipped files.
 
     Raises:
         InputError: a domain given twice or unreadable, no labelled domain, a spec that would not be valid, or files of
@@ -128,7 +128,7 @@ def write_dataset(
 
 
 def _check_replaceable(out: Path, domains: list[CustomDomain], csv_files: dict[str, Path], force: bool) -> None:
-    """Raise InputError for what must not be replaced: anything without ``force``, other files and inputs with it."""
+    """Raise InputError for existing files without ``force``; with it, for files of another origin and for inputs."""
     files = [out, *csv_files.values()]
     if not force and (existing := [path for path in files if os.path.lexists(path)]):
         raise InputError(f"{join_names(existing)} exists; add --force to replace what an earlier scan wrote")
@@ -140,13 +140,13 @@ def _check_replaceable(out: Path, domains: list[CustomDomain], csv_files: dict[s
 
 
 def _spec_path(folder: Path, base: Path) -> str:
-    """A folder as the spec names it: relative when it lies below the spec's own folder, so that both can move."""
+    """Return a folder as the spec stores it: relative if it is below the spec's folder, so that both can be moved."""
     folder, base = folder.resolve(), base.resolve()
     return os.path.relpath(folder, base) if folder.is_relative_to(base) else str(folder)
 
 
 def spec_text(values: dict, first_line: str) -> str:
-    """A spec as a person would write it, below its first line."""
+    """Return the TOML text of a spec, after a first line."""
     lines = [
         first_line,
         *(f"{key} = {_quote(value)}" for key, value in values.items() if isinstance(value, str)),
@@ -160,10 +160,10 @@ def spec_text(values: dict, first_line: str) -> str:
 
 
 def domain_text(name: str, entry: dict) -> str:
-    """A domain's table, to stand at the end of a spec."""
+    """Return the TOML table of a domain, to append to a spec."""
     return "\n".join(["", f"[domains.{name}]", *(f"{key} = {_quote(value)}" for key, value in entry.items()), ""])
 
 
 def _quote(value: object) -> str:
-    """JSON's texts are TOML's."""
+    """Return a value as TOML; JSON strings are TOML strings."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

@@ -1,4 +1,4 @@
-"""What is wrong with a data set's files, all of it: for ``manifest check``."""
+"""Checks of all files of a data set."""
 
 import hashlib
 from collections import defaultdict
@@ -28,7 +28,7 @@ from unimos_pipe.data.scan import (
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of fault or oddity and where it was found. ``serious``: extract would fail or the rows mean nothing."""
+    """A kind of problem and its places. ``serious``: extraction would fail, or rows would be meaningless."""
 
     kind: str
     serious: bool
@@ -37,7 +37,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One row's file, shown as ``part/path``."""
+    """The file of a row, printed as ``part/path``."""
 
     part: str
     path: str  # relative to the folder
@@ -49,7 +49,7 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """A data set's rows and what was found wrong with them before any image was opened."""
+    """Files of a data set, and findings before any image is opened."""
 
     rows: int
     files: tuple[ImageFile, ...]  # those that can be opened
@@ -57,7 +57,7 @@ class DatasetFiles:
 
 
 def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
-    """Read every domain's folders or lists, and look for its files.
+    """Read the folders or lists of all domains and check that their files exist.
 
     Raises:
         InputError: a domain's folder is missing.
@@ -94,11 +94,11 @@ def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
 def inspect_files(
     files: Sequence[ImageFile], threads: int = 4, on_files: Callable[[int], None] = lambda count: None
 ) -> tuple[Finding, ...]:
-    """Open every file: what cannot be decoded, and what has the same contents as another.
+    """Decode every file; return findings about unreadable files and files with equal contents.
 
     Args:
-        threads: images decoded at once.
-        on_files: called with the number of files just looked at.
+        threads: number of images decoded concurrently.
+        on_files: called with the number of files just checked.
     """
     places: dict[tuple[str, bool], list[str]] = defaultdict(list)
     with ThreadPoolExecutor(threads) as pool:
@@ -116,7 +116,7 @@ def _to_findings(places_by_kind: dict[tuple[str, bool], list[str]]) -> tuple[Fin
 
 
 def _check_classes(spec: DatasetSpec, parts: dict[str, RowList], places: dict) -> None:
-    """Classes that no domain has, and classes that some labelled domain lacks."""
+    """Add classes without an image, and classes absent in a labelled domain."""
     present: dict[str, set[int]] = defaultdict(set)
     for part, rows in parts.items():
         present[part.partition(".")[0]] |= set(rows.labels) - {NO_LABEL}
@@ -136,7 +136,7 @@ def _decoding_fault(file: ImageFile) -> str | None:
             decode(file.full_path)
     except MemoryError:
         raise
-    except Exception as error:  # any decoder may raise anything; it becomes a finding
+    except Exception as error:  # decoders raise many types; each becomes a finding
         if isinstance(error, ReadError) and not error.lasting:
             raise
         return describe_error(error, file.full_path)
@@ -144,7 +144,7 @@ def _decoding_fault(file: ImageFile) -> str | None:
 
 
 def find_equal_files(files: Sequence[ImageFile]) -> list[list[ImageFile]]:
-    """Groups of files with equal bytes; only files of equal size are read."""
+    """Return groups of files with equal bytes; only files of equal size are read."""
     by_size = defaultdict(list)
     for file in files:
         by_size[file_size(file.full_path)].append(file)

@@ -31,7 +31,7 @@ METRICS = ("accuracy", "per_class_mean")
 
 @dataclass(frozen=True)
 class DomainSpec:
-    """One domain of a data set, as its spec writes it. Where several names are given, they are tried in order."""
+    """One domain of a spec. Fields with several names are tried in order."""
 
     folder: tuple[str, ...] = option((), "folder under the data root; default: the domain's name")
     root: str = option("", "or the folder itself, absolute or relative to the spec file; needs no data root")
@@ -48,7 +48,7 @@ class DomainSpec:
 
     @property
     def has_splits(self) -> bool:
-        """Whether the data set itself divides this domain into training and test rows."""
+        """True if the data set divides this domain into training and test rows."""
         return bool(self.train)
 
 
@@ -70,13 +70,13 @@ class DatasetSpec:
     base: Path = Path()  # the folder of the spec file
 
     def domain(self, name: str) -> DomainSpec:
-        """The named domain. Raises InputError listing the known ones."""
+        """Return the named domain. Raises InputError listing the known ones."""
         if name not in self.domains:
             raise InputError(f"data set {self.name} has no domain {name!r}; {suggestions(name, self.domains)}")
         return self.domains[name]
 
     def parse_sources(self, text: str, target: str) -> tuple[str, ...]:
-        """The domains of a source as one writes it, ``art`` or ``art+photo``, in the data set's own order.
+        """Return the domains of a source such as ``art`` or ``art+photo`` (multi-source), in the data set's order.
 
         Raises:
             InputError: an unknown domain, one that is named twice, or the target among them.
@@ -93,22 +93,22 @@ class DatasetSpec:
         return tuple(name for name in self.domains if name in names)
 
     def parts(self, domain: str) -> tuple[str, ...]:
-        """Where the domain's features live in the cache: ``clipart``, or ``clipart.train`` and ``clipart.test``."""
+        """Return the domain's parts in the cache: ``clipart``, or ``clipart.train`` and ``clipart.test``."""
         return tuple(f"{domain}.{split}" for split in SPLITS) if self.domain(domain).has_splits else (domain,)
 
     def domain_of(self, part: str) -> str:
-        """The domain of a part. Raises InputError listing the parts where there is no such part."""
+        """Return the domain of a part. Raises InputError listing the known parts."""
         domain = part.partition(".")[0]
         if part not in self.parts(domain):
             raise InputError(f"{self.name} has no part {part!r}; {suggestions(part, self.parts(domain))}")
         return domain
 
     def class_prompts(self) -> tuple[str, ...]:
-        """What the prompts call the classes, in label order: ``display`` where given, else the cleaned name."""
+        """Return the class names for prompts, in label order: from ``display``, else the cleaned name."""
         return tuple(self.display.get(name) or clean_class_name(name) for name in self.classes)
 
     def protocol(self, chosen: str | None = None) -> str:
-        """The protocol to run: the chosen one, else inductive where the data set has test splits.
+        """Return the protocol: the chosen one, else inductive if the data set has test splits, else transductive.
 
         Raises:
             InputError: inductive, but the data set has no splits.
@@ -119,13 +119,13 @@ class DatasetSpec:
         return chosen or ("inductive" if has_splits else "transductive")
 
     def with_words(self, words: Mapping[str, str]) -> "DatasetSpec":
-        """The same data set with other domain words in its prompts."""
+        """Return a copy with other domain words in the prompts."""
         changed = {name: replace(self.domain(name), word=word) for name, word in words.items()}
         return replace(self, domains={**self.domains, **changed})
 
 
 def find_spec_files() -> dict[str, Path]:
-    """The data sets that come with the package, by name."""
+    """Return the spec files of the package by data-set name."""
     paths = [path for folder in SPEC_FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
     return {path.stem: path for path in reversed(paths)}
 
@@ -151,7 +151,7 @@ def load_spec(name_or_path: str) -> DatasetSpec:
 
 
 def check_spec(values: Mapping, path: Path) -> DatasetSpec:
-    """Make a spec of plain values, as read from the file ``path``. Raises InputError with every fault at once."""
+    """Return the spec of plain values read from ``path``. Raises InputError with all faults at once."""
     domains = values.get("domains")
     if not isinstance(domains, Mapping) or not domains:
         raise InputError(f"{path}: expected a [domains] table with at least one domain")
@@ -179,7 +179,7 @@ def check_spec(values: Mapping, path: Path) -> DatasetSpec:
 
 
 def is_valid_name(text: str) -> bool:
-    """Whether a text may name a data set or a domain, and with it a folder: letters, digits, '-' and '_' only."""
+    """Return True for a valid name of a data set or domain: letters, digits, '-' and '_' only."""
     return text.replace("_", "").replace("-", "").isalnum()
 
 

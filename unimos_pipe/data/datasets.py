@@ -1,4 +1,4 @@
-"""Data sets as a whole: those that come with the package, new ones of one's own images, and a look at every file."""
+"""Operations on data sets: list those of the package, create a spec for new images, check all files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from unimos_pipe.data.scan import find_root
 
 
 def list_datasets() -> dict[str, DatasetSpec]:
-    """The data sets that come with the package, by name."""
+    """Return the data sets of the package by name."""
     return {name: load_spec(name) for name in sorted(find_spec_files())}
 
 
@@ -26,7 +26,7 @@ def create_dataset_spec(
     force: bool = False,
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> DatasetSpec:
-    """Describe folders of images as a data set: ``out`` (TOML) and a CSV of paths and classes per domain beside it.
+    """Write a spec for folders of images: ``out`` (TOML), and a CSV of paths and classes per domain in its folder.
 
     Args:
         domains: ``NAME=DIR``, ``NAME=DIR:none`` without labels, or ``NAME=DIR:FILE.csv``.
@@ -34,7 +34,7 @@ def create_dataset_spec(
         encoder: a preset's name.
         force: replace a spec that exists.
     Raises:
-        InputError: folders or lists that cannot be read, no labelled domain, or a spec that is there already.
+        InputError: folders or lists that cannot be read, no labelled domain, or an existing spec without ``force``.
     """
     out = Path(out)
     if out.suffix != ".toml":
@@ -49,7 +49,7 @@ def create_dataset_spec(
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """What :func:`check_dataset` saw: rows in all, and findings with the serious ones first."""
+    """Result of :func:`check_dataset`: number of rows, and findings with the serious ones first."""
 
     dataset: DatasetSpec
     rows: int
@@ -57,21 +57,21 @@ class DatasetCheck:
 
     @property
     def faults(self) -> int:
-        """How many places hold something that extract would stumble over."""
+        """Number of places with a serious finding."""
         return sum(len(finding.places) for finding in self.findings if finding.serious)
 
 
 def check_dataset(
     dataset: str, root: Path | None, cache: Path, *, reporter: ProgressReporter = NO_PROGRESS
 ) -> DatasetCheck:
-    """Look at every image of a data set.
+    """Check every image of a data set.
 
     Args:
         dataset: a known data set's name, or the path of a spec file.
         root: folder that holds the domains' folders; embedded data needs none.
         cache: where embedded images are unpacked.
     Raises:
-        InputError: a data set or a folder that is not there.
+        InputError: an unknown data set or a missing folder.
     """
     spec = load_spec(dataset)
     files = collect_files(spec, find_root(spec, root, cache))

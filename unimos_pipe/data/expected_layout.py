@@ -1,10 +1,10 @@
-"""How a data set lies on disk, in words; no image is looked at."""
+"""Description of a data set's folder layout."""
 
 from unimos_pipe.data.dataset_spec import DatasetSpec, DomainSpec
 
 
 def expected_layout(spec: DatasetSpec) -> str:
-    """The layout a data root must have, in a line."""
+    """Return the required layout of a data root, in a line."""
     names = []
     for domain in spec.domains.values():
         if not domain.root:
@@ -19,5 +19,5 @@ def expected_layout(spec: DatasetSpec) -> str:
 
 
 def folder_prefix(domain: DomainSpec) -> str:
-    """The domain's folder before a file name: ``Art/``, or nothing for the data root itself."""
+    """Return the domain's folder as a prefix: ``Art/``, or empty for the data root itself."""
     return "" if domain.folder[0] == "." else f"{domain.folder[0]}/"

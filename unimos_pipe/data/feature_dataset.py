@@ -1,4 +1,4 @@
-"""A data set of which there are only features: its spec, made from a list of class names, or grown by a domain."""
+"""Specs of data sets that have features only: create one from class names, or add a domain."""
 
 import tomllib
 from dataclasses import dataclass
@@ -17,29 +17,29 @@ FIRST_LINE = "# A data set of features made elsewhere, for --dataset. Label ids 
 
 @dataclass(frozen=True)
 class SpecEdit:
-    """A spec as it is to be, and the text that its file does not hold yet; None where nothing changes."""
+    """A spec, and the new text of its file; None if the file does not change."""
 
     spec: DatasetSpec
     file: Path | None = None
     text: str | None = None
 
     def write(self) -> None:
-        """Make the file what it is to be."""
+        """Write the file if it changes."""
         if self.text is not None:
             write_text(self.file, self.text)
 
 
 def read_classes(file: Path) -> tuple[str, ...]:
-    """Class names, one a line in label order; empty lines are passed over. Raises InputError."""
+    """Return class names, one per line in label order; empty lines are ignored. Raises InputError."""
     return tuple(line.strip() for line in read_list_text(file).splitlines() if line.strip())
 
 
 def add_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> SpecEdit:
-    """The spec of a data set that has a domain: a new one, one that grows by it, or as it is.
+    """Return the edit that gives a data set a domain: a new spec, an added domain, or no change.
 
     Args:
-        dataset: the spec's file, made if it is not there; or a known data set, which can only agree.
-        classes: a file of class names (:func:`read_classes`), which must be the data set's own, in its order.
+        dataset: the spec's file, created if missing; or a known data set, which is not changed.
+        classes: a file of class names (:func:`read_classes`), equal to those of an existing data set.
         images: the new domain's expected number of rows.
     Raises:
         InputError: other classes than the spec has, or a spec that cannot have this domain.

@@ -1,4 +1,4 @@
-"""What is an image in a folder, for every command alike; and what else lies there, counted by reason and suffix."""
+"""Search for images in folders; other files are counted by reason and suffix."""
 
 import stat
 from collections import Counter
@@ -17,9 +17,9 @@ RAW_SUFFIXES = frozenset((".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf"
 
 @dataclass(frozen=True)
 class ImageScan:
-    """The images below a folder and what was left out there.
+    """The images below a folder, and counts of skipped files.
 
-    ``paths``: POSIX paths relative to the folder, sorted folder by folder. ``left``: how many there are of each
+    ``paths``: POSIX paths relative to the folder, sorted folder by folder. ``skipped``: number of files by
     (reason, suffix), the suffix in lower case with its dot.
     """
 
@@ -28,19 +28,19 @@ class ImageScan:
 
 
 def find_images(folder: Path) -> ImageScan:
-    """Look through a folder and those below it.
+    """Find the images in a folder and its subfolders.
 
-    An image is a regular file whose suffix is that of a format we decode, or whose suffix says nothing and whose first
-    bytes are such a format's. Links are followed, wherever they lead; a link back to a folder that is being read is
-    left out, as are hidden files and folders.
+    An image is a regular file with the suffix of a supported format, or with an unknown suffix and the first bytes of
+    such a format. Links are followed to any place. Links to a parent folder, hidden files and hidden folders are
+    skipped.
 
     Raises:
         InputError: the folder itself cannot be read.
-        ReadError: anything in it cannot be read for a reason that may pass.
+        ReadError: a file or subfolder cannot be read for a transient reason.
     """
     paths: list[str] = []
     skipped: Counter[tuple[str, str]] = Counter()
-    pending: list[tuple[str, frozenset]] = [("", frozenset())]  # a path, and the folders it lies in
+    pending: list[tuple[str, frozenset]] = [("", frozenset())]  # a path, and the ids of its parent folders
     while pending:
         path, ancestors = pending.pop()
         full_path = folder / path
@@ -79,12 +79,12 @@ def _hidden_reason(name: str) -> str | None:
 
 
 def is_skipped_folder(name: str) -> bool:
-    """Whether a folder of this name is passed over."""
+    """Return True if folders of this name are skipped."""
     return _hidden_reason(name) is not None
 
 
 def _non_image_reason(place: Path, mode: int, suffix: str) -> str | None:
-    """Why a file is taken for no image, or None if it is one."""
+    """Return the reason why a file is not an image, or None if it is one."""
     if not stat.S_ISREG(mode):
         return file_kind(mode)
     if suffix in image_suffixes():
@@ -97,7 +97,7 @@ def _non_image_reason(place: Path, mode: int, suffix: str) -> str | None:
 
 
 def skipped_summary(folder: Path, skipped: Counter[tuple[str, str]]) -> str | None:
-    """A line that tells what was left out of a folder, such as ``DCIM: 4 left out: hidden 1, video 3 (.mov 3)``."""
+    """Return a line about skipped files, such as ``DCIM: 4 left out: hidden 1, video 3 (.mov 3)``."""
     if not skipped:
         return None
     parts = []

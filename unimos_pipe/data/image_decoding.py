@@ -1,4 +1,4 @@
-"""Image files as a viewer shows them. Needs no torch, so that a report can show thumbnails."""
+"""Image decoding, with EXIF rotation and transparency applied. Needs no torch, so reports can use it."""
 
 import contextlib
 import functools
@@ -19,24 +19,24 @@ from unimos_pipe.base.safe_open import MAX_IMAGE_BYTES, open_regular, read_bytes
 pillow_heif.register_heif_opener()
 
 Picture = Image.Image
-# What PIL decodes by itself. Not: formats that it hands to another program (EPS to Ghostscript), those that it has no
-# decoder for (WMF, GRIB, HDF5), and those that take almost any file for theirs.
+# Formats that PIL decodes itself. Excluded are formats decoded by another program (EPS by Ghostscript), formats without
+# a decoder (WMF, GRIB, HDF5), and formats that accept almost any file.
 SIGNATURE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF", "BMP", "JPEG2000", "PSD", "PPM", "QOI")
 FORMATS = (*SIGNATURE_FORMATS, "CUR", "DDS", "ICNS", "ICO", "PCX", "SGI", "SUN", "TGA", "XBM", "XPM")
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
-MAX_ASPECT_RATIO = 100  # of an image's longer side to its shorter: CLIP's resize keeps it, and scales the shorter one
+MAX_ASPECT_RATIO = 100  # longer side to shorter side; CLIP's resize scales the shorter one and keeps the ratio
 DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
 
 
 @functools.cache
 def image_suffixes() -> frozenset[str]:
-    """The suffixes of the formats that :func:`decode` reads, lower case with their dot."""
+    """Return the suffixes of supported formats, in lower case with their dot."""
     formats = {*FORMATS, "DIB", "MPO"}  # which PIL opens as BMP and JPEG
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
 
 
 def has_image_header(path: Path) -> bool:
-    """Whether a file's first bytes and header are an image's, whatever its name; nothing is decoded."""
+    """Return True if a file has the header of an image, whatever its name. Nothing is decoded."""
     try:
         with DECODING_WARNINGS, open_regular(path, sys.maxsize) as file, Image.open(file, formats=SIGNATURE_FORMATS):
             return True
@@ -45,15 +45,15 @@ def has_image_header(path: Path) -> bool:
             raise
         return False
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        return True  # too large an image is still one
+        return True  # a too large image is an image
     except Exception:  # damaged headers raise anything
         return False
 
 
 class _DecodingWarnings:
-    """While an image is read warnings pass unseen, but for PIL's about decompression bombs, which is raised.
+    """Warning filters while images are read: decompression-bomb warnings are raised, others are ignored.
 
-    All threads share one list of filters: the first one in sets it, and the last one out puts back what there was.
+    All threads share one list of filters. The first thread to enter sets it, the last one to leave restores it.
     """
 
     def __init__(self):
@@ -81,7 +81,7 @@ DECODING_WARNINGS = _DecodingWarnings()
 
 @contextlib.contextmanager
 def open_image(source: Path | Picture | bytes, formats: tuple[str, ...] = FORMATS) -> Iterator[Picture]:
-    """An image with its header read, of a file, of a file's bytes or as PIL has it open."""
+    """Open an image from a path, bytes or a PIL image; only the header is read."""
     with DECODING_WARNINGS:
         if isinstance(source, Picture):
             yield source
@@ -92,7 +92,7 @@ def open_image(source: Path | Picture | bytes, formats: tuple[str, ...] = FORMAT
 
 
 def decode(source: Path | Picture | bytes) -> Picture:
-    """Read an image, of a file, of a file's bytes or as PIL has it open, the way a viewer shows it, as RGB.
+    """Read an image from a path, bytes or a PIL image, and return it as an upright RGB image.
 
     Raises:
         ReadError: the file cannot be read.
@@ -104,7 +104,7 @@ def decode(source: Path | Picture | bytes) -> Picture:
 
 
 def to_rgb(image: Picture) -> Picture:
-    """An image with its header read as :func:`decode` gives it. Raises what that raises."""
+    """Convert an opened image as :func:`decode` does. Raises what that raises."""
     check_aspect_ratio(*image.size)
     image.load()
     image = _apply_exif_rotation(image)
@@ -118,26 +118,26 @@ def to_rgb(image: Picture) -> Picture:
 
 
 def image_from_array(pixels: np.ndarray) -> Picture:
-    """(H, W, 3) uint8 as PIL has it."""
+    """Return a PIL image of (H, W, 3) uint8 pixels."""
     return Image.fromarray(pixels)
 
 
 def check_aspect_ratio(width: int, height: int) -> None:
-    """Raise ValueError where one side is more than 100 times the other."""
+    """Raise ValueError if one side is more than 100 times the other."""
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ValueError(f"{width} x {height} pixels: one side is more than {MAX_ASPECT_RATIO} times the other")
 
 
 def has_exif_rotation(image: Picture) -> bool:
-    """Whether EXIF or XMP say that an image is to be turned; what cannot be read turns nothing."""
+    """Return True if EXIF or XMP orientation is not upright; unreadable metadata counts as upright."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    except Exception:  # damaged EXIF raises anything from struct.error to KeyError, and viewers pass over it
+    except Exception:  # damaged EXIF raises many types; viewers ignore it
         return False
 
 
 def _apply_exif_rotation(image: Picture) -> Picture:
-    """The image turned as its EXIF orientation says."""
+    """Return the image with its EXIF orientation applied."""
     if not has_exif_rotation(image):
         return image
     try:
@@ -147,7 +147,10 @@ def _apply_exif_rotation(image: Picture) -> Picture:
 
 
 def _to_eight_bit(image: Image.Image) -> Image.Image:
-    """Grey values of more than 8 bits as RGB: "I;16" is 16 bits wide, 32-bit and float images as their range says."""
+    """Convert grey images of more than 8 bits to RGB.
+
+    "I;16" modes are scaled by their 16 bits, 32-bit and float images by their range of values.
+    """
     values = np.asarray(image, dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError("pixel values that are not finite")
@@ -160,7 +163,7 @@ def _to_eight_bit(image: Image.Image) -> Image.Image:
 
 
 def describe_error(error: Exception, source: Path | Picture | bytes) -> str:
-    """What a decoder raised about an image, in a few words that do not repeat its path."""
+    """Describe a decoder's error in a few words, without the path."""
     if isinstance(error, UnidentifiedImageError) and not isinstance(source, Picture):
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         return "not an image of a known format" if size else "an empty file"

@@ -1,11 +1,11 @@
-"""The manifest of a domain: its rows. :mod:`unimos_pipe.data.scan` makes it from files on disk."""
+"""The manifest of a domain: its rows. :mod:`unimos_pipe.data.scan` creates it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np  # a third of --help's time
+    import numpy as np  # importing numpy takes a third of the start-up time
 
 NO_LABEL = -1
 

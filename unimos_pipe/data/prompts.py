@@ -1,4 +1,4 @@
-"""Class names as sentences for the text encoder (METHOD.md section 1)."""
+"""Prompts for the text encoder (METHOD.md section 1)."""
 
 import re
 from collections.abc import Sequence
@@ -7,19 +7,19 @@ from unimos_pipe.base.errors import InputError, join_names
 
 
 def clean_class_name(name: str) -> str:
-    """``Alarm_Clock`` -> ``Alarm Clock``: the tokenizer would keep underscores."""
+    """Replace underscores by spaces, because the tokenizer keeps them: ``Alarm_Clock`` -> ``Alarm Clock``."""
     return name.replace("_", " ")
 
 
 def build_prompts(templates: Sequence[str], domain_word: str, class_names: Sequence[str]) -> list[list[str]]:
-    """The sentences of every class for one domain word.
+    """Return the prompts of all classes for one domain word.
 
     Args:
-        templates: sentences with ``{class}`` and, if wished, ``{domain}``.
+        templates: texts with ``{class}`` and optionally ``{domain}``.
         domain_word: the target domain's word, such as ``real world``.
-        class_names: what to call the K classes, in label order.
+        class_names: names of the K classes in prompts, in label order.
     Returns:
-        One list of K sentences per template.
+        One list of K prompts per template.
     Raises:
         InputError: a template without ``{class}``, or with another placeholder.
     """

@@ -1,4 +1,4 @@
-"""Rows as text files give them: list files, CSV manifests, and labels or paths of imported rows."""
+"""Reading of rows from text files: list files, CSV manifests, and labels or paths of imported rows."""
 
 import csv
 import io
@@ -19,14 +19,14 @@ CLASS_COLUMNS = ("class", "label", "category", "class_name")
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One image: POSIX path relative to the domain's root, and what the file says its class is ('' = nothing)."""
+    """One image: POSIX path relative to the domain's root, and the label text of the file ('' = none)."""
 
     path: str
     label: str
 
 
 def read_list(file: Path) -> list[ManifestRow]:
-    """Read a published list file, ``<path> <label>`` a line; the path may hold spaces, empty lines are skipped.
+    """Read a list file with ``<path> <label>`` per line. Paths may hold spaces; empty lines are ignored.
 
     Raises:
         InputError: not readable as UTF-8, or lines of another form, unsafe or repeated paths (line numbers given).
@@ -45,8 +45,8 @@ def read_list(file: Path) -> list[ManifestRow]:
 def read_csv(file: Path) -> list[ManifestRow]:
     """Read a CSV of path and class; cells are separated by comma, semicolon or tab, and a class may be empty.
 
-    A head line names the columns (:data:`PATH_COLUMNS`, :data:`CLASS_COLUMNS`; others are passed over); without one the
-    path comes first. What :mod:`unimos_pipe.base.csv_escaping` put before a path or class is taken off.
+    A head line names the columns (:data:`PATH_COLUMNS`, :data:`CLASS_COLUMNS`; others are ignored); without one the
+    path is the first column. Escapes of :mod:`unimos_pipe.base.csv_escaping` are removed.
 
     Raises:
         InputError: not readable as UTF-8, no CSV, a head without the columns, rows of another length (line numbers
@@ -72,18 +72,18 @@ def read_csv(file: Path) -> list[ManifestRow]:
 
 
 def csv_text(rows: Sequence[ManifestRow]) -> str:
-    """Rows as a CSV that :func:`read_csv` reads back as they are."""
+    """Return rows as CSV text; :func:`read_csv` reads the same rows back."""
     text = io.StringIO()
-    writer = csv.writer(text)  # lines end in CR LF, so that either is quoted in a name
+    writer = csv.writer(text)  # line ends are CR LF, so CR and LF in names are quoted
     writer.writerow(["path", "class"])
     writer.writerows((escape_path(row.path), escape_name(row.label)) for row in rows)
     return text.getvalue()
 
 
 def detect_separator(text: str) -> str:
-    """What stands between the cells: what makes known column names of the head, else what the first line has most of.
+    """Return the cell separator: the one that yields known column names, else the most frequent in the first line.
 
-    Names of one's own files may hold any of the three, so quoted cells do not count.
+    File names may contain any separator, so quoted cells are not counted.
     """
     first = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
     heads = {sep: set(_column_names(next(csv.reader([first], delimiter=sep), []))) for sep in ",;\t"}
@@ -97,7 +97,7 @@ def _column_names(cells: Sequence[str]) -> list[str]:
 
 
 def _parse_cells(text: str, delimiter: str) -> tuple[list[tuple[int, list[str]]], list[str]]:
-    """The rows that are not empty, each with its (last) line number; and what ends the reading, if anything does."""
+    """Return the non-empty rows, each with its (last) line number, and a list with the CSV error, if any."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     table = []
     try:
@@ -110,7 +110,7 @@ def _parse_cells(text: str, delimiter: str) -> tuple[list[tuple[int, list[str]]]
 
 
 def _find_columns(file: Path, table: Sequence[tuple[int, list[str]]]) -> tuple[int, int | None, int] | None:
-    """Where a head puts path and class, and its length; None where the first row is no head.
+    """Return the columns of path and class, and the number of columns; None if the first row is not a head.
 
     Raises:
         InputError: a head that lacks one of the two, or names one twice.
@@ -139,7 +139,7 @@ def _find_columns(file: Path, table: Sequence[tuple[int, list[str]]]) -> tuple[i
 
 
 def read_list_text(file: Path) -> str:
-    """The text of a list file. Raises InputError where it cannot be read as UTF-8."""
+    """Return the text of a list file. Raises InputError if it is not UTF-8."""
     try:
         return read_text(file)
     except UnicodeDecodeError as error:
@@ -149,7 +149,7 @@ def read_list_text(file: Path) -> str:
         raise InputError(f"list file {file}: line {line} is not UTF-8") from None
     except ReadError as error:
         raise error.of_input(f"list file {file}: cannot be read: {error.reason}") from None
-    except ValueError as error:  # a name with a zero byte
+    except ValueError as error:  # a name with a null byte
         raise InputError(f"list file {file}: cannot be read: {error}") from None
 
 
@@ -173,15 +173,15 @@ def _raise_faults(file: Path, faults: list[str]) -> None:
 
 
 def labels_from_numbers(file: Path, rows: Sequence[ManifestRow], classes: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Label ids of a published list's rows, by the name of the class folder wherever the paths have one.
+    """Return label ids of a list's rows, by the class folders in the paths.
 
-    Names bind, ids only where no path shows a class folder: lists of the same data set are known to number their
-    classes differently.
+    The numbers in the list are used only if no path has a class folder, because published lists of the same data set
+    number the classes differently.
 
     Returns:
-        Label ids in the order of ``rows``, and notes where the list numbers the classes otherwise.
+        Label ids in the order of ``rows``, and a note if the list numbers the classes differently.
     Raises:
-        InputError: class folders or ids that the classes lack, or an id that stands for two classes.
+        InputError: class folders or ids that are not in ``classes``, or an id with two classes.
     """
     ids = {name: label for label, name in enumerate(classes)}
     folders = [PurePosixPath(row.path).parent.name for row in rows]
@@ -214,10 +214,10 @@ def labels_from_numbers(file: Path, rows: Sequence[ManifestRow], classes: Sequen
 
 
 def labels_from_names(file: Path, rows: Sequence[ManifestRow], classes: Sequence[str], no_label: int) -> list[int]:
-    """Label ids of a CSV's rows by class name, or by that without the spaces around it; an empty one is ``no_label``.
+    """Return label ids of a CSV's rows by class name, also after stripping spaces; an empty name is ``no_label``.
 
     Raises:
-        InputError: names that the spec lacks.
+        InputError: names that are not classes of the spec.
     """
     ids = {name: label for label, name in enumerate(classes)} | {"": no_label}
     names = [row.label if row.label in ids else row.label.strip() for row in rows]
@@ -230,10 +230,10 @@ def labels_from_names(file: Path, rows: Sequence[ManifestRow], classes: Sequence
 
 
 def read_row_labels(file: Path) -> list[ManifestRow]:
-    """Read ``path,class``, or ``class`` alone in row order: rows without a path then.
+    """Read a CSV of ``path,class``, or of ``class`` alone in row order, with empty paths.
 
     Raises:
-        InputError: no CSV of such columns, or nothing but empty classes.
+        InputError: no such columns, or all classes are empty.
     """
     text = read_list_text(file)
     try:
@@ -252,7 +252,7 @@ def read_row_labels(file: Path) -> list[ManifestRow]:
 
 
 def read_row_paths(file: Path) -> list[ManifestRow]:
-    """Read a CSV of ``path,class``, a list file of ``<path> <number>``, or a path a line; without labels where none is.
+    """Read a CSV of ``path,class``, a list file of ``<path> <number>``, or one path per line.
 
     Raises:
         InputError: not readable as UTF-8, or no CSV.
@@ -267,10 +267,10 @@ def read_row_paths(file: Path) -> list[ManifestRow]:
 
 
 def row_names(paths: Sequence[str], what: str) -> tuple[str, ...]:
-    """Paths as names of rows: absolute ones relative to the folder that all share.
+    """Return paths as names of rows; absolute paths become relative to their common folder.
 
     Raises:
-        InputError: paths named twice, empty ones, or ones with ``..`` in them.
+        InputError: repeated or empty paths, or paths with ``..``.
     """
     names = list(paths)
     if names and all(PurePosixPath(name).is_absolute() for name in names):

@@ -1,4 +1,4 @@
-"""From a spec and a data root to manifests: finding the folders, reading folders or lists, counting."""
+"""Manifests of domains from a spec and a data root: find folders, read folders or lists, check counts."""
 
 import hashlib
 import os
@@ -23,10 +23,10 @@ from unimos_pipe.data.row_lists import ManifestRow, labels_from_names, labels_fr
 
 
 def find_root(spec: DatasetSpec, root: Path | None, cache: Path) -> Path:
-    """Where a data set's images are: the given root, the spec's own, or the embedded images unpacked to the cache.
+    """Return the root of a data set's images: the given root, the spec's own, or embedded images unpacked to the cache.
 
     Raises:
-        InputError: no such folder, or none given where one is needed; shows the layout expected.
+        InputError: the folder is missing or was not given; the message shows the expected layout.
     """
     if root is None and spec.embedded:
         return unpack_embedded(spec.embedded, cache)
@@ -43,9 +43,9 @@ def find_root(spec: DatasetSpec, root: Path | None, cache: Path) -> Path:
 
 
 def unpack_embedded(archive: str, cache: Path) -> Path:
-    """Unpack one of the package's archives into the cache, once, and return its folder.
+    """Unpack an embedded archive into the cache if needed, and return its folder.
 
-    What is already there is trusted only if every file has its recorded size.
+    An existing folder is reused only if every file has the recorded size.
     """
     source = PACKAGE / "data" / "embedded" / archive
     with zipfile.ZipFile(source) as bundle:
@@ -55,7 +55,7 @@ def unpack_embedded(archive: str, cache: Path) -> Path:
         if _is_unpacked(target, members):
             return target
         with writer_lock(target, lock=target.with_name(".unpacking.lock"), wait=True):
-            if not _is_unpacked(target, members):  # another process may have done it while we waited
+            if not _is_unpacked(target, members):  # another process may have unpacked it meanwhile
                 with atomic_replace_dir(target) as folder:
                     bundle.extractall(folder)
     return target
@@ -66,9 +66,9 @@ def _is_unpacked(folder: Path, members: list[zipfile.ZipInfo]) -> bool:
 
 
 def file_size(path: Path) -> int | None:
-    """Bytes of a file that can be opened, or None: absent, a folder, a link in circles or to nowhere.
+    """Return the size of a regular file in bytes, or None if it is missing, a folder or a broken link.
 
-    Raises ReadError where that cannot be told.
+    Raises ReadError if the file cannot be examined.
     """
     try:
         with reading(path):
@@ -83,10 +83,10 @@ def file_size(path: Path) -> int | None:
 
 
 def find_domain_folder(spec: DatasetSpec, name: str, root: Path) -> Path:
-    """The folder that a domain's paths are relative to: the first of its known names that is there.
+    """Return the folder that a domain's paths are relative to: the first of its names that exists.
 
     Raises:
-        InputError: none is there; says what the data root holds instead.
+        InputError: none exists; the message lists the contents of the data root.
     """
     entry = spec.domain(name)
     if entry.root:
@@ -113,7 +113,7 @@ def _first_existing(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 @dataclass
 class RowList:
-    """A domain's rows before they are checked against the disk."""
+    """Rows of a domain before files are checked."""
 
     paths: list[str]
     labels: list[int]
@@ -121,7 +121,7 @@ class RowList:
 
 
 def scan_domain(spec: DatasetSpec, part: str, root: Path) -> Manifest:
-    """The manifest of a domain or split: rows in the order of the list file, or sorted, bound to label ids by name.
+    """Return the manifest of a domain or split, rows in the order of the list file, or sorted.
 
     Args:
         part: one of :meth:`DatasetSpec.parts`.
@@ -140,13 +140,13 @@ def scan_domain(spec: DatasetSpec, part: str, root: Path) -> Manifest:
 
 
 def unlisted_images(paths: Sequence[str], listed: Sequence[str]) -> list[str]:
-    """Those of a folder's images that a CSV's rows do not name."""
+    """Return images in a folder that are not among the listed paths."""
     named = {PurePosixPath(path).as_posix() for path in listed}
     return [path for path in paths if path not in named]
 
 
 def read_part(spec: DatasetSpec, part: str, folder: Path) -> RowList:
-    """The rows of a part as its list or folders give them, whether or not the files are there."""
+    """Return the rows of a part from its list or folders; files are not checked."""
     entry = spec.domain(spec.domain_of(part))
     if entry.has_splits:
         return _read_list_rows(spec, _first_existing(folder, getattr(entry, part.partition(".")[2])))
@@ -192,14 +192,14 @@ def _drop_none(*notes: str | None) -> list[str]:
 
 
 def loose_images_note(folder: Path, paths: Sequence[str]) -> str | None:
-    """A line about those images of a folder of class folders that lie in none of them."""
+    """Return a line about images outside the class folders, or None."""
     if loose := [path for path in paths if "/" not in path]:
         return f"{folder}: {len(loose)} image(s) outside the class folders are ignored: {join_names(loose, 3)}"
     return None
 
 
 def list_class_folders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, without those that are passed over."""
+    """Return the names of subfolders, sorted, without skipped ones."""
     return sorted(child.name for child in folder.iterdir() if child.is_dir() and not is_skipped_folder(child.name))
 
 
@@ -231,14 +231,14 @@ def _build_manifest(spec: DatasetSpec, part: str, folder: Path, rows: RowList) -
 
 
 def find_non_utf8_names(names: list[str]) -> list[bytes]:
-    """The names that are not valid UTF-8, as the disk has them."""
+    """Return the names that are not valid UTF-8, as bytes."""
     return [os.fsencode(name) for name in names if any("\udc80" <= char <= "\udcff" for char in name)]
 
 
 def count_warning(spec: DatasetSpec, manifest: Manifest) -> str | None:
-    """One line saying by how much, and in which classes, a part differs from the published counts; or None.
+    """Return a line about the difference from the published counts, in total and by class; None if there is none.
 
-    Where no published count per class is known, the counts found are told instead: the range, and empty classes.
+    Without published counts by class, the line has the range of counts and the empty classes.
     """
     name, _, split = manifest.domain.partition(".")
     entry = spec.domain(name)

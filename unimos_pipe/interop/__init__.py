@@ -1,1 +1,1 @@
-"""Features in and out: files made elsewhere become shards, and shards become files."""
+"""Import of features from files of other programs, and export to such files."""

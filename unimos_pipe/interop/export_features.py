@@ -1,4 +1,4 @@
-"""Cached features as files that any program reads: arrays, a CSV of paths and classes, and what made them."""
+"""Export of cached features: arrays, CSVs of paths and classes, and a description of their origin."""
 
 import json
 from collections.abc import Sequence
@@ -32,25 +32,25 @@ EXPORT = OwnedFolder("exported features", (EXPORT_FILE, CLASSES_FILE, "*.npy", "
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written: the folder, and the rows of each domain or split."""
+    """Result of an export: the folder, and the number of rows of each domain or split."""
 
     folder: Path
     rows: dict[str, int]
-    without_text: tuple[str, ...]  # those whose prompts are not in the cache
+    without_text: tuple[str, ...]  # domains or splits whose prompts are not in the cache
 
 
 def export_features(features: str | FeatureSet, to: str | Path, domains: Sequence[str] = ()) -> ExportResult:
-    """Write cached features to a folder, in place of an earlier export there.
+    """Write cached features to a folder and replace an earlier export.
 
-    Of every domain ``<domain>.npy``, (n, D) float16 as stored; ``<domain>.csv``, path and class in row order;
+    Files of a domain: ``<domain>.npy``, (n, D) float16 as stored; ``<domain>.csv``, path and class in row order;
     ``<domain>.text.npy``, (K, D) float32 of its prompts; and ``<domain>.safetensors`` with ``features``, ``labels``
-    (-1 = none) and ``text``. ``classes.txt`` has the class names in label order, ``export.json`` what made it all.
+    (-1 = none) and ``text``. ``classes.txt`` has the class names in label order, ``export.json`` the origin.
 
     Args:
-        features: a data set's name or spec file, or what :func:`unimos_pipe.cache.feature_set.feature_set` makes.
-        domains: their names; empty takes all.
+        features: a data set's name or spec file, or the result of :func:`unimos_pipe.cache.feature_set.feature_set`.
+        domains: names of domains; empty exports all.
     Raises:
-        InputError, StaleCacheError: features that are missing or damaged, or a folder that holds something else.
+        InputError, StaleCacheError: features that are missing or damaged, or a folder with other files.
     """
     features = feature_set(features) if isinstance(features, str) else features
     store, to = features.store(), Path(to)
@@ -79,7 +79,7 @@ def export_features(features: str | FeatureSet, to: str | Path, domains: Sequenc
 def _read_text_features(
     store: FeatureStore, features: FeatureSet, domain_features: DomainFeatures
 ) -> np.ndarray | None:
-    """The (K, D) features of a domain's prompts; None where they were never made."""
+    """Return the (K, D) text features of a domain, or None if they are not cached."""
     try:
         return store.text(domain_features.name, features.templates, domain_features.encoder)[0]
     except MissingTextError:

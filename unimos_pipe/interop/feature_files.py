@@ -1,4 +1,4 @@
-"""Which arrays of a file are features, labels and paths; and features as the cache keeps them: unit rows."""
+"""Reading of feature files: find the arrays of features, labels and paths, and normalise the features."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ FEATURE_NAMES = ("features", "feature", "fea", "feats", "image_features", "img_e
 TEXT_NAMES = ("text", "text_features", "classifier", "weights", "")
 LABEL_NAMES = ("labels", "label", "targets", "target", "y", "class")
 PATH_NAMES = (*PATH_COLUMNS, "paths", "filenames", "files")
-UNIT_TOLERANCE = 1e-3  # a norm this close to 1 is 1 up to float16's rounding: such rows are kept to the bit
+UNIT_TOLERANCE = 1e-3  # norms this close to 1 are float16 rounding; such rows are not changed
 BLOCK_ROWS = 8192  # rows normalised at once
 
 
 @dataclass(frozen=True)
 class FeatureRows:
-    """What one or more files hold of n rows: unit features (n, D), and labels and paths if they are there.
+    """The n rows of one or more files: unit features (n, D), and labels and paths if present.
 
-    ``labels`` are numbers or class names; ``about`` says of each file what it was.
+    ``labels`` are numbers or class names; ``file_records`` describes each file.
     """
 
     features: np.ndarray
@@ -41,16 +41,16 @@ def read_feature_files(
     dtype: type = np.float16,
     names: Sequence[str] = FEATURE_NAMES,
 ) -> FeatureRows:
-    """Read the features of files, in the order given, as one domain, each row divided by its length.
+    """Read the features of files, in the given order, as one domain with rows of unit norm.
 
     Args:
-        key: the array's name, where a file holds several.
+        key: the array's name, needed if a file has several candidates.
         group: the domain's name in files laid out as ``domains/<domain>/label`` and ``.../views/<view>/feature``.
-        dtype: of the features: float16 as images', float32 as text's.
-        names: what features are usually called.
+        dtype: of the features: float16 for images, float32 for text.
+        names: usual names of feature arrays.
     Raises:
         InputError: what :func:`unimos_pipe.interop.file_formats.open_arrays` raises, no array of features or several,
-            numbers of another kind, rows that are not finite or have no direction, or files that do not fit each other.
+            another type of numbers, rows that are not finite or zero, or files that do not fit each other.
     """
     parts = [_read_file(file, key, group, dtype, names) for file in files]
     first = parts[0]
@@ -69,7 +69,7 @@ def read_feature_files(
 
 
 def read_paths(file: Path) -> list[str]:
-    """The paths in a file of arrays, such as the ``metadata_0.parquet`` of clip-retrieval. Raises InputError."""
+    """Return the paths in a file of arrays, such as the ``metadata_0.parquet`` of clip-retrieval. Raises InputError."""
     with open_arrays(file) as arrays:
         name = _find_usual_name(arrays, PATH_NAMES, "text")
         if name is None:
@@ -99,7 +99,7 @@ def _read_file(file: Path, key: str | None, group: str, dtype: type, names: Sequ
 def _find_features(
     file: Path, arrays: Mapping[str, LazyArray], key: str | None, group: str, names: Sequence[str]
 ) -> str:
-    """The name of the array of features. Raises InputError where it cannot be told."""
+    """Return the name of the array of features. Raises InputError if it is ambiguous."""
     if key is not None:
         if key not in arrays:
             raise InputError(f"{file} has no array {key!r}; it has {_describe_arrays(arrays)}")
@@ -117,7 +117,7 @@ def _find_features(
 
 
 def _find_usual_name(arrays: Mapping[str, LazyArray], names: Iterable[str], kind: str) -> str | None:
-    """The first of the usual names that an array of a kind has, whatever the case."""
+    """Return the first of the usual names that an array of a type has, ignoring case."""
     names_by_lower = {name.lower(): name for name, array in arrays.items() if kind in array.dtype}
     return next((names_by_lower[name] for name in names if name in names_by_lower), None)
 
@@ -127,13 +127,12 @@ def _describe_arrays(arrays: Mapping[str, LazyArray]) -> str:
 
 
 def normalize_rows(features: np.ndarray, dtype: type, what: str) -> tuple[np.ndarray, list[float]]:
-    """(n, D) features with every row divided by its length, in ``dtype``; and the least and the greatest length.
+    """Return (n, D) features with rows of unit norm, in ``dtype``, and the smallest and largest norm before.
 
-    Rows that are of unit norm up to float16's rounding are not divided, so that features of our own come back as they
-    were.
+    Rows of unit norm up to float16 rounding are not divided, so exported features are imported bit by bit.
 
     Raises:
-        InputError: another shape, numbers that are no floats, or a row that is not finite or zero.
+        InputError: another shape, a type other than float, or a row that is zero or not finite.
     """
     if features.ndim != 2 or features.dtype.kind != "f" or not features.size:
         raise InputError(f"{what}", expected="(n, D) floats", got=f"{features.dtype} of shape {features.shape}")

@@ -1,8 +1,8 @@
-"""Arrays in the files in which people keep features, one small function a form: what is in there, unread.
+"""Arrays in files of several formats, one function per format; arrays are read on demand.
 
-No pickle is run. A file's word about its arrays' sizes is checked against its own before memory is taken: none may
-claim more than :data:`MAX_EXPANSION` the bytes that lie on the disk, numbers or texts, or more than this machine has.
-Texts whose lengths are known only when they are read are read a few at a time, and counted.
+No pickle is executed. The declared size of each array is checked before memory is allocated: at most
+:data:`MAX_EXPANSION` times the size of the file, and at most the memory of the machine. Strings whose lengths are known
+only after reading are read in blocks and counted.
 """
 
 import json
@@ -23,15 +23,15 @@ from unimos_pipe.base.errors import PATH_FAULTS, InputError, ReadError
 from unimos_pipe.base.optional_deps import require_extra
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, memory_size, open_regular
 
-MAX_EXPANSION = 100  # features hardly compress; a claim beyond is a mistake or a trap,
-SMALL = 2**25  # unless it is of so few bytes
+MAX_EXPANSION = 100  # features hardly compress; a larger declared size is an error,
+SMALL = 2**25  # unless it has at most this many bytes
 
 
 @dataclass(frozen=True)
 class LazyArray:
-    """One array of a file: its shape, the name of its type as numpy has it (``text`` for any text), and its reader.
+    """An array of a file that is read on demand: shape, numpy type name (``text`` for strings), and reader.
 
-    ``itemsize`` is what an entry takes in memory, as far as the file tells.
+    ``itemsize`` is the size of an entry in memory, in bytes, as declared by the file.
     """
 
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ class LazyArray:
 
     @property
     def nbytes(self) -> int:
-        """What it takes in memory."""
+        """Size in memory, in bytes."""
         return math.prod(self.shape) * self.itemsize
 
     def __str__(self) -> str:
@@ -50,12 +50,12 @@ class LazyArray:
 
 @contextmanager
 def open_arrays(path: Path) -> Iterator[dict[str, LazyArray]]:
-    """The arrays of a file by name; that of an ``.npy`` has none. They can be read while the block lasts.
+    """Open the arrays of a file by name; the name is empty for ``.npy``. They can be read inside the block.
 
     Raises:
-        InputError: another form, a file that cannot be read, an array that claims more than the file holds, a pickle
+        InputError: another format, a file that cannot be read, an array too large for its file, a pickle
             that is more than tensors, or a package that is missing.
-        ReadError: a file that cannot be read for a reason that may pass.
+        ReadError: the file cannot be read for a transient reason.
     """
     form = FORMATS.get(path.suffix.lower())
     if form is None:
@@ -83,7 +83,7 @@ def open_arrays(path: Path) -> Iterator[dict[str, LazyArray]]:
 
 
 def _check_claim(claimed: int, what: str, of_what: str, size: int) -> None:
-    """Raise InputError for what would take far more memory than the file of ``size`` bytes, or than there is."""
+    """Raise InputError for an array that needs much more memory than the file's ``size``, or than the machine has."""
     if claimed > max(MAX_EXPANSION * size, SMALL):
         raise InputError(f"{what} {claimed / 1e9:,.1f} GB{of_what} in a file of {size:,} bytes; it is not read")
     if claimed > memory_size():
@@ -122,7 +122,7 @@ def _open_npz(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
 
 
 def _read_npy_header(file: BinaryIO, size: int, what: str) -> tuple[tuple[int, ...], np.dtype, bool]:
-    """Shape, type and whether it is in Fortran's order of an ``.npy``, whose data must be there.
+    """Return shape, type and order (True: Fortran) of an ``.npy`` after checking the size of its data.
 
     Raises InputError for objects and for other sizes.
     """
@@ -221,7 +221,7 @@ def _open_torch(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
 
 
 def _to_numpy(tensor: Any) -> np.ndarray:
-    """A tensor as an array; what numpy has no type for as float32."""
+    """Return a tensor as an array; bfloat16 becomes float32."""
     return tensor.detach().float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.detach().numpy()
 
 
@@ -256,7 +256,7 @@ def _open_parquet(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
 
 
 def _texts(file: BinaryIO, path: Path, name: str, size: int) -> np.ndarray:
-    """A column of texts, each distinct one read once: a short file can name a long text a million times."""
+    """Read a column of strings, each distinct one once: a short file can refer to a long string many times."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -271,7 +271,7 @@ def _texts(file: BinaryIO, path: Path, name: str, size: int) -> np.ndarray:
 
 
 def _read_column(file: Any, path: Path, name: str) -> np.ndarray:
-    """A column of numbers of a parquet file: (n,), or (n, D) of lists. Raises InputError for empty cells."""
+    """Read a column of numbers of a parquet file: (n,), or (n, D) for lists. Raises InputError for empty cells."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -309,7 +309,7 @@ def _open_hdf5(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
 
 
 def _strings(item: Any, path: Path, size: int) -> np.ndarray:
-    """The texts of a dataset, so few at a time that they cannot take more memory than :func:`_check_claim` allows."""
+    """Read the strings of a dataset in blocks, within the memory that :func:`_check_claim` allows."""
     if not item.size or not item.ndim:
         return np.array(item.asstr()[()])
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""Features made elsewhere become a domain of the cache, everything checked before anything is written."""
+"""Import of features from files into the cache. All checks precede all writes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -38,27 +38,27 @@ from unimos_pipe.extract.write_shards import library_versions
 from unimos_pipe.interop.feature_files import TEXT_NAMES, FeatureRows, read_feature_files
 from unimos_pipe.interop.imported_labels import label_rows
 
-MAX_LISTED_FILES = 100  # that a header names one by one: an attribute of HDF5 holds 64 KiB
+MAX_LISTED_FILES = 100  # listed one by one in a header: an HDF5 attribute holds 64 KiB
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What is known of the features beside their files."""
+    """Options of an import, in addition to the files."""
 
     labels: Path | None = None  # CSV of path,class, or class alone in row order
     paths: tuple[Path, ...] = ()  # lists of the rows' paths, in their order
     key: str | None = None  # the array's name, where a file holds several
     classes: Path | None = None  # class names, one a line in label order: makes the spec or adds the domain to it
     text: Path | None = None  # (K, D) features of the class prompts for this domain's word
-    text_from: EncoderSpec | None = None  # or the model whose text tower makes them, in fp32 unless it says
+    text_from: EncoderSpec | None = None  # or the model whose text tower computes them, in fp32 by default
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)  # of the prompts
-    strict_counts: bool = False  # counts other than the published ones are an error, not a warning
+    strict_counts: bool = False  # raise if counts differ from the published ones, instead of warning
     force: bool = False  # replace other rows of this domain and encoder
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What was imported: ``folder`` is the encoder's in the cache, ``kept`` whether all rows were there before."""
+    """Result of an import: ``folder`` is the encoder's cache folder, ``kept`` is True if all rows were cached."""
 
     dataset: DatasetSpec
     folder: Path
@@ -80,19 +80,19 @@ def import_features(
     device: str = "auto",
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> ImportResult:
-    """Make verified shards of image features that another program made.
+    """Import image features of another program as verified shards.
 
     Args:
         files: of (n, D) features: .npy, .npz, .safetensors, .pt or .pth of tensors, .parquet, .h5; several are one
             domain in the order given.
         dataset: a known data set's name, or the path of a spec file.
         domain: the domain, or one of its splits (``clipart.train``).
-        encoder_name: what to call the encoder; features of one name belong together, and never to ours.
+        encoder_name: the encoder's name; features imported under one name count as one encoder.
         cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
         device: of the text tower.
     Raises:
-        InputError: unknown names, files that cannot be read or do not fit each other or the data set, other rows there
-            without ``force``. Nothing is written then.
+        InputError: unknown names, files that cannot be read or do not fit each other or the data set, other rows in the
+            cache without ``force``. Nothing is written then.
         ExecutionError: a full disk.
     """
     _check_options(files, encoder_name, options)
@@ -137,7 +137,7 @@ def _check_options(files: Sequence[str | Path], name: str, options: ImportOption
 
 
 def _lock_spec(dataset: str, classes: Path | None) -> AbstractContextManager:
-    """The lock of a spec's file that may be made or grow."""
+    """Return the lock of a spec file that may be created or changed."""
     file = Path(dataset)
     if not classes or file.suffix != ".toml":
         return nullcontext()
@@ -147,14 +147,14 @@ def _lock_spec(dataset: str, classes: Path | None) -> AbstractContextManager:
 
 
 def _edit_spec(dataset: str, domain: str, classes: Path | None, rows: int) -> SpecEdit:
-    """The data set, which has this domain or gets it."""
+    """Return the spec edit that gives the data set this domain."""
     spec_edit = add_domain(dataset, domain, classes, rows) if classes else SpecEdit(load_spec(dataset))
     spec_edit.spec.domain_of(domain)
     return spec_edit
 
 
 def _find_metadata(files: Sequence[Path]) -> tuple[Path, ...]:
-    """clip-retrieval's ``metadata_3.parquet`` of every ``img_emb_3.npy``, beside it or in ``../metadata``."""
+    """Return clip-retrieval's ``metadata_3.parquet`` of each ``img_emb_3.npy``, in its folder or ``../metadata``."""
     metadata = []
     for file in files:
         name = f"{file.stem.replace('img_emb', 'metadata')}.parquet"
@@ -164,7 +164,7 @@ def _find_metadata(files: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def _check_counts(imported: ImportedDomain, strict: bool) -> list[str]:
-    """Counts other than the published ones, in a line. Raises InputError with ``strict``."""
+    """Return a warning if counts differ from the published ones. Raises InputError with ``strict``."""
     spec, sizes = imported.spec, np.zeros(len(imported.paths), np.int64)
     rows = Manifest(spec.name, imported.part, spec.classes, Path(), imported.paths, imported.labels, sizes)
     warning = count_warning(spec, rows)
@@ -174,7 +174,7 @@ def _check_counts(imported: ImportedDomain, strict: bool) -> list[str]:
 
 
 def _describe_origin(name: str, rows: FeatureRows, options: ImportOptions) -> dict[str, Any]:
-    """What the header keeps: what the files were, and what was said about them."""
+    """Return the origin for the shard headers: files and options."""
     given = {"labels": options.labels, "paths": ", ".join(map(str, options.paths)), "classes": options.classes}
     files = list(rows.file_records)
     if len(files) > MAX_LISTED_FILES:
@@ -186,7 +186,7 @@ def _describe_origin(name: str, rows: FeatureRows, options: ImportOptions) -> di
 def _make_text_features(
     imported: ImportedDomain, options: ImportOptions, device: str
 ) -> tuple[TextHeader, np.ndarray] | None:
-    """The domain's (K, D) text features, given or made, and their header; None where there are none."""
+    """Return the domain's (K, D) text features, read or computed, and their header; None without text options."""
     spec = imported.spec
     word = spec.domain(spec.domain_of(imported.part)).word
     prompts = build_prompts(options.templates, word, spec.class_prompts())

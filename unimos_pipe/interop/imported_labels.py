@@ -1,4 +1,4 @@
-"""Labels of imported rows, bound to the data set's class order wherever anything shows which class a number means."""
+"""Labels of imported rows in the data set's class order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from unimos_pipe.interop.feature_files import FeatureRows, read_paths
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """n rows' names and (n,) int64 labels, -1 = none; notes are worth a warning."""
+    """Names of n rows and (n,) int64 labels, -1 = none; ``notes`` are shown as warnings."""
 
     paths: tuple[str, ...]
     labels: np.ndarray
@@ -31,15 +31,15 @@ class LabelledRows:
 def label_rows(
     rows: FeatureRows, classes: Sequence[str], labels: Path | None, paths: Sequence[Path], what: str
 ) -> LabelledRows:
-    """Bring together what files of features, a CSV of labels and lists of paths say of the same rows.
+    """Combine the labels and paths of feature files, a CSV of labels and lists of paths.
 
     Args:
-        labels: a CSV of ``path,class``, or of ``class`` alone in row order; it stands before other labels.
-        paths: lists of the rows' paths, in their order; one with numbers or classes gives labels, too.
-        what: the features, for messages.
+        labels: a CSV of ``path,class``, or of ``class`` alone in row order; it overrides other labels.
+        paths: lists of the rows' paths, in row order; numbers or classes in a list are used as labels.
+        what: name of the features, for messages.
     Raises:
-        InputError: lists of another length, labels that the classes lack, or that contradict each other or the class
-            folders in the paths.
+        InputError: lists of another length, labels that are not classes, or labels that contradict each other or the
+            class folders in the paths.
     """
     count = len(rows.features)
     listed = [row for file in paths for row in _read_listed_rows(file)]
@@ -66,7 +66,7 @@ def label_rows(
 
 
 def _labels_from_list(file: Path, listed: list[ManifestRow], classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """The labels that a list of paths gives, by class name or by number, and notes."""
+    """Return the labels in a list of paths, by class name or by number, and notes."""
     if {row.label for row in listed} <= {*classes, ""}:
         return np.array(labels_from_names(file, listed, classes, NO_LABEL), np.int64), []
     ids, notes = labels_from_numbers(file, listed, classes)
@@ -82,7 +82,7 @@ def _read_listed_rows(file: Path) -> list[ManifestRow]:
 def _labels_from_csv(
     file: Path, given: list[ManifestRow], names: tuple[str, ...], count: int, classes: Sequence[str], what: str
 ) -> tuple[tuple[str, ...], list[int]]:
-    """Names of the rows and their labels by a CSV: by path where both have paths, else in row order."""
+    """Return names and label ids of the rows from a CSV: by path if both have paths, else in row order."""
     ids = labels_from_names(file, given, classes, NO_LABEL)
     by_path = {row.path: label for row, label in zip(given, ids, strict=True) if row.path}
     if names and by_path:
@@ -97,7 +97,7 @@ def _labels_from_csv(
 
 
 def _labels_from_array(labels: np.ndarray, classes: Sequence[str], what: str) -> np.ndarray:
-    """Labels of a file as ids. Raises InputError for names or numbers that the classes lack."""
+    """Return labels of a file as ids. Raises InputError for unknown names or numbers."""
     if labels.dtype.kind in "UO":
         rows = [ManifestRow("", str(name)) for name in labels.tolist()]
         return np.array(labels_from_names(Path(what), rows, classes, NO_LABEL), np.int64)
@@ -112,7 +112,7 @@ def _labels_from_array(labels: np.ndarray, classes: Sequence[str], what: str) ->
 
 
 def _check_class_folders(names: Sequence[str], labels: np.ndarray, classes: Sequence[str], what: str) -> None:
-    """Raise InputError where a path lies in the folder of one class and its label is another's."""
+    """Raise InputError if a path is in the folder of one class and has the label of another."""
     known = set(classes)
     for row, (name, label) in enumerate(zip(names, labels.tolist(), strict=False)):
         folder = PurePosixPath(name).parent.name

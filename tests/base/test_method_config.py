@@ -75,6 +75,23 @@ def test_settings_take_their_options_type():
         parse_setting("epochs")
 
 
+BOUNDS = [
+    (name, bound, entry.metadata[bound])
+    for name, entry in option_fields(MethodSpec)
+    for bound in ("low", "high")
+    if entry.metadata[bound] is not None
+]
+
+
+@pytest.mark.parametrize(("name", "bound", "value"), BOUNDS)
+def test_a_value_at_its_bound_is_taken_and_the_next_one_refused(name, bound, value):
+    group, _, option = name.partition(".")
+    assert getattr(getattr(method_spec("full", {name: value}), group), option) == value
+    step = 1 if isinstance(value, int) else 1e-9
+    with pytest.raises(InputError, match=f"{option}: expected "):
+        method_spec("full", {name: value + step * (1 if bound == "high" else -1)})
+
+
 def test_a_label_says_what_is_ours():
     assert [display_name(label) for label in ("full", "fused-teacher", "fused-teacher,epochs=2", "no-im,epochs=2")] == [
         "full",

@@ -22,6 +22,8 @@ def test_a_file_above_its_limit_is_not_read(tmp_path):
         read_bytes(tmp_path / "a", 4)
     assert str(caught.value) == f"cannot read {tmp_path / 'a'}: 5 bytes, more than 4"
     assert caught.value.exit_code == 2
+    (tmp_path / "b").write_bytes(b"four")
+    assert read_bytes(tmp_path / "b", 4) == b"four"
     os.truncate(tmp_path / "a", 2**40)  # a sparse file takes no disk
     with pytest.raises(ReadError, match="1,099,511,627,776 bytes, more than 16,777,216"):
         read_json(tmp_path / "a")

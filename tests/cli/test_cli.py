@@ -83,6 +83,8 @@ def test_adapt_writes_a_whole_run(cli, icons_cache, tmp_path):
         f"{100 * accuracy['last']['accuracy']:.1f} (last epoch), "
         f"zero-shot {100 * accuracy['zero_shot']['accuracy']:.1f}, oracle best "
     )
+    shown = [f"{100 * accuracy['last'][figure]:.1f}" for figure in ("accuracy", "per_class_mean")]
+    assert f"; per-class mean {shown[1]}; " in answer.out.splitlines()[0] and shown[0] != shown[1]
 
 
 def test_the_same_seed_repeats_to_the_byte_and_another_does_not(cli, icons_cache, tmp_path):

@@ -58,6 +58,13 @@ def test_measures_by_hand():
     assert found.brier == pytest.approx(2 * (0.15**2 + 0.65**2 + 0.39**2) / 3)
 
 
+def test_a_confidence_on_an_edge_is_of_the_bin_below():
+    """0.6 = 9/15 is the end of (8/15, 9/15]; in one bin with 0.65 the distances would cancel out."""
+    probabilities = torch.tensor([[0.6, 0.4], [0.65, 0.35]], dtype=torch.float64)
+    found = calibration_metrics(probabilities, torch.tensor([0, 1]))
+    assert found.ece == pytest.approx((0.4 + 0.65) / 2)
+
+
 def test_measures_of_sure_answers():
     sure = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     found = calibration_metrics(sure, torch.tensor([0, 1]))
@@ -81,7 +88,7 @@ def test_cross_fitting_answers_each_source_row_once_from_a_fit_that_did_not_see_
     found = cross_fit_logits(
         Method(fit, LinearModel.from_state if new_rows else None), TASK, torch.Generator().manual_seed(1)
     )
-    assert torch.equal(found, TASK.source.features[:, :5])
+    torch.testing.assert_close(found, TASK.source.features[:, :5], rtol=1e-12, atol=1e-12)
     assert len(seen) == 5
     for source, target in seen:
         assert len(source.labels) == 32

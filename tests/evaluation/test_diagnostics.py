@@ -84,6 +84,28 @@ def test_pairs_that_share_a_source_share_its_probe(monkeypatch):
     assert len(fitted) == 1
 
 
+def test_pairs_of_one_target_are_answered_from_their_own_sources():
+    """Three sources, two targets, each in two precisions: no pair gets the predictions of another."""
+    dtypes = torch.float64, torch.float32
+    tasks = [random_task(dim=4, seed=seed, dtype=dtype) for seed in range(3) for dtype in dtypes]
+    pairs = [
+        PairData(
+            AdaptationTask(task.source, target.target, task.text_features), HeldOutLabels(None, ()), (), None, {}, []
+        )
+        for task in tasks
+        for target in tasks[:4]
+        if task.text_features.dtype == target.text_features.dtype
+    ]
+    alone = [PairReferenceCache().get(pair) for pair in pairs]
+    cache = PairReferenceCache()
+    for pair, wanted in zip(pairs, alone, strict=True):
+        found = cache.get(pair)
+        assert all(found.predictions[name].equal(wanted.predictions[name]) for name in REFERENCE_METHODS)
+        assert found.nearest.equal(wanted.nearest) and found.source_shares.equal(wanted.source_shares)
+    answers = {tuple(reference.predictions["fused"].tolist()) for reference in alone}
+    assert len(answers) == 6 and len({tuple(reference.nearest.flatten().tolist()) for reference in alone}) >= 2
+
+
 def test_a_made_task_has_the_methods_that_are_compared():
     assert random_task().text_features.shape[0] == 5 and REFERENCE_METHODS == ("zero-shot", "fused", "linear-im")
 

@@ -25,6 +25,19 @@ def test_the_best_batch_is_the_last_that_gained(monkeypatch):
     assert tried == {16: 1000, 32: 2000, 64: pytest.approx(2031.7, abs=0.1)}
 
 
+@pytest.mark.parametrize(("gain", "best"), [(1.029, 16), (1.031, 32)])
+def test_a_larger_batch_has_to_gain_three_percent(monkeypatch, gain, best):
+    class Made:
+        device = torch.device("cpu")
+
+        def encode_images(self, pixels):
+            return len(pixels)
+
+    rates = {16: 1000, 32: 1000 * gain, 64: 1}
+    monkeypatch.setattr(batch_size, "_seconds", lambda work: work() / rates[work()])
+    assert best_batch(Made(), torch.zeros(5, 2, 2, 3, dtype=torch.uint8), lambda size, rate: None) == best
+
+
 def test_workers_by_device_and_a_batch_size_that_nothing_can_be_measured_for():
     assert (resolve_worker_count(None, torch.device("cpu")), resolve_worker_count(0, torch.device("cuda"))) == (2, 0)
     assert resolve_worker_count(None, torch.device("cuda")) >= 1

@@ -147,6 +147,18 @@ def test_a_sound_line_of_every_command_is_known_here():
     assert set(SOUND) == {words for words, _ in commands() if words[0] not in NEVER}
 
 
+def test_every_sound_line_works_and_ends_with_the_next_command(cli, prepared, tmp_path, monkeypatch):
+    """All but two: ``cache path`` prints a folder for other programs, and ``manifest scan`` says it in its note."""
+    shutil.copytree(prepared, tmp_path / "work", symlinks=True)
+    monkeypatch.chdir(tmp_path / "work")
+    for words, options in SOUND.items():
+        given = [part for name, value in options.items() if name for part in (name, value) if part is not None]
+        answer = cli(*words, *given, *([options[""]] if "" in options else []))
+        assert answer.code == 0, (words, answer)
+        following = [line for line in answer.err.splitlines() if line.startswith("next: unimos-pipe ")]
+        assert len(following) == (words not in (("cache", "path"), ("manifest", "scan"))), (words, answer.err)
+
+
 def test_a_sample_of_bad_command_lines(cli, prepared, tmp_path, monkeypatch):
     chosen = random.Random(0).sample(trials(), SHORT)
     codes = run_trials(cli, prepared, tmp_path, monkeypatch, chosen)

@@ -31,6 +31,17 @@ def test_the_files_it_writes(cli, miniature, tmp_path):
     assert cli("manifest", "check", out).code == 0
 
 
+def test_classes_are_sorted_whichever_domain_has_them_first(cli, miniature, tmp_path):
+    for domain, classes in (("dark", ("square", "zebra")), ("light", ("apple", "square"))):
+        for old, new in zip(("circle", "bar"), classes, strict=True):
+            (miniature.root / domain / old).rename(tmp_path / "moved")
+            (tmp_path / "moved").rename(miniature.root / domain / f"{new}s")
+    out = tmp_path / "own.toml"
+    answer = scan(cli, out, f"a={miniature.root}/dark", f"--domain=b={miniature.root}/light")
+    assert answer.out.startswith(f"{out}: 4 classes (apples, square, squares, zebras); ")
+    assert load_spec(str(out)).classes == ("apples", "square", "squares", "zebras")
+
+
 def test_an_existing_spec_is_kept(cli, miniature, tmp_path):
     out = tmp_path / "own.toml"
     out.write_text("mine")

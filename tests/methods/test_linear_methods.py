@@ -184,23 +184,34 @@ def test_fused_answers_new_rows_with_the_deviations_of_the_target():
 
 
 def teacher_by_loop(task: AdaptationTask) -> list[list[float]]:
+    """A class without source rows has no part in the probe's mean and none of its weight."""
     w = source_probe.fit_probe(task, intercept=False).weight.mT.tolist()
     mu = task.text_features.tolist()
+    present = sorted(set(task.source.labels.tolist()))
 
-    def centred(table):
-        means = [sum(column) / len(table) for column in zip(*table, strict=True)]
+    def centred(table, rows):
+        means = [sum(table[row][i] for row in rows) / len(rows) for i in range(len(table[0]))]
         return [[value - mean for value, mean in zip(row, means, strict=True)] for row in table]
 
-    cw, cmu = centred(w), centred(mu)
+    cmu = centred(mu, range(len(mu)))
+    cw = [row if k in present else [0.0] * len(row) for k, row in enumerate(centred(w, present))]
     text_logits = [[100 * v for v in row] for row in products(XT, torch.tensor(cmu, dtype=torch.float64))]
     s = spread(text_logits) / spread(products(XT, torch.tensor(cw, dtype=torch.float64)))
     return [[(a + s / 100 * b) / 2 for a, b in zip(*rows, strict=True)] for rows in zip(cmu, cw, strict=True)]
 
 
-@pytest.mark.parametrize("classes", [CLASSES, 2])
-def test_the_fused_teachers_text_by_loop(classes):
-    task = of_classes(TASK, classes)
+@pytest.mark.parametrize("task", [TASK, of_classes(TASK, 2), without_class(TASK, 3)], ids=["all", "two", "one absent"])
+def test_the_fused_teachers_text_by_loop(task):
     assert_close(fused.fused_text_features(task, source_probe.fit_probe(task, intercept=False)), teacher_by_loop(task))
+
+
+def test_the_fused_teacher_takes_the_mean_over_the_classes_that_the_source_has():
+    """Probes that differ by one vector for all present classes are one probe."""
+    task = without_class(TASK, 3)
+    probe = source_probe.fit_probe(task, intercept=False)
+    shift = torch.where(torch.arange(CLASSES) == 3, 0.0, torch.linspace(1, 2, 16, dtype=torch.float64).unsqueeze(1))
+    shifted = replace(probe, weight=probe.weight + shift)
+    assert_close(fused.fused_text_features(task, shifted), fused.fused_text_features(task, probe))
 
 
 def test_the_fused_teacher_keeps_the_prompt_of_an_absent_class():

@@ -30,6 +30,20 @@ def test_methods_side_by_side(tmp_path):
     ]
 
 
+def test_a_baseline_without_runs_can_be_the_best_of_a_pair(tmp_path):
+    """Zero-shot leads on dark -> light, by 10 points over UniMoS and by 5 over fused."""
+    for method, first in (("unimos", 0.7), ("fused", 0.75)):
+        write_run(tmp_path, "dark->light", method=method, last=first, zero_shot=0.8)
+        write_run(tmp_path, "light->dark", method=method, last=0.6, zero_shot=0.5)
+    table = method_table(find_runs([tmp_path])[0][0])
+    place = table.columns.index("below the best, mean")
+    assert {row[0].text: [cell.text for cell in row[place : place + 2]] for row in table.rows} == {
+        "UniMoS": ["5.0", "10.0"],
+        "fused": ["2.5", "5.0"],
+        "zero-shot": ["5.0", "10.0"],
+    }
+
+
 def test_one_method_has_nothing_beside_it(tmp_path):
     write_run(tmp_path, method="fused")
     found = find_runs([tmp_path])[0][0]

@@ -13,7 +13,9 @@ from unimos_pipe.report.runs_csv import class_rows, run_rows, write_runs_csv
 @pytest.fixture
 def experiments(tmp_path):
     known = {"accuracy": 0.61, "confidence": 0.9, "branches": 0.3, "class_shares": [0.5, 0.25, 0.25]}
-    write_run(tmp_path, last=0.7123456789, changed={"loss.alpha": 0.1}, more={"estimate": known})
+    reliability = {name: {"ece": ece, "nll": 1.0, "brier": 1.0} for name, ece in (("raw", 0.2), ("calibrated", 0.05))}
+    more = {"estimate": known, "reliability": reliability, "scored_rows": 11, "labelled_rows": 10}
+    write_run(tmp_path, last=0.7123456789, changed={"loss.alpha": 0.1}, more=more)
     write_run(tmp_path, method="fused", dataset="mini", classes=CLASSES)
     write_run(tmp_path, "light->dark", labelled=False)
     (tmp_path / "recipe.json").write_text(json.dumps({"name": "=mine"}))
@@ -26,6 +28,12 @@ def test_a_row_for_every_run(experiments):
     place = ("recipe", "source", "target", "method", "variant", "seed", "setting", "metric")
     assert [first[name] for name in place] == [*("=mine", "dark", "light", "unimos", "full", 0, "UniMoS", "accuracy")]
     assert (first["estimated_accuracy"], first["confidence"], first["oracle_best_epoch"]) == (0.61, 0.9, 1)
+    assert (first["raw_ece"], first["calibrated_ece"], first["branches_agree"]) == (0.2, 0.05, 0.3)
+    assert [first[name] for name in ("vac_accuracy", "lac_accuracy", "zero_shot_accuracy", "oracle_best_accuracy")] == [
+        *(pytest.approx(value) for value in (0.6123456789, 0.6623456789, 0.6, 0.8))
+    ]
+    counts = ("source_rows", "target_rows", "scored_rows", "labelled_rows", "classes")
+    assert [first[name] for name in counts] == [12, 12, 11, 10, 3]
     assert (fused["method"], fused["loss.alpha"], fused["vac_accuracy"]) == ("fused", None, None)
     assert (blind["accuracy"], blind["loss.alpha"], blind["target_rows"]) == (None, 1.0, 12)
 

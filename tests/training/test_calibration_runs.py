@@ -15,7 +15,9 @@ from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.evaluation.calibration import cross_fit_logits, fit_temperature
 from unimos_pipe.experiments.run_plans import open_loader
 from unimos_pipe.methods.registry import METHODS
+from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.trainer import Trainer
+from unimos_pipe.methods.unimos.training_run import create_run
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.training import checkpoint
 from unimos_pipe.training.batched_training import PlannedRun
@@ -127,6 +129,25 @@ def test_one_companion_a_pair_and_cell_serves_all_seeds(icons_cache, tmp_path):
     assert list(found) == calibration_specs(plans) and {one.rows for one in found.values()} == {124, 121}
 
 
+def test_a_temperature_is_fitted_to_the_rows_that_training_did_not_see(icons_cache, tmp_path):
+    """Held against the same run trained here, whose training rows would give another temperature."""
+    store = unimos_pipe.feature_set("icons", cache=icons_cache).store()
+    options = method_spec("full", {"train.epochs": 4})
+    spec = RunSpec("icons", store.folder.name, "line", "color", "full", 0, ("a {domain} photo of a {class}.",), options)
+    plans = [PlannedRun(replace(spec, calibrate=True), tmp_path)]
+    loader = open_loader(plans, store, "cpu")
+    (found,) = fit_calibrations(plans, loader).values()
+    held_options = replace(options, train=replace(options.train, source_holdout=HOLDOUT))
+    run = create_run(loader.pair("line", "color").task, held_options, 0)
+    *_, (_, (record,)) = ((epoch, list(records)) for epoch, records in Trainer([run]).train())
+    model = UniMoSModel(record.heads, record.text, run.method)
+    held, seen = (
+        fit_temperature(model.logits(part.features), part.labels) for part in (run.held_source, run.task.source)
+    )
+    assert abs(seen / held - 1) > 0.1
+    assert found.temperature == pytest.approx(held, rel=0.01)
+
+
 def test_sweeps_calibrate_if_they_are_asked_to(cli, icons_cache, tmp_path):
     text = 'name = "c"\ndataset = "icons"\npairs = ["line->color"]\nseeds = 2\nmethods = ["unimos", "fused"]\n'
     (tmp_path / "c.toml").write_text(f"{text}calibrate = true\n[options.train]\nepochs = 1\n")
@@ -134,8 +155,17 @@ def test_sweeps_calibrate_if_they_are_asked_to(cli, icons_cache, tmp_path):
     plan = cli(*command, "--dry-run").out
     assert "c: 3 runs, 0 finished, 1 stacks and 34 steps to train and 1 companion runs that calibrate them, " in plan
     assert cli(*command).code == 0
-    found = {path.parent.parent.name: result_of(path.parent) for path in (tmp_path / "c").rglob("result.json")}
-    assert all(result["calibration"]["temperature"] > 0 for result in found.values()) and len(found) == 2
+    temperatures = {
+        "/".join(path.parts[-3:-1]): result_of(path.parent)["calibration"]["temperature"]
+        for path in (tmp_path / "c").rglob("result.json")
+    }
+    tuned = temperatures["full,epochs=1/seed0"]
+    assert temperatures == {
+        "full,epochs=1/seed0": tuned,  # one run that calibrates serves both seeds
+        "full,epochs=1/seed1": tuned,
+        "fused/seed0": temperatures["fused/seed0"],
+    }
+    assert 0.01 < temperatures["fused/seed0"] != tuned > 0.01
     assert f"0 run(s) trained, 3 kept, 0 failed, in {tmp_path}/c\n" in cli(*command).err
     (tmp_path / "c.toml").write_text(f"{text}[options.train]\nepochs = 1\n")
     assert f"3 run(s) trained, 0 kept, 0 failed, in {tmp_path}/c\n" in cli(*command).err

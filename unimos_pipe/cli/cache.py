@@ -196,6 +196,7 @@ def prune(
     found = unimos_pipe.find_prunable(folder, runs_folder, recipes, imported, reporter=output)
     if not found:
         output.result(f"nothing to remove in {folder}")
+        suggest_next(output, "cache", "ls")
         return
     for item in found:
         output.result(f"{_size(item.bytes):>12}  {item.path.relative_to(folder)}  ({item.reason})")

@@ -19,7 +19,8 @@ def test_what_is_said_after_an_unknown_name(unknown, said):
 
 
 @pytest.mark.parametrize(
-    ("names", "joined"), [("", "none"), ("abc", "a, b, c"), ("abcd", "a, b, c and 1 more"), ("abcde", "a, b, c and 2 more")]
+    ("names", "joined"),
+    [("", "none"), ("abc", "a, b, c"), ("abcd", "a, b, c and 1 more"), ("abcde", "a, b, c and 2 more")],
 )
 def test_a_list_is_cut_above_its_limit(names, joined):
     assert join_names(names, 3) == joined

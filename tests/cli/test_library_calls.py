@@ -19,7 +19,7 @@ LINES = {  # the function that each command line calls first
     "report runs": "make_report",
     "predict --run run --images folder -o out.csv": "predict",
     "predict --run run --domain sketch -o out.csv": "predict_cached",
-    "export --run run --to model": "export_run",
+    "export --run run --out model": "export_run",
     "demo": "demo",
     "manifest ls": "list_datasets",
     "manifest show icons": "load_spec",
@@ -36,7 +36,7 @@ LINES = {  # the function that each command line calls first
     "bench store": "bench_store",
     "bench adapt": "bench_adapt",
     "bench adapt --plain 1": "bench_compare_reference",
-    "bench grow": "bench_memory",
+    "bench memory": "bench_memory",
 }
 
 

@@ -35,7 +35,7 @@ def test_a_larger_batch_has_to_gain_three_percent(monkeypatch, gain, best):
 
     rates = {16: 1000, 32: 1000 * gain, 64: 1}
     monkeypatch.setattr(batch_size, "_seconds", lambda work: work() / rates[work()])
-    assert best_batch(Made(), torch.zeros(5, 2, 2, 3, dtype=torch.uint8), lambda size, rate: None) == best
+    assert find_batch_size(Made(), torch.zeros(5, 2, 2, 3, dtype=torch.uint8), lambda size, rate: None) == best
 
 
 def test_workers_by_device_and_a_batch_size_that_nothing_can_be_measured_for():

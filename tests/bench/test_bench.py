@@ -86,6 +86,7 @@ def test_smallest_cosine_sees_through_a_common_direction():
     assert torch.nn.functional.cosine_similarity(a + ray, b + ray).min() > 0.9999
     assert smallest_cosine(a + ray, b + ray) < 0
     assert smallest_cosine(a + ray, a + ray) == pytest.approx(1)
+    assert smallest_cosine(a, a + ray) == pytest.approx(1, abs=1e-3) == smallest_cosine(a + ray, a)  # float32 of 1,000
 
 
 def test_rows_of_all_domains_are_mixed_evenly(miniature):

@@ -69,6 +69,13 @@ def test_modes(tmp_path, mode):
     assert decode(tmp_path / "a.tif").size == (8, 6)
 
 
+@pytest.mark.parametrize(("top", "white"), [(0.5, 128), (1.0, 255), (255.0, 255), (65535.0, 255)])
+def test_float_images_are_scaled_as_their_range_says(tmp_path, top, white):
+    """Up to 1, up to 255 or up to 65,535: the largest value of each range is white."""
+    Image.fromarray(np.array([[0.0, top]], np.float32)).save(tmp_path / "a.tif")
+    assert np.asarray(decode(tmp_path / "a.tif"))[0].tolist() == [[0, 0, 0], [white] * 3]
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused(tmp_path, name):
     content, reason = REFUSED[name]

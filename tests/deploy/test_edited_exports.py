@@ -182,4 +182,4 @@ def test_answers_that_are_not_finite_are_an_error(model):
     features = loaded.text.clone()
     features[3, 0] = float("nan")
     with pytest.raises(ExecutionError, match=r"1 of 36 answers are not finite\."):
-        loaded.answer(features)
+        loaded.predict_features(features)

@@ -1,11 +1,14 @@
 """Batch size and workers where the user leaves them to us."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.extract import batch_size
-from unimos_pipe.extract.batch_size import find_batch_size, measure_batch_size
+from unimos_pipe.extract.batch_size import find_batch_size, measure_batch_size, sample_files
 from unimos_pipe.extract.image_loader import resolve_worker_count
 
 
@@ -36,6 +39,13 @@ def test_a_larger_batch_has_to_gain_three_percent(monkeypatch, gain, best):
     rates = {16: 1000, 32: 1000 * gain, 64: 1}
     monkeypatch.setattr(batch_size, "_seconds", lambda work: work() / rates[work()])
     assert find_batch_size(Made(), torch.zeros(5, 2, 2, 3, dtype=torch.uint8), lambda size, rate: None) == best
+
+
+@pytest.mark.parametrize(("count", "step"), [(3, 1), (64, 1), (127, 1), (128, 2), (1000, 15)])
+def test_a_sample_is_spread_over_all_images(count, step):
+    manifest = SimpleNamespace(root=Path("r"), paths=[f"{number}.png" for number in range(count)])
+    chosen = [int(path.stem) for path in sample_files([manifest])]
+    assert chosen == [*range(0, count, step)][:64]
 
 
 def test_workers_by_device_and_a_batch_size_that_nothing_can_be_measured_for():

@@ -104,7 +104,7 @@ def test_the_exported_and_reloaded_model_gives_the_same_numbers_to_the_bit(cli, 
     assert cli("predict", "--run", tmp_path / "model", *domain, "-o", out).code == 0
     # the file's six digits, and float32 sums of 128 terms that are turned into logits by another product
     wide = rows.float()
-    answer = unimos_pipe.load(runs / name, "cpu").answer
+    answer = unimos_pipe.load(runs / name, "cpu").predict_features
     moved = rounding_bounds(lambda seed: [answer(wide if seed is None else perturbed(wide, seed)).raw], steps=8)
     bound = 1e-6 + moved[0]
     assert bound < 1e-3

@@ -17,6 +17,7 @@ LINES = {  # the function that each command line calls first
     "run icons_ablation": "run_recipe",
     "run icons_ablation --dry-run": "plan_recipe",
     "report runs": "make_report",
+    "compare one other": "compare_runs",
     "predict --run run --images folder -o out.csv": "predict",
     "predict --run run --domain sketch -o out.csv": "predict_cached",
     "export --run run --out model": "export_run",
@@ -35,7 +36,7 @@ LINES = {  # the function that each command line calls first
     "bench extract --dataset icons": "bench_extract",
     "bench store": "bench_store",
     "bench adapt": "bench_adapt",
-    "bench adapt --plain 1": "bench_compare_reference",
+    "bench adapt --compare-rounds 1": "bench_compare_reference",
     "bench memory": "bench_memory",
 }
 

@@ -36,6 +36,7 @@ SOUND = {  # command lines that work, in the prepared folder, as option -> value
                  "--runs": "runs", "--device": "cpu"},
     ("sweep",): {"": "recipe.toml", "--cache": "cache", "--runs": "runs", "--dry-run": None},
     ("run",): {"": "recipe.toml", "--cache": "cache", "--runs": "runs", "--data-root": "images", "--dry-run": None},
+    ("compare",): {"--out": "table.md", "--": "run", "": "run"},  # two folders: everything after -- is positional
     ("report",): {"": "run", "--out": "report", "--cache": "cache"},
     ("predict",): {"--run": "run", "--images": "images/light/bar", "-o": "answers.csv", "--workers": "0"},
     ("export",): {"--run": "run", "--out": "model"},
@@ -148,7 +149,10 @@ def test_a_sound_line_of_every_command_is_known_here():
 
 
 def test_every_sound_line_works_and_ends_with_the_next_command(cli, prepared, tmp_path, monkeypatch):
-    """All but two: ``cache path`` prints a folder for other programs, and ``manifest scan`` says it in its note."""
+    """All but three: ``cache path`` prints a folder for other programs, ``manifest scan`` names it in its note, and
+    ``compare`` is the end of a way.
+    """
+    silent = {("cache", "path"), ("manifest", "scan"), ("compare",)}
     shutil.copytree(prepared, tmp_path / "work", symlinks=True)
     monkeypatch.chdir(tmp_path / "work")
     for words, options in SOUND.items():
@@ -156,7 +160,7 @@ def test_every_sound_line_works_and_ends_with_the_next_command(cli, prepared, tm
         answer = cli(*words, *given, *([options[""]] if "" in options else []))
         assert answer.code == 0, (words, answer)
         following = [line for line in answer.err.splitlines() if line.startswith("next: unimos-pipe ")]
-        assert len(following) == (words not in (("cache", "path"), ("manifest", "scan"))), (words, answer.err)
+        assert len(following) == (words not in silent), (words, answer.err)
 
 
 def test_a_sample_of_bad_command_lines(cli, prepared, tmp_path, monkeypatch):

@@ -54,7 +54,7 @@ def test_six_of_24_rows(cli, some, tmp_path):
 
     assert cli("report", out, "--out", tmp_path / "report").code == 0
     table = list(csv.DictReader((tmp_path / "report/tables/headline.csv").open()))
-    assert table[0]["known from"] == worth and table[0]["UniMoS"] == f"{100 * right:.4f}"
+    assert table[0]["labels"] == worth and table[0]["UniMoS"] == f"{100 * right:.4f}"
     page = (tmp_path / "report/report.html").read_text()
     assert worth in page and "95% Wilson interval" in page
 

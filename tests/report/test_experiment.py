@@ -64,13 +64,13 @@ def test_folders_without_a_sound_result_are_named(tmp_path):
 def test_nothing_to_report_and_two_runs_for_one_place_are_errors(tmp_path):
     with pytest.raises(InputError, match=r"no finished run in .*; adapt, sweep and demo make runs"):
         find_runs([tmp_path])
-    with pytest.raises(InputError, match=r"nowhere is no folder; give the folder of a run"):
+    with pytest.raises(InputError, match=r"nowhere is not a folder; pass the folder of a run"):
         find_runs([tmp_path / "nowhere"])
     folder = write_run(tmp_path / "a")
     (tmp_path / "b").mkdir()
     for name in ("x", "y"):
         folder.rename(tmp_path / "b" / name) if name == "x" else write_run(tmp_path / "c").rename(tmp_path / "b" / name)
-    with pytest.raises(InputError, match=r"b/x and .*b/y are both dark->light, full, seed 0; name one of them"):
+    with pytest.raises(InputError, match=r"b/x and .*b/y are both dark->light, full, seed 0; pass only one of them"):
         find_runs([tmp_path / "b"])
 
 

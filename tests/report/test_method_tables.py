@@ -20,8 +20,8 @@ def made(tmp_path):
 def test_methods_side_by_side(tmp_path):
     table = method_table(made(tmp_path))
     assert table.columns == (
-        *("method", "accuracy", "gain", "below the best, mean", "worst pair"),
-        *("estimate off", "raw ECE", "ECE", "s a run"),
+        *("method", "accuracy", "gain", "regret, mean", "regret, worst pair"),
+        *("estimate error", "raw ECE", "ECE", "seconds"),
     )
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["UniMoS", "61.0 ± 1.4", "+6.0 [−70.2, 82.2]", "5.0", "10.0", "–", "–", "–", "2.5"],

@@ -218,13 +218,13 @@ def test_a_target_without_labels(cli, no_figures, tmp_path):
     write_run(tmp_path / "runs", labelled=False, seed=1, more={"estimate": {**known, "accuracy": None}})
     assert cli("report", tmp_path / "runs", "--out", tmp_path / "out", "--cache", tmp_path).code == 0
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "The target has no labels, so no accuracy is known" in text and "Accuracy by pair" not in text
-    assert (tmp_path / "out" / "tables" / "known.csv").read_text(encoding="utf-8") == (
-        "run,estimated accuracy,VAC and LAC,zero-shot,fused,linear-im,confidence,shares apart\n"
+    assert "The target has no labels, so its accuracy is unknown" in text and "Accuracy by pair" not in text
+    assert (tmp_path / "out" / "tables" / "diagnostics.csv").read_text(encoding="utf-8") == (
+        "run,estimated accuracy,VAC and LAC,zero-shot,fused,linear-im,confidence,share distance\n"
         '"dark → light, UniMoS, seed 0",61.0000,30.0000,50.0000,70.0000,75.0000,90.0000,20.0000\n'
         '"dark → light, UniMoS, seed 1",,30.0000,50.0000,70.0000,75.0000,90.0000,20.0000\n'
     )
-    assert "What is known without labels" in text
+    assert "Diagnostics without labels" in text
     assert "The images are not here" not in text or "--data-root" in text
     assert not (tmp_path / "out" / "figures" / "confusion.png").exists()
 

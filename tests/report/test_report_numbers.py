@@ -180,7 +180,7 @@ def test_headline_and_tiles(report, sweep):
         mean_row["zero-shot"],
         mean_row["source-probe"],
     ]
-    assert [page.tiles[name] for name in ("oracle best", "runs", "pairs", "target rows")] == ["80.0", "42", "2", "24"]
+    assert [page.tiles[name] for name in ("oracle best", "runs", "pairs", "target images")] == ["80.0", "42", "2", "24"]
     with (report / "tables" / "headline.csv").open() as file:
         written = list(csv.DictReader(file))
     assert [

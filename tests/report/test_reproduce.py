@@ -41,7 +41,7 @@ def test_runs_without_a_recipe_are_adapts_that_can_be_parsed(tmp_path):
 def test_a_data_set_of_ones_own_is_named_by_its_file(tmp_path):
     write_run(tmp_path)
     note, line = made(tmp_path)
-    assert note == "# mini is a data set of your own: give its spec's path to --dataset"
+    assert note == "# mini is a custom data set: replace mini.toml by the path of its spec"
     assert "--dataset mini.toml" in line
 
 

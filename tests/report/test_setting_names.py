@@ -88,7 +88,7 @@ def test_unequal_seeds_are_named(tmp_path):
             write_run(tmp_path, pair, seed=seed)
     write_run(tmp_path, method="fused")  # runs once by nature
     how = headline(find_runs([tmp_path])[0][0], PublishedResults()).caption
-    assert how.endswith("Seeds are unequal: 0, 1, 2 but for UniMoS on light → dark: 0.")
+    assert how.endswith("Seeds differ: 0, 1, 2, except for UniMoS on light → dark: 0.")
 
 
 def test_labelled_and_unlabelled_targets_are_shown_apart(tmp_path):

@@ -50,7 +50,7 @@ def test_a_variant_of_ours_stands_beside_the_papers(experiment, tmp_path):
     ours = "UniMoS, fused-teacher (ours), epochs=50"
     assert table.columns[:5] == ("pair", "UniMoS, epochs=50", "gain", ours, "zero-shot")
     assert [row[3].text for row in (*table.rows, *table.footer)] == ["76.0 ± 1.4", "–", "–"]
-    assert table.caption.endswith(" What is marked (ours) is UniMoS with a change of ours that is not in the paper.")
+    assert table.caption.endswith(" (ours): an extension of UniMoS that is not in the paper.")
     names = [row[0].text for row in ablation_table(found, PublishedResults()).rows]
     assert names == ["full", "fused-teacher (ours)", "no-im"]
 
@@ -63,7 +63,7 @@ def test_a_variant_of_ours_alone_is_not_called_unimos(tmp_path):
 
 def test_the_papers_figures_stand_beside_ours(experiment):
     table = headline(experiment, PublishedResults(pairs={"dark->light": {"UniMoS": 0.731}}))
-    place = table.columns.index("paper")
+    place = table.columns.index("published")
     assert texts(table.rows)[0][place : place + 2] == ["73.1", "−1.1"]
     assert texts(table.rows)[1][place : place + 2] == ["–", "–"]
 
@@ -82,7 +82,7 @@ def test_matrix(experiment):
 
 def test_ablation_compares_only_what_every_variant_has(experiment):
     table = ablation_table(experiment, PublishedResults(ablations={"no-im": 0.77}))
-    assert table.columns == ("variant", "ensemble", "vs full", "VAC", "LAC", "paper")
+    assert table.columns == ("variant", "ensemble", "vs full", "VAC", "LAC", "published")
     assert texts(table.rows) == [  # light->dark has no no-im run, so it is out
         ["full", "72.0 ± 2.8", "", "62.0", "67.0", "–"],
         ["no-im", "62.0 ± 2.8", "−10.0 [−10.0, −10.0]", "52.0", "57.0", "77.0"],

@@ -1,4 +1,4 @@
-"""A target without labels: what is known comes first, and several sweeps stand in one table."""
+"""A target without labels: diagnostics come first; several sweeps in one table."""
 
 import json
 
@@ -31,10 +31,10 @@ def test_tiles_say_what_is_known_and_how_well(tmp_path):
         ("VAC and LAC agree", "30.0 ± 0.0"),
         ("fused and linear-im agree", "70.0 ± 0.0"),
         ("confidence, calibrated", "90.0 ± 0.0"),
-        ("shares apart from the source's", "20.0 ± 0.0"),
+        ("class shares, distance to the source", "20.0 ± 0.0"),
         ("runs", "2"),
         ("pairs", "1"),
-        ("target rows", "12"),
+        ("target images", "12"),
     ]
     assert summary_tiles(found)[0].note == "90% of trials lay within 10 points"
 
@@ -42,7 +42,7 @@ def test_tiles_say_what_is_known_and_how_well(tmp_path):
 def test_what_cannot_be_told_is_said(tmp_path):
     found = run_of(tmp_path, more={"estimate": {**KNOWN, "accuracy": None}})
     lead, *rest = summary_tiles(found)
-    assert (lead.text, lead.note) == ("–", "cannot be told: label about 50 rows to know")
+    assert (lead.text, lead.note) == ("–", "not estimated: label about 50 images to measure it")
     assert "confidence, raw" in [tile.name for tile in rest]
 
 
@@ -57,12 +57,12 @@ def test_the_least_sure_answers_come_first(tmp_path):
     first, second = find_uncertain_images(run_of(tmp_path, rows=ROWS).runs[0])
     assert (first.path, second.path) == ("b.png", "a.png")
     assert [(name, found.predicted, found.probability) for name, found, _ in first.predictions] == [
-        ("answer", "bar", 0.4),
+        ("predicted", "bar", 0.4),
         ("VAC", "square", 0.8),
         ("LAC", "bar", 0.95),
     ]
     (quick, _) = find_uncertain_images(run_of(tmp_path / "quick", rows=ROWS, method="fused").runs[0])
-    assert [name for name, *_ in quick.predictions] == ["answer"]
+    assert [name for name, *_ in quick.predictions] == ["predicted"]
 
 
 def test_shares_of_the_classes(tmp_path):

@@ -1,4 +1,4 @@
-"""Where a pair's answers go wrong: classes against zero-shot, confusions, and where the two branches disagree."""
+"""Error analysis of a pair: accuracy by class, confusions, disagreements of the two branches."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,23 +8,23 @@ import numpy as np
 
 from unimos_pipe.report.experiment import FinishedRun
 
-MAX_BARS = 40  # most classes in the bar chart
+MAX_BARS = 40  # most classes in a bar chart
 CONFUSION_CLASSES = 10  # classes in the confusion matrix
-MAX_IMAGES = 18  # disagreements on the page
+MAX_IMAGES = 18  # most images in a list on the page
 
 
 @dataclass(frozen=True)
 class BranchPrediction:
-    """One answer with its probability."""
+    """A predicted class with its probability."""
 
     predicted: str
     probability: float
-    correct: bool | None  # None where the truth is not known
+    correct: bool | None  # None without a label
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A target image that VAC and LAC classify differently; ``thumbnail`` is a data address, or empty."""
+    """A target image that VAC and LAC classify differently; ``thumbnail`` is a data URL or empty."""
 
     path: str
     vac: BranchPrediction
@@ -35,13 +35,13 @@ class Disagreement:
 
     @property
     def predictions(self) -> list[tuple[str, BranchPrediction, str]]:
-        """Who answers what, and the name of its colour."""
+        """(branch, prediction, colour name) of the two branches and their ensemble."""
         return [("VAC", self.vac, "vac"), ("LAC", self.lac, "lac"), ("ensemble", self.ensemble, "all")]
 
 
 @dataclass(frozen=True)
 class DisagreementCounts:
-    """How many rows the branches disagree on, and who is right there (None without labels)."""
+    """Number of rows on which the branches disagree, and of correct predictions there (None without labels)."""
 
     rows: int
     differ: int
@@ -51,9 +51,9 @@ class DisagreementCounts:
 
 
 def find_disagreements(run: FinishedRun, limit: int = MAX_IMAGES) -> tuple[list[Disagreement], DisagreementCounts]:
-    """The rows on which the branches differ although both are sure, the surest first, and a tally over all such rows.
+    """Return the rows on which the branches disagree, most confident first, and counts over all such rows.
 
-    A row's sureness is the smaller of the two branches' probabilities.
+    The confidence of a row is the smaller probability of the two branches.
     """
     rows = [row for row in run.predictions if row["vac"] != row["lac"]]
     disagreements = [_disagreement(row) for row in rows]
@@ -85,9 +85,9 @@ def _disagreement(row: dict[str, str]) -> Disagreement:
 
 
 def class_gains(runs: Sequence[FinishedRun]) -> tuple[list[str], list[float], list[float]]:
-    """Classes by gain over zero-shot, best first, with mean accuracies of last epoch and zero-shot (fractions).
+    """Return classes by gain over zero-shot, best first, and mean accuracies of last epoch and zero-shot (fractions).
 
-    Classes without a row are left out; of more than :data:`BARS`, those that changed most stay.
+    Classes without a row are excluded. At most :data:`MAX_BARS` are returned, those that changed most.
     """
     ours = np.array([run.per_class("last") for run in runs], float).mean(0)  # None becomes NaN
     zero = np.array([run.per_class("zero_shot") for run in runs], float).mean(0)
@@ -100,9 +100,9 @@ def class_gains(runs: Sequence[FinishedRun]) -> tuple[list[str], list[float], li
 
 
 def classes_by_method(runs_by_method: Mapping[str, Sequence[FinishedRun]]) -> tuple[np.ndarray, list[str]]:
-    """(R, C) mean accuracies in % of a pair's classes in R rows by each named method's runs in C columns, and the rows.
+    """Return (R, C) mean accuracies in % of R classes by C methods, and the names of the classes.
 
-    Classes without a row are left out; of more than :data:`BARS`, those on which the methods differ most stay.
+    Classes without a row are excluded. At most :data:`MAX_BARS` are returned, those on which methods differ most.
     """
     columns = [np.array([run.per_class("last") for run in runs], float).mean(0) for runs in runs_by_method.values()]
     values = 100 * np.stack(columns, 1)
@@ -114,11 +114,11 @@ def classes_by_method(runs_by_method: Mapping[str, Sequence[FinishedRun]]) -> tu
 
 
 def worst_confusions(runs: Sequence[FinishedRun]) -> tuple[np.ndarray, list[str], list[str]]:
-    """Where the rows of the worst classes go, in % of each class's rows over all runs.
+    """Return the confusion matrix of the least accurate classes, in % of each class's rows over all runs.
 
     Returns:
-        (R, C) percentages, the R true classes (lowest accuracy first), and the C answers: the same classes and the
-        commonest wrong answers, then ``other``.
+        (R, C) percentages; the R true classes, lowest accuracy first; the C predicted classes: the same classes, the
+        three most frequent wrong ones among the others, and ``other``.
     """
     counts = Counter((row["label"], row["class"]) for run in runs for row in run.predictions if row["label"])
     totals = Counter(label for (label, _), count in counts.items() for _ in range(count))

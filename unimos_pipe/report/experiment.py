@@ -1,4 +1,4 @@
-"""The finished runs a report is about, read from their folders without torch: checked, grouped, never changed."""
+"""Finished runs grouped into experiments. Reading needs no torch and changes no run."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,16 +27,19 @@ from unimos_pipe.runs.write_run import CONFIG
 
 @dataclass
 class Experiment:
-    """Runs of one data set by one encoder below one root, with target labels or without: what a report shows together.
+    """Runs below one root that share data set and encoder, all with target labels or all without.
 
-    Accuracies are the data set's published figure, ``metric``.
+    A *label* names the setting of a run: method, variant and changed options. Scores are the data set's published
+    metric as fractions, see :attr:`metric`.
     """
 
     root: Path
     runs: list[FinishedRun]
     recipe: dict[str, Any] = field(default_factory=dict)
-    baselines: dict[str, float] = field(default_factory=dict)  # source-probe's figure by pair
-    title_suffix: str = ""  # what tells it from others of its title
+    baselines: dict[str, float] = field(
+        default_factory=dict
+    )  # pair -> accuracy of source-probe, from the sweep's baselines.json
+    title_suffix: str = ""  # set where several experiments have one title
 
     @property
     def dataset(self) -> str:
@@ -50,17 +53,17 @@ class Experiment:
 
     @property
     def metric(self) -> str:
-        """The data set's published figure: ``accuracy`` or ``per_class_mean``."""
+        """The data set's published metric: ``accuracy`` or ``per_class_mean``."""
         return self.runs[0].result["metric"]
 
     @property
     def metric_name(self) -> str:
-        """The same for readers, as a sentence begins."""
+        """Display name of the metric, capitalised."""
         return "Accuracy" if self.metric == "accuracy" else "Mean of the classes' accuracies"
 
     @property
     def labelled(self) -> bool:
-        """Whether the targets have labels, so that there are accuracies."""
+        """True if the targets have labels, so that accuracies are known."""
         return bool(self.runs[0].result["accuracy"])
 
     @property
@@ -71,37 +74,37 @@ class Experiment:
 
     @cached_property
     def display_names(self) -> dict[str, str]:
-        """What readers see of each label."""
+        """Label -> display name."""
         return display_names(self.runs)
 
     @cached_property
     def headline_settings(self) -> list[str]:
-        """The labels of the headline: UniMoS's default cell, or every cell where no run is of it."""
+        """Labels of the headline: UniMoS at its default options, or every UniMoS label if no run has these."""
         return headline_settings(self.runs, self.recipe)
 
     @property
     def default_setting(self) -> str:
-        """The label that figures show, the headline's first."""
+        """Label that figures show: the first of the headline."""
         return self.headline_settings[0]
 
     @property
     def default_setting_name(self) -> str:
-        """What readers see of it."""
+        """Display name of the default setting."""
         return self.display_names[self.default_setting]
 
     @cached_property
     def has_unimos(self) -> bool:
-        """Whether the main label is UniMoS's, so that there are epochs and branches to show."""
+        """True if the default setting is UniMoS, so that epochs and branches can be shown."""
         return self.method_of(self.default_setting) == UNIMOS
 
     @cached_property
     def labels(self) -> list[str]:
-        """Labels in the order found, the headline's first."""
+        """All labels in the order of the runs, the headline's first."""
         return list(dict.fromkeys([*self.headline_settings, *(run.label for run in self.runs)]))
 
     @cached_property
     def comparable_settings(self) -> list[str]:
-        """The labels of the table of methods: the headline's, UniMoS's variants at the default cell, other methods."""
+        """Labels of the table of methods: the headline, variants of UniMoS at the default options, other methods."""
         options, first_runs = varied_options(self.runs), first_run_by_label(self.runs)
         default_labels = {
             label
@@ -112,7 +115,7 @@ class Experiment:
 
     @cached_property
     def compared_settings(self) -> list[str]:
-        """The labels beside the headline's in its table: methods that adapt, and UniMoS with a change of ours."""
+        """Labels of further columns of the headline table: methods that adapt, and extensions of UniMoS."""
         first_runs = first_run_by_label(self.runs)
         others = [label for label in self.comparable_settings if label not in self.headline_settings]
         return [
@@ -126,51 +129,55 @@ class Experiment:
         ]
 
     def method_of(self, label: str) -> str:
-        """The method of a label's runs."""
+        """Name of the method of a label."""
         return next(run.method for run in self.runs if run.label == label)
 
     @cached_property
     def pairs(self) -> list[str]:
-        """Pairs with a run of the main label, in the order found."""
+        """Pairs that have a run of the default setting, in the order of the runs."""
         return self.pairs_of(self.default_setting)
 
     def pairs_of(self, label: str) -> list[str]:
-        """Pairs with a run of a label, in the order found."""
+        """Pairs that have a run of a label, in the order of the runs."""
         return list(dict.fromkeys(run.pair for run in self.runs if run.label == label))
 
     def select(self, pair: str, label: str | None = None) -> list[FinishedRun]:
-        """The runs of a pair and label (default: the main one) by seed."""
+        """Runs of a pair and label (default: the default setting), sorted by seed."""
         return self._runs_by_pair_and_label.get((pair, label or self.default_setting), [])
 
     @cached_property
     def _runs_by_pair_and_label(self) -> dict[tuple[str, str], list[FinishedRun]]:
-        """Runs by pair and label."""
+        """(pair, label) -> runs, sorted by seed."""
         runs: dict[tuple[str, str], list[FinishedRun]] = {}
         for run in sorted(self.runs, key=lambda run: run.spec["seed"]):
             runs.setdefault((run.pair, run.label), []).append(run)
         return runs
 
     def runs_of(self, label: str) -> list[FinishedRun]:
-        """Every run of a label, in the order of pairs and seeds."""
+        """All runs of a label, in the order of pairs and seeds."""
         return [run for run in self.runs if run.label == label]
 
     def scores(
         self, which: str, label: str | None = None, pairs: Sequence[str] | None = None
     ) -> list[tuple[str, int, float]]:
-        """(pair, seed, figure) of the runs of a label (default: the main one), those that have one."""
+        """(pair, seed, score) of a label's runs that have the score (default: the default setting).
+
+        Args:
+            which: last, oracle_best, zero_shot, vac or lac.
+        """
         chosen = self.pairs_of(label or self.default_setting) if pairs is None else pairs
         scores = [(run.pair, run.spec["seed"], run.score(which)) for pair in chosen for run in self.select(pair, label)]
         return [(pair, seed, value) for pair, seed, value in scores if value is not None]
 
     def mean(self, which: str, label: str | None = None, pairs: Sequence[str] | None = None) -> MeanStd | None:
-        """Mean and spread of a figure over pairs (default: all of the label's); None unless each of them has one."""
+        """Mean and standard deviation of a score over pairs (default: all of the label); None if a pair lacks it."""
         scores = self.scores(which, label, pairs)
         if pairs is not None and {pair for pair, _, _ in scores} != {*pairs}:
             return None
         return mean_and_std(scores)
 
     def baseline(self, name: str, pair: str) -> float | None:
-        """Zero-shot's or source-probe's figure of a pair, from its own runs or from what is stored beside them."""
+        """Score of zero-shot or source-probe on a pair: of its own runs, else as stored by other runs or the sweep."""
         method_labels = [label for label, run in first_run_by_label(self.runs).items() if run.method == name]
         mean = self.mean("last", method_labels[0], [pair]) if method_labels else None
         if mean is None and name == "zero-shot":
@@ -181,11 +188,11 @@ class Experiment:
         return mean and mean.mean
 
     def label_counts(self, pair: str) -> tuple[int, int] | None:
-        """Of a pair's target: how many of how many scored rows have a label, where only some have one."""
+        """(labelled rows, scored rows) of a pair's target if only some have a label, else None."""
         return next((run.labelled for run in self.select(pair) if run.labelled), None)
 
     def choose_pair(self, wanted: str | None) -> str:
-        """The pair that figures show: the wanted one, else the one that gained most over zero-shot.
+        """Return the pair that figures show: ``wanted``, else the one with the largest gain over zero-shot.
 
         Raises:
             InputError: no run of that pair.
@@ -210,9 +217,9 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
     """Read the finished runs in or below folders.
 
     Returns:
-        The experiments, and one line for each folder that was left out, saying why.
+        The experiments, and a line with the reason for each folder that was skipped.
     Raises:
-        InputError: a path that is no folder, no finished run at all, or two runs that claim one place in a table.
+        InputError: a path that is not a folder, no finished run, or two runs with the same pair, label and seed.
     """
     experiments: dict[tuple, Experiment] = {}
     folders: dict[tuple, Path] = {}
@@ -228,7 +235,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
         run_key = *key, run.pair, run.label, run.spec["seed"]
         if run_key in folders:
             description = f"{run.pair}, {run.label}, seed {run.spec['seed']}"
-            raise InputError(f"{folders[run_key]} and {folder} are both {description}; name one of them")
+            raise InputError(f"{folders[run_key]} and {folder} are both {description}; pass only one of them")
         folders[run_key] = folder
         if key not in experiments:
             experiments[key] = Experiment(root, [], _read_recipe(root / "recipe.json"), _read_baselines(root))
@@ -243,7 +250,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
 
 
 def _disambiguate_titles(experiments: Sequence[Experiment]) -> None:
-    """Give experiments of one title what sets them apart: their folders, else their encoders and labels."""
+    """Add folders, and if needed models and labels, to titles that occur more than once."""
     titles = [experiment.title for experiment in experiments]
     for title in {title for title in titles if titles.count(title) > 1}:
         same = [experiment for experiment in experiments if experiment.title == title]
@@ -255,7 +262,7 @@ def _disambiguate_titles(experiments: Sequence[Experiment]) -> None:
 
 
 def shorten_paths(paths: Sequence[Path]) -> tuple[str, ...]:
-    """The last parts of each path, as many as tell all that differ apart: ``a/icons`` and ``b/icons``."""
+    """Return the shortest suffixes of the paths that distinguish them, such as ``a/icons`` and ``b/icons``."""
     parts = [path.resolve().parts for path in paths]
     for count in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(part[-count:]) for part in parts]
@@ -268,14 +275,14 @@ def _run_folders(paths: Iterable[Path]) -> list[Path]:
     folders: dict[Path, Path] = {}
     for path in paths:
         if not path.is_dir():
-            raise InputError(f"{path} is no folder; give the folder of a run, of a sweep, or of many")
+            raise InputError(f"{path} is not a folder; pass the folder of a run, of a sweep, or one above several")
         for config in (file for file in walk_files(path) if file.name == CONFIG):
             folders.setdefault(config.parent.resolve(), config.parent)
     return list(folders.values())
 
 
 def _infer_root(run: FinishedRun) -> Path:
-    """What lies above ``<dataset>/<encoder>/<pair>/<label>/seed<k>``, or the run's own folder's parent."""
+    """Return the folder above ``<dataset>/<encoder>/<pair>/<label>/seed<k>``, else the parent of the run's folder."""
     spec = run.spec
     tail = Path(spec["dataset"], spec["encoder_id"], f"{spec['source']}-{spec['target']}", run.label)
     folder = run.folder.resolve()
@@ -293,7 +300,7 @@ def _read_optional_json(path: Path) -> dict[str, Any]:
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
-    """A sweep's recipe; without the entries that are not of a recipe's kind."""
+    """Read a sweep's recipe; entries of a wrong type are dropped."""
     recipe = {RENAMED.get(name, name): value for name, value in _read_optional_json(path).items()}
     expected_types = {"variants": list, "methods": list, "options": dict, "grid": dict}
     valid = {name: value for name, value in recipe.items() if isinstance(value, expected_types.get(name, object))}
@@ -303,7 +310,7 @@ def _read_recipe(path: Path) -> dict[str, Any]:
 
 
 def _read_baselines(root: Path) -> dict[str, float]:
-    """What a sweep measured of the source probe, by pair."""
+    """Read pair -> accuracy of source-probe, as the sweep stored it."""
     source_only = {
         pair: values.get("source_only")
         for pair, values in _read_optional_json(root / "baselines.json").items()
@@ -313,7 +320,7 @@ def _read_baselines(root: Path) -> dict[str, float]:
 
 
 def _sort_runs(experiment: Experiment) -> None:
-    """Methods and variants as the recipe has them, cells by their options' values, pairs by domain, seeds upwards."""
+    """Sort runs by method and variant (order of the recipe), option values, pair (order of domains) and seed."""
     variants = list(experiment.recipe.get("variants", [])) or ["full"]
     methods = list(experiment.recipe.get("methods", [])) or [UNIMOS]
     spec_path = find_spec_files().get(experiment.dataset)

@@ -1,4 +1,7 @@
-"""The report's figures: matplotlib's one door. Each function draws one and returns it; :func:`save` writes files."""
+"""Figures of the report. The only module that imports matplotlib.
+
+Each ``draw_*`` function returns a figure; :func:`save_figure` writes its files.
+"""
 
 import functools
 import io
@@ -16,7 +19,7 @@ from unimos_pipe.base.atomic_io import atomic_write, write_text
 from unimos_pipe.report.experiment import FinishedRun
 from unimos_pipe.runs.statistics import MeanStd
 
-# Colours by what they mean. On the page each becomes a CSS variable, so that figures follow the page's theme.
+# Colours by meaning. Each is a CSS variable on the page, so that figures follow its theme.
 COLOURS = {
     "ink": "#1c2430", "muted": "#66707e", "line": "#d8dde5", "paper": "#ffffff",
     "vac": "#0b6fb8", "lac": "#d1600b", "ensemble": "#0a8a63", "image": "#7d52c7", "down": "#c2334d",
@@ -50,7 +53,7 @@ STYLE = {
     "figure.facecolor": COLOURS["paper"],
     "axes.facecolor": COLOURS["paper"],
 }
-WIDTH = 4.6  # inches; a phone shows it at about its own size
+WIDTH = 4.6  # inches, about the width of a phone
 
 
 def _styled(draw):
@@ -63,13 +66,13 @@ def _styled(draw):
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> str:
-    """Write ``<name>.png``, ``.svg`` and ``.pdf`` and return the SVG for the page: no ids that clash, theme colours."""
+    """Write ``<name>.png``, ``.svg`` and ``.pdf``; return the SVG for the page, with unique ids and theme colours."""
     with mpl.rc_context(STYLE):
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
-        figure.set_layout_engine("none")  # laid out once: it takes as long as drawing
+        figure.set_layout_engine("none")  # layout takes as long as drawing, so it is done once
         for suffix, options in (("png", {"dpi": 180}), ("pdf", {"metadata": {"CreationDate": None}})):
-            buffer = io.BytesIO()  # on a full disk matplotlib's own writing ends in an error of its own
+            buffer = io.BytesIO()  # matplotlib raises its own error on a full disk
             figure.savefig(buffer, format=suffix, **options)
             with atomic_write(folder / f"{name}.{suffix}") as part:
                 part.write_bytes(buffer.getvalue())
@@ -79,7 +82,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
 
 
 def inline_svg(svg: str, name: str) -> str:
-    """A standalone SVG of ours as an element of an HTML page."""
+    """Return a standalone SVG of :func:`save_figure` as an element of an HTML page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
@@ -94,9 +97,9 @@ def inline_svg(svg: str, name: str) -> str:
 
 @_styled
 def draw_curves(runs: Sequence[FinishedRun], title: str, levels: Mapping[str, float], small: bool = False) -> Figure:
-    """Accuracy of VAC, LAC and ensemble over epochs, seeds faint and their mean strong; the learned w on the right.
+    """Draw accuracy of VAC, LAC and ensemble over epochs, with the learned w on the right axis.
 
-    ``levels`` are other methods' accuracies as fractions, dotted.
+    Seeds are faint lines, their mean a strong one. ``levels`` are accuracies of other methods (fractions), dotted.
     """
     figure = Figure(figsize=(3.4, 2.5) if small else (WIDTH, 3.5), layout="constrained")
     axes = figure.add_subplot()
@@ -125,7 +128,7 @@ def draw_curves(runs: Sequence[FinishedRun], title: str, levels: Mapping[str, fl
 
 
 def _plot_seeds(axes, x: Sequence[float], lines: Sequence[Sequence[float]], colour: str, label: str, style="-") -> None:
-    """Every seed faint, the mean strong."""
+    """Plot each seed as a faint line and their mean as a strong one."""
     if len(lines) > 1:
         for values in lines:
             axes.plot(x, values, color=colour, alpha=0.28, linewidth=0.9, linestyle=style, label="_seed")
@@ -141,7 +144,7 @@ LOSSES = {
 
 @_styled
 def draw_losses(runs: Sequence[FinishedRun]) -> Figure:
-    """Each term of the loss over epochs, on a scale of its own; seeds faint, mean strong."""
+    """Draw each term of the loss over epochs, on its own scale."""
     lines = [[line for line in run.epochs if line["epoch"] >= 0] for run in runs]
     terms = list(lines[0][0]["losses"])
     figure = Figure(figsize=(WIDTH, 1.17 * -(-len(terms) // 2)), layout="constrained")
@@ -158,7 +161,7 @@ def draw_losses(runs: Sequence[FinishedRun]) -> Figure:
     return figure
 
 
-FEATURE_KINDS = {  # of features: colour, marker, size
+FEATURE_KINDS = {  # kind of features -> colour, marker, size
     "image": ("image", "o", 7),
     "VAC": ("vac", "s", 7),
     "LAC": ("lac", "^", 8),
@@ -168,7 +171,7 @@ FEATURE_KINDS = {  # of features: colour, marker, size
 
 @_styled
 def draw_modality_map(positions: Mapping[str, np.ndarray], title: str) -> Figure:
-    """A t-SNE map of the target's features by kind."""
+    """Draw a t-SNE map of the target's features by kind."""
     figure, axes = _empty_map(title)
     for kind, points in positions.items():
         colour, marker, size = FEATURE_KINDS[kind]
@@ -182,7 +185,7 @@ def draw_modality_map(positions: Mapping[str, np.ndarray], title: str) -> Figure
 
 @_styled
 def draw_domain_map(positions: Mapping[str, np.ndarray], names: Mapping[str, str], title: str) -> Figure:
-    """A t-SNE map by domain; ``names`` are those of source and target."""
+    """Draw a t-SNE map by domain; ``names`` maps source and target to their names."""
     figure, axes = _empty_map(title)
     for side, colour, marker in (("source", "lac", "o"), ("target", "vac", "^")):
         label = f"{names[side]} ({side})"
@@ -195,7 +198,10 @@ def draw_domain_map(positions: Mapping[str, np.ndarray], names: Mapping[str, str
 def draw_class_map(
     positions: Mapping[str, np.ndarray], classes: Mapping[str, Sequence[str | None]], title: str
 ) -> Figure:
-    """A t-SNE map by class: the commonest eight in colour, the rest in grey; circles source, triangles target."""
+    """Draw a t-SNE map by class: the eight most frequent in colour, the rest in grey.
+
+    Circles are the source, triangles the target.
+    """
     figure, axes = _empty_map(title)
     counts = Counter(name for side in classes.values() for name in side if name is not None)
     shown = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: len(CLASS_COLOURS)]]
@@ -224,7 +230,7 @@ def _empty_map(title: str):
 
 @_styled
 def draw_class_bars(method: str, names: Sequence[str], ours: Sequence[float], zero_shot: Sequence[float]) -> Figure:
-    """A method's accuracy of each class in %, best gain on top, with a mark where zero-shot stands."""
+    """Draw the accuracy of each class in %, best gain on top, with a mark at zero-shot's."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.185 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     rows = np.arange(len(names))[::-1]
@@ -246,15 +252,15 @@ def draw_class_bars(method: str, names: Sequence[str], ours: Sequence[float], ze
 
 @_styled
 def draw_share_bars(names: Sequence[str], ours: Sequence[float], source: Sequence[float]) -> Figure:
-    """Each class's share of the answers in %, with a mark where its share of the source stands."""
+    """Draw the share of each class among the predictions in %, with a mark at its share of the source."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.185 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     rows = np.arange(len(names))[::-1]
-    axes.barh(rows, 100 * np.array(ours), height=0.66, color=COLOURS["vac"], alpha=0.85, label="answers")
+    axes.barh(rows, 100 * np.array(ours), height=0.66, color=COLOURS["vac"], alpha=0.85, label="predictions")
     shares = 100 * np.array(source)
     axes.scatter(shares, rows, marker="|", s=70, c=COLOURS["ink"], linewidths=1.8, label="source", zorder=3)
     axes.set_yticks(rows, [_truncate(name) for name in names], fontsize=8, color=COLOURS["ink"])
-    axes.set(ylim=(-0.7, len(names) - 0.3), xlabel="share of the rows, %")
+    axes.set(ylim=(-0.7, len(names) - 0.3), xlabel="share of the images, %")
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside upper center", ncols=2, handletextpad=0.4, columnspacing=1.2)
@@ -263,7 +269,7 @@ def draw_share_bars(names: Sequence[str], ours: Sequence[float], source: Sequenc
 
 @_styled
 def draw_method_dots(names: Sequence[str], means: Sequence[MeanStd], by_pair: Sequence[Sequence[float]]) -> Figure:
-    """Each method's mean in % with its spread over seeds, the first on top, and its pairs as faint dots."""
+    """Draw each method's mean in % with its standard deviation over seeds, and its pairs as faint dots."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     for row, (mean, pairs) in enumerate(zip(means, by_pair, strict=True)):
@@ -286,12 +292,12 @@ def draw_heatmap(
     number_format: str,
     unit: str,
 ) -> Figure:
-    """A heat map with its figures written in; NaN cells stay empty.
+    """Draw a heat map with its values; NaN cells stay empty.
 
     Args:
         values: (R, C).
-        labels: what rows and columns are.
-        form: format of a figure, such as ``{:.1f}``.
+        labels: axis labels of rows and columns.
+        number_format: format of a value, such as ``{:.1f}``.
         unit: label of the colour bar.
     """
     height = 1.5 + 0.3 * len(rows)
@@ -314,7 +320,7 @@ def draw_heatmap(
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = value > low + 0.55 * (high - low)
-            colour = "#fefefe" if dark else "#10141a"  # on the map's own colours, in both themes
+            colour = "#fefefe" if dark else "#10141a"  # contrast to the map's colours, which do not depend on the theme
             axes.text(
                 column + 0.5,
                 row + 0.5,

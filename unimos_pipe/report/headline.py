@@ -1,11 +1,11 @@
-"""The first table: every pair's figures, methods and baselines side by side, and the gain over the better baseline."""
+"""Headline table: accuracy by pair of methods and baselines, and the gain over the better baseline."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.published_tables import PublishedResults
-from unimos_pipe.report.setting_names import BASELINES
+from unimos_pipe.report.setting_names import BASELINES, format_pair
 from unimos_pipe.report.significance import PairedDifference, paired_difference
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell, text_cell
 from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
@@ -16,19 +16,19 @@ OTHER_METRIC = {"accuracy": ("class mean", "per_class_mean"), "per_class_mean": 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the headline: what it says of a label over some pairs."""
+    """A column of the headline; ``cell`` returns its cell of a label over some pairs."""
 
     title: str
     cell: Callable[[str, Sequence[str]], Cell]
 
 
 def headline(experiment: Experiment, paper: PublishedResults) -> Table:
-    """A row for every pair of the headline's label, or of each cell of a grid without the default one."""
+    """Return a row for every pair and headline label, and means over pairs as footer."""
     columns, several = _columns(experiment, paper), len(experiment.headline_settings) > 1
     rows, footer = [], []
     for label in experiment.headline_settings:
         pairs, prefix = experiment.pairs_of(label), f"{experiment.display_names[label]}: " if several else ""
-        rows += [_row(f"{prefix}{pair.replace('->', ' → ')}", columns, label, [pair]) for pair in pairs]
+        rows += [_row(f"{prefix}{format_pair(pair)}", columns, label, [pair]) for pair in pairs]
         if len(pairs) > 1:
             footer.append(_row(f"{prefix}mean of {len(pairs)}", columns, label, pairs))
     titles = ("setting and pair" if several else "pair", *(column.title for column in columns))
@@ -65,7 +65,7 @@ def _columns(experiment: Experiment, paper: PublishedResults) -> list[Column]:
         columns += _published_columns(experiment, paper) if paper.pairs else []
         columns.append(Column("oracle best", headline_mean("oracle_best", "oracle")))
     if any(experiment.label_counts(pair) for pair in experiment.pairs):
-        columns.append(Column("known from", lambda label, pairs: _labels_cell(experiment, label, pairs)))
+        columns.append(Column("labels", lambda label, pairs: _labels_cell(experiment, label, pairs)))
     return columns
 
 
@@ -78,23 +78,26 @@ def _published_columns(experiment: Experiment, paper: PublishedResults) -> list[
         ours, published = experiment.mean("last", label, pairs), published_mean(pairs)
         return change_cell(None if ours is None or published is None else ours.mean - published)
 
-    return [Column("paper", lambda _, pairs: mean_cell(published_mean(pairs), "paper")), Column("vs paper", difference)]
+    return [
+        Column("published", lambda _, pairs: mean_cell(published_mean(pairs), "paper")),
+        Column("vs published", difference),
+    ]
 
 
 def mean_baseline(experiment: Experiment, name: str, pairs: Sequence[str]) -> float | None:
-    """A baseline's mean over pairs; None unless each of them has it."""
+    """Return a baseline's mean over pairs; None if a pair lacks it."""
     values = [experiment.baseline(name, pair) for pair in pairs]
     return None if None in values else mean_and_std((str(i), 0, v) for i, v in enumerate(values)).mean
 
 
 def better_baseline(experiment: Experiment, pairs: Sequence[str]) -> str | None:
-    """The baseline with the higher mean over pairs; None where neither is known for all."""
+    """Return the baseline with the higher mean over pairs; None if neither is known for all of them."""
     means = {name: value for name in BASELINES if (value := mean_baseline(experiment, name, pairs)) is not None}
     return max(means, key=means.get) if means else None
 
 
 def gain_over_baseline(experiment: Experiment, label: str, pairs: Sequence[str]) -> PairedDifference | None:
-    """What a label has over the better baseline of these pairs."""
+    """Return a label's paired difference to the better baseline of these pairs; None without a baseline."""
     name = better_baseline(experiment, pairs)
     if name is None:
         return None
@@ -105,7 +108,7 @@ def gain_over_baseline(experiment: Experiment, label: str, pairs: Sequence[str])
 
 
 def _other_metric_mean(experiment: Experiment, metric: str, label: str, pairs: Sequence[str]) -> MeanStd | None:
-    """The figure that is not the data set's published one."""
+    """Return the mean of the metric that is not the data set's published one."""
     return mean_and_std(
         (pair, run.spec["seed"], run.result["accuracy"]["last"][metric])
         for pair in pairs
@@ -114,52 +117,51 @@ def _other_metric_mean(experiment: Experiment, metric: str, label: str, pairs: S
 
 
 def _labels_cell(experiment: Experiment, label: str, pairs: Sequence[str]) -> Cell:
-    """What an accuracy on some labelled rows is worth."""
+    """Return the cell with the number of labelled rows and the confidence interval of the accuracy."""
     if len(pairs) > 1:
         return text_cell("–")
     counts = experiment.label_counts(pairs[0])
     if not counts:
-        return text_cell("all rows")
+        return text_cell("all")
     runs = experiment.select(pairs[0], label)
     accuracy = mean_and_std((pairs[0], run.spec["seed"], run.accuracy("last")) for run in runs).mean
     return text_cell(describe_labelled_rows(accuracy, *counts))
 
 
 def _caption(experiment: Experiment, paper: PublishedResults, columns: Sequence[Column]) -> str:
-    """How to read the headline, of UniMoS or of another method."""
+    """Return the caption of the headline table."""
     titles = {column.title for column in columns}
     parts = [f"{experiment.metric_name} on the target in %, mean ± standard deviation over seeds."]
     if experiment.has_unimos:
-        parts.append("UniMoS is the last epoch.")
-    parts.append("Gain is over the better of the row's zero-shot and source-probe.")
+        parts.append("UniMoS: last epoch.")
+    parts.append("Gain: difference to the better baseline of the row (zero-shot or source-probe).")
     if not any(experiment.baseline("source-probe", pair) is not None for pair in experiment.pairs):
-        parts.append("Source-probe is not known here: sweep --show probes measures it, or the method source-probe.")
+        parts.append("Source-probe was not run. The method source-probe or the probes of a sweep give it.")
     if "oracle best" in titles:
         parts.append(
-            "Oracle best is the best epoch chosen with the target's own labels: no method may do that, so it is only a "
-            "bound."
+            "Oracle best: the best epoch by target labels, an upper bound that no unsupervised method may use."
         )
-    if "known from" in titles:
-        parts.append("Known from: where only some rows have labels, how many, and the 95% Wilson interval on them.")
+    if "labels" in titles:
+        parts.append("Labels: number of labelled rows, and the 95% Wilson interval of the accuracy on them.")
     if any("(ours)" in title for title in titles):
-        parts.append("What is marked (ours) is UniMoS with a change of ours that is not in the paper.")
-    if "paper" in titles:
-        parts.append("Paper is the published UniMoS figure.")
+        parts.append("(ours): an extension of UniMoS that is not in the paper.")
+    if "published" in titles:
+        parts.append("Published: UniMoS as published.")
     if len(experiment.headline_settings) > 1:
-        parts.append("The default setting is not among the runs, so every setting has its rows.")
+        parts.append("No run has the default setting, so all settings are shown.")
     return " ".join(parts + seeds_note(experiment, [*experiment.headline_settings, *experiment.compared_settings]))
 
 
 def seeds_note(experiment: Experiment, labels: Sequence[str]) -> list[str]:
-    """A sentence that names labels whose pairs, or which among themselves, have unequal seeds; none where all agree.
+    """Return a sentence on labels and pairs with other seeds than the rest; empty if all have the same seeds.
 
-    Methods without randomness run once and are not meant.
+    Only UniMoS is considered: the other methods are deterministic and run once.
     """
     seeds: dict[tuple[int, ...], list[str]] = {}
     for label in (label for label in labels if experiment.method_of(label) == UNIMOS):
         for pair in experiment.pairs_of(label):
             run_seeds = tuple(run.spec["seed"] for run in experiment.select(pair, label))
-            seeds.setdefault(run_seeds, []).append(f"{experiment.display_names[label]} on {pair.replace('->', ' → ')}")
+            seeds.setdefault(run_seeds, []).append(f"{experiment.display_names[label]} on {format_pair(pair)}")
     if len(seeds) < 2:
         return []
     commonest = max(seeds, key=lambda run_seeds: len(seeds[run_seeds]))
@@ -168,7 +170,7 @@ def seeds_note(experiment: Experiment, labels: Sequence[str]) -> list[str]:
         for run_seeds, names in seeds.items()
         if run_seeds != commonest
     )
-    return [f"Seeds are unequal: {_join_seeds(commonest)} but for {'; '.join(exceptions)}."]
+    return [f"Seeds differ: {_join_seeds(commonest)}, except for {'; '.join(exceptions)}."]
 
 
 def _join_seeds(seeds: Sequence[int]) -> str:

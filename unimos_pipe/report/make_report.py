@@ -1,4 +1,4 @@
-"""Finished runs as a page, tables and figures: from folders to files. Needs no torch."""
+"""Report of finished runs as page, tables and figures. Needs no torch."""
 
 import shlex
 import time
@@ -13,12 +13,12 @@ from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 
 @dataclass(frozen=True)
 class Report:
-    """A report that was made: its page, how many runs it shows, and a line for each folder it had to leave out."""
+    """Result of :func:`make_report`: page, number of runs, a line for each skipped folder."""
 
     page: Path
     runs: int
     skipped: tuple[str, ...]
-    seconds: float  # that it took
+    seconds: float
 
 
 def make_report(
@@ -33,12 +33,12 @@ def make_report(
     """Write ``report.html``, ``tables/`` and ``figures/`` below ``out``.
 
     Args:
-        runs: the folder of a run, of a sweep, or of many; one or several.
-        pair: ``source->target`` that the figures show; None takes the one that gained most.
-        root: folder that holds the domains' folders, for thumbnails; embedded data needs none.
+        runs: folder of a run, of a sweep, or above several; one or a sequence.
+        pair: ``source->target`` that figures show; None takes the one with the largest gain.
+        root: folder of the domains' folders, for thumbnails; embedded data needs none.
         cache: where embedded images are unpacked; None takes ``$UNIMOS_CACHE``, else the user's cache folder.
     Raises:
-        InputError: packages that are missing, no finished run, no run of the pair, or damaged files.
+        InputError: missing packages, no finished run, no run of the pair, or damaged files.
     """
     require_extra("report", "report")
     out = Path(out)
@@ -67,7 +67,7 @@ def make_report(
 
 
 def _report_command(runs: Sequence[Path], out: Path, pair: str | None, root: Path | None, cache: Path | None) -> str:
-    """The command line that makes this report again."""
+    """Return the command line that reproduces this report."""
     values = {"--out": out, "--pair": pair, "--data-root": root, "--cache": cache}
     options = [word for name, value in values.items() if value is not None for word in (name, str(value))]
     return shlex.join(["unimos-pipe", "report", *map(str, runs), *options])

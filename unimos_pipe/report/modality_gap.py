@@ -1,16 +1,17 @@
-"""The modality gap: how far text, image, VAC and LAC features lie apart, as numbers and as t-SNE maps."""
+"""Modality gap: distances between text, image, VAC and LAC features, as numbers and as t-SNE maps."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from unimos_pipe.report.experiment import Experiment, FinishedRun
+from unimos_pipe.report.setting_names import format_pair
 from unimos_pipe.report.table import Cell, Table, name_cell
 from unimos_pipe.runs.statistics import mean_and_std
 
-MAP_ROWS = 400  # of each kind in a map: more take minutes and show no more
+MAP_ROWS = 400  # most rows of each kind in a map; t-SNE of more takes minutes
 TENSORS = ("target_image", "target_vac", "target_lac", "text")
-GAPS = {  # column -> the two kinds
+GAPS = {  # column -> the two tensors
     "image–text": ("target_image", "text"),
     "LAC–text": ("target_lac", "text"),
     "VAC–text": ("target_vac", "text"),
@@ -19,12 +20,12 @@ GAPS = {  # column -> the two kinds
 
 
 def normalise_rows(features: np.ndarray) -> np.ndarray:
-    """(n, D) rows scaled to length one; rows of zeros stay."""
+    """Return (n, D) rows scaled to unit norm; rows of zeros stay."""
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def measure_gap(first: np.ndarray, second: np.ndarray) -> float:
-    """Distance between the means of two sets of unit-norm rows, (n, D) and (m, D); 0 to 2.
+    """Return the distance, 0 to 2, between the means of two sets of rows, (n, D) and (m, D), after normalisation.
 
     The modality gap of Liang et al., "Mind the Gap" (NeurIPS 2022).
     """
@@ -32,13 +33,13 @@ def measure_gap(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def measure_run_gaps(run: FinishedRun) -> dict[str, float]:
-    """Every gap of :data:`GAPS` in a run's sample."""
+    """Return the gaps of :data:`GAPS` in a run's sample, by column."""
     arrays = run.tensors(*TENSORS)
     return {column: measure_gap(arrays[first], arrays[second]) for column, (first, second) in GAPS.items()}
 
 
 def gap_table(experiment: Experiment) -> Table:
-    """The gaps of every pair before and after separation, means over seeds."""
+    """Return the table of gaps of each pair, means over seeds."""
     gaps_by_pair = {
         pair: [(run.spec["seed"], measure_run_gaps(run)) for run in experiment.select(pair)]
         for pair in experiment.pairs
@@ -54,12 +55,12 @@ def gap_table(experiment: Experiment) -> Table:
     pairs = experiment.pairs
     return Table(
         "gap",
-        f"The gap as a number, {experiment.default_setting_name}",
-        "Distance between the mean directions of two kinds of features of the target's sample (0 to 2), ± over seeds. "
-        "Image–text is CLIP's own gap, before separation; the others are after it: LAC should lie nearer to the text "
-        "than VAC does, and VAC and LAC apart.",
+        f"Modality gap, {experiment.default_setting_name}",
+        "Distance (0 to 2) between the means of two kinds of unit-norm features of the target's sample, ± standard "
+        "deviation over seeds. Image–text is the gap of CLIP's features, before separation. After separation LAC "
+        "should be closer to the text than VAC, and VAC far from LAC.",
         ("pair", "image–text (before)", "LAC–text", "VAC–text", "VAC–LAC"),
-        tuple(row(pair.replace("->", " → "), [pair]) for pair in pairs),
+        tuple(row(format_pair(pair), [pair]) for pair in pairs),
         (row(f"mean of {len(pairs)}", pairs),) if len(pairs) > 1 else (),
     )
 
@@ -67,16 +68,16 @@ def gap_table(experiment: Experiment) -> Table:
 def _distance_cell(values: Sequence[tuple[str, int, float]]) -> Cell:
     mean = mean_and_std(values)
     spread = "" if mean.std is None else f" ± {mean.std:.2f}"
-    return Cell(f"{mean.mean:.2f}{spread}", mean.mean, mean.std, "distance")
+    return Cell(f"{mean.mean:.2f}{spread}", mean.mean, mean.std, "number")
 
 
 def tsne(groups: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
-    """One joint t-SNE of several sets of rows, each scaled to length one, so that distance means angle.
+    """Return one joint t-SNE of several sets of rows, each scaled to unit norm, so that distance measures angle.
 
     Args:
-        groups: name -> (n, D); of more than :data:`MAP_ROWS` rows, evenly spaced ones are taken (see :func:`spaced`).
+        groups: name -> (n, D); at most :data:`MAP_ROWS` rows are used (see :func:`evenly_spaced`).
     Returns:
-        name -> (m, 2) positions, in the order of the rows taken.
+        name -> (m, 2) positions of the used rows.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -92,12 +93,12 @@ def tsne(groups: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarra
 
 
 def evenly_spaced(count: int) -> np.ndarray:
-    """Positions of at most :data:`MAP_ROWS` evenly spaced rows of ``count``."""
+    """Return the indices of at most :data:`MAP_ROWS` evenly spaced rows of ``count``."""
     return np.linspace(0, count - 1, min(count, MAP_ROWS)).round().astype(int)
 
 
 def modality_positions(run: FinishedRun) -> dict[str, np.ndarray]:
-    """t-SNE of the target's image, VAC and LAC features and the text features, by those names."""
+    """Return t-SNE positions of the target's image, VAC and LAC features and the text features, by these names."""
     arrays = run.tensors(*TENSORS)
     return tsne(
         {
@@ -110,15 +111,15 @@ def modality_positions(run: FinishedRun) -> dict[str, np.ndarray]:
 
 
 def bottleneck_positions(run: FinishedRun, stage: str) -> dict[str, np.ndarray]:
-    """t-SNE of bottleneck features, ``before`` or ``after`` training, of both domains: source and target."""
+    """Return t-SNE positions of the bottleneck features of source and target, ``before`` or ``after`` training."""
     arrays = run.tensors(f"source_bottleneck_{stage}", f"target_bottleneck_{stage}")
     return tsne({side: arrays[f"{side}_bottleneck_{stage}"] for side in ("source", "target")})
 
 
 def bottleneck_classes(run: FinishedRun) -> dict[str, list[str | None]]:
-    """The class of every row of a bottleneck map, by side; None where the target's are not known.
+    """Return the class of each row of a bottleneck map, by domain; None if a target row has no known class.
 
-    An inductive run stores answers and labels of the test rows, and its sample is of the train rows.
+    An inductive run stores labels of the test rows only, but its sample is of the training rows.
     """
     arrays = run.tensors("source_labels", "target_rows")
     source = [run.classes[k] for k in arrays["source_labels"][evenly_spaced(len(arrays["source_labels"]))].tolist()]

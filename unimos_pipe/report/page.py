@@ -1,4 +1,4 @@
-"""Finished runs as one self-contained HTML page, the same tables as files, and figures. Needs no torch, no network."""
+"""Report folder: one self-contained HTML page, tables and figures. Needs no torch and no network."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -52,19 +52,19 @@ def write_page(
     data_root: Path | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
 ) -> None:
-    """Write ``report.html``, ``tables/``, ``figures/`` and ``recipes/`` as the folder ``out``, whole or not at all.
+    """Write ``report.html``, ``tables/``, ``figures/`` and ``recipes/`` to the folder ``out``.
 
-    An earlier report there is replaced once the new one is whole.
+    An earlier report is replaced atomically once the new one is complete.
 
     Args:
         experiments, skipped: from :func:`unimos_pipe.report.experiment.find_runs`.
-        command: the command line that makes this report again, for the page.
+        command: command line that reproduces this report, for the page.
         cache: where embedded images are unpacked; None takes the default one.
-        pair: ``source->target`` that the figures show; None takes the one that gained most.
-        data_root: where images are, for thumbnails; embedded data sets need none.
+        pair: ``source->target`` that figures show; None takes the one with the largest gain.
+        data_root: folder of images, for thumbnails; embedded data sets need none.
         on_step: called with 1 after each of an experiment's :data:`unimos_pipe.report.section.STEPS`.
     Raises:
-        InputError: no run of the pair, damaged files, or a folder that holds anything but a report.
+        InputError: no run of the pair, damaged files, or ``out`` holds something other than a report.
     """
     with writer_lock(out):
         check_owned_folder(out, REPORT, "--out")
@@ -84,7 +84,7 @@ def write_page(
 
 
 def _file_names(experiments: Sequence[Experiment]) -> list[str]:
-    """What each experiment's files are called by: its recipe, else its data set; told apart by numbers."""
+    """Return a unique file prefix for each experiment: name of the recipe, else of the data set, with a number."""
     base_names = [slug(str(experiment.recipe.get("name") or experiment.dataset)) for experiment in experiments]
     counts: Counter[str] = Counter()
     names = []
@@ -95,7 +95,7 @@ def _file_names(experiments: Sequence[Experiment]) -> list[str]:
 
 
 def _choose_pairs(experiments: Sequence[Experiment], pair: str | None) -> list[str]:
-    """The pair that each experiment's figures show; the wanted one need be in one of them only."""
+    """Return the pair that each experiment's figures show; ``pair`` must exist in at least one experiment."""
     errors, pairs = [], []
     for experiment in experiments:
         try:
@@ -109,7 +109,7 @@ def _choose_pairs(experiments: Sequence[Experiment], pair: str | None) -> list[s
 
 
 def _reproduce(experiment: Experiment, folder: Path, out: Path, name: str, cache: Path | None) -> list[str]:
-    """The commands that make the runs again; their recipe is kept in the report."""
+    """Write the recipe to the report and return the commands that reproduce the runs."""
     file = Path("recipes", f"{name}.toml")
     if has_recipe(experiment):
         write_text(folder / file, recipe_toml(experiment.recipe))
@@ -125,5 +125,5 @@ def _write_html(file: Path, values: Mapping[str, Any]) -> None:
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.j2").render(**values, version=__version__, colours=COLOURS)
-    text = page.encode("utf-8", "backslashreplace").decode()  # names of files need not be UTF-8
+    text = page.encode("utf-8", "backslashreplace").decode()  # file names may hold bytes that are not UTF-8
     write_text(file, text)

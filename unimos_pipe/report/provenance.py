@@ -1,4 +1,4 @@
-"""How the runs of a report were made: recipe, protocol, versions, fingerprints, hardware, times, whom to cite."""
+"""Provenance of the runs: recipe, protocol, versions, digests, hardware, times, citations."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ from unimos_pipe.runs.source_digest import changed_modules
 
 
 def collect_provenance(experiment: Experiment) -> list[tuple[str, list[str]]]:
-    """(what, lines) in the order of the page."""
+    """Return (name, lines) in the order of the page."""
     runs = experiment.runs
     first = runs[0]
     encoder = first.config["encoder"]
@@ -43,9 +43,9 @@ def collect_provenance(experiment: Experiment) -> list[tuple[str, list[str]]]:
             "hardware",
             _distinct(f"{environment.get('device')}: {environment.get('hardware')}" for environment in environments),
         ),
-        ("training time", [f"{sum(seconds):,.0f} s in all, {sum(seconds) / len(seconds):,.1f} s a run"]),
+        ("training time", [f"{sum(seconds):,.0f} s in total, {sum(seconds) / len(seconds):,.1f} s per run"]),
         ("folder", [str(experiment.root)]),
-        ("to cite", _list_citations(experiment)),
+        ("citations", _list_citations(experiment)),
     ]
     return [(name, lines) for name, lines in facts if lines]
 
@@ -55,7 +55,7 @@ def _distinct(values: Iterable[Any]) -> list[str]:
 
 
 def _list_citations(experiment: Experiment) -> list[str]:
-    """What each method is from; zero-shot is in every report."""
+    """Return the publication of each method, and of zero-shot, which every report shows."""
     methods = dict.fromkeys([*(run.method for run in experiment.runs), "zero-shot"])
     return [f"{UNIMOS_NAME if name == UNIMOS else name}: {CITATIONS[name]}" for name in methods if name in CITATIONS]
 
@@ -91,9 +91,9 @@ def _describe_code(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def _format_settings(experiment: Experiment, label: str) -> str:
-    """UniMoS's options of a label's runs that differ from the defaults."""
+    """Return UniMoS's options of a label that differ from the defaults."""
     if not experiment.has_unimos:
-        return "it has no options"
+        return "no options"
     options_by_section = experiment.runs_of(label)[0].spec["options"]
     defaults = MethodSpec()
     changed = [
@@ -102,7 +102,7 @@ def _format_settings(experiment: Experiment, label: str) -> str:
         for name, value in options.items()
         if getattr(getattr(defaults, section, None), name, None) != value
     ]
-    return ", ".join(changed) or "every option at its default"
+    return ", ".join(changed) or "default options"
 
 
 def _format_shard_digests(experiment: Experiment) -> str:

@@ -1,4 +1,4 @@
-"""Published figures to stand beside a report's experiment."""
+"""Published results that a report compares an experiment with."""
 
 from dataclasses import dataclass, field
 
@@ -10,18 +10,18 @@ from unimos_pipe.runs import published_results
 
 @dataclass(frozen=True)
 class PublishedResults:
-    """What the papers print for one data set and encoder, as fractions; methods by their display names."""
+    """Published accuracies for one data set and encoder, as fractions; methods by display name."""
 
     pairs: dict[str, dict[str, float]] = field(default_factory=dict)  # pair -> method -> accuracy
     averages: dict[str, float] = field(default_factory=dict)  # method -> accuracy
     ablations: dict[str, float] = field(default_factory=dict)  # variant -> accuracy
-    per_class_mean: bool = False  # whether the accuracies are means over classes
+    per_class_mean: bool = False  # accuracies are means over classes
 
 
 def find_published(experiment: Experiment) -> PublishedResults:
-    """The published figures for an experiment's data set and encoder; empty where there are none.
+    """Return the published results for an experiment's data set and encoder; empty if there are none.
 
-    The papers used OpenAI's weights, so other weights have nothing to stand beside.
+    The papers used OpenAI's weights, so there are none for other weights.
     """
     model = experiment.model.removesuffix("-quickgelu")
     spec_path = find_spec_files().get(experiment.dataset)
@@ -30,7 +30,7 @@ def find_published(experiment: Experiment) -> PublishedResults:
     spec = load_spec(str(spec_path))
     try:
         rows = published_results.load_published_rows(f"{experiment.dataset}.{model}", spec)
-    except InputError:  # nothing was printed for this data set and encoder
+    except InputError:  # nothing is published for this data set and encoder
         return PublishedResults()
     pairs: dict[str, dict[str, float]] = {}
     for row in rows:

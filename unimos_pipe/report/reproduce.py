@@ -1,4 +1,4 @@
-"""The command lines that make an experiment's runs again, each to be pasted into a shell and run."""
+"""Command lines that reproduce an experiment's runs."""
 
 import json
 import shlex
@@ -14,9 +14,11 @@ from unimos_pipe.runs.read_run import FinishedRun
 
 
 def reproduce_commands(experiment: Experiment, recipe_file: Path, cache: Path | None) -> list[str]:
-    """The sweep of the recipe, which the report keeps as ``recipe_file``; without one an adapt for each label and pair.
+    """Return the sweep of the recipe; without a recipe an ``adapt`` for each label and pair.
 
-    ``cache`` is named where it is not the default one.
+    Args:
+        recipe_file: where the report stores the recipe.
+        cache: feature cache; None for the default one.
     """
     cache_option = ["--cache", str(cache)] if cache else []
     if has_recipe(experiment):
@@ -27,7 +29,9 @@ def reproduce_commands(experiment: Experiment, recipe_file: Path, cache: Path | 
         return [shlex.join(["unimos-pipe", "sweep", str(recipe_file), *runs_option, *probes_option, *cache_option])]
     is_custom = experiment.dataset not in find_spec_files()
     lines = (
-        [f"# {experiment.dataset} is a data set of your own: give its spec's path to --dataset"] if is_custom else []
+        [f"# {experiment.dataset} is a custom data set: replace {experiment.dataset}.toml by the path of its spec"]
+        if is_custom
+        else []
     )
     for label in experiment.labels:
         for pair in experiment.pairs_of(label):
@@ -39,12 +43,12 @@ def reproduce_commands(experiment: Experiment, recipe_file: Path, cache: Path | 
 
 
 def has_recipe(experiment: Experiment) -> bool:
-    """Whether a sweep left its whole recipe."""
+    """Return whether the experiment has a sweep's complete recipe."""
     return all(isinstance(experiment.recipe.get(name), str) for name in ("name", "dataset"))
 
 
 def _adapt_commands(experiment: Experiment, runs: Sequence[FinishedRun]) -> list[list[str]]:
-    """One command for runs with consecutive seeds in their common folder, else one for each run."""
+    """Return one command for runs of consecutive seeds in one folder, else one for each run."""
     seeds = [run.spec["seed"] for run in runs]
     in_layout = [run.folder.resolve().is_relative_to(experiment.root / experiment.dataset) for run in runs]
     if all(in_layout) and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
@@ -74,7 +78,7 @@ def _adapt_words(run: FinishedRun) -> list[str]:
 
 
 def recipe_toml(recipe: Mapping[str, Any]) -> str:
-    """A sweep's ``recipe.json`` as the TOML that it was read from, in substance."""
+    """Return a sweep's ``recipe.json`` as an equivalent TOML file."""
     tables = {f"options.{section}": options for section, options in recipe.get("options", {}).items()}
     tables |= {"grid": recipe["grid"]} if recipe.get("grid") else {}
     lines = [f"{name} = {_toml(value)}" for name, value in recipe.items() if not isinstance(value, dict)]
@@ -84,5 +88,5 @@ def recipe_toml(recipe: Mapping[str, Any]) -> str:
 
 
 def _toml(value: Any) -> str:
-    """JSON's texts, numbers, booleans and lists are TOML's, too."""
+    """Return a TOML value: strings, numbers, booleans and lists are written as in JSON."""
     return json.dumps(value, ensure_ascii=False)

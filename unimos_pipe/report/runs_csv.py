@@ -1,4 +1,4 @@
-"""Every run as one row of plain values, and every class of every run, for pandas and spreadsheets: CSV and JSON."""
+"""Tables of all runs and of all classes of all runs, as CSV and JSON."""
 
 import csv
 import io
@@ -18,14 +18,14 @@ COUNTS = ("source_rows", "target_rows", "scored_rows", "labelled_rows", "classes
 
 
 def write_runs_csv(experiments: Sequence[Experiment], folder: Path) -> None:
-    """Write ``runs`` and ``classes`` as ``.csv`` and ``.json`` to a folder. Figures are fractions."""
+    """Write ``runs`` and ``classes`` as ``.csv`` and ``.json`` to a folder. Accuracies are fractions."""
     for name, rows in (("runs", run_rows(experiments)), ("classes", class_rows(experiments))):
         write_text(folder / f"{name}.csv", _to_csv(rows))
         write_text(folder / f"{name}.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
 def run_rows(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
-    """A row for every run: what it is, each option that any run changed, its figures (None where there is none)."""
+    """Return a row for every run: identity, options that any run changed, metrics (None if unknown)."""
     runs = [run for experiment in experiments for run in experiment.runs]
     options = dict.fromkeys(name for run in runs for name in run.spec["changed"])
     return [
@@ -43,7 +43,7 @@ def run_rows(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
 
 
 def class_rows(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
-    """A row for every class of every run: its accuracies, and the share of the answers that it has."""
+    """Return a row for every class of every run: accuracies, and its share of the predictions."""
     rows = []
     for experiment in experiments:
         for run in experiment.runs:

@@ -1,4 +1,4 @@
-"""What the page shows of one experiment, its tables and figures written as files on the way."""
+"""One experiment's section of the page; its tables and figures are also written as files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from unimos_pipe.report.modality_gap import bottleneck_classes, bottleneck_posit
 from unimos_pipe.report.provenance import collect_provenance
 from unimos_pipe.report.published_tables import find_published
 from unimos_pipe.report.sensitivity import sensitivity_grid, sensitivity_table
-from unimos_pipe.report.setting_names import BASELINES
+from unimos_pipe.report.setting_names import BASELINES, format_pair
 from unimos_pipe.report.summary_tiles import SummaryTile, summary_tiles
 from unimos_pipe.report.table import Table, correct_tests
 from unimos_pipe.report.table_writers import write_table
@@ -31,14 +31,14 @@ from unimos_pipe.report.unimos_tables import ablation_table, matrix_table, publi
 from unimos_pipe.report.unlabelled_target import UncertainImage, class_shares, diagnostics_table, find_uncertain_images
 from unimos_pipe.runs.statistics import MeanStd
 
-STEPS = 10  # that a section reports while it is made
+STEPS = 10  # progress steps of a section
 
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure on the page: ``svg`` is markup made by matplotlib, ``how`` says in a sentence how to read it."""
+    """A figure on the page; ``svg`` is matplotlib's markup."""
 
-    name: str  # of its files
+    name: str  # file name without suffix
     title: str
     caption: str
     svg: str
@@ -46,30 +46,30 @@ class PageFigure:
 
 @dataclass
 class Section:
-    """What the page shows of one experiment."""
+    """Contents of one experiment's section."""
 
     title: str
-    name: str  # what its files begin with, where there are several sections; else empty
+    name: str  # prefix of its files if there are several sections, else empty
     summary: list[SummaryTile]
     tables: dict[str, Table] = field(default_factory=dict)
     figures: dict[str, PageFigure] = field(default_factory=dict)
     curves_by_pair: list[PageFigure] = field(default_factory=list)
-    figure_title: str = ""  # the pair, and of a grid the setting, that figures show
+    figure_title: str = ""  # pair, and setting of a grid, that figures show
     first_seed: int = 0
     labelled: bool = True
-    has_unimos: bool = True  # whether the headline is UniMoS's, with epochs and branches
-    method: str = ""  # that figures show
-    calibrated: bool = False  # whether its probabilities are
+    has_unimos: bool = True  # the default setting is UniMoS, with epochs and branches
+    method: str = ""  # display name of the setting that figures show
+    calibrated: bool = False  # its probabilities are calibrated
     disagreements: list[Disagreement] = field(default_factory=list)
-    uncertain_images: list[UncertainImage] = field(default_factory=list)  # of a target without labels
+    uncertain_images: list[UncertainImage] = field(default_factory=list)  # only of a target without labels
     disagreement_counts: DisagreementCounts | None = None
     has_thumbnails: bool = False
     provenance: list[tuple[str, list[str]]] = field(default_factory=list)
-    commands: list[str] = field(default_factory=list)  # that make runs and report again
+    commands: list[str] = field(default_factory=list)  # command lines that reproduce runs and report
 
 
 class SectionBuilder:
-    """Fills one section, writing tables and figures as it goes."""
+    """Builds one section and writes its tables and figures."""
 
     def __init__(self, experiment: Experiment, out: Path, name: str, pair: str, on_step: Callable[[int], None]):
         self.experiment, self.out, self.on_step = experiment, out, on_step
@@ -83,7 +83,7 @@ class SectionBuilder:
         self.section.figure_title = f"{format_pair(pair)}{setting}"
 
     def build(self, data_root: Path | None, cache: Path) -> Section:
-        """Make everything; ``cache`` is where embedded images are unpacked."""
+        """Return the filled section; ``cache`` is where embedded images are unpacked."""
         unimos_steps = [
             self._add_curves,
             self._add_losses,
@@ -140,14 +140,16 @@ class SectionBuilder:
             self._add_table(selection_table(experiment))
         grid = sensitivity_grid(experiment)
         if grid is not None:
-            caption = "Mean accuracy in % for each pair of settings: an even map means that the choice hardly matters."
+            caption = (
+                "Mean accuracy in % for each combination of settings. An even map means that the choice hardly matters."
+            )
             figure = report_figures.draw_heatmap(
                 grid.values, grid.rows, grid.columns, grid.labels, "{:.1f}", "accuracy, %"
             )
             self._add_figure("sensitivity", "Sensitivity", caption, figure)
 
     def _add_method_figures(self) -> None:
-        """Every method side by side, in the mean and by class."""
+        """Add accuracies of all methods, as means and by class."""
         experiment, pairs = self.experiment, common_pairs(self.experiment)
         if "methods" not in self.section.tables:
             return
@@ -161,7 +163,9 @@ class SectionBuilder:
         for name, values in baselines_without_runs(experiment, pairs).items():
             means[name] = MeanStd(mean_baseline(experiment, name, pairs))
             by_pair.append(values)
-        caption = f"Large dots are means over {len(pairs)} pair(s), bars their spread over seeds, small dots the pairs."
+        caption = (
+            f"Large dots: means over {len(pairs)} pair(s). Bars: standard deviation over seeds. Small dots: pairs."
+        )
         figure = report_figures.draw_method_dots(list(means), list(means.values()), by_pair)
         self._add_figure("methods", "Methods", caption, figure)
         labels = [label for label in experiment.comparable_settings if experiment.select(self.pair, label)]
@@ -169,7 +173,9 @@ class SectionBuilder:
         values, classes = classes_by_method(runs_by_name)
         caption = f"Accuracy of each class in % on {format_pair(self.pair)}, mean over seeds."
         if len(classes) < len(self.runs[0].classes):
-            caption += f" The {len(classes)} classes on which methods differ most, of {len(self.runs[0].classes)}."
+            caption += (
+                f" Shown: the {len(classes)} of {len(self.runs[0].classes)} classes on which methods differ most."
+            )
         if len(classes):
             figure = report_figures.draw_heatmap(
                 values, classes, list(runs_by_name), ("class", "method"), "{:.0f}", "accuracy, %"
@@ -179,9 +185,9 @@ class SectionBuilder:
     def _add_curves(self) -> None:
         if self.section.labelled:
             caption = (
-                "How accurate the two branches and their ensemble are after each epoch, and how much training trusts "
-                "VAC (w, dashed, right axis). Faint lines are seeds, strong ones their mean; dotted are the baselines "
-                "and the best other method."
+                "Accuracy of the two branches and their ensemble after each epoch, and the learned weight of VAC (w, "
+                "dashed, right axis). Faint lines: seeds. Strong lines: their mean. Dotted lines: the baselines and "
+                "the best other method."
             )
             figure = report_figures.draw_curves(
                 self.runs, self.section.figure_title, self._comparison_levels(self.pair)
@@ -189,7 +195,7 @@ class SectionBuilder:
             self._add_figure("curves", "Accuracy over epochs", caption, figure)
 
     def _comparison_levels(self, pair: str) -> dict[str, float]:
-        """The baselines' figures of a pair, and the best other method's."""
+        """Return accuracies of the baselines and of the best other method on a pair."""
         experiment = self.experiment
         levels = {name: experiment.baseline(name, pair) for name in BASELINES}
         other_means = {
@@ -202,7 +208,7 @@ class SectionBuilder:
         return {name: value for name, value in levels.items() if value is not None}
 
     def _add_losses(self) -> None:
-        caption = "Every term of the training loss, each on its own scale: they should settle, not diverge."
+        caption = "Each term of the training loss, on its own scale. The terms should converge."
         self._add_figure("losses", "Losses by term", caption, report_figures.draw_losses(self.runs))
 
     def _add_curves_by_pair(self) -> None:
@@ -217,9 +223,9 @@ class SectionBuilder:
 
     def _add_modality_gap(self) -> None:
         caption = (
-            "t-SNE of the target's sample: one star is a class's text, every other mark an image as CLIP's feature, "
-            "as VAC or as LAC. Kinds that form islands of their own are far apart; only nearness means something, the "
-            "axes do not."
+            "t-SNE of a sample of the target. A star is the text feature of a class; other marks are an image's CLIP, "
+            "VAC or LAC feature. Kinds that form separate clusters are far apart. Only distances are meaningful, not "
+            "the axes."
         )
         figure = report_figures.draw_modality_map(modality_positions(self.runs[0]), self.section.figure_title)
         self._add_figure("modality-gap", "The modality gap", caption, figure)
@@ -235,7 +241,7 @@ class SectionBuilder:
             self._add_bottleneck_map(
                 stage, "class", _class_map_caption(classes), report_figures.draw_class_map(positions, classes, title)
             )
-            caption = "The same points by domain: well mixed domains cover each other."
+            caption = "The same points by domain. Well aligned domains overlap."
             self._add_bottleneck_map(stage, "domain", caption, report_figures.draw_domain_map(positions, names, title))
 
     def _add_bottleneck_map(self, stage: str, by: str, caption: str, figure: Any) -> None:
@@ -245,21 +251,24 @@ class SectionBuilder:
         if not self.section.labelled:
             return
         names, ours, zero = class_gains(self.runs)
-        caption = "Accuracy of each class, the best gain on top; the upright mark is zero-shot."
+        caption = "Accuracy of each class, sorted by gain. The vertical mark is zero-shot."
         if len(names) < len(self.runs[0].classes):
-            caption += f" The {len(names)} classes that changed most, of {len(self.runs[0].classes)}."
+            caption += f" Shown: the {len(names)} of {len(self.runs[0].classes)} classes that changed most."
         bars = report_figures.draw_class_bars(self.experiment.default_setting_name, names, ours, zero)
-        self._add_figure("classes", "Classes against zero-shot", caption, bars)
+        self._add_figure("classes", "Accuracy by class", caption, bars)
         shares, rows, columns = worst_confusions(self.runs)
         caption = (
-            f"Where the images of the {len(rows)} least accurate classes go, in % of the true class's images: "
-            "a row is a true class, a column an answer."
+            f"Predictions for the {len(rows)} least accurate classes, in % of the true class's images. Rows are true "
+            "classes, columns predicted ones."
         )
         figure = report_figures.draw_heatmap(
-            shares, rows, columns, ("true class", "answer"), "{:.0f}", "% of the class"
+            shares, rows, columns, ("true class", "predicted class"), "{:.0f}", "% of the class"
         )
         self._add_figure(
-            "confusion", f"Confusion of the worst classes, {self.experiment.default_setting_name}", caption, figure
+            "confusion",
+            f"Confusion matrix of the least accurate classes, {self.experiment.default_setting_name}",
+            caption,
+            figure,
         )
 
     def _add_disagreements(self, data_root: Path | None, cache: Path) -> None:
@@ -268,22 +277,22 @@ class SectionBuilder:
         self.section.disagreements = self._with_thumbnails(images, data_root, cache)
 
     def _add_uncertain_images(self, data_root: Path | None, cache: Path) -> None:
-        """What a target without labels shows first."""
+        """Add the least confident predictions and the class shares of a target without labels."""
         if self.section.labelled:
             return
         run = self.runs[0]
         self.section.uncertain_images = self._with_thumbnails(find_uncertain_images(run), data_root, cache)
         names, ours, source = class_shares(run)
         if names:
-            caption = "How often each class is answered; the upright mark is its share of the source."
+            caption = "Share of each predicted class. The vertical mark is its share of the source."
             if len(names) < len(run.classes):
-                caption += f" The {len(names)} classes whose shares differ most, of {len(run.classes)}."
+                caption += f" Shown: the {len(names)} of {len(run.classes)} classes whose shares differ most."
             self._add_figure(
-                "shares", "Shares of the classes", caption, report_figures.draw_share_bars(names, ours, source)
+                "shares", "Predicted class shares", caption, report_figures.draw_share_bars(names, ours, source)
             )
 
     def _with_thumbnails(self, items: Sequence[Any], data_root: Path | None, cache: Path) -> list[Any]:
-        """Items with their images' thumbnails, where the images are at hand."""
+        """Return the items with thumbnails of their images, if these are available."""
         folder = find_image_folder(self.runs[0], data_root, cache)
         if folder is not None:
             items = [replace(item, thumbnail=encode_thumbnail(folder, item.path)) for item in items]
@@ -291,12 +300,8 @@ class SectionBuilder:
         return list(items)
 
 
-def format_pair(pair: str) -> str:
-    return pair.replace("->", " → ")
-
-
 def _class_map_caption(classes: Mapping[str, Sequence[str | None]]) -> str:
-    caption = "Bottleneck features by class, the commonest in colour (circles: source, triangles: target)."
+    caption = "Bottleneck features by class, the most frequent in colour (circles: source, triangles: target)."
     if None in classes["target"]:
-        caption += " The target's rows here have no labels: only the source has colours."
+        caption += " The target's rows have no labels here, so only the source is coloured."
     return caption

@@ -1,4 +1,4 @@
-"""Sensitivity to the options that a sweep's grid varies (the paper's figure 5)."""
+"""Sensitivity to the options that a sweep's grid varies (figure 5 of the paper)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,21 +12,21 @@ from unimos_pipe.report.table import Table, change_cell, mean_cell, name_cell
 from unimos_pipe.runs.read_run import FinishedRun
 from unimos_pipe.runs.statistics import mean_and_std
 
-RunsByPairAndSeed = dict[tuple[str, int], FinishedRun]  # by pair and seed
+RunsByPairAndSeed = dict[tuple[str, int], FinishedRun]  # key: (pair, seed)
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Mean accuracy in % over two options; rows are the second one's values, columns the first one's."""
+    """Mean accuracy in % by two options: rows are values of the second, columns of the first."""
 
-    values: np.ndarray  # (R, C), NaN where no run is
+    values: np.ndarray  # (R, C), NaN without a run
     rows: list[str]
     columns: list[str]
     labels: tuple[str, str]
 
 
 def grid_runs(experiment: Experiment) -> tuple[list[str], dict[str, RunsByPairAndSeed]]:
-    """The options that vary, and by label the main variant's runs of the pairs and seeds that every cell has."""
+    """Return the varied options, and label -> runs of the pairs and seeds that all configurations have."""
     default_run = next(run for run in experiment.runs if run.label == experiment.default_setting)
     runs = [run for run in experiment.runs if _variant(run) == _variant(default_run)]
     runs_by_label: dict[str, RunsByPairAndSeed] = {}
@@ -45,7 +45,7 @@ def _variant(run: FinishedRun) -> tuple[str, str, str]:
 
 
 def sensitivity_table(experiment: Experiment) -> Table | None:
-    """Every cell of the grid with its mean accuracy, and the gain over the default one; None without a grid."""
+    """Return the table of mean accuracy by configuration, with the difference to the default; None without a grid."""
     options, runs_by_label = grid_runs(experiment)
     if not options:
         return None
@@ -74,7 +74,8 @@ def sensitivity_table(experiment: Experiment) -> Table | None:
     pairs, seeds = {pair for pair, _ in label_runs}, {seed for _, seed in label_runs}
     caption = (
         f"{experiment.metric_name} in % by {' and '.join(options)}, mean over the {len(pairs)} pair(s) and "
-        f"{len(seeds)} seed(s) that every cell has, ± over seeds; the difference is against the default cell."
+        f"{len(seeds)} seed(s) that all configurations have, ± standard deviation over seeds; the difference is to the "
+        "default."
     )
     return Table("sensitivity", "Sensitivity", caption, ("setting", "accuracy", "vs default"), tuple(rows))
 
@@ -84,7 +85,7 @@ def _any_run(label_runs: RunsByPairAndSeed) -> FinishedRun:
 
 
 def sensitivity_grid(experiment: Experiment) -> Sensitivity | None:
-    """The grid as a map, if it varies exactly two options."""
+    """Return the grid as a matrix; None unless it varies exactly two options."""
     options, runs_by_label = grid_runs(experiment)
     if len(options) != 2:
         return None

@@ -1,4 +1,4 @@
-"""What the settings of an experiment are called, and which of them its headline shows."""
+"""Display names of settings, and the settings that the headline shows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ from unimos_pipe.base.method_config import VARIANTS, display_name, method_spec
 from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
 from unimos_pipe.runs.read_run import FinishedRun
 
-BASELINES = ("zero-shot", "source-probe")  # what adapts to no target
+BASELINES = ("zero-shot", "source-probe")  # methods that do not adapt to the target
 
 
 def first_run_by_label(runs: Sequence[FinishedRun]) -> dict[str, FinishedRun]:
-    """One run of each label, in the order of the runs."""
+    """Return label -> its first run, in the order of the runs."""
     first_runs: dict[str, FinishedRun] = {}
     for run in runs:
         first_runs.setdefault(run.label, run)
@@ -19,7 +19,7 @@ def first_run_by_label(runs: Sequence[FinishedRun]) -> dict[str, FinishedRun]:
 
 
 def varied_options(runs: Sequence[FinishedRun]) -> list[str]:
-    """The options of UniMoS, by dotted name, in which runs of one variant differ."""
+    """Return the dotted names of UniMoS's options in which runs of one variant differ."""
     unimos_runs = [run for run in runs if run.method == UNIMOS]
     names = dict.fromkeys(name for run in unimos_runs for name in run.spec["changed"])
     variants = {run.spec["variant"] for run in unimos_runs}
@@ -31,9 +31,9 @@ def _option_values(runs: Sequence[FinishedRun], variant: str, name: str) -> set[
 
 
 def display_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
-    """Label -> what readers see: ``UniMoS``, ``UniMoS, no-im``, ``UniMoS, alpha=0.1`` of a grid, ``fused``.
+    """Return label -> display name, such as ``UniMoS``, ``UniMoS, no-im``, ``UniMoS, alpha=0.1`` or ``fused``.
 
-    Options are named where they vary between the runs, and so are protocols.
+    Options and the protocol are part of the name if they vary between the runs.
     """
     first_runs, options = first_run_by_label(runs), varied_options(runs)
     protocols = len({run.spec["protocol"] for run in first_runs.values()}) > 1
@@ -51,8 +51,13 @@ def display_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
     return names
 
 
+def format_pair(pair: str) -> str:
+    """Return ``source → target`` of ``source->target``."""
+    return pair.replace("->", " → ")
+
+
 def format_options(run: FinishedRun, options: Sequence[str]) -> str:
-    """``alpha=0.1, beta=2.0``: a run's values of these options."""
+    """Return a run's values of these options, such as ``alpha=0.1, beta=2.0``."""
     return ", ".join(_format_option(run, name) for name in options)
 
 
@@ -72,9 +77,10 @@ def is_default_setting(run: FinishedRun, options: Sequence[str], recipe: Mapping
 
 
 def headline_settings(runs: Sequence[FinishedRun], recipe: Mapping[str, Any]) -> list[str]:
-    """The labels that the headline shows, the first of them also in figures.
+    """Return the labels that the headline shows; figures show the first one.
 
-    UniMoS's default cell; where no run is of it, every cell. Without UniMoS the first method that is no baseline.
+    This is UniMoS at its default options. If no run has these, it is every UniMoS label of the variant. Without
+    UniMoS it is the first method that is not a baseline.
     """
     first_runs = first_run_by_label(runs)
     unimos_runs = {label: run for label, run in first_runs.items() if run.method == UNIMOS}

@@ -1,4 +1,4 @@
-"""The first figures of a section: what the headline table comes to, as name and text."""
+"""Summary tiles at the top of a section."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from unimos_pipe.runs.statistics import MeanStd, mean_and_std
 
 @dataclass(frozen=True)
 class SummaryTile:
-    """A figure with its name; ``kind`` is lead, quiet, up, down, even or nothing; ``note`` stands below it."""
+    """A value with its name; ``kind`` is lead, quiet, up, down, even or empty; ``note`` is shown below."""
 
     name: str
     text: str
@@ -21,10 +21,10 @@ class SummaryTile:
 
 
 def summary_tiles(experiment: Experiment) -> list[SummaryTile]:
-    """The tiles of an experiment: the headline, its baselines and gain, and how much was run."""
+    """Return the tiles: headline, baselines, gain, and numbers of runs, pairs and target images."""
     runs, pairs = experiment.runs, experiment.pairs
     rows = {run.spec["target"]: run.result["target_rows"] for run in runs if run.label == experiment.default_setting}
-    counts = {"runs": f"{len(runs)}", "pairs": f"{len(pairs)}", "target rows": f"{sum(rows.values()):,}"}
+    counts = {"runs": f"{len(runs)}", "pairs": f"{len(pairs)}", "target images": f"{sum(rows.values()):,}"}
     count_tiles = [SummaryTile(name, text, "quiet") for name, text in counts.items()]
     if not experiment.labelled:
         return _unlabelled_tiles(experiment) + count_tiles
@@ -41,7 +41,7 @@ def summary_tiles(experiment: Experiment) -> list[SummaryTile]:
 
 
 def _unlabelled_tiles(experiment: Experiment) -> list[SummaryTile]:
-    """What is known of the main label's answers without labels."""
+    """Return the label-free diagnostics of the default setting."""
     runs = experiment.runs_of(experiment.default_setting)
 
     def estimate(name: str) -> MeanStd | None:
@@ -50,20 +50,20 @@ def _unlabelled_tiles(experiment: Experiment) -> list[SummaryTile]:
 
     accuracy, calibrated = estimate("accuracy"), all(run.result.get("calibration") for run in runs)
     if accuracy is None:
-        lead = SummaryTile("estimated accuracy", "–", "lead", "cannot be told: label about 50 rows to know")
+        lead = SummaryTile("estimated accuracy", "–", "lead", "not estimated: label about 50 images to measure it")
     else:
         lead = SummaryTile("estimated accuracy", accuracy.text(), "lead", ESTIMATE_WITHIN)
     means = {
         "VAC and LAC agree": estimate("branches"),
         "fused and linear-im agree": estimate("fused_and_linear_im"),
         f"confidence, {'calibrated' if calibrated else 'raw'}": estimate("confidence"),
-        "shares apart from the source's": estimate("total_variation"),
+        "class shares, distance to the source": estimate("total_variation"),
     }
     return [lead, *(SummaryTile(name, values.text()) for name, values in means.items() if values)]
 
 
 def _headline_tiles(experiment: Experiment) -> list[SummaryTile]:
-    """The headline's mean, or the range of the cells' where none is the default one."""
+    """Return the tile of the headline's mean, or of the range over its settings."""
     if len(experiment.headline_settings) == 1:
         return [SummaryTile(experiment.default_setting_name, experiment.mean("last").text(), "lead")]
     means = [experiment.mean("last", label).mean for label in experiment.headline_settings]

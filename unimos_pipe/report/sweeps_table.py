@@ -1,4 +1,4 @@
-"""Several sweeps in one table."""
+"""Comparison table of several sweeps."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ COLUMNS = ("sweep", "data set", "encoder", "method", "pairs", "seeds", "accuracy
 
 
 def sweeps_table(experiments: Sequence[Experiment]) -> Table:
-    """Each experiment's headline and what stands beside it, a row a method; without labels a row of dashes."""
+    """Return a row for each method of each experiment; without target labels its scores are dashes."""
     rows = []
     for experiment in experiments:
         for label in (*experiment.headline_settings, *experiment.compared_settings):
@@ -31,7 +31,7 @@ def sweeps_table(experiments: Sequence[Experiment]) -> Table:
                 )
             )
     caption = (
-        "The headlines of all sweeps in %, mean over each one's pairs, ± over seeds. Rows are comparable where data "
-        "set, encoder and pairs are the same; the gain is over the better of the row's baselines."
+        "Accuracy in %, mean over the pairs of each row, ± standard deviation over seeds. Rows are comparable if data "
+        "set, encoder and pairs are the same. Gain: difference to the better baseline of the row."
     )
-    return Table("sweeps", "Sweeps side by side", caption, COLUMNS, tuple(rows))
+    return Table("sweeps", "Comparison of sweeps", caption, COLUMNS, tuple(rows))

@@ -1,4 +1,4 @@
-"""What tables are made of: cells with a text and its value, rows, and a sentence on how to read them."""
+"""Tables of the report: cells with text and value, rows, and a caption."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -9,33 +9,35 @@ from unimos_pipe.runs.statistics import MeanStd
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell. ``value`` and ``spread`` are fractions; ``kind`` is "", name, text, main, oracle, paper, change,
-    distance or count.
+    """A cell of a table.
+
+    ``value`` and ``spread`` (standard deviation) are fractions, of kinds number and count plain numbers. ``kind`` is
+    "", name, text, main, oracle, paper, change, number or count.
     """
 
     text: str
     value: float | None = None
     spread: float | None = None
     kind: str = ""
-    heat: float | None = None  # 0 to 1, how strongly to shade
+    heat: float | None = None  # strength of the shading, 0 to 1
     difference: PairedDifference | None = None  # of a change between two settings: its interval and tests
     p: float | None = None  # of the t-test, by Holm's correction where :func:`correct_tests` saw the whole table
 
     @property
     def significant(self) -> bool:
-        """Whether the test rejects that there is no difference, and the text shows one."""
+        """True if the test rejects a difference of zero and the rounded difference is not zero."""
         return self.p is not None and self.p < LEVEL and bool(_points(self.value))
 
     @property
     def sign(self) -> str:
-        """``up`` or ``down`` for a change that is significant, ``even`` for any other; else nothing."""
+        """``up`` or ``down`` for a significant change, ``even`` for any other change, else empty."""
         if self.kind != "change" or self.value is None:
             return ""
         return "even" if not self.significant else "up" if self.value > 0 else "down"
 
     @property
     def note(self) -> str:
-        """The tests in words, for a page; empty where there was none."""
+        """Description of the tests for the page; empty without a test."""
         if self.p is None:
             return ""
         pairs = len(self.difference.by_pair)
@@ -47,9 +49,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table; ``how`` says in a sentence how to read it. ``footer`` rows are set apart."""
+    """A table with title and caption; ``footer`` holds the rows below a rule."""
 
-    name: str  # of its files
+    name: str  # file name without suffix
     title: str
     caption: str
     columns: tuple[str, ...]
@@ -58,17 +60,20 @@ class Table:
 
 
 def name_cell(text: str) -> Cell:
-    """The first cell of a row."""
+    """Return the first cell of a row."""
     return Cell(text, kind="name")
 
 
 def text_cell(text: str) -> Cell:
-    """Any other cell that is no figure."""
+    """Return a cell of plain text."""
     return Cell(text, kind="text")
 
 
 def mean_cell(mean: MeanStd | float | None, kind: str = "") -> Cell:
-    """A figure, or a mean with its standard deviation, of fractions in percent with one decimal; else a dash."""
+    """Return a cell of a fraction in percent with one decimal, with its standard deviation if there is one.
+
+    None is shown as a dash.
+    """
     if mean is None:
         return Cell("–", kind=kind)
     mean = mean if isinstance(mean, MeanStd) else MeanStd(mean)
@@ -76,14 +81,14 @@ def mean_cell(mean: MeanStd | float | None, kind: str = "") -> Cell:
 
 
 def number_cell(value: float | None) -> Cell:
-    """A plain number with one decimal, such as seconds; a dash where there is none."""
-    return Cell("–" if value is None else f"{value:.1f}", value, kind="distance")
+    """Return a cell of a plain number with one decimal, such as seconds; None is shown as a dash."""
+    return Cell("–" if value is None else f"{value:.1f}", value, kind="number")
 
 
 def change_cell(change: PairedDifference | float | None) -> Cell:
-    """A difference of fractions in points with its sign, ``+1.2* [0.3, 2.1]``: an asterisk where it is significant.
+    """Return a cell of a difference in points, such as ``+1.2* [0.3, 2.1]``; the asterisk marks significance.
 
-    The brackets hold the 95% interval, where there are values enough for one.
+    The brackets hold the 95% interval if there are enough values for one.
     """
     if not isinstance(change, PairedDifference):
         return Cell("–" if change is None else _signed(change), change, kind="change")
@@ -91,7 +96,7 @@ def change_cell(change: PairedDifference | float | None) -> Cell:
 
 
 def correct_tests(table: Table) -> Table:
-    """The table with every test corrected for the number of its comparisons (Holm), and a sentence that says so."""
+    """Return the table with p values corrected for its number of comparisons (Holm), which the caption explains."""
     cells = [cell for row in (*table.rows, *table.footer) for cell in row if cell.difference is not None]
     if not any(cell.difference.interval for cell in cells):
         return table
@@ -106,9 +111,9 @@ def correct_tests(table: Table) -> Table:
 
 
 def _explain(cells: Iterable[Cell], tests: int) -> str:
-    """How intervals and asterisks of a table come about."""
-    alone = any(len(cell.difference.by_pair) == 1 and cell.difference.interval for cell in cells)
-    over = "pairs, of a single pair over its seeds" if tests and alone else "pairs" if tests else "the seeds of a pair"
+    """Return sentences on the intervals and asterisks of a table."""
+    single_pair = any(len(cell.difference.by_pair) == 1 and cell.difference.interval for cell in cells)
+    over = "the seeds of a pair" if not tests else "pairs, of a single pair over its seeds" if single_pair else "pairs"
     interval = f"In brackets: the 95% t-interval over {over}."
     if not tests:
         return f"{interval} One pair is not tested."
@@ -117,9 +122,9 @@ def _explain(cells: Iterable[Cell], tests: int) -> str:
 
 
 def _with_text(cell: Cell) -> Cell:
-    """The cell of a paired difference with the text that its tests give it."""
+    """Return the cell of a paired difference with its text."""
     interval = cell.difference.interval
-    brackets = f" [{', '.join(_bare(end) for end in interval)}]" if interval else ""
+    brackets = f" [{', '.join(_unsigned(end) for end in interval)}]" if interval else ""
     return replace(cell, text=f"{_signed(cell.value)}{'*' if cell.significant else ''}{brackets}")
 
 
@@ -132,5 +137,5 @@ def _signed(value: float) -> str:
     return f"{points:+.1f}".replace("-", "−") if points else "0.0"
 
 
-def _bare(value: float) -> str:
+def _unsigned(value: float) -> str:
     return f"{_points(value):.1f}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV and LaTeX. HTML is the template's job."""
+"""Tables as Markdown, CSV and LaTeX. The page's template writes HTML."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.csv_escaping import escape_name
 from unimos_pipe.report.table import Cell, Table
 
-MAX_PAGE_ROWS = 40  # that a page of LaTeX holds at their own size
+MAX_PAGE_ROWS = 40  # most rows that fit a LaTeX page at normal size
 
 
 def write_table(folder: Path, name: str, table: Table) -> None:
@@ -19,7 +19,7 @@ def write_table(folder: Path, name: str, table: Table) -> None:
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table under its title, figures to the right."""
+    """Return a pipe table with title and caption."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
@@ -41,7 +41,7 @@ EXTRA_COLUMNS = {  # columns that follow one whose cells have such values: name 
 
 
 def to_csv(table: Table) -> str:
-    """Percentages with four decimals; standard deviations, 95% intervals and p values in columns of their own."""
+    """Return percentages with four decimals; standard deviations, 95% intervals and p values in separate columns."""
     rows = (*table.rows, *table.footer)
     extra = [
         [name for name, (value, _) in EXTRA_COLUMNS.items() if any(value(row[index]) is not None for row in rows)]
@@ -56,7 +56,7 @@ def to_csv(table: Table) -> str:
     for row in rows:
         line = []
         for cell, more in zip(row, extra, strict=True):
-            scale = 1 if cell.kind in ("distance", "count") else 100
+            scale = 1 if cell.kind in ("number", "count") else 100
             line.append(escape_name(cell.text) if cell.kind in ("name", "text") else _format_number(cell.value, scale))
             for name in more:
                 value, scale = EXTRA_COLUMNS[name]
@@ -70,7 +70,7 @@ def _format_number(value: float | None, scale: int) -> str:
 
 
 def to_latex(table: Table, label: str) -> str:
-    """A booktabs tabular with a caption and ``\\label{tab:<label>}``; oracle figures in grey."""
+    """Return a booktabs tabular with a caption and ``\\label{tab:<label>}``; oracle results in grey."""
 
     def cell_text(cell: Cell) -> str:
         text = latex_text(cell.text)
@@ -84,7 +84,7 @@ def to_latex(table: Table, label: str) -> str:
         body += [r"\midrule", *(" & ".join(map(cell_text, row)) + r" \\" for row in table.footer)]
     return "\n".join(
         [
-            r"% needs \usepackage{booktabs,graphicx,xcolor}; a table larger than the page is made to fit",
+            r"% needs \usepackage{booktabs,graphicx,xcolor}; a table larger than the page is scaled to fit",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{latex_text(table.title)}. {latex_text(table.caption)}}}",
@@ -111,5 +111,5 @@ _LATEX = {
 
 
 def latex_text(text: str) -> str:
-    """Text with LaTeX's own characters escaped."""
+    """Return the text with LaTeX's special characters escaped."""
     return "".join(_LATEX.get(char, char) for char in text)

@@ -1,4 +1,4 @@
-"""The target's images beside its answers, where they are at hand."""
+"""Thumbnails of target images, if the images are available."""
 
 import base64
 import io
@@ -14,9 +14,10 @@ THUMBNAIL = 112  # pixels
 
 
 def find_image_folder(run: FinishedRun, data_root: Path | None, cache: Path) -> Path | None:
-    """Where the target's images are, as far as that can be found out; None where they are not here.
+    """Return the folder of the target's images; None if it is not found.
 
-    Of a data set of the user's own: its folder in ``data_root``, else ``data_root`` itself if it holds the first image.
+    For a custom data set this is the domain's folder in ``data_root``, or ``data_root`` itself if it holds the first
+    image of the predictions.
     """
     target = str(run.spec["target"])
     spec_path = find_spec_files().get(run.spec["dataset"])
@@ -34,7 +35,7 @@ def find_image_folder(run: FinishedRun, data_root: Path | None, cache: Path) -> 
 
 
 def encode_thumbnail(folder: Path, path: str) -> str:
-    """A small JPEG of an image as a ``data:`` address; empty if it cannot be read or lies outside the folder."""
+    """Return a small JPEG of an image as a ``data:`` URL; empty if it cannot be read or lies outside the folder."""
     file = (folder / path).resolve()
     if not file.is_relative_to(folder.resolve()):
         return ""
@@ -44,7 +45,7 @@ def encode_thumbnail(folder: Path, path: str) -> str:
         if not error.lasting:
             raise
         return ""
-    except Exception:  # decoders raise anything; the row then stands without a picture
+    except Exception:  # decoders raise any type; the row is then shown without an image
         return ""
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()

@@ -1,4 +1,4 @@
-"""What the runs of UniMoS say beside the headline: source by target, published averages, ablation, choice of epoch."""
+"""Further tables: source by target, published averages, ablation, label-free choice of the epoch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from unimos_pipe.runs.statistics import mean_and_std
 
 
 def matrix_table(experiment: Experiment) -> Table:
-    """Sources in rows, targets in columns: the headline's figure; other methods and baselines as means by target."""
+    """Return the headline's scores with sources as rows and targets as columns, and means by target as footer."""
     sources = list(dict.fromkeys(pair.split("->")[0] for pair in experiment.pairs))
     targets = list(dict.fromkeys(pair.split("->")[1] for pair in experiment.pairs))
     order = sources + [name for name in targets if name not in sources]
@@ -52,8 +52,8 @@ def matrix_table(experiment: Experiment) -> Table:
     return Table(
         "matrix",
         f"Source by target, {experiment.default_setting_name}",
-        f"{experiment.metric_name} in %: the source in rows, the target in columns; stronger colour is better. A "
-        "column that stays even says that the source hardly matters. Below, every method's mean over the sources.",
+        f"{experiment.metric_name} in %. Rows are sources, columns are targets; a stronger colour is better. An even "
+        "column means that the source hardly matters. Last rows: means over the sources.",
         ("source", *targets),
         tuple(rows),
         tuple(footer),
@@ -61,8 +61,8 @@ def matrix_table(experiment: Experiment) -> Table:
 
 
 def published_table(experiment: Experiment, paper: PublishedResults) -> Table:
-    """The published averages of every method on this data set, ours among them."""
-    rows = [(name_cell(f"{name} (paper)"), mean_cell(value, "paper")) for name, value in paper.averages.items()]
+    """Return published averages on this data set and encoder, and those of these runs."""
+    rows = [(name_cell(f"{name} (published)"), mean_cell(value, "paper")) for name, value in paper.averages.items()]
     for label in (*experiment.headline_settings, *experiment.compared_settings):
         pairs = experiment.pairs_of(label)
         mean = experiment.mean("last", label, pairs)
@@ -72,14 +72,14 @@ def published_table(experiment: Experiment, paper: PublishedResults) -> Table:
     return Table(
         "published",
         "Published averages",
-        "The averages that papers print for this data set and encoder, and ours over the pairs named.",
+        "Published averages on this data set and encoder, and the averages of these runs over their pairs.",
         ("method", "average"),
         tuple(sorted(rows, key=lambda row: row[1].value or 0)),
     )
 
 
 def ablation_table(experiment: Experiment, paper: PublishedResults) -> Table | None:
-    """UniMoS's variants over the pairs and seeds that all of them have; None with fewer than two."""
+    """Return the table of UniMoS's variants over their common pairs and seeds; None for fewer than two variants."""
     first_runs = first_run_by_label(experiment.runs)
     changed = first_runs[experiment.default_setting].spec["changed"]
     labels = [label for label in experiment.labels if first_runs[label].method == UNIMOS]
@@ -111,13 +111,13 @@ def ablation_table(experiment: Experiment, paper: PublishedResults) -> Table | N
     seeds = {seed for _, seed in common}
     options = experiment.default_setting_name.partition(", ")[2]
     caption = (
-        f"What each part is worth: {experiment.metric_name.lower()} in % over the {len({pair for pair, _ in common})} "
+        f"{experiment.metric_name} in % over the {len({pair for pair, _ in common})} "
         f"pair(s) and {len(seeds)} seed(s) that every variant has{f', at {options}' if '=' in options else ''}, ± over "
-        f"seeds; the difference is against {variants[labels[0]]}. VAC and LAC are the branches alone."
+        f"seeds; the difference is against {variants[labels[0]]}. VAC and LAC: each branch alone."
     )
     columns = ("variant", "ensemble", f"vs {variants[labels[0]]}", "VAC", "LAC")
     return Table(
-        "ablation", "Ablation of UniMoS", caption, (*columns, *(["paper"] if paper.ablations else [])), tuple(rows)
+        "ablation", "Ablation of UniMoS", caption, (*columns, *(["published"] if paper.ablations else [])), tuple(rows)
     )
 
 
@@ -127,7 +127,7 @@ def _mean(values) -> float | None:
 
 
 def selection_table(experiment: Experiment) -> Table | None:
-    """What a label-free choice of the epoch would have given, over the main runs; None without validators."""
+    """Return scores of the epochs that label-free validators select; None without validators."""
     runs = [run for pair in experiment.pairs for run in experiment.select(pair)]
     picks = [run.result.get("selected") or {} for run in runs]
     names = [name for name in picks[0] if all(name in run_picks for run_picks in picks)]
@@ -143,16 +143,16 @@ def selection_table(experiment: Experiment) -> Table | None:
     rows.append((name_cell("oracle best"), replace(best, kind="oracle"), difference))
     return Table(
         "selection",
-        f"Choosing the epoch without labels, {experiment.default_setting_name}",
-        f"{experiment.metric_name} in %, ± over seeds, of the epoch that each label-free validator picks; the oracle "
-        "picks with target labels.",
-        ("picked by", "accuracy", "vs last"),
+        f"Label-free choice of the epoch, {experiment.default_setting_name}",
+        f"{experiment.metric_name} in % of the epoch that each validator selects without target labels, ± standard "
+        "deviation over seeds. The oracle selects by target labels.",
+        ("selected by", "accuracy", "vs last"),
         tuple(rows),
     )
 
 
 def _compare_with_last(runs: Sequence[FinishedRun], values: Sequence[float]) -> tuple[Cell, Cell]:
-    """A choice's figure, and what it has over the last epoch."""
+    """Return the cells of a choice's score and of its difference to the last epoch."""
     keyed_values = [(run.pair, run.spec["seed"], value) for run, value in zip(runs, values, strict=True)]
     rows = ((*key, run.score("last")) for key, run in zip(keyed_values, runs, strict=True))
     return mean_cell(mean_and_std(keyed_values)), change_cell(paired_difference(rows))

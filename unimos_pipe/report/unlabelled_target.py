@@ -1,4 +1,4 @@
-"""What is known of answers to targets without labels."""
+"""Label-free diagnostics of predictions for targets without labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,15 +8,25 @@ import numpy as np
 
 from unimos_pipe.report.error_analysis import MAX_BARS, MAX_IMAGES, BranchPrediction
 from unimos_pipe.report.experiment import Experiment
+from unimos_pipe.report.setting_names import format_pair
 from unimos_pipe.report.table import Cell, Table, mean_cell, name_cell
 from unimos_pipe.runs.method_names import ESTIMATE_ERROR, UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun
 
-COLUMNS = ("run", "estimated accuracy", "VAC and LAC", "zero-shot", "fused", "linear-im", "confidence", "shares apart")
+COLUMNS = (
+    "run",
+    "estimated accuracy",
+    "VAC and LAC",
+    "zero-shot",
+    "fused",
+    "linear-im",
+    "confidence",
+    "share distance",
+)
 
 
 def diagnostics_table(experiment: Experiment) -> Table | None:
-    """A row for every run whose target has no labels; None where there is none."""
+    """Return a row for every run whose target has no labels; None if there is none."""
     runs = [run for run in experiment.runs if run.result["accuracy"] is None]
     rows = tuple(
         (name_cell(_row_name(experiment, run)), *_estimate_cells(run.result.get("estimate", {}))) for run in runs
@@ -24,17 +34,18 @@ def diagnostics_table(experiment: Experiment) -> Table | None:
     if not rows:
         return None
     caption = (
-        f"In %. The accuracy is estimated by how often neighbours share an answer ({ESTIMATE_ERROR}); none is told (–) "
-        "where fused and linear-im agree on less than half of the rows. Then the rows on which the branches agree, and "
-        "on which zero-shot, fused and linear-im give the run's answer: below 50, do not trust it unseen. Confidence "
-        "is the answers' mean probability. Shares apart is how far the classes' shares are from the source's, 0 to 100."
+        f"In %. Estimated accuracy: from the agreement of neighbouring images ({ESTIMATE_ERROR}); none (–) if fused "
+        "and linear-im agree on fewer than half of the images. VAC and LAC: agreement of the two branches. Zero-shot, "
+        "fused, linear-im: agreement with the run's predictions; below 50, inspect predictions before using them. "
+        "Confidence: mean probability of the predictions. Share distance: total variation between the class shares of "
+        "predictions and source, 0 to 100."
     )
-    return Table("known", "What is known without labels", caption, COLUMNS, rows)
+    return Table("diagnostics", "Diagnostics without labels", caption, COLUMNS, rows)
 
 
 @dataclass(frozen=True)
 class UncertainImage:
-    """A target image with who answers what, and the name of its colour; ``thumbnail`` is a data address, or empty."""
+    """A target image with (branch, prediction, colour name); ``thumbnail`` is a data URL or empty."""
 
     path: str
     predictions: list[tuple[str, BranchPrediction, str]]
@@ -43,13 +54,13 @@ class UncertainImage:
 
 
 def find_uncertain_images(run: FinishedRun, limit: int = MAX_IMAGES) -> list[UncertainImage]:
-    """The rows whose answers have the lowest probability, lowest first."""
+    """Return the rows whose predictions have the lowest probability, lowest first."""
     rows = sorted(run.predictions, key=lambda row: float(row["probability"]))[:limit]
     return [UncertainImage(row["path"], _branch_predictions(run, row)) for row in rows]
 
 
 def _branch_predictions(run: FinishedRun, row: Mapping[str, str]) -> list[tuple[str, BranchPrediction, str]]:
-    predictions = [("answer", BranchPrediction(row["class"], float(row["probability"]), None), "all")]
+    predictions = [("predicted", BranchPrediction(row["class"], float(row["probability"]), None), "all")]
     if run.method == UNIMOS:
         branches = (("VAC", "vac"), ("LAC", "lac"))
         predictions += [
@@ -60,9 +71,9 @@ def _branch_predictions(run: FinishedRun, row: Mapping[str, str]) -> list[tuple[
 
 
 def class_shares(run: FinishedRun) -> tuple[list[str], list[float], list[float]]:
-    """Classes with their shares of the answers and of the source, most answered first; no more than :data:`BARS`.
+    """Return classes with their shares of the predictions and of the source, largest share first.
 
-    Empty where the run did not keep them; of more classes those whose shares differ most stay.
+    Empty if the run has no shares. At most :data:`MAX_BARS` are returned, those whose shares differ most.
     """
     estimate = run.result.get("estimate", {})
     predicted, source = (np.array(estimate.get(name, []), float) for name in ("class_shares", "source_shares"))
@@ -74,7 +85,7 @@ def class_shares(run: FinishedRun) -> tuple[list[str], list[float], list[float]]
 
 
 def _row_name(experiment: Experiment, run: FinishedRun) -> str:
-    return f"{run.pair.replace('->', ' → ')}, {experiment.display_names[run.label]}, seed {run.spec['seed']}"
+    return f"{format_pair(run.pair)}, {experiment.display_names[run.label]}, seed {run.spec['seed']}"
 
 
 def _estimate_cells(estimate: Mapping[str, Any]) -> list[Cell]:

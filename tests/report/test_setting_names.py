@@ -77,7 +77,7 @@ def test_runs_that_the_headline_lacks_stand_in_the_table_of_settings(tmp_path):
     write_run(tmp_path, "light->dark", changed={"loss.alpha": 0.1}, last=0.65)
     table = settings_table(find_runs([tmp_path])[0][0])
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["UniMoS, alpha=1.0", "1", "2", "2", "70.0 ± 0.0", "60.0", "–", "+10.0*"],
+        ["UniMoS, alpha=1.0", "1", "2", "2", "70.0 ± 0.0", "60.0", "–", "+10.0 [10.0, 10.0]"],
         ["UniMoS, alpha=0.1", "1", "1", "1", "65.0", "60.0", "–", "+5.0"],
     ]
 

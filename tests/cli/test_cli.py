@@ -209,7 +209,7 @@ def test_an_unreadable_image_fails_the_run(cli, miniature, tmp_path):
     answer = cli(*args)
     assert answer.code == 1 and "circle/3.png" in answer.err and "--on-error skip" in answer.err
     answer = cli(*args, "--on-error", "skip")
-    assert answer.code == 0 and "Warning: left out light/circle/3.png" in answer.err
+    assert answer.code == 0 and "Warning: skipped light/circle/3.png" in answer.err
 
 
 def test_class_folders_that_do_not_fit(cli, miniature, tmp_path):
@@ -272,8 +272,8 @@ def test_no_network_and_no_local_weights(cli, miniature, tmp_path, monkeypatch):
     assert (answer.code, answer.err) == (
         2,
         "Error: weights 'openai' of RN50-quickgelu are not on this machine and cannot be downloaded (Temporary failure "
-        "in name resolution). Connect to the network once, or bring open_clip_model.safetensors from "
-        "https://huggingface.co/timm/resnet50_clip.openai here and pass --pretrained its path\n",
+        "in name resolution). Connect to the network once, or copy open_clip_model.safetensors from "
+        "https://huggingface.co/timm/resnet50_clip.openai to this machine and pass --pretrained its path\n",
     )
     answer = cli(*args, "--encoder", "RN50", "--pretrained", "weights/none.pt")
     assert (answer.code, answer.err) == (
@@ -348,7 +348,7 @@ def test_version_and_verbosity(cli, miniature, tmp_path):
     assert cli("--version").out == f"unimos-pipe, version {__version__}\n"
     args = ("extract", *miniature.args(tmp_path), "--domain", "dark", "--data-root", miniature.root, "--workers", 0)
     assert cli("-q", *args).err == ""
-    assert re.match(r"mini/dark: 24 rows, 0 encoded, 24 kept, \d+\.\d s\n", cli(*args).err)
+    assert re.match(r"mini/dark: 24 rows, 0 encoded, 24 reused, \d+\.\d s\n", cli(*args).err)
     assert "weights sha256 1fd650a7" in cli("-v", *args).err
     assert cli("-q", "-v", *args).code == 2
 
@@ -379,4 +379,4 @@ def test_domain_drawn_twice_is_encoded_once(cli, miniature, tmp_path):
     assert answer.err.count("mini/dark") == 1
     assert cli(*args).err == "Error: say which domains: --domain NAME (known: dark, light) or --all\n"
     draw(miniature.root / "dark" / "bar" / "9.png", 2, np.random.default_rng(1), True)
-    assert cli(*args, "--domain", "dark").err.startswith("mini/dark: 25 rows, 1 encoded, 24 kept, ")
+    assert cli(*args, "--domain", "dark").err.startswith("mini/dark: 25 rows, 1 encoded, 24 reused, ")

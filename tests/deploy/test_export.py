@@ -96,7 +96,7 @@ def test_the_card_says_what_it_adapts_and_its_limits(made):
     settings["classes"][0] = "<script>`*"
     settings["about"]["accuracy"] = None
     text = render_card(settings)
-    assert "&lt;script&gt;\\`\\*" in text and "The target has no labels, so the accuracy is not known." in text
+    assert "&lt;script&gt;\\`\\*" in text and "The target has no labels, so the accuracy is unknown." in text
 
 
 def test_what_is_no_model_is_refused(made, cli, tmp_path):

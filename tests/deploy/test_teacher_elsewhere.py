@@ -48,5 +48,7 @@ def test_predict_and_an_export_answer_with_the_runs_text(cli, icons_cache, run, 
     assert torch.equal(again.predict_features(rows).probabilities, model.predict_features(rows).probabilities)
     plain = unimos_pipe.load(run.parent / "full", "cpu")
     assert not torch.allclose(plain.text, model.text, atol=1e-2)
-    told = "as unimos-pipe implements it, with text features that have seen the source, which is not in the paper."
+    told = (
+        "as implemented by unimos-pipe, with text features fitted to the source, an extension that is not in the paper."
+    )
     assert told in (tmp_path / "model" / "README.md").read_text()

@@ -143,5 +143,5 @@ def test_automatic_precision_goes_by_the_worst_image(monkeypatch, worst, taken):
     found, evidence = encoder.load_encoder(replace(TINY, precision="auto"), CPU, [])
     assert found.identity.precision == taken
     assert str(evidence) == (
-        f"precision {taken}: smallest cosine of bf16 features to fp32's {worst:.5f} on 100 image(s)"
+        f"precision {taken}: smallest cosine between bf16 and fp32 features {worst:.5f} on 100 image(s)"
     )

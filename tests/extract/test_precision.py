@@ -45,7 +45,7 @@ def folders(tmp_path) -> list[str]:
 def test_auto_decides_once_and_keeps_why(bound, taken, machine, extract, tmp_path, monkeypatch):
     monkeypatch.setattr(encoder, "MIN_COSINE", bound)
     first = extract("dark")
-    assert f"precision {taken}: smallest cosine of bf16 features to fp32's 0.9" in first.err
+    assert f"precision {taken}: smallest cosine between bf16 and fp32 features 0.9" in first.err
     (folder,) = folders(tmp_path)
     assert f"_{taken}-" in folder
     kept = json.loads((tmp_path / "cache" / "mini" / folder / EVIDENCE).read_text())

@@ -20,14 +20,15 @@ def test_a_sentence_that_just_fits_and_one_that_does_not(tokenizer):
         tokenize_checked(tokenizer, ["a", long, f"{long} cat"])
     assert str(caught.value) == (
         f"2 prompt(s) are too long for the model: expected at most 77 tokens, got more in '{long[:299]} and so on. "
-        "Shorten the template, the domain's word, or the class's wording under [display] in the spec"
+        "Shorten the template, the domain word, or the class name under [display] in the spec"
     )
 
 
 def test_classes_of_equal_features_are_named():
     features = np.eye(4, dtype=np.float32)[[0, 1, 0, 2]]
     assert identical_text_features(features, ("TV", "cat", "tv", "dog")) == (
-        "classes with equal text features, which no answer can tell apart: 'TV' and 'tv'; reword them under [display]"
+        "classes with identical text features, which cannot be distinguished: 'TV' and 'tv'; rename them under "
+        "[display]"
     )
     assert identical_text_features(features[:2], ("TV", "cat")) is None
 
@@ -45,8 +46,8 @@ def test_extract_says_both(cli, miniature, tmp_path):
         assert (
             answer.err.splitlines()[:2]
             == [
-                "Warning: classes with equal text features, which no answer can tell apart: 'circle' and 'bar'; reword "
-                "them under [display]"
+                "Warning: classes with identical text features, which cannot be distinguished: 'circle' and 'bar'; "
+                "rename them under [display]"
             ]
             * 2
         )  # for either domain's word

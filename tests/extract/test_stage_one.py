@@ -219,7 +219,7 @@ def test_bad_images_fail_the_run_after_the_good_shards_or_are_left_out(miniature
         extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10)
     assert str(caught.value) == (
         f"1 unreadable image(s) in {manifest.root}: circle/3.png (not an image of a known format). "
-        "The other shards are kept; mend the files, or leave them out with --on-error skip"
+        "The other shards are kept; fix the files, or skip them with --on-error skip"
     )
     assert len(shard_files(tmp_path / "light")) == 2  # the shard that holds circle/3.png is missing
     report = extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10, skip_bad=True)
@@ -271,6 +271,6 @@ def test_a_hub_model_out_of_reach_says_which_file_to_bring(monkeypatch):
         ClipEncoder(EncoderSpec("hf-hub:owner/name"), CPU)
     assert str(caught.value) == (
         "weights of hf-hub:owner/name are not on this machine and cannot be downloaded (no route to host). Connect to "
-        "the network once, or bring open_clip_model.safetensors from https://huggingface.co/owner/name here and pass "
-        "--pretrained its path"
+        "the network once, or copy open_clip_model.safetensors from https://huggingface.co/owner/name to this machine "
+        "and pass --pretrained its path"
     )

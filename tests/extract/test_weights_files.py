@@ -70,7 +70,7 @@ def test_an_archive_is_refused_unless_trusted_or_openais(halved, tmp_path, monke
         features(name, path, precision)
     assert str(caught.value) == (
         f"weights {path} are a TorchScript archive, which can run code, and not one of OpenAI's; "
-        "if you trust where it comes from, add --allow-torchscript"
+        "if you trust its origin, add --allow-torchscript"
     )
     expected = features(name, halved, precision)
     assert features(name, path, precision, allow_torchscript=True).equal(expected)
@@ -127,8 +127,8 @@ def test_a_pickle_with_code_is_refused_unopened(tmp_path, form):
         with pytest.raises(InputError) as caught:
             features("tinyclip-r24-64", path, allow_torchscript=trust)
         assert str(caught.value) == (
-            f"weights {path} are a pickle with more than tensors in it, which is not opened because a pickle can run "
-            "code; where they were made, save the tensors alone: safetensors.torch.save_file(model.state_dict(), ...)"
+            f"weights {path} are a pickle that holds more than tensors; it is not opened because a pickle can run "
+            "code. Save the tensors alone where it was written: safetensors.torch.save_file(model.state_dict(), ...)"
         )
     assert not left.exists()
 

@@ -83,8 +83,8 @@ def test_a_download_that_always_breaks_off_is_one_line(hub):
         "weights 'openai' of RN50-quickgelu are not on this machine and cannot be downloaded (peer closed connection "
     )
     assert told.endswith(
-        "). Connect to the network once, or bring open_clip_model.safetensors from "
-        "https://huggingface.co/timm/resnet50_clip.openai here and pass --pretrained its path"
+        "). Connect to the network once, or copy open_clip_model.safetensors from "
+        "https://huggingface.co/timm/resnet50_clip.openai to this machine and pass --pretrained its path"
     )
     assert cached_weights(RN50) is None
 

@@ -333,6 +333,6 @@ def test_a_decoder_that_takes_its_process_along_names_the_batch(fault, light, en
         extract_images(light, encoder, tmp_path, workers=1, shard_size=8, batch_size=8)
     assert str(caught.value) == (
         f"the decoder hung or crashed in {light.root}, in or just after bar/0.png, bar/1.png, bar/2.png and 5 more "
-        "(or memory ran out). Finished shards are kept; remove the file, or see it fail with --workers 0"
+        "(or memory ran out). Finished shards are kept; remove the file, or use --workers 0 to see its error"
     )
     assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL  # torch's own handler would raise in whatever runs

@@ -178,11 +178,11 @@ ABLE = "unimos, zero-shot, source-probe, fused, gda, linear-im"
         (
             {"method": "fused"},
             {"weight": torch.ones(4, 3), "bias": torch.ones(3), "answered": torch.ones(3, dtype=torch.bool)},
-            "tensors: expected answers for 2 classes, got [1, 3]",
+            "tensors: expected logits for 2 classes, got [1, 3]",
         ),
         ({"temperature": 0}, {}, "config.json: temperature: expected a number above 0, got 0"),
         ({"temperature": "x"}, {}, "config.json: temperature: expected a number above 0, got 'x'"),
-        ({"encoder_id": 0}, {}, "config.json: encoder and encoder_id: expected texts only"),
+        ({"encoder_id": 0}, {}, "config.json: encoder and encoder_id: expected strings"),
         ({"options": {"loss": {"alpha": 10**400}}}, {}, f"config.json: options: loss.alpha: {BITS} {LONG}"),
         ({"options": {"train": {"epochs": 10**400}}}, {}, f"config.json: options: train.epochs: {BITS} {LONG}"),
         (

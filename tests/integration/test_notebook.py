@@ -54,7 +54,7 @@ def test_a_table():
 def test_answers():
     p = torch.tensor([[0.75, 0.25], [float("nan")] * 2])
     found = Predictions((NASTY, "b"), p, p, None, None, (None, NASTY))
-    assert repr(found) == "<Answers: 2 rows, 2 classes, 1 unreadable>" and len(found) == 2
+    assert repr(found) == "<Predictions: 2 images, 2 classes, 1 unreadable>" and len(found) == 2
     first = {"class": NASTY, "probability": 0.75, "raw_probability": 0.75, "error": None}
     assert found.records() == [first, dict.fromkeys(first) | {"error": NASTY}]
     assert f"<td>{ESCAPED}</td><td>0.750</td><td>0.750</td><td></td>" in found._repr_html_()

@@ -72,7 +72,7 @@ def test_every_file_is_accounted_for(cli, miniature, phone, tmp_path):
     answer = cli("extract", "--dataset", own, "--all", "--cache", cache, "--on-error", "skip")
     assert answer.code == 0
     assert note in answer.err.splitlines()
-    assert f"Warning: left out phone/{rows[2]}: OSError: image file is truncated" in answer.err
+    assert f"Warning: skipped phone/{rows[2]}: OSError: image file is truncated" in answer.err
     assert "own/phone: 4 rows, 4 encoded, 0 kept" in answer.err
 
     run, out = tmp_path / "run", tmp_path / "out.csv"

@@ -175,7 +175,7 @@ def test_text_from_a_text_tower_and_what_else_a_model_of_them_can(cli, exported,
     refused = cli("predict", "--run", run, "--images", pictures, "-o", tmp_path / "a.csv")
     assert (refused.code, refused.err) == (
         2,
-        "Error: this model's features were made elsewhere, by 'a copy', which cannot be run here. "
+        "Error: this model was trained on imported features of 'a copy', which cannot encode images here. "
         "Import their features, and use predict --domain\n",
     )
     assert not (tmp_path / "a.csv").exists()
@@ -183,7 +183,7 @@ def test_text_from_a_text_tower_and_what_else_a_model_of_them_can(cli, exported,
     assert cli(*by_name, "-o", tmp_path / "b.csv").out.startswith(f"{tmp_path / 'b.csv'}: 624 rows of copy/line")
     assert cli("export", "--run", run, "--out", tmp_path / "model").code == 0
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "answers = model.predict_features(features)  # (n, D)" in card and "its features were made elsewhere" in card
+    assert "predictions = model.predict_features(features)  # (n, D)" in card and "the features were imported" in card
     assert cli("cache", "verify", "--cache", cache).code == 0
     kept = cli("cache", "prune", "--yes", "--cache", cache, "--runs", tmp_path / "none")
     assert kept.out == f"nothing to remove in {cache}\n"

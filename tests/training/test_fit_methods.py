@@ -114,8 +114,8 @@ def test_onnx_of_another_method(cli, icons_cache, tmp_path):
 def test_what_answers_no_new_rows_says_so(cli, swept, tmp_path):
     (run,) = swept[0].glob("icons/*/line-color/stata/seed0")
     wanted = (
-        f"Error: {run}: stata answers only the rows it was fitted on, which are in its predictions.csv. "
-        "New rows need a run of another method, such as fused\n"
+        f"Error: {run}: stata is transductive: it predicts only the images it was fitted on, see predictions.csv. "
+        "For new images use a run of another method, such as fused\n"
     )
     assert cli("predict", "--run", run, "--domain", "color", "-o", tmp_path / "a.csv").err == wanted
     assert cli("export", "--run", run, "--out", tmp_path / "model").err == wanted

@@ -142,7 +142,7 @@ _EXTRACTED = record(
     precision=TEXT,
     batch_size=COUNT,
     warnings=many(TEXT),
-    reports=many(record("a domain or split", domain=TEXT, rows=COUNT, encoded=COUNT, kept=COUNT, seconds=NUMBER)),
+    reports=many(record("a domain or split", domain=TEXT, rows=COUNT, encoded=COUNT, reused=COUNT, seconds=NUMBER)),
 )
 _RECIPE_PLAN = record(
     "both stages before the features exist; null where nobody can tell yet",

@@ -1,1 +1,1 @@
-"""A finished run taken elsewhere: model, predict, export, card."""
+"""Deployment of a finished run: model, prediction, export, model card, scikit-learn estimator."""

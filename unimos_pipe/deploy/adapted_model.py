@@ -1,4 +1,4 @@
-"""An adapted model: a run's state with what is needed to ask it, from a run's folder, an export or a model hub."""
+"""Adapted models, loaded from a run's folder, an export or a model hub."""
 
 import json
 import threading
@@ -33,20 +33,20 @@ from unimos_pipe.runs.method_names import TARGET_ONLY, UNIMOS
 from unimos_pipe.runs.read_run import read_run
 from unimos_pipe.runs.write_run import HEADS, PREDICTIONS, RESULT
 
-_LOADING = threading.Lock()  # of encoders: threads that ask one model first load it once
+_LOADING = threading.Lock()  # so that several threads load an encoder once
 
 
 class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "domain-adaptation"]):
-    """CLIP adapted to one target domain: frozen encoder (loaded when first needed) and a method's state.
+    """CLIP adapted to one target domain: frozen encoder (loaded on first use) and the state of a method.
 
-    ``from_pretrained`` and ``push_to_hub`` are huggingface_hub's; only safetensors and JSON are read.
+    ``from_pretrained`` and ``push_to_hub`` come from huggingface_hub. Only safetensors and JSON are read.
     """
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str = "auto"):
-        """Build from an export's config (see :data:`KEYS`) and tensors (a run's ``heads.safetensors``).
+        """Build from an export's config (see :data:`CONFIG_KEYS`) and tensors (a run's ``heads.safetensors``).
 
         Raises:
-            InputError: values or tensors that are no model's, all that is missing at once.
+            InputError: missing or invalid values or tensors.
         """
         self.settings = check_config(config)
         self.classes: tuple[str, ...] = tuple(config["classes"])
@@ -62,7 +62,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
 
     @torch.no_grad()
     def predict_features(self, features: Tensor) -> Predictions:
-        """Classify CLIP image features, (n, D), of unit norm or not."""
+        """Classify (n, D) CLIP image features; they are normalised first."""
         x = unit_rows(torch.as_tensor(features), self.text.dtype, self.device)
         batches = [self.probabilities(rows) for rows in x.split(8192)] or [self.probabilities(x)]
         columns = [torch.cat(column).float().cpu() for column in zip(*batches, strict=True)]
@@ -75,7 +75,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         return Predictions(self.classes, *columns[:2], *branches, (None,) * len(x))
 
     def probabilities(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(n, D) unit-norm rows -> (n, K) probabilities: calibrated, raw, and of UniMoS those of VAC and LAC."""
+        """Return (n, K) probabilities of (n, D) unit-norm rows: calibrated, raw, for UniMoS also of VAC and LAC."""
         if isinstance(self.fitted, UniMoSModel):
             logits, *branches = self.fitted.all_logits(x)
         else:
@@ -85,18 +85,19 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         )
 
     def encoder(self, weights: Path | None = None, *, allow_torchscript: bool = False) -> ClipEncoder:
-        """The frozen encoder the model was trained on, loaded at the first call and checked against its fingerprint.
+        """Return the frozen encoder the model was trained on, loaded on the first call and checked by its identity.
 
         Args:
-            weights: a weights file, where they were no open_clip tag's.
-            trust: whether it may be a TorchScript archive that is not OpenAI's.
+            weights: weights file, if the encoder was not loaded by an open_clip tag.
+            allow_torchscript: open a TorchScript archive that is not OpenAI's, which can run code.
         Raises:
-            InputError: the weights are not here, or are not those the model was trained on; or its features were made
-                elsewhere.
+            InputError: the weights are missing or not those the model was trained on, or the model was trained on
+                imported features.
         """
         if self.identity.precision == IMPORTED:
             raise InputError(
-                f"this model's features were made elsewhere, by {self.identity.model!r}, which cannot be run here",
+                f"this model was trained on imported features of {self.identity.model!r}, "
+                "which cannot encode images here",
                 todo="Import their features, and use predict --domain",
             )
         with _LOADING:
@@ -120,15 +121,15 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         return encoder
 
     def predict(self, images: ImageInput | Iterable[ImageInput], batch_size: int = 64) -> Predictions:
-        """Classify one image or many. Several threads may ask at once.
+        """Classify one or several images. Thread-safe.
 
         Args:
-            images: paths (a string is one), PIL images, bytes of image files, or uint8 arrays (H, W, 3) in RGB.
+            images: paths (a string is one path), PIL images, bytes of image files, or (H, W, 3) uint8 arrays in RGB.
             batch_size: images per encoder call.
         Returns:
-            A row for each image, in order; one that cannot be read has its reason in ``errors``.
+            A row for each image, in order; for an unreadable image ``errors`` holds the reason.
         Raises:
-            InputError: something that is no image, or what :meth:`encoder` raises.
+            InputError: an input that is not an image, or an error of :meth:`encoder`.
         """
         parts = list(self.predict_batches(normalise_inputs(images), batch_size, workers=0))
         return concatenate(parts) if parts else self.predict_features(self.text[:0])
@@ -136,10 +137,10 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
     def predict_batches(
         self, images: Sequence[Path | Picture | bytes], batch_size: int, workers: int
     ) -> Iterator[Predictions]:
-        """Stream answers to images, batch by batch in order.
+        """Yield the predictions of each batch of images, in order.
 
         Args:
-            workers: processes that decode; 0 decodes in this one (needed for PIL images on some systems).
+            workers: decoder processes; 0 decodes in this process (some systems need that for PIL images).
         """
         encoder = self.encoder()
         batches = [list(range(i, min(i + batch_size, len(images)))) for i in range(0, len(images), batch_size)]
@@ -147,22 +148,22 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             Path(), images, batches, encoder.preprocess, workers, on_gpu=encoder.device.type == "cuda"
         )
         for rows, (good, pixels, bad) in zip(batches, stream, strict=True):
-            # Rounded as the cache rounds, so that images answer like cached features.
+            # Rounded to float16 like cached features, so that both give the same predictions.
             predictions = self.predict_features(encoder.encode_images(pixels).half() if good else self.text[:0])
             reasons = dict(bad)
             yield with_errors(predictions, [reasons.get(row) for row in rows])
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write the weights and the config; the hub mixin calls this, and writes a card where there is none."""
+        """Write weights and config. Called by the hub mixin, which adds a card if there is none."""
         state = {**self.fitted.state_dict(), "text_features": self.text.cpu().clone()}
         content = save({name: tensor.contiguous() for name, tensor in state.items()})
-        (save_directory / WEIGHTS).write_bytes(content)  # save_file would make it unreadable for others
+        (save_directory / WEIGHTS).write_bytes(content)  # save_file creates a file that other users cannot read
         signed = {**self.settings, "digest": export_digest(self.settings, content)}
         text = json.dumps(signed, indent=1, ensure_ascii=False) + "\n"
         (save_directory / CONFIG).write_text(text, encoding="utf-8")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The export's README; the hub mixin saves it."""
+        """Return the export's README; the hub mixin saves it."""
         return build_model_card(self.settings)
 
     @classmethod
@@ -185,7 +186,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
 
 
 def load(folder: str | Path, device: str = "auto", *, allow_edited: bool = False) -> AdaptedModel:
-    """Load an adapted model from an export's or a finished run's folder.
+    """Load an adapted model from the folder of an export or of a finished run.
 
     Args:
         device: auto, cpu, cuda or mps.
@@ -205,12 +206,12 @@ def load(folder: str | Path, device: str = "auto", *, allow_edited: bool = False
     config = run_model_config(run.config, run.result)
     if (method := config["method"]) in TARGET_ONLY:
         raise InputError(
-            f"{folder}: {method} answers only the rows it was fitted on, which are in its {PREDICTIONS}",
-            todo="New rows need a run of another method, such as fused",
+            f"{folder}: {method} is transductive: it predicts only the images it was fitted on, see {PREDICTIONS}",
+            todo="For new images use a run of another method, such as fused",
         )
     return AdaptedModel(config, load_tensors(run.read_verified(HEADS)), device)
 
 
 def build_model_card(settings: Mapping[str, Any]) -> ModelCard:
-    """The README of a model of these settings (an export's config)."""
+    """Return the README of a model; ``settings`` is an export's config."""
     return ModelCard(render_card(settings))

@@ -1,4 +1,4 @@
-"""A finished run as a folder to take away: weights, config, card, and ONNX graphs checked against our own answers."""
+"""Export of a finished run: weights, config, model card, and ONNX graphs checked against this package."""
 
 import logging
 import warnings
@@ -20,8 +20,8 @@ from unimos_pipe.extract.image_loader import read_batches
 from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.runs.read_run import read_run
 
-TOLERANCE = 1e-4  # between onnxruntime's probabilities and ours
-OUTPUTS = ("probabilities", "raw", "vac", "lac")  # of a graph; methods beside UniMoS have the first two
+TOLERANCE = 1e-4  # largest difference between the probabilities of onnxruntime and torch
+OUTPUTS = ("probabilities", "raw", "vac", "lac")  # of a graph; other methods than UniMoS have the first two
 CHECKED_IMAGES = 16
 CARD = "README.md"
 
@@ -39,21 +39,21 @@ EXPORT = OwnedFolder("an exported model", (CONFIG, WEIGHTS, CARD, "heads.onnx", 
 def export_run(
     run: str | Path, out: str | Path, *, onnx: bool = False, images: Sequence[str | Path] = (), force: bool = False
 ) -> dict[str, float]:
-    """Write ``model.safetensors``, ``config.json``, ``README.md`` and, if asked, ONNX graphs.
+    """Write ``model.safetensors``, ``config.json``, ``README.md`` and optionally ONNX graphs.
 
     Args:
         run: a finished run's folder.
-        to: the folder to make; an earlier export there is replaced, once the new one is whole.
+        out: folder to write; an earlier export is replaced atomically once the new one is complete.
         onnx: also write ``heads.onnx``, from (n, D) CLIP image features to (n, K) probabilities.
-        images: with ``onnx``, a few images or folders of them; ``model.onnx`` is then written too, from preprocessed
-            pixels, and checked on up to 16 of them.
+        images: with ``onnx``, images or folders of images. ``model.onnx``, from preprocessed pixels to
+            probabilities, is then written too and checked on up to 16 of them.
         force: replace an earlier export even if its card was edited.
     Returns:
-        The largest difference to our own probabilities, by graph.
+        graph -> largest difference to torch's probabilities.
     Raises:
-        InputError: no finished run, a folder that holds something else, packages that are missing, or another process
-            that writes there.
-        ExecutionError: a graph whose answers differ by more than :data:`TOLERANCE`.
+        InputError: no finished run, a folder that holds something else, missing packages, or another process that
+            writes there.
+        ExecutionError: a graph whose probabilities differ by more than :data:`TOLERANCE`.
     """
     run, out = Path(run), Path(out)
     if images and not onnx:
@@ -79,13 +79,13 @@ def export_run(
 
 
 def _check_output(out: Path, force: bool) -> None:
-    """Raise InputError where ``out`` holds what is not an export's, or a card that somebody edited."""
+    """Raise InputError if ``out`` holds files that are not an export's, or a card that was edited."""
     check_owned_folder(out, EXPORT, "--out")
     if force or not (out / CARD).is_file():
         return
     try:
         edited = read_text(out / CARD) != str(build_model_card(read_config(out / CONFIG)))
-    except (ValueError, KeyError, TypeError, AttributeError):  # not text, or a config from which no card can be made
+    except (ValueError, KeyError, TypeError, AttributeError):  # not text, or a config without what a card needs
         edited = True
     if edited:
         raise InputError(
@@ -94,7 +94,7 @@ def _check_output(out: Path, force: bool) -> None:
 
 
 class _HeadsGraph(torch.nn.Module):
-    """(n, D) image features -> (n, K) probabilities, as :data:`OUTPUTS`."""
+    """Graph from (n, D) image features to (n, K) probabilities, see :data:`OUTPUTS`."""
 
     def __init__(self, model: AdaptedModel):
         super().__init__()
@@ -106,7 +106,7 @@ class _HeadsGraph(torch.nn.Module):
 
 
 class _ImageGraph(torch.nn.Module):
-    """(n, H, W, 3) uint8 pixels, resized and cropped as CLIP's -> the same, through the frozen image encoder."""
+    """Graph from (n, H, W, 3) uint8 pixels, resized and cropped for CLIP, to (n, K) probabilities."""
 
     def __init__(self, model: AdaptedModel):
         super().__init__()
@@ -124,21 +124,19 @@ def _load_pixels(model: AdaptedModel, images: list[Path]) -> torch.Tensor:
     stream = read_batches(Path(), images, [list(range(len(images)))], model.encoder().preprocess, workers=0)
     _, pixels, bad = next(stream)
     if bad or pixels is None:
-        raise InputError(
-            f"{images[bad[0][0]]} cannot be read ({bad[0][1]}); the graph is checked on it, so name another"
-        )
+        raise InputError(f"{images[bad[0][0]]} cannot be read ({bad[0][1]}); pass other images to check the graph on")
     return pixels
 
 
 @torch.no_grad()
 def _write_onnx(graph: torch.nn.Module, rows: torch.Tensor, name: str, path: Path) -> float:
-    """Write a graph and return the largest difference between onnxruntime's answers and ours on ``rows``."""
+    """Write a graph; return the largest difference between the probabilities of onnxruntime and torch on ``rows``."""
     import onnxruntime
 
     graph.eval()
     expected = [values.numpy() for values in graph(rows)]
     names = list(OUTPUTS[: len(expected)])
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its optimiser reports what it leaves alone
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its optimiser logs every node that it does not change
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -157,6 +155,8 @@ def _write_onnx(graph: torch.nn.Module, rows: torch.Tensor, name: str, path: Pat
     largest = max(float(np.abs(a - b).max()) for a, b in zip(expected, outputs, strict=True))
     if not largest <= TOLERANCE:
         raise ExecutionError(
-            f"{path.name}: onnxruntime's probabilities", expected=f"ours within {TOLERANCE}", got=f"{largest:.2g} apart"
+            f"{path.name}: onnxruntime's probabilities",
+            expected=f"torch's within {TOLERANCE}",
+            got=f"a difference of {largest:.2g}",
         )
     return largest

@@ -1,4 +1,4 @@
-"""What a model is given to classify: one image or many, as paths, PIL images, files' bytes or arrays."""
+"""Image inputs of a model: paths, PIL images, bytes of image files, arrays."""
 
 import os
 from collections.abc import Iterable
@@ -14,10 +14,10 @@ EXPECTED = "a path, a PIL image, the bytes of an image file, or a uint8 array (H
 
 
 def normalise_inputs(images: ImageInput | Iterable[ImageInput]) -> list[Path | Picture | bytes]:
-    """What the decoder reads, an entry for each image; one image is a list of one, and a string is one path.
+    """Return a list of inputs for the decoder; a single image becomes a list of one, a string is a path.
 
     Raises:
-        InputError: something that is no image, named by its position.
+        InputError: an input that is not an image; names its position.
     """
     if isinstance(images, str | os.PathLike | Picture | bytes | bytearray | memoryview) or _ndim(images) == 3:
         images = [images]

@@ -1,4 +1,4 @@
-"""The README card of an exported model, in the layout of a model hub."""
+"""Model card (README) of an exported model, in the format of model hubs."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,10 @@ from unimos_pipe.runs.statistics import describe_labelled_rows
 
 
 def render_card(settings: Mapping[str, Any]) -> str:
-    """Markdown with a metadata header, from a model's config (see :data:`unimos_pipe.deploy.adapted_model.KEYS`)."""
+    """Return Markdown with a metadata header.
+
+    ``settings`` is a model's config, see :data:`unimos_pipe.deploy.adapted_model.CONFIG_KEYS`.
+    """
     about, encoder = settings["about"], settings["encoder"]
     imported = encoder["precision"] == IMPORTED
     dataset, source, target = (_escape(about[name]) for name in ("dataset", "source", "target"))
@@ -23,43 +26,43 @@ def render_card(settings: Mapping[str, Any]) -> str:
     header["tags"] = ["clip", "domain-adaptation", settings["method"]]
     extension = ""
     if settings["options"].get("train", {}).get("text") == "fused":
-        extension = ", with text features that have seen the source, which is not in the paper"
+        extension = ", with text features fitted to the source, an extension that is not in the paper"
     lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in header.items()), "---", ""]
     lines += [
         f"# CLIP adapted to {target} ({dataset})",
         "",
-        f"A light model that adapts the frozen CLIP encoder {_escape(encoder['model'])} to the domain **{target}** of "
-        f"{dataset}, made with labels of the domain **{source}** and none of {target} itself. Method: {method}, as "
-        f"unimos-pipe implements it{extension}.",
+        f"Unsupervised domain adaptation of the frozen CLIP encoder {_escape(encoder['model'])} to the domain "
+        f"**{target}** of {dataset}: trained with labels of the domain **{source}** and without labels of {target}. "
+        f"Method: {method}, as implemented by unimos-pipe{extension}.",
         "",
         "```python",
         "import unimos_pipe",
         'model = unimos_pipe.load("path/to/this/folder")',
-        "answers = model.predict_features(features)  # (n, D)"
+        "predictions = model.predict_features(features)  # (n, D)"
         if imported
-        else 'answers = model.predict(["one.png", "two.png"])',
-        "print(answers.labels)",
-        "print(answers.top(5))",
+        else 'predictions = model.predict(["one.png", "two.png"])',
+        "print(predictions.labels)",
+        "print(predictions.top(5))",
         "```",
         "",
-        "## Figures",
+        "## Results",
         "",
         *_accuracy_lines(about, "this model, last epoch" if is_unimos else "this model"),
         "",
-        "## What it is made of",
+        "## Training",
         "",
         f"- classes ({len(settings['classes'])}): {', '.join(_escape(name) for name in settings['classes'])}",
         f"- trained on {about['rows']['source']} labelled {source} and {about['rows']['target']} unlabelled {target} "
         f"images{training}",
-        f"- to cite: {CITATIONS[settings['method']]}",
+        f"- citation: {CITATIONS[settings['method']]}",
         f"- prompts: {'; '.join(_escape(text) for text in about['templates'])}",
         _describe_encoder(settings),
         "",
         "## Limits",
         "",
-        f"It knows these classes only and answers one of them to any image. It was fitted to {target} as that data set "
-        "has it; elsewhere it may do worse than plain CLIP. It inherits what CLIP's training data taught it, biases "
-        f"included. {_describe_calibration(settings['temperature'], source, target)}",
+        f"The model predicts one of these classes for every image. It was fitted to {target} of this data set; on "
+        "other domains it may be worse than zero-shot CLIP. It inherits the biases of CLIP's training data. "
+        f"{_describe_calibration(settings['temperature'], source, target)}",
         "",
     ]
     return "\n".join(lines)
@@ -68,10 +71,10 @@ def render_card(settings: Mapping[str, Any]) -> str:
 def _describe_encoder(settings: Mapping[str, Any]) -> str:
     encoder = settings["encoder"]
     if encoder["precision"] == IMPORTED:
-        return "- encoder: its features were made elsewhere; what made them is known by that name alone"
+        return "- encoder: the features were imported; only its name is known"
     return (
         f"- encoder weights: sha256 {encoder['weights_sha256']} ({_escape(settings['encoder_id'])}); they are not in "
-        "this folder and are fetched, and checked, when images are first classified"
+        "this folder; they are downloaded and verified when the first image is classified"
     )
 
 
@@ -80,14 +83,14 @@ def _describe_calibration(temperature: float | None, source: str, target: str) -
         return "Probabilities are not calibrated."
     return (
         f"Probabilities are calibrated: logits are divided by a temperature, {temperature:.3g}, fitted to held-out "
-        f"images of {source}; on {target} they may still be too sure."
+        f"images of {source}; on {target} they may still be overconfident."
     )
 
 
 def _accuracy_lines(about: Mapping[str, Any], model: str) -> list[str]:
     accuracy = about["accuracy"]
     if not accuracy:
-        return ["The target has no labels, so the accuracy is not known."]
+        return ["The target has no labels, so the accuracy is unknown."]
     rows, interval = about["rows"], ""
     if "labelled" in rows:
         interval = f", {describe_labelled_rows(accuracy['last'], rows['labelled'], rows['scored'])}"
@@ -100,5 +103,5 @@ def _accuracy_lines(about: Mapping[str, Any], model: str) -> list[str]:
 
 
 def _escape(text: str) -> str:
-    """A name without what Markdown or HTML would act on."""
+    """Return text with Markdown and HTML characters escaped."""
     return "".join(f"\\{char}" if char in "\\`*[]|" else {"<": "&lt;", ">": "&gt;"}.get(char, char) for char in text)

@@ -1,4 +1,4 @@
-"""A finished run applied to images or cached features: answers as a CSV table, one row in, one row out."""
+"""Predictions of a finished run for images or cached features, as a CSV table with a row for each image."""
 
 import csv
 import os
@@ -28,18 +28,18 @@ from unimos_pipe.runs.write_run import BRANCH_COLUMNS, PREDICTION_COLUMNS, RAW_C
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How images are classified and what is written of the answers."""
+    """Options of :func:`predict`."""
 
-    top: int = 1  # also the next likeliest classes, so many in all
+    top: int = 1  # number of most likely classes to write
     batch_size: int = 64  # images per encoder call
-    workers: int = 2  # processes that decode; 0 decodes in this one
-    weights: Path | None = None  # the encoder's, if they were a file
+    workers: int = 2  # decoder processes; 0 decodes in this process
+    weights: Path | None = None  # the encoder's weights file, if it was not loaded by a tag
     allow_torchscript: bool = False  # whether that may be a TorchScript archive not of OpenAI's, which can run code
     allow_edited: bool = False  # whether an export may have been changed since it was made
 
 
 class UnreadableImage(NamedTuple):
-    """An image that could not be read."""
+    """An image that could not be read, and the reason."""
 
     name: str
     reason: str
@@ -47,14 +47,14 @@ class UnreadableImage(NamedTuple):
 
 @dataclass(frozen=True)
 class PredictResult:
-    """A table of answers that was written: its rows, and every image that could not be read."""
+    """Result of a prediction: the table, its number of rows, the unreadable images."""
 
     table: Path
     rows: int
     unreadable: tuple[UnreadableImage, ...] = ()
-    name: str = ""  # <data set>/<domain>, where rows of the cache were classified
-    labelled: int = 0  # how many of them have a label there
-    accuracy: float | None = None  # on those, a fraction
+    name: str = ""  # <data set>/<domain>, if cached features were classified
+    labelled: int = 0  # number of rows with a label in the cache
+    accuracy: float | None = None  # on the labelled rows, a fraction
 
 
 def predict(
@@ -66,12 +66,12 @@ def predict(
     device: str = "auto",
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> PredictResult:
-    """Classify images with a finished run or an exported model, and write a row for each, in order.
+    """Classify images with a finished run or an exported model, and write a row for each image, in order.
 
     Args:
-        images: files, and folders of them.
+        images: files and folders of images.
     Raises:
-        InputError: no such run or image, or other weights than the run's.
+        InputError: no such run or image, or weights other than the run's.
     """
     files, names, notes = list_images([Path(source) for source in images])
     model = load(run, device, allow_edited=options.allow_edited)
@@ -104,14 +104,15 @@ def predict_cached(
     device: str = "auto",
     allow_edited: bool = False,
 ) -> PredictResult:
-    """Classify a domain's cached features with a finished run; needs neither images nor weights.
+    """Classify a domain's cached features with a finished run. Needs neither images nor weights.
 
     Args:
-        dataset: its spec, if it is not one that is known by the name the run recorded.
-        cache: where the features are; None takes ``$UNIMOS_CACHE``, else the user's cache folder.
+        dataset: name or spec of the data set; None takes the name that the run recorded.
+        cache: feature cache; None takes ``$UNIMOS_CACHE``, else the user's cache folder.
         allow_edited: whether an export may have been changed since it was made.
     Raises:
-        InputError, StaleCacheError: no such run or domain, or features of another encoder than the run's.
+        InputError: no such run or domain.
+        StaleCacheError: features of another encoder than the run's.
     """
     model = load(run, device, allow_edited=allow_edited)
     spec = load_spec(dataset or model.settings["about"]["dataset"])
@@ -121,13 +122,13 @@ def predict_cached(
 
 
 def list_images(sources: Sequence[Path]) -> tuple[list[Path], list[str], list[str]]:
-    """Image files of folders (sorted, sub-folders too) and single files whatever they are, in the order given.
+    """Return the image files below folders (sorted, recursive) and single files of any kind, in the order given.
 
     Returns:
-        The files; their names, relative to the folder where only one folder is given, else as given; and a line about
-        what was left out of each folder.
+        The files; their names, relative to the folder if exactly one folder is given, else as given; and a line on
+        the skipped files of each folder.
     Raises:
-        InputError: a path that is not there, a folder without images, or nothing at all.
+        InputError: a path that does not exist, or a folder without images.
     """
     files: list[Path] = []
     notes: list[str] = []
@@ -148,12 +149,12 @@ def list_images(sources: Sequence[Path]) -> tuple[list[Path], list[str], list[st
 
 
 def _display_path(file: Path) -> str:
-    """A path for a UTF-8 table: bytes that are none stand as ``\\xe9``."""
+    """Return a path for a UTF-8 table; other bytes are written as ``\\xe9``."""
     return os.fsencode(file.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def check_top(top: int, classes: Sequence[str]) -> None:
-    """Raise InputError if more places are asked for than there are classes."""
+    """Raise InputError if ``top`` exceeds the number of classes."""
     if top > len(classes):
         raise InputError(f"--top {top}", expected=f"at most {len(classes)}, the model's classes", got=top)
 
@@ -169,9 +170,9 @@ def predict_images(
     workers: int = 2,
     on_rows: Callable[[int], None] = lambda rows: None,
 ) -> list[UnreadableImage]:
-    """Classify images and write a row for each, in order; returns those that could not be read.
+    """Classify images and write a row for each, in order; return the unreadable images.
 
-    A row of an unreadable image has no answers and says why in the column ``error``.
+    The row of an unreadable image is empty but for the reason in the column ``error``.
 
     Raises:
         InputError: ``top`` is above the number of classes.
@@ -199,16 +200,16 @@ def predict_images(
 
 
 def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Path, *, top: int = 1) -> PredictResult:
-    """Classify a domain's cached features; needs neither images nor encoder weights.
+    """Classify a domain's cached features. Needs neither images nor encoder weights.
 
-    The answers are scored on the rows that have a label, if the data set's classes are the model's.
+    The accuracy on rows with a label is computed if data set and model have the same classes.
 
     Raises:
         StaleCacheError: features of another encoder than the model's.
         InputError: ``top`` is above the number of classes.
     """
     check_top(top, model.classes)
-    parts = store.spec.parts(name) if name in store.spec.domains else (name,)  # a split may be named itself
+    parts = store.spec.parts(name) if name in store.spec.domains else (name,)  # the name of a split is allowed too
     domain = store.domain(*parts)
     if difference := first_difference(domain.encoder, model.identity):
         field, got, expected = difference
@@ -226,7 +227,7 @@ def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Pat
 
 
 def table_columns(model: AdaptedModel, top: int) -> list[str]:
-    """The columns of a model's answers."""
+    """Return the column names of a model's predictions."""
     raw = [RAW_COLUMN] if model.temperature is not None else []
     branches = BRANCH_COLUMNS if model.method == UNIMOS else ()
     ranked = [name for rank in range(2, top + 1) for name in (f"class_{rank}", f"probability_{rank}")]
@@ -234,7 +235,7 @@ def table_columns(model: AdaptedModel, top: int) -> list[str]:
 
 
 def prediction_rows(answers: Predictions, top: int, raw: bool) -> Iterator[list[str]]:
-    """Everything but the path of each row: the answer, with ``raw`` its raw probability, branches, places 2 to top."""
+    """Yield each row without its path: class, probability, raw probability if ``raw``, branches, ranks 2 to ``top``."""
     for index, ranked in enumerate(answers.top(top)):
         (name, p), *others = ranked
         row = [escape_name(name), f"{p:.6f}"]
@@ -247,8 +248,8 @@ def prediction_rows(answers: Predictions, top: int, raw: bool) -> Iterator[list[
 
 
 def write_predictions(out: Path, head: Sequence[str], rows: Iterable[list[str]]) -> None:
-    """Write the table whole or not at all, over nothing but an earlier one. Raises InputError for any other file."""
-    check_owned_file(out, ",".join(PREDICTION_COLUMNS), "a table of answers", "--out")
+    """Write the table atomically. Raises InputError if ``out`` is a file of another kind."""
+    check_owned_file(out, ",".join(PREDICTION_COLUMNS), "a table of predictions", "--out")
     with writer_lock(out), atomic_write(out) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(head)

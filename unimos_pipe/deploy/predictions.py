@@ -1,4 +1,4 @@
-"""What a model says about images: probabilities, classes, and why where there is none."""
+"""Predictions of a model: probabilities, classes, errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,14 @@ from unimos_pipe.base.html_repr import html_table
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says about n rows: (n, K) probabilities, float32 on the CPU.
+    """Predictions for n images.
 
-    ``probabilities`` are calibrated if the model has a temperature, ``raw`` are those before; ``vac`` and ``lac`` are
-    those of UniMoS's branches, None for other methods. A row that could not be read is NaN in all of them, and
-    ``errors`` (n) says why; None for the others.
+    Attributes:
+        classes: K class names.
+        probabilities: (n, K) float32 on the CPU, calibrated if the model has a temperature.
+        raw: (n, K) probabilities before calibration.
+        vac, lac: (n, K) probabilities of UniMoS's branches; None for other methods.
+        errors: (n,) reason for each unreadable image, whose probabilities are NaN; None for the others.
     """
 
     classes: tuple[str, ...]
@@ -31,12 +34,12 @@ class Predictions:
 
     @property
     def labels(self) -> list[str | None]:
-        """n class names, the answers; None where there is an error."""
+        """n predicted class names; None for an unreadable image."""
         best = self.probabilities.argmax(-1).tolist()
         return [None if error else self.classes[k] for k, error in zip(best, self.errors, strict=True)]
 
     def top(self, count: int) -> list[list[tuple[str, float]]]:
-        """For each row the ``count`` likeliest classes with their probabilities."""
+        """Return the ``count`` most likely classes of each image with their probabilities."""
         best = self.probabilities.topk(min(count, len(self.classes)), dim=-1)
         return [
             [(self.classes[k], p) for k, p in zip(names, values, strict=True)]
@@ -44,9 +47,10 @@ class Predictions:
         ]
 
     def records(self) -> list[dict[str, Any]]:
-        """A dict of plain values for each row, with the names that ``predict`` gives its columns, and ``error``.
+        """Return a dictionary for each image, with the columns of ``predict`` as keys.
 
-        Where there is an error every other value is None. ``pandas.DataFrame(answers.records())`` is a table.
+        For an unreadable image every value but ``error`` is None. ``pandas.DataFrame(predictions.records())`` is a
+        table.
         """
         columns = [("class", "probability", self.probabilities), ("", "raw_probability", self.raw)]
         columns += [(name, f"{name}_probability", getattr(self, name)) for name in ("vac", "lac")]
@@ -63,7 +67,7 @@ class Predictions:
 
     def __repr__(self) -> str:
         bad = sum(error is not None for error in self.errors)
-        return f"<Answers: {len(self)} rows, {len(self.classes)} classes{f', {bad} unreadable' if bad else ''}>"
+        return f"<Predictions: {len(self)} images, {len(self.classes)} classes{f', {bad} unreadable' if bad else ''}>"
 
     def _repr_html_(self) -> str:
         rows = self.records()
@@ -76,7 +80,7 @@ def _format_value(value: object) -> str:
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
-    """The rows of several answers of one model, one below the other."""
+    """Return the concatenation of several predictions of one model."""
     first = parts[0]
     columns = [
         None if getattr(first, name) is None else torch.cat([getattr(part, name) for part in parts])
@@ -86,7 +90,7 @@ def concatenate(parts: Sequence[Predictions]) -> Predictions:
 
 
 def with_errors(answers: Predictions, errors: Sequence[str | None]) -> Predictions:
-    """Answers to the rows without an error, as those to all rows: NaN where there is one."""
+    """Expand predictions of the readable images to all images, with NaN for those that have an error."""
     readable = torch.tensor([error is None for error in errors], dtype=torch.bool)
 
     def expand(values: Tensor | None) -> Tensor | None:

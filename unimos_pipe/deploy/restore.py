@@ -1,4 +1,4 @@
-"""A method's model from the tensors of a run or an export, every one of them checked."""
+"""Restoration of a method's model from the tensors of a run or an export."""
 
 from collections.abc import Mapping
 
@@ -17,12 +17,14 @@ from unimos_pipe.methods.unimos.model import UniMoSModel
 def restore_model(
     tensors: Mapping[str, Tensor], classes: int, method: str, options: MethodSpec | None, device
 ) -> Model:
-    """The model of a run's or an export's tensors, ``text_features`` among them, every one of them checked.
+    """Return the model of a run's or an export's tensors after checking each tensor.
 
     Args:
-        options: UniMoS's; None for other methods.
+        tensors: state of the method and ``text_features``.
+        classes: number of classes.
+        options: options of UniMoS; None for other methods.
     Raises:
-        InputError: tensors that are missing, of other shapes or types than the method's, or not finite.
+        InputError: missing tensors, wrong shapes or dtypes, or values that are not finite.
     """
     text = tensors.get("text_features")
     if text is None or text.ndim != 2 or len(text) != classes or not text.numel():
@@ -55,7 +57,7 @@ def restore_model(
 
 
 def _restore_fitted(tensors: Mapping[str, Tensor], classes: int, method: str) -> Model:
-    """The model of a method beside UniMoS, which has answered a row of zeros."""
+    """Return the model of a method other than UniMoS; checked by the shape of its logits for a row of zeros."""
     try:
         model = METHODS[method].load_model(tensors)
         shape = model.logits(torch.zeros_like(tensors["text_features"][:1])).shape
@@ -63,12 +65,12 @@ def _restore_fitted(tensors: Mapping[str, Tensor], classes: int, method: str) ->
         reason = " ".join(str(error).split())[:120]
         raise InputError("the model's tensors", expected=f"those of {method}", got=f"others ({reason})") from None
     if shape != (1, classes):
-        raise InputError("the model's tensors", expected=f"answers for {classes} classes", got=[*shape])
+        raise InputError("the model's tensors", expected=f"logits for {classes} classes", got=[*shape])
     return model
 
 
 def _check_heads(tensors: Mapping[str, Tensor], classes: int, options: MethodSpec) -> list[str]:
-    """The names of all tensors that UniMoS's heads need, once each has its shape."""
+    """Return the names of the tensors of UniMoS's heads; raise InputError on a wrong shape."""
     shapes = parameter_shapes(tensors["text_features"].shape[1], classes, options.heads)
     width = (options.heads.bottleneck_dim,)
     shapes |= {"bottleneck_bn.running_mean": width, "bottleneck_bn.running_var": width, "label_prior": (classes,)}

@@ -1,4 +1,4 @@
-"""UniMoS as a scikit-learn classifier over arrays of features, in the domain convention of skada."""
+"""UniMoS as a scikit-learn classifier of feature arrays, with skada's convention for domains."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,24 +20,25 @@ from unimos_pipe.methods.unimos.training_run import create_run
 
 
 class UniMoSClassifier(ClassifierMixin, BaseEstimator):
-    """Adapts to the rows of the target domain while learning from those of the source.
+    """UniMoS classifier: trained on labelled source rows, adapted to unlabelled target rows.
 
-    Rows are normalised to unit length, as CLIP's features are. Computes in float64 on the CPU; an int seed gives the
-    same model every time.
+    Rows are normalised to unit norm. Computation is in float64 on the CPU and deterministic for a seed.
 
     Parameters:
-        text: (K, D) features of the class prompts, rows in the order of the sorted labels. None: the means of the
-            source's classes stand for them. That is not UniMoS as published, whose two branches differ because text
-            knows what the source's images do not; it serves comparisons on data that have no text.
-        variant: full, an ablation such as no-im, or fused-teacher, which is ours.
+        text: (K, D) features of the class prompts, rows in the order of the sorted labels. None takes the means of the
+            source's classes, for comparisons on data without text. This is not UniMoS as published, whose two branches
+            differ because the text features are independent of the source.
+        variant: full, an ablation such as no-im, or the extension fused-teacher.
         settings: changed options by dotted name, such as ``{"train.epochs": 20}``.
-        random_state: seed of everything random.
+        random_state: seed.
+
     Attributes:
-        classes_: (K,) sorted labels of the source. heads_, text_: the trained heads and the (K, D) text features
-            that they answer with.
+        classes_: (K,) sorted labels of the source.
+        heads_: trained heads.
+        text_: (K, D) text features of the LAC branch.
     """
 
-    # scikit-learn's way to say that meta-estimators and cross-validation pass sample_domain on.
+    # Metadata routing: meta-estimators and cross-validation pass sample_domain to fit.
     __metadata_request__fit = {"sample_domain": True}  # noqa: RUF012
 
     def __init__(
@@ -57,12 +58,13 @@ class UniMoSClassifier(ClassifierMixin, BaseEstimator):
         """Train on (n, D) rows.
 
         Args:
-            y: (n,) labels; those of target rows are not looked at (skada masks them as -1).
-            sample_domain: (n,) numbers, positive = source, negative = target. None: all rows are the source, and the
-                target too.
+            y: (n,) labels; those of target rows are ignored (skada masks them as -1).
+            sample_domain: (n,) numbers, positive for source rows, negative for target rows. None: all rows are both
+                source and target.
         Raises:
-            ValueError: arrays that do not fit each other, fewer than two classes, or fewer than two rows of a domain.
-            InputError: unknown settings, or text of another shape. ExecutionError: training that diverged.
+            ValueError: inconsistent arrays, fewer than two classes, or fewer than two rows of a domain.
+            InputError: unknown settings, or text of a wrong shape.
+            ExecutionError: training diverged.
         """
         X, y = validate_data(self, X, y, dtype=np.float64)  # noqa: N806
         domain = np.ones(len(X)) if sample_domain is None else np.asarray(sample_domain)
@@ -82,7 +84,7 @@ class UniMoSClassifier(ClassifierMixin, BaseEstimator):
         task = task_from_arrays((X[source], y[source]), X[target], self.text, list(self.classes_), dtype=torch.float64)
         trainer = Trainer([create_run(task, method, self.random_state)])
         for _, records in trainer.train():
-            list(records)  # an epoch is over when its records are made
+            list(records)  # the records must be consumed to finish an epoch
         if trainer.failures:
             raise ExecutionError(trainer.failures[0])
         self.method_ = method
@@ -93,13 +95,13 @@ class UniMoSClassifier(ClassifierMixin, BaseEstimator):
 
     @torch.no_grad()
     def predict_proba(self, X) -> np.ndarray:  # noqa: N803
-        """(n, D) -> (n, K) probabilities of the ensemble, columns as ``classes_``."""
+        """Return (n, K) ensemble probabilities of (n, D) rows, columns in the order of ``classes_``."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)  # noqa: N806
         rows = unit_rows(torch.from_numpy(X), self.text_.dtype, self.text_.device)
         return UniMoSModel(self.heads_, self.text_, self.method_).logits(rows).softmax(-1).numpy()
 
     def predict(self, X) -> np.ndarray:  # noqa: N803
-        """(n, D) -> (n,) labels."""
+        """Return (n,) labels of (n, D) rows."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(-1)]

@@ -1,1 +1,1 @@
-"""Stage one: encoder, images, encoding, writing."""
+"""Stage one: encoders, image loading, encoding, shard writing."""

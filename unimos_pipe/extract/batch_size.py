@@ -1,4 +1,4 @@
-"""How many images an encoder call takes where the user leaves it to us."""
+"""Automatic choice of the batch size."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,20 +10,20 @@ from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder import ClipEncoder
 
-SAMPLE_IMAGES = 64  # images on which precision and batch size are decided
+SAMPLE_IMAGES = 64  # images for the choice of precision and batch size
 
 
 def sample_files(manifests: Sequence[Manifest]) -> list[Path]:
-    """At most :data:`SAMPLE` images of all domains, evenly spaced."""
+    """Return at most :data:`SAMPLE_IMAGES` evenly spaced images of all domains."""
     files = [manifest.root / path for manifest in manifests for path in manifest.paths]
     return files[:: max(1, len(files) // SAMPLE_IMAGES)][:SAMPLE_IMAGES]
 
 
 def measure_batch_size(encoder: ClipEncoder, sample: torch.Tensor | None) -> tuple[int, dict[int, float]]:
-    """The batch size that this device is fastest with, and the images per second of every size tried.
+    """Return the fastest batch size on this device, and the images per second of every size tried.
 
     Args:
-        sample: (n, H, W, 3) uint8 pixels, or None where no image could be read.
+        sample: (n, H, W, 3) uint8 pixels, or None if no image could be read.
     Raises:
         InputError: no sample.
     """
@@ -34,10 +34,10 @@ def measure_batch_size(encoder: ClipEncoder, sample: torch.Tensor | None) -> tup
 
 
 def find_batch_size(encoder: ClipEncoder, sample: torch.Tensor, on_size: Callable[[int, float], None]) -> int:
-    """The batch size from which a larger one gains less than 3%, or no longer fits the device.
+    """Return the batch size beyond which the next one is less than 3% faster or does not fit the device.
 
     Args:
-        sample: (n, H, W, 3) uint8 pixels, repeated to the sizes tried: 16, 32, ... to 128 on a CPU, 1,024 on a GPU.
+        sample: (n, H, W, 3) uint8 pixels, repeated to the sizes tried: 16, 32, ... up to 128 on a CPU, 1,024 on a GPU.
         on_size: called with every size tried and its images per second.
     """
     best, best_rate = 16, 0.0

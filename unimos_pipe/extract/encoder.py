@@ -1,4 +1,4 @@
-"""The frozen CLIP encoders behind a small interface: images and sentences in, unit-norm features out."""
+"""Frozen CLIP encoders: images and sentences in, unit-norm features out."""
 
 import json
 import time
@@ -38,7 +38,7 @@ class ClipEncoder:
     """A frozen open_clip model in evaluation mode with its own evaluation preprocessing."""
 
     def __init__(self, spec: EncoderSpec, device: torch.device):
-        """Load the model of a spec whose precision is settled.
+        """Load the model of a spec whose precision is not ``auto``.
 
         Raises:
             InputError: unknown model or tag, weights missing or unreachable, weights of another architecture, or an
@@ -70,24 +70,24 @@ class ClipEncoder:
         )
 
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, H, W, 3) uint8 pixels as ``preprocess`` makes them -> (n, D) float32 unit-norm features on the CPU."""
+        """Return (n, D) float32 unit-norm features on the CPU of (n, H, W, 3) uint8 preprocessed pixels."""
         return self.start_encoding(pixels)()
 
     @torch.inference_mode()
     def start_encoding(self, pixels: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """Like :meth:`encode_images`; what is given back waits for the features and returns them.
+        """Start :meth:`encode_images`; return a function that waits for the features and returns them.
 
-        A GPU works on meanwhile, and reads ``pixels``, which must stay as they are until the features are there.
+        A GPU reads ``pixels`` asynchronously, so they must not change before that function returns.
         """
         features = self.forward(self.scale_pixels(pixels.to(self.device, non_blocking=True)))
         return copy_to_cpu_async(F.normalize(features.float(), dim=-1))
 
     @torch.inference_mode()
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(n, 3, H, W) the encoder's input -> (n, D) features as the model gives them, on the device.
+        """Return (n, D) unnormalised features on the device of (n, 3, H, W) encoder inputs.
 
-        On a CPU a few images at a time, so that what passes between layers stays in its cache (RN50 in bf16: 71
-        images/s by eights, 49 by 64).
+        A CPU takes a few images at a time, so that activations stay in its cache (RN50 in bf16: 71 images/s in chunks
+        of 8, 49 in chunks of 64).
         """
         count, _, height, width = inputs.shape
         if self.device.type == "cpu":
@@ -96,10 +96,10 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def scale_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, H, W, 3) uint8 on the device -> (n, 3, H, W) the encoder's input, channels last in memory.
+        """Return (n, 3, H, W) encoder inputs, channels last, of (n, H, W, 3) uint8 pixels on the device.
 
-        CLIP's (x / 255 - mean) / std in float32, in one pass over each row of pixels. On a CPU a few images at a time,
-        so that the float32 values stay in its cache (58 ms against 5 ms for 64 images).
+        Computes CLIP's (x / 255 - mean) / std in float32 in one pass. A CPU takes a few images at a time, so that the
+        float32 values stay in its cache (5 ms instead of 58 ms for 64 images).
         """
         n, height, width, _ = pixels.shape
         lines = pixels.reshape(n, height, width * 3)
@@ -113,20 +113,20 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def encode_texts(self, sentences: Sequence[str]) -> torch.Tensor:
-        """n sentences -> (n, D) float32 unit-norm features on the CPU. Raises InputError if one is too long."""
+        """Return (n, D) float32 unit-norm features on the CPU of n sentences. Raises InputError if one is too long."""
         tokens = tokenize_checked(self.tokenizer, sentences).to(self.device)
         parts = [self.model.encode_text(part).float() for part in tokens.split(256)]
         return F.normalize(torch.cat(parts), dim=-1).cpu()
 
 
 def create_open_clip_model(spec: EncoderSpec, weights: Path, device: torch.device) -> tuple[torch.nn.Module, Compose]:
-    """open_clip's model and evaluation transform as they come. Raises InputError if the weights do not fit."""
+    """Return open_clip's unmodified model and evaluation transform. Raises InputError if the weights do not fit."""
     preprocessing_options = {f"image_{key}": value for key, value in preprocessing(spec).items()}
     with quiet_logging():
         try:
             model, _, transform = open_clip.create_model_and_transforms(
                 spec.model,
-                load_weights=False,  # they come from the hashed file itself
+                load_weights=False,  # loaded below from the file whose digest is recorded
                 pretrained_text=False,
                 precision=spec.precision,
                 device=device,
@@ -140,9 +140,9 @@ def create_open_clip_model(spec: EncoderSpec, weights: Path, device: torch.devic
 
 
 def native_logit_scale(model: torch.nn.Module) -> float | None:
-    """1/T of a model trained with a bias beside it, as SigLIP's kin are, to two decimals; None for CLIP's.
+    """Return 1/T, rounded to two decimals, of a model with a logit bias (SigLIP and related); None for CLIP models.
 
-    CLIP's kin learn theirs up to a bound of 100, which METHOD.md (section 1) fixes for all of them.
+    CLIP models learn a scale of at most 100; METHOD.md (section 1) uses 100 for all of them.
     """
     if getattr(model, "logit_bias", None) is None:
         return None
@@ -150,7 +150,7 @@ def native_logit_scale(model: torch.nn.Module) -> float | None:
 
 
 def _freeze(model: torch.nn.Module) -> torch.nn.Module:
-    """A model for inference alone, a ResNet in the form that computes fastest."""
+    """Return the model in inference form; a ResNet gets folded batch norms and channels-last weights."""
     model = model.eval().requires_grad_(False)
     if any(module.training for module in model.modules()):
         raise AssertionError("an encoder module stayed in training mode")
@@ -161,7 +161,7 @@ def _freeze(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def fold_batch_norms(net: ModifiedResNet) -> None:
-    """Fold each BatchNorm of a frozen ResNet into the convolution before it: fewer passes, the same function."""
+    """Fold each BatchNorm of a frozen ResNet into the preceding convolution."""
     for module in list(net.modules()):
         for (conv_name, conv), (norm_name, norm) in pairwise(module.named_children()):
             if isinstance(conv, torch.nn.Conv2d) and isinstance(norm, torch.nn.BatchNorm2d):
@@ -170,18 +170,17 @@ def fold_batch_norms(net: ModifiedResNet) -> None:
 
 
 class ResizeCrop:
-    """The part of CLIP's evaluation transform that comes before the scaling of values: resize (bicubic) and crop.
+    """Resize (bicubic) and crop of CLIP's evaluation transform; :meth:`ClipEncoder.scale_pixels` does the rest.
 
-    On uint8 tensors torchvision computes what PIL does in a third of the time: of the values of real photographs 0.3%
-    differ, by 2 at most. Where there are other steps than these two, PIL does them; ``resizer`` says who did, for cache
-    keys. What :meth:`ClipEncoder.scale` does is left to the device.
+    torchvision on uint8 tensors takes a third of PIL's time; on photographs 0.3% of the values differ, by at most 2.
+    If the transform has other steps than these two, PIL does all of them. ``resizer`` names the library for cache keys.
     """
 
     def __init__(self, transform: Compose):
-        """``transform`` is open_clip's evaluation transform: geometry, ToTensor, Normalize."""
+        """``transform`` is open_clip's evaluation transform: geometric steps, ToTensor, Normalize."""
         *geometry, to_tensor, normalize = transform.transforms
         if not (isinstance(to_tensor, ToTensor) and isinstance(normalize, Normalize)):
-            raise AssertionError(f"open_clip's transform has another form: {transform}")
+            raise AssertionError(f"open_clip's transform has an unexpected form: {transform}")
         self.transform = transform
         self.on_picture, self.on_tensor, self.resizer = geometry, [], "PIL"
         if all(isinstance(step, Resize | CenterCrop | MaybeConvertMode) for step in geometry):
@@ -190,12 +189,12 @@ class ResizeCrop:
             self.on_picture, self.on_tensor, self.resizer = [], resize + crop, "torchvision, on uint8"
 
     def __call__(self, image: np.ndarray | Picture) -> torch.Tensor:
-        """An RGB image of any size, as (H, W, 3) uint8 or as PIL has it -> (H, W, 3) uint8."""
+        """Return (H, W, 3) uint8 pixels of an RGB image of any size: (H, W, 3) uint8 or PIL."""
         if self.on_picture:
             image = image_from_array(np.asarray(image))
         for step in self.on_picture:
             image = step(image)
-        with DECODING_WARNINGS:  # torch warns that PIL's memory may not be written to
+        with DECODING_WARNINGS:  # torch warns that PIL's memory is read-only
             pixels = torch.from_numpy(np.asarray(image)).permute(2, 0, 1)
         for step in self.on_tensor:
             pixels = step(pixels)
@@ -203,7 +202,7 @@ class ResizeCrop:
 
 
 def _scale_and_shift(normalize: Normalize, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale and shift, each (3,) float32, that take 0..255 to the encoder's input values."""
+    """Return scale and shift, (3,) float32, from pixel values 0..255 to encoder inputs."""
     mean = torch.tensor(normalize.mean, dtype=torch.float64)
     std = torch.tensor(normalize.std, dtype=torch.float64)
     return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
@@ -211,17 +210,17 @@ def _scale_and_shift(normalize: Normalize, device: torch.device) -> tuple[torch.
 
 @dataclass(frozen=True)
 class PrecisionCheck:
-    """Why an encoder works in its precision: how close a sample's 16-bit features came to fp32's."""
+    """Comparison of a sample's 16-bit features with its fp32 features, which decides precision ``auto``."""
 
     precision: str
     device: str
     candidate: str  # the 16-bit precision that was tried
-    smallest_cosine: float  # of the sample's features, to fp32's
-    images: int  # of the sample
+    smallest_cosine: float  # between 16-bit and fp32 features of an image
+    images: int  # size of the sample
 
     def __str__(self) -> str:
         return (
-            f"precision {self.precision}: smallest cosine of {self.candidate} features to fp32's "
+            f"precision {self.precision}: smallest cosine between {self.candidate} and fp32 features "
             f"{self.smallest_cosine:.5f} on {self.images} image(s)"
         )
 
@@ -229,15 +228,16 @@ class PrecisionCheck:
 def load_encoder(
     spec: EncoderSpec, device: torch.device, sample: Sequence[Path]
 ) -> tuple[ClipEncoder, PrecisionCheck | None]:
-    """The encoder of a spec; precision ``auto`` becomes the fastest that keeps the features of fp32.
+    """Load the encoder of a spec; precision ``auto`` becomes 16 bits if features stay close to fp32, else fp32.
 
-    Half precision is taken where the hardware computes it natively (fp16 on CUDA, bf16 on a CPU with AVX512-BF16 or
-    AMX) and every feature of the sample stays within a cosine of :data:`MIN_COSINE` of fp32's.
+    The candidate is the 16-bit precision that the hardware computes natively (fp16 on CUDA, bf16 on a CPU with
+    AVX512-BF16 or AMX). It is taken if every feature of the sample has a cosine of at least :data:`MIN_COSINE` to its
+    fp32 feature.
 
     Args:
-        sample: image files that are encoded both ways; unreadable ones are left out.
+        sample: image files to compare precisions on; unreadable ones are skipped.
     Returns:
-        The encoder, and what was found where it was tried both ways.
+        The encoder, and the comparison if there was one.
     """
     if spec.precision != "auto":
         return ClipEncoder(spec, device), None
@@ -257,7 +257,7 @@ MIN_COSINE = 0.9995
 
 
 def create_random_model(name: str) -> torch.nn.Module:
-    """An open_clip model with random weights from torch's global generator, for benchmarks.
+    """Return an open_clip model with random weights from torch's global generator, for benchmarks.
 
     Raises:
         InputError: open_clip has no such model.
@@ -270,14 +270,14 @@ def create_random_model(name: str) -> torch.nn.Module:
 
 
 def native_half_precision(device: torch.device) -> str | None:
-    """The 16-bit precision that a device's own instructions compute in, or None."""
+    """Return the 16-bit precision that the device computes natively, or None."""
     if device.type == "cuda":
         return "fp16"
     return "bf16" if device.type == "cpu" and cpu_has_bf16() else None
 
 
 def _read_model_config(model: str) -> dict:
-    """A model's configuration by name or schema. Raises InputError if a folder's cannot be read."""
+    """Return the configuration of a model. Raises InputError if that of a model folder cannot be read."""
     try:
         config = open_clip.get_model_config(model)
     except (OSError, ValueError) as error:
@@ -289,10 +289,10 @@ def _read_model_config(model: str) -> dict:
 
 @torch.inference_mode()
 def measure_encoder_speed(spec: EncoderSpec, device: torch.device, images: int = 4) -> tuple[float, int]:
-    """Seconds per image of an architecture here, decoding left out, and its embedding size D.
+    """Return seconds per image of an architecture on this device, without decoding, and its embedding size D.
 
-    The weights are random, which compute as long as trained ones, so nothing needs to be at hand. Of precision ``auto``
-    the device's own 16 bits are taken, where it has them.
+    The weights are random, so none are needed; the time does not depend on their values. Precision ``auto`` becomes
+    the native 16-bit precision of the device if there is one.
     """
     if spec.precision == "auto":
         spec = replace(spec, precision=native_half_precision(device) or "fp32")
@@ -303,7 +303,7 @@ def measure_encoder_speed(spec: EncoderSpec, device: torch.device, images: int =
     pixels = torch.zeros(images, 3, *((size, size) if isinstance(size, int) else size), device=device)
     pixels = pixels.to(ENCODER_DTYPES[spec.precision])
     seconds = []
-    for _ in range(3):  # the first one warms up; reading a value waits for the device
+    for _ in range(3):  # the first pass warms up; item() waits for the device
         started = time.perf_counter()
         features = model.encode_image(pixels)
         features.sum().item()

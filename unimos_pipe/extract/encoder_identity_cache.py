@@ -1,4 +1,4 @@
-"""Which encoder a spec comes to, remembered: an extraction with nothing to encode loads none, and no torch.
+"""Cache of encoder identities, so that an extraction with nothing to encode loads neither model nor torch.
 
 ``<cache>/.encoders/*.json`` hold an encoder's identity, the path and the stamp of the weights file it was read
 from, and the versions it was read with. What is damaged, older or of another file is passed over: the weights are read.
@@ -41,10 +41,9 @@ class WeightsFile:
 
 
 def locate_weights_file(spec: EncoderSpec) -> WeightsFile | None:
-    """The file that a spec's weights are in, found without open_clip; None where that cannot be told, or none is there.
+    """Return a spec's weights file without importing open_clip; None if it is unknown or missing.
 
-    Of open_clip's tags those of the presets are known; a ``local-dir:`` or ``hf-hub:`` model depends on more than
-    its weights file.
+    Tags are known for presets only. ``local-dir:`` and ``hf-hub:`` models depend on more files than their weights.
     """
     if is_weights_name(spec.model):
         return None
@@ -62,7 +61,7 @@ def locate_weights_file(spec: EncoderSpec) -> WeightsFile | None:
 
 
 def _find_preset_weights(spec: EncoderSpec) -> Path | None:
-    from unimos_pipe.extract.hub import HubFile, cached_weights  # the hub's client takes a while
+    from unimos_pipe.extract.hub import HubFile, cached_weights  # importing the hub's client is slow
 
     repositories = (preset.hub for preset in PRESETS.values() if preset.hub and _have_same_weights(preset.spec, spec))
     repository = next(repositories, None)
@@ -74,13 +73,13 @@ def _have_same_weights(first: EncoderSpec, second: EncoderSpec) -> bool:
 
 
 def identity_path(cache: Path, spec: EncoderSpec, weights: WeightsFile) -> Path:
-    """Where the identity of a spec's encoder is remembered."""
+    """Return the cache file of the identity of a spec's encoder."""
     key = fingerprint([spec.model, spec.pretrained, spec.precision, weights.path])
     return cache / ".encoders" / f"{key[:16]}.json"
 
 
 def load_identity(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
-    """The identity that a spec's encoder had when its weights were last read, or None where they must be read."""
+    """Return the cached identity of a spec's encoder, or None if its weights must be read."""
     weights = None if spec.precision == "auto" else locate_weights_file(spec)
     if weights is None:
         return None
@@ -100,7 +99,7 @@ def load_identity(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
 
 
 def store_identity(cache: Path, spec: EncoderSpec, weights: WeightsFile | None, identity: EncoderIdentity) -> None:
-    """Keep what a spec's encoder is, read from ``weights`` as they were before; where it cannot be kept, it is not."""
+    """Store the identity of a spec's encoder if ``weights`` is still the file that was read; ignore write errors."""
     if load_identity(cache, spec) == identity:
         return
     if (
@@ -116,19 +115,19 @@ def store_identity(cache: Path, spec: EncoderSpec, weights: WeightsFile | None, 
 
 
 class EncoderIdentityChangedError(Exception):
-    """The encoder that was loaded is not the one that was remembered."""
+    """The loaded encoder differs from the cached identity."""
 
 
 class LazyEncoder:
-    """An encoder of remembered identity that is loaded when something is to be encoded."""
+    """An encoder of cached identity that is loaded on first use."""
 
     def __init__(self, identity: EncoderIdentity, load: Callable[[], Encoder]):
-        """``load`` makes the encoder. Whatever needs it raises EncoderIdentityChangedError where it is another one."""
+        """``load`` returns the encoder. Its first use raises EncoderIdentityChangedError if the identity differs."""
         self.identity, self._load = identity, load
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder itself."""
+        """The loaded encoder."""
         encoder = self._load()
         if encoder.identity != self.identity:
             raise EncoderIdentityChangedError
@@ -136,27 +135,27 @@ class LazyEncoder:
 
     @property
     def preprocess(self) -> Callable:
-        """A picture to (H, W, 3) uint8 pixels."""
+        """Function from an image to (H, W, 3) uint8 pixels."""
         return self.encoder.preprocess
 
     @property
     def device(self) -> "torch.device":
-        """Where it computes."""
+        """Device of the encoder."""
         return self.encoder.device
 
     @property
     def logit_scale(self) -> float | None:
-        """1/T of a model that has one of its own."""
+        """1/T that the model learned, or None, see :func:`unimos_pipe.extract.encoder.native_logit_scale`."""
         return self.encoder.logit_scale
 
     def encode_images(self, pixels: "torch.Tensor") -> "torch.Tensor":
-        """(n, H, W, 3) uint8 pixels -> (n, D) float32 unit-norm features on the CPU."""
+        """Return (n, D) float32 unit-norm features on the CPU of (n, H, W, 3) uint8 pixels."""
         return self.encoder.encode_images(pixels)
 
     def start_encoding(self, pixels: "torch.Tensor") -> Callable[[], "torch.Tensor"]:
-        """The same, as a function that waits for the features."""
+        """Start :meth:`encode_images`; return a function that waits for the features."""
         return self.encoder.start_encoding(pixels)
 
     def encode_texts(self, sentences: Sequence[str]) -> "torch.Tensor":
-        """n sentences -> (n, D) float32 unit-norm features on the CPU."""
+        """Return (n, D) float32 unit-norm features on the CPU of n sentences."""
         return self.encoder.encode_texts(sentences)

@@ -1,4 +1,4 @@
-"""What stage one needs of an encoder; tests may bring their own. Imports no torch."""
+"""Protocol of encoders. Imports no torch."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
 
 
 class Encoder(Protocol):
-    """A frozen encoder of images and sentences, of known identity."""
+    """A frozen encoder of images and sentences."""
 
     identity: EncoderIdentity
     preprocess: Callable
     device: "torch.device"
-    logit_scale: float | None  # 1/T of a model that has one of its own
+    logit_scale: float | None  # 1/T that the model learned, None for CLIP models
 
     def encode_images(self, pixels: "torch.Tensor") -> "torch.Tensor":
-        """(n, H, W, 3) uint8 pixels as ``preprocess`` makes them -> (n, D) float32 unit-norm features on the CPU."""
+        """Return (n, D) float32 unit-norm features on the CPU of (n, H, W, 3) uint8 preprocessed pixels."""
 
     def start_encoding(self, pixels: "torch.Tensor") -> Callable[[], "torch.Tensor"]:
-        """As ``encode_images``, given back as a function that waits for the features; until then pixels must stay."""
+        """Start ``encode_images``; return a function that waits for the features. ``pixels`` must stay until then."""
 
     def encode_texts(self, sentences: Sequence[str]) -> "torch.Tensor":
-        """n sentences -> (n, D) float32 unit-norm features on the CPU."""
+        """Return (n, D) float32 unit-norm features on the CPU of n sentences."""

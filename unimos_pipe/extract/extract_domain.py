@@ -1,4 +1,4 @@
-"""Stage one, composed: the frozen encoder runs once over a domain and its prompts, shard by shard, resumable."""
+"""Extraction of one domain and its prompts, shard by shard and resumable."""
 
 import secrets
 import time
@@ -26,7 +26,7 @@ from unimos_pipe.extract.write_shards import EncodeResult, ShardJob, encode_shar
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """What stage one did for one domain: of ``rows``, ``encoded`` are new, ``kept`` come from older shards."""
+    """Result for one domain: of ``rows``, ``encoded`` are new and ``reused`` come from older shards."""
 
     domain: str
     rows: int
@@ -51,22 +51,22 @@ def extract_images(
     on_rows: Callable[[int], None] = lambda rows: None,
     encode: Callable[[ShardJob, Sequence[int], Encoder, Callable[[int], None]], EncodeResult] = encode_shards,
 ) -> ExtractReport:
-    """Bring a domain's shards up to date: images of known content keep their features, the others are encoded.
+    """Update a domain's shards: images whose contents are known keep their features, the others are encoded.
 
-    New shards lie beside the old ones until all are whole; then the domain's index is swapped by one rename, and what
-    it no longer names is removed. Killed at any moment, the domain is the old one or the new one, and the shards made
-    so far are used by the next try.
+    New shards are written next to the old ones. When all are complete, one rename replaces the domain's index, and
+    shards that it no longer lists are removed. If the process is killed, the domain is either the old or the new one,
+    and the next call reuses the finished shards.
 
     Args:
         encoder_folder: ``<cache>/<dataset>/<encoder-id>``.
-        skip_bad: leave unreadable images out and list them, instead of failing after all good shards are written.
-        force: encode everything again.
-        on_rows: called with the number of rows just settled.
-        make: makes the shards with new images, here (:func:`unimos_pipe.extract.write_shards.encode_shards`) or on a
-            cluster.
+        skip_bad: skip unreadable images and list them, instead of failing after the readable shards are written.
+        force: encode all images again.
+        on_rows: called with the number of rows that were finished.
+        encode: writes the shards with new images, in this process
+            (:func:`unimos_pipe.extract.write_shards.encode_shards`) or on a cluster.
     Raises:
-        StaleCacheError: existing shards are another encoder's, or as another version of this tool writes them.
-        ExecutionError: unreadable images (the shards without any are kept), a full disk, or a decoder that hung or
+        StaleCacheError: existing shards are another encoder's or have another format version.
+        ExecutionError: unreadable images (shards without any are kept), a full disk, or a decoder that hung or
             crashed.
     """
     started = time.perf_counter()
@@ -109,7 +109,7 @@ def _plan_job(
     shard_size: int,
     reading: tuple[int, int | None, bool],
 ) -> ShardJob:
-    """The work of a domain: every image's contents, the shards' bounds, and where known features lie."""
+    """Return the job of a domain: digests of all images, bounds of the shards, and sources of known features."""
     file_digests = read_file_digests(manifest.root, manifest.paths, existing.records)
     starts = range(0, len(manifest), shard_size)
     bounds = tuple((start, min(start + shard_size, len(manifest))) for start in starts)
@@ -123,12 +123,12 @@ def _unreadable_error(result: EncodeResult, manifest: Manifest) -> ExecutionErro
     names = join_names((f"{path} ({reason})" for path, reason in result.bad), 5)
     return ExecutionError(
         f"{len(result.bad)} unreadable image(s) in {manifest.root}: {names}. The other shards are kept; "
-        "mend the files, or leave them out with --on-error skip"
+        "fix the files, or skip them with --on-error skip"
     )
 
 
 def _update_index(folder: Path, manifest: Manifest, paths: Sequence[Path], headers: Sequence[ImageHeader]) -> None:
-    """Make the domain consist of these shards, with the manifest's labels; a right index is left alone."""
+    """Write the index of the domain with these shards and the manifest's labels, unless it is up to date."""
     skipped = {path for header in headers for path, _, _ in header.skipped}
     stored = [row for row, path in enumerate(manifest.paths) if path not in skipped]
     index = DomainIndex(
@@ -142,7 +142,7 @@ def _update_index(folder: Path, manifest: Manifest, paths: Sequence[Path], heade
     try:
         previous = read_index(folder)
     except StaleCacheError:
-        previous = None  # damaged: it is made again
+        previous = None  # damaged: write it again
     if previous is None or not index.equals(previous):
         write_index(folder, index)
 
@@ -159,14 +159,15 @@ def extract_text(
     force: bool = False,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> bool:
-    """Encode a domain word's prompts into a text shard; returns whether anything had to be encoded.
+    """Encode the prompts of a domain word into a text shard; return whether anything was encoded.
 
     The K class sentences of each template are encoded; several templates are averaged and normalised again.
-    ``wording`` is what the prompts call the classes, else their cleaned names; ``on_note`` is told, in a line, of
-    classes whose features are equal.
 
+    Args:
+        class_prompts: wording of the classes in prompts; None takes their cleaned names.
+        on_note: called with a line if classes have identical features.
     Raises:
-        InputError: a sentence is too long for the model, or another process makes the prompts.
+        InputError: a sentence is too long for the model, or another process writes the prompts.
     """
     prompts = build_prompts(templates, domain_word, class_prompts or [clean_class_name(name) for name in classes])
     identity = TextIdentity(
@@ -198,8 +199,8 @@ def extract_text(
 
 
 def encode_prompts(encoder: Encoder, prompts: Sequence[Sequence[str]]) -> np.ndarray:
-    """K sentences of each template -> (K, D) float32: templates averaged, and normalised again."""
-    import torch  # takes seconds, and prompts that are there need none
+    """Return (K, D) float32 features of K sentences per template: averaged over templates and normalised again."""
+    import torch  # importing torch takes seconds and cached prompts need none
 
     features = torch.stack([encoder.encode_texts(row) for row in prompts]).mean(0)
     return torch.nn.functional.normalize(features, dim=-1).numpy()

@@ -1,4 +1,4 @@
-"""Stage one as a whole: from a data set's images to its features in the cache, everything checked before it starts."""
+"""Stage one: from a data set's images to features in the cache. All inputs are checked first."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,24 +28,24 @@ from unimos_pipe.extract.write_shards import encode_shards
 
 @dataclass(frozen=True)
 class ExtractOptions:
-    """How images are read and shards are made of them; none of it changes a feature."""
+    """Options of image loading and shard writing; none changes the features."""
 
-    batch_size: int | str = 64  # images per encoder call; "auto" measures what the device is fastest with
-    workers: int | None = None  # processes that decode; None: 2, on a GPU one per core
-    shard_size: int = 4096  # most rows in a shard
-    skip_bad: bool = False  # leave unreadable images out and list them, instead of failing after the good shards
-    strict_counts: bool = False  # counts other than the published ones are an error, not a warning
-    force: bool = False  # encode again even what is there
+    batch_size: int | str = 64  # images per encoder call; "auto" measures the fastest
+    workers: int | None = None  # decoder processes; None: 2, on a GPU one per core
+    shard_size: int = 4096  # largest number of rows in a shard
+    skip_bad: bool = False  # skip and list unreadable images instead of failing after the readable shards
+    strict_counts: bool = False  # fail if image counts differ from the published ones (default: warn)
+    force: bool = False  # encode cached images again
 
 
 @dataclass(frozen=True)
 class ExtractResult:
-    """What stage one did: the features, a report per domain (or split), and what the user should know."""
+    """Result of stage one: features, a report per domain or split, warnings."""
 
-    features: FeatureSet  # of exactly this folder
+    features: FeatureSet  # with the encoder-id of this folder
     reports: tuple[ExtractReport, ...]
     warnings: tuple[str, ...]
-    precision: str  # of the encoder; what "auto" came to
+    precision: str  # of the encoder, never "auto"
     batch_size: int
 
     @property
@@ -63,17 +63,16 @@ def extract_features(
     compute: ComputeConfig = ComputeConfig(),
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> ExtractResult:
-    """Encode a data set's images and prompts into the cache; what is there and fits is kept.
+    """Encode a data set's images and prompts into the cache; valid cached features are kept.
 
     Args:
-        features: a known data set's name or the path of a spec file, or what
-            :func:`unimos_pipe.cache.feature_set.feature_set` makes of one, an encoder, templates and a cache.
-        domains: their names; empty takes all.
-        root: folder that holds the domains' folders; embedded data needs none.
+        features: name or spec file of a data set, or a :class:`unimos_pipe.cache.feature_set.FeatureSet`.
+        domains: names of domains; empty takes all.
+        root: folder of the domains' folders; embedded data needs none.
     Raises:
-        InputError: unknown names, images or weights that are missing, a cache that cannot be written to.
-        StaleCacheError: shards there are of another encoder, or as another version of this tool wrote them.
-        ExecutionError: unreadable images (the shards without any are kept), a full disk, a decoder that hung or
+        InputError: unknown names, missing images or weights, or a cache that is not writable.
+        StaleCacheError: cached shards of another encoder or format version.
+        ExecutionError: unreadable images (shards without any are kept), a full disk, or a decoder that hung or
             crashed.
     """
     features = feature_set(features) if isinstance(features, str) else features
@@ -99,8 +98,8 @@ def extract_features(
 def _load_encoder(
     features: FeatureSet, device: str, manifests: Sequence[Manifest], reporter: ProgressReporter
 ) -> Encoder:
-    """The encoder, whose identity is remembered, and what was found where its precision had to be tried out."""
-    from unimos_pipe.base.device import pick_device  # torch and open_clip take seconds
+    """Load the encoder; store its identity, and the precision check if there was one."""
+    from unimos_pipe.base.device import pick_device  # importing torch and open_clip takes seconds
     from unimos_pipe.extract.batch_size import sample_files
     from unimos_pipe.extract.encoder import load_encoder
 
@@ -130,7 +129,7 @@ def _update_cache(
     compute: ComputeConfig,
     reporter: ProgressReporter,
 ) -> ExtractResult:
-    """Prompts and images of these domains in the cache."""
+    """Encode prompts and images of these domains into the cache."""
     spec = features.dataset
     folder = _encoder_folder(features, encoder)
     reporter.detail(
@@ -153,7 +152,7 @@ def _update_cache(
 def _check_counts(
     features: FeatureSet, manifests: Sequence[Manifest], strict: bool, reporter: ProgressReporter
 ) -> list[str]:
-    """Tell what the scan noticed; with ``strict``, counts other than the expected ones are an error."""
+    """Report notes of the scan and unexpected counts; with ``strict`` the latter raise InputError."""
     notes = [note for manifest in manifests for note in manifest.notes]
     unexpected = [warning for manifest in manifests if (warning := count_warning(features.dataset, manifest))]
     for line in notes if strict else notes + unexpected:
@@ -166,7 +165,7 @@ def _check_counts(
 def _resolve_batch_size(
     options: ExtractOptions, encoder: Encoder, manifests: Sequence[Manifest], reporter: ProgressReporter
 ) -> ExtractOptions:
-    """The batch size as a number."""
+    """Return the options with the batch size as a number."""
     if options.batch_size != "auto":
         return options
     from unimos_pipe.extract.batch_size import measure_batch_size, sample_files
@@ -178,13 +177,13 @@ def _resolve_batch_size(
 
 
 def describe_batch_sizes(size: int, rates: dict[int, float]) -> str:
-    """How a measured batch size was found, in a line."""
+    """Return a line on the batch sizes that were tried."""
     tried_size = ", ".join(f"{tried_size}: {rate:.0f}" for tried_size, rate in rates.items())
     return f"batch size {size} (images/s {tried_size})"
 
 
 def _select_encode(features: FeatureSet, encoder: Encoder, compute: ComputeConfig) -> Callable:
-    """What makes the shards of a domain: this process, or a cluster."""
+    """Return the function that encodes shards: in this process or on a cluster."""
     if compute.ray is None:
         return encode_shards
     from unimos_pipe.extract.ray_encoding import encode_on_cluster
@@ -200,7 +199,7 @@ def _extract_domain(
     encode: Callable,
     reporter: ProgressReporter,
 ) -> ExtractReport:
-    """One domain or split, and what the user is told of it."""
+    """Extract one domain or split, and report progress and result."""
     with reporter.progress(f"{manifest.dataset}/{manifest.domain}", len(manifest), "images") as advance:
         report = extract_images(
             manifest,
@@ -219,10 +218,10 @@ def _extract_domain(
     rate = f", {report.encoded / report.seconds:,.0f} images/s" if report.encoded else ""
     reporter.note(
         f"{manifest.dataset}/{report.domain}: {report.rows - len(report.skipped)} rows, {report.encoded} encoded, "
-        f"{report.reused} kept, {report.seconds:.1f} s{rate}"
+        f"{report.reused} reused, {report.seconds:.1f} s{rate}"
     )
     return report
 
 
 def _skipped_lines(report: ExtractReport) -> list[str]:
-    return [f"left out {report.domain}/{path}: {reason}" for path, reason in report.skipped]
+    return [f"skipped {report.domain}/{path}: {reason}" for path, reason in report.skipped]

@@ -1,4 +1,4 @@
-"""Weights files on the model hub: looked for on this machine, else downloaded and compared with what was asked."""
+"""Weights files of the model hub: from the local hub cache, else downloaded and verified."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,23 +9,20 @@ from huggingface_hub.utils import EntryNotFoundError
 from unimos_pipe.base.atomic_io import file_sha256
 from unimos_pipe.base.errors import InputError
 
-WEIGHTS_FILES = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.bin",
-)  # open_clip's own names
-METADATA_TIMEOUT = 10  # seconds; a hub that is asked without this is asked for 55
+WEIGHTS_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip's file names
+METADATA_TIMEOUT = 10  # seconds; without a timeout the client retries for 55
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A repository of the hub, and the names its weights file may have, the better one first."""
+    """A repository of the hub and the candidate names of its weights file, preferred first."""
 
     repository: str
     files: tuple[str, ...] = WEIGHTS_FILES
 
     @classmethod
     def of(cls, entry: str) -> "HubFile":
-        """From open_clip's form: ``owner/name/``, or ``owner/name/file.bin``, of which there may be safetensors."""
+        """Parse open_clip's notation: ``owner/name/`` or ``owner/name/file.bin``. Safetensors are preferred."""
         owner, name, *file = entry.rstrip("/").split("/")
         if not file:
             return cls(f"{owner}/{name}")
@@ -36,32 +33,34 @@ class HubFile:
 
 
 def cached_weights(hub_file: HubFile) -> Path | None:
-    """The file in the hub's cache on this machine, or None; asks no network."""
+    """Return the file in the local hub cache, or None. Uses no network."""
     cached = (try_to_load_from_cache(hub_file.repository, file) for file in hub_file.files)
     return next((Path(path) for path in cached if isinstance(path, str)), None)
 
 
 def download(hub_file: HubFile, description: str) -> Path:
-    """The file in the hub's cache, fetched if it is not there. ``what`` names the weights in messages.
+    """Return the file in the local hub cache; download it first if it is missing.
 
+    Args:
+        description: names the weights in messages.
     Raises:
-        InputError: out of reach, gone, broken off, or another file than the hub announced (which is not kept); says
-            which file to bring, and from where.
+        InputError: the hub is unreachable, has no such file, the download failed, or its sha256 is not the announced
+            one (the file is then removed).
     """
     if cached := cached_weights(hub_file):
         return cached
     try:
         return _fetch(hub_file)
-    except Exception as error:  # the hub's client raises its own kinds; all mean the same to the user
+    except Exception as error:  # the hub's client raises many types
         reason = " ".join(str(error).split())[:160]
         raise InputError(
             f"weights {description} are not on this machine and cannot be downloaded ({reason}). "
-            f"Connect to the network once, or bring {hub_file} here and pass --pretrained its path"
+            f"Connect to the network once, or copy {hub_file} to this machine and pass --pretrained its path"
         ) from None
 
 
 def _fetch(hub_file: HubFile) -> Path:
-    """Ask once, briefly, what there is; then fetch it, which the hub's client resumes where it breaks off."""
+    """Read the metadata with a short timeout, then download; the hub's client resumes broken downloads."""
     for file in hub_file.files:
         try:
             metadata = get_hf_file_metadata(hf_hub_url(hub_file.repository, file), timeout=METADATA_TIMEOUT)

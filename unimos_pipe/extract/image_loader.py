@@ -1,4 +1,4 @@
-"""From image files to the encoder's input, in worker processes; a bad file is named, never guessed at."""
+"""Decoding and preprocessing of image files in worker processes; unreadable files are reported by name."""
 
 import contextlib
 import faulthandler
@@ -22,14 +22,14 @@ from unimos_pipe.base.waits import stopped_processes, told_wait
 from unimos_pipe.data.image_decoding import DECODE_SECONDS, Picture, describe_error
 from unimos_pipe.extract.jpeg_decoding import read_pixels
 
-HANG_SECONDS = 300  # a batch whose decoder no signal reaches: its worker ends itself
-NICENESS = 5  # of decoders beside a CPU's encoder
-PREFETCH_BATCHES = 2  # batches a worker may be ahead of the consumer
-CONSUMER_BATCHES = 2  # batches in the consumer's hands: one a GPU may still read, and the next
+HANG_SECONDS = 300  # a worker exits if a batch takes longer, even inside C code
+NICENESS = 5  # of decoders that share the CPU with the encoder
+PREFETCH_BATCHES = 2  # batches that a worker may be ahead of the consumer
+CONSUMER_BATCHES = 2  # batches that the consumer holds: one that a GPU may still read, and the next
 
 
 class _DecodedBatches(Dataset):
-    """Batches of rows of one folder, decoded into memory that is used again and again."""
+    """Batches of rows of one folder, decoded into reused memory."""
 
     def __init__(self, root: Path, paths: Sequence, batches: Sequence[Sequence[int]], preprocess: Callable, slots: int):
         self.root, self.paths, self.batches, self.preprocess = root, paths, batches, preprocess
@@ -58,20 +58,20 @@ class _DecodedBatches(Dataset):
                     good.append(row)
                 except MemoryError:
                     return good, bad, ExecutionError(f"out of memory at {source}. Finished shards are kept")
-                except Exception as error:  # any decoder may raise anything
+                except Exception as error:  # decoders raise any type
                     if isinstance(error, ReadError) and not error.lasting:
                         return good, bad, error
                     bad.append((row, describe_error(error, source)))
         return good, bad, None
 
     def slot(self, number: int) -> torch.Tensor:
-        """Where a batch's pixels lie."""
+        """Return the memory of a batch's pixels."""
         return self.slots[number % len(self.slots)]
 
 
 @contextlib.contextmanager
 def _worker_watchdog(seconds: float) -> Iterator[None]:
-    """End a worker process whose block takes longer, also inside one call of C code that holds on to everything."""
+    """Exit a worker process whose block takes longer, even inside a single call of C code."""
     if get_worker_info() is None:
         yield
         return
@@ -84,16 +84,20 @@ def _worker_watchdog(seconds: float) -> Iterator[None]:
 
 
 def _init_worker(worker: int) -> None:
-    """Begin as a decoder. The 36 MB of 12 megapixels take twice as long in memory that is new for every photograph."""
+    """Initialise a decoder process.
+
+    malloc keeps freed memory: decoding 12 megapixels (36 MB) takes twice as long in newly mapped memory.
+    """
     tune_malloc(blocks_of_any_size=True)
-    if sys.platform == "linux":  # where it was forked
+    if sys.platform == "linux":  # where workers are forked
         reopen_std_streams()
 
 
 def _init_nice_worker(worker: int) -> None:
-    """Let the encoder's threads go first: they work in step, and one that waits stops them all.
+    """Initialise a decoder process that yields to the encoder's threads.
 
-    No more than a few steps of niceness, so that other programs still leave the decoders their share.
+    These run in lockstep, so one that waits stops them all. The niceness is small, so that other programs leave the
+    decoders their share.
     """
     _init_worker(worker)
     if hasattr(os, "nice"):
@@ -102,7 +106,7 @@ def _init_nice_worker(worker: int) -> None:
 
 @contextlib.contextmanager
 def _pinned(memory: torch.Tensor) -> Iterator[None]:
-    """Let a GPU copy from memory that processes share; where the driver refuses, copies are only slower."""
+    """Page-lock shared memory for copies to a GPU; without it copies are slower."""
     cudart = torch.cuda.cudart()
     status = cudart.cudaHostRegister(memory.data_ptr(), memory.numel(), 0)
     try:
@@ -113,7 +117,7 @@ def _pinned(memory: torch.Tensor) -> Iterator[None]:
 
 
 def resolve_worker_count(requested: int | None, device: torch.device) -> int:
-    """Worker processes: the wanted number, else 2 beside a CPU's encoder and one per core beside a GPU's."""
+    """Return the number of decoder processes: as requested, else 2 for a CPU's encoder, one per core for a GPU's."""
     if requested is not None:
         return requested
     return 2 if device.type == "cpu" else count_usable_cores()
@@ -128,21 +132,21 @@ def read_batches(
     *,
     on_gpu: bool = False,
 ) -> Iterator[tuple[list[int], torch.Tensor, list[tuple[int, str]]]]:
-    """Decode and preprocess batches of rows, in order, at most two batches per worker ahead of the consumer.
+    """Decode and preprocess batches of rows, in order.
 
     Args:
-        root: folder below which ``paths`` lie.
-        paths: (n,) POSIX paths, images that are open already, or the bytes of image files.
+        root: folder that ``paths`` are relative to.
+        paths: (n,) POSIX paths, opened images, or bytes of image files.
         batches: row numbers per batch.
-        preprocess: (H, W, 3) uint8 pixels of any size -> (H, W, 3) uint8 tensor of one size.
-        workers: worker processes; 0 decodes in this one.
-        on_gpu: the batches go to a GPU: give them in page-locked memory, and let the workers compete for the cores.
-            Otherwise the encoder needs the cores, and the workers come second.
+        preprocess: function from (H, W, 3) uint8 pixels of any size to a (H, W, 3) uint8 tensor of one size.
+        workers: decoder processes, each at most two batches ahead; 0 decodes in this process.
+        on_gpu: use page-locked memory and normal priority of the workers. Otherwise the workers yield the cores to the
+            encoder.
     Yields:
-        (good rows, (len(good), H, W, 3) uint8 pixels, [(bad row, reason)]) per batch. The pixels' memory takes
-        another batch as soon as the next but one is asked for.
+        (readable rows, their (m, H, W, 3) uint8 pixels, [(unreadable row, reason)]) per batch. The memory of the
+        pixels is reused when the next but one batch is requested.
     Raises:
-        ExecutionError: a worker died, or a file kept a decoder busy beyond reach; names the batch's files.
+        ExecutionError: a worker died or hung; names the batch's files.
         ReadError: a file that cannot be read for a reason that may pass.
     """
     data = _DecodedBatches(root, paths, batches, preprocess, PREFETCH_BATCHES * workers + CONSUMER_BATCHES)
@@ -153,14 +157,14 @@ def read_batches(
         data,
         batch_size=None,
         num_workers=workers,
-        collate_fn=tuple,  # as it is
+        collate_fn=tuple,  # no collation
         prefetch_factor=PREFETCH_BATCHES if workers else None,
         worker_init_fn=_init_worker if on_gpu else _init_nice_worker,
     )
     with _pinned(data.slots) if on_gpu else contextlib.nullcontext():
         with ThreadPoolExecutor(1) as starter:
-            # Started by a main thread, the loader would report a worker's death by a signal, in whatever runs just
-            # then; like this it does so here, within 5 seconds.
+            # If the main thread starts the loader, a worker's death raises in an arbitrary place by a signal handler.
+            # Started by another thread, the loader raises it here, within 5 seconds.
             stream = starter.submit(iter, loader).result()
         for number, rows in enumerate(batches):
             try:
@@ -172,7 +176,8 @@ def read_batches(
                 raise ExecutionError(
                     f"the decoder hung or crashed in {root}, in or just after "
                     f"{join_names([paths[row] for row in rows], 3)} "
-                    "(or memory ran out). Finished shards are kept; remove the file, or see it fail with --workers 0"
+                    "(or memory ran out). Finished shards are kept; remove the file, or use --workers 0 to see "
+                    "its error"
                 ) from None
             if failure:
                 raise failure
@@ -180,6 +185,6 @@ def read_batches(
 
 
 def load_sample(files: Sequence[Path], preprocess: Callable) -> torch.Tensor | None:
-    """The pixels of those files that can be read, (n, H, W, 3) uint8, or None if none can."""
+    """Return the (n, H, W, 3) uint8 pixels of the readable files, or None if there are none."""
     ((_, pixels, _),) = read_batches(Path(), list(files), [range(len(files))], preprocess, workers=0)
     return pixels if len(pixels) else None

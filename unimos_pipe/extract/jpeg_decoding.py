@@ -1,9 +1,9 @@
-"""An image's pixels: JPEGs by torchvision's decoder where it gives what PIL does in a third of the time, else by PIL.
+"""Image decoding: plain JPEGs by torchvision, which takes a third of PIL's time, other images by PIL.
 
-A plain JPEG (one or three components, 8 bits, a baseline or sequential Huffman frame, not turned) is decoded by
-libjpeg-turbo in both; torchvision saves two copies of the pixels. Whether the two builds agree is tried once in a
-process, on JPEGs that come with the package; where they do not, PIL reads all. So a feature never depends on who
-decoded, and its key says what JPEGs come to: see :func:`decoder_name`.
+A plain JPEG has one or three components of 8 bits, a baseline or sequential Huffman frame, and no rotation. PIL and
+torchvision both decode it with libjpeg-turbo; torchvision saves two copies of the pixels. Each process compares the two
+builds once on JPEGs of the package, and uses PIL alone if they differ. Features therefore do not depend on the decoder.
+Their cache key holds :func:`decoder_name`.
 """
 
 import functools
@@ -22,13 +22,13 @@ from unimos_pipe.data.image_decoding import DECODER, Picture, check_aspect_ratio
 
 PROBES = Path(__file__).parents[1] / "data" / "embedded" / "jpeg"
 MAX_JPEG_BYTES = 1 << 27  # of a JPEG that torchvision decodes
-REFERENCE_DIGEST = "b92e33e9f7f561b328f47b9ec2b98938"  # digest of the probes' pixels as libjpeg-turbo has them
+REFERENCE_DIGEST = "b92e33e9f7f561b328f47b9ec2b98938"  # digest of the probes' pixels as decoded by libjpeg-turbo
 
 
 def read_pixels(source: Path | Picture | bytes) -> np.ndarray:
-    """(H, W, 3) uint8 of an image as :func:`unimos_pipe.data.image_decoding.decode` shows it; may not be written to.
+    """Return read-only (H, W, 3) uint8 pixels, equal to those of :func:`unimos_pipe.data.image_decoding.decode`.
 
-    torchvision decodes in worker processes only: it cannot be interrupted, and what it says on stderr is caught there.
+    torchvision is used in worker processes only: it cannot be interrupted, and its output on stderr must be caught.
 
     Raises:
         ReadError, OSError, SyntaxError, ValueError: as ``decode`` does.
@@ -45,7 +45,7 @@ def read_pixels(source: Path | Picture | bytes) -> np.ndarray:
 
 
 def decode_plain_jpeg(image: Picture, file: bytes) -> np.ndarray | None:
-    """(H, W, 3) uint8 of a plain JPEG whose header PIL has read, or None for any other image and for damaged ones."""
+    """Return (H, W, 3) uint8 pixels of a plain JPEG opened by PIL; None for other and for damaged images."""
     if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L") or has_exif_rotation(image):
         return None
     if len(file) > MAX_JPEG_BYTES:
@@ -55,21 +55,21 @@ def decode_plain_jpeg(image: Picture, file: bytes) -> np.ndarray | None:
         return None
     try:
         pixels = _decode_without_warnings(lambda: _decode_with_torchvision(content))
-    except RuntimeError:  # what is wrong with it, PIL says
+    except RuntimeError:  # PIL reports the error
         return None
     return pixels if pixels is not None and pixels.shape == (image.height, image.width, 3) else None
 
 
 def _decode_with_torchvision(content: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 of a JPEG's bytes, without a copy."""
+    """Return (H, W, 3) uint8 pixels of a JPEG's bytes, without a copy."""
     pixels = torchvision.io.decode_jpeg(torch.from_numpy(content), torchvision.io.ImageReadMode.RGB)
     return pixels.permute(1, 2, 0).numpy()
 
 
 def _read_frame_size(content: np.ndarray) -> tuple[int, int] | None:
-    """(width, height) in the first frame header of a JPEG's bytes if it is baseline or sequential, Huffman-coded.
+    """Return (width, height) of a JPEG's first frame header if it is baseline or sequential, Huffman-coded.
 
-    Progressive and arithmetic coding, whose few bytes may ask for hours, and anything irregular before the frame: None.
+    None for progressive and arithmetic coding, where few bytes can take hours to decode, and for irregular headers.
     """
     position, size = 2, len(content)
     while position + 9 <= size and content[position] == 0xFF:
@@ -79,14 +79,14 @@ def _read_frame_size(content: np.ndarray) -> tuple[int, int] | None:
                 int.from_bytes(content[position + offset : position + offset + 2].tobytes()) for offset in (5, 7)
             )
             return width, height
-        if 0xC0 <= marker <= 0xCF and marker != 0xC4:  # of these only C4, tables, begins no frame that others decode
+        if 0xC0 <= marker <= 0xCF and marker != 0xC4:  # frame headers of other codings; C4 holds tables
             return None
         position += 2 + int.from_bytes(content[position + 2 : position + 4].tobytes())
     return None
 
 
 def _decode_without_warnings(decode: Callable[[], np.ndarray]) -> np.ndarray | None:
-    """What a decoder gives, or None if C code wrote to stderr meanwhile, as libjpeg does about damaged data."""
+    """Return a decoder's pixels, or None if C code wrote to stderr, as libjpeg does for damaged data."""
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as messages, os.fdopen(os.dup(2), "wb") as stderr:
         try:
@@ -100,12 +100,12 @@ def _decode_without_warnings(decode: Callable[[], np.ndarray]) -> np.ndarray | N
 
 @functools.cache
 def torchvision_agrees() -> bool:
-    """Whether torchvision is there to decode JPEGs, and gives PIL's pixels of every probe."""
+    """Return whether torchvision can decode JPEGs and gives PIL's pixels for all probes."""
     for path in sorted(PROBES.glob("*.jpg")):
         with open_image(path) as image:
             try:
                 pixels = _decode_with_torchvision(np.frombuffer(read_bytes(path, MAX_IMAGE_BYTES), np.uint8))
-            except (RuntimeError, AttributeError):  # built without, or of a version that no longer has it
+            except (RuntimeError, AttributeError):  # built without libjpeg, or a version without the function
                 return False
             if not np.array_equal(pixels, np.asarray(to_rgb(image))):
                 return False
@@ -114,8 +114,7 @@ def torchvision_agrees() -> bool:
 
 @functools.cache
 def decoder_name() -> str:
-    """How images are decoded, for cache keys: by name, and where JPEGs do not come to what libjpeg-turbo makes of them
-    by their digest as well."""
+    """Return the decoder's name for cache keys; with a digest if JPEGs decode to other pixels than libjpeg-turbo's."""
     digest = xxhash.xxh3_128()
     for path in sorted(PROBES.glob("*.jpg")):
         with open_image(path) as image:

@@ -1,4 +1,4 @@
-"""The encoders known by name, and which of them could be loaded here without the network. Imports no torch."""
+"""List of encoder presets, and which of them are available without network. Imports no torch."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from unimos_pipe.extract.hub import HubFile, cached_weights
 
 @dataclass(frozen=True)
 class EncoderListing:
-    """A row of the table of encoders, and whether its weights are on this machine."""
+    """A preset, and whether its weights are on this machine."""
 
     preset: Preset
     cached: bool
 
 
 def list_encoders() -> dict[str, EncoderListing]:
-    """The encoders known by name; nothing is loaded or downloaded."""
+    """Return name -> listing of all presets. Nothing is loaded or downloaded."""
     return {
         name: EncoderListing(preset, preset.hub is None or cached_weights(HubFile(preset.hub)) is not None)
         for name, preset in PRESETS.items()

@@ -1,4 +1,4 @@
-"""A weights file into a model: state dicts and safetensors as they are, TorchScript archives only of known origin."""
+"""Loading of weights files: state dicts, safetensors, and TorchScript archives of known origin."""
 
 import io
 import pickle
@@ -20,19 +20,19 @@ from unimos_pipe.base.safe_open import read_bytes
 from unimos_pipe.extract.weights import openai_hashes
 from unimos_pipe.extract.weights_kinds import MAX_WEIGHTS_BYTES, check_kind
 
-NON_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}  # numbers that OpenAI's archives keep as tensors
+NON_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}  # integers that OpenAI's archives store as tensors
 
 
 def load_weights(model: torch.nn.Module, name: str, path: Path, *, allow_torchscript: bool = False) -> None:
-    """Fill an open_clip model with a file's weights, each in the precision that the model's own parameter has.
+    """Load a file's weights into an open_clip model, in the dtype of the model's parameters.
 
-    No pickle is run: state dicts are read with torch's ``weights_only``. OpenAI publishes its models as TorchScript
-    archives, which are programs; one is opened if its sha256 is OpenAI's, any other only with ``trust``.
+    No pickle is executed: state dicts are read with torch's ``weights_only``. OpenAI publishes TorchScript archives,
+    which can run code; an archive is opened if its sha256 is OpenAI's, or with ``allow_torchscript``.
 
     Tensors that a training program has wrapped, in another dictionary or under a common prefix, are unwrapped.
 
     Args:
-        name: what to call the model in messages.
+        name: name of the model in messages.
     Raises:
         InputError: a file that is something else, an archive of unknown origin, a pickle with more than tensors in it,
             or weights of another model.
@@ -52,10 +52,10 @@ def load_weights(model: torch.nn.Module, name: str, path: Path, *, allow_torchsc
         raise ReadError.of(path, error) from None
     except pickle.UnpicklingError:
         raise InputError(
-            f"weights {path} are a pickle with more than tensors in it, which is not opened because a pickle can run "
-            "code; where they were made, save the tensors alone: safetensors.torch.save_file(model.state_dict(), ...)"
+            f"weights {path} are a pickle that holds more than tensors; it is not opened because a pickle can run "
+            "code. Save the tensors alone where it was written: safetensors.torch.save_file(model.state_dict(), ...)"
         ) from None
-    except Exception as error:  # a file of another kind fails its reader in many ways
+    except Exception as error:  # readers raise many types for other files
         raise InputError(f"weights {path} do not load into {name}: {_short(error)}") from None
 
 
@@ -130,7 +130,7 @@ def _without_constants(state: Mapping[str, torch.Tensor], model: torch.nn.Module
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive, as torch tells them from other zip files: by ``constants.pkl``."""
+    """Return whether a file is a TorchScript archive: a zip file with ``constants.pkl``, the criterion of torch."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -138,13 +138,13 @@ def is_torchscript(path: Path) -> bool:
 
 
 def _read_torchscript(path: Path, allow_torchscript: bool) -> dict[str, torch.Tensor]:
-    """The state dict of a TorchScript archive. Raises InputError if its origin is unknown and it is not trusted."""
+    """Return the state dict of a TorchScript archive. Raises InputError for an archive that is not allowed."""
     if not allow_torchscript and file_sha256(path) not in openai_hashes():
         raise InputError(
             f"weights {path} are a TorchScript archive, which can run code, and not one of OpenAI's; "
-            "if you trust where it comes from, add --allow-torchscript"
+            "if you trust its origin, add --allow-torchscript"
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch no longer develops TorchScript
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated
         state = torch.jit.load(path, map_location="cpu").state_dict()
     return {name: tensor for name, tensor in state.items() if name not in NON_WEIGHTS}

@@ -1,4 +1,4 @@
-"""Which arithmetic an encoder works in where nobody said: what features there are go on in theirs. Imports no torch."""
+"""Resolution of encoder precision ``auto`` from cached features. Imports no torch."""
 
 import json
 from dataclasses import asdict, replace
@@ -15,17 +15,17 @@ from unimos_pipe.cache.feature_set import FeatureSet
 if TYPE_CHECKING:
     from unimos_pipe.extract.encoder import PrecisionCheck
 
-PRECISION_FILE = "precision.json"  # in the encoder's folder: what ``auto`` decided there, and why
+PRECISION_FILE = "precision.json"  # in the encoder's folder: the comparison that decided ``auto``
 
 
 def resolve_precision(features: FeatureSet) -> EncoderSpec:
-    """The encoder of features that are to be made, its precision ``auto`` replaced where nothing must be tried out.
+    """Return the encoder's spec, with precision ``auto`` replaced if no comparison is needed.
 
-    Where the data set has features of this model, their precision; the embedded weights work in fp32, in which their
-    figures are recorded.
+    Cached features of the data set and model determine the precision; embedded weights use fp32, for which their
+    accuracies are documented.
 
     Raises:
-        InputError: there are features of several precisions.
+        InputError: cached features have several precisions.
     """
     spec = features.encoder
     if spec.precision != "auto":
@@ -43,12 +43,12 @@ def resolve_precision(features: FeatureSet) -> EncoderSpec:
 
 
 def _has_features(folder: Path) -> bool:
-    """Whether an encoder's folder holds features, or what was decided about those that are to come."""
+    """Return whether an encoder's folder holds features or a precision decision."""
     return (folder / PRECISION_FILE).is_file() or next(folder.glob("*/*.h5"), None) is not None
 
 
 def save_precision_check(folder: Path, precision_check: "PrecisionCheck") -> None:
-    """Keep what ``auto`` decided for the features of an encoder's folder. Raises ExecutionError on a full disk."""
+    """Store the decision of ``auto`` in an encoder's folder. Raises ExecutionError on a full disk."""
     path = folder / PRECISION_FILE
     with writer_lock(path, wait=True):
         write_text(path, json.dumps(asdict(precision_check), indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Stage one on Ray: each shard is a job, made by whichever process of the cluster is free."""
+"""Stage one on Ray: each shard is a task."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -25,14 +25,14 @@ def encode_on_cluster(
     spec: EncoderSpec,
     options: RayOptions,
 ) -> EncodeResult:
-    """Like :func:`unimos_pipe.extract.write_shards.encode_shards`, on a cluster whose machines share images and cache.
+    """Run :func:`unimos_pipe.extract.write_shards.encode_shards` on a cluster whose machines share images and cache.
 
     Args:
-        encoder: this process's own, of which only identity and device are used.
-        spec: how the workers make theirs; it must come out the same.
+        encoder: of this process; only its identity and device are used.
+        spec: how workers load their encoder, which must have the same identity.
     """
     spec = replace(spec, precision=encoder.identity.precision)
-    # workers may run elsewhere: paths are absolute, and a decoder process each is enough
+    # workers may run on other machines, so paths are absolute
     manifest = replace(job.manifest, root=job.manifest.root.absolute())
     files = tuple(path.absolute() for path in job.older_files)
     job = replace(job, manifest=manifest, folder=job.folder.absolute(), files=files)
@@ -48,21 +48,21 @@ def encode_on_cluster(
 
 
 def _encode_shard(index: int, job: ShardJob, spec: EncoderSpec, device: str, threads: int) -> EncodeResult:
-    """One shard, in a worker process."""
+    """Encode one shard in a worker process."""
     encoder = _load_encoder(spec, device, threads)
     if difference := first_difference(job.encoder, encoder.identity):
         field, expected, got = difference
         raise ExecutionError(
-            f"a worker's encoder is another one: {field}",
+            f"a worker's encoder differs: {field}",
             expected=expected,
             got=got,
-            todo="Give every machine the same weights and the same unimos-pipe",
+            todo="Install the same weights and the same unimos-pipe on every machine",
         )
     return encode_shards(job, [index], encoder)
 
 
 @functools.lru_cache(maxsize=1)
 def _load_encoder(spec: EncoderSpec, device: str, threads: int) -> ClipEncoder:
-    """This process's encoder, made once."""
+    """Return the encoder of this process, loaded once."""
     torch.set_num_threads(threads)
     return ClipEncoder(spec, torch.device(device))

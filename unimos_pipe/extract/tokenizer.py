@@ -1,4 +1,4 @@
-"""A model's own way with text: CLIP's tokenizer, or one of the hub's that lower-cases and pads as it was trained."""
+"""Tokenizers of encoders."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,14 +11,14 @@ from unimos_pipe.extract.weights import quiet_logging
 
 
 def load_tokenizer(model: str, text_config: Mapping[str, Any]) -> Callable:
-    """n sentences -> (n, context length) token numbers, as open_clip's configuration of the model says.
+    """Return the model's tokenizer: a function from n sentences to (n, context length) token ids.
 
-    CLIP's own tokenizer and those of SigLIP's kin lower-case the text; the latter drop punctuation, too.
+    CLIP's and SigLIP's tokenizers lower-case the text; SigLIP's also drop punctuation.
 
     Args:
-        text: the ``text_cfg`` of the model's configuration.
+        text_config: the ``text_cfg`` of the model's configuration.
     Raises:
-        InputError: a tokenizer of the hub without the package that reads it, or out of reach.
+        InputError: a hub tokenizer that cannot be downloaded or lacks its Python package.
     """
     source = text_config.get("hf_tokenizer_name")
     if source:
@@ -26,9 +26,9 @@ def load_tokenizer(model: str, text_config: Mapping[str, Any]) -> Callable:
     with quiet_logging():
         try:
             return open_clip.get_tokenizer(model)
-        except Exception as error:  # as various as the hub's and the tokenizer's own libraries
+        except Exception as error:  # the hub's and the tokenizer's libraries raise many types
             reason = " ".join(str(error).split())[:160]
             raise InputError(
-                f"the tokenizer {source or ''} of {model} cannot be loaded ({reason}). Connect to the network once; it "
-                "stays in the hub's cache"
+                f"the tokenizer {source or ''} of {model} cannot be loaded ({reason}). Connect to the network once; "
+                "the hub's cache keeps it"
             ) from None

@@ -1,4 +1,4 @@
-"""Which weights file an encoder takes: embedded, in a folder, a file, or on the hub; and whether it fits the model."""
+"""Location of weights files (embedded, folder, file, hub), and checks that they fit the model."""
 
 import contextlib
 import logging
@@ -15,10 +15,10 @@ from unimos_pipe.extract.hub import WEIGHTS_FILES, HubFile, download
 
 
 def find_weights(spec: EncoderSpec) -> Path:
-    """The weights file of a spec: the embedded one, a local path, a folder's, or a tag's, downloaded if need be.
+    """Return the weights file of a spec: embedded, local path, in a model folder, or of a tag (downloaded if missing).
 
     Raises:
-        InputError: the path or tag does not exist, or the download failed (says which file to bring, and from where).
+        InputError: the path or tag does not exist, or the download failed.
     """
     if spec.model.startswith("local-dir:"):
         return _find_folder_weights(Path(spec.model.removeprefix("local-dir:")))
@@ -42,10 +42,10 @@ def find_weights(spec: EncoderSpec) -> Path:
 
 
 def _find_folder_weights(folder: Path) -> Path:
-    """The weights file of a ``local-dir:`` folder: one of open_clip's own names, else the only one there.
+    """Return the weights file of a ``local-dir:`` folder: one of open_clip's names, else the only one.
 
     Raises:
-        InputError: no configuration, no weights file, or several of other names.
+        InputError: no configuration, no weights file, or several with other names.
     """
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     weights = [name for name in names if Path(name).suffix in (".safetensors", ".bin", ".pth", ".pt")]
@@ -62,12 +62,13 @@ def _find_folder_weights(folder: Path) -> Path:
 def recorded_spec(
     identity: EncoderIdentity, encoder_id: str, weights: Path | None = None, *, allow_torchscript: bool = False
 ) -> EncoderSpec:
-    """How to load a recorded encoder: from a file, or by the preset or tag that its encoder-id names.
+    """Return the spec of a recorded encoder: from a file, or by the preset or tag in its encoder-id.
 
     Args:
-        trust: whether the file may be a TorchScript archive of unknown origin.
+        weights: weights file, if the encoder was loaded from one.
+        allow_torchscript: open a TorchScript archive of unknown origin.
     Raises:
-        InputError: weights that came from a file, which must be named.
+        InputError: the encoder was loaded from a file, and ``weights`` is missing.
     """
     if weights is not None:
         text = str(weights)
@@ -86,9 +87,9 @@ def recorded_spec(
 
 
 def preprocessing(spec: EncoderSpec) -> dict:
-    """How open_clip prepares images for a tag's weights; a file is taken for a tag's where all the model's tags agree.
+    """Return open_clip's preprocessing of a tag; for a weights file, that of the model's tags if all agree.
 
-    Keys as in open_clip's table (mean, std, interpolation, resize_mode); empty leaves the choice to open_clip.
+    Keys are mean, std, interpolation and resize_mode; an empty dictionary leaves the choice to open_clip.
     """
     tags = open_clip.list_pretrained_tags_by_model(spec.model)
     chosen = [spec.pretrained] if spec.pretrained in tags else tags
@@ -98,7 +99,7 @@ def preprocessing(spec: EncoderSpec) -> dict:
 
 
 def check_activation(spec: EncoderSpec, weights: Path, sha256: str, activation: str) -> None:
-    """OpenAI's weights in a GELU model give wrong text features without a warning."""
+    """Raise InputError for OpenAI's weights in a GELU model, which silently gives wrong text features."""
     tagged = spec.pretrained == "openai" and not is_weights_name(spec.model)
     openai = tagged or "openai" in str(weights).lower() or sha256 in openai_hashes()
     if openai and activation != "QuickGELU":
@@ -110,14 +111,14 @@ def check_activation(spec: EncoderSpec, weights: Path, sha256: str, activation: 
 
 
 def openai_hashes() -> set[str]:
-    """sha256 of OpenAI's published files, which open_clip carries as a component of each download address."""
+    """Return the sha256 of OpenAI's published files, which open_clip has in the download URLs."""
     models = open_clip.list_pretrained_models_by_tag("openai")
     return {url.split("/")[-2] for model in models if (url := open_clip.get_pretrained_url(model, "openai"))}
 
 
 @contextlib.contextmanager
 def quiet_logging() -> Iterator[None]:
-    """open_clip logs each loading step to the root logger; what matters of it is raised or recorded here."""
+    """Disable logging: open_clip logs each loading step to the root logger."""
     previous = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,5 +1,4 @@
-"""Shards from images and older shards: decoding ahead, encoding, and writing behind, so that the encoder never waits
-for a disk."""
+"""Shards from images and older shards. Decoding runs ahead and writing behind, so that the encoder does not wait."""
 
 import importlib.metadata
 import platform
@@ -22,44 +21,44 @@ from unimos_pipe.extract.encoder_protocol import Encoder
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What the shards of a domain are made of, and how; the encoder apart.
+    """Everything but the encoder that determines the shards of a domain.
 
-    Batches never cross a shard, so a shard's features do not depend on which others are made with it, or where.
+    Batches do not cross shards, so features do not depend on which other shards the process encodes.
     """
 
     manifest: Manifest
     file_digests: FileDigests  # of the manifest's images
     encoder: EncoderIdentity
     folder: Path
-    token: str  # of this extraction, in the names of its shards
+    token: str  # random, part of the file names of this extraction's shards
     bounds: tuple[tuple[int, int], ...]  # (first row, row after the last) of every shard of the domain
     older_files: tuple[Path, ...]  # older shards of the domain
-    sources: np.ndarray  # (n, 2) position in files and row there of each row's feature; -1 = encode it
+    sources: np.ndarray  # (n, 2) index into older_files and row there of each feature; -1 = encode
     batch_size: int
-    workers: int | None  # processes that decode; None: as the device wants
+    workers: int | None  # decoder processes; None: by device
     skip_bad: bool
 
     def path(self, index: int) -> Path:
-        """The file of a shard."""
+        """Return the file of a shard."""
         return shard_path(self.folder, index, self.token)
 
     def new_rows(self, index: int) -> list[int]:
-        """The rows of a shard whose images must be encoded."""
+        """Return the rows of a shard whose images must be encoded."""
         return [row for row in range(*self.bounds[index]) if self.sources[row, 0] < 0]
 
     def batches(self, index: int) -> list[list[int]]:
-        """The row numbers of each batch of a shard."""
+        """Return the rows of each batch of a shard."""
         rows = self.new_rows(index)
         return [rows[first : first + self.batch_size] for first in range(0, len(rows), self.batch_size)]
 
     def rows(self, index: int) -> int:
-        """How many rows of the manifest a shard stands for."""
+        """Return the number of manifest rows of a shard."""
         return self.bounds[index][1] - self.bounds[index][0]
 
 
 @dataclass
 class EncodeResult:
-    """What came of some shards: rows encoded, and (path, reason) of every unreadable image."""
+    """Result of encoding shards: number of encoded rows, and (path, reason) of unreadable images."""
 
     encoded: int = 0
     bad: list[tuple[str, str]] = field(default_factory=list)
@@ -68,7 +67,7 @@ class EncodeResult:
 def encode_shards(
     job: ShardJob, indices: Sequence[int], encoder: Encoder, on_rows: Callable[[int], None] = lambda rows: None
 ) -> EncodeResult:
-    """Encode and write some of a domain's shards. A shard with unreadable images is left out unless ``skip_bad``.
+    """Encode and write shards. A shard with unreadable images is not written unless ``skip_bad``.
 
     Raises:
         ExecutionError: a full disk, features that are not finite, or a decoder that hung or crashed.
@@ -92,9 +91,9 @@ def encode_shards(
 
 
 def overlap_copies(stream: Iterable, encoder: Encoder) -> Iterator:
-    """Each batch's features in the place of its pixels: (good rows, (len(good), D) float32 or None, bad rows).
+    """Yield (readable rows, their (m, D) float32 features or None, unreadable rows) of each batch of pixels.
 
-    On a GPU one batch stays in flight: the next one starts before a batch's features are waited for.
+    On a GPU the next batch starts before the features of a batch are waited for.
     """
     max_in_flight = 1 if encoder.device.type == "cuda" else 0
     in_flight = deque()
@@ -110,8 +109,8 @@ def _collect(good: list[int], wait: Callable | None, bad: list) -> tuple:
 
 
 def _decode_batches(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encoder) -> Iterator:
-    """The batches of :func:`unimos_pipe.extract.image_loader.read_batches` that a plan names by rows."""
-    from unimos_pipe.extract.image_loader import (  # torch takes seconds; copying needs none
+    """Return :func:`unimos_pipe.extract.image_loader.read_batches` for the rows of a plan."""
+    from unimos_pipe.extract.image_loader import (  # importing torch takes seconds; copying shards needs none
         read_batches,
         resolve_worker_count,
     )
@@ -122,7 +121,7 @@ def _decode_batches(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encod
 
 
 class _ShardWriter:
-    """Puts each shard together from new and older features, and writes it in a thread."""
+    """Assembles each shard from new and older features, and writes it in a thread."""
 
     def __init__(self, job: ShardJob, result: EncodeResult):
         self.job, self.result = job, result
@@ -133,15 +132,15 @@ class _ShardWriter:
         return self
 
     def __exit__(self, kind, *_) -> None:
-        """Finish the shard that is being written, interrupted or not."""
+        """Wait for the shard that is being written, also after an exception."""
         self.thread.shutdown(wait=True)
         if kind is None:
             self._wait()
 
     def write(self, index: int, rows: list[int], features: list[np.ndarray], bad: list[tuple[int, str]]) -> None:
-        """Write a shard of its new rows, whose (m, D) features come in batches, and of what older shards hold.
+        """Write a shard from new rows, whose (m, D) features come in batches, and from older shards.
 
-        ``bad`` are rows that could not be encoded, with the reasons.
+        ``bad`` holds (row, reason) of rows that could not be encoded.
         """
         job = self.job
         changed = {row for row in rows if not _is_unchanged(job, row)}
@@ -172,13 +171,13 @@ class _ShardWriter:
         self.result.encoded += len(new_features) - len(changed)
 
     def _wait(self) -> None:
-        """Wait for the shard being written; raises what went wrong with it."""
+        """Wait for the shard that is being written; raise its exception."""
         if self.writing is not None:
             self.writing.result()
 
 
 def _is_unchanged(job: ShardJob, row: int) -> bool:
-    """Whether an image is still the file whose contents are on record."""
+    """Return whether an image file is unchanged since its digest was computed."""
     try:
         return file_stamp(job.manifest.root / job.manifest.paths[row]) == tuple(job.file_digests.stamps[row].tolist())
     except ReadError as error:
@@ -188,7 +187,7 @@ def _is_unchanged(job: ShardJob, row: int) -> bool:
 
 
 def _read_older_features(job: ShardJob, rows: Sequence[int]) -> dict[int, np.ndarray]:
-    """The (D,) features of rows that older shards hold; each of those is read once."""
+    """Return row -> (D,) feature of rows that older shards hold; each shard is read once."""
     features_by_row = {}
     for number in dict.fromkeys(job.sources[rows, 0].tolist()):
         features = read_image_shard(job.older_files[number]).image_features
@@ -214,6 +213,6 @@ def _build_header(job: ShardJob, index: int, bad: Sequence[tuple[int, str]]) -> 
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what shapes features, recorded in headers but no part of the identity."""
+    """Return versions of libraries that affect features; recorded in headers, not part of the identity."""
     names = ("unimos-pipe", "torch", "torchvision", "open_clip_torch", "pillow", "h5py", "numpy")
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}

@@ -73,7 +73,7 @@ def test_a_trial_has_a_process_of_its_own():
 
 
 def test_the_made_up_domain_is_what_stage_one_would_write(tmp_path):
-    found = write_random_domain(tmp_path, 100, 16, shard_size=30).domain("made")
+    found = write_random_domain(tmp_path, 100, 16, shard_size=30).domain("random")
     assert found.features.shape == (100, 16) and found.paths[99] == "b/image_000099.jpg"
     assert np.allclose(np.linalg.norm(found.features.astype(np.float32), axis=1), 1, atol=1e-3)
 

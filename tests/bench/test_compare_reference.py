@@ -1,4 +1,4 @@
-"""Stage two against the plain program: who takes turns when, what is divided by what, and what the command prints."""
+"""Stage two against the reference program: who takes turns when, what is divided by what, and what the command prints."""
 
 import itertools
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def test_everybody_trains_the_same_task_to_the_last_epoch():
     method = method_spec("full", {"train.epochs": 3})
     made = build_candidates(TINY, method, (1, 3), ("fp32", "bf16"), torch.device("cpu"))
     assert [(found.name, found.runs, found.steps) for found in made] == [
-        ("plain program", 1, 2),
+        ("reference program", 1, 2),
         ("fp32, stack of 1", 1, 2),
         ("fp32, stack of 3", 3, 2),
         ("bf16, stack of 1", 1, 2),
@@ -70,7 +70,7 @@ def test_the_command_prints_every_contestant(cli, monkeypatch):
     assert answer.code == 0
     shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in answer.out.splitlines() if "│" in line]
     assert shown == [  # a tick a turn: one second for one run, half a second each for two
-        ["plain program", "1.000", "", "", "0.0"],
+        ["reference program", "1.000", "", "", "0.0"],
         ["fp32, stack of 2", "0.500", "2.00", "2.00 to 2.00", "0.0"],
         ["bf16, stack of 2", "0.500", "2.00", "2.00 to 2.00", "0.0"],
     ]

@@ -1,4 +1,4 @@
-"""How fast stage two is on this machine, against the machine's own matrix-product rate measured in the same run."""
+"""Benchmark of stage two, relative to the matrix-product rate of the machine measured in the same run."""
 
 import resource
 import statistics
@@ -28,7 +28,7 @@ from unimos_pipe.methods.unimos.training_run import create_run
 
 @dataclass(frozen=True)
 class Size:
-    """A task's size, as features of random unit rows."""
+    """Size of a task."""
 
     source_rows: int
     target_rows: int
@@ -45,24 +45,24 @@ SIZES = {
 
 @dataclass(frozen=True)
 class StepTimes:
-    """What :func:`measure_adapt` measured; seconds unless named otherwise."""
+    """Result of :func:`measure_adapt`; times in seconds."""
 
-    matmul_rate: float  # FLOP/s of a large product in the training dtype
+    matmul_rate: float  # FLOP/s of a large matrix product in the training dtype
     step_flops: int
     step: float
     epoch: float
     evaluation: float
-    runs_per_second: dict[int, float]  # by stack size: whole runs, evaluation included
+    runs_per_second: dict[int, float]  # stack size -> complete runs, with evaluation
     peak_memory: int  # bytes
 
     @property
     def step_rate(self) -> float:
-        """Share of the matrix-product rate that a lone step's counted FLOPs reach."""
+        """FLOP rate of a single run's step as a fraction of the matrix-product rate."""
         return self.step_flops / self.step / self.matmul_rate
 
 
 def step_flops(size: Size, method: MethodSpec, batch: int) -> int:
-    """Multiply-adds times two of one run's training step: its matrix products, forward and backward.
+    """Return the FLOPs (two per multiply-add) of the matrix products in one run's training step.
 
     A separator costs a forward and a weight-gradient product (its input needs no gradient), the bottleneck an
     input-gradient product as well; the weight generator is a vector; text logits have no trained weights; the
@@ -79,7 +79,7 @@ def step_flops(size: Size, method: MethodSpec, batch: int) -> int:
 
 
 def random_task(size: Size, device: torch.device, dtype: torch.dtype, seed: int = 0) -> AdaptationTask:
-    """Random unit rows of a task's size."""
+    """Return a task of random unit-norm rows."""
     g = torch.Generator().manual_seed(seed)
 
     def rows(count: int) -> torch.Tensor:
@@ -93,7 +93,7 @@ def random_task(size: Size, device: torch.device, dtype: torch.dtype, seed: int 
 
 @dataclass(frozen=True)
 class AdaptBench:
-    """What :func:`bench_adapt` measured: the task's size, the device, times, and operators' shares if asked for."""
+    """Result of :func:`bench_adapt`: size, device, times, and shares of operators if profiled."""
 
     size: Size
     device: str
@@ -109,14 +109,14 @@ def bench_adapt(
     profile: bool = False,
     device: str = "auto",
 ) -> AdaptBench:
-    """Measure stage two on random features of a named size.
+    """Measure stage two on random features.
 
     Args:
         size: a key of :data:`SIZES`.
-        stacks: sizes of whole stacks to time.
-        profiled: also find which operators a lone step spends its time in.
+        stacks: stack sizes to time.
+        profile: also measure the operators of a single run's step.
     Raises:
-        InputError: a device that is not there.
+        InputError: the device is not available.
     """
     torch_device = pick_device(device)
     method = resolve_train_precision(method, torch_device)
@@ -128,9 +128,9 @@ def bench_adapt(
 def measure_adapt(
     size: Size, method: MethodSpec, stacks: tuple[int, ...], device: torch.device, *, repeats: int = 3
 ) -> StepTimes:
-    """Measure a lone run's step, epoch and evaluation, and whole stacks.
+    """Measure step, epoch and evaluation of a single run, and stacks.
 
-    The matrix rate is taken before and after, and the larger one counts.
+    The matrix-product rate is the larger of two measurements, before and after.
     """
     dtype = training_dtype(method.train.precision)
     task = random_task(size, device, dtype)
@@ -154,14 +154,14 @@ def measure_adapt(
 
 
 def _evaluate(heads: Heads, task: AdaptationTask, method: MethodSpec) -> None:
-    """What a run does after each epoch but scoring: inference, clusters, pseudo-labels, validators."""
+    """Do the work after an epoch except scoring: inference, clusters, pseudo-labels, validators."""
     evaluation = evaluate_target(heads, task.target.features, task.text_features, 1, method.eval)
     (figures,) = gather_to_cpu([validator_tensors(evaluation.probabilities, evaluation.bottleneck)])
     validator_scores(figures, *evaluation.probabilities.shape)
 
 
 def profile_step(size: Size, method: MethodSpec, device: torch.device, limit: int = 8) -> list[tuple[str, float]]:
-    """Where an epoch of lone steps spends its time: the ``most`` largest operators and their share, then the rest."""
+    """Return (operator, share of time) of a single run's epoch: the ``limit`` largest, then the rest."""
     from torch.profiler import ProfilerActivity, profile
 
     task = random_task(size, device, training_dtype(method.train.precision))
@@ -181,7 +181,7 @@ def profile_step(size: Size, method: MethodSpec, device: torch.device, limit: in
 
 
 def _measure_stack(task: AdaptationTask, method: MethodSpec, count: int, device: torch.device) -> float:
-    """Seconds of a whole stack of runs, from the second of two epochs."""
+    """Return the seconds of a stack of complete runs, extrapolated from the second of two epochs."""
     short = replace(method, train=replace(method.train, epochs=2))
     trainer = Trainer([create_run(task, short, seed) for seed in range(count)])
     epochs = trainer.train()
@@ -221,7 +221,7 @@ def _synchronize(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes held so far: of the GPU where one is used, else of this process."""
+    """Return the peak memory in bytes: of the GPU if one is used, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

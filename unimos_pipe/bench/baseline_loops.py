@@ -1,4 +1,4 @@
-"""Loops to compare stage one with, one image after the other: the one people write, and one with torch's own means."""
+"""Baseline encoding loops for stage one: a simple one, and one tuned with torch's features."""
 
 import copy
 import time
@@ -18,7 +18,7 @@ TUNED_WORKERS = 2
 
 
 class _ImageDataset(Dataset):
-    """One image after the other through open_clip's own transform."""
+    """Images of a manifest through open_clip's transform."""
 
     def __init__(self, manifest: Manifest, transform: Callable):
         self.manifest, self.transform = manifest, transform
@@ -34,7 +34,7 @@ class _ImageDataset(Dataset):
 def simple_loop(
     model: torch.nn.Module, transform: Callable, device: torch.device, manifest: Manifest
 ) -> tuple[torch.Tensor, float]:
-    """The loop people write: open_clip's fp32 model as it comes, a DataLoader of batches of 64 without workers.
+    """Encode with open_clip's fp32 model and a DataLoader of batches of 64 without workers.
 
     Args:
         model, transform: from :func:`unimos_pipe.extract.encoder.create_open_clip_model`, on ``device``.
@@ -46,7 +46,7 @@ def simple_loop(
 
 
 def tuned_model(model: torch.nn.Module) -> torch.nn.Module:
-    """A copy of open_clip's model with its convolutions' weights laid out channels last."""
+    """Return a copy of open_clip's model with channels-last weights."""
     return copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
 
 
@@ -54,22 +54,22 @@ def tuned_model(model: torch.nn.Module) -> torch.nn.Module:
 def tuned_loop(
     model: torch.nn.Module, transform: Callable, device: torch.device, manifest: Manifest
 ) -> tuple[torch.Tensor, float]:
-    """The loop of those who know torch: channels last, autocast to 16 bits where the device has them, two workers.
+    """Encode with channels-last weights, autocast to the native 16-bit precision if any, and two workers.
 
     Args:
-        model: from :func:`tuned_model`; the others and what is returned as in :func:`simple_loop`.
+        model: from :func:`tuned_model`. Other arguments and return value as in :func:`simple_loop`.
     """
     half = native_half_precision(device)
     loader = DataLoader(_ImageDataset(manifest, transform), BATCH_SIZE, num_workers=TUNED_WORKERS)
     autocast = torch.autocast(device.type, ENCODER_DTYPES.get(half), enabled=half is not None)
-    with autocast, ThreadPoolExecutor(1) as starter:  # in a main thread the loader would leave a signal handler behind
+    with autocast, ThreadPoolExecutor(1) as starter:  # started by the main thread, the loader installs a signal handler
         return _encode(model, starter.submit(iter, loader).result, device, memory_format=torch.channels_last)
 
 
 def _encode(
     model: torch.nn.Module, start: Callable[[], Iterator], device: torch.device, **form: torch.memory_format
 ) -> tuple[torch.Tensor, float]:
-    """(n, D) unit-norm float32 features of the batches that ``start`` begins to read, and images per second."""
+    """Return (n, D) unit-norm float32 features of the batches of ``start()``, and images per second."""
     started = time.perf_counter()
     features = torch.cat([model.encode_image(images.to(device, **form)).cpu() for images in start()])
     rate = len(features) / (time.perf_counter() - started)

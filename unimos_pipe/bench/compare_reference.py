@@ -1,4 +1,4 @@
-"""Stage two beside UniMoS as a plain program (``plain.py``): epochs of both in turn, in one process."""
+"""Comparison of stage two with the reference program (``reference.py``): alternating epochs in one process."""
 
 import os
 import resource
@@ -21,24 +21,24 @@ from unimos_pipe.methods.unimos.training_run import create_run
 
 @dataclass(frozen=True)
 class BenchmarkCandidate:
-    """Runs that train together, and their epochs: each step of the iterator trains and evaluates one."""
+    """Runs that train together; each step of ``epochs`` trains and evaluates one epoch."""
 
     name: str
     runs: int
-    steps: int  # of an epoch, all runs in each
+    steps: int  # per epoch
     epochs: Iterator[None]
 
 
 @dataclass(frozen=True)
 class Timings:
-    """What a contestant's epochs took, one per round."""
+    """Seconds and page faults of a candidate's epochs, one per round."""
 
     name: str
     seconds: tuple[float, ...]  # per run
-    faults: tuple[float, ...]  # minor page faults per step, those of the evaluation included
+    faults: tuple[float, ...]  # minor page faults per step, with evaluation
 
     def ratios(self, reference: "Timings") -> tuple[float, ...]:
-        """How many times as fast as the plain program a run was, round by round."""
+        """Return the speedup over the reference program per round."""
         return tuple(
             reference_seconds / own_seconds
             for reference_seconds, own_seconds in zip(reference.seconds, self.seconds, strict=True)
@@ -47,15 +47,15 @@ class Timings:
 
 @dataclass(frozen=True)
 class ReferenceComparison:
-    """What :func:`bench_compare_reference` measured."""
+    """Result of :func:`bench_compare_reference`."""
 
     size: Size
     device: str
     reference: Timings
     stacks: tuple[Timings, ...]
-    load: tuple[float, float]  # the machine's load average over a minute, before the rounds and after
-    cores_used: float  # CPU seconds of this process per second of the rounds
-    cores: int  # that it may use
+    load: tuple[float, float]  # the machine's one-minute load average before and after the rounds
+    cores_used: float  # CPU seconds of this process per second
+    cores: int  # available to this process
 
 
 def bench_compare_reference(
@@ -68,16 +68,16 @@ def bench_compare_reference(
     device: str = "auto",
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> ReferenceComparison:
-    """Time epochs of the plain program in fp32 and of stacks in turn: training, evaluation and, ours alone, validators.
+    """Time epochs of the fp32 reference program and of stacks in turn: training, evaluation, and validators of stacks.
 
-    Everybody's first epoch is taken before the rounds and does not count.
+    The first epoch of each candidate is run before the rounds and not counted.
 
     Args:
         size: a key of :data:`unimos_pipe.bench.adapt.SIZES`; features are random.
-        stacks: how many runs ours train together.
-        precisions: values of ``train.precision`` that ours train in; none: the method's.
+        stacks: stack sizes of the package.
+        precisions: values of ``train.precision`` for the stacks; empty takes the method's.
     Raises:
-        InputError: a device that is not there.
+        InputError: the device is not available.
     """
     torch_device, task_size = pick_device(device), SIZES[size]
     method = replace(method, train=replace(method.train, epochs=rounds + 1))
@@ -103,7 +103,7 @@ def bench_compare_reference(
 def build_candidates(
     size: Size, method: MethodSpec, stacks: Iterable[int], precisions: Iterable[str], device: torch.device
 ) -> list[BenchmarkCandidate]:
-    """The plain program and our stacks, each with its first epoch behind it."""
+    """Return the reference program and the stacks, each after its first epoch."""
     tasks = {dtype: random_task(size, device, dtype) for dtype in {torch.float32, *map(training_dtype, precisions)}}
     candidates = [reference_candidate(tasks[torch.float32], method)]
     for precision in precisions:
@@ -116,14 +116,14 @@ def build_candidates(
 
 
 def reference_candidate(task: AdaptationTask, method: MethodSpec) -> BenchmarkCandidate:
-    """A run of the plain program. Its first step is the evaluation before training."""
+    """Return a run of the reference program. Its first step is the evaluation before training."""
     run = create_run(task, method, 0)
     reference = ReferenceRun(task, method, run.random_streams, run.batch, run.steps)
-    return BenchmarkCandidate("plain program", 1, run.steps, (_synchronize(task) for _ in reference.train()))
+    return BenchmarkCandidate("reference program", 1, run.steps, (_synchronize(task) for _ in reference.train()))
 
 
 def package_candidate(task: AdaptationTask, method: MethodSpec, count: int) -> BenchmarkCandidate:
-    """A stack of ``count`` runs by other seeds, with validators. Its first step is the evaluation before training."""
+    """Return a stack of ``count`` seeds with validators. Its first step is the evaluation before training."""
     runs = [create_run(task, method, seed) for seed in range(count)]
 
     def figures(view: EpochSnapshot) -> dict[str, torch.Tensor]:
@@ -146,7 +146,7 @@ def time_in_turns(
     clock: Callable[[], float] = time.perf_counter,
     faults: Callable[[], int] = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt,
 ) -> list[Timings]:
-    """Let each contestant take an epoch per round; who begins changes from round to round."""
+    """Time one epoch of each candidate per round; the first candidate changes with each round."""
     measurements: dict[str, list[tuple[float, float]]] = {candidate.name: [] for candidate in candidates}
     for turn in range(rounds):
         offset = turn % len(candidates)

@@ -1,4 +1,4 @@
-"""How fast stage one is on this machine, against its own encoder, its own decoder and the loop people write."""
+"""Benchmark of stage one, relative to the encoder alone, decoding alone, and baseline loops."""
 
 import os
 import resource
@@ -38,22 +38,22 @@ from unimos_pipe.extract.extract_features import ExtractOptions, describe_batch_
 from unimos_pipe.extract.image_loader import read_batches, resolve_worker_count
 from unimos_pipe.extract.weights import find_weights
 
-ENCODER_IMAGES = 128  # images whose pixels the bare encoder is given
+ENCODER_IMAGES = 128  # images for the benchmark of the encoder alone
 
 
 @dataclass(frozen=True)
 class ExtractTrial:
-    """What is measured."""
+    """Options of the benchmark."""
 
-    images: int = 1120  # most, of all domains
-    rounds: int = 3  # repetitions, in turn
-    baseline_images: int = 0  # images of the plain loop to compare with; 0 for none
-    random_weights: bool = False  # where there are no real ones
+    images: int = 1120  # largest number, over all domains
+    rounds: int = 3  # repetitions, alternating
+    baseline_images: int = 0  # images for the baseline loops; 0 skips these
+    random_weights: bool = False  # use random weights
 
 
 @dataclass(frozen=True)
 class ExtractRates:
-    """Images per second of one round, and bytes of shards per second."""
+    """Images per second of one round, and shard bytes per second."""
 
     bare: float
     decode: float
@@ -63,18 +63,18 @@ class ExtractRates:
 
 @dataclass(frozen=True)
 class BaselineSpeedup:
-    """Stage one beside two hand-written loops on the same images: images/s of ours, the plain one and the good one."""
+    """Images/s of stage one, of the simple loop and of the tuned loop on the same images."""
 
     images: int
-    batch: int  # of the loops
-    rates: tuple[tuple[float, float, float], ...]  # of every round
-    cosine: float  # the smallest one between our features and the plain loop's, means subtracted
-    tuned: str  # how the good loop computes
+    batch: int  # batch size of the loops
+    rates: tuple[tuple[float, float, float], ...]  # one tuple per round
+    cosine: float  # smallest between features of stage one and the simple loop, means subtracted
+    tuned: str  # description of the tuned loop
 
 
 @dataclass(frozen=True)
 class ExtractBench:
-    """What :func:`bench_extract` measured; bytes are the largest held so far."""
+    """Result of :func:`bench_extract`; bytes are peaks."""
 
     rounds: tuple[ExtractRates, ...]
     on_cpu: bool  # encoder and decoder share the cores
@@ -83,18 +83,18 @@ class ExtractBench:
     speedup: BaselineSpeedup | None
 
     def median(self, name: str) -> float:
-        """Median over the rounds of bare, decode, end_to_end or written."""
+        """Return the median over the rounds of bare, decode, end_to_end or written."""
         return median(getattr(rates, name) for rates in self.rounds)
 
     @property
     def bound(self) -> float:
-        """Images per second that encoder and decoder allow: taking turns on a CPU, else the slower one's."""
+        """Upper bound in images per second: encoding and decoding in turn on a CPU, else the slower of both."""
         bare, decode = self.median("bare"), self.median("decode")
         return 1 / (1 / bare + 1 / decode) if self.on_cpu else min(bare, decode)
 
     @property
     def share(self) -> float:
-        """Median over the rounds of end to end / bare."""
+        """Median over the rounds of end_to_end / bare."""
         return median(rates.end_to_end / rates.bare for rates in self.rounds)
 
 
@@ -107,10 +107,13 @@ def bench_extract(
     device: str = "auto",
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> ExtractBench:
-    """Measure stage one on a data set's images; of ``reading`` batch size and workers count. The cache stays as it is.
+    """Measure stage one on a data set's images. The cache is not changed.
+
+    Args:
+        options: only batch size and workers are used.
 
     Raises:
-        InputError: images or weights that are missing, or images that cannot be read.
+        InputError: missing images or weights, or unreadable images.
     """
     spec, torch_device = features.dataset, pick_device(device)
     images = find_root(spec, root, features.cache)
@@ -151,7 +154,10 @@ def bench_extract(
 def _compare_loops(
     reference: tuple, encoder: ClipEncoder, rows: Manifest, sizes: tuple[int, int], rounds: int
 ) -> BaselineSpeedup:
-    """All sides in turn; ``reference`` is open_clip's model and transform, ``sizes`` batch and workers of ours."""
+    """Run stage one and both loops in turn.
+
+    ``reference`` is open_clip's (model, transform), ``sizes`` (batch size, workers) of stage one.
+    """
     rates, (model, transform), device = [], reference, encoder.device
     tuned = tuned_model(model)
     for _ in range(rounds):
@@ -166,10 +172,10 @@ def _compare_loops(
 def measure_extract(
     manifest: Manifest, encoder: ClipEncoder, pixels: torch.Tensor, batch_size: int, workers: int, rounds: int
 ) -> Iterator[ExtractRates]:
-    """Rates of the bare encoder, of decoding alone and of the whole stage, measured in turn, once per round.
+    """Yield rates of the encoder alone, decoding alone and stage one, measured in turn in each round.
 
     Args:
-        pixels: (batch_size, H, W, 3) uint8, what the bare encoder is given again and again.
+        pixels: (batch_size, H, W, 3) uint8 batch for the encoder alone.
     """
     rows = len(manifest)
     batches = [list(range(start, min(start + batch_size, rows))) for start in range(0, rows, batch_size)]
@@ -188,7 +194,7 @@ def measure_extract(
 
 @torch.inference_mode()
 def run_encoder(encoder: ClipEncoder, inputs: torch.Tensor) -> None:
-    """The encoder on a batch that is ready on its device, and nothing else; waits until it is done."""
+    """Run the encoder on a batch that is on its device, and wait for it."""
     encoder.forward(inputs)
     if encoder.device.type == "cuda":
         torch.cuda.synchronize(encoder.device)
@@ -197,7 +203,7 @@ def run_encoder(encoder: ClipEncoder, inputs: torch.Tensor) -> None:
 def extract_in_memory(
     encoder: ClipEncoder, manifest: Manifest, batch_size: int, workers: int
 ) -> tuple[torch.Tensor, float]:
-    """(n, D) float32 of the features stage one stores for a manifest, and its images per second."""
+    """Return (n, D) float32 features that stage one stores for a manifest, and its images per second."""
     with tempfile.TemporaryDirectory() as folder:
         report = extract_images(manifest, encoder, Path(folder), batch_size=batch_size, workers=workers)
         parts = [read_image_shard(path).image_features for path in shard_files(Path(folder) / manifest.domain)]
@@ -205,15 +211,15 @@ def extract_in_memory(
 
 
 def smallest_cosine(features: torch.Tensor, reference: torch.Tensor) -> float:
-    """The smallest cosine between rows of (n, D) features after each side's mean row is subtracted.
+    """Return the smallest cosine between rows of (n, D) features after subtracting each side's mean row.
 
-    The features of random weights, and to a degree those of CLIP, share one large direction that hides any error.
+    Features of random weights, and to a degree of CLIP, share a large mean that would hide errors.
     """
     return F.cosine_similarity(features - features.mean(0), reference - reference.mean(0), dim=-1).min().item()
 
 
 def random_weights(model: str, folder: Path) -> Path:
-    """A weights file of a model's random initialisation by seed 0, for machines without the real ones."""
+    """Write a weights file of random initialisation (seed 0) and return its path."""
     path = folder / "random.safetensors"
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -222,7 +228,7 @@ def random_weights(model: str, folder: Path) -> Path:
 
 
 def sample_rows(manifests: Sequence[Manifest], rows: int) -> Manifest:
-    """Evenly spaced rows of several domains below one root as one manifest, at most ``rows`` of them."""
+    """Return at most ``rows`` evenly spaced rows of several domains below one root as one manifest."""
     root = Path(os.path.commonpath([manifest.root for manifest in manifests]))
     pool = [
         ((manifest.root / path).relative_to(root).as_posix(), label, size)
@@ -236,7 +242,7 @@ def sample_rows(manifests: Sequence[Manifest], rows: int) -> Manifest:
 
 
 def peak_bytes(device: torch.device) -> tuple[int, int]:
-    """Peak resident memory of this process, and of the GPU's allocator (0 on a CPU), in bytes."""
+    """Return the peak memory of this process and of the GPU's allocator (0 on a CPU), in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return resident, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0

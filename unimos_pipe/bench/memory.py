@@ -1,4 +1,4 @@
-"""How memory grows with the data: every trial in a process of its own, whose peak is read at its end."""
+"""Benchmark of peak memory by size of the data; each trial runs in its own process."""
 
 import shutil
 import tempfile
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class MemoryTrial:
-    """A trial: what was done to how much, the most bytes its process held, and its seconds."""
+    """Result of a trial: description, peak memory of its process, seconds."""
 
     name: str
     peak_bytes: int
@@ -38,15 +38,15 @@ def bench_memory(
     *,
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> list[MemoryTrial]:
-    """Peak memory of ``extract`` for few and many images, of ``adapt`` at a named size, of ``report`` for many runs.
+    """Measure peak memory of ``extract`` by number of images, of ``adapt`` at a size, of ``report`` for many runs.
 
-    Images are the embedded icons over and over, features random rows, runs the copies of twelve short ones.
+    Images are repeated embedded icons, features random rows, runs copies of twelve short ones.
 
     Args:
         size: a key of :data:`unimos_pipe.bench.adapt.SIZES`.
     """
     trials = []
-    with tempfile.TemporaryDirectory() as name, reporter.progress("growing", len(images) + 3, "trials") as advance:
+    with tempfile.TemporaryDirectory() as name, reporter.progress("measuring", len(images) + 3, "trials") as advance:
         folder = Path(name)
 
         def trial(work: Callable, *values: object) -> None:
@@ -57,24 +57,24 @@ def bench_memory(
             trial(trial_extract, folder / f"images-{count}", count)
         trial(trial_adapt, size)
         trial(trial_write_runs, folder / "runs", runs)
-        trials.pop()  # only made for the next
+        trials.pop()  # only prepares the next trial
         trial(trial_report, folder / "runs")
     return trials
 
 
 def run_in_subprocess(work: Callable[..., MemoryTrial], *values: object) -> MemoryTrial:
-    """A trial in a fresh process."""
+    """Run a trial in a new process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(work, *values).result()
 
 
 def _finish_trial(name: str, started: float) -> MemoryTrial:
-    """What a trial in this process came to."""
+    """Return the result of a trial of this process."""
     return MemoryTrial(name, process_peak_bytes(), time.perf_counter() - started)
 
 
 def process_peak_bytes() -> int:
-    """The most bytes this process held, by Linux's own count where there is one: getrusage's begins at the parent's."""
+    """Return the peak memory of this process: VmHWM on Linux, because getrusage starts from the parent's peak."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     peaks = [int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")]
@@ -82,7 +82,7 @@ def process_peak_bytes() -> int:
 
 
 def trial_extract(folder: Path, count: int) -> MemoryTrial:
-    """Encode so many files with the embedded encoder, two processes decoding."""
+    """Encode ``count`` files with the embedded encoder and two decoder processes."""
     from unimos_pipe.data.dataset_spec import load_spec
     from unimos_pipe.data.scan import find_root, scan_domain
     from unimos_pipe.extract.encoder import ClipEncoder
@@ -103,7 +103,7 @@ def trial_extract(folder: Path, count: int) -> MemoryTrial:
 
 
 def trial_adapt(name: str) -> MemoryTrial:
-    """Train one epoch on random features and evaluate it."""
+    """Train and evaluate one epoch on random features."""
     from unimos_pipe.methods.unimos.trainer import Trainer
     from unimos_pipe.methods.unimos.training_run import create_run
 
@@ -117,7 +117,7 @@ def trial_adapt(name: str) -> MemoryTrial:
 
 
 def trial_write_runs(folder: Path, count: int) -> MemoryTrial:
-    """Train pairs of icons for an epoch, all twelve or half as many as are wanted, and copy them under other seeds."""
+    """Train at most twelve pairs of icons for one epoch, and copy the runs under other seeds up to ``count``."""
     from unimos_pipe.cache.feature_set import feature_set
     from unimos_pipe.experiments.sweep import run_sweep
     from unimos_pipe.extract.extract_features import extract_features
@@ -135,7 +135,7 @@ def trial_write_runs(folder: Path, count: int) -> MemoryTrial:
 
 
 def _copy_run(run: Path, seed: int) -> None:
-    """A run once more, as of another seed."""
+    """Copy a run under another seed."""
     from unimos_pipe.runs.write_run import CONFIG, RESULT, compute_digest, compute_result_digest, encode_json
 
     copy = run.with_name(f"seed{seed}")
@@ -148,7 +148,7 @@ def _copy_run(run: Path, seed: int) -> None:
 
 
 def trial_report(folder: Path) -> MemoryTrial:
-    """Make the report of all runs below a folder."""
+    """Write the report of all runs below a folder."""
     from unimos_pipe.report.make_report import make_report
 
     started = time.perf_counter()

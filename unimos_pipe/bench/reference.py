@@ -1,8 +1,7 @@
-"""UniMoS as a plain torch program of one run: nn.Modules, autograd, two SGD optimisers and two backward passes a step.
+"""Reference implementation of UniMoS: one run with nn.Modules, autograd and torch's SGD, as METHOD.md describes it.
 
-METHOD.md written down once more, for reading and for measuring: the parity tests hold the fast trainer against it, and
-the benchmark times it. It shares nothing with ``methods/unimos`` but the options, and takes its random choices from
-outside.
+Parity tests and a benchmark compare the trainer of ``methods/unimos`` with it. It shares only the options with that
+folder, and receives its random choices as an argument.
 """
 
 from collections.abc import Iterator
@@ -18,23 +17,23 @@ from unimos_pipe.methods.task import AdaptationTask
 
 
 class RandomChoices(Protocol):
-    """Where a run's random choices come from; those of a seeded run fit."""
+    """Random choices of a run; the random streams of a training run satisfy it."""
 
     def draw_parameters(self, dim: int, classes: int, spec: HeadSpec) -> dict[str, Tensor]:
-        """The starting weights by name."""
+        """Return initial weights by name."""
 
     def next_batches(self, steps: int) -> tuple[Tensor, Tensor]:
-        """(steps, B) source rows and (steps, B) target rows."""
+        """Return (steps, B) source rows and (steps, B) target rows."""
 
     def draw_dropout_mask(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
-        """(steps, rows, width) bool: hidden units that dropout keeps."""
+        """Return (steps, rows, width) bool: hidden units that dropout keeps."""
 
     def draw_resets(self, params: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
-        """Weight-generator tensors that restart, by name."""
+        """Return new values of the weight generator's tensors that are reset, by name."""
 
 
 class ReferenceHeads(nn.Module):
-    """The trainable modules of METHOD.md section 2."""
+    """Trainable modules of METHOD.md, section 2."""
 
     def __init__(self, dim: int, classes: int, spec: HeadSpec):
         super().__init__()
@@ -47,7 +46,7 @@ class ReferenceHeads(nn.Module):
         self.disc_fc2 = nn.Linear(spec.discriminator_hidden, 1)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The weights under the names that draws use."""
+        """Return the weights by the names of :class:`RandomChoices`."""
         names = {
             "classifier.parametrizations.weight.original0": "classifier.weight_g",
             "classifier.parametrizations.weight.original1": "classifier.weight_v",
@@ -55,15 +54,15 @@ class ReferenceHeads(nn.Module):
         return {names.get(name, name): parameter for name, parameter in self.named_parameters()}
 
     def bottleneck(self, features: Tensor) -> Tensor:
-        """(n, H) features Phi_1 of (n, D)."""
+        """Return (n, H) bottleneck features Phi_1 of (n, D) features."""
         return self.bottleneck_bn(self.bottleneck_linear(features))
 
     def weight(self, f_vac: Tensor) -> Tensor:
-        """(n, 1) weight of VAC per row."""
+        """Return the (n, 1) weight of VAC per row."""
         return self.weight_fc2(self.weight_fc1(f_vac)).sigmoid()
 
     def discriminate(self, features: Tensor, dropout_mask: Tensor, frozen: bool = False) -> Tensor:
-        """(n,) modality logits; ``keep`` are dropout's multipliers, ``frozen`` keeps gradients from the weights."""
+        """Return (n,) modality logits; ``dropout_mask`` holds multipliers, ``frozen`` stops gradients of weights."""
         weights = [self.disc_fc1.weight, self.disc_fc1.bias, self.disc_fc2.weight, self.disc_fc2.bias]
         first, shift, second, end = [tensor.detach() for tensor in weights] if frozen else weights
         return F.linear(F.relu(F.linear(features, first, shift)) * dropout_mask, second, end).squeeze(-1)
@@ -71,7 +70,7 @@ class ReferenceHeads(nn.Module):
 
 @dataclass(frozen=True)
 class ReferenceEvaluation:
-    """A view of the whole target: (n, K) probabilities, and (n,) clusters and pseudo-labels for the next epoch."""
+    """Evaluation of the target: (n, K) probabilities, (n,) clusters and (n,) pseudo-labels for the next epoch."""
 
     probabilities: Tensor
     cluster_labels: Tensor
@@ -79,7 +78,7 @@ class ReferenceEvaluation:
 
 
 class ReferenceRun:
-    """One run of METHOD.md; ``batch`` rows per domain and ``steps`` an epoch."""
+    """One run of METHOD.md with ``batch`` rows per domain and ``steps`` steps per epoch."""
 
     def __init__(self, task: AdaptationTask, method: MethodSpec, random_choices: RandomChoices, batch: int, steps: int):
         self.task, self.method, self.random_choices, self.batch, self.steps = task, method, random_choices, batch, steps
@@ -100,7 +99,7 @@ class ReferenceRun:
         self.pseudo_labels: Tensor | None = None
 
     def train(self) -> Iterator[ReferenceEvaluation]:
-        """Train to the last epoch; yields the evaluation before training and after every epoch."""
+        """Train all epochs; yield the evaluation before training and after every epoch."""
         for epoch in range(-1, self.method.train.epochs):
             if epoch >= 0:
                 self.epoch()
@@ -109,7 +108,7 @@ class ReferenceRun:
             yield evaluation
 
     def epoch(self) -> None:
-        """Restart tensors of W, then take every step."""
+        """Reset tensors of the weight generator, then take all steps of an epoch."""
         train, heads = self.method.train, self.method.heads
         self.heads.train()
         with torch.no_grad():
@@ -126,7 +125,7 @@ class ReferenceRun:
             self.step(source.to(self.text.device), target.to(self.text.device), dropout_mask)
 
     def step(self, source: Tensor, target: Tensor, dropout_mask: Tensor) -> None:
-        """One step of section 3: both gradients at the same weights, each with its own optimiser."""
+        """Take one step of section 3: both gradients at the same weights, each with its own optimiser."""
         main_loss, separator_loss, y_lac_t = self.losses(source, target, dropout_mask)
         separators = self.separator_optimiser.param_groups[0]["params"]
         rate = self.method.train.lr * (1 + self.method.train.lr_gamma * self.steps_taken) ** -self.method.train.lr_power
@@ -144,7 +143,7 @@ class ReferenceRun:
         self.steps_taken += 1
 
     def losses(self, source: Tensor, target: Tensor, dropout_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss but for L_bce_t, L_bce_t, and the target's (B, K) LAC logits without gradient."""
+        """Return the loss without L_bce_t, L_bce_t, and the target's (B, K) LAC logits without gradient."""
         loss, task, half = self.method.loss, self.task, self.batch
         x = torch.cat([task.source.features[source], task.target.features[target]])
         labels, pseudo = task.source.labels[source], self.pseudo_labels[target]
@@ -187,14 +186,14 @@ class ReferenceRun:
         return main_loss, separator_loss, y_lac[half:].detach()
 
     def lac_logits(self, f_lac: Tensor) -> Tensor:
-        """(n, K) text logits: dot products, or the paper's cosines, over T."""
+        """Return (n, K) LAC logits: dot products, or cosines as in the paper, divided by T."""
         if self.method.heads.similarity == "cosine":
             f_lac = F.normalize(f_lac, dim=-1)
         return self.scale * f_lac @ self.text.T
 
     @torch.no_grad()
     def evaluate(self, epoch: int) -> ReferenceEvaluation:
-        """Section 4's evaluation after an epoch; -1 is the one before training."""
+        """Return the evaluation of section 4 after an epoch; epoch -1 is before training."""
         settings, x = self.method.eval, self.task.target.features
         self.heads.eval()
         hidden = self.heads.bottleneck(x if epoch < 0 else self.heads.vision_separator(x))

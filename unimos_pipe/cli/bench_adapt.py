@@ -38,7 +38,7 @@ PRECISIONS = ("fp32", "fp64", "bf16", "auto")
     "precisions",
     type=SuggestingChoice(PRECISIONS),
     multiple=True,
-    help="With --compare-rounds: the arithmetic of the stacks; repeatable. The plain program is fp32.",
+    help="With --compare-rounds: the arithmetic of the stacks; repeatable. The reference program is fp32.",
 )
 @device_option
 @json_options
@@ -53,12 +53,12 @@ def bench_adapt(
     precisions: tuple[str, ...],
     device: str,
 ) -> None:
-    """Time stage two on random features, or beside a plain program.
+    """Time stage two on random features, or beside a reference program.
 
     The share of the matrix rate says how much of this machine's own speed at one large matrix product (measured in
     the same run, same arithmetic) the counted products of a lone step reach.
 
-    The plain program is one run of UniMoS with nn.Modules, autograd and torch's SGD; it evaluates after each epoch,
+    The reference program is one run of UniMoS with nn.Modules, autograd and torch's SGD; it evaluates after each epoch,
     as ours do, who also compute the validators. Gains are its seconds over ours, round by round; faults are minor page
     faults.
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs unimos-pipe into .venv if there is none, then runs both stages on the embedded images.
+# Installs unimos-pipe into .venv if it is missing, then runs both stages on the embedded images.
 # Usage: bash pipelines/demo.sh [options of `unimos-pipe demo`]
 set -euo pipefail
 cd "$(dirname "$0")/.."

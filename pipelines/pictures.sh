@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the README's pictures from a report: its first screen (by Debian's chromium) and its modality-gap figure.
+# Makes the READMEs' pictures from a report: a screenshot of its top (by chromium) and its modality-gap figure.
 # Usage: bash pipelines/pictures.sh REPORT_DIR
 set -euo pipefail
 report="$(cd "$1" && pwd)"

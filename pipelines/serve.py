@@ -1,7 +1,7 @@
-"""Serve an adapted model: an image is uploaded, its class, probability and both branches' answers come back.
+"""HTTP service of an adapted model: returns class, probability and both branches' predictions of an uploaded image.
 
     python pipelines/serve.py model                                  # an export's or a run's folder
-    curl -F file=@photo.jpg http://127.0.0.1:8000/predict            # http://127.0.0.1:8000/docs is a page for it
+    curl -F file=@photo.jpg http://127.0.0.1:8000/predict            # or in a browser: http://127.0.0.1:8000/docs
 
 Needs the extra [serve]. Requests are answered by several threads that share one model.
 """
@@ -15,22 +15,22 @@ from fastapi.responses import JSONResponse
 import unimos_pipe
 from unimos_pipe.base.errors import UnimosPipeError
 
-MOST_BYTES = 20_000_000  # of an upload
+MAX_BYTES = 20_000_000  # largest upload
 
 
-def make_app(model: unimos_pipe.AdaptedModel, most_bytes: int = MOST_BYTES) -> FastAPI:
-    """The service: GET / says what the model knows, POST /predict classifies a file."""
+def make_app(model: unimos_pipe.AdaptedModel, max_bytes: int = MAX_BYTES) -> FastAPI:
+    """Return the service: GET / describes the model, POST /predict classifies a file."""
     app = FastAPI(title="unimos-pipe")
     about = {name: model.settings["about"][name] for name in ("dataset", "source", "target")}
 
     @app.middleware("http")
     async def refuse_large(request: Request, call_next) -> Response:
-        """Refuse a body by its announced length, before it is read; a server reads no more than was announced."""
+        """Refuse a body by its Content-Length before it is read; the server reads no more than that."""
         length = request.headers.get("content-length", "0" if request.method == "GET" else "")
         if not length.isdecimal():
             return JSONResponse({"detail": "Content-Length is missing"}, 411)
-        if int(length) > most_bytes:
-            return JSONResponse({"detail": f"more than {most_bytes:,} bytes"}, 413)
+        if int(length) > max_bytes:
+            return JSONResponse({"detail": f"more than {max_bytes:,} bytes"}, 413)
         return await call_next(request)
 
     @app.get("/")

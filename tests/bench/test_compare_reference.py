@@ -1,4 +1,4 @@
-"""Stage two against the reference program: who takes turns when, what is divided by what, and what the command prints."""
+"""Stage two against the reference program: order of the epochs, ratios, output of the command."""
 
 import itertools
 from collections.abc import Iterator

@@ -20,7 +20,7 @@ def service(icons_cache):
     client = pytest.importorskip("fastapi.testclient")
     task = unimos_pipe.make_task(unimos_pipe.feature_set("icons", cache=icons_cache), "line", "sketch", device="cpu")
     model = unimos_pipe.adapt_task(task, settings={"train.epochs": 1})
-    with client.TestClient(program("serve").make_app(model, most_bytes=50_000)) as asked:
+    with client.TestClient(program("serve").make_app(model, max_bytes=50_000)) as asked:
         yield model, asked
 
 

@@ -3,8 +3,8 @@
     python pipelines/add_a_loss.py [WEIGHT...]
 
 A loss gets the outputs of a step's modules (unimos_pipe/methods/unimos/loss_terms.py: Outputs) and returns one mean per
-stacked run; autograd computes its gradients. It is logged with an existing term. adapt_task writes no run folder, so runs with and
-without the loss are not confused; a permanent loss needs an option (METHOD.md, section 9).
+stacked run; autograd computes its gradients. It is logged with an existing term. adapt_task writes no run folder, so
+runs with and without the loss are not confused; a permanent loss needs an option (METHOD.md, section 9).
 """
 
 import sys

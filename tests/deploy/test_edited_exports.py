@@ -86,12 +86,12 @@ EDITS = {  # what was done -> the edit, and what is said where edits are allowed
     "classes in another order": (of_config(swap_classes), None),
     "a class twice": (
         of_config(lambda values: values["classes"].__setitem__(1, values["classes"][0])),
-        "the model's config.json: classes: expected names that differ, got 'airplane'",
+        "the model's config.json: classes: expected distinct names, got 'airplane'",
     ),
     "a class renamed": (of_config(lambda values: values["classes"].__setitem__(0, "ship")), None),
     "a class without a name": (
         of_config(lambda values: values["classes"].__setitem__(0, " ")),
-        "the model's config.json: classes: expected names that differ, got ' '",
+        "the model's config.json: classes: expected distinct names, got ' '",
     ),
     "text in another order": (text(lambda array: array[::-1].copy()), None),
     "text of zeros": (
@@ -156,8 +156,8 @@ def test_an_edited_export_is_refused_and_what_means_nothing_always(what, model, 
     with pytest.raises(InputError) as caught:
         unimos_pipe.load(folder, "cpu")
     assert str(caught.value) == (
-        f"{folder} {made}: config.json and model.safetensors are not proved to be what was exported. "
-        "Export the run again; allow_edited (--allow-edited) loads it as it is"
+        f"{folder} {made}: config.json and model.safetensors cannot be verified. "
+        "Export the run again; allow_edited (--allow-edited) loads it unverified"
     )
     if fault is None:
         assert len(unimos_pipe.load(folder, "cpu", allow_edited=True).classes) == 36

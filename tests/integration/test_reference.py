@@ -36,7 +36,8 @@ def test_twenty_steps_agree_with_the_plain_program(settings):
     """Five epochs of four steps in float64: probabilities to the rounding of the steps taken, label arrays exactly.
 
     Rounding grows with the steps, at a temperature of 100: the reference program itself says by how much, run on
-    features that are off by 1e-15. The rate is a tenth of the default, so that the bound stays far below a mistake's effect.
+    features that are off by 1e-15. The rate is a tenth of the default, so that the bound stays far below the effect of
+    a mistake.
     """
     method = method_spec("full", SMALL | {"train.epochs": 5, "train.batch_size": 8, "train.lr": 3e-4} | settings)
     task = random_task(32, 40)

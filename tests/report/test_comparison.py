@@ -30,7 +30,7 @@ def test_differences_over_common_pairs(folders):
     assert comparison.names == ("before/icons", "after/icons")
     (row,) = comparison.rows
     gains = [0.03, 0.045, 0.06]
-    assert (row["setting"], row["pairs"]) == ("UniMoS", 3) and comparison.left_out == ()
+    assert (row["setting"], row["pairs"]) == ("UniMoS", 3) and comparison.skipped == ()
     assert row["means"] == pytest.approx([0.655, 0.7])
     test = stats.ttest_1samp(gains, 0)
     (difference,) = row["differences"]

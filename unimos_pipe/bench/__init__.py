@@ -1,1 +1,1 @@
-"""What is measured: stage one, the store, stage two."""
+"""Benchmarks of stage one, the feature store and stage two."""

@@ -193,7 +193,7 @@ SCHEMAS: dict[str, Schema] = {  # by the words of the command
         names=many(TEXT),
         rows=many(record("a setting", setting=TEXT, pairs=COUNT, means=many(SHARE), differences=many(_DIFFERENCE))),
         changes=many({}),
-        left_out=many(TEXT),
+        skipped=many(TEXT),
     ),
     "sweep": document("a sweep's table and runs", **_SWEEP),
     "sweep --dry-run": document("what a sweep would do", **_SWEEP_PLAN),

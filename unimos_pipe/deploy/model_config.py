@@ -1,4 +1,4 @@
-"""What an export says of itself: ``config.json``, its digest, and every value in it checked for its meaning."""
+"""Config of an exported model: ``config.json``, its digest, and validation of its values."""
 
 import json
 from collections import Counter
@@ -30,11 +30,11 @@ CONFIG_KEYS = (
     "about",
 )  # of config.json
 WHERE = "the model's config.json"
-_HOW = ("precision", {"fp32", "fp16", "bf16", IMPORTED}), ("activation", {"GELU", "QuickGELU", ""})
+_ENCODER_VALUES = ("precision", {"fp32", "fp16", "bf16", IMPORTED}), ("activation", {"GELU", "QuickGELU", ""})
 
 
 def export_digest(config: Mapping[str, Any], tensors: bytes) -> str:
-    """The xxh3 digest that stands in ``config.json``: of its other values and of ``model.safetensors``' bytes."""
+    """Return the xxh3 digest of ``config.json`` without its digest and of the bytes of ``model.safetensors``."""
     plain = {name: value for name, value in config.items() if name != "digest"}
     digest = xxhash.xxh3_128(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
     digest.update(tensors)
@@ -42,18 +42,19 @@ def export_digest(config: Mapping[str, Any], tensors: bytes) -> str:
 
 
 def read_export(config_file: Path, weights: Path, *, allow_edited: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config and the tensors of an export, which are those that were written unless ``allow_edited``.
+    """Read the config and the tensors of an export; verify their digest unless ``allow_edited``.
 
     Raises:
-        InputError: other files than were written, or no files of an export.
+        InputError: files that were changed after the export, or are not an export's.
         ReadError: files that cannot be read.
     """
     config, content = read_config(config_file), read_bytes(weights, MAX_ARRAY_BYTES)
     if not allow_edited and config.get("digest") != export_digest(config, content):
-        made = "was made by an earlier version, without a digest" if "digest" not in config else "was edited or damaged"
+        has_digest = "digest" in config
+        reason = "was edited or damaged" if has_digest else "was made by an earlier version, without a digest"
         raise InputError(
-            f"{config_file.parent} {made}: {CONFIG} and {WEIGHTS} are not proved to be what was exported",
-            todo="Export the run again; allow_edited (--allow-edited) loads it as it is",
+            f"{config_file.parent} {reason}: {CONFIG} and {WEIGHTS} cannot be verified",
+            todo="Export the run again; allow_edited (--allow-edited) loads it unverified",
         )
     try:
         return config, load_tensors(content)
@@ -62,7 +63,7 @@ def read_export(config_file: Path, weights: Path, *, allow_edited: bool) -> tupl
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises InputError, or ReadError where the system cannot read it."""
+    """Read a JSON object. Raises InputError, or ReadError if the system cannot read the file."""
     try:
         value = read_json(path)
     except (ValueError, RecursionError) as error:
@@ -73,7 +74,11 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's ``config.json`` and ``result.json`` as the config of a model. Raises InputError on another version's."""
+    """Return the config of a model from a run's ``config.json`` and ``result.json``.
+
+    Raises:
+        InputError: files of another version.
+    """
     try:
         spec = config["spec"]
         about = {name: spec[name] for name in ("dataset", "source", "target", "variant", "seed", "templates")}
@@ -100,12 +105,12 @@ def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> di
 
 
 def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a config that a model needs, each of its type and in its range; UniMoS's options apart.
+    """Return the validated config of a model. UniMoS's options are not validated here.
 
     Raises:
-        InputError: the first value that is none of a model's.
+        InputError: a missing or invalid value.
     """
-    if config.get("format") == 1 and "method" in config:  # when UniMoS was the only method, and never calibrated
+    if config.get("format") == 1 and "method" in config:  # format 1 knew UniMoS only, without calibration
         config = {**config, "format": FORMAT, "method": UNIMOS, "options": config["method"], "temperature": None}
     elif config.get("format") == 2:  # without a digest
         config = {**config, "format": FORMAT}
@@ -115,8 +120,9 @@ def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(WHERE, expected=f"format {FORMAT} with {', '.join(CONFIG_KEYS)}", got=got)
     _check_classes(config["classes"])
     _check_encoder(config["encoder"], config["encoder_id"])
-    if config["method"] not in (able := [name for name in METHODS if name not in (*TARGET_ONLY, AUTO)]):
-        raise InputError(f"{WHERE}: method", expected=f"one of {', '.join(able)}", got=short_repr(config["method"]))
+    if config["method"] not in (supported := [name for name in METHODS if name not in (*TARGET_ONLY, AUTO)]):
+        method = short_repr(config["method"])
+        raise InputError(f"{WHERE}: method", expected=f"one of {', '.join(supported)}", got=method)
     if not isinstance(config["options"], Mapping):
         raise InputError(f"{WHERE}: options", expected="a table", got=short_repr(config["options"]))
     temperature = config["temperature"]
@@ -132,9 +138,7 @@ def _check_classes(classes: Any) -> None:
     if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
         raise InputError(f"{WHERE}: classes", expected="two or more names")
     if repeated := [name for name, count in Counter(classes).items() if count > 1 or not name.strip()]:
-        raise InputError(
-            f"{WHERE}: classes", expected="names that differ", got=join_names(map(short_repr, repeated), 4)
-        )
+        raise InputError(f"{WHERE}: classes", expected="distinct names", got=join_names(map(short_repr, repeated), 4))
 
 
 def _check_encoder(encoder: Any, encoder_id: Any) -> None:
@@ -142,11 +146,11 @@ def _check_encoder(encoder: Any, encoder_id: Any) -> None:
     if not isinstance(encoder, Mapping) or set(encoder) != fields:
         raise InputError(f"{WHERE}: encoder", expected=f"the fields {', '.join(sorted(fields))}")
     if not all(isinstance(value, str) for value in (*encoder.values(), encoder_id)):
-        raise InputError(f"{WHERE}: encoder and encoder_id", expected="texts only")
-    for name, known in _HOW:
-        if encoder[name] not in known:
+        raise InputError(f"{WHERE}: encoder and encoder_id", expected="strings")
+    for name, allowed in _ENCODER_VALUES:
+        if encoder[name] not in allowed:
             raise InputError(
-                f"{WHERE}: encoder.{name}", expected=f"one of {join_names(sorted(known))}", got=encoder[name]
+                f"{WHERE}: encoder.{name}", expected=f"one of {join_names(sorted(allowed))}", got=encoder[name]
             )
     if encoder["precision"] != IMPORTED:
         sha256 = encoder["weights_sha256"]
@@ -157,13 +161,13 @@ def _check_encoder(encoder: Any, encoder_id: Any) -> None:
 
 
 def _check_about(about: Any) -> None:
-    """What cards and services say of a model."""
+    """Validate the description of a model for cards and services."""
     texts = ("dataset", "source", "target")
     if not isinstance(about, Mapping) or not all(isinstance(about.get(name), str) for name in texts):
-        raise InputError(f"{WHERE}: about", expected=f"a table with the texts {join_names(texts)}")
+        raise InputError(f"{WHERE}: about", expected=f"a table with the strings {join_names(texts)}")
     accuracy = about.get("accuracy") or {}
     values = accuracy.values() if isinstance(accuracy, Mapping) else [accuracy]
-    if not all(isinstance(value, float | int) and 0 <= value <= 1 for value in values):  # NaN is not in between
+    if not all(isinstance(value, float | int) and 0 <= value <= 1 for value in values):  # false for NaN
         raise InputError(f"{WHERE}: about.accuracy", expected="fractions from 0 to 1", got=short_repr(accuracy))
     rows = about.get("rows") or {}
     if not isinstance(rows, Mapping) or not all(type(count) is int and count >= 0 for count in rows.values()):

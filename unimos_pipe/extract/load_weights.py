@@ -64,19 +64,19 @@ def _short(error: Exception) -> str:
 
 
 def _load_checkpoint(model: torch.nn.Module, path: Path) -> None:
-    """Load a file of tensors, unwrapped where they do not fit as they are. Raises what open_clip raises."""
+    """Load a file of tensors; unwrap them if their names do not fit. Raises the exceptions of open_clip."""
     try:
         open_clip.load_checkpoint(model, str(path), weights_only=True)
         return
     except (OSError, MemoryError, pickle.UnpicklingError):
         raise
-    except Exception as error:  # keys that it does not know fail its conversions in many ways
+    except Exception as error:  # unknown keys fail its conversions with many types
         state = _read_tensors(path)
         wanted = set(model.state_dict())
-        unwrapped = _unwrapped(state, wanted)
+        unwrapped = _unwrap(state, wanted)
         if unwrapped is None:
-            found = ", ".join(map(repr, sorted(map(str, state))[:4]))
-            raise ValueError(f"it holds {found}, ..., expected {min(wanted)!r}, ... ({_short(error)[:120]})") from None
+            names = ", ".join(map(repr, sorted(map(str, state))[:4]))
+            raise ValueError(f"it holds {names}, ..., expected {min(wanted)!r}, ... ({_short(error)[:120]})") from None
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder, "unwrapped.safetensors")
         save_file({name: tensor.contiguous().clone() for name, tensor in unwrapped.items()}, plain)
@@ -84,47 +84,47 @@ def _load_checkpoint(model: torch.nn.Module, path: Path) -> None:
 
 
 def _read_tensors(path: Path) -> Mapping:
-    """What a file of tensors holds, as it is nested there."""
+    """Return the (possibly nested) dictionary of a file of tensors."""
     content = read_bytes(path, MAX_WEIGHTS_BYTES)
     if path.suffix == ".safetensors":
         return load_tensors(content)
-    found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    if not isinstance(found, Mapping):
-        raise ValueError(f"it holds a {type(found).__name__}, no dictionary of tensors")
-    return found
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if not isinstance(state, Mapping):
+        raise ValueError(f"it holds a {type(state).__name__}, not a dictionary of tensors")
+    return state
 
 
-def _unwrapped(state: Mapping, wanted: Set[str]) -> dict[str, torch.Tensor] | None:
-    """The tensors of a model from a dictionary in which they lie deeper or have a common prefix, or None.
+def _unwrap(state: Mapping, wanted: Set[str]) -> dict[str, torch.Tensor] | None:
+    """Return a model's tensors from a nested dictionary or from names with a common prefix, or None.
 
     Args:
-        wanted: the model's own names; older files lack their ``text.``.
+        wanted: names of the model's tensors; older files lack the prefix ``text.``.
     """
     wanted = wanted | {name.removeprefix("text.") for name in wanted}
-    tables, found = [state], []
+    tables, candidates = [state], []
     while tables:
         table = tables.pop()
         tables += [value for value in table.values() if isinstance(value, Mapping)]
         names = [str(name) for name, value in table.items() if isinstance(value, torch.Tensor)]
         prefixes = Counter(prefix for name in names for prefix in _prefixes(name, wanted))
-        found += [(count, prefix, table) for prefix, count in prefixes.most_common(1)]
-    if not found:
+        candidates += [(count, prefix, table) for prefix, count in prefixes.most_common(1)]
+    if not candidates:
         return None
-    _, prefix, table = max(found, key=lambda entry: entry[0])
+    _, prefix, table = max(candidates, key=lambda entry: entry[0])
     tensors = {str(name): value for name, value in table.items() if isinstance(value, torch.Tensor)}
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _prefixes(name: str, wanted: Set[str]) -> Iterator[str]:
-    """What stands before one of the wanted names."""
+    """Yield the prefixes of ``name`` that leave one of the wanted names."""
     parts = name.split(".")
-    for at in range(len(parts)):
-        if ".".join(parts[at:]) in wanted:
-            yield ".".join(parts[:at]) + ("." if at else "")
+    for index in range(len(parts)):
+        if ".".join(parts[index:]) in wanted:
+            yield ".".join(parts[:index]) + ("." if index else "")
 
 
 def _without_constants(state: Mapping[str, torch.Tensor], model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A state without the buffers that the model makes itself, which ``torch.jit.trace`` keeps with the weights."""
+    """Return the state without non-persistent buffers, which ``torch.jit.trace`` stores with the weights."""
     constants = {name for name, _ in model.named_buffers()} - set(model.state_dict())
     return {name: tensor for name, tensor in state.items() if name not in constants}
 

@@ -1,4 +1,4 @@
-"""What a file is that was given for weights: named as what it is where it is something else."""
+"""Detection of files that are not weights, or are incomplete."""
 
 import json
 import zipfile
@@ -7,7 +7,7 @@ from pathlib import Path
 from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, open_regular
 
-HEAD = 512  # bytes that tell a file's kind
+HEAD = 512  # bytes that identify the kind of a file
 MAX_WEIGHTS_BYTES = 2**40
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 _PACKED = {
@@ -29,18 +29,19 @@ _AGAIN = "download it again"
 
 
 def check_kind(path: Path) -> None:
-    """Look at the head of a weights file, and at the directory of an archive.
+    """Check the first bytes of a weights file, and the directory of an archive.
 
     Raises:
-        InputError: it is no file of weights, or half of one; says what it is and what to do.
+        InputError: it is not a weights file or is incomplete; says what it is and what to do.
         ReadError: it cannot be read.
     """
     with open_regular(path, MAX_WEIGHTS_BYTES) as file:
         size, head = file.seek(0, 2), b""
         file.seek(0)
         head = file.read(HEAD)
-        if found := _text_kind(head, size) or _binary_kind(head):
-            raise InputError(f"weights {path} are {found[0]}", todo=found[1][:1].upper() + found[1][1:])
+        if detected := _detect_text(head, size) or _detect_binary(head):
+            kind, todo = detected
+            raise InputError(f"weights {path} are {kind}", todo=todo[:1].upper() + todo[1:])
         if head.startswith(b"PK\x03\x04"):
             _check_archive(path, file)
         elif path.suffix == ".safetensors":
@@ -48,8 +49,8 @@ def check_kind(path: Path) -> None:
             _check_safetensors(path, file, size)
 
 
-def _text_kind(head: bytes, size: int) -> tuple[str, str] | None:
-    """What text a file begins as, and what to do."""
+def _detect_text(head: bytes, size: int) -> tuple[str, str] | None:
+    """Return the kind of a text file and what to do, or None."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not size:
         return "an empty file", _AGAIN
@@ -64,7 +65,7 @@ def _text_kind(head: bytes, size: int) -> tuple[str, str] | None:
     return None
 
 
-def _binary_kind(head: bytes) -> tuple[str, str] | None:
+def _detect_binary(head: bytes) -> tuple[str, str] | None:
     for mark, name in _PACKED.items():
         if head.startswith(mark):
             return f"a {name} archive", "unpack it, and give the file in it"
@@ -74,7 +75,7 @@ def _binary_kind(head: bytes) -> tuple[str, str] | None:
 
 
 def _check_archive(path: Path, file) -> None:
-    """A zip file must be whole and hold a pickle of tensors, as torch writes it, or arrays of numpy's."""
+    """Raise InputError unless a zip file is complete and holds tensors of torch or arrays of numpy."""
     if not zipfile.is_zipfile(file):
         raise InputError(
             f"weights {path} are cut off, half a download ({file.seek(0, 2):,} bytes)", todo="Download it again"

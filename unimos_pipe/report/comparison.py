@@ -1,4 +1,4 @@
-"""Two or more folders of runs held against each other: paired differences, and what sets the folders apart."""
+"""Comparison of folders of runs: paired differences, and differing settings, versions and code."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ from unimos_pipe.report.table import Cell, Table, change_cell, correct_tests, me
 from unimos_pipe.report.table_writers import to_csv, to_latex, to_markdown
 from unimos_pipe.runs.read_run import FinishedRun
 
-Scores = dict[str, dict[int, float]]  # by pair and seed
+Scores = dict[str, dict[int, float]]  # pair -> seed -> score
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Settings of several folders side by side.
+    """Comparison of the settings of several folders.
 
     Attributes:
-        names: what the folders are called, the first being the reference.
-        table: a row for each setting that every folder has, with the differences from the first folder.
-        changes: (what, value in each folder) of everything that differs: settings, encoder, versions, code.
-        left_out: a line for each folder or run that does not enter, with the reason.
+        names: names of the folders; the first is the reference.
+        table: a row for each common setting, with differences to the first folder.
+        changes: (name, value in each folder) of differing settings, encoders, versions and code.
+        skipped: a line with the reason for each skipped folder or run.
     """
 
     names: tuple[str, ...]
     table: Table
     changes: tuple[tuple[str, tuple[str, ...]], ...]
-    left_out: tuple[str, ...]
+    skipped: tuple[str, ...]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The table as plain values, figures as fractions."""
+        """The table as plain values, scores as fractions."""
         count = len(self.names)
         return [
             {
@@ -47,7 +47,7 @@ class Comparison:
         ]
 
     def to_text(self, form: str) -> str:
-        """The table as Markdown (``md``), ``csv`` or LaTeX (``tex``)."""
+        """Return the table as Markdown (``md``), ``csv`` or LaTeX (``tex``)."""
         writers = {"md": to_markdown, "csv": to_csv, "tex": lambda table: to_latex(table, table.name)}
         return writers[form](self.table)
 
@@ -64,77 +64,81 @@ def _plain_difference(cell: Cell) -> dict[str, Any]:
 
 
 def compare_runs(folders: Sequence[str | Path]) -> Comparison:
-    """Compare the finished runs of two or more folders, each other folder against the first.
+    """Compare the finished runs of two or more folders with those of the first.
 
-    Settings of equal name are compared; where no name is common, the headline setting of each folder. Every comparison
-    is over the pairs of domains that both folders have, a pair's seeds averaged first.
+    Settings of equal name are compared, or the headline settings if no name is common. Each comparison is over the
+    pairs of domains that all folders have, after averaging a pair's seeds.
 
     Raises:
-        InputError: fewer than two folders, one without a finished run, no common data set with labels, or no common
-            pair.
+        InputError: fewer than two folders, a folder without a finished run, no common data set with labels, or no
+            common pair.
     """
     if len(folders) < 2:
-        raise InputError("compare takes two folders or more", got=len(folders))
+        raise InputError("compare needs two or more folders", got=len(folders))
     paths = [Path(folder) for folder in folders]
     read = [find_runs([path]) for path in paths]
-    left_out = [line for _, lines in read for line in lines]
+    skipped = [line for _, lines in read for line in lines]
     names = shorten_paths(paths)
-    datasets = [{found.dataset for found in experiments if found.labelled} for experiments, _ in read]
-    common = [name for name in sorted(datasets[0]) if all(name in found for found in datasets)]
+    datasets = [{experiment.dataset for experiment in experiments if experiment.labelled} for experiments, _ in read]
+    common = [name for name in sorted(datasets[0]) if all(name in held for held in datasets)]
     if not common:
-        held = "; ".join(
-            f"{name}: {join_names(sorted(found)) or 'none'}" for name, found in zip(names, datasets, strict=True)
+        summary = "; ".join(
+            f"{name}: {join_names(sorted(held)) or 'none'}" for name, held in zip(names, datasets, strict=True)
         )
-        raise InputError("the folders have no common data set with target labels", got=held)
+        raise InputError("the folders have no common data set with target labels", got=summary)
     rows: list[tuple[Cell, ...]] = []
     changes: dict[str, tuple[str, ...]] = {}
     for dataset in common:
-        chosen = [_experiment(experiments, dataset, name) for (experiments, _), name in zip(read, names, strict=True)]
-        for title, labels in _settings(chosen):
-            head = f"{dataset}, {title}" if len(common) > 1 else title
-            rows.append(_row(head, chosen, labels))
-            runs = [experiment.runs_of(label) for experiment, label in zip(chosen, labels, strict=True)]
-            changes |= {f"{head}: {what}": values for what, values in _changes(runs)}
+        dataset_experiments = [
+            _select_experiment(experiments, dataset, name) for (experiments, _), name in zip(read, names, strict=True)
+        ]
+        for title, labels in _match_settings(dataset_experiments):
+            setting = f"{dataset}, {title}" if len(common) > 1 else title
+            rows.append(_row(setting, dataset_experiments, labels))
+            runs = [experiment.runs_of(label) for experiment, label in zip(dataset_experiments, labels, strict=True)]
+            changes |= {f"{setting}: {what}": values for what, values in _changes(runs)}
     title = f"{' and '.join(names[1:])} against {names[0]}"
     caption = (
-        f"Last epoch's figure in %, over the pairs of domains that all folders have, ± over seeds; {names[0]} is "
-        "subtracted from the others."
+        "Score of the last epoch in %, mean over the pairs of domains that all folders have, ± standard deviation "
+        f"over seeds. Differences are to {names[0]}."
     )
     columns = ("setting", "pairs", "seeds", *names, *(f"{name} − {names[0]}" for name in names[1:]))
     table = correct_tests(Table("comparison", title, caption, columns, tuple(rows)))
-    return Comparison(names, table, tuple(changes.items()), tuple(left_out))
+    return Comparison(names, table, tuple(changes.items()), tuple(skipped))
 
 
-def _experiment(experiments: Sequence[Experiment], dataset: str, name: str) -> Experiment:
-    """The labelled experiment of a data set. Raises InputError where a folder has several."""
-    chosen = [found for found in experiments if found.dataset == dataset and found.labelled]
+def _select_experiment(experiments: Sequence[Experiment], dataset: str, name: str) -> Experiment:
+    """Return the labelled experiment of a data set. Raises InputError if a folder has several."""
+    chosen = [experiment for experiment in experiments if experiment.dataset == dataset and experiment.labelled]
     if len(chosen) > 1:
-        held = join_names([f"{found.root} ({found.model})" for found in chosen])
-        raise InputError(f"{name} holds {len(chosen)} experiments on {dataset}: {held}", todo="Name the folder of one")
+        summary = join_names([f"{experiment.root} ({experiment.model})" for experiment in chosen])
+        raise InputError(
+            f"{name} holds {len(chosen)} experiments on {dataset}: {summary}", todo="Pass the folder of one"
+        )
     return chosen[0]
 
 
-def _settings(chosen: Sequence[Experiment]) -> list[tuple[str, list[str]]]:
-    """(title, the label in each experiment) of what is compared."""
-    shared = [label for label in chosen[0].labels if all(label in found.labels for found in chosen)]
+def _match_settings(experiments: Sequence[Experiment]) -> list[tuple[str, list[str]]]:
+    """Return (title, label in each experiment) of the compared settings."""
+    shared = [label for label in experiments[0].labels if all(label in experiment.labels for experiment in experiments)]
     if shared:
-        return [(chosen[0].display_names[label], [label] * len(chosen)) for label in shared]
-    mains = [found.default_setting for found in chosen]
-    return [(" / ".join(found.default_setting_name for found in chosen), mains)]
+        return [(experiments[0].display_names[label], [label] * len(experiments)) for label in shared]
+    defaults = [experiment.default_setting for experiment in experiments]
+    return [(" / ".join(experiment.default_setting_name for experiment in experiments), defaults)]
 
 
-def _row(title: str, chosen: Sequence[Experiment], labels: Sequence[str]) -> tuple[Cell, ...]:
-    scores = [_scores(experiment, label) for experiment, label in zip(chosen, labels, strict=True)]
-    pairs = [pair for pair in scores[0] if all(pair in found for found in scores)]
+def _row(title: str, experiments: Sequence[Experiment], labels: Sequence[str]) -> tuple[Cell, ...]:
+    scores = [_scores(experiment, label) for experiment, label in zip(experiments, labels, strict=True)]
+    pairs = [pair for pair in scores[0] if all(pair in folder_scores for folder_scores in scores)]
     if not pairs:
         raise InputError(f"{title}: the folders have no common pair of domains", got=join_names(list(scores[0]), 12))
     means = [
         mean_cell(experiment.mean("last", label, pairs), "main")
-        for experiment, label in zip(chosen, labels, strict=True)
+        for experiment, label in zip(experiments, labels, strict=True)
     ]
-    apart = [change_cell(difference(found, scores[0], pairs)) for found in scores[1:]]
-    seeds = " / ".join(str(len({seed for pair in pairs for seed in found[pair]})) for found in scores)
-    return name_cell(title), Cell(str(len(pairs)), len(pairs), kind="count"), text_cell(seeds), *means, *apart
+    differences = [change_cell(difference(folder_scores, scores[0], pairs)) for folder_scores in scores[1:]]
+    seeds = " / ".join(str(len({seed for pair in pairs for seed in folder_scores[pair]})) for folder_scores in scores)
+    return name_cell(title), Cell(str(len(pairs)), len(pairs), kind="count"), text_cell(seeds), *means, *differences
 
 
 def _scores(experiment: Experiment, label: str) -> Scores:
@@ -145,7 +149,7 @@ def _scores(experiment: Experiment, label: str) -> Scores:
 
 
 def difference(ours: Scores, other: Scores, pairs: Sequence[str]) -> PairedDifference:
-    """The paired difference over these pairs: by seed where both have the same seeds, else of the seeds' means."""
+    """Return the paired difference over these pairs: by seed if both have the same seeds, else of the seeds' means."""
     if all(ours[pair].keys() == other[pair].keys() for pair in pairs):
         same = ((pair, seed, ours[pair][seed], other[pair][seed]) for pair in pairs for seed in ours[pair])
         return paired_difference(same)
@@ -153,22 +157,22 @@ def difference(ours: Scores, other: Scores, pairs: Sequence[str]) -> PairedDiffe
 
 
 def _changes(runs: Sequence[Sequence[FinishedRun]]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """What differs between the folders' runs of a setting, by name."""
-    facts = [_facts(found) for found in runs]
-    for what in dict.fromkeys(name for found in facts for name in found):
-        values = tuple(found.get(what, "–") for found in facts)
+    """Yield (name, values) of differences between the folders' runs of a setting."""
+    facts = [_facts(folder_runs) for folder_runs in runs]
+    for name in dict.fromkeys(name for folder_facts in facts for name in folder_facts):
+        values = tuple(folder_facts.get(name, "–") for folder_facts in facts)
         if len(set(values)) > 1:
-            yield what, values
+            yield name, values
 
 
 def _facts(runs: Sequence[FinishedRun]) -> dict[str, str]:
-    """Everything that may set runs apart, each as one text."""
+    """Return name -> text of the properties in which runs may differ."""
     facts: dict[str, list[Any]] = {}
 
-    def add(what: str, value: Any) -> None:
-        known = facts.setdefault(what, [])
-        if (text := str(value)) not in known:
-            known.append(text)
+    def add(name: str, value: Any) -> None:
+        texts = facts.setdefault(name, [])
+        if (text := str(value)) not in texts:
+            texts.append(text)
 
     for run in runs:
         spec, environment = run.spec, run.config.get("environment", {})
@@ -183,4 +187,4 @@ def _facts(runs: Sequence[FinishedRun]) -> dict[str, str]:
         for module, digest in run.config.get("code", {}).items():
             add(f"code of {module}", digest)
         add("seeds", run.spec["seed"])
-    return {what: ", ".join(values) for what, values in facts.items()}
+    return {name: ", ".join(values) for name, values in facts.items()}

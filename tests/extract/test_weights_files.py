@@ -289,4 +289,4 @@ def test_an_archive_that_torch_traced_of_open_clips_model_loads(halved, tmp_path
         torch.jit.trace(plain, inputs, strict=False, check_trace=False).save(tmp_path / "traced.pt")
         assert "attn_mask" in torch.jit.load(tmp_path / "traced.pt").state_dict()
     expected = features("tinyclip-r24-64", halved)
-    assert features("tinyclip-r24-64", tmp_path / "traced.pt", trust=True).equal(expected)
+    assert features("tinyclip-r24-64", tmp_path / "traced.pt", allow_torchscript=True).equal(expected)

@@ -86,7 +86,7 @@ class ReferenceRun:
         classes, dim = self.text.shape
         self.scale = method.heads.temperature_scale
         self.heads = ReferenceHeads(dim, classes, method.heads).to(self.text.device, self.text.dtype)
-        start = random_choices.parameters(dim, classes, method.heads)
+        start = random_choices.draw_parameters(dim, classes, method.heads)
         with torch.no_grad():
             for name, tensor in self.heads.tensors().items():
                 tensor.copy_(start[name])
@@ -113,14 +113,14 @@ class ReferenceRun:
         self.heads.train()
         with torch.no_grad():
             tensors = self.heads.tensors()
-            for name, fresh in self.random_choices.resets(tensors, train.reset_probability).items():
+            for name, fresh in self.random_choices.draw_resets(tensors, train.reset_probability).items():
                 tensors[name].copy_(fresh)
-        source_batches, target_batches = self.random_choices.batches(self.steps)
+        source_batches, target_batches = self.random_choices.next_batches(self.steps)
         multiplier = 1 / (1 - round(256 * heads.discriminator_dropout) / 256)
         width, dropout = heads.discriminator_hidden, heads.discriminator_dropout
         for source, target in zip(source_batches, target_batches, strict=True):
             dropout_mask = (
-                self.random_choices.dropout_mask(1, 4 * self.batch, width, dropout)[0].to(self.text) * multiplier
+                self.random_choices.draw_dropout_mask(1, 4 * self.batch, width, dropout)[0].to(self.text) * multiplier
             )
             self.step(source.to(self.text.device), target.to(self.text.device), dropout_mask)
 

@@ -18,7 +18,7 @@ def model(cli, icons_cache, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     pair = ("--dataset", "icons", "--src", "line", "--tgt", "sketch")
     assert cli("adapt", *pair, "--epochs", 1, "--cache", icons_cache, "--out", folder / "run").code == 0
-    assert cli("export", "--run", folder / "run", "--to", folder / "model").code == 0
+    assert cli("export", "--run", folder / "run", "--out", folder / "model").code == 0
     return folder / "model"
 
 

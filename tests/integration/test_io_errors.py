@@ -26,7 +26,7 @@ READERS = {
                        "-o", "answers.csv"],
     "predict exported": ["predict", "--run", "model", "--images", "images/light", "-o", "answers.csv", "--workers",
                          "0"],
-    "again": ["sweep", "recipe.toml", "--lockstep", "1", "--cache", "cache", "--runs", "runs"],
+    "again": ["sweep", "recipe.toml", "--stack-size", "1", "--cache", "cache", "--runs", "runs"],
     "decoders": ["extract", *DATA, "--domain", "light", "--data-root", "images", "--workers", "1", "--force"],
     "skip": ["extract", *DATA, "--domain", "light", "--data-root", "images", "--workers", "0", "--force",
              "--on-error", "skip"],

@@ -1,4 +1,4 @@
-"""What a table of adaptation results must be read against, from the same cached features."""
+"""Reference baselines on the same cached features: source-only and target-supervised probes."""
 
 import json
 from collections.abc import Iterator
@@ -19,23 +19,23 @@ FOLDS = 5
 
 
 def fit_source_probe(task: AdaptationTask):
-    """A multinomial logistic regression (scikit-learn, C = 10) on unit-norm source features and labels."""
+    """Fit a multinomial logistic regression (scikit-learn, C = 10) on unit-norm source features and labels."""
     from unimos_pipe.methods.source_probe import fit_source_regression  # scikit-learn takes a second to import
 
     return fit_source_regression(task.source)
 
 
 def score_source_only(probe, task: AdaptationTask, held_out: HeldOutLabels) -> float | None:
-    """The published figure of a source probe on the scored rows; None where they have no labels."""
+    """Return the data set's published metric of a source-only probe on the scored rows; None without labels."""
     if held_out.labels is None:
         return None
     return _score(probe.predict(held_out.rows(task).cpu().numpy()), held_out)
 
 
 def score_target_probe(task: AdaptationTask, held_out: HeldOutLabels, seed: int = 0) -> float | None:
-    """The same probe fitted on the scored rows' own labels by 5-fold cross-validation: an oracle, an upper bound.
+    """Return the metric of probes fitted on the scored rows' labels by 5-fold cross-validation: an oracle.
 
-    None where a row has no label, or there are fewer than 5.
+    None if a row has no label or there are fewer than 5 rows.
     """
     from sklearn.model_selection import KFold
 
@@ -61,12 +61,12 @@ def _fit_probe(features: np.ndarray, labels: np.ndarray):
 def measure_baselines(
     pairs: dict[str, PairData], file: Path, *, fit: bool = True, reporter: ProgressReporter = NO_PROGRESS
 ) -> dict[str, dict[str, Any]]:
-    """Both baselines of every pair, by ``source->target``; those in ``file`` made from the same shards are kept.
+    """Return both baselines of every pair, by ``source->target``; those in ``file`` of equal inputs are reused.
 
-    Probes are fitted once per source and once per target, however many pairs share them.
+    Probes are fitted once per source and once per target.
 
     Args:
-        fit: make what is not known; a probe of DomainNet's size takes minutes. Otherwise only what is known is given.
+        fit: fit missing probes, which takes minutes at DomainNet's size. False returns only the stored ones.
     """
     try:
         stored = read_json(file) if file.is_file() else {}
@@ -88,7 +88,7 @@ def measure_baselines(
 def _measure_missing(
     pairs: dict[str, PairData], reporter: ProgressReporter
 ) -> Iterator[tuple[str, dict[str, float | None]]]:
-    """Both figures of each pair, each probe fitted once."""
+    """Yield both baselines of each pair; each probe is fitted once."""
     targets = {name: (pair.task.target.name, pair.held_out.features is None) for name, pair in pairs.items()}
     sources = {name: pair.task.source.name for name, pair in pairs.items()}
     probes, oracles = {}, {}

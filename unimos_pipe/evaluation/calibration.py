@@ -1,4 +1,4 @@
-"""Probabilities that mean something: one temperature from held-out source answers, and how well they fit.
+"""Temperature scaling on held-out source rows, and calibration metrics.
 
 Temperature scaling and expected calibration error: Guo et al., arXiv 1706.04599.
 """
@@ -20,7 +20,7 @@ ENDS = (0.01, 100.0)  # of the temperature
 
 @dataclass(frozen=True)
 class Calibration:
-    """A run's temperature, the held-out source rows it was fitted to, and the seconds that their answers took."""
+    """Temperature of a run, the number of held-out source rows it was fitted on, and the seconds that took."""
 
     temperature: float
     rows: int
@@ -29,7 +29,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class CalibrationMetrics:
-    """Of probabilities against labels: ``ece`` as a fraction, ``nll`` in nats, ``brier`` from 0 to 2."""
+    """Metrics of probabilities against labels: ``ece`` (fraction), ``nll`` (nats), ``brier`` (0 to 2)."""
 
     ece: float
     nll: float
@@ -37,16 +37,15 @@ class CalibrationMetrics:
 
 
 def cross_fit_logits(method: Method, task: AdaptationTask, generator: torch.Generator) -> Tensor:
-    """(m, K) logits of the source's rows, each from a fit that did not see it (5 folds at random).
+    """Return (m, K) logits of the source rows, each from a fit without that row (5 random folds).
 
-    Methods that answer new rows are asked for the fold; others get it among the target's rows, and their answers to it
-    are read off. It costs five fits.
+    Methods with a model predict the fold. Transductive methods get the fold as additional target rows.
 
     Args:
-        generator: on the CPU; draws the folds.
+        generator: CPU generator that draws the folds.
 
     Raises:
-        InputError: fewer than 3 source rows, or a fold without which fewer than two classes are left to a probe.
+        InputError: fewer than 3 source rows, or fewer than two classes remain for a probe without a fold.
     """
     source, target = task.source, task.target.features
     rows = len(source.labels)
@@ -66,12 +65,12 @@ def cross_fit_logits(method: Method, task: AdaptationTask, generator: torch.Gene
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The T in [0.01, 100] with the least negative log-likelihood of (n,) labels under softmax(logits / T).
+    """Return the T in [0.01, 100] that minimises the negative log-likelihood of (n,) labels under softmax(logits / T).
 
-    Rows whose label is never answered (logit -inf) say nothing about T and stay out; 1 where no row is left.
+    Rows whose label has logit -inf do not depend on T and are excluded; 1 if no row remains.
 
     Args:
-        logits: (n, K) of rows that the fit did not see.
+        logits: (n, K) logits of held-out rows.
         labels: (n,) int64.
     """
     finite = logits.gather(1, labels.unsqueeze(1)).squeeze(1).isfinite()
@@ -87,11 +86,11 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def calibration_metrics(probabilities: Tensor, labels: Tensor) -> CalibrationMetrics:
-    """How well (n, K) probabilities fit (n,) labels.
+    """Return the calibration metrics of (n, K) probabilities against (n,) labels.
 
-    ECE over 15 bins of equal width of the largest probability, (0, 1/15] and so on: the mean over rows of the distance
-    between a bin's accuracy and its mean confidence. NLL with probabilities of at least 1e-8. Brier: the mean over
-    rows of the squared distance to the label's one-hot row.
+    ECE: 15 bins of equal width over the largest probability, (0, 1/15] and so on; mean over rows of the distance
+    between a bin's accuracy and its mean confidence. NLL: probabilities are clamped at 1e-8. Brier: mean over rows of
+    the squared distance to the label's one-hot vector.
     """
     probabilities = probabilities.double()
     confidence, predictions = probabilities.max(-1)

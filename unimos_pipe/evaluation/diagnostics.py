@@ -1,4 +1,4 @@
-"""What every run says of its answers in ``result.json``: what is known without target labels, and how sure to be."""
+"""Label-free diagnostics of a run, and calibration metrics where labels are known, written to ``result.json``."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -27,10 +27,10 @@ REFERENCE_METHODS = ("zero-shot", "fused", "linear-im")  # the methods that ever
 
 @dataclass(frozen=True)
 class PairReference:
-    """Predictions that the runs of a pair share, and the nearest rows of each row that is scored.
+    """Reference predictions of a pair, and the nearest neighbours of each scored row.
 
-    ``predictions`` are (n,) classes of :data:`REFERENCE_METHODS`; it lacks the methods that need two classes
-    where the source has rows of one. ``source_shares`` is (K,).
+    ``predictions`` are (n,) classes of :data:`REFERENCE_METHODS`. If the source has rows of only one class, methods
+    that need two are absent. ``source_shares`` is (K,).
     """
 
     predictions: Mapping[str, Tensor]
@@ -39,7 +39,10 @@ class PairReference:
 
 
 class PairReferenceCache:
-    """Views of pairs, each made once: about one fit of linear-im, beside a probe a source and neighbours a target."""
+    """Caches per-pair reference predictions.
+
+    Cost: one linear-im fit per pair, one probe per source, one nearest-neighbour search per target.
+    """
 
     def __init__(self):
         self._references: dict[tuple, PairReference] = {}
@@ -47,7 +50,7 @@ class PairReferenceCache:
         self._probes: dict[tuple, LinearModel] = {}
 
     def get(self, data: PairData) -> PairReference:
-        """The view of a loaded pair; equal names of domains mean equal features."""
+        """Return the reference of a loaded pair; domains of equal names must have equal features."""
         task, rows = data.task, data.held_out.rows(data.task)
         target = task.target.name, data.held_out.features is None, rows.dtype
         key = task.source.name, *target
@@ -80,11 +83,11 @@ class PairReferenceCache:
 def label_free_metrics(
     reference: PairReference, classes: Tensor, branches: tuple[Tensor, Tensor] | None, confidence: float
 ) -> dict[str, Any]:
-    """What can be said of (n,) answers without a target label, as plain values; shares and accuracies are fractions.
+    """Return metrics of (n,) predictions that need no target labels; shares and accuracies are fractions.
 
-    ``accuracy`` is None where it cannot be told. ``agreement`` is the share of rows that each of
-    :data:`REFERENCE_METHODS` answers alike; ``branches`` that of VAC and LAC, of UniMoS alone. ``total_variation``
-    is between the classes' shares among the answers and in the source.
+    ``accuracy`` is None if it cannot be estimated. ``agreement`` is the share of rows on which each of
+    :data:`REFERENCE_METHODS` predicts the same class; ``branches`` that of VAC and LAC (UniMoS only).
+    ``total_variation`` compares the predicted class shares with the source's.
     """
     neighbours = neighbour_agreement(classes, reference.nearest)
     shares = class_shares(classes, len(reference.source_shares))
@@ -110,7 +113,7 @@ def run_diagnostics(
     calibration: Calibration | None,
     branches: tuple[Tensor, Tensor] | None = None,
 ) -> dict[str, Any]:
-    """The part of ``result.json`` about a run's (n, K) probabilities, ``raw`` and calibrated (the same without one)."""
+    """Return the part of ``result.json`` on a run's (n, K) probabilities before (``raw``) and after calibration."""
     return {
         "estimate": label_free_metrics(reference, raw.argmax(-1), branches, float(calibrated.amax(-1).mean())),
         "calibration": calibration and asdict(calibration),
@@ -119,7 +122,7 @@ def run_diagnostics(
 
 
 def labelled_metrics(held_out: HeldOutLabels, raw: Tensor, calibrated: Tensor | None) -> dict[str, Any] | None:
-    """ECE, NLL and Brier before and after calibration, on the rows whose label is known; None where there is none."""
+    """Return ECE, NLL and Brier score before and after calibration on the labelled rows; None without labels."""
     if not len(held_out.labelled):
         return None
     labelled = torch.from_numpy(held_out.labelled).to(raw.device)

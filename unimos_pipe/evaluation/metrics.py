@@ -1,4 +1,4 @@
-"""Scores: the only place where target labels and predictions meet."""
+"""Accuracy metrics. Target labels and predictions meet only here."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ from unimos_pipe.runs.statistics import wilson_interval
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracies as fractions, of the rows whose label is known.
+    """Accuracies on the labelled rows, as fractions.
 
-    Classes without such a row have None and stay out of the per-class mean. ``interval`` is the accuracy's 95% Wilson
-    interval: what those rows, if drawn at random, say about all of them.
+    A class without a labelled row has None and is excluded from the per-class mean. ``interval`` is the 95% Wilson
+    interval of the accuracy over all rows, if the labelled rows are a random sample.
     """
 
     accuracy: float
@@ -25,7 +25,7 @@ class Scores:
 
 
 def score_predictions(predictions: Tensor, held_out: HeldOutLabels) -> Scores | None:
-    """Score (n,) predicted class ids; None where no row has a label."""
+    """Score (n,) predicted class ids; None if no row has a label."""
     labelled = held_out.labelled
     if not len(labelled):
         return None
@@ -41,6 +41,6 @@ def score_predictions(predictions: Tensor, held_out: HeldOutLabels) -> Scores | 
 
 
 def score_zero_shot(data: PairData) -> Scores | None:
-    """The score of the prompts alone, whatever text a run takes; None where the target has no labels."""
+    """Score the zero-shot predictions of the prompts; None if the target has no labels."""
     rows = data.held_out.rows(data.task)
     return score_predictions(zero_shot.build_classifier(data.task).logits(rows).argmax(-1), data.held_out)

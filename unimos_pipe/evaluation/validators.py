@@ -1,6 +1,6 @@
-"""Label-free validators: scores of a run's view of its target that may pick an epoch without target labels.
+"""Label-free validators: scores that select an epoch without target labels.
 
-Each takes ensemble probabilities P (n, K) or bottleneck features (n, H); higher is better for all.
+Each takes ensemble probabilities P (n, K) or bottleneck features (n, H); higher is better.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ SND_BLOCK = 256
 
 @torch.no_grad()
 def validator_tensors(probabilities: Tensor, bottleneck: Tensor) -> dict[str, Tensor]:
-    """What :func:`validator_scores` needs of an assessment, on its device: nothing is waited for."""
+    """Return the inputs of :func:`validator_scores` on the device, without synchronising with it."""
     return {
         "im": information_maximisation(probabilities),
         "entropy": negative_entropy(probabilities),
@@ -28,7 +28,7 @@ def validator_tensors(probabilities: Tensor, bottleneck: Tensor) -> dict[str, Te
 
 
 def validator_scores(tensors: Mapping[str, Tensor], rows: int, classes: int) -> dict[str, float]:
-    """All validators of one assessment by name, from :func:`validator_tensors` on the CPU."""
+    """Return all validator scores by name, from :func:`validator_tensors` on the CPU."""
     scores = {name: tensors[name] for name in ("im", "entropy", "snd")}
     scores["bnm"] = nuclear_norm(tensors["gram"], rows, classes)
     return {name: float(scores[name]) for name in ("im", "entropy", "bnm", "snd")}
@@ -45,14 +45,14 @@ def negative_entropy(probabilities: Tensor) -> Tensor:
 
 
 def gram_matrix(probabilities: Tensor) -> Tensor:
-    """P^T P in float64, or P P^T where that is smaller."""
+    """Return P^T P in float64, or P P^T if that is smaller."""
     n, classes = probabilities.shape
     tall = probabilities if classes <= n else probabilities.mT
     return sum(part.mT @ part for part in (rows.double() for rows in tall.split(8192)))
 
 
 def nuclear_norm(gram: Tensor, rows: int, classes: int) -> Tensor:
-    """Nuclear norm of P over its largest possible value, sqrt(n min(n, K)) (BNM: Cui et al., CVPR 2020).
+    """Nuclear norm of P divided by its upper bound, sqrt(n min(n, K)) (BNM: Cui et al., CVPR 2020).
 
     The singular values come from P's :func:`gram_matrix`, which costs one product instead of an (n, K) SVD.
     """
@@ -63,8 +63,8 @@ def nuclear_norm(gram: Tensor, rows: int, classes: int) -> Tensor:
 def soft_neighbourhood_density(features: Tensor) -> Tensor:
     """Mean entropy of each row's soft neighbours at temperature 0.05 (SND: Saito et al., ICCV 2021).
 
-    Features are made unit norm; at most 1,024 evenly spaced rows enter. A row is no neighbour of itself. What two rows
-    are to each other is computed once: a block of rows meets itself and the rows after it.
+    Features are normalised; at most 1,024 evenly spaced rows are used. A row is not its own neighbour. Similarities are
+    symmetric and are computed once: a block of rows is compared with itself and the rows after it.
     """
     rows = torch.linspace(0, len(features) - 1, min(len(features), SND_ROWS), device=features.device).round().long()
     unit = F.normalize(features[rows], dim=-1)

@@ -1,1 +1,1 @@
-"""Pairs, sweeps and their tables."""
+"""Experiments: pairs, sweeps, dry runs and results tables."""

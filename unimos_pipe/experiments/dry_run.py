@@ -1,4 +1,4 @@
-"""What a recipe will do and how long it will take before its features exist, measured here on random ones."""
+"""Plan of a recipe and its expected duration before features exist, measured here on random features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,14 +34,14 @@ TIMED_STEPS = 4
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows of a domain by what they are for: learned from, and only scored."""
+    """Rows of a domain: those for training and those only evaluated."""
 
     training: int
     evaluated: int = 0
 
 
 def expect_row_counts(spec: DatasetSpec, domain: str, protocol: str) -> RowCounts | None:
-    """A domain's rows as the spec expects them; None where it does not say."""
+    """Return a domain's row counts from the spec; None if the spec does not give them."""
     entry = spec.domain(domain)
     train, test = entry.train_images, entry.test_images
     if not entry.has_splits:
@@ -53,7 +53,7 @@ def expect_row_counts(spec: DatasetSpec, domain: str, protocol: str) -> RowCount
 
 @dataclass(frozen=True)
 class RecipePlan:
-    """Both stages of a recipe before its features exist. Counts and seconds are None where nobody can tell yet."""
+    """Both stages of a recipe before features exist. Counts and seconds are None if unknown."""
 
     missing: tuple[str, ...]  # domains to encode
     images: int | None
@@ -72,12 +72,12 @@ def plan_recipe(
     stack_size: int | None = None,
     compute: ComputeConfig = ComputeConfig(),
 ) -> RecipePlan:
-    """What :func:`unimos_pipe.run_recipe` would do, and about how long both stages would take here.
+    """Return what :func:`unimos_pipe.run_recipe` would do, and the expected duration of both stages on this machine.
 
     Args:
-        root: folder that holds the domains' folders; embedded data needs none.
+        root: folder that holds the domains' folders; not needed for embedded data.
     Raises:
-        InputError: a device that is not there.
+        InputError: the device does not exist.
     """
     recipe, spec, encoder = resolved.recipe, resolved.dataset, resolved.features.encoder
     domains = recipe.domains(spec)
@@ -100,7 +100,7 @@ def plan_recipe(
 
 
 def _count_rows_on_disk(resolved: ResolvedRecipe, domains: Sequence[str], root: Path | None) -> dict[str, RowCounts]:
-    """Each domain's rows as the disk has them. Raises InputError where images are missing."""
+    """Count each domain's rows on disk. Raises InputError if images are missing."""
     spec = resolved.dataset
     images = find_root(spec, root, resolved.features.cache)
     parts = {domain: [len(scan_domain(spec, part, images)) for part in spec.parts(domain)] for domain in domains}
@@ -111,12 +111,12 @@ def _count_rows_on_disk(resolved: ResolvedRecipe, domains: Sequence[str], root: 
 def measure_training_seconds(
     runs: Sequence[RunSpec], rows: dict[str, RowCounts], classes: int, dim: int, device: torch.device, stack_size: int
 ) -> float:
-    """Expected seconds of UniMoS's runs, from one short epoch of as many as would be stacked.
+    """Return the expected seconds of the UniMoS runs, from one short epoch of a full stack.
 
     Args:
-        rows: each domain's rows.
+        rows: row counts by domain.
         dim: embedding size D.
-        stack_size: most runs in a stack.
+        stack_size: maximum number of runs in a stack.
     """
     runs = [run for run in runs if run.method == UNIMOS]
     if not runs:

@@ -1,4 +1,4 @@
-"""Stage two for single pairs: each with its seeds, and nothing else around it."""
+"""Adaptation of single pairs, each with its seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from unimos_pipe.training.checkpoint import CHECKPOINTS
 
 @dataclass(frozen=True)
 class AdaptOptions:
-    """How each pair is trained."""
+    """Training options of each pair."""
 
     variant: str = "full"  # an ablation such as no-im, or fused-teacher, which is ours
     settings: Mapping[str, Any] = field(default_factory=dict)  # changed options, such as {"train.epochs": 20}
@@ -32,7 +32,7 @@ class AdaptOptions:
     calibrate: bool = True  # by a companion run for UniMoS, which doubles its time; by five fits more for others
 
     def method_spec(self, protocol: str) -> MethodSpec:
-        """UniMoS's options for a settled protocol. Raises InputError naming everything that does not fit the method."""
+        """Return UniMoS's hyperparameters. Raises InputError with every option that does not fit the method."""
         if self.method not in METHODS:
             raise InputError(f"unknown method {self.method!r}; {suggestions(self.method, METHODS)}")
         defaults, faults = AdaptOptions(), []
@@ -51,7 +51,7 @@ class AdaptOptions:
 
 @dataclass(frozen=True)
 class RunLocation:
-    """Where run folders go: below ``runs``, each in its own place, or the run to ``out``."""
+    """Location of run folders: each in its default folder below ``runs``, or in ``out``."""
 
     runs: Path = Path("runs")
     out: Path | None = None  # several runs go below it
@@ -59,7 +59,7 @@ class RunLocation:
     stale: str = "keep"  # or rerun, or error: what becomes of finished runs that were made by other code
 
     def folder(self, run: RunSpec, pairs: int, seeds: int) -> Path:
-        """The folder of one run of so many pairs and seeds."""
+        """Return the folder of a run, given the number of pairs and seeds."""
         if self.out is None:
             return run.folder(self.runs)
         pair = self.out if pairs == 1 else self.out / f"{run.source}-{run.target}"
@@ -76,19 +76,19 @@ def adapt_pairs(
     reporter: ProgressReporter = NO_PROGRESS,
     on_epoch: OnMetrics | None = None,
 ) -> list[RunResult]:
-    """Adapt from a labelled source to an unlabelled target, pair by pair and seed by seed, and write run folders.
+    """Adapt from a labelled source to an unlabelled target, for each pair and seed, and write run folders.
 
     Args:
-        features: cached features, or the name or spec file of a data set whose default ones are meant.
-        pairs: (source, target) domains; a source may be several, ``art+photo``.
-        on_epoch: called with a run's spec and each line of its ``metrics.jsonl`` as it is made, of runs of UniMoS that
-            are trained in this process.
+        features: cached features, or a data set (name or spec file) whose default features are used.
+        pairs: (source, target) domains; ``art+photo`` is a source of two domains (multi-source adaptation).
+        on_epoch: called with a run's spec and each new line of its ``metrics.jsonl``; only for UniMoS runs trained in
+            this process.
     Returns:
-        One value per run, in order; a run that diverged has an error instead of a result. Of several seeds, those that
-        are finished are kept and the others trained.
+        One result per run, in order; a run that diverged has an error instead of a result. With several seeds, finished
+        runs are reused and the others trained.
     Raises:
-        InputError, StaleCacheError: unknown names, options or values, features that are missing or damaged, a finished
-            run of a lone seed without ``force`` whose target has the labels that it had. Nothing is written then.
+        InputError, StaleCacheError: unknown names, options or values; features that are missing or damaged; or, for a
+            single seed without ``force``, a finished run with unchanged labels. Nothing has been written then.
     """
     features = feature_set(features) if isinstance(features, str) else features
     spec = features.dataset

@@ -1,4 +1,4 @@
-"""A plan's stacks on Ray: each stack is a job, trained by whichever process of the cluster is free."""
+"""Training of a plan's stacks on Ray: each stack is one job."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -27,12 +27,10 @@ def train_on_ray(
     options: RayOptions,
     calibrations: Mapping[RunSpec, Calibration],
 ) -> list[RunOutcome]:
-    """Like :func:`unimos_pipe.training.batched_training.train_runs`, on a cluster.
+    """Train on a cluster, as :func:`unimos_pipe.training.batched_training.train_runs` does locally.
 
-    Its machines share the cache and the runs' folder.
-
-    What is stacked with what is decided here, as the local engine does, so results do not depend on where a stack ran.
-    A stack whose machine was lost goes on from its checkpoint.
+    The machines share the cache and the runs folder. The stacks are planned here as for local training, so results do
+    not depend on where a stack ran. A stack whose machine was lost resumes from its checkpoint.
     """
     plans = [replace(plan, folder=plan.folder.absolute()) for plan in plans]
     store = FeatureStore(loader.store.spec, loader.store.folder.absolute(), loader.store.extract)
@@ -58,7 +56,7 @@ def _train(
     checkpoints: Path | None,
     threads: int,
 ) -> list[RunOutcome]:
-    """One stack, in a worker process."""
+    """Train one stack in a worker process."""
     torch.set_num_threads(threads)
     stack = [plans[index] for index in members]
     return train_runs(

@@ -1,4 +1,4 @@
-"""Results of many runs as the rows of one table: mean and spread over seeds, per pair and on average."""
+"""Results of many runs as a table: mean and standard deviation over seeds, per pair and averaged over pairs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ Values = dict[str, dict[int, float]]  # pair -> accuracy by seed; what has no se
 
 @dataclass(frozen=True)
 class ResultRow:
-    """A row of the table; pairs without a figure are absent."""
+    """A row of the table. Pairs without a value are absent."""
 
     label: str
     values: Values
@@ -27,26 +27,26 @@ class ResultRow:
     estimate_mae: float | None = None  # mean distance of the label-free estimate to the accuracy, of runs that have one
 
     def format_pair(self, pair: str) -> str:
-        """``72.3 ± 0.4`` in percent, without the spread of a single value; ``-`` where there is none."""
+        """Return ``72.3 ± 0.4`` in percent, without standard deviation for a single value; ``-`` without a value."""
         return _format_mean(mean_and_std((pair, seed, value) for seed, value in self.values.get(pair, {}).items()))
 
     def format_average(self, pairs: Sequence[str]) -> str:
-        """Mean over pairs, with the spread of that mean over seeds; ``-`` unless every pair has a figure."""
+        """Return the mean over pairs and its standard deviation over seeds; ``-`` unless every pair has a value."""
         if self.published_average is not None:
             return MeanStd(self.published_average).text()
         return "-" if any(pair not in self.values for pair in pairs) else _format_mean(self.mean())
 
     def mean(self) -> MeanStd | None:
-        """Mean of the pairs that have a figure, and its spread over seeds."""
+        """Return the mean over the pairs that have a value, and its standard deviation over seeds."""
         return mean_and_std(
             (pair, seed, value) for pair, by_seed in self.values.items() for seed, value in by_seed.items()
         )
 
 
 def regret(rows: Sequence[ResultRow], label: str) -> tuple[float, float] | None:
-    """How far a row lies below the best last-epoch row of each pair: mean and worst; None where there is no such row.
+    """Return a row's regret: mean and maximum distance to the best last-epoch row of each pair; None without it.
 
-    The best is chosen by target labels, from means over seeds, of the pairs that every row has.
+    The best row is selected by target labels, from means over seeds, on the pairs that every row has.
     """
     last = {row.label: row.values for row in rows if row.seconds is not None}
     if label not in last:
@@ -62,7 +62,7 @@ def _format_mean(value: MeanStd | None) -> str:
 
 
 def published_rows(table: str, spec: DatasetSpec) -> list[ResultRow]:
-    """A published table as rows to stand below ours."""
+    """Return a published table as rows."""
     return [
         ResultRow(f"{row.label}, published", {pair: {0: value} for pair, value in row.values.items()}, row.average)
         for row in load_published_rows(table, spec)
@@ -75,15 +75,15 @@ def result_rows(
     baselines: Mapping[str, Mapping[str, Any]],
     show: Sequence[str] = (),
 ) -> list[ResultRow]:
-    """Zero-shot and source probe, then every label's last epoch, then what ``also`` names, then the oracle probe.
+    """Return the rows of a results table.
 
-    The probes stand there as far as ``baselines`` has them. Zero-shot and source probe are methods, too: where there
-    are runs of them, these are their rows.
+    Order: zero-shot and source probe, the last epoch of every label, the rows of ``show``, the target probe (oracle).
+    Probes appear if ``baselines`` has them. Runs of the methods zero-shot and source-probe take the place of the
+    baselines.
 
     Args:
-        baselines: as :func:`unimos_pipe.evaluation.baselines.measure_baselines` gives them; empty for none.
-        also: validators whose choice of epoch is shown beside the last one, and "oracle" for the best epoch by target
-            labels, which comes last.
+        baselines: as :func:`unimos_pipe.evaluation.baselines.measure_baselines` returns them; empty for none.
+        show: validators whose selected epoch gets a row; "oracle": the best epoch by target labels, which is last.
     """
     results: dict[str, dict[str, dict[int, dict]]] = {}  # by name, pair and seed
     names = row_names([plan.spec for plan in plans])
@@ -130,7 +130,7 @@ def result_rows(
 
 
 def _pair_with_estimates(runs: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], float]]:
-    """The results with an estimated accuracy, and it."""
+    """Return the results that have an estimated accuracy, each with the estimate."""
     estimates = [(run, run.get("estimate", {}).get("accuracy")) for run in runs]
     return [(run, estimated) for run, estimated in estimates if estimated is not None]
 

@@ -1,4 +1,4 @@
-"""Planned runs trained where they are to be trained, as values: what the pairs, the sweeps and the demo share."""
+"""Train planned runs locally or on Ray; shared by adapt, sweep and demo."""
 
 import contextlib
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from unimos_pipe.training.fit_methods import fit_runs
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run and what came of it: the values of its ``result.json``, or the message that says why there are none."""
+    """Result of one run: the values of its ``result.json``, or an error message."""
 
     spec: RunSpec
     folder: Path
@@ -37,7 +37,7 @@ class RunResult:
 
     @property
     def accuracy(self) -> float | None:
-        """The data set's published figure on the target after the last epoch, a fraction; None without labels."""
+        """The data set's published metric on the target after the last epoch, a fraction; None without labels."""
         scores = self.result and self.result["accuracy"]
         return scores["last"][self.result["metric"]] if scores else None
 
@@ -64,10 +64,10 @@ class RunResult:
 
 
 def open_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: str) -> PairLoader:
-    """What loads the pairs of a plan, with its prompts.
+    """Return the loader of a plan's pairs, with its prompts.
 
     Raises:
-        InputError: a device that is not there, or runs of different training precision, which one plan cannot mix.
+        InputError: the device does not exist, or the runs have different training precisions, which cannot be mixed.
     """
     precisions = {plan.spec.options.train.precision for plan in plans if plan.spec.method == UNIMOS}
     if len(precisions) > 1:
@@ -76,7 +76,7 @@ def open_loader(plans: Sequence[PlannedRun], store: FeatureStore, device: str) -
 
 
 def load_pairs(plans: Sequence[PlannedRun], loader: PairLoader) -> dict[str, PairData]:
-    """The data of every pair of a plan, by ``source->target``. Raises what :meth:`PairLoader.pair` raises."""
+    """Load the data of every pair of a plan, by ``source->target``. Raises as :meth:`PairLoader.pair` does."""
     pairs = {f"{plan.spec.source}->{plan.spec.target}": plan for plan in plans}
     return {name: plan.load_data(loader) for name, plan in pairs.items()}
 
@@ -93,13 +93,16 @@ def execute_plans(
     checkpoints: Path | None = None,
     on_epoch: OnMetrics | None = None,
 ) -> tuple[list[RunResult], list[RunOutcome]]:
-    """Train a plan's runs of UniMoS here or on a cluster, and fit the other methods here; ``label`` names the bar.
+    """Train a plan's UniMoS runs locally or on a cluster, and fit the other methods locally.
 
-    ``checkpoints`` is a folder for what an interrupted plan goes on from.
-    ``on_epoch`` gets what :func:`unimos_pipe.training.batched_training.train_runs` gives its ``on_metrics``.
+    See :func:`unimos_pipe.training.batched_training.train_runs` and :func:`unimos_pipe.training.fit_methods.fit_runs`.
 
-    See :func:`unimos_pipe.training.batched_training.train_runs` and :func:`unimos_pipe.training.fit_methods.fit_runs`;
-    outcomes come in order.
+    Args:
+        label: title of the progress bar.
+        checkpoints: folder of the state from which an interrupted plan resumes.
+        on_epoch: the ``on_metrics`` of :func:`unimos_pipe.training.batched_training.train_runs`.
+    Returns:
+        Results and outcomes, in the order of ``plans``.
     """
     references = PairReferenceCache()
     train = partial(train_runs, references=references, on_metrics=on_epoch)

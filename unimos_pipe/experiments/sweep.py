@@ -1,4 +1,4 @@
-"""A recipe's runs below one folder: planned as a whole, trained in stacks, resumable, read against baselines."""
+"""Run a recipe below one folder: planned as a whole, trained in stacks, resumable, compared with baselines."""
 
 import json
 import time
@@ -36,7 +36,7 @@ RECIPE = "recipe.json"
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """How a sweep is trained and what its table shows beside the last epoch."""
+    """Training options of a sweep, and the rows that its table shows besides the last epoch."""
 
     stack_size: int | None = None  # runs trained together as one stack; None: what memory allows, at most 36
     force: bool = False  # train again what is finished
@@ -46,7 +46,7 @@ class SweepOptions:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep came to. Figures are the data set's published one (``metric``), as fractions."""
+    """Result of a sweep. Values are the data set's published metric (``metric``), as fractions."""
 
     title: str
     folder: Path
@@ -72,14 +72,14 @@ class SweepResult:
 
     @property
     def partly_labelled(self) -> dict[str, tuple[int, int]]:
-        """Of targets with labels for some rows only: how many of how many, by name."""
+        """Numbers of labelled and of scored rows by target, for targets with labels for only some rows."""
         results = {run.spec.target: run.result for run in self.runs if run.result and run.result["accuracy"]}
         counts = {target: (result["labelled_rows"], result["scored_rows"]) for target, result in results.items()}
         return {target: pair_counts for target, pair_counts in counts.items() if pair_counts[0] < pair_counts[1]}
 
     @property
     def metric(self) -> str | None:
-        """The data set's published figure: accuracy or per_class_mean; None where every run failed."""
+        """The data set's published metric, accuracy or per_class_mean; None if every run failed."""
         return self.results[0]["metric"] if self.results else None
 
     @property
@@ -88,7 +88,7 @@ class SweepResult:
         return self.runs[0].spec.protocol
 
     def row(self, label: str) -> ResultRow:
-        """A row of the table; among other methods ``full`` is UniMoS's. Raises InputError listing the labels."""
+        """Return a row of the table; among other methods ``full`` is UniMoS's. Raises InputError with the labels."""
         rows = {row.label: row for row in self.rows}
         for name in (label, method_display_name(label)):
             if name in rows:
@@ -96,18 +96,18 @@ class SweepResult:
         raise InputError(f"the sweep has no row {label!r}; it has {join_names(rows, 20)}")
 
     def regret(self, label: str) -> tuple[float, float] | None:
-        """Mean and worst distance of a row to the best one of each pair, as fractions; None without such a row."""
+        """Return a row's mean and maximum distance to the best row of each pair, fractions; None without such a row."""
         return regret(self.rows, label)
 
     def mean(self, label: str = "full") -> float:
-        """A row's mean over pairs of the mean over seeds, a fraction. Raises InputError where there is no such row."""
+        """Return a row's mean over pairs of the mean over seeds, a fraction. Raises InputError without such a row."""
         return self.row(label).mean().mean
 
     def __repr__(self) -> str:
         return f"<SweepResult {self.title}: {len(self.runs)} runs, {len(self.failures)} failed, {self.folder}>"
 
     def _repr_html_(self) -> str:
-        """The table, in percent."""
+        """Return the table, in percent."""
         rows = [
             [row.label, *map(row.format_pair, self.pairs), row.format_average(self.pairs)]
             for row in (*self.rows, *self.published)
@@ -125,18 +125,19 @@ def run_sweep(
     reporter: ProgressReporter = NO_PROGRESS,
     on_epoch: OnMetrics | None = None,
 ) -> SweepResult:
-    """Run every pair, method, seed, variant and cell of a recipe from cached features, below ``<runs>/<its name>``.
+    """Run every pair, method, seed, variant and grid configuration of a recipe from cached features.
 
-    Finished runs are kept if they were made from the same options and features; what was interrupted goes on.
+    Runs are written below ``<runs>/<recipe name>``. Finished runs are reused if they were made from the same options
+    and features. An interrupted sweep resumes.
 
     Args:
-        recipe: a known recipe's name, a ``.toml`` file, a recipe, or what ``resolve_recipe`` makes of one.
-        features: what to read; None takes the recipe's own, in the default cache.
+        recipe: name of a recipe of the package, a ``.toml`` file, a recipe, or the result of ``resolve_recipe``.
+        features: the features to read; None: the recipe's own, in the default cache.
         on_epoch: as for :func:`unimos_pipe.experiments.pairs.adapt_pairs`.
     Returns:
         The table as values. A run that diverges is in ``failures`` and does not stop the others.
     Raises:
-        InputError, StaleCacheError: faults of the recipe, features missing or damaged; before anything is trained.
+        InputError, StaleCacheError: the recipe has faults, or features are missing or damaged; before training starts.
     """
     resolved = recipe if isinstance(recipe, ResolvedRecipe) else resolve_recipe(recipe)
     store = (features or resolved.features).store()
@@ -173,10 +174,10 @@ def run_sweep(
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What a sweep would do: runs in all, finished ones, steps to train, stacks, and expected seconds.
+    """Plan of a sweep: number of runs, finished runs, training steps, stacks, and expected seconds.
 
-    ``changed`` are the finished runs that were made by other code than is here. Steps, stacks and seconds are UniMoS's,
-    the seconds with the ``companions`` that calibrate its runs; ``fits`` are the unfinished runs of other methods.
+    Steps, stacks and seconds are those of UniMoS; seconds include the ``calibration_runs``. ``fits`` is the number of
+    unfinished runs of other methods.
     """
 
     runs: int
@@ -190,7 +191,7 @@ class SweepPlan:
 
 
 def plan_runs(recipe: Recipe, spec: DatasetSpec, encoder_id: str, folder: Path, device: str) -> list[PlannedRun]:
-    """Every run of a recipe as it is on a device, with its place below the recipe's own folder."""
+    """Return every run of a recipe on a device, with its folder below the recipe's."""
     torch_device = pick_device(device)
     specs = recipe.runs(spec, encoder_id)
     specs = [replace(run, options=resolve_train_precision(run.options, torch_device)) for run in specs]
@@ -205,7 +206,7 @@ def plan_sweep(
     options: SweepOptions = SweepOptions(),
     compute: ComputeConfig = ComputeConfig(),
 ) -> SweepPlan:
-    """What :func:`run_sweep` would do and about how long it would take here; nothing is written."""
+    """Return what :func:`run_sweep` would do and its expected duration on this machine; nothing is written."""
     resolved = recipe if isinstance(recipe, ResolvedRecipe) else resolve_recipe(recipe)
     store = (features or resolved.features).store()
     recipe = resolved.recipe.with_native_logit_scale(store.read_logit_scale())
@@ -243,9 +244,9 @@ def _count_steps(run: TrainingRun) -> int:
 
 
 def measure_epoch_seconds(runs: list[TrainingRun], concurrent_stacks: int) -> float:
-    """Seconds that one epoch of a stack takes of the machine where so many stacks train ``beside`` each other.
+    """Return the seconds of machine time of one epoch of a stack, with ``concurrent_stacks`` training at the same time.
 
-    It is the first epoch, after the evaluation before training has warmed up the machine.
+    The first epoch is measured, after the evaluation before training as warm-up.
     """
     threads, started = torch.get_num_threads(), 0.0
     try:

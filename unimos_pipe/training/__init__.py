@@ -1,1 +1,1 @@
-"""Stage two: stacks of runs, sweeps, scores, validators, checkpoints."""
+"""Training (stage two): batched runs, fitted methods, calibration runs, checkpoints and run recording."""

@@ -1,4 +1,4 @@
-"""Stage two of UniMoS, composed: planned runs are trained in stacks from cached features, and recorded."""
+"""Train planned UniMoS runs in stacks from cached features and write their run folders."""
 
 import contextlib
 import copy
@@ -45,21 +45,21 @@ OnMetrics = Callable[[RunSpec, Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run and the folder it goes to."""
+    """A run and its folder."""
 
     spec: RunSpec
     folder: Path
     rerun_changed: bool = False  # what is finished, too, where it was made by other code than is here
 
     def load_data(self, loader: PairLoader) -> PairData:
-        """What it learns from and is scored on, in the dtype of its precision."""
+        """Load the run's pair in the dtype of its training precision."""
         spec = self.spec
         return loader.pair(spec.source, spec.target, spec.protocol, spec.options.train.precision)
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What became of a planned run: its result, or the message that says why there is none."""
+    """Result of a planned run, or its error message."""
 
     result: dict[str, Any] | None
     error: str | None = None
@@ -81,25 +81,27 @@ def train_runs(
     references: PairReferenceCache | None = None,
     calibrations: Mapping[RunSpec, Calibration] = MappingProxyType({}),
 ) -> list[RunOutcome]:
-    """Train planned runs of UniMoS, those of equal shapes in lockstep, and write their folders.
+    """Train planned UniMoS runs and write their folders.
 
-    What is stacked with what follows from the whole plan, so a resumed plan gives the results of an undisturbed one.
+    Runs with equal stack keys train together as one stack. The stacks follow from the whole plan, so a resumed plan
+    gives the same results as an uninterrupted one.
 
     Args:
         loader: loads the pairs.
-        stack_size: most runs in one stack; None takes what memory and speed suggest.
-        keep_finished: leave runs alone that are whole and were made from the same spec and shards; False trains all
-            again, and each replaces the run in its folder when it is finished.
-        checkpoints: folder for the stacks' checkpoints, or None to keep none.
-        on_epochs: called with the number of run-epochs just settled.
+        stack_size: maximum number of runs in one stack; None: chosen by memory and speed.
+        keep_finished: reuse finished runs of equal identity; False trains every run again and replaces its folder when
+            the new run is finished.
+        checkpoints: folder of the stacks' checkpoints; None: no checkpoints.
+        on_epochs: called with the number of run-epochs completed since the last call.
         on_metrics: called with a run's spec and each new line of its ``metrics.jsonl``.
-        views: of pairs that others share; None makes them anew.
-        calibrations: of :func:`unimos_pipe.training.calibration_runs.fit_calibrations`, by the spec of seed 0.
+        references: cache of per-pair reference predictions to share with other calls; None: a new one.
+        calibrations: temperatures from :func:`unimos_pipe.training.calibration_runs.fit_calibrations`, by the spec with
+            seed 0.
     Returns:
         One outcome per plan, in order. A run that diverges does not stop the others.
     Raises:
-        InputError, StaleCacheError: data that cannot be loaded, a folder that holds something else than a run, before
-            anything is trained; or a run folder that another process is writing.
+        InputError, StaleCacheError: the data cannot be loaded, or a folder holds something other than a run (both
+            before training starts); or another process is writing a run folder.
     """
     data = [plan.load_data(loader) for plan in plans]
     runs = [create_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
@@ -142,7 +144,11 @@ def train_runs(
 
 
 def load_finished(plan: PlannedRun, data: PairData) -> RunOutcome:
-    """What is in a run's folder: a kept outcome if it is whole and of this identity, else one without a result."""
+    """Return the finished run in a plan's folder.
+
+    Returns:
+        A reused outcome if the run is complete and of this identity; otherwise an outcome without a result.
+    """
     try:
         run = read_run(plan.folder)
     except RunFolderError as error:
@@ -161,10 +167,10 @@ def load_finished(plan: PlannedRun, data: PairData) -> RunOutcome:
 
 
 def rescore_if_relabelled(plan: PlannedRun, data: PairData, outcome: RunOutcome) -> RunOutcome:
-    """What :func:`load_finished` found, scored anew where the target's labels have changed since.
+    """Return the outcome of :func:`load_finished`, scored again if the target's labels have changed.
 
     Raises:
-        InputError: another process is writing the run's folder.
+        InputError: another process is writing the run folder.
     """
     if not (outcome.reused and outcome.relabelled):
         return outcome
@@ -177,7 +183,7 @@ def rescore_if_relabelled(plan: PlannedRun, data: PairData, outcome: RunOutcome)
 
 @contextlib.contextmanager
 def lock_run_folders(plans: Sequence[PlannedRun]) -> Iterator[None]:
-    """Hold the locks of run folders. Raises InputError where another process is writing one."""
+    """Hold the writer locks of run folders. Raises InputError if another process is writing one of them."""
     with contextlib.ExitStack() as locks:
         for folder in sorted(plan.folder for plan in plans):
             locks.enter_context(writer_lock(folder))
@@ -185,7 +191,7 @@ def lock_run_folders(plans: Sequence[PlannedRun]) -> Iterator[None]:
 
 
 class _Stack:
-    """Runs trained together, with their recorders."""
+    """Runs that train together, and their recorders."""
 
     def __init__(self, plans: list[PlannedRun], data: list[PairData], runs: list[TrainingRun]):
         self.plans, self.data, self.runs = plans, data, runs
@@ -201,10 +207,11 @@ class _Stack:
         calibrations: Mapping[RunSpec, Calibration],
         concurrent_stacks: int,
     ) -> list[RunOutcome]:
-        """Train from the start or the checkpoint; the folders of runs kept from ``before`` stay as they are.
+        """Train from the start or from the checkpoint; folders of reused runs in ``previous`` are not touched.
 
         Args:
-            beside: stacks that train at the same time; a run's seconds are its share of the machine's.
+            concurrent_stacks: number of stacks that train at the same time; ``seconds`` of a run is its share of the
+                machine's time.
         """
         started = time.perf_counter()
         trainer = Trainer(self.runs)
@@ -254,7 +261,7 @@ class _Stack:
         return outcomes
 
     def _provenance(self, trainer: Trainer) -> dict[str, Any]:
-        """What each run's config records beside its spec."""
+        """Return the entries of ``config.json`` on the run's stack and environment."""
         stack_fingerprint = fingerprint(self.identities) if len(self.runs) > 1 else None
         return {
             "stack": {"runs": len(self.runs), "fingerprint": stack_fingerprint},
@@ -263,7 +270,7 @@ class _Stack:
 
 
 def _check_finite(state: Mapping[str, torch.Tensor]) -> str | None:
-    """A run with such weights would not be believed when it is read back."""
+    """Return an error message if any weight is not finite."""
     if all(tensor.isfinite().all() for tensor in state.values()):
         return None
     return "training diverged: weights are not finite; try a lower train.lr"

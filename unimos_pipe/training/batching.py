@@ -1,4 +1,4 @@
-"""Which runs train together: equal forms in stacks, as many stacks as keep every process busy, within memory."""
+"""Grouping of runs into stacks, within memory and with every process busy."""
 
 import itertools
 import math
@@ -18,22 +18,22 @@ MIN_STACK_SIZE = 3  # where another process could take some of the runs: fewer g
 
 @dataclass(frozen=True)
 class StackPlan:
-    """How a plan's runs train: in which stacks, and in how many processes these stand side by side.
+    """Stacks of a plan's runs, and the number of processes that train them.
 
-    A lone stack has one process, and all its threads. That is decided by the whole plan, whatever of it is finished:
-    a stack's last digits depend on its threads.
+    A single stack has one process with all threads. The plan does not depend on which runs are finished: the last
+    digits of a stack's results depend on its number of threads.
     """
 
     stacks: list[list[int]]  # positions of the runs of each
     processes: int
 
     def concurrent_stacks(self, count: int) -> int:
-        """How many of so many stacks train at the same time."""
+        """Return how many of ``count`` stacks train at the same time."""
         return min(self.processes, count)
 
 
 def plan_stacks(runs: Sequence[TrainingRun], stack_size: int | None, device: torch.device) -> StackPlan:
-    """Group runs: equal forms together, at most ``stack_size`` at once; None takes what memory and speed suggest."""
+    """Group runs with equal stack keys into stacks of at most ``stack_size``; None: chosen by memory and speed."""
     processes = max_processes(device)
     groups: dict[StackKey, list[int]] = {}
     for index, run in enumerate(runs):
@@ -50,7 +50,7 @@ def plan_stacks(runs: Sequence[TrainingRun], stack_size: int | None, device: tor
 
 
 def split_evenly(runs: int, max_size: int, processes: int) -> list[int]:
-    """Sizes of the stacks in which so many runs keep all processes busy to the end, each at most ``most``."""
+    """Return stack sizes for ``runs`` runs that keep all processes busy to the end, each at most ``max_size``."""
     count = max(math.ceil(runs / max_size), min(processes, runs // MIN_STACK_SIZE))
     if count > processes:
         count = min(runs, math.ceil(count / processes) * processes)
@@ -58,7 +58,10 @@ def split_evenly(runs: int, max_size: int, processes: int) -> list[int]:
 
 
 def max_stack_size(run: TrainingRun, processes: int) -> int:
-    """How many runs like this one to train together: as many as speed up, all stacks in a quarter of free memory."""
+    """Return the maximum stack size for runs like this one.
+
+    Larger stacks are not faster, and all concurrent stacks together use at most a quarter of free memory.
+    """
     classes, dim = run.task.text_features.shape
     heads = run.method.heads
     weights = dim * (2 * dim + heads.bottleneck_dim + heads.weight_hidden + heads.discriminator_hidden)
@@ -74,12 +77,12 @@ def max_stack_size(run: TrainingRun, processes: int) -> int:
 
 
 def count_epochs(runs: Iterable[TrainingRun]) -> int:
-    """How many run-epochs runs have to go through."""
+    """Return the total number of epochs of several runs."""
     return sum(run.method.train.epochs for run in runs)
 
 
 def measure_free_memory() -> int:
-    """Bytes of main memory that are free or can be freed; 4 GiB where the system does not say."""
+    """Return the bytes of available main memory; 4 GiB if the system does not report it."""
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         return int(fields["MemAvailable"].split()[0]) * 1024

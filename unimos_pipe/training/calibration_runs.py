@@ -1,7 +1,8 @@
-"""UniMoS's temperatures: a companion run per pair and cell keeps source rows back, and answers them at its end.
+"""Temperatures of UniMoS runs, each from a calibration run.
 
-The companion is of seed 0 and trains in a stack of companions, so that the runs themselves do not change by a byte.
-Its temperature serves all seeds.
+For each pair and configuration, one extra run of seed 0 holds out 20% of the source. The temperature is fitted on the
+held-out rows and serves all seeds. Calibration runs train in stacks of their own, so they do not change the runs'
+results.
 """
 
 import itertools
@@ -33,12 +34,12 @@ CALIBRATION_FILES = "calibration-*.json"  # names of files in the checkpoints' f
 
 
 def calibration_spec(spec: RunSpec) -> RunSpec:
-    """The run whose companion calibrates a run: the same, of seed 0."""
+    """Return the spec of the calibration run of a run: the same spec with seed 0."""
     return replace(spec, seed=0)
 
 
 def calibration_specs(plans: Sequence[PlannedRun]) -> list[RunSpec]:
-    """The distinct companions of a plan, of the runs that ask for one."""
+    """Return the distinct calibration runs of a plan."""
     return list(dict.fromkeys(calibration_spec(plan.spec) for plan in plans if plan.spec.calibrate))
 
 
@@ -51,17 +52,16 @@ def fit_calibrations(
     checkpoints: Path | None = None,
     on_epochs: Callable[[int], None] = lambda runs: None,
 ) -> dict[RunSpec, Calibration]:
-    """Train the companions of a plan of UniMoS's runs, in lockstep, and fit their temperatures.
+    """Train the calibration runs of a plan of UniMoS runs and fit their temperatures.
 
-    What is stacked with what follows from the whole plan; stacks without a run to make are left out.
+    The stacks follow from the whole plan; stacks without an unfinished run are skipped.
 
     Args:
         stack_size, keep_finished: as for :func:`unimos_pipe.training.batched_training.train_runs`.
-        checkpoints: folder for the stacks' checkpoints and their temperatures, which an interrupted plan goes on from
-            (:func:`remove_calibrations` clears them), or None to keep none.
-        on_epochs: called with the number of companion-epochs just settled.
+        checkpoints: folder of the stacks' checkpoints and of the temperatures fitted so far; None: none.
+        on_epochs: called with the number of run-epochs completed since the last call.
     Returns:
-        By :func:`calibration_spec`; a companion that diverged or has no row to keep back is absent.
+        Calibrations by :func:`calibration_spec`. A run that diverged or has no row to hold out is absent.
     """
     specs = calibration_specs(plans)
     open_specs = {

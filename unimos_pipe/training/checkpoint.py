@@ -1,6 +1,6 @@
-"""A stack's state between epochs in one file, so that an interrupted sweep goes on where it was.
+"""Checkpoint of a stack between epochs, so that an interrupted plan resumes.
 
-The file is safetensors (the trainer's tensors, and ``notes``: JSON as bytes) followed by the xxh3 digest of all that.
+The file is safetensors (the trainer's tensors, and ``notes``: JSON as bytes) followed by the xxh3 digest of its bytes.
 """
 
 import json
@@ -30,7 +30,7 @@ NOT_STARTED = BEFORE_TRAINING - 1
 
 @dataclass
 class Checkpoint:
-    """The checkpoint file of one stack; ``path`` None keeps none."""
+    """Checkpoint file of one stack; ``path`` None: no checkpoint."""
 
     path: Path | None
     key: str
@@ -38,7 +38,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: Path | None, identities: Sequence[str]) -> "Checkpoint":
-        """The checkpoint of the stack of exactly these runs, in this order."""
+        """Return the checkpoint of the stack with exactly these runs, in this order."""
         key = fingerprint(list(identities))
         return cls(folder / f"{key[:16]}.safetensors" if folder else None, key, time.monotonic())
 
@@ -83,7 +83,7 @@ class Checkpoint:
         return notes, state
 
     def save_if_due(self, epoch: int, trainer: Trainer, recorders: Sequence[RunRecorder | None]) -> None:
-        """Write the state after an epoch if the last write was long enough ago."""
+        """Write the state after an epoch if the last write is at least :data:`SAVE_INTERVAL` seconds ago."""
         if self.path is None or time.monotonic() - self.saved_at < SAVE_INTERVAL:
             return
         notes = {
@@ -99,6 +99,6 @@ class Checkpoint:
         self.saved_at = time.monotonic()
 
     def remove(self) -> None:
-        """The stack is finished: nothing to go on from."""
+        """Remove the checkpoint of a finished stack."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The methods beside UniMoS: fitted pair by pair, in seconds and without randomness, and recorded as runs."""
+"""Fit the methods other than UniMoS, pair by pair, and record them as runs."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ from unimos_pipe.training.run_recorder import (
 
 @dataclass(frozen=True)
 class FitResult:
-    """(n, K) logits of the rows that are scored, and what gave them."""
+    """(n, K) logits of the scored rows, and the model and selection behind them."""
 
     logits: Tensor
     model: Model | None
@@ -49,17 +49,17 @@ def fit_runs(
     on_fits: Callable[[int], None] = lambda fits: None,
     references: PairReferenceCache | None = None,
 ) -> list[RunOutcome]:
-    """Fit planned runs of the methods beside UniMoS, one after the other, and write their folders.
+    """Fit planned runs of methods other than UniMoS, one after another, and write their folders.
 
     Args:
         loader: loads the pairs.
-        keep_finished: leave runs alone that are whole and were made from the same spec and shards.
-        on_fits: called with 1 after each.
-        views: of pairs that others share; None makes them anew.
+        keep_finished: reuse finished runs of equal identity.
+        on_fits: called with 1 after each run.
+        references: cache of per-pair reference predictions to share with other calls; None: a new one.
     Returns:
         One outcome per plan, in order. A method that cannot be fitted does not stop the others.
     Raises:
-        InputError, StaleCacheError: data that cannot be loaded, or a folder that holds something else than a run.
+        InputError, StaleCacheError: the data cannot be loaded, or a folder holds something other than a run.
     """
     references, outcomes = references or PairReferenceCache(), []
     for plan in plans:
@@ -88,7 +88,7 @@ def _fit_run(plan: PlannedRun, data: PairData, reference: PairReference, notes: 
 
 @torch.no_grad()
 def fit_method(spec: RunSpec, data: PairData) -> FitResult:
-    """Fit the method of a spec to a pair, and answer the rows that are scored."""
+    """Fit the method of a spec to a pair and predict the scored rows."""
     started = time.perf_counter()
     selection = fit_auto(data.task, spec.label_set or None) if spec.method == AUTO else None
     output = selection.output if selection else METHODS[spec.method].fit(data.task)
@@ -99,7 +99,7 @@ def fit_method(spec: RunSpec, data: PairData) -> FitResult:
 
 @torch.no_grad()
 def _calibrate(spec: RunSpec, data: PairData, fit_result: FitResult) -> Calibration:
-    """The temperature of a method, or of auto's pick, by cross-fitting: five fits more."""
+    """Fit the temperature of a method, or of the method that auto selected, by cross-fitting (five more fits)."""
     started = time.perf_counter()
     method = METHODS[fit_result.selection.selected if fit_result.selection else spec.method]
     held_out_logits = cross_fit_logits(method, data.task, torch.Generator().manual_seed(spec.seed))
@@ -138,11 +138,11 @@ def _build_contents(spec: RunSpec, data: PairData, fit_result: FitResult, refere
 
 
 def _metrics_line(scores: dict[str, Any] | None) -> dict[str, Any]:
-    """The one line of ``metrics.jsonl``."""
+    """Return the only line of ``metrics.jsonl``."""
     metrics = {name: {"ensemble": scores and scores[name]} for name in ("accuracy", "per_class_mean")}
     return {"epoch": 0, "losses": {}, **metrics}
 
 
 def _selection_values(selection: AutoSelection) -> dict[str, Any]:
-    """What spoke for auto's pick."""
+    """Return the ``choice`` of ``result.json``: auto's selection and the reasons for it."""
     return {name: getattr(selection, name) for name in ("selected", "reason", "warning", "agreements")}

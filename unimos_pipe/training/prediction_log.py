@@ -1,4 +1,4 @@
-"""Every epoch's answers to the rows that are scored, small enough to keep: by them a run is scored by other labels."""
+"""Compressed log of every epoch's predictions, so a run can be re-scored after its labels change."""
 
 import base64
 import zlib
@@ -12,34 +12,37 @@ BRANCHES = ("ensemble", "vac", "lac")
 
 @dataclass
 class PredictionLog:
-    """(3, n) class ids an epoch, in the order of :data:`BRANCHES`; what an epoch leaves as it was takes no room."""
+    """(3, n) class ids per epoch, in the order of :data:`BRANCHES`.
+
+    Epochs are stored as XOR deltas, so unchanged predictions cost almost nothing.
+    """
 
     classes: int
     parts: list[bytes] = field(default_factory=list)  # zlib of each epoch's ids, the bits that differ from the last's
     last: np.ndarray | None = None
 
     def add(self, predictions: np.ndarray) -> None:
-        """Take an epoch's (3, n) class ids."""
+        """Append an epoch's (3, n) class ids."""
         ids = np.ascontiguousarray(predictions, _id_type(self.classes))
         self.parts.append(zlib.compress(ids if self.last is None else ids ^ self.last, 1))
         self.last = ids
 
     def to_bytes(self) -> np.ndarray:
-        """All epochs as bytes, which :func:`from_bytes` reads."""
+        """Return all epochs as (bytes,) uint8, the input of :func:`from_bytes`."""
         return np.frombuffer(b"".join(self.parts), np.uint8)
 
     def get_state(self) -> list[str]:
-        """What :meth:`restore` needs, as plain values."""
+        """Return the log as JSON values, the input of :meth:`set_state`."""
         return [base64.b64encode(part).decode() for part in self.parts]
 
     def set_state(self, memory: Sequence[str], rows: int) -> None:
-        """Take over the memory of an interrupted log of n rows."""
+        """Restore a log of n rows from :meth:`get_state`."""
         self.parts = [base64.b64decode(part) for part in memory]
         self.last = from_bytes(self.to_bytes(), len(self.parts), rows, self.classes)[-1] if self.parts else None
 
 
 def from_bytes(packed: np.ndarray, epochs: int, rows: int, classes: int) -> np.ndarray:
-    """(epochs, 3, n) class ids of :meth:`PredictionLog.to_bytes`. Raises ValueError where they are not as many."""
+    """Return the (epochs, 3, n) class ids of :meth:`PredictionLog.to_bytes`. Raises ValueError if sizes do not match."""
     dtype, remaining = np.dtype(_id_type(classes)), packed.tobytes()
     size, epochs_ids = len(BRANCHES) * rows * dtype.itemsize, []
     for _ in range(epochs):

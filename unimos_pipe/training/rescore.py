@@ -1,4 +1,4 @@
-"""A finished run scored by other labels of the target, without training: what it answered stays as it is."""
+"""Re-score a finished run with other target labels, without training."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,23 +29,23 @@ from unimos_pipe.training.run_recorder import (
 
 
 def is_relabelled(run: FinishedRun, spec: RunSpec, data: PairData) -> bool:
-    """Whether a run was made from exactly this and differs in nothing but the labels it is scored by."""
+    """Return whether a run has equal inputs and differs only in the labels it is scored by."""
     return run.config.get("training") == training_identity(spec, data) and run.identity != pair_identity(spec, data)
 
 
 def can_be_rescored(run: FinishedRun) -> bool:
-    """Whether a run kept every epoch's answers. The methods beside UniMoS keep none: fitting them takes as long."""
+    """Return whether a run has a prediction log. Methods other than UniMoS have none: fitting them again is as fast."""
     return run.method == UNIMOS and "answers" in run.arrays(SAMPLE)
 
 
 def rescore_run(run: FinishedRun, spec: RunSpec, data: PairData) -> dict[str, Any]:
-    """Write a run's folder anew with all that labels shape; returns the values of its ``result.json``.
+    """Rewrite a run folder with every value that depends on labels; return the values of its ``result.json``.
 
-    The accuracies of every epoch, the best epoch, the figures of the picked ones, reliability (from the stored
-    weights) and the column of labels are made again; weights, answers, losses and validators are the run's own.
+    Accuracies of every epoch, the best epoch, the metrics of the selected epochs, the reliability (from the stored
+    weights) and the label column are recomputed. Weights, predictions, losses and validators stay.
 
     Raises:
-        ValueError: stored answers that are not those of this run.
+        ValueError: the stored predictions do not belong to this run.
     """
     scores = _score_epochs(run, data)
     lines = [{**line, **split_by_metric(epoch_scores)} for line, epoch_scores in zip(run.epochs, scores, strict=True)]
@@ -68,7 +68,7 @@ def rescore_run(run: FinishedRun, spec: RunSpec, data: PairData) -> dict[str, An
 
 
 def _score_epochs(run: FinishedRun, data: PairData) -> list[dict[str, Mapping[str, Any] | None]]:
-    """The scores of every epoch's answers, by branch."""
+    """Return the scores of every epoch's predictions, by branch."""
     classes = len(data.held_out.classes)
     epochs = from_bytes(run.arrays(SAMPLE)["answers"], len(run.epochs), len(data.scored_paths), classes)
     scores = []
@@ -80,7 +80,7 @@ def _score_epochs(run: FinishedRun, data: PairData) -> list[dict[str, Mapping[st
 
 @torch.no_grad()
 def _measure_reliability(run: FinishedRun, spec: RunSpec, data: PairData) -> dict[str, Any] | None:
-    """How well the run's probabilities fit the labels."""
+    """Return the calibration metrics of the run's probabilities against the labels."""
     rows = data.held_out.rows(data.task)
     state = {name: torch.from_numpy(array) for name, array in run.arrays(HEADS).items()}
     heads = Heads.from_state(state, spec.options.heads, rows.device)

@@ -1,4 +1,4 @@
-"""What a run measures while it trains, kept in memory and written as a whole folder at its end."""
+"""Measurements of a run during training, kept in memory and written as a run folder at the end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,7 +30,7 @@ SAMPLE_ROWS = 1000
 
 @dataclass(frozen=True)
 class FinalState:
-    """What a run's folder takes from the end of training: tensors, facts that join its config.json, the pair's view."""
+    """State at the end of training: tensors, provenance for ``config.json`` and the pair's reference predictions."""
 
     evaluation: TargetEvaluation
     model: UniMoSModel
@@ -44,7 +44,7 @@ class FinalState:
 
 @dataclass
 class RunRecorder:
-    """Collects what one run measures and writes its folder when it is finished."""
+    """Collects the measurements of one run and writes its folder."""
 
     folder: Path
     spec: RunSpec
@@ -56,22 +56,22 @@ class RunRecorder:
         self.prediction_log = PredictionLog(len(self.data.held_out.classes))
 
     def state_dict(self) -> dict[str, Any]:
-        """What :meth:`restore` needs to go on from here, as plain values."""
+        """Return the recorder's state as JSON values, the input of :meth:`load_state_dict`."""
         return {"lines": self.lines, "zero_shot": self.zero_shot, "answers": self.prediction_log.get_state()}
 
     def load_state_dict(self, memory: Mapping[str, Any]) -> None:
-        """Take over the memory of an interrupted recorder."""
+        """Restore the recorder from :meth:`state_dict`."""
         self.prediction_log.set_state(memory["answers"], len(self.data.scored_paths))
         self.lines, self.zero_shot = memory["lines"], memory["zero_shot"]
 
     def measure(self, snapshot: EpochSnapshot) -> dict[str, torch.Tensor]:
-        """What :meth:`add` needs of a view, as small tensors where the view is."""
+        """Return the inputs of :meth:`add` as small tensors on the snapshot's device."""
         evaluation, scored = snapshot.evaluation, self.evaluate_scored_rows(snapshot)
         figures = validator_tensors(evaluation.probabilities, evaluation.bottleneck)
         return {"answers": stack_predictions(scored), **figures}
 
     def add(self, record: EpochRecord) -> None:
-        """Take an epoch's line of ``metrics.jsonl``, scored where labels are known."""
+        """Append an epoch's line of ``metrics.jsonl``, with accuracies if labels are known."""
         evaluation, predictions = record.evaluation, record.measured["answers"]
         scores = self._score_branches(predictions)
         self.prediction_log.add(predictions.numpy())
@@ -89,7 +89,7 @@ class RunRecorder:
         self.lines.append(line)
 
     def evaluate_scored_rows(self, snapshot: EpochSnapshot) -> TargetEvaluation:
-        """The view to score: the trainer's own, or one of the target's test rows, from which nothing flows back."""
+        """Return the evaluation of the scored rows: the trainer's own, or one of the target's test rows (inductive)."""
         test_features = self.data.held_out.features
         if test_features is None:
             return snapshot.evaluation
@@ -97,13 +97,13 @@ class RunRecorder:
         return evaluate_target(snapshot.heads, test_features, snapshot.text, epoch, self.spec.options.eval)
 
     def _score_branches(self, predictions: torch.Tensor) -> dict[str, dict[str, Any] | None]:
-        """Scores by name of (3, n) :func:`stack_predictions`."""
+        """Return the scores of (3, n) :func:`stack_predictions` by branch."""
         named = zip(("ensemble", "vac", "lac"), predictions, strict=True)
         scores = {name: score_predictions(class_ids, self.data.held_out) for name, class_ids in named}
         return {name: value and {**vars(value)} for name, value in scores.items()}
 
     def write(self, final: FinalState) -> dict[str, Any]:
-        """Write the run's folder; returns the values of its ``result.json``."""
+        """Write the run folder; return the values of its ``result.json``."""
         evaluation, raw = final.evaluation, final.evaluation.probabilities
         calibrated = raw
         if final.calibration:
@@ -149,7 +149,7 @@ class RunRecorder:
 
 
 def stack_predictions(evaluation: TargetEvaluation) -> torch.Tensor:
-    """(3, n) class ids that the ensemble, VAC and LAC answer."""
+    """Return the (3, n) class ids predicted by the ensemble, VAC and LAC."""
     return torch.stack([evaluation.predictions, evaluation.vac_predictions, evaluation.text_predictions])
 
 
@@ -157,7 +157,7 @@ Scored = Mapping[str, Mapping[str, Any] | None]  # the scores of ensemble, vac a
 
 
 def split_by_metric(scores: Scored) -> dict[str, dict[str, float | None]]:
-    """What a line of ``metrics.jsonl`` tells of an epoch's scores."""
+    """Return the accuracies of an epoch's scores by metric and branch, as ``metrics.jsonl`` stores them."""
     metrics = ("accuracy", "per_class_mean")
     return {metric: {name: value and value[metric] for name, value in scores.items()} for metric in metrics}
 
@@ -165,7 +165,7 @@ def split_by_metric(scores: Scored) -> dict[str, dict[str, float | None]]:
 def summarise_epochs(
     lines: Sequence[Mapping[str, Any]], last: Scored, zero_shot: Mapping[str, Any] | None, metric: str
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """``accuracy`` and ``selected`` of ``result.json``, from the lines of ``metrics.jsonl`` and the last scores."""
+    """Return ``accuracy`` and ``selected`` of ``result.json`` from the lines of ``metrics.jsonl`` and the last scores."""
     epochs = [line for line in lines if line["epoch"] > BEFORE_TRAINING]
     accuracy = None
     if last["ensemble"]:
@@ -181,18 +181,18 @@ def summarise_epochs(
 
 
 def training_identity(spec: RunSpec, data: PairData) -> str:
-    """The identity of a run's training: equal for runs that differ in the labels they are scored by alone."""
+    """Return the identity of a run's training. Runs that differ only in their labels for scoring have the same."""
     return run_identity(spec, data.shard_digests, data.held_out.metric)
 
 
 def pair_identity(spec: RunSpec, data: PairData) -> str:
-    """The identity of a run on a loaded pair: what it learns from, and the labels by which it is scored."""
+    """Return the identity of a run on a loaded pair: its training inputs and its labels for scoring."""
     digests = {**data.shard_digests, "scored labels": data.scored_labels}
     return run_identity(spec, digests, data.held_out.metric)
 
 
 def build_run_config(spec: RunSpec, data: PairData, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What shaped a run, as ``config.json`` holds it."""
+    """Return the values of ``config.json``."""
     return {
         "identity": pair_identity(spec, data),
         "training": training_identity(spec, data),
@@ -209,9 +209,9 @@ def build_run_config(spec: RunSpec, data: PairData, provenance: Mapping[str, Any
 def build_prediction_columns(
     data: PairData, predictions: Mapping[str, tuple[torch.Tensor | None, torch.Tensor]]
 ) -> dict[str, Sequence[str]]:
-    """The columns of ``predictions.csv``, from (n,) class ids and (n,) probabilities of each named answer.
+    """Return the columns of ``predictions.csv`` from (n,) class ids and (n,) probabilities by name.
 
-    ``raw`` are only probabilities, those of ``class`` before calibration.
+    ``raw`` has only probabilities: those of ``class`` before calibration.
     """
     names = data.held_out.classes
     columns: dict[str, Sequence[str]] = {"path": data.scored_paths}
@@ -224,18 +224,18 @@ def build_prediction_columns(
 
 
 def build_label_column(data: PairData) -> dict[str, list[str]]:
-    """The column of labels of ``predictions.csv``; nothing where no row has one."""
+    """Return the label column of ``predictions.csv``; empty if no row has a label."""
     names, labels = data.held_out.classes, data.held_out.labels
     return {} if labels is None else {LABEL_COLUMN: ["" if k == NO_LABEL else names[k] for k in labels.tolist()]}
 
 
 def gather_probabilities(probabilities: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """(n,) probabilities of (n,) answers, of (n, K)."""
+    """Return the (n,) probabilities of (n,) classes from (n, K) probabilities."""
     return probabilities.gather(1, classes.unsqueeze(1)).squeeze(1)
 
 
 def result_counts(spec: RunSpec, data: PairData) -> dict[str, Any]:
-    """What every run's ``result.json`` begins with."""
+    """Return the first entries of every ``result.json``: protocol, metric and counts."""
     return {
         "protocol": spec.protocol,
         "metric": data.held_out.metric,
@@ -248,22 +248,22 @@ def result_counts(spec: RunSpec, data: PairData) -> dict[str, Any]:
 
 
 def oracle_epoch(epochs: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any]:
-    """The epoch's line with the best figure by target labels, accuracy or per_class_mean; the first of equals."""
+    """Return the line with the best accuracy or per_class_mean by target labels; the first of equal ones."""
     return max(epochs, key=lambda line: line[metric]["ensemble"])
 
 
 def picked_epoch(epochs: Sequence[Mapping[str, Any]], validator: str) -> Mapping[str, Any]:
-    """The line that a label-free validator scores highest; the first of equals."""
+    """Return the line with the highest score of a label-free validator; the first of equal ones."""
     return max(epochs, key=lambda line: line["validators"][validator])
 
 
 def _epoch_accuracies(line: Mapping[str, Any]) -> dict[str, Any]:
-    """The ensemble's figures of one epoch's line in ``metrics.jsonl``."""
+    """Return the ensemble's accuracies in one line of ``metrics.jsonl``."""
     return {"epoch": line["epoch"], **{name: line[name]["ensemble"] for name in ("accuracy", "per_class_mean")}}
 
 
 def sample_images(task: AdaptationTask) -> dict[str, torch.Tensor]:
-    """At most 1,000 evenly spaced rows a domain: ``<side>_rows`` and ``_image`` (float16), and ``source_labels``."""
+    """Return at most 1,000 evenly spaced rows per domain: ``<side>_rows``, ``_image`` (float16) and ``source_labels``."""
     sample: dict[str, torch.Tensor] = {}
     for side, domain in (("source", task.source), ("target", task.target)):
         count = len(domain.features)
@@ -275,9 +275,9 @@ def sample_images(task: AdaptationTask) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def sample_before_training(task: AdaptationTask, heads: Heads) -> dict[str, torch.Tensor]:
-    """What :func:`sample_features` shows from before training: the image sample, and its ``<side>_bottleneck_before``.
+    """Return the image sample and its bottleneck features before training, ``<side>_bottleneck_before`` (float16).
 
-    The bottleneck is that of x itself, float16.
+    These bottleneck features are those of x itself, not of f_vac.
     """
     sample = sample_images(task)
     for side, domain in (("source", task.source), ("target", task.target)):
@@ -290,7 +290,7 @@ def sample_before_training(task: AdaptationTask, heads: Heads) -> dict[str, torc
 def sample_after_training(
     task: AdaptationTask, before: dict[str, torch.Tensor], heads: Heads
 ) -> dict[str, torch.Tensor]:
-    """The sample rows as every part of the trained method sees them, for figures.
+    """Return the features of the sample rows in every part of the trained method, for figures.
 
     Returns:
         ``before`` with ``<side>_lac``, ``_vac`` (m, D) and ``_bottleneck_after`` (m, H), float16.

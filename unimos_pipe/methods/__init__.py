@@ -1,1 +1,1 @@
-"""What a method may see, and the methods."""
+"""Adaptation methods, and the types of their inputs and outputs."""

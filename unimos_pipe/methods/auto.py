@@ -1,9 +1,9 @@
-"""auto: which method's answers to take, without target labels.
+"""auto: selects the method without target labels.
 
-Fused, statistical anchors from fused, and linear-im answer the target; d = kn(linear-im) - kn(fused), with kn the
-neighbour agreement of answers. Where all K classes occur in the target: d > 0.05 takes linear-im, 0 <= d <= 0.05 the
-trio, d < 0 the anchors. Where only some occur: the anchors, never linear-im. Whether all occur cannot be read off the
-features, so the user says it. The rule was frozen before the last of the sets it was tried on was looked at.
+Fused, statistical anchors from fused, and linear-im predict the target; d = kn(linear-im) - kn(fused), with kn the
+neighbour agreement of predictions. Closed-set (all K classes occur in the target): d > 0.05 selects linear-im, 0 <= d
+<= 0.05 the ensemble of three, d < 0 the anchors. Partial-set: the anchors, never linear-im. Features do not show which
+of the two holds, so the user says it. The rule was fixed before the last data sets were evaluated.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ LabelSet = Literal["closed", "partial"]
 
 @dataclass(frozen=True)
 class AutoSelection:
-    """The pick and what spoke for it.
+    """The selected method and the reasons.
 
     ``selected`` is a name in :mod:`unimos_pipe.methods.registry`; ``agreements`` are the neighbour agreements by
-    method, the selected one among them; ``accuracy`` is the estimate as a fraction, None where it cannot be told;
-    ``reason`` is a line; ``warning`` is what was assumed unsaid, or None.
+    method, including the selected one; ``accuracy`` is the estimate as a fraction, None if it cannot be estimated;
+    ``reason`` is one line; ``warning`` is an assumption that was made, or None.
     """
 
     selected: str
@@ -36,7 +36,7 @@ class AutoSelection:
 
 
 def select_method(difference: float, label_set: LabelSet | None) -> tuple[str, str]:
-    """The method to take and why, from d = kn(linear-im) - kn(fused) and what the user said (None: nothing)."""
+    """Return the method and the reason, from d = kn(linear-im) - kn(fused) and the label set (None: unknown)."""
     if label_set == "partial":
         return "stata-fused", "only some of the classes occur in the target"
     reason = f"neighbours agree on linear-im's answers by {100 * difference:+.1f} points against fused's"
@@ -46,10 +46,10 @@ def select_method(difference: float, label_set: LabelSet | None) -> tuple[str, s
 
 
 def fit_auto(task: AdaptationTask, label_set: LabelSet | None = None) -> AutoSelection:
-    """Fit the three methods and take one, or their trio.
+    """Fit the three methods and select one, or their ensemble.
 
     Args:
-        label_set: closed where all classes occur in the target, partial where only some do; None assumes closed.
+        label_set: "closed" (the target has every class) or "partial"; None assumes closed.
 
     Raises:
         InputError: the source has rows of fewer than two classes.

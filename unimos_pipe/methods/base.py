@@ -1,7 +1,7 @@
-"""What a method is: a function from a task to its answers, and a model where it can answer rows it has not seen.
+"""Interface of a method: a function from a task to predictions, and a model if it can predict new rows.
 
-A method sees an :class:`unimos_pipe.methods.task.AdaptationTask`, which holds no target labels. What else shapes it
-(settings, a seed) is bound before: ``functools.partial(fit, seed=0)``.
+A method takes an :class:`unimos_pipe.methods.task.AdaptationTask`, which holds no target labels. Other inputs
+(settings, a seed) are bound before: ``functools.partial(fit, seed=0)``.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,21 +17,21 @@ FLOOR = 1e-8  # of probabilities whose logarithm is taken
 
 
 class Model(Protocol):
-    """Answers any rows; its state is all it needs to come back."""
+    """A fitted classifier that predicts any rows."""
 
     def logits(self, features: Tensor) -> Tensor:
-        """(n, K) logits of (n, D) unit-norm rows; their softmax are the probabilities."""
+        """Return (n, K) logits of (n, D) unit-norm rows; their softmax gives probabilities."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything the model consists of, as safetensors keeps it."""
+        """Return all tensors of the model, as safetensors stores them."""
 
 
 @dataclass(frozen=True)
 class MethodOutput:
-    """What a method makes of a task.
+    """Output of a method on a task.
 
-    ``logits`` (n, K) are of the target's rows; a class that is never answered has -inf. ``model`` answers new rows;
-    None for methods that only answer the rows they were fitted on.
+    ``logits`` (n, K) are those of the target rows; a class that is never predicted has -inf. ``model`` predicts new
+    rows; None for transductive methods.
     """
 
     logits: Tensor
@@ -39,12 +39,12 @@ class MethodOutput:
 
     @property
     def probabilities(self) -> Tensor:
-        """(n, K), each row summing to one."""
+        """(n, K) probabilities; each row sums to one."""
         return self.logits.softmax(-1)
 
     @property
     def classes(self) -> Tensor:
-        """(n,) answered class ids."""
+        """(n,) predicted class ids."""
         return self.logits.argmax(-1)
 
 
@@ -53,7 +53,7 @@ Fit = Callable[[AdaptationTask], MethodOutput]
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table of methods: ``restore`` makes a model of its state; None where there is no model."""
+    """Entry of the registry: ``load_model`` builds a model from its state; None if the method has no model."""
 
     fit: Fit
     load_model: Callable[[Mapping[str, Tensor]], Model] | None = None
@@ -61,32 +61,32 @@ class Method:
 
 @dataclass(frozen=True)
 class LinearModel:
-    """Logits ``features @ weight + bias``: ``weight`` (D, K), ``bias`` (K,), -inf for a class never answered."""
+    """Logits ``features @ weight + bias``: ``weight`` (D, K), ``bias`` (K,), -inf for a class never predicted."""
 
     weight: Tensor
     bias: Tensor
 
     def logits(self, features: Tensor) -> Tensor:
-        """(n, K) logits of (n, D) rows, in the rows' dtype and on their device."""
+        """Return (n, K) logits of (n, D) rows, in the dtype and on the device of the rows."""
         weight = self.weight.to(features).contiguous()  # the memory's order may change the last bit
         return features @ weight + self.bias.to(features)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """``weight``, ``bias`` (0 where it is -inf) and ``answered`` (K,) bool, on the CPU; all of it finite."""
+        """Return ``weight``, ``bias`` (0 instead of -inf) and ``answered`` (K,) bool, finite and on the CPU."""
         answered = self.bias.isfinite()
         tensors = {"weight": self.weight, "bias": self.bias.where(answered, 0), "answered": answered}
         return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> "LinearModel":
-        """The model whose :meth:`state_dict` this is."""
+        """Return the model with this :meth:`state_dict`."""
         return cls(state["weight"], state["bias"].masked_fill(~state["answered"], -torch.inf))
 
     def predict_target(self, task: AdaptationTask) -> MethodOutput:
-        """The answers to a task's target, the model among them."""
+        """Return the predictions for a task's target, with the model."""
         return MethodOutput(self.logits(task.target.features), self)
 
 
 def present_classes(task: AdaptationTask) -> Tensor:
-    """(K,) bool: the classes with source rows."""
+    """Return (K,) bool: the classes with source rows."""
     return torch.bincount(task.source.labels, minlength=len(task.text_features)) > 0

@@ -17,13 +17,13 @@ from unimos_pipe.methods.task import AdaptationTask
 
 
 def average_logits(logits_by_method: Sequence[Tensor]) -> Tensor:
-    """(n, K) logits of the mean answer, from the logits (n, K) of each method."""
+    """Return (n, K) logits of the mean prediction, from the logits (n, K) of each method."""
     parts = [fused.center(logits.log_softmax(-1).clamp_min(math.log(FLOOR))) for logits in logits_by_method]
     return torch.stack([part / fused.std(part).clamp_min(fused.TINY) for part in parts]).mean(0)
 
 
 def fit(task: AdaptationTask) -> MethodOutput:
-    """The trio's answers to the target.
+    """Fit the three methods and predict the target by their mean.
 
     Raises:
         InputError: the source has rows of fewer than two classes.

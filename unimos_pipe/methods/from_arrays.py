@@ -1,4 +1,4 @@
-"""A task from arrays: features made elsewhere, without a data set's spec or a cache."""
+"""A task from arrays of features, without a data set spec or a cache."""
 
 from collections.abc import Sequence
 
@@ -18,18 +18,18 @@ def task_from_arrays(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
 ) -> AdaptationTask:
-    """The pair of domains that the trainer takes.
+    """Build the task of a pair of domains from arrays.
 
     Args:
         source: (n, D) features and n labels, each one of ``classes``.
         target: (m, D) features.
-        text: (K, D) features of the class prompts in the order of ``classes``; None takes the source's class means.
+        text: (K, D) features of the class prompts, in the order of ``classes``; None: the source's class means.
         classes: K distinct labels.
     Returns:
-        A task whose features are all of unit norm, its labels the positions in ``classes``.
+        A task with unit-norm features; its labels are positions in ``classes``.
     Raises:
-        InputError: arrays of other shapes, values that are not finite, labels that are no class, a class without rows
-            where its mean is needed, or fewer than 2 rows or classes.
+        InputError: arrays of other shapes, values that are not finite, unknown labels, a class without rows if its mean
+            is needed, or fewer than 2 rows or classes.
     """
     features, labels = source
     names = {name: position for position, name in enumerate(classes)}
@@ -62,7 +62,7 @@ def task_from_arrays(
 
 
 def _check_rows(what: str, values: np.ndarray, dim: int | None) -> np.ndarray:
-    """(n, D) finite float64. Raises InputError."""
+    """Return (n, D) finite float64 features. Raises InputError."""
     array = np.asarray(values)
     if array.ndim != 2 or array.dtype.kind not in "fiu" or (dim is not None and array.shape[1] != dim):
         expected = f"numbers of shape (n, {'D' if dim is None else dim})"

@@ -20,7 +20,7 @@ TINY = 1e-12  # a probe that answers the same everywhere adds nothing
 
 
 def center(values: Tensor, dim: int = -1) -> Tensor:
-    """c(a): minus the mean over the classes, which lie along ``dim``."""
+    """c(a): subtract the mean over the classes, which are along ``dim``."""
     return values - values.mean(dim, keepdim=True)
 
 
@@ -30,11 +30,11 @@ def std(values: Tensor) -> Tensor:
 
 
 def fit(task: AdaptationTask, probe: LinearModel | None = None) -> MethodOutput:
-    """Fused answers to the target.
+    """Fit fused zero-shot and source-probe predictions.
 
     Args:
-        task: the pair; no target label enters.
-        probe: of its source, where it is at hand.
+        task: the pair; target labels are not used.
+        probe: probe of its source, if already fitted.
     Raises:
         InputError: the source has rows of fewer than two classes.
     """

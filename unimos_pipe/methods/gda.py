@@ -22,7 +22,7 @@ HALVINGS = 50
 
 
 def fit_discriminant(source: LabelledFeatures, classes: int) -> LinearModel:
-    """W (D, K) and b (K,) of the source's Gaussians; b is -inf for a class without rows."""
+    """Return W (D, K) and b (K,) of the source's Gaussians; b is -inf for a class without rows."""
     rows, labels = source.features, source.labels
     counts = torch.bincount(labels, minlength=classes)
     sums = rows.new_zeros(classes, rows.shape[1]).index_add_(0, labels, rows)
@@ -37,13 +37,13 @@ def fit_discriminant(source: LabelledFeatures, classes: int) -> LinearModel:
 
 
 def match_mean_confidence(logits: Tensor, confidence: Tensor) -> float:
-    """The a on ``ENDS`` with which softmax(a ``logits``) is as confident as ``confidence`` in the mean of its rows.
+    """Return the a in ``ENDS`` for which the mean confidence of softmax(a ``logits``) equals ``confidence``.
 
-    The mean of the largest probabilities grows with a, so bisection (of log a) finds it, or the nearer end.
+    The mean of the largest probabilities increases with a, so bisection (of log a) finds it, or the nearer end.
 
     Args:
         logits: (n, K).
-        confidence: scalar tensor, the wanted mean of the rows' largest probabilities.
+        confidence: scalar tensor, the mean of the rows' largest probabilities to match.
     """
     low, high = (math.log(end) for end in ENDS)
     for _ in range(HALVINGS):
@@ -54,7 +54,7 @@ def match_mean_confidence(logits: Tensor, confidence: Tensor) -> float:
 
 
 def fit(task: AdaptationTask) -> MethodOutput:
-    """Answers of zero-shot and discriminant to the target."""
+    """Fit the discriminant and add it to zero-shot."""
     zero, present = zero_shot.build_classifier(task), present_classes(task)
     gaussian = fit_discriminant(task.source, len(task.text_features))
     rows = task.target.features

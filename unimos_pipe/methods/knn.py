@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine, in blocks of rows: no n x n matrix is ever kept."""
+"""Nearest neighbours by cosine, computed in blocks of rows without an n x n matrix."""
 
 import torch
 from torch import Tensor
@@ -8,11 +8,11 @@ BLOCK = 2**25  # most similarities held at once: 128 MiB in float32
 
 @torch.no_grad()
 def find_neighbours(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` nearest other rows of each of (n, D) unit-norm rows.
+    """Return the ``count`` nearest other rows of each of (n, D) unit-norm rows.
 
     Returns:
-        Cosines (n, k) and row numbers (n, k), nearest first; k is ``count``, or n - 1 where there are fewer rows. A
-        row is no neighbour of itself, but its duplicates are.
+        Cosines (n, k) and row numbers (n, k), nearest first; k is ``count``, or n - 1 if there are fewer rows. A row is
+        not its own neighbour; its duplicates are.
     """
     rows = len(features)
     cosines, indices = [], []

@@ -1,12 +1,12 @@
-"""A linear head by source cross-entropy and information maximisation on the target.
+"""A linear head trained by source cross-entropy and information maximisation on the target.
 
-Logits 20 x W^T + b with W (K, D) and b from zero; b is neither scaled nor penalised. Minimised over both domains at
-once: source cross-entropy + 1.0 (mean entropy of the target's answers - entropy of their mean; log(p + 1e-6)) +
-1e-4 ||W||^2, by L-BFGS with a strong-Wolfe line search, at most 300 iterations, history 10. Information maximisation
-is from Shi and Sha (ICML 2012), in the form of SHOT (Liang et al., arXiv 2002.08546).
+Logits 20 x W^T + b with W (K, D) and b, both initialised to zero; b is neither scaled nor penalised. The objective over
+both domains: source cross-entropy + 1.0 (mean entropy of the target's predictions - entropy of their mean; log(p +
+1e-6)) + 1e-4 ||W||^2, minimised by L-BFGS with a strong-Wolfe line search, at most 300 iterations, history 10.
+Information maximisation is from Shi and Sha (ICML 2012), in the form of SHOT (Liang et al., arXiv 2002.08546).
 
-It pushes towards balanced answers: strong where vision is strong and all classes occur, and it collapses where most
-classes are absent from the target.
+It favours balanced predictions. It works well where image features are strong and the target has all classes, and it
+collapses where most classes are absent from the target (partial-set adaptation).
 """
 
 import torch
@@ -30,7 +30,7 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def objective(task: AdaptationTask, weight: Tensor, bias: Tensor) -> Tensor:
-    """What is minimised, of ``weight`` (K, D) and ``bias`` (K,)."""
+    """Objective of ``weight`` (K, D) and ``bias`` (K,)."""
     head = SCALE * weight.mT
     source = F.cross_entropy(task.source.features @ head + bias, task.source.labels)
     probabilities = (task.target.features @ head + bias).softmax(-1)
@@ -39,7 +39,7 @@ def objective(task: AdaptationTask, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def fit(task: AdaptationTask) -> MethodOutput:
-    """The trained head's answers to the target."""
+    """Train the head and predict the target."""
     weight = torch.zeros_like(task.text_features, requires_grad=True)
     bias = torch.zeros_like(weight[:, 0], requires_grad=True)
     optimiser = torch.optim.LBFGS(

@@ -1,4 +1,4 @@
-"""The methods beside UniMoS, by the names that commands, recipes and reports know. A new one is a file and a line."""
+"""Methods other than UniMoS by name, as commands, recipes and reports use them. A new method is a file and a line."""
 
 from unimos_pipe.methods import ensemble3, fused, gda, linear_im, source_probe, stacked, stata, zero_shot, zlap
 from unimos_pipe.methods.base import LinearModel, Method

@@ -38,18 +38,17 @@ def fit_logistic_regression(
 
 
 def fit_source_regression(source: LabelledFeatures, intercept: bool = True) -> LogisticRegression:
-    """The probe of a source, every domain of which counts the same. Raises InputError as the above."""
+    """Fit the probe of a source with equally weighted domains. Raises as :func:`fit_logistic_regression`."""
     weights = None if source.origins is None else domain_balanced_weights(source.origins).cpu().numpy()
     return fit_logistic_regression(source.features.cpu().numpy(), source.labels.cpu().numpy(), weights, intercept)
 
 
 def fit_probe(task: AdaptationTask, intercept: bool = True) -> LinearModel:
-    """The probe of a task's source as a linear model, on the device and in the dtype of the task.
+    """Fit the probe of a task's source as a linear model, in the dtype and on the device of the task.
 
     Args:
-        task: of which only the source and the number of classes are read. Of several domains in the source, each
-            counts the same.
-        intercept: False fits no bias: it is 0 where it is not -inf.
+        task: only its source and the number of classes are used. Several source domains have equal weight.
+        intercept: False: no bias is fitted; it is 0 where it is not -inf.
 
     Raises:
         InputError: the source has rows of fewer than two classes.
@@ -69,5 +68,5 @@ def fit_probe(task: AdaptationTask, intercept: bool = True) -> LinearModel:
 
 
 def fit(task: AdaptationTask) -> MethodOutput:
-    """The source probe's answers to the target."""
+    """Fit the source probe and predict the target."""
     return fit_probe(task).predict_target(task)

@@ -57,7 +57,7 @@ def log_gaussians(rows: Tensor, means: Tensor, variances: Tensor) -> Tensor:
 
 
 def update_clusters(r: Tensor, rows: Tensor, text: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
-    """The outer step: means and variances (K, D) of the clusters r (n, K), tied to the prompts and s0 (D,)."""
+    """Outer step: return means and variances (K, D) of the clusters r (n, K), tied to the prompts and s0 (D,)."""
     members = torch.bincount(r.argmax(-1), minlength=len(text)).to(rows)
     beta = (members / (ALPHA + members)).unsqueeze(-1)
     mass = r.sum(0).clamp_min(MIN_MASS).unsqueeze(-1)
@@ -70,7 +70,7 @@ def update_clusters(r: Tensor, rows: Tensor, text: Tensor, s0: Tensor) -> tuple[
 
 @torch.no_grad()
 def fit_from_logits(task: AdaptationTask, start: Tensor) -> MethodOutput:
-    """Answers to the target from a start's logits (n, K); a class that the start never answers stays so."""
+    """Predict the target from starting logits (n, K); a class with -inf is never predicted."""
     rows, text = task.target.features, task.text_features
     graph = NeighbourGraph(*find_neighbours(rows, NEIGHBOURS))
     log_start = start.log_softmax(-1)
@@ -89,10 +89,10 @@ def fit_from_logits(task: AdaptationTask, start: Tensor) -> MethodOutput:
 
 
 def fit(task: AdaptationTask) -> MethodOutput:
-    """Statistical anchors from zero-shot."""
+    """Statistical anchors, started from zero-shot."""
     return fit_from_logits(task, zero_shot.fit(task).logits)
 
 
 def fit_from_fused(task: AdaptationTask) -> MethodOutput:
-    """Statistical anchors from :mod:`unimos_pipe.methods.fused`."""
+    """Statistical anchors, started from :mod:`unimos_pipe.methods.fused`."""
     return fit_from_logits(task, fused.fit(task).logits)

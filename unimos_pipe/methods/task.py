@@ -1,4 +1,4 @@
-"""What a trainer may see. Target labels live in a type of their own that only evaluation takes."""
+"""Inputs of a method. Target labels have a separate type that only evaluation uses."""
 
 from dataclasses import dataclass, replace
 
@@ -17,9 +17,9 @@ from unimos_pipe.data.manifest import NO_LABEL
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """The source: (n, D) unit-norm features and (n,) int64 labels. Equal names mean equal features.
+    """Source: (n, D) unit-norm features and (n,) int64 labels. Equal names mean equal features.
 
-    ``origins`` (n,) int64 says which domain a row is of, 0, 1, ..., where the source consists of several.
+    ``origins`` (n,) int64 is the number of each row's domain, 0, 1, ..., if the source has several.
     """
 
     features: torch.Tensor
@@ -28,14 +28,14 @@ class LabelledFeatures:
     origins: torch.Tensor | None = None
 
     def subset(self, rows: torch.Tensor, name: str = "source") -> "LabelledFeatures":
-        """Some rows, by number or mask, under a name of their own."""
+        """Return some rows, by number or mask, under another name."""
         origins = None if self.origins is None else self.origins[rows]
         return LabelledFeatures(self.features[rows], self.labels[rows], name, origins)
 
 
 @dataclass(frozen=True)
 class UnlabelledFeatures:
-    """The target as a trainer sees it: (n, D) unit-norm features under a name, and nothing else."""
+    """Target as a method sees it: (n, D) unit-norm features and a name."""
 
     features: torch.Tensor
     name: str = "target"
@@ -43,9 +43,9 @@ class UnlabelledFeatures:
 
 @dataclass(frozen=True)
 class AdaptationTask:
-    """One pair of domains for the trainer. ``text_features`` (K, D) are the target's prompts, unit norm.
+    """A pair of domains for training. ``text_features`` (K, D) are the target's prompts, unit norm.
 
-    ``logit_scale`` is what cosines are multiplied by to be zero-shot logits: CLIP's, or a model's own.
+    ``logit_scale`` times the cosine is a zero-shot logit: CLIP's scale, or a model's own.
     """
 
     source: LabelledFeatures
@@ -65,11 +65,11 @@ class AdaptationTask:
 
 @dataclass(frozen=True)
 class HeldOutLabels:
-    """What a run is scored on, out of its trainer's sight: only evaluation takes this type.
+    """Labels for scoring a run, not available to training; only evaluation uses this type.
 
-    ``labels`` is (n,) int64, NO_LABEL for a row whose label is not known, or None where none is. Inductive runs also
-    hold out the rows themselves: ``features`` (n, D) of the target's test split; None means that the labels are those
-    of the target's own rows.
+    ``labels`` is (n,) int64, NO_LABEL for a row without a label, or None if no row has one. Inductive runs also hold
+    out rows: ``features`` (n, D) are those of the target's test split; None means that the labels are those of the
+    task's target rows.
     """
 
     labels: np.ndarray | None
@@ -79,17 +79,17 @@ class HeldOutLabels:
 
     @property
     def labelled(self) -> np.ndarray:
-        """Positions of the rows whose label is known."""
+        """Positions of the labelled rows."""
         return np.flatnonzero(np.empty(0) if self.labels is None else self.labels != NO_LABEL)
 
     def rows(self, task: AdaptationTask) -> torch.Tensor:
-        """The (n, D) features of the rows that are scored."""
+        """Return the (n, D) features of the scored rows."""
         return task.target.features if self.features is None else self.features
 
 
 @dataclass(frozen=True)
 class PairData:
-    """A pair as loaded: the trainer's task, evaluation's labels, and what the run's records need."""
+    """A loaded pair: the task, the labels for scoring, and the metadata of the run's records."""
 
     task: AdaptationTask
     held_out: HeldOutLabels
@@ -100,15 +100,15 @@ class PairData:
 
 
 def training_dtype(precision: str) -> torch.dtype:
-    """The dtype of features and weights for a ``train.precision``; bf16 is the arithmetic of products alone."""
+    """Return the dtype of features and weights for a ``train.precision``; bf16 applies to matrix products only."""
     return {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.float32}[precision]
 
 
 def resolve_train_precision(method: MethodSpec, device: str | torch.device) -> MethodSpec:
-    """The method with the ``train.precision`` that ``auto`` means on a device: what runs are told apart by.
+    """Return the method with ``train.precision`` ``auto`` resolved for a device. Runs of other precision differ.
 
     Raises:
-        InputError: a device that is not there.
+        InputError: the device does not exist.
     """
     torch_device = pick_device(device) if isinstance(device, str) else device
     precision = precision_on_device(method.train.precision, torch_device)
@@ -116,12 +116,12 @@ def resolve_train_precision(method: MethodSpec, device: str | torch.device) -> M
 
 
 def unit_rows(features: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """(n, D) stored features in the training dtype, normalised again (METHOD.md section 1)."""
+    """Return (n, D) stored features in the training dtype, normalised again (METHOD.md section 1)."""
     return F.normalize(features.to(device=device, dtype=dtype), dim=-1)
 
 
 def load_unit_rows(domain: DomainFeatures, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A cached domain's (n, D) features as :func:`unit_rows`. Raises StaleCacheError where one is no unit vector."""
+    """Return a cached domain's (n, D) :func:`unit_rows`. Raises StaleCacheError if a row is not of unit norm."""
     features = torch.from_numpy(domain.features).to(device=device, dtype=dtype)
     norms = torch.linalg.vector_norm(features, dim=-1)
     wrong = ~((norms - 1).abs() < NORM_TOLERANCE)  # not finite is wrong, too
@@ -137,7 +137,7 @@ def load_unit_rows(domain: DomainFeatures, dtype: torch.dtype, device: torch.dev
 
 
 class PairLoader:
-    """Loads pairs of one store, each domain once, onto one device."""
+    """Loads pairs of one store onto one device, each domain once."""
 
     def __init__(self, store: FeatureStore, templates: tuple[str, ...], device: torch.device):
         self.store, self.templates, self.device = store, templates, device
@@ -145,7 +145,7 @@ class PairLoader:
         self._rows: dict[tuple, torch.Tensor] = {}
 
     def _load(self, parts: tuple[str, ...], dtype: torch.dtype) -> tuple[DomainFeatures, torch.Tensor]:
-        """Parts of one domain as one, and their unit-norm features on the device."""
+        """Return parts of a domain as one domain, and their unit-norm features on the device."""
         if parts not in self._domains:
             self._domains[parts] = self.store.domain(*parts)
         domain = self._domains[parts]
@@ -156,7 +156,7 @@ class PairLoader:
     def _source(
         self, parts: list[tuple[str, ...]], dtype: torch.dtype
     ) -> tuple[list[DomainFeatures], LabelledFeatures]:
-        """Domains by their parts, and their rows one below the other. Raises InputError where a row has no label."""
+        """Return domains by their parts, and their rows concatenated. Raises InputError if a row has no label."""
         loaded = [self._load(domain_parts, dtype) for domain_parts in parts]
         domains = [domain for domain, _ in loaded]
         for domain in domains:
@@ -175,17 +175,17 @@ class PairLoader:
     def pair(
         self, source: str, target: str, protocol: str = "transductive", precision: str = TrainSpec.precision
     ) -> PairData:
-        """Load source, target and the target's prompts. ``art+photo`` is a source of two domains, row below row.
+        """Load source, target and the target's prompts. ``art+photo`` is a source of two domains, concatenated.
 
-        Transductive runs learn from and are scored on all of the target; inductive ones see the train split of both
-        domains, and the target's test split is only scored.
+        Transductive runs train on and are scored on the whole target. Inductive runs train on the train split of both
+        domains and are scored on the target's test split.
 
         Args:
-            precision: the run's ``train.precision``, which decides the features' dtype.
+            precision: the run's ``train.precision``, which determines the features' dtype.
         Raises:
-            InputError: unknown domains, the same one twice, missing shards, an unlabelled source, fewer than 2 rows, or
-                an inductive pair of a data set without splits.
-            StaleCacheError: shards that are damaged or do not fit each other.
+            InputError: unknown or repeated domains, missing shards, an unlabelled source, fewer than 2 rows, or an
+                inductive pair of a data set without splits.
+            StaleCacheError: shards that are damaged or do not match each other.
         """
         spec, dtype = self.store.spec, training_dtype(precision)
         names = spec.parse_sources(source, target)

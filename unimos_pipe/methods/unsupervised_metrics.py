@@ -1,7 +1,7 @@
-"""What can be known of answers without target labels: neighbour agreement, class shares, agreement of methods.
+"""Metrics of predictions without target labels: neighbour agreement, class shares, agreement of methods.
 
-How good the estimated accuracy was is in :data:`unimos_pipe.runs.method_names.ESTIMATE_ERROR`; none of these pairs
-was seen by a large CLIP.
+The measured error of the estimated accuracy is in :data:`unimos_pipe.runs.method_names.ESTIMATE_ERROR`; none of those
+pairs used a large CLIP.
 """
 
 import torch
@@ -14,19 +14,19 @@ MIN_AGREEMENT = 0.5  # of fused and linear-im; below it accuracy lay anywhere be
 
 
 def find_nearest_rows(features: Tensor) -> Tensor:
-    """(n, 5) row numbers of each row's nearest other rows by cosine; fewer where there are fewer rows."""
+    """Return the (n, 5) row numbers of each row's nearest other rows by cosine; fewer if there are fewer rows."""
     return find_neighbours(features, NEIGHBOURS)[1]
 
 
 def neighbour_agreement(answers: Tensor, nearest: Tensor) -> float:
-    """kn = (o - e) / (1 - e): how much more often neighbours share an answer than by chance, at most 1.
+    """kn = (o - e) / (1 - e): agreement of neighbours' predictions beyond chance, at most 1.
 
-    o is the mean share of a row's neighbours with the row's own answer, e the sum over classes of the squared share of
-    answers. Answers that are all the same say nothing: 0.
+    o is the mean share of a row's neighbours with the row's prediction, e the sum over classes of the squared predicted
+    share. If all predictions are equal: 0.
 
     Args:
-        answers: (n,) class ids.
-        nearest: (n, k) row numbers, as :func:`find_nearest_rows` gives them.
+        predictions: (n,) class ids.
+        nearest: (n, k) row numbers from :func:`find_nearest_rows`.
     """
     observed = float((answers[nearest] == answers.unsqueeze(-1)).double().mean())
     expected = float((torch.bincount(answers).double() / len(answers)).square().sum())
@@ -47,17 +47,17 @@ def estimate_accuracy(picked: float, fused: Tensor, linear_im: Tensor) -> float 
 
 
 def agreement_rate(first: Tensor, second: Tensor) -> float:
-    """The share of rows with the same answer, of (n,) class ids each."""
+    """Return the share of rows with equal predictions, of (n,) class ids each."""
     return float((first == second).double().mean())
 
 
 def class_shares(answers: Tensor, classes: int) -> Tensor:
-    """(K,) float64: the share of each class among (n,) class ids."""
+    """Return (K,) float64: the share of each class among (n,) class ids."""
     return torch.bincount(answers, minlength=classes).double() / len(answers)
 
 
 def total_variation(first: Tensor, second: Tensor) -> float:
-    """Total variation between two rows of class shares (K,): 0 where equal, 1 where no class is in both."""
+    """Total variation distance between two vectors of class shares (K,): 0 if equal, 1 if no class is in both."""
     return float((first - second).abs().sum() / 2)
 
 

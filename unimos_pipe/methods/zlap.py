@@ -27,7 +27,7 @@ MAX_STEPS = 100  # the matrix has eigenvalues in [0.7, 1.3]: about 15 are needed
 
 
 def build_graph(rows: Tensor, text: Tensor) -> csr_array:
-    """The normalised symmetric matrix A, (K + n, K + n) float64: prompts first."""
+    """Return the normalised symmetric matrix A, (K + n, K + n) float64: prompts first."""
     row_cosines, row_indices = find_neighbours(rows, NEIGHBOURS - 1)
     text_cosines, text_indices = (rows @ text.mT).topk(min(NEIGHBOURS, len(text)))
     nodes = np.arange(len(rows)) + len(text)
@@ -43,7 +43,7 @@ def build_graph(rows: Tensor, text: Tensor) -> csr_array:
 
 
 def propagate(edges: csr_array, classes: int) -> np.ndarray:
-    """The rows' part (n, K) of Z.
+    """Return the rows' part (n, K) of Z.
 
     Raises:
         ExecutionError: conjugate gradients did not converge.
@@ -62,7 +62,7 @@ def propagate(edges: csr_array, classes: int) -> np.ndarray:
 
 
 def fit(task: AdaptationTask) -> MethodOutput:
-    """Propagated answers to the target."""
+    """Propagate labels and predict the target."""
     rows, text = task.target.features, task.text_features
     scores = propagate(build_graph(rows, text), len(text))
     sums = scores.sum(1, keepdims=True)

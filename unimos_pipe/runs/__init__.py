@@ -1,1 +1,1 @@
-"""A run's identity, its folder and the one mean over runs; recipes, and the published figures beside them."""
+"""Run folders, run specs and identities, recipes, statistics over runs, and published results."""

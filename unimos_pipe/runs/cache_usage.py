@@ -1,4 +1,4 @@
-"""The cache as a whole, from Python: what is there, whether it is sound, and what nothing needs."""
+"""Cache maintenance as Python functions: list, verify, find prunable items, prune."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ from unimos_pipe.runs.recipe import known_recipes, load_recipe
 
 
 def list_cache(cache: Path | None = None) -> list[CacheEntry]:
-    """Every domain's and every encoder's text folder; None takes ``$UNIMOS_CACHE``, else the user's cache folder."""
+    """List every domain's and encoder's folder; None: ``$UNIMOS_CACHE``, otherwise the user's cache folder."""
     return list_entries(cache or default_cache())
 
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What was looked at, and everything wrong with it, a line each."""
+    """The verified entries, and their problems, one line each."""
 
     entries: tuple[CacheEntry, ...]
     problems: tuple[str, ...]
@@ -91,12 +91,12 @@ def find_prunable(
 
 
 def prune_cache(items: Sequence[PrunableItem], cache: Path | None = None) -> list[Path]:
-    """Remove what :func:`find_prunable` found; returns what another process is using, which is left alone."""
+    """Remove the items of :func:`find_prunable`; return those in use by another process, which are left alone."""
     return [item.path for item in items if not remove_if_unused(cache or default_cache(), item)]
 
 
 def find_needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> tuple[set[tuple[str, str]], int]:
-    """(data set, encoder-id) of the features that runs and recipes read; and the number of runs."""
+    """Return the (data set, encoder-id) of the features that runs and recipes read, and the number of runs."""
     needed, count = set(), 0
     for config in (path for path in walk_files(runs) if path.name == "config.json"):
         try:

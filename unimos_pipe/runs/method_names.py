@@ -1,4 +1,4 @@
-"""The methods by name, where no torch is: what commands, recipes, folders and reports call them."""
+"""Method names, importable without torch; used by commands, recipes, folders and reports."""
 
 UNIMOS = "unimos"
 UNIMOS_NAME = "UniMoS"  # for readers

@@ -1,4 +1,4 @@
-"""The published figures (``paper_results.toml``, which names its sources) as fractions, by pair of domains."""
+"""Published results (``paper_results.toml``, which cites its sources) as fractions, by pair of domains."""
 
 import itertools
 import math
@@ -32,7 +32,7 @@ ABLATIONS = {
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One printed row: figures by ``source->target``, empty where only the average was printed."""
+    """A published row: values by ``source->target``, empty if only the average was published."""
 
     label: str
     values: dict[str, float]
@@ -45,14 +45,14 @@ def _load_tables() -> dict[str, Any]:
 
 
 def load_published_rows(table: str, spec: DatasetSpec) -> list[PublishedRow]:
-    """The rows of a published table for a data set.
+    """Return the rows of a published table for a data set.
 
     Args:
-        table: ``office_home.RN50``, ``ablation.visda2017`` or ``sensitivity.office_home``, as recipes name it.
+        table: ``office_home.RN50``, ``ablation.visda2017`` or ``sensitivity.office_home``, as in recipes.
     Returns:
-        Rows labelled by method, or by a run's label for ablations and grids.
+        Rows labelled by method, or by run label for ablations and grids.
     Raises:
-        InputError: no such table (lists the known).
+        InputError: unknown table (lists the known ones).
     """
     tables = _load_tables()
     kind, _, name = table.partition(".")
@@ -78,7 +78,7 @@ def _to_fraction(percent: float) -> float:
 
 
 def _sensitivity_rows(table: dict[str, Any]) -> list[PublishedRow]:
-    """A sensitivity grid: rows are beta, columns alpha."""
+    """Return the rows of a sensitivity grid; its rows are beta, its columns alpha."""
     cells = {
         (alpha, beta): value
         for beta, row in zip(table["beta"], table["acc"], strict=True)

@@ -1,4 +1,4 @@
-"""A run's folder, read: nothing is believed whose digest does not hold."""
+"""Read run folders. A file is used only if its digest matches."""
 
 import csv
 import errno
@@ -40,7 +40,7 @@ SHARES = ("class_shares", "source_shares")  # of an estimate: one for each class
 
 
 class RunFolderError(InputError):
-    """A folder that holds no whole run; ``reason`` names the file and what is wrong with it."""
+    """Error for a folder without a complete run; ``reason`` names the file and its fault."""
 
     def __init__(self, folder: Path, reason: str):
         super().__init__(f"{folder} holds no whole run: {reason}", todo="Train it again with --force")
@@ -49,9 +49,9 @@ class RunFolderError(InputError):
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One finished run, verified. Files other than config.json and result.json are read, and verified, when asked for.
+    """A finished, verified run. Files other than config.json and result.json are read and verified on access.
 
-    Every accessor that reads a file raises :class:`RunFolderError` if it is no longer what :func:`read_run` found.
+    Accessors that read a file raise :class:`RunFolderError` if it has changed since :func:`read_run`.
     """
 
     folder: Path
@@ -65,7 +65,7 @@ class FinishedRun:
 
     @property
     def identity(self) -> str:
-        """Equal for runs made from equal options and shards (:func:`unimos_pipe.runs.run_spec.run_identity`)."""
+        """Identity of the run; runs made from equal options and shards have the same."""
         return self.config["identity"]
 
     @property
@@ -75,7 +75,7 @@ class FinishedRun:
 
     @property
     def label(self) -> str:
-        """``full``, ``no-im``, ``fused`` or ``full,alpha=0.1``: everything but pair and seed."""
+        """``full``, ``no-im``, ``fused`` or ``full,alpha=0.1``: the run without pair and seed."""
         return self.config["label"]
 
     @property
@@ -84,7 +84,7 @@ class FinishedRun:
         return self.config["classes"]
 
     def option(self, name: str) -> Any:
-        """The value of one of UniMoS's options by its dotted name; None where the run knew no such option."""
+        """Return one of UniMoS's options by its dotted name; None if the run has no such option."""
         section, _, key = name.partition(".")
         return self.spec["options"].get(section, {}).get(key)
 
@@ -95,31 +95,31 @@ class FinishedRun:
 
     @property
     def labelled(self) -> tuple[int, int] | None:
-        """How many of how many scored rows have a label, where only some have one; else None."""
+        """Numbers of labelled and of scored rows if only some have a label, else None."""
         rows = self.result.get("scored_rows")
         labelled = self.result.get("labelled_rows", rows)  # earlier runs knew all labels or none
         return (labelled, rows) if self.result["accuracy"] and labelled != rows else None
 
     def accuracy(self, which: str) -> float | None:
-        """Overall accuracy as a fraction: last or zero_shot, of UniMoS also oracle_best, vac or lac.
+        """Return an overall accuracy as a fraction: last or zero_shot, for UniMoS also oracle_best, vac or lac.
 
-        None without target labels, and where the method has no such figure.
+        None without target labels, or if the method has no such accuracy.
         """
         scores = self.result["accuracy"]
         return scores[which]["accuracy"] if scores and which in scores else None
 
     def score(self, which: str) -> float | None:
-        """As :meth:`accuracy`, but the data set's published figure, which may be the mean over classes."""
+        """Return the data set's published metric, as :meth:`accuracy`; it may be the mean over classes."""
         scores = self.result["accuracy"]
         return scores[which][self.result["metric"]] if scores and which in scores else None
 
     def per_class(self, which: str) -> list[float | None]:
-        """(K,) accuracy of each class: last, zero_shot, vac or lac. Only where the target has labels."""
+        """Return the (K,) accuracies by class: last, zero_shot, vac or lac. Requires target labels."""
         return self.result["accuracy"][which]["per_class"]
 
     @cached_property
     def epochs(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, the evaluation before training (epoch -1) first."""
+        """The lines of metrics.jsonl; the first is the evaluation before training (epoch -1)."""
         try:
             return [json.loads(line) for line in self.read_verified(EPOCHS).decode().splitlines()]
         except (ValueError, RecursionError) as error:
@@ -127,7 +127,7 @@ class FinishedRun:
 
     @cached_property
     def predictions(self) -> list[dict[str, str]]:
-        """The rows of predictions.csv, in the target's order; ``label`` is empty where it is not known."""
+        """The rows of predictions.csv, in the target's order; ``label`` is empty if unknown."""
         try:
             rows = list(csv.DictReader(io.StringIO(self.read_verified(PREDICTIONS).decode(), newline="")))
         except (ValueError, csv.Error) as error:
@@ -146,9 +146,9 @@ class FinishedRun:
         return rows
 
     def tensors(self, *names: str) -> dict[str, np.ndarray]:
-        """Named arrays of sample.safetensors, features as float32; ``text`` (K, D) is what stood for prompts.
+        """Return named arrays of sample.safetensors, features as float32; ``text`` (K, D) are the text features.
 
-        Not kept: the samples of a large sweep would not fit into memory together.
+        The arrays are not cached: the samples of a large sweep would not fit into memory.
         """
         sources = {name: (HEADS, "text_features") if name == "text" else (SAMPLE, name) for name in names}
         files = {file: self.arrays(file) for file in {file for file, _ in sources.values()}}
@@ -161,14 +161,14 @@ class FinishedRun:
         return arrays
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """Every array of heads.safetensors or sample.safetensors."""
+        """Return every array of heads.safetensors or sample.safetensors."""
         try:
             return load(self.read_verified(name))
         except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise self._fault(name, error) from None
 
     def read_verified(self, name: str) -> bytes:
-        """The bytes of a file, verified."""
+        """Return the bytes of a file whose digest matches."""
         content = _read_file(self.folder, name)
         if (actual := compute_digest(content)) != self.result["files"][name]:
             raise RunFolderError(self.folder, f"{name} is not what was written, xxh3 {actual}")
@@ -179,11 +179,10 @@ class FinishedRun:
 
 
 def read_run(folder: Path) -> FinishedRun:
-    """Read and verify a finished run: every file is there and what was written, and the weights are finite.
+    """Read and verify a finished run: every file matches its digest, and the weights are finite.
 
     Raises:
-        RunFolderError: what is wrong with the folder, by file name.
-        ReadError: a file that is there and cannot be read.
+        RunFolderError: with the file and its fault.
     """
     if not (folder / RESULT).is_file():
         raise RunFolderError(folder, f"unfinished, it has no {RESULT}")

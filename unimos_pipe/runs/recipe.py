@@ -1,4 +1,4 @@
-"""A recipe: one experiment as TOML, every pair, seed, variant and grid cell of it, checked as a whole."""
+"""Recipes: experiments as TOML files, with pairs, seeds, methods, variants and grids, validated as a whole."""
 
 import contextlib
 import itertools
@@ -28,7 +28,7 @@ RECIPE_FOLDERS = (PACKAGE / "pipelines", PACKAGE.parent / "pipelines")  # instal
 
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment. ``options`` holds tables of :class:`MethodSpec` fields, ``grid`` dotted option names to lists."""
+    """One experiment. ``options`` holds tables of :class:`MethodSpec` fields, ``grid`` lists by dotted option name."""
 
     name: str
     dataset: str
@@ -47,7 +47,7 @@ class Recipe:
     grid: dict = field(default_factory=dict)
 
     def domain_pairs(self, spec: DatasetSpec) -> list[tuple[str, str]]:
-        """The (source, target) pairs, those of "all" in the spec's order of domains; a source may be ``art+photo``."""
+        """Return the (source, target) pairs; "all" in the spec's order of domains. A source may be ``art+photo``."""
         if self.pairs == ("all",):
             return list(itertools.permutations(spec.domains, 2))
         if self.pairs == (LEAVE_ONE_OUT,):
@@ -55,32 +55,32 @@ class Recipe:
         return [_parse_pair(text, list(spec.domains)) for text in self.pairs]
 
     def domains(self, spec: DatasetSpec) -> list[str]:
-        """The domains that the pairs need, in the spec's order."""
+        """Return the domains of the pairs, in the spec's order."""
         used = {name for pair in self.domain_pairs(spec) for side in pair for name in side.split("+")}
         return [name for name in spec.domains if name in used]
 
     def grid_cells(self) -> list[dict[str, Any]]:
-        """The settings of each grid cell; one empty cell where there is no grid."""
+        """Return the settings of each grid configuration; one without settings if there is no grid."""
         return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
 
     def count_runs(self, spec: DatasetSpec) -> int:
-        """How many runs the recipe has, counted without listing them."""
+        """Return the number of runs of the recipe, without listing them."""
         unimos_runs = math.prod((self.seeds, len(self.variants), *map(len, self.grid.values())))
         per_pair = sum(unimos_runs if method == UNIMOS else 1 for method in self.methods)
         return per_pair * len(self.domain_pairs(spec))
 
     def with_native_logit_scale(self, scale: float | None) -> "Recipe":
-        """The recipe for an encoder that learned its 1/T by itself (None: CLIP's), unless it names one."""
+        """Return the recipe with an encoder's own learned 1/T (None: CLIP's), unless the recipe sets one."""
         if not scale or "heads.temperature_scale" in self.grid:
             return self
         heads = {"temperature_scale": scale, **self.options.get("heads", {})}
         return replace(self, options={**self.options, "heads": heads})
 
     def runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
-        """Every run of the recipe: method by method, UniMoS's by variant, cell, pair and seed, others by pair.
+        """Return every run: by method; UniMoS by variant, configuration, pair and seed, other methods by pair.
 
         Raises:
-            InputError: more than :data:`MAX_RUNS`.
+            InputError: more than :data:`MAX_RUNS` runs.
         """
         if fault := _find_size_fault(self, spec):
             raise InputError(f"recipe {self.name}: {fault}")
@@ -94,7 +94,7 @@ class Recipe:
         return runs
 
     def _runs_of_method(self, method: str, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
-        """One run a pair of a method without randomness."""
+        """Return one run per pair for a deterministic method."""
         beside = self.templates, method_spec(), spec.protocol(self.protocol or None), method
         label_set = self.label_set if method == AUTO else ""
         pairs = self.domain_pairs(spec)
@@ -115,23 +115,23 @@ class Recipe:
 
 
 def _parse_pair(text: str, domains: list[str]) -> tuple[str, ...]:
-    """The sides of ``source->target``, the domains of each in the order given; unknown ones last."""
+    """Return the sides of ``source->target``, the domains of each in the order of ``domains``; unknown ones last."""
     sides = ([name.strip() for name in side.split("+")] for side in text.split("->"))
     positions = {name: position for position, name in enumerate(domains)}
     return tuple("+".join(sorted(side, key=lambda name: positions.get(name, len(positions)))) for side in sides)
 
 
 def known_recipes() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
+    """Return the recipes of the package, by name."""
     paths = [path for folder in RECIPE_FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
     return {path.stem: path for path in reversed(paths)}
 
 
 def load_recipe(name_or_path: str) -> tuple[Recipe, DatasetSpec]:
-    """Read a recipe by name or from a ``.toml`` file, with the data set it names.
+    """Read a recipe by name or from a ``.toml`` file, and its data set.
 
     Raises:
-        InputError: unknown name (lists the known), an unreadable file, or every fault of the recipe at once.
+        InputError: unknown name (lists the known ones), an unreadable file, or all faults of the recipe.
     """
     recipes = known_recipes()
     path = Path(name_or_path) if name_or_path.endswith(".toml") else recipes.get(name_or_path)
@@ -148,7 +148,7 @@ def load_recipe(name_or_path: str) -> tuple[Recipe, DatasetSpec]:
 
 
 def check_recipe(values: Mapping[str, Any], where: str) -> tuple[Recipe, DatasetSpec]:
-    """Make a recipe from plain values. Raises InputError with every fault at once."""
+    """Build a recipe from plain values. Raises InputError with all faults."""
     problems: list[str] = []
     if isinstance(values.get("grid"), Mapping):
         values = {**values, "grid": _flatten_grid(values["grid"], problems)}
@@ -166,7 +166,7 @@ def check_recipe(values: Mapping[str, Any], where: str) -> tuple[Recipe, Dataset
 
 
 def _flatten_grid(grid: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
-    """A grid by dotted names; ``loss.alpha`` may stand as ``alpha`` in a table ``loss``."""
+    """Return a grid by dotted names; ``loss.alpha`` may be written as ``alpha`` in a table ``loss``."""
     flat: dict[str, Any] = {}
     for name, choices in grid.items():
         inner = {f"{name}.{key}": value for key, value in choices.items()} if isinstance(choices, Mapping) else None
@@ -235,7 +235,7 @@ def _find_size_fault(recipe: Recipe, spec: DatasetSpec) -> str | None:
 
 
 def _find_duplicates(items: Iterable[Any]) -> list[Any]:
-    """The items that come more than once, in order."""
+    """Return the items that occur more than once, in order."""
     counts = Counter(item for item in items if isinstance(item, Hashable))
     return [item for item, count in counts.items() if count > 1]
 

@@ -1,4 +1,4 @@
-"""A recipe with the features it reads: what a sweep needs to know before it looks into the cache."""
+"""A recipe resolved to the features that it reads, without opening the cache."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,14 +11,14 @@ from unimos_pipe.runs.recipe import Recipe, check_recipe, load_recipe
 
 @dataclass(frozen=True)
 class ResolvedRecipe:
-    """A recipe whose protocol is settled, and its features, made or not."""
+    """A recipe with a definite protocol, and its features, which may not exist yet."""
 
     recipe: Recipe
     features: FeatureSet
 
     @property
     def dataset(self) -> DatasetSpec:
-        """The data set it is about."""
+        """The recipe's data set."""
         return self.features.dataset
 
 
@@ -32,17 +32,17 @@ def resolve_recipe(
     seeds: int | None = None,
     protocol: str | None = None,
 ) -> ResolvedRecipe:
-    """Read a recipe and say which features it means.
+    """Read a recipe and resolve its features.
 
     Args:
-        recipe: a known recipe's name, a ``.toml`` file, or a recipe.
-        cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
-        pretrained: weights (a tag or a file) of its encoder, instead of the preset's.
-        trust: whether they may be a TorchScript archive that is not OpenAI's, which can run code.
-        encoder_id: the features' folder in the cache, where several fit.
-        seeds, protocol: instead of the recipe's.
+        recipe: name of a recipe of the package, a ``.toml`` file, or a recipe.
+        cache: None: ``$UNIMOS_CACHE``, otherwise the user's cache folder.
+        pretrained: weights (a tag or a file) of the encoder; None: those of its preset.
+        allow_torchscript: whether the weights may be a TorchScript archive that is not OpenAI's; it can run code.
+        encoder_id: the features' folder in the cache, if several match.
+        seeds, protocol: override those of the recipe.
     Raises:
-        InputError: an unknown name, or every fault of the recipe at once.
+        InputError: an unknown name, or all faults of the recipe.
     """
     if isinstance(recipe, Recipe):
         recipe, spec = check_recipe(asdict(recipe), f"recipe {recipe.name}")

@@ -1,4 +1,4 @@
-"""What shapes a run, the name that follows from it, and the identity by which a finished run is known again."""
+"""Run specs, and the folder, label and identity derived from them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ ARITHMETIC = 5
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything that shapes a run but the shards it reads. ``variant`` and ``options`` are UniMoS's alone."""
+    """Inputs of a run except its shards. ``variant`` and ``options`` apply to UniMoS only."""
 
     dataset: str
     encoder_id: str
@@ -32,32 +32,32 @@ class RunSpec:
 
     @property
     def name(self) -> str:
-        """UniMoS's variant, or the other method's name."""
+        """UniMoS's variant, or the name of the other method."""
         return self.variant if self.method == UNIMOS else self.method
 
     @property
     def changed(self) -> dict[str, Any]:
-        """The options that set the run apart from its variant's plain run, by dotted name in the options' order."""
+        """Options that differ from the variant's defaults, by dotted name in the order of the options."""
         return changed_options(self.options, method_spec(self.variant)) if self.method == UNIMOS else {}
 
     def label(self) -> str:
-        """``no-im``, ``fused`` or ``full,inductive,alpha=0.1``: the run's part in a table, and its folder's name."""
+        """Return ``no-im``, ``fused`` or ``full,inductive,alpha=0.1``: the run's row in a table and its folder name."""
         class_part = [f"{self.label_set}-set"] if self.label_set else []
         protocol = ["inductive"] if self.protocol == "inductive" else []
         changed = (f"{key.rpartition('.')[2]}={value}" for key, value in self.changed.items())
         return ",".join([self.name, *class_part, *protocol, *changed])
 
     def folder(self, runs: Path) -> Path:
-        """Where the run lives below a runs folder."""
+        """Return the run's folder below a runs folder."""
         pair = f"{self.source}-{self.target}"
         return runs / self.dataset / self.encoder_id / pair / self.label() / f"seed{self.seed}"
 
 
 def row_names(specs: Sequence[RunSpec]) -> list[str]:
-    """For each of the runs of one table, what sets it apart: ``fused``, ``no-im``, or ``full,alpha=1.0`` of a grid.
+    """Return the names of runs in one table: ``fused``, ``no-im``, or ``full,alpha=1.0`` in a grid.
 
-    As :meth:`RunSpec.label`, but with the options that vary between the runs, at their defaults or not, and no others.
-    Among other methods UniMoS's rows begin with its name.
+    As :meth:`RunSpec.label`, but with exactly the options that vary between the runs. If there are several methods, the
+    rows of UniMoS begin with its name.
     """
     several = len({spec.method for spec in specs}) > 1
     changed = {name for spec in specs for name in spec.changed}
@@ -76,13 +76,13 @@ def row_names(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def method_display_name(name: str) -> str:
-    """A row of UniMoS as it is called beside other methods: ``UniMoS`` of ``full``, ``UniMoS, no-im`` of ``no-im``."""
+    """Return the name of a UniMoS row among other methods: ``UniMoS`` for ``full``, ``UniMoS, no-im`` for ``no-im``."""
     variant, *rest = name.split(",")
     return ", ".join([UNIMOS_NAME, *([] if variant == "full" else [display_name(variant)]), *rest])
 
 
 def changed_options(method: MethodSpec, other: MethodSpec) -> dict[str, Any]:
-    """The options of ``method`` whose values ``other`` does not have, by dotted name in the options' order."""
+    """Return the options of ``method`` that differ from ``other``, by dotted name in the order of the options."""
     names = [name for name, _ in option_fields(MethodSpec)]
     return {name: _get_option(method, name) for name in names if _get_option(method, name) != _get_option(other, name)}
 
@@ -93,11 +93,13 @@ def _get_option(method: MethodSpec, name: str) -> Any:
 
 
 def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: str) -> str:
-    """Equal identity, equal run: what may be kept instead of being trained again.
+    """Return the identity of a run: a finished run of equal identity is reused instead of trained again.
 
-    Of the options only those that differ from the defaults enter, so that a new option leaves finished runs alone, and
-    not the variant's name, which stands for options. What is UniMoS's as ever has no entry, for the same reason.
-    ``metric`` is the data set's, by which the best epoch is chosen.
+    Only options that differ from the defaults enter, so that a new option leaves finished runs valid. The variant's
+    name does not enter, since it stands for options. Fields that only other methods have do not enter for UniMoS.
+
+    Args:
+        metric: the data set's metric, by which the best epoch is selected.
     """
     method_entries = {} if spec.method == UNIMOS else {"method": spec.method, "label_set": spec.label_set}
     method_entries |= {"calibrate": True} if spec.calibrate else {}

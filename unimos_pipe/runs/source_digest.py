@@ -1,6 +1,6 @@
-"""Digests of the source that a method's results follow from, so that results made by other code are told apart.
+"""Digests of the source modules behind a method's results, to detect results made by other code.
 
-Only what Python executes counts: comments, docstrings and layout do not. Nothing is imported to find it out.
+The digest of a module covers its syntax tree without docstrings.
 """
 
 import ast

@@ -1,6 +1,4 @@
-"""The one mean and spread: over runs, then seeds, then pairs; the spread is over the seeds' means. And what an
-accuracy on a few rows says about all of them.
-"""
+"""Mean and standard deviation over runs, seeds and pairs, and confidence intervals of accuracies."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,22 +10,22 @@ Z = NormalDist().inv_cdf(0.975)  # of a 95% interval
 
 @dataclass(frozen=True)
 class MeanStd:
-    """A mean and, where there is more than one seed, the sample standard deviation over the seeds' means."""
+    """A mean and the sample standard deviation of the seeds' means; None for a single seed."""
 
     mean: float
     std: float | None = None
 
     def text(self) -> str:
-        """Of fractions: ``72.3 ± 0.4`` in percent; ``72.3`` where there is no spread."""
+        """Return fractions as ``72.3 ± 0.4`` in percent; ``72.3`` without a standard deviation."""
         std = "" if self.std is None else f" ± {100 * self.std:.1f}"
         return f"{100 * self.mean:.1f}{std}"
 
 
 def mean_and_std(values: Iterable[tuple[str, int, float]]) -> MeanStd | None:
-    """Mean and spread of (pair, seed, value); None of nothing.
+    """Return the mean and standard deviation of (pair, seed, value); None without values.
 
-    The mean is over the runs of one pair and seed, then over a pair's seeds, then over the pairs. The spread is that of
-    the seeds' means over the pairs, of the seeds that every pair has.
+    The mean is over the runs of a pair and seed, then over a pair's seeds, then over pairs. The standard deviation is
+    over the seeds' means over pairs, for the seeds that every pair has.
     """
     values_by_pair: dict[str, dict[int, list[float]]] = {}
     for pair, seed, value in values:
@@ -42,10 +40,10 @@ def mean_and_std(values: Iterable[tuple[str, int, float]]) -> MeanStd | None:
 
 
 def wilson_interval(share: float, rows: int) -> tuple[float, float]:
-    """The 95% Wilson score interval of a share seen on so many rows drawn at random (Wilson 1927), fractions.
+    """Return the 95% Wilson score interval of a share observed on a random sample of rows (Wilson 1927), fractions.
 
     Args:
-        share: 0 to 1; a mean over seeds will do.
+        share: 0 to 1; may be a mean over seeds.
         rows: at least 1.
     """
     center = share + Z**2 / (2 * rows)
@@ -55,6 +53,6 @@ def wilson_interval(share: float, rows: int) -> tuple[float, float]:
 
 
 def describe_labelled_rows(share: float, labelled: int, rows: int) -> str:
-    """What an accuracy on some rows is worth, as ``20 labelled of 281 rows, 95% interval 53.1 to 88.8``."""
+    """Return the uncertainty of an accuracy on some rows: ``20 labelled of 281 rows, 95% interval 53.1 to 88.8``."""
     low, high = wilson_interval(share, labelled)
     return f"{labelled} labelled of {rows} rows, 95% interval {100 * low:.1f} to {100 * high:.1f}"

@@ -1,8 +1,9 @@
-"""A run's folder, written: what shaped the run, what it measured each epoch, what it answered, and its weights.
+"""Write run folders: inputs, per-epoch metrics, predictions and weights.
 
-The folder is made beside its place and swapped in whole. ``result.json`` is written last and holds the xxh3 digest of
-every other file and, as ``digest``, its own: that of its JSON with sorted keys, without blanks and without that field.
-No file but it holds times, so equal runs give equal bytes. :mod:`unimos_pipe.runs.read_run` reads and verifies.
+The folder is written under a temporary name and renamed into place. ``result.json`` is written last and holds the xxh3
+digest of every other file and, as ``digest``, its own: that of its JSON with sorted keys, without blanks and without
+that field. No other file holds times, so equal runs give equal bytes. :mod:`unimos_pipe.runs.read_run` reads and
+verifies.
 """
 
 import csv
@@ -35,7 +36,7 @@ LABEL_COLUMN = "label"  # follows where the target has labels; empty in a row wi
 
 @dataclass(frozen=True)
 class RunContents:
-    """What a run's folder is to hold. ``predictions`` are its columns by name, of equal length."""
+    """Contents of a run folder. ``predictions`` are columns by name, of equal length."""
 
     config: Mapping[str, Any]
     epochs: Sequence[Mapping[str, Any]]
@@ -46,9 +47,9 @@ class RunContents:
 
 
 def write_run(folder: Path, contents: RunContents) -> dict[str, Any]:
-    """Write a whole run in place of whatever run was there, which stays until then; returns ``result.json``'s values.
+    """Write a run folder, replacing an existing run atomically; return the values of ``result.json``.
 
-    Ask :func:`check_run_folder` first: nothing here looks at what is replaced.
+    Call :func:`check_run_folder` first: the replaced folder is not checked here.
     """
     mark = {"kind": KIND, "schema": SCHEMA}
     files = {
@@ -68,12 +69,12 @@ def write_run(folder: Path, contents: RunContents) -> dict[str, Any]:
 
 
 def encode_json(values: Mapping[str, Any]) -> bytes:
-    """Values as the run's JSON files hold them."""
+    """Return values as the bytes of a run's JSON file."""
     return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
 
 
 def format_predictions(columns: Mapping[str, Sequence[str]]) -> str:
-    """``predictions.csv``, in cells that no spreadsheet runs."""
+    """Return the text of ``predictions.csv``; cells are escaped so that spreadsheets do not run them as formulas."""
     escapes = {"path": escape_path, **dict.fromkeys(("class", "vac", "lac", LABEL_COLUMN), escape_name)}
     escaped = [map(escapes.get(name, str), values) for name, values in columns.items()]
     file = io.StringIO(newline="")
@@ -84,22 +85,22 @@ def format_predictions(columns: Mapping[str, Sequence[str]]) -> str:
 
 
 def compute_digest(content: bytes) -> str:
-    """The xxh3 digest of a file's bytes, 32 hex digits."""
+    """Return the xxh3 digest of a file's bytes, 32 hex digits."""
     return xxhash.xxh3_128(content).hexdigest()
 
 
 def compute_result_digest(result: Mapping[str, Any]) -> str:
-    """The digest that ``result.json`` holds of itself."""
+    """Return the digest that ``result.json`` holds of itself."""
     plain = {name: value for name, value in result.items() if name != "digest"}
     return compute_digest(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
 
 
 def check_run_folder(folder: Path, *, force: bool) -> None:
-    """Prove that a run may be written to a folder, without touching anything.
+    """Check that a run may be written to a folder, without changing anything.
 
     Raises:
-        InputError: the place cannot be written to, holds anything that no run wrote, or, without ``force``, a run with
-            a result.
+        InputError: the folder is not writable, holds anything that is not a run, or, without ``force``, holds a
+            finished run.
     """
     try:
         names = sorted(entry.name for entry in folder.iterdir())
@@ -124,9 +125,9 @@ def check_run_folder(folder: Path, *, force: bool) -> None:
 
 
 def _holds_only_run_files(folder: Path, names: Sequence[str]) -> bool:
-    """Whether a folder holds nothing but a run's files and one of them carries the mark, whatever state they are in.
+    """Return whether a folder holds only a run's files, in any state, and one of them has the run marker.
 
-    One mark is enough, so that a run that lost a file can be made again; so are files that are empty.
+    One marker is enough, so that a run with a missing file can be trained again. Empty files are accepted, too.
     """
     paths = [folder / name for name in names]
     if not {*names} <= {*FILES} or any(path.is_symlink() or not path.is_file() for path in paths):
@@ -136,7 +137,7 @@ def _holds_only_run_files(folder: Path, names: Sequence[str]) -> bool:
 
 
 def _has_run_marker(content: bytes) -> bool:
-    """Whether a JSON file begins as a run's; of schema 1, whether it has a run's keys."""
+    """Return whether a JSON file begins as a run's; for schema 1, whether it has a run's keys."""
     if content.removeprefix(b"{").lstrip().startswith(f'"kind": "{KIND}"'.encode()):
         return True
     try:

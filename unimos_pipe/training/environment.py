@@ -1,4 +1,4 @@
-"""What a run's folder records of the program and the machine that made it."""
+"""Provenance of a run: versions, machine, commit and command line."""
 
 import platform
 import shlex
@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    """The versions and the machine that ``config.json`` records."""
+    """Return the versions and the machine for ``config.json``."""
     cuda = device.type == "cuda"
     return {
         "unimos-pipe": __version__,

@@ -42,7 +42,7 @@ class PredictionLog:
 
 
 def from_bytes(packed: np.ndarray, epochs: int, rows: int, classes: int) -> np.ndarray:
-    """Return the (epochs, 3, n) class ids of :meth:`PredictionLog.to_bytes`. Raises ValueError if sizes do not match."""
+    """Return the (epochs, 3, n) class ids of :meth:`PredictionLog.to_bytes`. Raises ValueError on other sizes."""
     dtype, remaining = np.dtype(_id_type(classes)), packed.tobytes()
     size, epochs_ids = len(BRANCHES) * rows * dtype.itemsize, []
     for _ in range(epochs):

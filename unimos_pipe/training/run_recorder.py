@@ -165,7 +165,7 @@ def split_by_metric(scores: Scored) -> dict[str, dict[str, float | None]]:
 def summarise_epochs(
     lines: Sequence[Mapping[str, Any]], last: Scored, zero_shot: Mapping[str, Any] | None, metric: str
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """Return ``accuracy`` and ``selected`` of ``result.json`` from the lines of ``metrics.jsonl`` and the last scores."""
+    """Return ``accuracy`` and ``selected`` of ``result.json`` from ``metrics.jsonl``'s lines and the last scores."""
     epochs = [line for line in lines if line["epoch"] > BEFORE_TRAINING]
     accuracy = None
     if last["ensemble"]:
@@ -263,7 +263,7 @@ def _epoch_accuracies(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sample_images(task: AdaptationTask) -> dict[str, torch.Tensor]:
-    """Return at most 1,000 evenly spaced rows per domain: ``<side>_rows``, ``_image`` (float16) and ``source_labels``."""
+    """Return at most 1,000 evenly spaced rows per domain: ``<side>_rows``, ``_image`` (float16), ``source_labels``."""
     sample: dict[str, torch.Tensor] = {}
     for side, domain in (("source", task.source), ("target", task.target)):
         count = len(domain.features)

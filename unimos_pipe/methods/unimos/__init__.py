@@ -1,1 +1,1 @@
-"""UniMoS: heads, layers, losses, step, schedules, pseudo-labels, draws, trainer (METHOD.md)."""
+"""UniMoS: heads, losses, training step, schedules, pseudo-labels, random streams and trainer (METHOD.md)."""

@@ -1,4 +1,4 @@
-"""Training steps as CUDA graphs: a step's hundreds of kernels are sent off by one call."""
+"""Training steps as CUDA graphs: one call launches the hundreds of kernels of a step."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -11,13 +11,13 @@ WARM_UP = 2  # steps taken as usual before a capture, as libraries load and allo
 
 
 class CudaGraphSteps:
-    """Takes the steps of a block that stays in one place; each number of active runs has a graph of its own.
+    """Runs the steps of a block at a fixed memory address, with one graph per number of active runs.
 
-    Capturing computes nothing, so every step is taken once: as usual while warming up, then by replay.
+    Capturing computes nothing, so every step runs exactly once: eagerly during warm-up, then by replay.
     """
 
     def __init__(self, block: StepInputs, step: Callable[[int, StepInputs], None]):
-        """``step(active, draws)`` takes one step of the first ``active`` runs; it must not wait for the device."""
+        """``step(active, inputs)`` runs one step of the first ``active`` runs without synchronising with the device."""
         self.block, self.step = block, step
         self.position = torch.zeros(1, dtype=torch.int64, device=block.rows.device)
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
@@ -25,7 +25,7 @@ class CudaGraphSteps:
         self.step_counts: Counter[int] = Counter()
 
     def __call__(self, active: int, position: int) -> None:
-        """Take the step at a place of the block."""
+        """Run the step at a position of the block."""
         self.step_counts[active] += 1
         if self.step_counts[active] <= WARM_UP:
             side_stream = torch.cuda.Stream()

@@ -1,8 +1,8 @@
-"""SGD with momentum inside the way back: weights move as soon as their gradient is there (METHOD.md section 3).
+"""Fused SGD with momentum: weights are updated during the backward pass (METHOD.md section 3).
 
 A linear layer's momentum takes its gradient in one matrix product, so the gradient is never stored: at these sizes an
-optimiser's memory traffic costs as much as the arithmetic. For the same reason a CPU works on few runs at a time, whose
-weights stay in its cache from the product to the update; a GPU takes all runs at once.
+optimiser's memory traffic costs as much as the arithmetic. For the same reason a CPU processes few runs at a time,
+whose weights stay in its cache from the product to the update; a GPU processes all runs at once.
 """
 
 import math
@@ -18,19 +18,19 @@ CPU_BLOCK_WEIGHTS = 1 << 20  # weights that a CPU works on together: 4 MB, and a
 
 @dataclass(frozen=True)
 class FusedSGD:
-    """One step of all runs. A weight that was handed over is no longer the one that the step began with."""
+    """One SGD step of all runs. A weight is updated in place as soon as its gradient is passed in."""
 
     heads: Heads
     neg_lr: dict[int, Tensor]  # minus the learning rates, (R, 1, ...) by the dimensions of what moves
 
     @classmethod
     def create(cls, heads: Heads, lr: Tensor) -> "FusedSGD":
-        """A step at these (R,) learning rates."""
+        """Return a step with these (R,) learning rates."""
         neg_lr = -lr
         return cls(heads, {2: neg_lr.view(-1, 1), 3: neg_lr.view(-1, 1, 1)})
 
     def apply_product(self, name: str, grad: Tensor, inputs: Tensor) -> None:
-        """Move a linear layer's weight along ``grad^T seen``, of (R, n, out) and (R, n, in)."""
+        """Update a linear layer's weight with the gradient ``grad^T inputs``, of (R, n, out) and (R, n, in)."""
         weight, copy = self.heads.params[name], self.heads.copies.get(name)
         tensors = weight, self.heads.momentum[name], grad, inputs, self.neg_lr[3], *([] if copy is None else [copy])
         runs_at_once = max(1, CPU_BLOCK_WEIGHTS // math.prod(weight.shape[1:]))
@@ -54,7 +54,7 @@ class FusedSGD:
             copy[0].copy_(weight)
 
     def apply_gradient(self, name: str, grad: Tensor) -> None:
-        """Move a tensor without a copy along its (R, ...) gradient."""
+        """Update a tensor without a low-precision copy with its (R, ...) gradient."""
         buffer = self.heads.momentum[name]
         torch.add(grad, buffer, alpha=self.heads.beta, out=buffer)
         self.heads.params[name].addcmul_(buffer, self.neg_lr[grad.ndim])

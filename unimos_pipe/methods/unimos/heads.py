@@ -22,7 +22,7 @@ WEIGHT_GENERATOR = ("weight_fc1.weight", "weight_fc1.bias", "weight_fc2.weight",
 
 
 def parameter_shapes(dim: int, classes: int, spec: HeadSpec) -> dict[str, tuple[int, ...]]:
-    """The shape of every weight of one run.
+    """Return the shape of every weight of one run.
 
     Args:
         dim: D, size of the CLIP embedding.
@@ -50,12 +50,12 @@ def parameter_shapes(dim: int, classes: int, spec: HeadSpec) -> dict[str, tuple[
 
 
 def initial_parameters(dim: int, classes: int, spec: HeadSpec, generator: torch.Generator) -> dict[str, Tensor]:
-    """The starting weights of one run, float32 on the CPU (METHOD.md section 2).
+    """Return the initial weights of one run, float32 on the CPU (METHOD.md section 2).
 
     Args:
         dim: D, size of the CLIP embedding.
         classes: K.
-        generator: CPU generator; the same state gives the same weights.
+        generator: CPU generator; equal states give equal weights.
     """
     params = {name: torch.zeros(shape) for name, shape in parameter_shapes(dim, classes, spec).items()}
 
@@ -80,7 +80,7 @@ def initial_parameters(dim: int, classes: int, spec: HeadSpec, generator: torch.
 
 
 def reset_tensor(like: Tensor, generator: torch.Generator) -> Tensor:
-    """A weight-generator tensor started again: xavier-uniform for a weight, zero for a bias (METHOD.md section 4)."""
+    """Re-initialise a weight-generator tensor: xavier-uniform for a weight, zero for a bias (METHOD.md section 4)."""
     if like.ndim == 1:
         return torch.zeros(like.shape)
     bound = math.sqrt(6 / sum(like.shape))
@@ -114,7 +114,7 @@ class Heads:
         beta: float,
         products: torch.dtype | None = None,
     ) -> "Heads":
-        """Stack the starting weights of R runs for training; priors start uniform, momentum at zero."""
+        """Stack the initial weights of R runs for training; priors start uniform, momentum at zero."""
         params = {name: torch.stack([run[name] for run in runs]).to(device, dtype) for name in runs[0]}
         count, classes, width = params["classifier.weight_v"].shape
         zeros = torch.zeros(count, width, dtype=dtype, device=device)
@@ -126,14 +126,14 @@ class Heads:
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, Tensor], spec: HeadSpec, device: torch.device) -> "Heads":
-        """One run (R = 1) for inference, from what :meth:`state` gave; tensors with other names are ignored."""
+        """Return one run (R = 1) for inference from :meth:`run_state`; tensors with other names are ignored."""
         buffers = ("bottleneck_bn.running_mean", "bottleneck_bn.running_var", "label_prior")
         stacked = {name: tensor.to(device).unsqueeze(0) for name, tensor in tensors.items()}
         params = {name: tensor for name, tensor in stacked.items() if name not in (*buffers, "text_features")}
         return cls(params, *(stacked[name] for name in buffers), spec)
 
     def runs(self, start: int, stop: int, training: bool = True) -> "Heads":
-        """The runs from ``start`` to ``stop`` as views into the same memory."""
+        """Return the runs from ``start`` to ``stop`` as views into the same memory."""
         selected = slice(start, stop)
         params = {name: param[selected] for name, param in self.params.items()}
         momentum = {name: buffer[selected] for name, buffer in self.momentum.items()} if training else None
@@ -160,13 +160,13 @@ class Heads:
         return self._linear("text_separator", x)
 
     def lac_logits(self, f_lac: Tensor, text: Tensor) -> Tensor:
-        """(R, n, K) text logits: 100 f_lac mu^T, or the paper's cosine over T."""
+        """Return (R, n, K) text logits: 100 f_lac mu^T, or the paper's cosine over T."""
         if self.spec.similarity == "cosine":
             f_lac = F.normalize(f_lac, dim=-1)
         return self.spec.temperature_scale * torch.bmm(f_lac, text.mT)
 
     def bottleneck_map(self, separated: bool) -> tuple[Tensor, Tensor]:
-        """Phi_1 of one run (R = 1) by the running statistics as one linear map of x: weight (H, D) and bias (H,).
+        """Return Phi_1 of one run (R = 1), with running statistics, as a linear map of x: weight (H, D) and bias (H,).
 
         Args:
             separated: Phi_1(G_vis(x)) instead of Phi_1(x).
@@ -182,29 +182,29 @@ class Heads:
         ]
 
     def text_map(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Text logits of one run (R = 1) in the dot form as one linear map of x: weight (K, D) and bias (K,)."""
+        """Return one run's (R = 1) text logits, in the dot form, as a linear map of x: weight (K, D) and bias (K,)."""
         scaled = self.spec.temperature_scale * text
         return scaled @ self.params["text_separator.weight"][0], scaled @ self.params["text_separator.bias"][0]
 
     def bottleneck(self, f_vac: Tensor) -> Tensor:
-        """(R, n, H) features Phi_1 by the running statistics."""
+        """Return (R, n, H) features Phi_1, with running statistics."""
         gain = self.params["bottleneck_bn.weight"] * (self.running_var + BN_EPS).rsqrt()
         shift = self.params["bottleneck_bn.bias"] - self.running_mean * gain
         return torch.addcmul(shift.unsqueeze(1), self._linear("bottleneck_linear", f_vac), gain.unsqueeze(1))
 
     def classify(self, bottleneck: Tensor) -> Tensor:
-        """(R, n, K) logits of the weight-normalised classifier Phi_2."""
+        """Return (R, n, K) logits of the weight-normalised classifier Phi_2."""
         direction, length = self.params["classifier.weight_v"], self.params["classifier.weight_g"]
         weight = direction * (length / direction.norm(dim=-1, keepdim=True))
         return torch.baddbmm(self.params["classifier.bias"].unsqueeze(1), bottleneck, weight.mT)
 
     def refresh_copies(self) -> None:
-        """Take over weights that were changed otherwise than by a step."""
+        """Update the low-precision copies after weights were changed outside a step."""
         for name, copy in self.copies.items():
             copy.copy_(self.params[name])
 
     def run_state(self, run: int) -> dict[str, Tensor]:
-        """One run's weights, BatchNorm statistics and label prior, as files keep them."""
+        """Return one run's weights, BatchNorm statistics and label prior, as files store them."""
         tensors = {name: param[run] for name, param in self.params.items()}
         tensors["bottleneck_bn.running_mean"] = self.running_mean[run]
         tensors["bottleneck_bn.running_var"] = self.running_var[run]

@@ -1,7 +1,7 @@
-"""What training minimises: every loss by name, with its weight and what it is computed from (METHOD.md section 3.4).
+"""Training objective: every loss by name, with its weight and inputs (METHOD.md section 3.4).
 
 To add a loss: a function in ``losses.py``, an entry in :data:`LOSSES`, and an option for its weight in
-``base/method_config.py``. METHOD.md section 9 does it once.
+``base/method_config.py``. METHOD.md section 9 shows an example.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,9 @@ from unimos_pipe.methods.unimos.losses import (
 
 @dataclass(frozen=True)
 class Outputs:
-    """What one step's modules gave for R runs, and what losses hold it against. Gradients flow into all but the last
-    three.
+    """Outputs of one step's modules for R runs, and the targets of the losses.
 
-    The first B of 2B rows are source, the others target.
+    Gradients flow into all fields but the last three. The first B of 2B rows are source, the others target.
     """
 
     f_vac: Tensor  # (R, 2B, D)
@@ -43,12 +42,12 @@ class Outputs:
 
     @property
     def half(self) -> int:
-        """B, where the target's rows begin."""
+        """B, the index of the first target row."""
         return self.f_vac.shape[1] // 2
 
 
 class LossTerm(NamedTuple):
-    """A loss's weight, its value as a (R,) mean per run, and the term of METHOD.md under which it is logged."""
+    """Weight of a loss, its value as a (R,) mean per run, and the term of METHOD.md under which it is logged."""
 
     term: str
     weight: Callable[[LossSpec], float]
@@ -83,5 +82,5 @@ TERMS = tuple(dict.fromkeys(loss.term for loss in LOSSES.values()))
 
 
 def terms_of(spec: LossSpec) -> tuple[str, ...]:
-    """The terms that a run's losses add up to: those with a weight."""
+    """Return the terms of a run's loss with a non-zero weight."""
     return tuple(term for term in TERMS if any(loss.term == term and loss.weight(spec) for loss in LOSSES.values()))

@@ -52,9 +52,10 @@ def modality_bce(logits: Tensor) -> Tensor:
 
 
 def minimum_class_confusion(logits: Tensor) -> Tensor:
-    """How much classes are confused with each other, 0 to 1 (MCC: Jin et al., ECCV 2020, arXiv 1912.03699, eqs. 2-6).
+    """Confusion between classes, 0 to 1 (MCC: Jin et al., ECCV 2020, arXiv 1912.03699, eqs. 2-6).
 
-    Rows are softened by a temperature of 2.5 and weighted by 1 + exp(-entropy), without gradient through the weights.
+    Logits are divided by a temperature of 2.5 and rows weighted by 1 + exp(-entropy), without gradient through the
+    weights.
     """
     rows = (logits / MCC_TEMPERATURE).softmax(-1)
     weight = 1 + (-entropy(rows.detach())).exp()

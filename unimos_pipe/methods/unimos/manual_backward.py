@@ -1,8 +1,8 @@
-"""The modules of UniMoS in training: each gives its output, and a function that takes the output's gradient back.
+"""Modules of UniMoS in training: each returns its output and a function for the backward pass.
 
-Going back returns the gradient of the input and hands those of the module's weights to the descent. The chain rule is
-written out, because autograd's bookkeeping made a step an eighth longer; tests/methods/test_step.py holds it against
-autograd.
+The backward function takes the gradient of the output, updates the module's weights by :class:`FusedSGD` and returns
+the gradient of the input. It is written by hand because autograd made a step an eighth slower;
+tests/methods/test_step.py compares it with autograd.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ Back = Callable[[Tensor, FusedSGD], Tensor]
 def linear(
     heads: Heads, name: str, x: Tensor, *, trained_rows: int | None = None, to_input: bool = True
 ) -> tuple[Tensor, Back]:
-    """A linear layer, (R, n, in) -> (R, n, out).
+    """Linear layer, (R, n, in) -> (R, n, out).
 
     Args:
-        trained_rows: only so many first rows teach the layer's own weights; all, if None.
-        to_input: whether the input has a gradient; without, going back returns an empty tensor.
+        trained_rows: only the first ``trained_rows`` rows have gradients for the layer's weights; None: all.
+        to_input: whether to compute the input's gradient; False: the backward function returns an empty tensor.
     """
     weight, bias = heads.params[f"{name}.weight"], heads.params[f"{name}.bias"]
     weight = heads.copies.get(f"{name}.weight", weight)
@@ -50,7 +50,7 @@ def _linear(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
 
 
 def bottleneck(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
-    """(R, n, H) features Phi_1; BatchNorm runs over all n rows of a run and updates its statistics."""
+    """(R, n, H) features Phi_1; BatchNorm uses all n rows of a run and updates its running statistics."""
     hidden, linear_back = linear(heads, "bottleneck_linear", f_vac)
     count, rows, width = hidden.shape
     columns = hidden.transpose(0, 1).reshape(rows, count * width)  # each run's features are channels of their own
@@ -91,7 +91,7 @@ def classify(heads: Heads, features: Tensor) -> tuple[Tensor, Back]:
 
 
 def lac_logits(heads: Heads, f_lac: Tensor, text: Tensor) -> tuple[Tensor, Back]:
-    """(R, n, K) text logits, as :meth:`Heads.lac_logits` gives them."""
+    """(R, n, K) text logits, as :meth:`Heads.lac_logits`."""
 
     def back(grad: Tensor, sgd: FusedSGD) -> Tensor:
         grad = heads.spec.temperature_scale * torch.bmm(grad, text)
@@ -107,8 +107,8 @@ def lac_logits(heads: Heads, f_lac: Tensor, text: Tensor) -> tuple[Tensor, Back]
 def ensemble_weight(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
     """(R, n, 1) weight of VAC per row, W(f_vac).
 
-    Nothing stands between W's two linear layers, so that they are one vector, and the first layer's gradient is an
-    outer product: its (256, D) matrix meets single rows only, never n of them.
+    W's two linear layers have no activation between them and act as one vector. The first layer's gradient is an outer
+    product, so its (256, D) matrix is multiplied with single rows instead of n rows.
     """
     first, second = heads.params["weight_fc1.weight"], heads.params["weight_fc2.weight"]
     first_bias, second_bias = (heads.params[f"weight_{layer}.bias"].unsqueeze(1) for layer in ("fc1", "fc2"))
@@ -133,11 +133,11 @@ def ensemble_weight(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
 def discriminate(heads: Heads, features: Tensor, dropout_mask: Tensor, trained_rows: int) -> tuple[Tensor, Back]:
     """(R, n) modality logits, 0 = VAC and 1 = LAC.
 
-    What dropout multiplies by, 1 / (1 - p), stands with the second layer's few weights instead of n hidden rows.
+    The dropout factor 1 / (1 - p) multiplies the second layer's few weights instead of n hidden rows.
 
     Args:
-        keep: (R, n, hidden) 1 for hidden units that dropout keeps, else 0.
-        trained_rows: only the first so many rows reach the discriminator's own weights.
+        dropout_mask: (R, n, hidden) 1 for hidden units that dropout keeps, else 0.
+        trained_rows: only the first ``trained_rows`` rows have gradients for the discriminator's weights.
     """
     hidden, first_back = linear(heads, "disc_fc1", features, trained_rows=trained_rows)
     hidden = hidden.relu_().mul_(dropout_mask)

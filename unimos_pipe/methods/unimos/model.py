@@ -1,4 +1,4 @@
-"""Trained heads as a model that answers any rows, by the rules of the last epoch's evaluation."""
+"""Trained heads as a model that predicts new rows, as in the last epoch's evaluation."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from unimos_pipe.methods.unimos.schedules import inference_weight
 
 @dataclass(frozen=True)
 class UniMoSModel:
-    """Trained heads (R = 1, in evaluation mode) with the (K, D) text that they were trained on."""
+    """Trained heads (R = 1, in evaluation mode) and the (K, D) text features they were trained with."""
 
     heads: Heads
     text: Tensor
@@ -30,5 +30,5 @@ class UniMoSModel:
         return weight * vac + (1 - weight) * lac, vac, lac
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The heads' tensors, on the CPU."""
+        """Return the heads' tensors, on the CPU."""
         return self.heads.run_state(0)

@@ -1,4 +1,4 @@
-"""Inference over the whole target, clusters and pseudo-labels (METHOD.md section 4). No labels enter here."""
+"""Inference on the whole target, clusters and pseudo-labels (METHOD.md section 4). No labels are used."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ CHUNK = 8192  # rows per product; fixed, so that results do not depend on memory
 
 @dataclass(frozen=True)
 class TargetEvaluation:
-    """One run's view of its whole target after an epoch; n rows, K classes, H bottleneck features."""
+    """Evaluation of one run on its whole target after an epoch; n rows, K classes, H bottleneck features."""
 
     epoch: int
     weight: float  # of VAC in the ensemble
@@ -33,7 +33,7 @@ class TargetEvaluation:
 
     @property
     def predictions(self) -> Tensor:
-        """(n,) argmax of the ensemble: the method's answer."""
+        """(n,) argmax of the ensemble: the method's predictions."""
         return self.probabilities.argmax(-1)
 
 
@@ -45,7 +45,7 @@ def teacher_logits(x: Tensor, text: Tensor, scale: float) -> Tensor:
 
 @torch.no_grad()
 def evaluate_target(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: EvalSpec) -> TargetEvaluation:
-    """Evaluate one run (R = 1) on its whole target and choose the next pseudo-labels.
+    """Evaluate one run (R = 1) on its whole target and select the next pseudo-labels.
 
     Args:
         heads: the run's modules, without momentum: evaluation mode.
@@ -85,9 +85,9 @@ def evaluate_target(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: Eva
 
 
 def build_branches(heads: Heads, text: Tensor, epoch: int, spec: EvalSpec) -> Branches:
-    """What the two branches answer at inference: rows x (n, D) -> (n, K) VAC and text logits, (n, H) bottleneck.
+    """Return the function of both branches at inference: x (n, D) -> (n, K) VAC and text logits, (n, H) bottleneck.
 
-    Linear maps that follow one another are one product: Phi_1 after G_vis, and, in the dot form, mu after G_txt.
+    Consecutive linear maps are one product: Phi_1 after G_vis, and, in the dot form, mu after G_txt.
 
     Args:
         heads, text, epoch, spec: as for :func:`evaluate_target`.
@@ -116,7 +116,7 @@ def class_centroids(probabilities: Tensor, bottleneck: Tensor) -> Tensor:
 
 
 def nearest_centroid(bottleneck: Tensor, centroids: Tensor) -> Tensor:
-    """(n,) class of the most cosine-similar centroid; one without predicted mass attracts none."""
+    """(n,) class of the centroid with the highest cosine; a class without predicted mass is never selected."""
     directions = F.normalize(centroids, dim=-1, eps=1e-8)
     return torch.cat([(bottleneck[rows] @ directions.mT).argmax(-1) for rows in _chunks(len(bottleneck))])
 

@@ -1,6 +1,6 @@
-"""Everything random in a run, from its seed alone: starting weights, batches, dropout and restarts.
+"""Random streams of a run, all derived from its seed: initial weights, batches, dropout and resets.
 
-Each purpose has its own generator, so a run draws the same whichever other runs it is stacked with.
+Each purpose has its own generator, so a run's draws do not depend on the runs it is stacked with.
 """
 
 import hashlib
@@ -19,29 +19,29 @@ def _generator(seed: int, purpose: str) -> torch.Generator:
 
 
 def dropout_scale(dropout: float) -> float:
-    """Return the factor of hidden units that dropout keeps, one over their share."""
+    """Return the factor of the hidden units that dropout keeps: one over their share."""
     return 1 / (1 - _dropped_bytes(dropout) / 256)
 
 
 def _dropped_bytes(dropout: float) -> int:
-    """Of the 256 values of a random byte, how many drop a unit."""
+    """Return how many of the 256 values of a random byte drop a unit."""
     return round(256 * dropout)
 
 
 def holdout_order(seed: int, rows: int) -> Tensor:
-    """(rows,) source rows in the order in which they are held out, the run's own."""
+    """Return the (rows,) source rows in the order in which the run holds them out."""
     return torch.randperm(rows, generator=_generator(seed, "holdout"))
 
 
 class _ShuffledPass:
-    """Whole batches of a shuffled pass, redrawn when used up and going on across epochs (METHOD.md section 4)."""
+    """Whole batches of a shuffled pass, redrawn when used up and continued across epochs (METHOD.md section 4)."""
 
     def __init__(self, rows: int, batch: int, generator: torch.Generator):
         self.rows, self.batch, self.generator = rows, batch, generator
         self.unused = torch.empty(0, batch, dtype=torch.int64)
 
     def next_batches(self, steps: int) -> Tensor:
-        """(steps, batch) row numbers."""
+        """Return (steps, batch) row numbers."""
         while len(self.unused) < steps:
             whole = self.rows // self.batch * self.batch
             order = torch.randperm(self.rows, generator=self.generator)[:whole]
@@ -50,18 +50,18 @@ class _ShuffledPass:
         return batches
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The batches not used yet."""
+        """Return the unused batches."""
         return {"left": self.unused}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Restore the state from :meth:`state_dict`."""
         self.unused = state["left"]
 
 
 class _EvenPass:
-    """Batches that hold as many rows of each domain as of any other, from a shuffled pass over each.
+    """Batches with equally many rows of each domain, from one shuffled pass per domain.
 
-    Where the batch cannot be divided evenly, the domains take turns at the rows that are left over.
+    If the batch cannot be divided evenly, the domains take turns with the remaining rows.
     """
 
     def __init__(self, origins: Tensor, batch: int, generator: torch.Generator):
@@ -70,7 +70,7 @@ class _EvenPass:
         self.unused = [rows[:0] for rows in self.rows]
 
     def next_batches(self, steps: int) -> Tensor:
-        """(steps, batch) row numbers, each step's domain by domain."""
+        """Return (steps, batch) row numbers; within a step, rows are ordered by domain."""
         rows_per_domain, remainder = divmod(self.batch, len(self.rows))
         batches = []
         for _ in range(steps):
@@ -89,19 +89,19 @@ class _EvenPass:
         return numbers
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The rows not used yet, by domain, and whose turn it is."""
+        """Return the unused rows by domain, and the domain that is next in turn."""
         return {"turn": torch.tensor(self.turn), **{f"left.{domain}": rows for domain, rows in enumerate(self.unused)}}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Restore the state from :meth:`state_dict`."""
         self.turn = int(state["turn"])
         self.unused = [state[f"left.{domain}"] for domain in range(len(self.rows))]
 
 
 class RandomStreams:
-    """The random choices of one run, in the order in which training asks for them.
+    """Random choices of one run, in the order of training.
 
-    ``origins`` (source_rows,) says which domain a source row is of, where there are several.
+    ``origins`` (source_rows,) is the domain of each source row, if there are several.
     """
 
     def __init__(self, seed: int, source_rows: int, target_rows: int, batch: int, origins: Tensor | None = None):
@@ -115,22 +115,22 @@ class RandomStreams:
         self._target = _ShuffledPass(target_rows, batch, _generator(seed, "target"))
 
     def draw_parameters(self, dim: int, classes: int, spec: HeadSpec) -> dict[str, Tensor]:
-        """The starting weights."""
+        """Return the initial weights."""
         return initial_parameters(dim, classes, spec, self._init)
 
     def next_batches(self, steps: int) -> tuple[Tensor, Tensor]:
-        """(steps, B) source rows and (steps, B) target rows of the next steps."""
+        """Return (steps, B) source rows and (steps, B) target rows of the next steps."""
         return self._source.next_batches(steps), self._target.next_batches(steps)
 
     def draw_dropout_mask(self, steps: int, rows: int, width: int, dropout: float) -> Tensor:
-        """(steps, rows, width) bool: which hidden units dropout keeps, each with probability 1 - dropout."""
+        """Return (steps, rows, width) bool: hidden units that dropout keeps, each with probability 1 - dropout."""
         count = steps * rows * width
         words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None, generator=self._dropout)
         mask = words.numpy().view(np.uint8)[:count] >= _dropped_bytes(dropout)  # torch takes 20 times as long for bytes
         return torch.from_numpy(mask).view(steps, rows, width)
 
     def draw_resets(self, params: dict[str, Tensor], probability: float) -> dict[str, Tensor]:
-        """Weight-generator tensors that restart at an epoch's beginning, by name. ``params`` gives their shapes."""
+        """Return the weight-generator tensors to reset before an epoch, by name. ``params`` gives their shapes."""
         chance = torch.rand(len(WEIGHT_GENERATOR), generator=self._reset).tolist()
         return {
             name: reset_tensor(params[name], self._reset)
@@ -139,14 +139,14 @@ class RandomStreams:
         }
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Where every generator stands, and the rows already drawn but not used."""
+        """Return the state of every generator, and the rows drawn but not used."""
         state = {name: generator.get_state() for name, generator in self._generators().items()}
         for side, rows in (("source", self._source), ("target", self._target)):
             state |= {f"{side}_{name}": tensor for name, tensor in rows.state_dict().items()}
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Restore the state from :meth:`state_dict`."""
         for name, generator in self._generators().items():
             generator.set_state(state[name])
         for side, rows in (("source", self._source), ("target", self._target)):

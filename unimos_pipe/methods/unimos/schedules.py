@@ -1,4 +1,4 @@
-"""What changes over a run by rule: learning rate, inference weight, and which pseudo-labels come next."""
+"""Schedules: learning rate, inference weight and source of pseudo-labels."""
 
 from unimos_pipe.base.method_config import EvalSpec, TrainSpec
 
@@ -17,7 +17,7 @@ def inference_weight(epoch: int, spec: EvalSpec) -> float:
 
 
 def pseudo_label_source(epoch: int, spec: EvalSpec) -> str:
-    """Whose answers become pseudo-labels after the evaluation at ``epoch``: teacher, cluster or ensemble."""
+    """Source of the pseudo-labels after the evaluation at ``epoch``: teacher, cluster or ensemble."""
     if spec.pseudo_labels == "cluster":
         return "cluster"
     if epoch <= 0:

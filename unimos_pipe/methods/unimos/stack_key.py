@@ -1,4 +1,4 @@
-"""What the runs of a stack share, and what they may differ in: together, everything that a step reads of a method."""
+"""Properties that the runs of a stack share, and coefficients in which they may differ."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from unimos_pipe.methods.unimos.loss_terms import LOSSES
 
 @dataclass(frozen=True)
 class StackKey:
-    """Shapes and structure of a step. Runs of equal forms, and only those, can be trained as one stack."""
+    """Shapes and structure of a training step. Only runs with equal keys can train as one stack."""
 
     heads: HeadSpec
     weight_per: str  # one w per batch, or per row
@@ -26,7 +26,7 @@ class StackKey:
 
     @classmethod
     def create(cls, method: MethodSpec, batch: int, classes: int, dim: int) -> "StackKey":
-        """The form of a run with this method, B rows per domain, K classes and D dimensions."""
+        """Return the key of a run with this method, B rows per domain, K classes and D dimensions."""
         loss, train = method.loss, method.train
         shared = loss.weight_per, loss.train_ensemble, train.momentum, train.precision, train.epochs
         return cls(method.heads, *shared, batch, classes, dim)
@@ -34,7 +34,7 @@ class StackKey:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Numbers in which runs of one stack may differ, (R,) unless said otherwise."""
+    """Coefficients in which the runs of a stack may differ, (R,) unless noted."""
 
     losses: tuple[str, ...]  # names of those that some run weighs
     weights: Tensor  # (losses, R)
@@ -44,7 +44,7 @@ class Coefficients:
 
     @classmethod
     def create(cls, methods: Sequence[MethodSpec], dtype: torch.dtype, device: torch.device) -> "Coefficients":
-        """Collect the coefficients of R runs."""
+        """Return the coefficients of R runs."""
 
         def column(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=dtype, device=device)
@@ -60,6 +60,6 @@ class Coefficients:
         )
 
     def runs(self, stop: int) -> "Coefficients":
-        """Those of the first ``stop`` runs."""
+        """Return the coefficients of the first ``stop`` runs."""
         per_run = self.weights, self.learned_weight, self.debias_tau, self.prior_momentum
         return Coefficients(self.losses, *(values[..., :stop] for values in per_run))

@@ -1,7 +1,7 @@
 """One training step of R stacked runs (METHOD.md section 3). Deterministic; updates the heads in place.
 
-Losses are plain functions of the modules' outputs, and autograd gives the gradients of these few outputs. From there
-on the modules themselves take them back (``layers.py``), and weights move on the way (``descent.py``).
+Losses are functions of the modules' outputs, and autograd computes their gradients with respect to these outputs. The
+backward pass through the modules (``manual_backward.py``) updates the weights (``fused_sgd.py``).
 """
 
 from collections.abc import Sequence
@@ -39,10 +39,10 @@ class Batch:
 
 @torch.no_grad()
 def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, stack_key: StackKey, lr: Tensor) -> Tensor:
-    """One step of all runs: losses, gradients, label prior, SGD.
+    """Run one step of all runs: losses, gradients, label prior, SGD.
 
     Args:
-        form: what the stack shares.
+        stack_key: shapes and structure that the runs share.
         lr: (R,) learning rates of this step.
     Returns:
         (R, terms + 1): the weighted loss terms in the order of :data:`TERMS`, 0 for one without a weight; then w.
@@ -90,13 +90,13 @@ def train_step(heads: Heads, batch: Batch, coefficients: Coefficients, stack_key
 
 
 def _training_weight(row_weight: Tensor, coefficients: Coefficients, stack_key: StackKey) -> Tensor:
-    """(R, 1, 1) or (R, B, 1) weight of VAC in the training ensemble, 0.5 where it is fixed (section 3.2)."""
+    """(R, 1, 1) or (R, B, 1) weight of VAC in the training ensemble, 0.5 if it is fixed (section 3.2)."""
     weight = row_weight.mean(1, keepdim=True) if stack_key.weight_per == "batch" else row_weight
     return torch.where(coefficients.learned_weight.view(-1, 1, 1), weight, 0.5)
 
 
 def _training_lac_logits(y_lac: Tensor, heads: Heads, coefficients: Coefficients, stack_key: StackKey) -> Tensor:
-    """(R, B, K) LAC logits of the target as the training ensemble takes them: raw or debiased (section 6)."""
+    """(R, B, K) LAC logits of the target in the training ensemble: raw or debiased (section 6)."""
     if stack_key.train_ensemble == "raw":
         return y_lac
     return y_lac - (coefficients.debias_tau.unsqueeze(-1) * heads.label_prior.log()).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""What R runs draw for their next steps, made on the CPU and moved to the device a block of steps at a time."""
+"""Inputs of R runs' next steps, sampled on the CPU and copied to the device in blocks of steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ BLOCK = 16  # steps
 
 
 class StepInputs(NamedTuple):
-    """Draws of several steps; of one step without the first dimension."""
+    """Inputs of several steps; of one step without the first dimension."""
 
     rows: Tensor  # (steps, R, 2B) rows of the table of features: source, then target
     labels: Tensor  # (steps, R, B) rows of the source labels
@@ -24,21 +24,21 @@ class StepInputs(NamedTuple):
     lr: Tensor  # (steps, R) learning rates
 
     def step(self, position: int) -> "StepInputs":
-        """One step's draws."""
+        """Return the inputs of one step."""
         return StepInputs(*(tensor[position] for tensor in self))
 
     def step_at(self, position: Tensor) -> "StepInputs":
-        """One step's draws, its (1,) place known to the device alone."""
+        """Return the inputs of one step, whose (1,) position is on the device."""
         return StepInputs(*(tensor.index_select(0, position)[0] for tensor in self))
 
     def runs(self, stop: int) -> "StepInputs":
-        """A step's draws of the first ``stop`` runs."""
+        """Return a step's inputs of the first ``stop`` runs."""
         return StepInputs(*(tensor[:stop] for tensor in self))
 
 
 @dataclass(frozen=True)
 class TableOffsets:
-    """Where each run's rows begin in the tables that a stack shares."""
+    """Offset of each run's rows in the tables that a stack shares."""
 
     source: Sequence[int]  # in the table of features
     target: Sequence[int]  # likewise
@@ -47,7 +47,7 @@ class TableOffsets:
 
 
 class StepInputSampler:
-    """Draws the blocks of a stack, whose runs are ordered by steps per epoch, longest first."""
+    """Samples the blocks of a stack, whose runs are ordered by steps per epoch, longest first."""
 
     def __init__(
         self, runs: Sequence[TrainingRun], stack_key: StackKey, offsets: TableOffsets, dtype: torch.dtype, device
@@ -57,10 +57,10 @@ class StepInputSampler:
         self.block = self._empty(device)
 
     def sample(self, epoch: int, start: int) -> StepInputs:
-        """The block that begins with step ``start`` of an epoch, on the device, in the place of the one before.
+        """Sample the block that begins with step ``start`` of an epoch, on the device, in place of the previous one.
 
-        A run's own draws stop at its last step; what stands in the slots after it no step reads. Page-locked memory
-        lets the copy to a GPU wait its turn behind the steps that were sent off earlier.
+        A run's samples stop at its last step; later slots are never read. Page-locked memory lets the copy to a GPU
+        queue behind the steps launched earlier.
         """
         cuda = self.device.type == "cuda"
         drawn = self._empty("cpu", page_locked=True) if cuda else self.block
@@ -75,7 +75,7 @@ class StepInputSampler:
         return self.block
 
     def _fill(self, inputs: StepInputs, index: int, steps_before: int) -> None:
-        """Draw a run's steps. ``taken`` are those before, for the learning rate."""
+        """Sample a run's steps. ``steps_before`` is their offset in the run, for the learning rate."""
         run, starts, batch = self.runs[index], self.offsets, self.stack_key.batch
         steps = len(inputs.rows)
         source, target = run.random_streams.next_batches(steps)

@@ -1,4 +1,4 @@
-"""The text features that a run takes for its prompts everywhere: the prompts' own, or a fused teacher's."""
+"""Text features of a run: its prompts', or those of a fused teacher."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from unimos_pipe.methods.task import AdaptationTask
 
 
 def text_features(tasks: Sequence[AdaptationTask], methods: Sequence[MethodSpec]) -> list[Tensor]:
-    """(K, D) text features of every run of a stack, each from its own task, by its ``train.text``.
+    """Return the (K, D) text features of every run of a stack, from its own task, by its ``train.text``.
 
-    The probe behind a fused teacher depends on the source alone and is fitted once for all runs that share one.
+    The probe of a fused teacher depends only on the source and is fitted once for all runs that share one.
 
     Raises:
         InputError: the source of a fused teacher has rows of fewer than two classes.

@@ -29,7 +29,7 @@ from unimos_pipe.methods.unimos.training_run import TrainingRun
 
 @dataclass(frozen=True)
 class EpochSnapshot:
-    """A run after an epoch, or before training (epoch -1)."""
+    """State of a run after an epoch, or before training (epoch -1)."""
 
     run: int  # position in the sequence given to the trainer
     evaluation: TargetEvaluation  # of the target rows it trains on
@@ -39,7 +39,7 @@ class EpochSnapshot:
 
 @dataclass(frozen=True)
 class EpochRecord(EpochSnapshot):
-    """What one run has to show after one epoch, or before training."""
+    """Measurements of one run after an epoch, or before training."""
 
     losses: dict[str, float]  # mean over the epoch's steps, by term; empty before training
     train_weight: float | None  # mean learned w
@@ -51,18 +51,18 @@ Measure = Callable[[EpochSnapshot], Mapping[str, Tensor]]
 
 
 def no_measure(snapshot: EpochSnapshot) -> Mapping[str, Tensor]:
-    """Nothing beside what every record holds."""
+    """Return no additional measurements."""
     return {}
 
 
 class Trainer:
-    """Trains runs of one form together."""
+    """Trains runs with equal stack keys together."""
 
     def __init__(self, runs: Sequence[TrainingRun], *, use_cuda_graphs: bool = True):
         """All tensors of the runs' tasks must be on one device and of the training dtype.
 
         Args:
-            captured: on CUDA, take steps as CUDA graphs.
+            use_cuda_graphs: on CUDA, run steps as CUDA graphs.
         """
         forms = {run.stack_key for run in runs}
         if len(forms) != 1:
@@ -100,9 +100,9 @@ class Trainer:
         )
 
     def _build_tables(self) -> None:
-        """Put the rows of all domains one below the other, each domain once, so that a batch is one gather.
+        """Concatenate the rows of all domains, each domain once, so that a batch is one gather.
 
-        Labels lie apart, run by run: a run's source labels and its own pseudo-labels, which no other run can reach.
+        Labels are stored run by run: a run's source labels and pseudo-labels, which no other run can read.
         """
         domains: dict[str, Tensor] = {}
         for run in self.runs:
@@ -127,14 +127,14 @@ class Trainer:
     ) -> Iterator[tuple[int, Iterator[EpochRecord]]]:
         """Train to the last epoch; yields (epoch, its records), one record per run.
 
-        The records must be consumed before the next epoch. On the CPU they come one at a time, so that an assessment
-        can be let go of; on CUDA a stack is assessed as a whole, and one copy brings its figures to the CPU. A run
-        whose losses or predictions stop being finite goes to ``failures`` and has no further records; the others are
-        not touched by it.
+        The records must be consumed before the next epoch. On the CPU they are computed one at a time, so that each
+        evaluation can be freed; on CUDA a stack is evaluated as a whole, and one copy brings its metrics to the CPU. A
+        run whose losses or predictions are not finite is added to ``failures`` and has no further records; the other
+        runs are not affected.
 
         Args:
-            after_epoch: the last epoch already done, when going on from :meth:`load_state_dict`.
-            measure: gives small tensors that join a run's record.
+            after_epoch: the last completed epoch, when resuming from :meth:`load_state_dict`.
+            measure: returns small tensors that join a run's record.
         """
         if after_epoch < BEFORE_TRAINING:
             yield BEFORE_TRAINING, self._evaluate_runs(BEFORE_TRAINING, None, measure)
@@ -143,7 +143,7 @@ class Trainer:
             yield epoch, self._evaluate_runs(epoch, self._train_epoch(epoch), measure)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that training changes, random generators included, as tensors on the CPU."""
+        """Return everything that training changes, including random generators, as tensors on the CPU."""
         state = {f"params.{name}": param for name, param in self.heads.params.items()}
         state |= {f"momentum.{name}": buffer for name, buffer in self.heads.momentum.items()}
         state |= {name: getattr(self.heads, name) for name in ("running_mean", "running_var", "label_prior")}
@@ -154,10 +154,10 @@ class Trainer:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from what :meth:`state_dict` gave for the same runs in the same order.
+        """Restore :meth:`state_dict` for the same runs in the same order.
 
         Raises:
-            ValueError: another stack's state; the trainer is then as it was.
+            ValueError: the state of another stack; the trainer is unchanged then.
         """
         for name, tensor in self.state_dict().items():
             if name not in state or (not name.startswith("draws.") and state[name].shape != tensor.shape):
@@ -181,15 +181,15 @@ class Trainer:
         self.pseudo_labels.copy_(state["pseudo_labels"])
 
     def run_state(self, run: int) -> dict[str, Tensor]:
-        """Weights, statistics and label prior of a run, by its position in the sequence given."""
+        """Return weights, statistics and label prior of a run, by its position in the sequence given."""
         return self.heads.run_state(self.order.index(run))
 
     def model_state(self, run: int) -> dict[str, Tensor]:
-        """:meth:`state` and the (K, D) ``text_features``: everything with which a run answers new rows."""
+        """Return :meth:`run_state` and the (K, D) ``text_features``: all that is needed to predict new rows."""
         return {**self.run_state(run), "text_features": self.text[self.order.index(run)].cpu().clone()}
 
     def eval_heads(self, run: int) -> Heads:
-        """A run's modules in evaluation mode (R = 1), by its position in the sequence given."""
+        """Return a run's modules in evaluation mode (R = 1), by its position in the sequence given."""
         position = self.order.index(run)
         return self.heads.runs(position, position + 1, training=False)
 
@@ -202,7 +202,7 @@ class Trainer:
         self.heads.refresh_copies()
 
     def _train_epoch(self, epoch: int) -> Tensor:
-        """One epoch of every run; returns (R, terms + 1) means of loss terms and w."""
+        """Train one epoch of every run; return (R, terms + 1) means of loss terms and w."""
         self.sums.zero_()
         take_step = self.cuda_graphs or (lambda active, position: self._step(active, self.sampler.block.step(position)))
         for start in range(0, self.runs[0].steps, BLOCK):
@@ -212,7 +212,7 @@ class Trainer:
         return self.sums / self.steps
 
     def _step(self, active: int, inputs: StepInputs) -> None:
-        """One step of the first ``active`` runs."""
+        """Run one step of the first ``active`` runs."""
         if active not in self.prefixes:
             self.prefixes[active] = self.heads.runs(0, active), self.coefficients.runs(active)
         heads, coefficients = self.prefixes[active]
@@ -227,7 +227,7 @@ class Trainer:
         self.sums[:active] += train_step(heads, batch, coefficients, self.stack_key, inputs.lr)
 
     def _evaluate_runs(self, epoch: int, means: Tensor | None, measure: Measure) -> Iterator[EpochRecord]:
-        """Assess every run and take over its pseudo-labels, in the order in which the runs were given."""
+        """Evaluate every run and update its pseudo-labels, in the order in which the runs were given."""
         active = [index for index in range(len(self.runs)) if index not in self.failures]
         runs_at_once = max(1, len(active)) if self.device.type == "cuda" else 1
         for start in range(0, len(active), runs_at_once):
@@ -248,7 +248,7 @@ class Trainer:
         return EpochSnapshot(index, evaluation, heads, text)
 
     def _measure_run(self, snapshot: "EpochSnapshot", means: Tensor | None) -> dict[str, Tensor]:
-        """What a record tells in numbers, on the device."""
+        """Return the numbers of a record, on the device."""
         figures = {"finite": snapshot.evaluation.probabilities.isfinite().all()}
         position = self.order.index(snapshot.run)
         if means is not None:
@@ -263,7 +263,7 @@ class Trainer:
     def _create_record(
         self, snapshot: "EpochSnapshot", figures: Mapping[str, Tensor], measured: Mapping[str, Tensor]
     ) -> EpochRecord | None:
-        """The record of a run that is well; None where training diverged."""
+        """Return the record of a run; None if training diverged."""
         spec, epoch = self.runs[self.order.index(snapshot.run)].method.loss, snapshot.evaluation.epoch
         means = dict(zip((*TERMS, "w"), figures["means"].tolist(), strict=True)) if "means" in figures else {}
         losses = {term: means[term] for term in terms_of(spec) if means}
@@ -278,5 +278,5 @@ class Trainer:
 
 
 def _offsets(lengths: Sequence[int]) -> list[int]:
-    """Where each of several pieces begins when they lie one after the other."""
+    """Return the offset of each of several concatenated parts."""
     return [0, *itertools.accumulate(lengths)][: len(lengths)]

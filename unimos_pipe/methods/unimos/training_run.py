@@ -1,4 +1,4 @@
-"""A run to train: what it learns from, its method, and everything that follows from its seed."""
+"""A run to train: task, method, and everything derived from its seed."""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ from unimos_pipe.methods.unimos.stack_key import StackKey
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One run to train: its data, method and random draws (from :func:`create_run`, or a recording)."""
+    """One run to train: task, method and random streams (from :func:`create_run`, or a recording)."""
 
     task: AdaptationTask
     method: MethodSpec
@@ -22,12 +22,12 @@ class TrainingRun:
 
     @property
     def stack_key(self) -> StackKey:
-        """Runs of equal forms can be trained as one stack."""
+        """Key of the run; runs with equal keys can train as one stack."""
         return StackKey.create(self.method, self.batch, *self.task.text_features.shape)
 
 
 def create_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingRun:
-    """A run whose every random choice follows from its seed."""
+    """Return a run whose random choices all follow from its seed."""
     held_out = None
     if rows := int(method.train.source_holdout * len(task.source.features)):
         order = holdout_order(seed, len(task.source.features)).to(task.source.labels.device)

@@ -109,7 +109,7 @@ def test_a_finished_run_is_refused_without_force(cli, icons_cache, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("do not delete")
     refused = cli(*args[:-1], tmp_path / "mine", "--force")
-    assert refused.code == 2 and "is not empty and no run's folder" in refused.err
+    assert refused.code == 2 and "is not empty and not a run folder" in refused.err
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "do not delete"
 
 

@@ -35,7 +35,7 @@ def test_every_line_of_metrics_is_told_as_it_is_made(features, tmp_path):
 
 
 def test_a_cluster_tells_of_no_epochs(features, tmp_path):
-    with pytest.raises(InputError, match=r"^on_epoch: runs on a cluster tell of no epochs"):
+    with pytest.raises(InputError, match=r"^on_epoch is not called for runs on a cluster"):
         unimos_pipe.adapt_pairs(
             *(features, [("line", "sketch")], unimos_pipe.AdaptOptions(), unimos_pipe.RunLocation(tmp_path)),
             compute=unimos_pipe.ComputeConfig("cpu", unimos_pipe.RayOptions()),

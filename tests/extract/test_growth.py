@@ -489,5 +489,5 @@ def test_features_that_are_no_unit_vectors_are_refused_at_load(value, encoder, i
         PairLoader(store, ("a {class}",), torch.device("cpu"))._load(("light",), torch.float32)
     assert str(caught.value) == (
         "light: 1 stored feature(s), the first of bar/5.png: expected finite, of unit norm, "
-        f"got a norm of {value:.4g}. Make them again: unimos-pipe extract --force"
+        f"got a norm of {value:.4g}. Extract them again: unimos-pipe extract --force"
     )

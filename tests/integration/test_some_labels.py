@@ -97,4 +97,4 @@ def test_a_sweep_says_what_its_accuracies_are_of_and_takes_new_labels(cli, some,
     assert cli("extract", *some[:4], "--all").code == 0
     again = cli(*sweep)
     assert "accuracies on phone are those of 7 labelled of 24 rows" in again.err.splitlines()
-    assert "0 run(s) trained, 1 kept" in again.err and "1 run(s) scored anew without training" in again.err
+    assert "0 run(s) trained, 1 kept" in again.err and "1 run(s) re-scored without training" in again.err

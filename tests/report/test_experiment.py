@@ -94,11 +94,11 @@ def test_files_damaged_after_they_were_found_are_named_when_they_are_needed(tmp_
     found = "xxh3 01edcc66839f1f0c938cf5183d45c142"
     todo = "Train it again with --force"
     assert str(caught.value) == (
-        f"{folder} holds no whole run: sample.safetensors is not what was written, {found}. {todo}"
+        f"{folder} holds no complete run: sample.safetensors is not what was written, {found}. {todo}"
     )
     with pytest.raises(InputError) as caught:
         _ = run.predictions
-    assert str(caught.value) == f"{folder} holds no whole run: predictions.csv is missing. {todo}"
+    assert str(caught.value) == f"{folder} holds no complete run: predictions.csv is missing. {todo}"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,9 @@ def test_files_damaged_after_they_were_found_are_named_when_they_are_needed(tmp_
 def test_tables_that_no_run_wrote_are_named(content, fault, tmp_path):
     forge(write_run(tmp_path), "predictions.csv", lambda _: content)
     run = find_runs([tmp_path])[0][0].runs[0]
-    with pytest.raises(InputError, match=rf"holds no whole run: predictions\.csv cannot be read \({fault}\)\. Train"):
+    with pytest.raises(
+        InputError, match=rf"holds no complete run: predictions\.csv cannot be read \({fault}\)\. Train"
+    ):
         _ = run.predictions
 
 

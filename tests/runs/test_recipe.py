@@ -142,7 +142,7 @@ def test_what_no_method_of_the_recipe_reads_is_a_fault():
     assert str(caught.value) == (
         "r.toml: unknown method best (known: unimos, zero-shot, source-probe, fused, gda, stata, stata-fused, zlap, "
         "linear-im, ensemble3, auto); method fused is listed twice; variants, options: only unimos has such options, "
-        "and methods does not name it; label_set: only auto asks for it, and methods does not name it; stata answers "
+        "and it is not among methods; label_set: only auto asks for it, and it is not among methods; stata answers "
         "only the rows it was fitted on, and an inductive run scores others; take protocol transductive"
     )
 

@@ -83,7 +83,7 @@ def test_every_damage_is_named(number, tmp_path):
     with pytest.raises(RunFolderError) as caught:
         read_run(folder)
     message = str(caught.value)
-    assert message.startswith(f"{folder} holds no whole run: ") and message.endswith(". Train it again with --force")
+    assert message.startswith(f"{folder} holds no complete run: ") and message.endswith(". Train it again with --force")
     assert "\n" not in message and (name in caught.value.reason or name in ("result.json",))
     check_run_folder(folder, force=True)  # it may be made again all the same
 
@@ -108,9 +108,9 @@ def test_forged_runs_are_not_believed(tmp_path):
     assert reasons == [
         "heads.safetensors holds values that are not finite",
         "the accuracies of result.json do not fit the classes of config.json",
-        "config.json or result.json holds values that are not a run's",
+        "config.json or result.json holds invalid values",
         "config.json or result.json lacks 'list' object has no attribute 'get'",
-        "config.json or result.json holds values that are not a run's",
+        "config.json or result.json holds invalid values",
         "config.json or result.json lacks 'int' object is not subscriptable",
     ]
 
@@ -144,7 +144,7 @@ def test_only_a_runs_own_folder_is_replaced(tmp_path):
         (folder, f"{folder} holds a finished run; add --force to train it again, or {choose}"),
         (
             tmp_path / "model",
-            f"{tmp_path}/model is not empty and no run's folder (no config.json that a run wrote); {choose}",
+            f"{tmp_path}/model is not empty and not a run folder (no config.json that a run wrote); {choose}",
         ),
         (tmp_path / "file", f"cannot write to {tmp_path}/file: Not a directory; {choose}"),
         (tmp_path / "link", f"{tmp_path}/link is a link; {choose}"),
@@ -157,5 +157,5 @@ def test_only_a_runs_own_folder_is_replaced(tmp_path):
     with pytest.raises(InputError) as caught:
         check_run_folder(folder, force=True)
     assert str(caught.value) == (
-        f"{folder} is not empty and no run's folder (answers.csv is none of a run's files); {choose}"
+        f"{folder} is not empty and not a run folder (answers.csv is not a run's file); {choose}"
     )

@@ -40,7 +40,7 @@ def test_another_stacks_checkpoint_is_none_at_all(saved, tmp_path):
     saved.path.rename(other.path)
     assert other.load(fresh(), [None]) == (
         NOT_STARTED,
-        f"checkpoint {other.path} is left out (it is another stack's); its runs start anew",
+        f"checkpoint {other.path} is skipped (it belongs to another stack); its runs start from the beginning",
     )
 
 
@@ -60,7 +60,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_trainer_is_as_it_was(saved, num
     before = {name: tensor.clone() for name, tensor in stack.state_dict().items()}
     epoch, refused = saved.load(stack, [None])
     assert epoch == NOT_STARTED and refused == (
-        f"checkpoint {saved.path} is left out (it is not what was written); its runs start anew"
+        f"checkpoint {saved.path} is skipped (it is not what was written); its runs start from the beginning"
     )
     assert all(torch.equal(before[name], tensor) for name, tensor in stack.state_dict().items())
 

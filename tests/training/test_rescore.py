@@ -16,7 +16,7 @@ from unimos_pipe.training import batched_training
 from unimos_pipe.training.prediction_log import PredictionLog, from_bytes
 
 PAIR = ("--src", "dark", "--tgt", "light", "--device", "cpu")
-TOLD = "1 run(s) scored anew without training: the target's labels have changed\n"
+TOLD = "1 run(s) re-scored without training: the target's labels have changed\n"
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from unimos_pipe.methods.unsupervised_metrics import (
     total_variation,
 )
 
-REFERENCE_METHODS = ("zero-shot", "fused", "linear-im")  # the methods that every run's answers are held against
+REFERENCE_METHODS = ("zero-shot", "fused", "linear-im")  # every run is compared with these
 
 
 @dataclass(frozen=True)

@@ -58,11 +58,11 @@ class RecipePlan:
     missing: tuple[str, ...]  # domains to encode
     images: int | None
     cache_bytes: int | None
-    encode_seconds: float | None  # decoding aside
+    encode_seconds: float | None  # without decoding
     runs: int
     train_seconds: float | None
     device: str
-    problem: InputError | None  # why the images cannot be read; counts are then the published ones
+    problem: InputError | None  # the images cannot be read; counts are then the published ones
 
 
 def plan_recipe(

@@ -23,13 +23,13 @@ from unimos_pipe.training.checkpoint import CHECKPOINTS
 class AdaptOptions:
     """Training options of each pair."""
 
-    variant: str = "full"  # an ablation such as no-im, or fused-teacher, which is ours
-    settings: Mapping[str, Any] = field(default_factory=dict)  # changed options, such as {"train.epochs": 20}
+    variant: str = "full"  # an ablation such as no-im, or fused-teacher (our extension)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # hyperparameters, such as {"train.epochs": 20}
     seeds: tuple[int, ...] = (0,)
     protocol: str | None = None  # None: inductive where the data set has test splits
-    method: str = UNIMOS  # or another of unimos_pipe.runs.method_names, which has no variant, settings or seeds
-    label_set: str = ""  # for auto: "closed" (the target has every class) or "partial"; empty: not said
-    calibrate: bool = True  # by a companion run for UniMoS, which doubles its time; by five fits more for others
+    method: str = UNIMOS  # others (unimos_pipe.runs.method_names) have no variant, settings or seeds
+    label_set: str = ""  # for auto: "closed" (the target has every class) or "partial"; empty: unknown
+    calibrate: bool = True  # UniMoS: by a calibration run, which doubles its time; others: by five more fits
 
     def method_spec(self, protocol: str) -> MethodSpec:
         """Return UniMoS's hyperparameters. Raises InputError with every option that does not fit the method."""
@@ -55,7 +55,7 @@ class RunLocation:
 
     runs: Path = Path("runs")
     out: Path | None = None  # several runs go below it
-    force: bool = False  # train again what is finished
+    force: bool = False  # retrain finished runs
     stale: str = "keep"  # or rerun, or error: what becomes of finished runs that were made by other code
 
     def folder(self, run: RunSpec, pairs: int, seeds: int) -> Path:
@@ -94,7 +94,7 @@ def adapt_pairs(
     spec = features.dataset
     pairs = [("+".join(spec.parse_sources(source, target)), target) for source, target in pairs]
     protocol = spec.protocol(options.protocol)
-    options.method_spec(protocol)  # its faults show before those of the cache
+    options.method_spec(protocol)  # reports faults of the options before those of the cache
     variant = options.variant if options.method == UNIMOS else ""
     store, plans = features.store(), []
     if options.method == UNIMOS:
@@ -113,7 +113,7 @@ def adapt_pairs(
             check_run_folder(plans[-1].folder, force=True)
     loader = open_loader(plans, store, compute.device)
     plans = apply_stale_policy(plans, loader, location.stale)
-    load_pairs(plans, loader)  # every fault of the cache shows before a folder is touched
+    load_pairs(plans, loader)  # reports every fault of the cache before a folder is changed
     previous = [RunOutcome(None) if location.force else load_finished(plan, plan.load_data(loader)) for plan in plans]
     reused = {}
     for plan, outcome in zip(plans, previous, strict=True):

@@ -12,8 +12,8 @@ from unimos_pipe.runs.statistics import MeanStd, mean_and_std
 from unimos_pipe.training.batched_training import PlannedRun, RunOutcome
 
 ORACLE_ROW = "oracle"
-PROBES = "probes"  # logistic regressions of the source, and as an oracle of the target's own labels
-Values = dict[str, dict[int, float]]  # pair -> accuracy by seed; what has no seed stands under 0
+PROBES = "probes"  # logistic regressions on source labels and, as an oracle, on target labels
+Values = dict[str, dict[int, float]]  # pair -> accuracy by seed; values without a seed have key 0
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class ResultRow:
 
     label: str
     values: Values
-    published_average: float | None = None  # of a published row, which may have nothing else
-    seconds: float | None = None  # that a run took in the mean; only rows of the last epoch have it
+    published_average: float | None = None  # of a published row, which may have no values
+    seconds: float | None = None  # mean per run; only for rows of the last epoch
     estimate_mae: float | None = None  # mean distance of the label-free estimate to the accuracy, of runs that have one
 
     def format_pair(self, pair: str) -> str:
@@ -110,7 +110,7 @@ def result_rows(
         table += [
             ResultRow(row.label, {pair: {0: next(iter(by_seed.values()))} for pair, by_seed in row.values.items()})
             for row in rows("zero-shot", lambda result: result["accuracy"]["zero_shot"][metric])[:1]
-        ]  # zero-shot answers have no seed
+        ]  # zero-shot has no seed
     if "source-probe" not in results:
         table += _build_baseline_rows("source-probe", "source_only", baselines)
     for row in rows("{}", lambda result: result["accuracy"]["last"][metric]):

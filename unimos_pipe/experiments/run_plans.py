@@ -108,7 +108,7 @@ def execute_plans(
     train = partial(train_runs, references=references, on_metrics=on_epoch)
     if compute.ray:
         if on_epoch:
-            raise InputError("on_epoch: runs on a cluster tell of no epochs; each has them in its metrics.jsonl")
+            raise InputError("on_epoch is not called for runs on a cluster; read their metrics.jsonl")
         train = partial(train_on_ray, options=compute.ray.for_device(loader.device.type))
     unimos_plans = [plan for plan in plans if plan.spec.method == UNIMOS]
     other_plans = [plan for plan in plans if plan.spec.method != UNIMOS]
@@ -144,7 +144,7 @@ def execute_plans(
         outcome_by_folder |= zip((plan.folder for plan in other_plans), trained, strict=True)
     outcomes = [outcome_by_folder[plan.folder] for plan in plans]
     if relabelled := sum(outcome.relabelled and outcome.reused for outcome in outcomes):
-        reporter.note(f"{relabelled} run(s) scored anew without training: the target's labels have changed")
+        reporter.note(f"{relabelled} run(s) re-scored without training: the target's labels have changed")
     for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
         reporter.warn(note)
     runs = [

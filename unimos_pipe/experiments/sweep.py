@@ -39,7 +39,7 @@ class SweepOptions:
     """Training options of a sweep, and the rows that its table shows besides the last epoch."""
 
     stack_size: int | None = None  # runs trained together as one stack; None: what memory allows, at most 36
-    force: bool = False  # train again what is finished
+    force: bool = False  # retrain finished runs
     stale: str = "keep"  # or rerun, or error: what becomes of finished runs that were made by other code
     show: tuple[str, ...] = ()  # validators whose epochs are shown too, "oracle": the best by target labels; "probes"
 
@@ -52,7 +52,7 @@ class SweepResult:
     folder: Path
     pairs: tuple[str, ...]  # source->target
     rows: tuple[ResultRow, ...]  # zero-shot, baselines, every label's last epoch, ...; empty without target labels
-    published: tuple[ResultRow, ...]  # the published figures to stand below
+    published: tuple[ResultRow, ...]  # published results, shown below the rows
     runs: tuple[RunResult, ...]
 
     @property
@@ -146,12 +146,12 @@ def run_sweep(
     plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
     loader = open_loader(plans, store, compute.device)
     plans = apply_stale_policy(plans, loader, options.stale)
-    data = load_pairs(plans, loader)  # every fault of the cache shows before a folder is touched
+    data = load_pairs(plans, loader)  # reports every fault of the cache before a folder is changed
     published = published_rows(recipe.published_table, store.spec) if recipe.published_table else []
     check_writable_folder(folder, "--runs")
     recipe_json = json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n"
     with writer_lock(folder, folder / RECIPE, folder / "baselines.json"):
-        if not (folder / RECIPE).exists():  # a report of what is finished so far names the sweep by it
+        if not (folder / RECIPE).exists():  # reports of unfinished sweeps read it
             write_text(folder / RECIPE, recipe_json)
         trained, outcomes = execute_plans(
             plans,
@@ -233,7 +233,9 @@ def plan_sweep(
             * sum(steps)
         )
     calibrations = calibration_specs([plans[i] for i in unimos_indices if not finished[i]])
-    seconds *= 1 + len(calibrations) / max(1, sum(map(len, open_stacks)))  # a companion has about the steps of a run
+    seconds *= 1 + len(calibrations) / max(
+        1, sum(map(len, open_stacks))
+    )  # a calibration run has about as many steps as a run
     fits = sum(not finished[i] for i in range(len(plans)) if i not in training_runs)
     totals = len(plans), sum(finished), changed, sum(steps), len(open_stacks)
     return SweepPlan(*totals, seconds, fits, len(calibrations))

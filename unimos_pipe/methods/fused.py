@@ -16,7 +16,7 @@ from unimos_pipe.methods import source_probe, zero_shot
 from unimos_pipe.methods.base import LinearModel, MethodOutput, present_classes
 from unimos_pipe.methods.task import AdaptationTask
 
-TINY = 1e-12  # a probe that answers the same everywhere adds nothing
+TINY = 1e-12  # a probe with constant logits adds nothing
 
 
 def center(values: Tensor, dim: int = -1) -> Tensor:

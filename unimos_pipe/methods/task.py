@@ -131,7 +131,7 @@ def load_unit_rows(domain: DomainFeatures, dtype: torch.dtype, device: torch.dev
             f"{domain.name}: {int(wrong.sum())} stored feature(s), the first of {domain.paths[row]}",
             expected="finite, of unit norm",
             got=f"a norm of {norms[row].item():.4g}",
-            todo="Make them again: unimos-pipe extract --force",
+            todo="Extract them again: unimos-pipe extract --force",
         )
     return unit_rows(features, dtype, device)
 

@@ -25,7 +25,12 @@ CITATIONS = {  # whom to cite for each
     "ensemble3": "unimos-pipe's own: the mean of fused, stata-fused and linear-im",
     AUTO: "unimos-pipe's own choice among linear-im, ensemble3 and stata-fused",
 }
-TARGET_ONLY = ("stata", "stata-fused", "zlap", "ensemble3")  # they answer the rows they were fitted on and no others
+TARGET_ONLY = (
+    "stata",
+    "stata-fused",
+    "zlap",
+    "ensemble3",
+)  # transductive: they predict only the rows they were fitted on
 ESTIMATE_ERROR = "of auto's answers half of 54 trial pairs lay within 5 points, 90% within 10, the worst 20 off"
 ESTIMATE_WITHIN = "90% of trials lay within 10 points"  # the same, where there is little room
 LABEL_SETS = ("closed", "partial")  # the target has every class of the source, or only some (partial-set adaptation)
@@ -35,5 +40,5 @@ def protocol_fault(method: str, protocol: str) -> str | None:
     """Why a method cannot make runs of a protocol, or None."""
     if protocol == "transductive" or method not in (*TARGET_ONLY, AUTO):
         return None
-    whose = "auto may take a method that answers" if method == AUTO else f"{method} answers"
-    return f"{whose} only the rows it was fitted on, and an inductive run scores others; take protocol transductive"
+    whose = "auto may select a method that predicts" if method == AUTO else f"{method} predicts"
+    return f"{whose} only the rows it was fitted on, and an inductive run scores others; use protocol transductive"

@@ -43,7 +43,7 @@ class RunFolderError(InputError):
     """Error for a folder without a complete run; ``reason`` names the file and its fault."""
 
     def __init__(self, folder: Path, reason: str):
-        super().__init__(f"{folder} holds no whole run: {reason}", todo="Train it again with --force")
+        super().__init__(f"{folder} holds no complete run: {reason}", todo="Train it again with --force")
         self.reason = reason
 
 
@@ -281,5 +281,5 @@ def _values_fault(run: FinishedRun) -> str | None:
         return f"{CONFIG} or {RESULT} lacks {error}"
     sound = all(isinstance(text, str) for text in texts) and all(isinstance(table, dict) for table in tables)
     if not sound or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-        return f"{CONFIG} or {RESULT} holds values that are not a run's"
+        return f"{CONFIG} or {RESULT} holds invalid values"
     return None

@@ -22,7 +22,7 @@ from unimos_pipe.runs.published_results import load_published_rows
 from unimos_pipe.runs.run_spec import RunSpec
 
 LEAVE_ONE_OUT = "leave-one-out"  # each domain as the target of all others together
-MAX_RUNS = 100_000  # of one recipe; every run is planned before the first one starts
+MAX_RUNS = 100_000  # per recipe; all runs are planned before the first one starts
 RECIPE_FOLDERS = (PACKAGE / "pipelines", PACKAGE.parent / "pipelines")  # installed wheel, checkout
 
 
@@ -39,7 +39,7 @@ class Recipe:
     methods: tuple[str, ...] = (UNIMOS,)  # of runs.method_names; seeds, variants, options and grid are UniMoS's
     variants: tuple[str, ...] = ("full",)
     label_set: str = option("", "for auto: whether source and target share all classes", choices=("", *LABEL_SETS))
-    calibrate: bool = False  # by a companion run per pair and cell for UniMoS, by five fits more for others
+    calibrate: bool = False  # UniMoS: by a calibration run per pair and configuration; others: by five more fits
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
     protocol: str = option("", "empty = the data set's own", choices=("", *PROTOCOLS))
     published_table: str = ""  # where paper_results.toml has the published figures
@@ -220,11 +220,9 @@ def _find_method_faults(recipe: Recipe) -> list[str]:
     if UNIMOS not in recipe.methods:
         changed = {"variants": recipe.variants != ("full",), "options": recipe.options, "grid": recipe.grid}
         names = [name for name, is_changed in changed.items() if is_changed]
-        faults += (
-            [f"{join_names(names)}: only {UNIMOS} has such options, and methods does not name it"] if names else []
-        )
+        faults += [f"{join_names(names)}: only {UNIMOS} has such options, and it is not among methods"] if names else []
     if recipe.label_set and AUTO not in recipe.methods:
-        faults.append(f"label_set: only {AUTO} asks for it, and methods does not name it")
+        faults.append(f"label_set: only {AUTO} asks for it, and it is not among methods")
     return faults
 
 
@@ -242,7 +240,7 @@ def _find_duplicates(items: Iterable[Any]) -> list[Any]:
 
 def _find_spec_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
     faults = []
-    with contextlib.suppress(InputError):  # said below
+    with contextlib.suppress(InputError):  # reported below
         protocol = spec.protocol(recipe.protocol or None)
         faults += [fault for name in recipe.methods if (fault := protocol_fault(name, protocol))]
     for check in (

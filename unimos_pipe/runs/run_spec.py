@@ -9,7 +9,7 @@ from unimos_pipe.base.dataclass_parsing import fingerprint, option_fields
 from unimos_pipe.base.method_config import MethodSpec, display_name, method_spec
 from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
 
-# Raised whenever a default of MethodSpec or a result of equal options changes: finished runs are then trained again.
+# Increased when a default of MethodSpec or a result of equal options changes; finished runs are then trained again.
 ARITHMETIC = 5
 
 
@@ -27,8 +27,8 @@ class RunSpec:
     options: MethodSpec
     protocol: str = "transductive"  # or inductive: learn from the target's train rows, score its test rows
     method: str = UNIMOS  # or another of runs.method_names; its variant is then empty, its options the defaults
-    label_set: str = ""  # for auto: closed (the target has every class) or partial; empty: not said
-    calibrate: bool = False  # by one temperature, fitted to held-out source answers
+    label_set: str = ""  # for auto: closed (the target has every class) or partial; empty: unknown
+    calibrate: bool = False  # by a temperature fitted on held-out source rows
 
     @property
     def name(self) -> str:

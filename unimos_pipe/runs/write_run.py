@@ -24,14 +24,14 @@ from unimos_pipe.base.csv_escaping import escape_name, escape_path
 from unimos_pipe.base.errors import PATH_FAULTS, InputError, ReadError
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_bytes
 
-KIND, SCHEMA = "unimos-pipe run", 2  # the mark of config.json and result.json; schema 1 had none
+KIND, SCHEMA = "unimos-pipe run", 2  # the marker of config.json and result.json; schema 1 had none
 CONFIG, EPOCHS, PREDICTIONS = "config.json", "metrics.jsonl", "predictions.csv"
 HEADS, SAMPLE, RESULT = "heads.safetensors", "sample.safetensors", "result.json"
 FILES = (CONFIG, EPOCHS, PREDICTIONS, HEADS, SAMPLE, RESULT)
 PREDICTION_COLUMNS = ("path", "class", "probability")
-RAW_COLUMN = "raw_probability"  # of runs with a temperature, whose probability is the calibrated one
+RAW_COLUMN = "raw_probability"  # before calibration; only runs with a temperature
 BRANCH_COLUMNS = ("vac", "vac_probability", "lac", "lac_probability")  # of UniMoS
-LABEL_COLUMN = "label"  # follows where the target has labels; empty in a row without
+LABEL_COLUMN = "label"  # last column, if the target has labels; empty in a row without
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def check_run_folder(folder: Path, *, force: bool) -> None:
         raise InputError(f"{folder} is a link; choose another --out or --runs")
     if names and not _holds_only_run_files(folder, names):
         foreign = [name for name in names if name not in FILES]
-        reason = f"{foreign[0]} is none of a run's files" if foreign else f"no {CONFIG} that a run wrote"
-        raise InputError(f"{folder} is not empty and no run's folder ({reason}); choose another --out or --runs")
+        reason = f"{foreign[0]} is not a run's file" if foreign else f"no {CONFIG} that a run wrote"
+        raise InputError(f"{folder} is not empty and not a run folder ({reason}); choose another --out or --runs")
     parent = next(path for path in folder.absolute().parents if path.exists())
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"cannot write to {parent}: Permission denied; choose another --out or --runs")

@@ -63,9 +63,9 @@ class RunOutcome:
 
     result: dict[str, Any] | None
     error: str | None = None
-    reused: bool = False  # finished before
+    reused: bool = False  # finished earlier
     relabelled: bool = False  # what was finished is scored by labels that are no longer the target's
-    notes: tuple[str, ...] = ()  # what was found damaged on the way and made again
+    notes: tuple[str, ...] = ()  # damage that was found and repaired
     changed_code: tuple[str, ...] = ()  # of what was finished before: modules whose source has changed since
 
 
@@ -119,7 +119,7 @@ def train_runs(
     on_epochs(count_epochs(runs) - sum(count_epochs(runs[i] for i in members) for members in open_stacks))
     if stack_plan.processes > 1:
         for pair in (data[i] for members in open_stacks for i in members if not previous[i].reused):
-            references.get(pair)  # here, where every process has it
+            references.get(pair)  # before forking, so that every process has it
 
     def train(members: Sequence[int], send: Send) -> list[RunOutcome]:
         stack_outcomes = [previous[i] for i in members]

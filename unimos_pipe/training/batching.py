@@ -13,7 +13,7 @@ from unimos_pipe.methods.unimos.stack_key import StackKey
 from unimos_pipe.methods.unimos.training_run import TrainingRun
 
 MAX_STACK_SIZE = 36
-MIN_STACK_SIZE = 3  # where another process could take some of the runs: fewer gain little from each other
+MIN_STACK_SIZE = 3  # if another process is free; smaller stacks gain little
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class StackPlan:
     digits of a stack's results depend on its number of threads.
     """
 
-    stacks: list[list[int]]  # positions of the runs of each
+    stacks: list[list[int]]  # positions of each stack's runs
     processes: int
 
     def concurrent_stacks(self, count: int) -> int:
@@ -70,7 +70,7 @@ def max_stack_size(run: TrainingRun, processes: int) -> int:
     item_bytes = run.task.text_features.element_size()
     rows, device = len(run.task.target.features), run.task.text_features.device
     per_run = item_bytes * (2 * weights + activations) + masks + 16 * rows
-    if device.type == "cuda":  # where a stack is assessed as a whole
+    if device.type == "cuda":  # a stack is evaluated as a whole
         per_run += item_bytes * rows * (classes + heads.bottleneck_dim)
     free_bytes = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else measure_free_memory()
     return max(1, min(MAX_STACK_SIZE, int(free_bytes // 4 // per_run // processes)))

@@ -29,7 +29,7 @@ from unimos_pipe.training.batching import count_epochs, plan_stacks
 from unimos_pipe.training.checkpoint import Checkpoint
 from unimos_pipe.training.run_recorder import pair_identity
 
-HOLDOUT = 0.2  # of the source's rows
+HOLDOUT = 0.2  # share of the source rows
 CALIBRATION_FILES = "calibration-*.json"  # names of files in the checkpoints' folder
 
 

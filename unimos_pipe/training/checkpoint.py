@@ -64,7 +64,7 @@ class Checkpoint:
             trainer.load_state_dict(state)
         except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())[:120]
-            return NOT_STARTED, f"checkpoint {self.path} is left out ({reason}); its runs start anew"
+            return NOT_STARTED, f"checkpoint {self.path} is skipped ({reason}); its runs start from the beginning"
         trainer.failures = failures
         for recorder, note in pairs:
             if recorder:
@@ -79,7 +79,7 @@ class Checkpoint:
         state = load(bytes(content[:-DIGEST_BYTES]))
         notes = json.loads(state.pop("notes").numpy().tobytes())
         if notes["key"] != self.key:
-            raise ValueError("it is another stack's")
+            raise ValueError("it belongs to another stack")
         return notes, state
 
     def save_if_due(self, epoch: int, trainer: Trainer, recorders: Sequence[RunRecorder | None]) -> None:

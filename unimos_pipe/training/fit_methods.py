@@ -82,7 +82,7 @@ def _fit_run(plan: PlannedRun, data: PairData, reference: PairReference, notes: 
     except InputError as error:
         return RunOutcome(None, str(error), notes=notes)
     if fit_result.logits.isnan().any():
-        return RunOutcome(None, f"{plan.spec.method} gave answers that are not finite", notes=notes)
+        return RunOutcome(None, f"{plan.spec.method} gave predictions that are not finite", notes=notes)
     return RunOutcome(write_run(plan.folder, _build_contents(plan.spec, data, fit_result, reference)), notes=notes)
 
 

@@ -18,7 +18,7 @@ class PredictionLog:
     """
 
     classes: int
-    parts: list[bytes] = field(default_factory=list)  # zlib of each epoch's ids, the bits that differ from the last's
+    parts: list[bytes] = field(default_factory=list)  # zlib of each epoch's ids, XORed with those of the epoch before
     last: np.ndarray | None = None
 
     def add(self, predictions: np.ndarray) -> None:
@@ -50,13 +50,13 @@ def from_bytes(packed: np.ndarray, epochs: int, rows: int, classes: int) -> np.n
         try:
             part = reader.decompress(remaining, size + 1)
         except zlib.error as error:
-            raise ValueError(f"answers that cannot be read: {error}") from None
+            raise ValueError(f"predictions that cannot be read: {error}") from None
         if len(part) != size or not reader.eof:
-            raise ValueError("answers of another number of rows or epochs")
+            raise ValueError("predictions of another number of rows or epochs")
         ids, remaining = np.frombuffer(part, dtype).reshape(len(BRANCHES), rows), reader.unused_data
         epochs_ids.append(ids ^ epochs_ids[-1] if epochs_ids else ids)
     if remaining or any((ids >= classes).any() for ids in epochs_ids):
-        raise ValueError("answers of another number of epochs or classes")
+        raise ValueError("predictions of another number of epochs or classes")
     return np.stack(epochs_ids)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from unimos_pipe.methods.unimos.step_inputs import StepInputs
 
-WARM_UP = 2  # steps taken as usual before a capture, as libraries load and allocate what they need on first use
+WARM_UP = 2  # eager steps before a capture: libraries load and allocate on first use
 
 
 class CudaGraphSteps:

@@ -21,7 +21,7 @@ class FusedSGD:
     """One SGD step of all runs. A weight is updated in place as soon as its gradient is passed in."""
 
     heads: Heads
-    neg_lr: dict[int, Tensor]  # minus the learning rates, (R, 1, ...) by the dimensions of what moves
+    neg_lr: dict[int, Tensor]  # minus the learning rates, (R, 1, ...) by number of dimensions
 
     @classmethod
     def create(cls, heads: Heads, lr: Tensor) -> "FusedSGD":
@@ -43,7 +43,7 @@ class FusedSGD:
     def _apply_product(
         self, weight: Tensor, buffer: Tensor, grad: Tensor, inputs: Tensor, neg_lr: Tensor, *copy: Tensor
     ) -> None:
-        if grad.shape[1] == 1:  # an outer product, which a matrix product takes twice as long for
+        if grad.shape[1] == 1:  # an outer product: addcmul takes half the time of a matrix product
             buffer.mul_(self.heads.beta).addcmul_(grad.mT, inputs)
         elif grad.dtype == buffer.dtype:
             buffer.baddbmm_(grad.mT, inputs, beta=self.heads.beta)

@@ -41,7 +41,7 @@ def linear(
 
 
 def _linear(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    if len(weight) == 1 and weight.device.type == "cpu":  # where W x^T takes two thirds of the time of x W^T
+    if len(weight) == 1 and weight.device.type == "cpu":  # W x^T takes two thirds of the time of x W^T there
         output = bias.new_empty(*x.shape[:2], bias.shape[1])
         return output.copy_(torch.bmm(weight, x.mT).mT).add_(bias.unsqueeze(1))
     if weight.dtype == bias.dtype:
@@ -53,7 +53,7 @@ def bottleneck(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
     """(R, n, H) features Phi_1; BatchNorm uses all n rows of a run and updates its running statistics."""
     hidden, linear_back = linear(heads, "bottleneck_linear", f_vac)
     count, rows, width = hidden.shape
-    columns = hidden.transpose(0, 1).reshape(rows, count * width)  # each run's features are channels of their own
+    columns = hidden.transpose(0, 1).reshape(rows, count * width)  # each run's features are separate channels
     gain, shift = (heads.params[f"bottleneck_bn.{part}"].reshape(-1) for part in ("weight", "bias"))
     running = heads.running_mean.view(-1), heads.running_var.view(-1)
     output, mean, inverse_std = torch.native_batch_norm(columns, gain, shift, *running, True, BN_MOMENTUM, BN_EPS)

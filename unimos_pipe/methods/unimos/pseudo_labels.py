@@ -12,7 +12,7 @@ from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING, inference_weight, pseudo_label_source
 
 Branches = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-CHUNK = 8192  # rows per product; fixed, so that results do not depend on memory
+CHUNK = 8192  # rows per product; constant, so that results do not depend on free memory
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TargetEvaluation:
     probabilities: Tensor  # (n, K) ensemble
     vac_predictions: Tensor  # (n,)
     text_predictions: Tensor  # (n,)
-    vac_confidence: Tensor  # (n,), probability of the VAC answer
+    vac_confidence: Tensor  # (n,), probability of the VAC prediction
     text_confidence: Tensor  # (n,)
     bottleneck: Tensor  # (n, H), before normalisation
     centroids: Tensor  # (K, H)
@@ -67,7 +67,7 @@ def evaluate_target(heads: Heads, x: Tensor, text: Tensor, epoch: int, spec: Eva
     )
     centroids = class_centroids(probabilities, bottleneck)
     clusters = nearest_centroid(bottleneck, centroids)
-    # The teacher is asked in the epochs alone in which it is the text branch.
+    # The teacher provides pseudo-labels only in epochs in which it is the text branch.
     label_sources = {"teacher": text_predictions, "cluster": clusters, "ensemble": probabilities.argmax(-1)}
     return TargetEvaluation(
         epoch,

@@ -34,7 +34,7 @@ class EpochSnapshot:
     run: int  # position in the sequence given to the trainer
     evaluation: TargetEvaluation  # of the target rows it trains on
     heads: Heads  # in evaluation mode, as they are until the next epoch
-    text: Tensor  # (K, D) text features that they answer with
+    text: Tensor  # (K, D) text features of the run
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,48 +18,70 @@ from unimos_pipe.evaluation.diagnostics import (
     run_diagnostics,
 )
 from unimos_pipe.methods import source_probe
+from unimos_pipe.methods.base import LinearModel
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 
-NEAREST = torch.tensor([[1], [0], [3], [2]])
+NEAREST = torch.tensor([[1], [0], [3], [2]]).repeat(8, 1)
+NEAREST += 4 * (torch.arange(32) // 4).unsqueeze(1)
+ROWS = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64).repeat(8, 1)
+STACKED = LinearModel(torch.log(torch.tensor([[1.0, 2.0, 1.0], [1.0, 1.0, 3.0]]).double()), torch.zeros(3))
 VIEW = PairReference(
+    ROWS,
     {
-        "zero-shot": torch.tensor([0, 0, 0, 0]),
-        "fused": torch.tensor([0, 0, 1, 1]),
-        "linear-im": torch.tensor([0, 0, 1, 2]),
+        "zero-shot": torch.tensor([0, 0, 0, 0]).repeat(8),
+        "fused": torch.tensor([0, 0, 1, 1]).repeat(8),
+        "stacked": torch.tensor([0, 0, 1, 2]).repeat(8),
     },
     NEAREST,
     torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64),
+    STACKED,
 )
 
 
 def test_an_estimate_by_hand():
-    """Neighbours share three of four answers: o = 0.5, e = (4 + 1 + 1) / 16."""
-    found = label_free_metrics(
-        VIEW, torch.tensor([0, 0, 1, 2]), (torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 2, 2])), 0.9
+    """Half of the neighbours agree, o = 0.5; e = 0.5^2 + 2 0.25^2. Stacked gives 1/3, 1/3, 2/4 and 3/5."""
+    classes, other = torch.tensor([0, 0, 1, 2]).repeat(8), torch.tensor([0, 1, 2, 2]).repeat(8)
+    found = label_free_metrics(VIEW, classes, (classes, other), 0.9)
+    neighbours, stacked = (0.5 - 0.375) / 0.625, (1 / 3 + 1 / 3 + 1 / 2 + 3 / 5) / 4
+    assert found["neighbour_agreement"] == pytest.approx(neighbours)
+    assert found["stacked_probability"] == pytest.approx(stacked)
+    assert (found["accuracy"], found["low"], found["high"], found["reason"]) == (
+        None,
+        None,
+        None,
+        "two estimates disagree, 20% and 44%",
     )
-    assert found["neighbour_agreement"] == found["accuracy"] == pytest.approx((0.5 - 0.375) / 0.625)
-    assert found["agreement"] == {"zero-shot": 0.5, "fused": 0.75, "linear-im": 1.0}
-    assert (found["branches"], found["fused_and_linear_im"], found["confidence"]) == (0.5, 0.75, 0.9)
+    assert found["agreement"] == {"zero-shot": 0.5, "fused": 0.75, "stacked": 1.0}
+    assert (found["branches"], found["confidence"]) == (0.5, 0.9)
     assert found["class_shares"] == [0.5, 0.25, 0.25] and found["total_variation"] == 0.0
 
 
-def test_what_cannot_be_told_is_none():
-    apart = PairReference({**VIEW.predictions, "linear-im": torch.tensor([1, 1, 0, 1])}, NEAREST, VIEW.source_shares)
-    assert label_free_metrics(apart, torch.tensor([0, 0, 1, 2]), None, 0.9)["accuracy"] is None
-    one_class = PairReference({"zero-shot": VIEW.predictions["zero-shot"]}, NEAREST, VIEW.source_shares)
-    found = label_free_metrics(one_class, torch.tensor([0, 0, 1, 2]), None, 0.9)
-    assert (found["accuracy"], found["fused_and_linear_im"], found["branches"]) == (None, None, None)
+def test_estimators_that_agree_give_their_mean():
+    """Every pair of neighbours agrees, and stacked gives the classes nearly all: both are 1."""
+    classes = VIEW.predictions["fused"]
+    sure = replace(VIEW, stacked=LinearModel(torch.tensor([[0.0, 90, 0], [0, 90, 0]]), torch.tensor([40.0, 0, 0])))
+    found = label_free_metrics(sure, classes, None, 0.9)
+    assert found["neighbour_agreement"] == 1.0 and found["stacked_probability"] == pytest.approx(1)
+    assert found["accuracy"] == pytest.approx(1) and found["low"] == pytest.approx(0.9) and found["high"] == 1.0
+    assert found["reason"] is None
+
+
+def test_a_source_of_one_class_leaves_zero_shot_alone():
+    one_class = replace(VIEW, predictions={"zero-shot": VIEW.predictions["zero-shot"]}, stacked=None)
+    found = label_free_metrics(one_class, torch.tensor([0, 0, 1, 2]).repeat(8), None, 0.9)
+    assert (found["accuracy"], found["stacked_probability"], found["branches"]) == (None, None, None)
+    assert found["reason"] == "the source has rows of one class"
 
 
 def test_reliability_is_of_the_rows_whose_label_is_known():
-    raw = torch.tensor([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
-    flat = torch.full((4, 3), 1 / 3)
-    held = HeldOutLabels(torch.tensor([0, NO_LABEL, 2, NO_LABEL]).numpy(), ("a", "b", "c"))
+    raw = torch.tensor([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]]).repeat(8, 1)
+    flat = torch.full((32, 3), 1 / 3)
+    held = HeldOutLabels(torch.tensor([0, NO_LABEL, 2, NO_LABEL] + [NO_LABEL] * 28).numpy(), ("a", "b", "c"))
     found = run_diagnostics(VIEW, held, raw, flat, Calibration(2.0, 8, 0.1))
     for name, values in (("raw", raw), ("calibrated", flat)):
         wanted = calibration_metrics(values[[0, 2]], torch.tensor([0, 2]))
         assert found["reliability"][name] == {"ece": wanted.ece, "nll": wanted.nll, "brier": wanted.brier}
-    assert found["calibration"] == {"temperature": 2.0, "rows": 8, "seconds": 0.1}
+    assert found["calibration"] == {"temperature": 2.0, "rows": 8, "seconds": 0.1, "basis": "source"}
     assert found["estimate"]["confidence"] == pytest.approx(1 / 3)
     unlabelled = run_diagnostics(VIEW, HeldOutLabels(None, ("a", "b", "c")), raw, raw, None)
     assert unlabelled["reliability"] is None and unlabelled["calibration"] is None
@@ -104,10 +127,6 @@ def test_pairs_of_one_target_are_answered_from_their_own_sources():
         assert found.nearest.equal(wanted.nearest) and found.source_shares.equal(wanted.source_shares)
     answers = {tuple(reference.predictions["fused"].tolist()) for reference in alone}
     assert len(answers) == 6 and len({tuple(reference.nearest.flatten().tolist()) for reference in alone}) >= 2
-
-
-def test_a_made_task_has_the_methods_that_are_compared():
-    assert random_task().text_features.shape[0] == 5 and REFERENCE_METHODS == ("zero-shot", "fused", "linear-im")
 
 
 def test_a_run_of_unimos_says_what_is_known(cli, icons_cache, tmp_path):

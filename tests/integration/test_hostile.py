@@ -159,7 +159,9 @@ def test_a_sound_export_answers(export):
     assert old.probabilities.equal(found.probabilities)
 
 
-ABLE = "unimos, zero-shot, source-probe, fused, gda, linear-im"
+ABLE = (
+    "unimos, zero-shot, source-probe, fused, stacked, gda, linear-im, cross-modal-probe, clip-distillation, ensv, auto"
+)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import torch
 
 from tests.factories.tasks import random_task
 from unimos_pipe.methods.unsupervised_metrics import (
+    AccuracyEstimate,
     agreement_rate,
     class_shares,
     estimate_accuracy,
@@ -19,33 +20,41 @@ pytestmark = pytest.mark.numerical
 
 
 def test_neighbour_agreement_by_hand():
-    """Four rows, two neighbours each; 6 of 8 agree, chance is (3/4)^2 + (1/4)^2 = 0.625."""
+    """Of class 0's three rows two neighbours each count, of which 4 of 6 agree; class 1's single row counts none."""
     answers = torch.tensor([0, 0, 0, 1])
-    nearest = torch.tensor([[1, 2], [0, 2], [0, 1], [0, 1]])
-    assert neighbour_agreement(answers, nearest) == pytest.approx((0.75 - 0.625) / 0.375)
+    nearest = torch.tensor([[1, 2], [0, 3], [0, 3], [0, 1]])
+    assert neighbour_agreement(answers, nearest) == pytest.approx((4 / 6 - 0.625) / 0.375)
 
 
 def test_neighbour_agreement_by_loop_on_features():
     rows = random_task().target.features
-    answers = torch.arange(56) % 5
-    shares = []
+    answers = torch.tensor([0] * 3 + [1] * 20 + [2] * 33)
+    same, counted = 0, 0
     for i in range(56):
-        nearest = sorted((j for j in range(56) if j != i), key=lambda j: -float(rows[i] @ rows[j]))[:5]
-        shares.append(sum(int(answers[j] == answers[i]) for j in nearest) / 5)
-    expected = sum((answers.tolist().count(k) / 56) ** 2 for k in range(5))
-    wanted = (sum(shares) / 56 - expected) / (1 - expected)
+        others = int((answers == answers[i]).sum()) - 1
+        nearest = sorted((j for j in range(56) if j != i), key=lambda j: -float(rows[i] @ rows[j]))[: min(5, others)]
+        same += sum(int(answers[j] == answers[i]) for j in nearest)
+        counted += len(nearest)
+    expected = (3**2 + 20**2 + 33**2) / 56**2
+    wanted = (same / counted - expected) / (1 - expected)
     assert neighbour_agreement(answers, find_nearest_rows(rows)) == pytest.approx(wanted, abs=1e-12)
 
 
-def test_answers_that_are_all_the_same_say_nothing():
-    assert neighbour_agreement(torch.ones(3, dtype=torch.int64), torch.tensor([[1], [0], [0]])) == 0.0
+@pytest.mark.parametrize("answers", [[1, 1, 1], [0, 1, 2]], ids=["alike", "different"])
+def test_answers_that_are_all_the_same_or_all_different_say_nothing(answers):
+    assert neighbour_agreement(torch.tensor(answers), torch.tensor([[1], [0], [0]])) == 0.0
 
 
-def test_accuracy_cannot_be_told_where_the_methods_part():
-    fused = torch.tensor([0, 1, 2, 0])
-    assert estimate_accuracy(0.8, fused, torch.tensor([0, 1, 0, 1])) == 0.8  # half is enough
-    assert estimate_accuracy(0.8, fused, torch.tensor([0, 2, 0, 1])) is None
-    assert estimate_accuracy(-0.1, fused, fused) == 0.0
+def test_the_estimate_is_the_middle_with_a_range():
+    assert estimate_accuracy(0.5, 0.69, 30) == AccuracyEstimate(pytest.approx(0.595), 0.4, pytest.approx(0.79), None)
+    assert estimate_accuracy(0.99, 0.95, 30) == AccuracyEstimate(pytest.approx(0.97), pytest.approx(0.85), 1.0, None)
+    assert estimate_accuracy(-0.1, 0.04, 30) == AccuracyEstimate(0.02, 0.0, pytest.approx(0.14), None)
+
+
+def test_what_cannot_be_estimated_has_its_reason():
+    none = (None, None, None)
+    assert estimate_accuracy(0.43, 0.71, 500) == AccuracyEstimate(*none, "two estimates disagree, 43% and 71%")
+    assert estimate_accuracy(0.7, 0.7, 29) == AccuracyEstimate(*none, "29 images are too few")
 
 
 def test_agreement_and_shares_by_hand():

@@ -212,17 +212,19 @@ def no_figures(monkeypatch):
 
 
 def test_a_target_without_labels(cli, no_figures, tmp_path):
-    known = {"accuracy": 0.61, "branches": 0.3, "agreement": {"zero-shot": 0.5, "fused": 0.7, "linear-im": 0.75}}
+    known = {"accuracy": 0.61, "low": 0.51, "high": 0.71, "branches": 0.3}
+    known["agreement"] = {"zero-shot": 0.5, "fused": 0.7, "stacked": 0.75}
     known |= {"confidence": 0.9, "total_variation": 0.2}
     write_run(tmp_path / "runs", labelled=False, more={"estimate": known})
-    write_run(tmp_path / "runs", labelled=False, seed=1, more={"estimate": {**known, "accuracy": None}})
+    untold = {**known, "accuracy": None, "low": None, "high": None}
+    write_run(tmp_path / "runs", labelled=False, seed=1, more={"estimate": untold})
     assert cli("report", tmp_path / "runs", "--out", tmp_path / "out", "--cache", tmp_path).code == 0
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "The target has no labels, so its accuracy is unknown" in text and "Accuracy by pair" not in text
     assert (tmp_path / "out" / "tables" / "diagnostics.csv").read_text(encoding="utf-8") == (
-        "run,estimated accuracy,VAC and LAC,zero-shot,fused,linear-im,confidence,share distance\n"
-        '"dark → light, UniMoS, seed 0",61.0000,30.0000,50.0000,70.0000,75.0000,90.0000,20.0000\n'
-        '"dark → light, UniMoS, seed 1",,30.0000,50.0000,70.0000,75.0000,90.0000,20.0000\n'
+        "run,estimated accuracy,from,to,VAC and LAC,zero-shot,fused,stacked,confidence,share distance\n"
+        '"dark → light, UniMoS, seed 0",61.0000,51.0000,71.0000,30.0000,50.0000,70.0000,75.0000,90.0000,20.0000\n'
+        '"dark → light, UniMoS, seed 1",,,,30.0000,50.0000,70.0000,75.0000,90.0000,20.0000\n'
     )
     assert "Diagnostics without labels" in text
     assert "The images are not here" not in text or "--data-root" in text

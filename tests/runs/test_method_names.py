@@ -25,5 +25,4 @@ def test_no_variant_has_a_methods_name():
 def test_what_answers_no_new_rows_makes_no_inductive_run(name):
     assert protocol_fault(name, "transductive") is None
     head = "only the rows it was fitted on, and an inductive run scores others; take protocol transductive"
-    whose = {"auto": "auto may take a method that answers"}.get(name, f"{name} answers")
-    assert protocol_fault(name, "inductive") == (f"{whose} {head}" if name in (*TARGET_ONLY, "auto") else None)
+    assert protocol_fault(name, "inductive") == (f"{name} answers {head}" if name in TARGET_ONLY else None)

@@ -9,7 +9,7 @@ from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.runs.method_names import AUTO, ESTIMATE_ERROR
 from unimos_pipe.runs.run_spec import RunSpec
 
-UNTOLD = "accuracy cannot be told: fused and linear-im answer {}% of rows alike; label about 50 rows to know"
+UNTOLD = "accuracy cannot be estimated: {}; label about 50 images to measure it"
 SHOWN = 3  # classes whose shares differ most
 
 
@@ -26,22 +26,18 @@ def print_diagnostics(output: Output, spec: RunSpec, result: Mapping[str, Any], 
             output.warn(
                 f"{what} disagree on {format_percent(1 - share)}% of the rows; do not trust these answers unseen"
             )
-    if spec.method == AUTO and result["choice"]["warning"]:
-        output.warn(result["choice"]["warning"])
 
 
 def _tell_choice(output: Output, choice: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    agreements = ", ".join(f"{name} {format_percent(value)}" for name, value in choice["agreements"].items())
-    output.result(f"  auto takes {choice['selected']}: {choice['reason']} (neighbour agreement: {agreements})")
+    output.result(f"  auto: {choice['reason']}")
     output.result(f"  {_accuracy(found)}")
 
 
 def _accuracy(found: Mapping[str, Any]) -> str:
-    if found["accuracy"] is not None:
-        return f"estimated accuracy {format_percent(found['accuracy'])}; {ESTIMATE_ERROR}"
-    if found["fused_and_linear_im"] is None:
-        return "accuracy cannot be told: the source has rows of one class"
-    return UNTOLD.format(format_percent(found["fused_and_linear_im"]))
+    if found["accuracy"] is None:
+        return UNTOLD.format(found["reason"])
+    accuracy, low, high = (format_percent(found[name]) for name in ("accuracy", "low", "high"))
+    return f"estimated accuracy {accuracy}, from {low} to {high}; {ESTIMATE_ERROR}"
 
 
 def _lines(found: Mapping[str, Any], classes: tuple[str, ...], calibrated: bool) -> list[str]:

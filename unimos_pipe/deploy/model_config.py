@@ -15,7 +15,7 @@ from unimos_pipe.base.errors import InputError, join_names, short_repr
 from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, read_bytes, read_json
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
 from unimos_pipe.evaluation.calibration import ENDS
-from unimos_pipe.runs.method_names import AUTO, METHODS, TARGET_ONLY, UNIMOS
+from unimos_pipe.runs.method_names import METHODS, TARGET_ONLY, UNIMOS
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 3
@@ -95,7 +95,7 @@ def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> di
             "classes": list(config["classes"]),
             "encoder": config["encoder"],
             "encoder_id": spec["encoder_id"],
-            "method": result["choice"]["selected"] if spec["method"] == AUTO else spec["method"],
+            "method": spec["method"],
             "options": spec["options"],
             "temperature": (result.get("calibration") or {}).get("temperature"),
             "about": about,
@@ -120,7 +120,7 @@ def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(WHERE, expected=f"format {FORMAT} with {', '.join(CONFIG_KEYS)}", got=got)
     _check_classes(config["classes"])
     _check_encoder(config["encoder"], config["encoder_id"])
-    if config["method"] not in (supported := [name for name in METHODS if name not in (*TARGET_ONLY, AUTO)]):
+    if config["method"] not in (supported := [name for name in METHODS if name not in TARGET_ONLY]):
         method = short_repr(config["method"])
         raise InputError(f"{WHERE}: method", expected=f"one of {', '.join(supported)}", got=method)
     if not isinstance(config["options"], Mapping):

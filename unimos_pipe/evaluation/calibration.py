@@ -11,6 +11,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from unimos_pipe.methods.base import FLOOR, Method
+from unimos_pipe.methods.gda import match_mean_confidence
 from unimos_pipe.methods.task import AdaptationTask, UnlabelledFeatures
 
 FOLDS = 5
@@ -20,11 +21,16 @@ ENDS = (0.01, 100.0)  # of the temperature
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature of a run, the number of held-out source rows it was fitted on, and the seconds that took."""
+    """A run's temperature, the rows it was fitted to, and the seconds that took.
+
+    ``basis`` says to what: "source", held-out source rows; or "estimate", the estimated accuracy, which the mean
+    probability of the predicted classes of the target's ``rows`` then is.
+    """
 
     temperature: float
     rows: int
     seconds: float
+    basis: str = "source"
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,15 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     bounds = tuple(math.log(end) for end in ENDS)
     return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
+
+
+def match_temperature(logits: Tensor, confidence: float) -> float:
+    """The T in [0.01, 100] with which the mean of the largest probabilities of softmax(logits / T) is ``confidence``.
+
+    Where an end does not reach it, that end.
+    """
+    low, high = ENDS
+    return min(max(1 / match_mean_confidence(logits, torch.tensor(confidence)), low), high)
 
 
 def calibration_metrics(probabilities: Tensor, labels: Tensor) -> CalibrationMetrics:

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.evaluation.calibration import Calibration, calibration_metrics
-from unimos_pipe.methods import fused, source_probe
+from unimos_pipe.methods import fused, source_probe, zero_shot
 from unimos_pipe.methods.base import LinearModel
-from unimos_pipe.methods.registry import METHODS
+from unimos_pipe.methods.logistic_regression import CrossFit, cross_fit
+from unimos_pipe.methods.stacked import fit_stacked
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 from unimos_pipe.methods.unsupervised_metrics import (
+    AccuracyEstimate,
     agreement_rate,
     class_shares,
     estimate_accuracy,
@@ -22,35 +24,42 @@ from unimos_pipe.methods.unsupervised_metrics import (
     total_variation,
 )
 
-REFERENCE_METHODS = ("zero-shot", "fused", "linear-im")  # every run is compared with these
+REFERENCE_METHODS = ("zero-shot", "fused", "stacked")  # the methods that every run's answers are held against
+
+
+ONE_CLASS = "the source has rows of one class"
 
 
 @dataclass(frozen=True)
 class PairReference:
-    """Reference predictions of a pair, and the nearest neighbours of each scored row.
+    """What the runs of a pair share.
 
-    ``predictions`` are (n,) classes of :data:`REFERENCE_METHODS`. If the source has rows of only one class, methods
-    that need two are absent. ``source_shares`` is (K,).
+    ``rows`` (n, D) are the rows that are scored, ``nearest`` (n, k) the numbers of their nearest rows. ``predictions``
+    are (n,) classes of :data:`REFERENCE_METHODS`, and ``stacked`` the model of the last; where the source has rows of
+    one class, zero-shot's are alone and ``stacked`` is None. ``source_shares`` is (K,).
     """
 
+    rows: Tensor
     predictions: Mapping[str, Tensor]
     nearest: Tensor
     source_shares: Tensor
+    stacked: LinearModel | None
+
+    def stacked_probability(self, classes: Tensor) -> float | None:
+        """The mean probability of (n,) classes by stacked fusion; None without it."""
+        return None if self.stacked is None else mean_probability(self.stacked.logits(self.rows).softmax(-1), classes)
 
 
 class PairReferenceCache:
-    """Caches per-pair reference predictions.
-
-    Cost: one linear-im fit per pair, one probe per source, one nearest-neighbour search per target.
-    """
+    """References of pairs, each made once: a probe and its cross-fitting a source, neighbours a target."""
 
     def __init__(self):
         self._references: dict[tuple, PairReference] = {}
         self._nearest: dict[tuple, Tensor] = {}
-        self._probes: dict[tuple, LinearModel] = {}
+        self._probes: dict[tuple, tuple[LinearModel, CrossFit]] = {}
 
     def get(self, data: PairData) -> PairReference:
-        """Return the reference of a loaded pair; domains of equal names must have equal features."""
+        """The reference of a loaded pair; equal names of domains mean equal features."""
         task, rows = data.task, data.held_out.rows(data.task)
         target = task.target.name, data.held_out.features is None, rows.dtype
         key = task.source.name, *target
@@ -58,46 +67,60 @@ class PairReferenceCache:
             if target not in self._nearest:
                 self._nearest[target] = find_nearest_rows(rows)
             shares = class_shares(task.source.labels, len(task.text_features))
-            self._references[key] = PairReference(self._predict(data.task, rows), self._nearest[target], shares)
+            models = self._models(task)
+            predictions = {name: model.logits(rows).argmax(-1) for name, model in models.items()}
+            self._references[key] = PairReference(
+                rows, predictions, self._nearest[target], shares, models.get("stacked")
+            )
         return self._references[key]
 
     @torch.no_grad()
-    def _predict(self, task: AdaptationTask, rows: Tensor) -> dict[str, Tensor]:
-        fits = {name: METHODS[name].fit for name in REFERENCE_METHODS}
-        fits["fused"] = lambda task: fused.fit(task, self._fit_probe(task))
-        predictions = {}
-        for name, fit in fits.items():
-            try:
-                predictions[name] = fit(task).model.logits(rows).argmax(-1)
-            except InputError:  # a source of one class
-                break
-        return predictions
+    def _models(self, task: AdaptationTask) -> dict[str, LinearModel]:
+        models = {"zero-shot": zero_shot.build_classifier(task)}
+        try:
+            probe, crossed = self._probe(task)
+        except InputError:  # a source of one class
+            return models
+        models["fused"] = fused.fit_model(task, probe)
+        return {**models, "stacked": fit_stacked(task, crossed).model}
 
-    def _fit_probe(self, task: AdaptationTask) -> LinearModel:
+    def _probe(self, task: AdaptationTask) -> tuple[LinearModel, CrossFit]:
         key = task.source.name, task.text_features.dtype
         if key not in self._probes:
-            self._probes[key] = source_probe.fit_probe(task)
+            self._probes[key] = source_probe.fit_probe(task), cross_fit(task.source, len(task.text_features))
         return self._probes[key]
+
+
+def mean_probability(probabilities: Tensor, classes: Tensor) -> float:
+    """The mean of the probabilities (n, K) of (n,) classes."""
+    return float(probabilities.gather(1, classes.unsqueeze(1)).double().mean())
+
+
+def estimate_run_accuracy(reference: PairReference, classes: Tensor) -> AccuracyEstimate:
+    """The estimated accuracy of (n,) predictions of a pair."""
+    probability = reference.stacked_probability(classes)
+    if probability is None:
+        return AccuracyEstimate(None, None, None, ONE_CLASS)
+    return estimate_accuracy(neighbour_agreement(classes, reference.nearest), probability, len(classes))
 
 
 def label_free_metrics(
     reference: PairReference, classes: Tensor, branches: tuple[Tensor, Tensor] | None, confidence: float
 ) -> dict[str, Any]:
-    """Return metrics of (n,) predictions that need no target labels; shares and accuracies are fractions.
+    """What can be said of (n,) predictions without a target label, as plain values; shares are fractions.
 
-    ``accuracy`` is None if it cannot be estimated. ``agreement`` is the share of rows on which each of
-    :data:`REFERENCE_METHODS` predicts the same class; ``branches`` that of VAC and LAC (UniMoS only).
-    ``total_variation`` compares the predicted class shares with the source's.
+    ``accuracy``, ``low`` and ``high`` are None where it cannot be estimated, and ``reason`` says why.
+    ``neighbour_agreement`` and ``stacked_probability`` are the two estimators. ``agreement`` is the share of rows that
+    each of :data:`REFERENCE_METHODS` answers alike; ``branches`` that of VAC and LAC, of UniMoS alone.
+    ``total_variation`` is between the classes' shares among the predictions and in the source.
     """
-    neighbours = neighbour_agreement(classes, reference.nearest)
     shares = class_shares(classes, len(reference.source_shares))
-    fused, linear = (reference.predictions.get(name) for name in ("fused", "linear-im"))
     return {
-        "accuracy": None if fused is None else estimate_accuracy(neighbours, fused, linear),
-        "neighbour_agreement": neighbours,
+        **asdict(estimate_run_accuracy(reference, classes)),
+        "neighbour_agreement": neighbour_agreement(classes, reference.nearest),
+        "stacked_probability": reference.stacked_probability(classes),
         "agreement": {name: agreement_rate(classes, others) for name, others in reference.predictions.items()},
         "branches": branches and agreement_rate(*branches),
-        "fused_and_linear_im": None if fused is None else agreement_rate(fused, linear),
         "confidence": confidence,
         "class_shares": shares.tolist(),
         "source_shares": reference.source_shares.tolist(),

@@ -1,81 +1,141 @@
-"""auto: selects the method without target labels.
+"""auto: zero-shot and statistical anchors of centred features, averaged, as one linear model.
 
-Fused, statistical anchors from fused, and linear-im predict the target; d = kn(linear-im) - kn(fused), with kn the
-neighbour agreement of predictions. Closed-set (all K classes occur in the target): d > 0.05 selects linear-im, 0 <= d
-<= 0.05 the ensemble of three, d < 0 the anchors. Partial-set: the anchors, never linear-im. Features do not show which
-of the two holds, so the user says it. The rule was fixed before the last data sets were evaluated.
+Three predictions are averaged on one scale (:func:`unimos_pipe.methods.ensemble3.average_logits`):
+
+1. zero-shot;
+2. statistical anchors (:mod:`unimos_pipe.methods.stata`) of centred features, started from stacked fusion of them;
+3. the same, started from the equal weights of :mod:`unimos_pipe.methods.fused`.
+
+Centred features are each domain's features minus their mean, and the prompts minus theirs, normalised again: the mean
+shift between domains and between images and text goes. Where only some of the classes are said to occur in the target
+(partial domain adaptation), whose mean then is that of other classes, anchors of the features as they are, started from
+fused, are a fourth.
+
+A linear head is fitted to the average: min over W, b of the target's mean CE(softmax(6 average), x W + b) + 1e-5
+||W - W0||^2, from the prompts W0 = 6 x mu^T / sd. It predicts target rows and new rows alike.
+
+Averaging takes no decision that a target could make wrong: no method is chosen, and no threshold was fitted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from unimos_pipe.methods import ensemble3, fused, linear_im, stata
-from unimos_pipe.methods.base import MethodOutput
-from unimos_pipe.methods.task import AdaptationTask
-from unimos_pipe.methods.unsupervised_metrics import estimate_accuracy, find_nearest_rows, neighbour_agreement
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-THRESHOLD = 0.05
+from unimos_pipe.methods import fused, stata, zero_shot
+from unimos_pipe.methods.base import LinearModel, MethodOutput
+from unimos_pipe.methods.ensemble3 import average_logits
+from unimos_pipe.methods.logistic_regression import minimise_cross_entropy
+from unimos_pipe.methods.stacked import fit_stacked
+from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
+from unimos_pipe.methods.unsupervised_metrics import agreement_rate
+
+SHARPNESS = 6.0  # of the average whose parts have deviation one, as probabilities for the head
+PULL = 1e-5
+HEAD_TOLERANCE = 1e-5
+MAX_HEAD_ROWS = 20_000
 LabelSet = Literal["closed", "partial"]
 
 
 @dataclass(frozen=True)
 class AutoSelection:
-    """The selected method and the reasons.
+    """The head's predictions, and what is known of them.
 
-    ``selected`` is a name in :mod:`unimos_pipe.methods.registry`; ``agreements`` are the neighbour agreements by
-    method, including the selected one; ``accuracy`` is the estimate as a fraction, None if it cannot be estimated;
-    ``reason`` is one line; ``warning`` is an assumption that was made, or None.
+    ``head_agreement`` is the share of target rows whose class the head predicts as the average does;
+    ``text_agreement`` that of rows whose class is the zero-shot one; ``reason`` is a sentence for users.
     """
 
-    selected: str
     output: MethodOutput
-    agreements: dict[str, float]
-    accuracy: float | None
+    head_agreement: float
+    text_agreement: float
     reason: str
-    warning: str | None
 
 
-def select_method(difference: float, label_set: LabelSet | None) -> tuple[str, str]:
-    """Return the method and the reason, from d = kn(linear-im) - kn(fused) and the label set (None: unknown)."""
-    if label_set == "partial":
-        return "stata-fused", "only some of the classes occur in the target"
-    reason = f"neighbours agree on linear-im's answers by {100 * difference:+.1f} points against fused's"
-    if difference > THRESHOLD:
-        return "linear-im", reason
-    return ("ensemble3" if difference >= 0 else "stata-fused"), reason
+def fit(task: AdaptationTask) -> MethodOutput:
+    """Predictions of auto where all classes may occur in the target."""
+    return fit_auto(task).output
 
 
+@torch.no_grad()
 def fit_auto(task: AdaptationTask, label_set: LabelSet | None = None) -> AutoSelection:
-    """Fit the three methods and select one, or their ensemble.
+    """Fit the parts, their average and the head.
 
     Args:
-        label_set: "closed" (the target has every class) or "partial"; None assumes closed.
+        label_set: whether all classes occur in the target or only some; None where nobody said, which is taken
+            for all.
 
     Raises:
         InputError: the source has rows of fewer than two classes.
     """
-    fused_output = fused.fit(task)
-    outputs = {
-        "fused": fused_output,
-        "stata-fused": stata.fit_from_logits(task, fused_output.logits),
-        "linear-im": linear_im.fit(task),
-    }
-    nearest = find_nearest_rows(task.target.features)
-    agreements = {name: neighbour_agreement(output.classes, nearest) for name, output in outputs.items()}
-    selected, reason = select_method(agreements["linear-im"] - agreements["fused"], label_set)
-    if selected == "ensemble3":
-        outputs["ensemble3"] = MethodOutput(ensemble3.average_logits([output.logits for output in outputs.values()]))
-        agreements["ensemble3"] = neighbour_agreement(outputs["ensemble3"].classes, nearest)
-    accuracy = estimate_accuracy(agreements[selected], fused_output.classes, outputs["linear-im"].classes)
-    return AutoSelection(
-        selected, outputs[selected], agreements, accuracy, reason, _describe_assumption(selected, label_set)
+    text = zero_shot.fit(task).logits
+    parts = [text, *fit_centered_anchors(task)]
+    if label_set == "partial":
+        parts.append(stata.fit_from_fused(task).logits)
+    average = average_logits(parts)
+    output = fit_head(task, average).predict_target(task)
+    same = agreement_rate(output.classes, text.argmax(-1))
+    return AutoSelection(output, agreement_rate(output.classes, average.argmax(-1)), same, _reason(same))
+
+
+def fit_centered_anchors(task: AdaptationTask) -> tuple[Tensor, Tensor]:
+    """(n, K) logits of the anchors of centred features, started from stacked fusion and from fused."""
+    centered = center_task(task)
+    stacked = fit_stacked(centered)
+    graph = stata.neighbour_graph(centered)
+    models = stacked.model, fused.fit_model(centered, stacked.probe.model)
+    starts = [model.logits(centered.target.features) for model in models]
+    first, second = (stata.fit_from_logits(centered, start, graph).logits for start in starts)
+    return first, second
+
+
+def center_task(task: AdaptationTask) -> AdaptationTask:
+    """The task with each domain's mean and the prompts' mean subtracted, of unit norm again."""
+    source = task.source
+    origins = torch.zeros_like(source.labels) if source.origins is None else source.origins
+    features = torch.empty_like(source.features)
+    for origin in origins.unique():
+        features[origins == origin] = _center_rows(source.features[origins == origin])
+    return replace(
+        task,
+        source=LabelledFeatures(features, source.labels, f"{source.name}, centred", source.origins),
+        target=UnlabelledFeatures(_center_rows(task.target.features), f"{task.target.name}, centred"),
+        text_features=_center_rows(task.text_features),
     )
 
 
-def _describe_assumption(selected: str, label_set: LabelSet | None) -> str | None:
-    if label_set is not None or selected == "stata-fused":
-        return None
+def fit_head(task: AdaptationTask, average: Tensor) -> LinearModel:
+    """The linear model of raw features whose predictions come nearest to (n, K) averaged logits.
+
+    Of more than 20,000 target rows, as many evenly spaced ones are fitted.
+    """
+    rows = task.target.features
+    if len(rows) > MAX_HEAD_ROWS:
+        drawn = torch.linspace(0, len(rows) - 1, MAX_HEAD_ROWS, device=rows.device).long()
+        rows, average = rows[drawn], average[drawn]
+    text = fused.center(task.text_features.mT)
+    weight = SHARPNESS / fused.std(rows @ text).clamp_min(fused.TINY) * text
+    parameters = minimise_cross_entropy(
+        rows,
+        (SHARPNESS * average).softmax(-1),
+        torch.ones_like(rows[:, 0]),
+        torch.cat([weight, weight.new_zeros(1, weight.shape[1])]),
+        penalty=PULL,
+        centre=weight,
+        tolerance=HEAD_TOLERANCE,
+    )
+    return LinearModel(parameters[:-1], parameters[-1])
+
+
+def _center_rows(rows: Tensor) -> Tensor:
+    return F.normalize(rows - rows.mean(0), dim=-1)
+
+
+def _reason(same: float) -> str:
+    """What the average did, in words for users."""
+    percent = round(100 * same)
     return (
-        f"{selected} is right only where all classes occur in the target, which is assumed; "
-        "say --label-set closed or partial"
+        f"{percent}% of the images keep the class that the text alone gives them; for the other {100 - percent}% "
+        "your labelled images and the images most like them said otherwise"
     )

@@ -29,8 +29,13 @@ def std(values: Tensor) -> Tensor:
     return values.std(correction=0)
 
 
-def fit(task: AdaptationTask, probe: LinearModel | None = None) -> MethodOutput:
-    """Fit fused zero-shot and source-probe predictions.
+def fit(task: AdaptationTask) -> MethodOutput:
+    """Fused answers to the target. Raises InputError where the source has rows of fewer than two classes."""
+    return fit_model(task).predict_target(task)
+
+
+def fit_model(task: AdaptationTask, probe: LinearModel | None = None) -> LinearModel:
+    """The linear model of fused.
 
     Args:
         task: the pair; target labels are not used.
@@ -46,7 +51,7 @@ def fit(task: AdaptationTask, probe: LinearModel | None = None) -> MethodOutput:
     weight, bias = torch.zeros_like(probe.weight), torch.full_like(probe.bias, -torch.inf)
     weight[:, present] = (text_weight + scale * probe_weight) / 2
     bias[present] = scale * probe_bias / 2
-    return LinearModel(weight, bias).predict_target(task)
+    return LinearModel(weight, bias)
 
 
 def fused_text_features(task: AdaptationTask, probe: LinearModel) -> Tensor:

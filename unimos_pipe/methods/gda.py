@@ -5,7 +5,8 @@ P = D ((n - 1) S + tr(S) I)^-1, W = P mu^T, b_k = -1/2 mu_k^T P mu_k (equal prio
 
 The paper chooses a with labels. Here it is the a on [1e-4, 1e4], found by bisection, with which the mean over target
 rows of max softmax(a g) equals that of max softmax(z), g = c(x W + b), c = minus the mean over classes; where an end
-of the interval does not reach it, that end. A class without source rows is never answered.
+of the interval does not reach it, that end. Where no class has rows that differ (one row a class), S is that of the
+rows minus their common mean. A class without source rows is never answered.
 """
 
 import math
@@ -19,6 +20,7 @@ from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 
 ENDS = (1e-4, 1e4)
 HALVINGS = 50
+TINY = 1e-9  # of a sum of squares of unit rows: there is no spread to speak of
 
 
 def fit_discriminant(source: LabelledFeatures, classes: int) -> LinearModel:
@@ -28,8 +30,10 @@ def fit_discriminant(source: LabelledFeatures, classes: int) -> LinearModel:
     sums = rows.new_zeros(classes, rows.shape[1]).index_add_(0, labels, rows)
     means = sums / counts.clamp_min(1).unsqueeze(-1)
     deviations = rows - means[labels]
+    if deviations.square().sum() <= TINY:
+        deviations = rows - rows.mean(0)
     scatter = deviations.mT @ deviations  # (n - 1) S: deviations from class means have mean zero
-    ridge = scatter.trace() / (len(rows) - 1)
+    ridge = (scatter.trace() / (len(rows) - 1)).clamp_min(TINY)
     eye = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
     weight = rows.shape[1] * torch.linalg.solve(scatter + ridge * eye, means.mT)
     bias = -(means.mT * weight).sum(0) / 2

@@ -5,9 +5,14 @@ both domains: source cross-entropy + 1.0 (mean entropy of the target's predictio
 1e-6)) + 1e-4 ||W||^2, minimised by L-BFGS with a strong-Wolfe line search, at most 300 iterations, history 10.
 Information maximisation is from Shi and Sha (ICML 2012), in the form of SHOT (Liang et al., arXiv 2002.08546).
 
-It favours balanced predictions. It works well where image features are strong and the target has all classes, and it
-collapses where most classes are absent from the target (partial-set adaptation).
+The optimisation ends before it converges, and rounding decides where: in float32 accuracies moved by up to 4 points. It
+is done in float64 whatever the features' dtype.
+
+It pushes towards balanced answers: strong where vision is strong and all classes occur, and it collapses where most
+classes are absent from the target.
 """
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -39,8 +44,9 @@ def objective(task: AdaptationTask, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def fit(task: AdaptationTask) -> MethodOutput:
-    """Train the head and predict the target."""
-    weight = torch.zeros_like(task.text_features, requires_grad=True)
+    """The trained head's answers to the target."""
+    precise = to_float64(task)
+    weight = torch.zeros_like(precise.text_features, requires_grad=True)
     bias = torch.zeros_like(weight[:, 0], requires_grad=True)
     optimiser = torch.optim.LBFGS(
         [weight, bias], max_iter=ITERATIONS, history_size=HISTORY, line_search_fn="strong_wolfe"
@@ -48,9 +54,23 @@ def fit(task: AdaptationTask) -> MethodOutput:
 
     def step() -> Tensor:
         optimiser.zero_grad()
-        loss = objective(task, weight, bias)
+        loss = objective(precise, weight, bias)
         loss.backward()
         return loss
 
-    optimiser.step(step)
-    return LinearModel(SCALE * weight.detach().mT, bias.detach()).predict_target(task)
+    with torch.enable_grad():
+        optimiser.step(step)
+    slopes = SCALE * weight.detach().mT
+    return LinearModel(slopes.to(task.text_features), bias.detach().to(task.text_features)).predict_target(task)
+
+
+def to_float64(task: AdaptationTask) -> AdaptationTask:
+    """The task in float64, where the device has it."""
+    if task.text_features.device.type == "mps":
+        return task
+    return replace(
+        task,
+        source=replace(task.source, features=task.source.features.double()),
+        target=replace(task.target, features=task.target.features.double()),
+        text_features=task.text_features.double(),
+    )

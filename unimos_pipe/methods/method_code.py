@@ -3,12 +3,11 @@
 from functools import cache
 
 from unimos_pipe.methods.registry import METHODS
-from unimos_pipe.runs.method_names import AUTO, UNIMOS
+from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.source_digest import source_digests
 
 ROOTS = {  # modules where the methods begin that are no entry of the registry
     UNIMOS: ("unimos_pipe.methods.unimos.trainer", "unimos_pipe.methods.unimos.model"),
-    AUTO: ("unimos_pipe.methods.auto",),
 }
 
 

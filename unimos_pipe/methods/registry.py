@@ -1,6 +1,20 @@
 """Methods other than UniMoS by name, as commands, recipes and reports use them. A new method is a file and a line."""
 
-from unimos_pipe.methods import ensemble3, fused, gda, linear_im, source_probe, stacked, stata, zero_shot, zlap
+from unimos_pipe.methods import (
+    auto,
+    clip_distillation,
+    cross_modal_probe,
+    ensemble3,
+    ensv,
+    fused,
+    gda,
+    linear_im,
+    source_probe,
+    stacked,
+    stata,
+    zero_shot,
+    zlap,
+)
 from unimos_pipe.methods.base import LinearModel, Method
 
 METHODS: dict[str, Method] = {
@@ -14,4 +28,8 @@ METHODS: dict[str, Method] = {
     "zlap": Method(zlap.fit),
     "linear-im": Method(linear_im.fit, LinearModel.from_state),
     "ensemble3": Method(ensemble3.fit),
+    "cross-modal-probe": Method(cross_modal_probe.fit, LinearModel.from_state),
+    "clip-distillation": Method(clip_distillation.fit, LinearModel.from_state),
+    "ensv": Method(ensv.fit, LinearModel.from_state),
+    "auto": Method(auto.fit, LinearModel.from_state),
 }

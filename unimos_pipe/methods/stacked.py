@@ -38,14 +38,17 @@ class Stacked:
     probe: CrossFit
 
 
-def fit_stacked(task: AdaptationTask) -> Stacked:
+@torch.no_grad()
+def fit_stacked(task: AdaptationTask, probe: CrossFit | None = None) -> Stacked:
     """Fit probe and weights to the source of a task; its target is not read.
 
+    Args:
+        probe: :func:`unimos_pipe.methods.logistic_regression.cross_fit` of the source, where it is at hand.
     Raises:
         InputError: the source has rows of fewer than two classes.
     """
     source, text, present = task.source, zero_shot.build_classifier(task), present_classes(task)
-    probe = cross_fit(source, len(present))
+    probe = probe or cross_fit(source, len(present))
     rows = probe.rows if len(probe.rows) else torch.arange(len(source.labels), device=source.labels.device)
     logits = text.logits(source.features[rows])[:, present].unsqueeze(-1)
     if len(probe.rows):

@@ -68,11 +68,20 @@ def update_clusters(r: Tensor, rows: Tensor, text: Tensor, s0: Tensor) -> tuple[
     return means, variances.clamp_min(MIN_VARIANCE)
 
 
+def neighbour_graph(task: AdaptationTask) -> NeighbourGraph:
+    """W of a task's target."""
+    return NeighbourGraph(*find_neighbours(task.target.features, NEIGHBOURS))
+
+
 @torch.no_grad()
-def fit_from_logits(task: AdaptationTask, start: Tensor) -> MethodOutput:
-    """Predict the target from starting logits (n, K); a class with -inf is never predicted."""
+def fit_from_logits(task: AdaptationTask, start: Tensor, graph: NeighbourGraph | None = None) -> MethodOutput:
+    """Answers to the target from a start's logits (n, K); a class that the start never answers stays so.
+
+    Args:
+        graph: the target's :func:`neighbour_graph`, where it is at hand.
+    """
     rows, text = task.target.features, task.text_features
-    graph = NeighbourGraph(*find_neighbours(rows, NEIGHBOURS))
+    graph = graph or neighbour_graph(task)
     log_start = start.log_softmax(-1)
     r, means = log_start.exp(), text
     mass = r.sum(0)

@@ -1,8 +1,11 @@
-"""Metrics of predictions without target labels: neighbour agreement, class shares, agreement of methods.
+"""What can be known of predictions without target labels: an estimated accuracy, class shares, agreement of methods.
 
-The measured error of the estimated accuracy is in :data:`unimos_pipe.runs.method_names.ESTIMATE_ERROR`; none of those
-pairs used a large CLIP.
+Two estimators of different kind are compared: how often neighbours share a class, and the mean probability that
+stacked fusion gives to the predicted classes. How good the estimate was is in
+:data:`unimos_pipe.runs.method_names.ESTIMATE_ERROR`.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,7 +13,19 @@ from torch import Tensor
 from unimos_pipe.methods.knn import find_neighbours
 
 NEIGHBOURS = 5
-MIN_AGREEMENT = 0.5  # of fused and linear-im; below it accuracy lay anywhere between 27 and 63%
+MAX_DISTANCE = 0.2  # between the estimators; beyond it nothing is estimated
+MARGIN = 0.1  # of the range on both sides
+MIN_ROWS = 30
+
+
+@dataclass(frozen=True)
+class AccuracyEstimate:
+    """An accuracy and its range as fractions, all None where it cannot be estimated; ``reason`` then says why."""
+
+    accuracy: float | None
+    low: float | None
+    high: float | None
+    reason: str | None
 
 
 def find_nearest_rows(features: Tensor) -> Tensor:
@@ -19,31 +34,42 @@ def find_nearest_rows(features: Tensor) -> Tensor:
 
 
 def neighbour_agreement(answers: Tensor, nearest: Tensor) -> float:
-    """kn = (o - e) / (1 - e): agreement of neighbours' predictions beyond chance, at most 1.
+    """kn = (o - e) / (1 - e): how much more often neighbours share a class than by chance, at most 1.
 
-    o is the mean share of a row's neighbours with the row's prediction, e the sum over classes of the squared predicted
-    share. If all predictions are equal: 0.
+    A row counts as many of its neighbours, nearest first, as its predicted class has other rows: a class of three rows
+    cannot fill five neighbours. o is the share of counted neighbours with the row's own class, e the sum over classes
+    of the squared share of predictions. Predictions that are all the same, or all different, say nothing: 0.
 
     Args:
         predictions: (n,) class ids.
         nearest: (n, k) row numbers from :func:`find_nearest_rows`.
     """
-    observed = float((answers[nearest] == answers.unsqueeze(-1)).double().mean())
-    expected = float((torch.bincount(answers).double() / len(answers)).square().sum())
-    return (observed - expected) / (1 - expected) if expected < 1 else 0.0
+    sizes = torch.bincount(answers)
+    counted = torch.arange(nearest.shape[1], device=nearest.device) < (sizes[answers] - 1).unsqueeze(-1)
+    same = (answers[nearest] == answers.unsqueeze(-1)) & counted
+    expected = float((sizes.double() / len(answers)).square().sum())
+    if expected == 1 or not counted.any():
+        return 0.0
+    return (float(same.sum()) / float(counted.sum()) - expected) / (1 - expected)
 
 
-def estimate_accuracy(picked: float, fused: Tensor, linear_im: Tensor) -> float | None:
-    """Accuracy as a fraction, from the picked answers' neighbour agreement; None where it cannot be told.
+def estimate_accuracy(neighbours: float, probability: float, rows: int) -> AccuracyEstimate:
+    """The accuracy of predictions from both estimators, and a range.
 
-    It cannot where :mod:`unimos_pipe.methods.fused` and :mod:`unimos_pipe.methods.linear_im` give less than half of
-    the rows the same answer: label about 50 rows to know.
+    The accuracy is the estimators' mean, the range from 10 points below the lower to 10 above the higher. Nothing is
+    estimated where they are more than 20 points apart, or of fewer than 30 rows.
 
     Args:
-        picked: kn of the answers taken.
-        fused, linear_im: (n,) class ids of either method.
+        neighbours: :func:`neighbour_agreement` of the predictions.
+        probability: the mean probability that :mod:`unimos_pipe.methods.stacked` gives to the predicted classes.
+        rows: the number of predictions.
     """
-    return None if agreement_rate(fused, linear_im) < MIN_AGREEMENT else max(picked, 0.0)
+    low, high = sorted((max(neighbours, 0.0), probability))
+    if rows < MIN_ROWS:
+        return AccuracyEstimate(None, None, None, f"{rows} images are too few")
+    if high - low > MAX_DISTANCE:
+        return AccuracyEstimate(None, None, None, f"two estimates disagree, {100 * low:.0f}% and {100 * high:.0f}%")
+    return AccuracyEstimate((low + high) / 2, max(low - MARGIN, 0.0), min(high + MARGIN, 1.0), None)
 
 
 def agreement_rate(first: Tensor, second: Tensor) -> float:

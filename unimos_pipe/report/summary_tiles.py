@@ -55,7 +55,6 @@ def _unlabelled_tiles(experiment: Experiment) -> list[SummaryTile]:
         lead = SummaryTile("estimated accuracy", accuracy.text(), "lead", ESTIMATE_WITHIN)
     means = {
         "VAC and LAC agree": estimate("branches"),
-        "fused and linear-im agree": estimate("fused_and_linear_im"),
         f"confidence, {'calibrated' if calibrated else 'raw'}": estimate("confidence"),
         "class shares, distance to the source": estimate("total_variation"),
     }

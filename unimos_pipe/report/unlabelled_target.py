@@ -16,10 +16,12 @@ from unimos_pipe.runs.read_run import FinishedRun
 COLUMNS = (
     "run",
     "estimated accuracy",
+    "from",
+    "to",
     "VAC and LAC",
     "zero-shot",
     "fused",
-    "linear-im",
+    "stacked",
     "confidence",
     "share distance",
 )
@@ -34,11 +36,11 @@ def diagnostics_table(experiment: Experiment) -> Table | None:
     if not rows:
         return None
     caption = (
-        f"In %. Estimated accuracy: from the agreement of neighbouring images ({ESTIMATE_ERROR}); none (–) if fused "
-        "and linear-im agree on fewer than half of the images. VAC and LAC: agreement of the two branches. Zero-shot, "
-        "fused, linear-im: agreement with the run's predictions; below 50, inspect predictions before using them. "
-        "Confidence: mean probability of the predictions. Share distance: total variation between the class shares of "
-        "predictions and source, 0 to 100."
+        "In %. Estimated accuracy: from the agreement of similar images and the probability that stacked fusion gives "
+        f"to the predictions, with a range ({ESTIMATE_ERROR}); none (–) if these two are more than 20 points apart. "
+        "VAC and LAC: agreement of the two branches. Zero-shot, fused, stacked: agreement with the run's predictions; "
+        "if below 50, inspect predictions before using them. Confidence: mean probability of the predictions. Share "
+        "distance: total variation between the class shares of predictions and source, 0 to 100."
     )
     return Table("diagnostics", "Diagnostics without labels", caption, COLUMNS, rows)
 
@@ -89,7 +91,7 @@ def _row_name(experiment: Experiment, run: FinishedRun) -> str:
 
 
 def _estimate_cells(estimate: Mapping[str, Any]) -> list[Cell]:
-    agreement = [estimate.get("agreement", {}).get(name) for name in COLUMNS[3:6]]
-    names = ("accuracy", "branches", "confidence", "total_variation")
-    accuracy, branches, confidence, total_variation = (estimate.get(name) for name in names)
-    return [mean_cell(value) for value in (accuracy, branches, *agreement, confidence, total_variation)]
+    agreement = [estimate.get("agreement", {}).get(name) for name in COLUMNS[5:8]]
+    first = [estimate.get(name) for name in ("accuracy", "low", "high", "branches")]
+    last = [estimate.get(name) for name in ("confidence", "total_variation")]
+    return [mean_cell(value) for value in (*first, *agreement, *last)]

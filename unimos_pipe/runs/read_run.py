@@ -251,8 +251,8 @@ def _digest(result: dict[str, Any]) -> str | None:
 def _estimates(result: dict[str, Any]) -> list[Any]:
     """What reports read of the estimate and of calibration, which runs of earlier versions lack."""
     estimate = result.get("estimate", {})
-    known = [estimate.get(name) for name in ("accuracy", "branches", "confidence", "total_variation")]
-    known += [*estimate.get("agreement", {}).values(), estimate.get("fused_and_linear_im")]
+    known = [estimate.get(name) for name in ("accuracy", "low", "high", "branches", "confidence", "total_variation")]
+    known += estimate.get("agreement", {}).values()
     known += [share for name in SHARES for share in estimate.get(name, ())]
     measures = (result.get("reliability") or {}).values()
     return [*(value for value in known if value is not None), *(found["ece"] for found in measures)]

@@ -9,8 +9,13 @@ import torch
 from torch import Tensor
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.evaluation.calibration import Calibration, cross_fit_logits, fit_temperature
-from unimos_pipe.evaluation.diagnostics import PairReference, PairReferenceCache, run_diagnostics
+from unimos_pipe.evaluation.calibration import Calibration, cross_fit_logits, fit_temperature, match_temperature
+from unimos_pipe.evaluation.diagnostics import (
+    PairReference,
+    PairReferenceCache,
+    estimate_run_accuracy,
+    run_diagnostics,
+)
 from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
 from unimos_pipe.methods.auto import AutoSelection, fit_auto
 from unimos_pipe.methods.base import Model
@@ -78,7 +83,7 @@ def _fit_run(plan: PlannedRun, data: PairData, reference: PairReference, notes: 
     try:
         fit_result = fit_method(plan.spec, data)
         if plan.spec.calibrate:
-            fit_result = replace(fit_result, calibration=_calibrate(plan.spec, data, fit_result))
+            fit_result = replace(fit_result, calibration=_calibrate(plan.spec, data, fit_result, reference))
     except InputError as error:
         return RunOutcome(None, str(error), notes=notes)
     if fit_result.logits.isnan().any():
@@ -98,13 +103,25 @@ def fit_method(spec: RunSpec, data: PairData) -> FitResult:
 
 
 @torch.no_grad()
-def _calibrate(spec: RunSpec, data: PairData, fit_result: FitResult) -> Calibration:
-    """Fit the temperature of a method, or of the method that auto selected, by cross-fitting (five more fits)."""
+def _calibrate(spec: RunSpec, data: PairData, fit_result: FitResult, reference: PairReference) -> Calibration:
+    """The temperature that matches the estimated accuracy; where there is none, the source's.
+
+    The source's is fitted by cross-fitting, five fits more. Auto takes the one that matches the mean probability which
+    stacked fusion, calibrated on the source, gives to its predictions.
+    """
     started = time.perf_counter()
-    method = METHODS[fit_result.selection.selected if fit_result.selection else spec.method]
-    held_out_logits = cross_fit_logits(method, data.task, torch.Generator().manual_seed(spec.seed))
-    temperature = fit_temperature(held_out_logits, data.task.source.labels)
-    return Calibration(temperature, len(held_out_logits), round(time.perf_counter() - started, 3))
+    logits = fit_result.logits
+    classes = logits.argmax(-1)
+    accuracy, basis, rows = estimate_run_accuracy(reference, classes).accuracy, "estimate", len(logits)
+    if accuracy is None:
+        basis = "source"
+        accuracy = reference.stacked_probability(classes) if spec.method == AUTO else None
+    if accuracy is None:
+        held_out_logits = cross_fit_logits(METHODS[spec.method], data.task, torch.Generator().manual_seed(spec.seed))
+        temperature, rows = fit_temperature(held_out_logits, data.task.source.labels), len(held_out_logits)
+    else:
+        temperature = match_temperature(logits, accuracy)
+    return Calibration(temperature, rows, round(time.perf_counter() - started, 3), basis)
 
 
 def _build_contents(spec: RunSpec, data: PairData, fit_result: FitResult, reference: PairReference) -> RunContents:
@@ -144,5 +161,5 @@ def _metrics_line(scores: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _selection_values(selection: AutoSelection) -> dict[str, Any]:
-    """Return the ``choice`` of ``result.json``: auto's selection and the reasons for it."""
-    return {name: getattr(selection, name) for name in ("selected", "reason", "warning", "agreements")}
+    """What is known of auto's predictions."""
+    return {name: getattr(selection, name) for name in ("reason", "head_agreement", "text_agreement")}

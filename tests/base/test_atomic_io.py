@@ -115,7 +115,7 @@ def test_here_names_are_exchanged_in_one_step(tmp_path):
 
 
 def test_a_kill_between_two_renames_is_mended(tmp_path, monkeypatch):
-    """Where names cannot be exchanged: the old folder was renamed aside, then the process was gone."""
+    """Without atomic exchange: a process killed after renaming the old folder loses nothing."""
     target = tmp_path / "folder"
     with atomic_replace_dir(target) as fresh:
         (fresh / "old").touch()
@@ -162,7 +162,7 @@ def test_only_a_folder_of_the_tools_own_is_replaced(tmp_path):
         (target / stray).unlink()
     (tmp_path / "link").symlink_to(target)
     target = tmp_path / "link"
-    assert told() == f"{target} is no folder; choose another --out"
+    assert told() == f"{target} is not a folder; choose another --out"
 
 
 def test_only_a_file_of_the_tools_own_is_replaced(tmp_path):
@@ -182,7 +182,7 @@ def test_only_a_file_of_the_tools_own_is_replaced(tmp_path):
         assert told(target) == f"{target} is not a table that this tool wrote and is left alone; choose another -o"
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for path in (tmp_path, tmp_path / "link"):
-        assert told(path) == f"{path} is no regular file; choose another -o"
+        assert told(path) == f"{path} is not a regular file; choose another -o"
     long = tmp_path / ("x" * 300)
     assert told(long) == f"cannot write {long}: File name too long; choose another -o"
 

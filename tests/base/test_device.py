@@ -1,4 +1,4 @@
-"""Which precision training takes by itself: a fixed table by device and what the CPU can do."""
+"""Automatic training precision: a fixed table by device and CPU instructions."""
 
 import pytest
 import torch

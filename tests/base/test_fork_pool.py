@@ -232,7 +232,7 @@ def test_processes_end_with_a_killed_parent():
 
 
 def alive(process: int) -> bool:
-    """Whether a process runs; one that has ended and waits to be noticed does not."""
+    """Return True if a process runs; one that has ended and waits to be noticed does not."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

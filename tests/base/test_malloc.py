@@ -1,4 +1,4 @@
-"""What the allocator is told, seen by the page faults that it saves."""
+"""Allocator settings, measured by the number of page faults."""
 
 import subprocess
 import sys

@@ -87,11 +87,11 @@ def test_verify_finds_what_a_digest_cannot(cached):
     dark = shard_files(folder / "dark")[0]
     shutil.copy(shards[0], dark)
     told = "\n".join(fault for entry in list_entries(cached) for fault in verify_entry(entry))
-    assert f"{shards[1]} belongs elsewhere: encoder fingerprint: expected {folder.name[-8:]}, got " in told
+    assert f"{shards[1]} is in the wrong folder: encoder fingerprint: expected {folder.name[-8:]}, got " in told
     assert f"{shards[1]}: weights_sha256 differs from the first shard's: " in told
     assert f"{shards[2]}: paths that leave the data root: ../../etc/passwd" in told
     assert f"{shards[2]}: paths that stand in an earlier shard too: bar/0.png" in told
-    assert f"{dark} belongs elsewhere: domain: expected dark, got light" in told
+    assert f"{dark} is in the wrong folder: domain: expected dark, got light" in told
     assert f"{dark} holds other features than domain.json says" in told
 
 

@@ -27,9 +27,9 @@ def test_each_fault_is_found(cli, miniature, tmp_path):
     extra = ", ".join(f"light/square/{index}.png" for index in range(8))
     lines = answer.out.replace("truncated (0 bytes not processed)", "truncated").splitlines()  # by PIL's version
     assert lines == [
-        "error: missing, a link that leads nowhere, or no file, 2: dark/bar/1.png, dark/circle/4.png",
+        "error: missing, a broken link, or no file, 2: dark/bar/1.png, dark/circle/4.png",
         "error: unreadable image, 2: dark/bar/2.png (an empty file), dark/bar/3.png (OSError: image file is truncated)",
-        f"notice: note, 1: {dark}: 1 left out: link that leads nowhere 1 (.png 1)",
+        f"notice: note, 1: {dark}: 1 left out: broken link 1 (.png 1)",
         f"notice: image not in the manifest, 9: light/new one.png, {extra}",
         "notice: class without an image, 1: yak",
         "notice: class absent in a domain, 1: square in light",

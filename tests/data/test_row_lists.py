@@ -148,7 +148,7 @@ def test_names_bind_whatever_the_list_numbers(tmp_path):
     rows = [ManifestRow("real/dog/1.jpg", "0"), ManifestRow("real/cat/2.jpg", "1"), ManifestRow("real/dog/3.jpg", "0")]
     labels, notes = labels_from_numbers(tmp_path / "l.txt", rows, CLASSES)
     assert labels == [1, 0, 1]
-    assert notes == [f"{tmp_path / 'l.txt'}: numbers 2 classes otherwise than the spec (cat, dog); bound by name"]
+    assert notes == [f"{tmp_path / 'l.txt'}: numbers 2 classes differently from the spec (cat, dog); bound by name"]
     assert labels_from_numbers(tmp_path, rows[::-1], CLASSES)[0] == [1, 0, 1][::-1]  # shuffled by rows
 
 
@@ -166,11 +166,11 @@ def test_ids_bind_where_paths_show_no_class(tmp_path):
     [
         (
             [ManifestRow("cat/1.jpg", "0"), ManifestRow("yak/2.jpg", "1")],
-            "classes that the spec lacks: yak; spec classes not in",
+            "classes that are not in the spec: yak; spec classes not in",
         ),
         (
             [ManifestRow("yak/1.jpg", "0"), ManifestRow("gnu/2.jpg", "1")],
-            "classes that the spec lacks: gnu, yak; spec classes not in",
+            "classes that are not in the spec: gnu, yak; spec classes not in",
         ),
         (
             [ManifestRow("cat/1.jpg", "0"), ManifestRow("dog/2.jpg", "0")],
@@ -191,5 +191,5 @@ def test_bindings_that_are_refused(tmp_path, rows, message):
 def test_csv_classes_must_have_a_prompt(tmp_path):
     rows = [ManifestRow("1.jpg", "emu"), ManifestRow("2.jpg", ""), ManifestRow("3.jpg", "cat")]
     assert labels_from_names(tmp_path, rows, CLASSES, -1) == [2, -1, 0]
-    with pytest.raises(InputError, match="classes that the spec lacks, so that no prompt names them: yak"):
+    with pytest.raises(InputError, match="classes that are not in the spec, so that no prompt names them: yak"):
         labels_from_names(tmp_path, [ManifestRow("1.jpg", "yak")], CLASSES, -1)

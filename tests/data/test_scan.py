@@ -125,7 +125,7 @@ def test_missing_files_are_counted_and_named(tmp_path):
     with pytest.raises(InputError) as caught:
         scan_domain(spec_of(tmp_path, photo={"manifest": "toy.csv"}), "photo", tmp_path)
     assert str(caught.value) == (
-        f"1 of 2 images of photo are missing, links that lead nowhere, or no files, in {tmp_path / 'photo'}: 2.png. "
+        f"1 of 2 images of photo are missing, broken links, or no files, in {tmp_path / 'photo'}: 2.png. "
         "Restore them, or take them out of the list"
     )
 
@@ -142,7 +142,7 @@ def test_links_in_circles(tmp_path):
     assert found.skipped == {("folder that links to itself", ""): 2}
     (tmp_path / "a" / "loop.png").symlink_to("loop.png")
     assert scan_domain(spec_of(tmp_path, a={"labels": "none"}), "a", tmp_path).notes == (
-        f"{tmp_path / 'a'}: 3 left out: folder that links to itself 2, link that leads nowhere 1 (.png 1)",
+        f"{tmp_path / 'a'}: 3 left out: folder that links to itself 2, broken link 1 (.png 1)",
     )
 
 

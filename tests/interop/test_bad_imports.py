@@ -85,7 +85,7 @@ def huge_npy(place):
 
 
 def huge_npz(place):
-    """What unpacks to 4 GB, as its parts say and as the archive says."""
+    """An archive that unpacks to 4 GB, declared by its members or by the archive."""
     with zipfile.ZipFile(place / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("f.npy", "w") as file:
         file.write(npy_head((16_384, 1024)))
         for _ in range(64):
@@ -303,7 +303,8 @@ BAD = {
     "another class": (
         labels_file("class", *["oval"] * ROWS),
         "good.npy --labels l.csv",
-        "{place}/l.csv: classes that the spec lacks, so that no prompt names them: oval. Add them to the spec's class "
+        "{place}/l.csv: classes that are not in the spec, so that no prompt names them: oval. Add them to the spec's "
+        "class "
         "list, or take their rows out",
     ),
     "a label beyond the classes": (
@@ -330,12 +331,12 @@ BAD = {
     "paths named twice": (
         paths_file("a", "b", "c", "a", "d", "e"),
         "good.npy --paths p.txt",
-        "{place}/p.txt: 1 path(s) that stand twice: 'a'",
+        "{place}/p.txt: 1 path(s) that occur twice: 'a'",
     ),
     "paths that lead out": (
         paths_file("a", "../b", "c", "d", "e", "f"),
         "good.npy --paths p.txt",
-        "{place}/p.txt: 1 path(s) that lead out of a folder, or nowhere: '../b'",
+        "{place}/p.txt: 1 path(s) that are empty or leave the folder: '../b'",
     ),
     "a list that says otherwise": (
         contradiction,
@@ -425,7 +426,7 @@ def test_the_spec_grows_by_a_domain_and_nothing_else_in_it_changes(bring, cli, p
 
 
 def test_published_counts_and_class_folders_are_checked(cli, place, tmp_path):
-    """Office-Home's own list numbers its classes otherwise than the spec: bound by name, and said."""
+    """Office-Home's own list numbers its classes differently from the spec: bound by name, and said."""
     features = good(4)
     np.save(place / "art.npy", features)
     (place / "art.txt").write_text("".join(f"/x/Art/{name}/1.jpg {n}\n" for n, name in enumerate(("Bed", "Bike"))) * 2)
@@ -441,7 +442,7 @@ def test_published_counts_and_class_folders_are_checked(cli, place, tmp_path):
     notes = answer.err.splitlines()
     assert (
         notes[0]
-        == f"Warning: {place / 'art.txt'}: numbers 2 classes otherwise than the spec (Bed, Bike); bound by name"
+        == f"Warning: {place / 'art.txt'}: numbers 2 classes differently from the spec (Bed, Bike); bound by name"
     )
     assert notes[1].startswith("Warning: office_home/art: 4 images, 2423 fewer than the expected 2427")
 

@@ -209,7 +209,7 @@ def _nearest_existing(folder: Path) -> Path:
             return path
         except FileNotFoundError:
             if path.is_symlink():
-                raise FileExistsError(errno.EEXIST, "a link that leads nowhere", str(path)) from None
+                raise FileExistsError(errno.EEXIST, "a broken link", str(path)) from None
     return folder
 
 
@@ -239,7 +239,7 @@ def check_owned_folder(target: Path, kind: OwnedFolder, option: str) -> None:
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_dir():
-        raise InputError(f"{target} is no folder; choose another {option}")
+        raise InputError(f"{target} is not a folder; choose another {option}")
     files = list(walk_files(target))
     if not files:
         return
@@ -260,7 +260,7 @@ def check_owned_file(target: Path, prefix: str, what: str, option: str) -> None:
     """
     try:
         if not stat.S_ISREG(target.lstat().st_mode):
-            raise InputError(f"{target} is no regular file; choose another {option}")
+            raise InputError(f"{target} is not a regular file; choose another {option}")
         with open_regular(target, sys.maxsize) as file:
             head = file.read(len(prefix.encode()))
     except FileNotFoundError:

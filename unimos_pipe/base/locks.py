@@ -95,7 +95,7 @@ def read_lock_holder(lock: Path) -> str:
             text = file.read(2000).decode("utf-8", "replace")
     except ReadError:
         text = ""
-    return text or "it left no name"
+    return text or "unknown process"
 
 
 def _write_holder(handle: int) -> None:

@@ -66,7 +66,7 @@ def write_index(folder: Path, index: DomainIndex) -> None:
             part.write_bytes((HEADER % xxhash.xxh3_128(body).hexdigest()).encode() + body)
     except OSError as error:
         raise ExecutionError(
-            f"cannot write {path}: {error.strerror}. Finished shards are kept; make room, and the same command goes on"
+            f"cannot write {path}: {error.strerror}. Finished shards are kept; free disk space and run it again"
         ) from None
 
 

@@ -136,7 +136,7 @@ def _check_location(path: Path, header, entry: CacheEntry) -> Iterator[str]:
     expected.append(("encoder fingerprint", fingerprint(asdict(identity))[:8], short))
     for name, actual, wanted in expected:
         if actual != wanted:
-            yield f"{path} belongs elsewhere: {name}: expected {wanted}, got {actual}"
+            yield f"{path} is in the wrong folder: {name}: expected {wanted}, got {actual}"
 
 
 def _check_sequence(folder: Path, shards: Sequence[tuple[Path, ImageShard]]) -> Iterator[str]:

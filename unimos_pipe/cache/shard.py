@@ -151,7 +151,7 @@ def _write_shard(path: Path, kind: str, header, arrays: Mapping[str, np.ndarray]
             part.write_bytes(content)
     except OSError as error:
         raise ExecutionError(
-            f"cannot write {path}: {error.strerror}. Finished shards are kept; make room, and the same command goes on"
+            f"cannot write {path}: {error.strerror}. Finished shards are kept; free disk space and run it again"
         ) from None
 
 

@@ -80,7 +80,7 @@ def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, 
     It becomes a TOML spec, and a CSV of paths and classes per domain.
 
     Every file is accounted for: images by suffix or, where that says nothing, by their first bytes; HEIC and AVIF, too.
-    What is left out (hidden files, videos, links that lead nowhere, ...) is counted in a warning.
+    What is left out (hidden files, videos, broken links, ...) is counted in a warning.
 
     \b
     Example, a labelled source and a folder of photos without labels:

@@ -78,7 +78,7 @@ def read_domain_rows(domain: CustomDomain) -> tuple[list[ManifestRow], list[str]
     missing = [row.path for row in rows if file_size(domain.folder / row.path) is None]
     if missing:
         raise InputError(
-            f"domain {domain.name}: {len(missing)} image(s) missing in {domain.folder}, links that lead nowhere, or no "
+            f"domain {domain.name}: {len(missing)} image(s) missing in {domain.folder}, broken links, or no "
             f"files: {join_names(missing, 5)}"
         )
     return rows, kept_notes

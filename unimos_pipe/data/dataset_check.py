@@ -79,7 +79,7 @@ def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
                 if bad := find_non_utf8_names([path]):
                     places["name is not UTF-8", True].append(f"{part}/{bad[0]!r}")
                 elif file_size(folder / path) is None:
-                    places["missing, a link that leads nowhere, or no file", True].append(f"{part}/{path}")
+                    places["missing, a broken link, or no file", True].append(f"{part}/{path}")
                 else:
                     files.append(ImageFile(part, path, folder / path))
         if spec.domain(domain).manifest:

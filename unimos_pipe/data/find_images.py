@@ -63,7 +63,7 @@ def find_images(folder: Path) -> ImageScan:
                 raise ReadError.of(full_path, error) from None
             if not path:
                 raise InputError(f"{folder} cannot be read: {error.strerror}") from None
-            skipped["link that leads nowhere" if full_path.is_symlink() else "cannot be read", suffix] += 1
+            skipped["broken link" if full_path.is_symlink() else "cannot be read", suffix] += 1
             continue
         if reason := _non_image_reason(full_path, status.st_mode, suffix):
             skipped[reason, suffix] += 1

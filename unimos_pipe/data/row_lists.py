@@ -198,7 +198,7 @@ def labels_from_numbers(file: Path, rows: Sequence[ManifestRow], classes: Sequen
     if unknown:
         missing = [name for name in classes if name not in names]
         raise InputError(
-            f"list file {file}: classes that the spec lacks: {join_names(unknown)}; spec classes not in the list: "
+            f"list file {file}: classes that are not in the spec: {join_names(unknown)}; spec classes not in the list: "
             f"{join_names(missing)}. Correct the class list in a spec of your own"
         )
     if not one_to_one:
@@ -209,7 +209,7 @@ def labels_from_numbers(file: Path, rows: Sequence[ManifestRow], classes: Sequen
         )
     renumbered = sorted(name for label, name in pairs if ids[name] != label)
     shown = join_names(renumbered, 3)
-    notes = [f"{file}: numbers {len(renumbered)} classes otherwise than the spec ({shown}); bound by name"]
+    notes = [f"{file}: numbers {len(renumbered)} classes differently from the spec ({shown}); bound by name"]
     return [ids[name] for name in folders], notes if renumbered else []
 
 
@@ -223,7 +223,7 @@ def labels_from_names(file: Path, rows: Sequence[ManifestRow], classes: Sequence
     names = [row.label if row.label in ids else row.label.strip() for row in rows]
     if unknown := sorted({name for name in names if name not in ids}):
         raise InputError(
-            f"{file}: classes that the spec lacks, so that no prompt names them: {join_names(unknown)}. "
+            f"{file}: classes that are not in the spec, so that no prompt names them: {join_names(unknown)}. "
             "Add them to the spec's class list, or take their rows out"
         )
     return [ids[name] for name in names]
@@ -277,8 +277,8 @@ def row_names(paths: Sequence[str], what: str) -> tuple[str, ...]:
         folder = posixpath.commonpath([posixpath.dirname(name) for name in names])
         names = [posixpath.relpath(name, folder) for name in names]
     for fault, bad in (
-        ("that stand twice", [name for name, count in Counter(names).items() if count > 1]),
-        ("that lead out of a folder, or nowhere", [name for name in names if not _is_inside(name)]),
+        ("that occur twice", [name for name, count in Counter(names).items() if count > 1]),
+        ("that are empty or leave the folder", [name for name in names if not _is_inside(name)]),
     ):
         if bad:
             raise InputError(f"{what}: {len(bad)} path(s) {fault}: {join_names(map(short_repr, bad), 3)}")

@@ -126,7 +126,7 @@ def scan_domain(spec: DatasetSpec, part: str, root: Path) -> Manifest:
     Args:
         part: one of :meth:`DatasetSpec.parts`.
     Raises:
-        InputError: no domain folder, classes that the spec does not know, missing images, links that lead nowhere, or
+        InputError: no domain folder, classes that the spec does not know, missing images, broken links, or
             names that are not UTF-8.
     """
     folder = find_domain_folder(spec, spec.domain_of(part), root)
@@ -215,7 +215,7 @@ def _build_manifest(spec: DatasetSpec, part: str, folder: Path, rows: RowList) -
     sizes = [file_size(folder / path) for path in rows.paths]
     if missing := [path for path, size in zip(rows.paths, sizes, strict=True) if size is None]:
         raise InputError(
-            f"{len(missing)} of {len(sizes)} images of {part} are missing, links that lead nowhere, or no files, in "
+            f"{len(missing)} of {len(sizes)} images of {part} are missing, broken links, or no files, in "
             f"{folder}: {join_names(missing, 5)}. Restore them, or take them out of the list"
         )
     return Manifest(

@@ -100,18 +100,18 @@ def feature_set(
         InputError: unknown names, or an invalid spec file or template.
     """
     spec = load_spec(dataset).with_words(words or {})
-    chosen = encoder if isinstance(encoder, EncoderSpec) else find_preset(encoder or spec.encoder)
+    encoder_spec = encoder if isinstance(encoder, EncoderSpec) else find_preset(encoder or spec.encoder)
     options = [("--encoder", encoder)] if isinstance(encoder, str) else []
     if isinstance(encoder, EncoderSpec):
         options = [("--model", encoder.model)]
         options += [] if is_weights_name(encoder.model) else [("--pretrained", encoder.pretrained)]
-    options += [("--encoder-precision", chosen.precision)] if chosen.precision != "auto" else []
-    options += ALLOW_TORCHSCRIPT if chosen.allow_torchscript else []
+    options += [("--encoder-precision", encoder_spec.precision)] if encoder_spec.precision != "auto" else []
+    options += ALLOW_TORCHSCRIPT if encoder_spec.allow_torchscript else []
     options += [("--template", text) for text in templates if tuple(templates) != (DEFAULT_TEMPLATE,)]
     options += [("--domain-word", f"{domain}={word}") for domain, word in (words or {}).items()]
     return FeatureSet(
         spec,
-        chosen,
+        encoder_spec,
         parse_dataclass(PromptSpec, {"templates": tuple(templates)}, "templates").templates,
         Path(cache) if cache else default_cache(),
         extract_command_line(dataset, options),

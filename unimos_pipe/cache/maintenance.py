@@ -209,10 +209,12 @@ def find_prunable_items(
             items.append(PrunableItem(folder, _total_size(folder), "no recipe or run needs it"))
             continue
         for part in _subfolders(folder):
-            shards, gone = _gone_shards(part)
-            items += gone if not _is_imported(folder) or folder.name in imported else []
-            rest = [path for path in list_folder(part) if path not in shards and _is_leftover(path) and path.is_file()]
-            items += [PrunableItem(path, path.stat().st_size, LEFTOVER) for path in rest]
+            shards, removable = _find_removable_shards(part)
+            items += removable if not _is_imported(folder) or folder.name in imported else []
+            part_leftovers = [
+                path for path in list_folder(part) if path not in shards and _is_leftover(path) and path.is_file()
+            ]
+            items += [PrunableItem(path, path.stat().st_size, LEFTOVER) for path in part_leftovers]
     embedded = cache / "embedded"
     leftovers = [*list_folder(cache, ".write-*"), *list_folder(cache, ".unimos-*"), *list_folder(embedded, ".unimos-*")]
     leftovers += list_folder(embedded, "*.part-*")  # of an unpacking by an earlier version
@@ -222,19 +224,21 @@ def find_prunable_items(
 def damaged_imports(cache: Path, imported: Collection[str] = ()) -> list[Path]:
     """Return damaged and superseded shards of imported features, except those of the encoder-ids in ``imported``."""
     folders = [folder for folder in _encoder_folders(cache) if _is_imported(folder) and folder.name not in imported]
-    return [item.path for folder in folders for part in _subfolders(folder) for item in _gone_shards(part)[1]]
+    return [item.path for folder in folders for part in _subfolders(folder) for item in _find_removable_shards(part)[1]]
 
 
 def _is_imported(encoder_folder: Path) -> bool:
     return ENCODER_FOLDER.fullmatch(encoder_folder.name)[1] == IMPORTED
 
 
-def _gone_shards(part: Path) -> tuple[set[Path], list[PrunableItem]]:
+def _find_removable_shards(part: Path) -> tuple[set[Path], list[PrunableItem]]:
     """Return all shards of a domain or text folder, and the damaged or superseded ones among them."""
-    named = _shard_files(part)
-    former = sorted(set(shard_files(part)) - set(named)) if part.name != "text" else []
-    gone = [PrunableItem(path, path.stat().st_size, DAMAGED) for path in named if _is_damaged(path)]
-    return {*named, *former}, gone + [PrunableItem(path, path.stat().st_size, SUPERSEDED) for path in former]
+    indexed = _shard_files(part)
+    superseded = sorted(set(shard_files(part)) - set(indexed)) if part.name != "text" else []
+    damaged = [PrunableItem(path, path.stat().st_size, DAMAGED) for path in indexed if _is_damaged(path)]
+    return {*indexed, *superseded}, damaged + [
+        PrunableItem(path, path.stat().st_size, SUPERSEDED) for path in superseded
+    ]
 
 
 def _is_damaged(path: Path) -> bool:

@@ -71,17 +71,17 @@ class FeatureStore:
                 another version of this tool wrote them.
         """
         loaded = {part: self._load_part(part) for part in parts}
-        every = [shard for part in loaded.values() for shard in part.shards]
+        shards = [shard for part in loaded.values() for shard in part.shards]
         name = parts[0].partition(".")[0]
-        for shard in every:
-            if difference := first_difference(shard.header.encoder(), every[0].header.encoder()):
+        for shard in shards:
+            if difference := first_difference(shard.header.encoder(), shards[0].header.encoder()):
                 raise _stale_error(f"the splits of {name} were encoded differently", difference, self._renew_hint(name))
         return DomainFeatures(
             name,
             _concatenate([part.features for part in loaded.values()]),
             np.concatenate([part.index.labels for part in loaded.values()]),
-            tuple(chain.from_iterable(shard.paths for shard in every)),
-            every[0].header.encoder(),
+            tuple(chain.from_iterable(shard.paths for shard in shards)),
+            shards[0].header.encoder(),
             tuple((name, tuple(digest for _, digest in part.index.shards)) for name, part in loaded.items()),
             tuple((name, part.index.labels_digest()) for name, part in loaded.items()),
         )
@@ -181,12 +181,12 @@ class FeatureStore:
         identity = TextIdentity(*parts, class_names=self.spec.classes, prompts=prompts)
         path = text_path(self.folder, word, identity)
         if not path.is_file():
-            more = (
+            options = (
                 "--text or --text-from" if encoder.precision == IMPORTED else "--template where it is not the default"
             )
             raise MissingTextError(
                 f"the prompts of {domain} ({prompts[0][0]!r}, ...) are not in {path.parent}",
-                todo=f"Run: {self.extract} --domain {domain}, with {more}",
+                todo=f"Run: {self.extract} --domain {domain}, with {options}",
             )
         shard = read_text_shard(path)
         if fault := text_fault(shard.text_features):
@@ -208,7 +208,7 @@ def _read_shards(paths: Sequence[Path]) -> tuple[np.ndarray, list[ImageShard]]:
         StaleCacheError: a damaged shard.
     """
     layouts = [find_features(path) for path in paths]
-    dims = {place and place[1][1] for place in layouts}
+    dims = {layout and layout[1][1] for layout in layouts}
     with ThreadPoolExecutor(4) as pool:  # computes the digest of one shard while reading the next
         if len(dims) > 1 or None in dims:
             shards = list(pool.map(read_image_shard, paths))

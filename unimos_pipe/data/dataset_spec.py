@@ -107,16 +107,16 @@ class DatasetSpec:
         """Return the class names for prompts, in label order: from ``display``, else the cleaned name."""
         return tuple(self.display.get(name) or clean_class_name(name) for name in self.classes)
 
-    def protocol(self, chosen: str | None = None) -> str:
+    def protocol(self, requested: str | None = None) -> str:
         """Return the protocol: the chosen one, else inductive if the data set has test splits, else transductive.
 
         Raises:
             InputError: inductive, but the data set has no splits.
         """
         has_splits = all(entry.has_splits for entry in self.domains.values())
-        if chosen == "inductive" and not has_splits:
+        if requested == "inductive" and not has_splits:
             raise InputError(f"{self.name} has no train and test splits, so --protocol can only be transductive")
-        return chosen or ("inductive" if has_splits else "transductive")
+        return requested or ("inductive" if has_splits else "transductive")
 
     def with_words(self, words: Mapping[str, str]) -> "DatasetSpec":
         """Return a copy with other domain words in the prompts."""

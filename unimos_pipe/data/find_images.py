@@ -83,7 +83,7 @@ def is_skipped_folder(name: str) -> bool:
     return _hidden_reason(name) is not None
 
 
-def _non_image_reason(place: Path, mode: int, suffix: str) -> str | None:
+def _non_image_reason(path: Path, mode: int, suffix: str) -> str | None:
     """Return the reason why a file is not an image, or None if it is one."""
     if not stat.S_ISREG(mode):
         return file_kind(mode)
@@ -93,7 +93,7 @@ def _non_image_reason(place: Path, mode: int, suffix: str) -> str | None:
         return "video"
     if suffix in RAW_SUFFIXES:
         return "camera raw"
-    return None if has_image_header(place) else "not an image"
+    return None if has_image_header(path) else "not an image"
 
 
 def skipped_summary(folder: Path, skipped: Counter[tuple[str, str]]) -> str | None:
@@ -104,6 +104,6 @@ def skipped_summary(folder: Path, skipped: Counter[tuple[str, str]]) -> str | No
     for reason in sorted({reason for reason, _ in skipped}):
         kinds = sorted((suffix, count) for (why, suffix), count in skipped.items() if why == reason)
         total = sum(count for _, count in kinds)
-        named = join_names((f"{suffix or 'no suffix'} {count}" for suffix, count in kinds), 6)
-        parts.append(f"{reason} {total}" + (f" ({named})" if any(suffix for suffix, _ in kinds) else ""))
+        shown = join_names((f"{suffix or 'no suffix'} {count}" for suffix, count in kinds), 6)
+        parts.append(f"{reason} {total}" + (f" ({shown})" if any(suffix for suffix, _ in kinds) else ""))
     return f"{folder}: {skipped.total()} left out: {', '.join(parts)}"

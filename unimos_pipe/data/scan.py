@@ -141,8 +141,8 @@ def scan_domain(spec: DatasetSpec, part: str, root: Path) -> Manifest:
 
 def unlisted_images(paths: Sequence[str], listed: Sequence[str]) -> list[str]:
     """Return images in a folder that are not among the listed paths."""
-    named = {PurePosixPath(path).as_posix() for path in listed}
-    return [path for path in paths if path not in named]
+    listed_paths = {PurePosixPath(path).as_posix() for path in listed}
+    return [path for path in paths if path not in listed_paths]
 
 
 def read_part(spec: DatasetSpec, part: str, folder: Path) -> RowList:

@@ -86,8 +86,8 @@ def _read_file(file: Path, key: str | None, group: str, dtype: type, names: Sequ
         labels = [f"{head}/label", f"{head}/labels"] if views else LABEL_NAMES
         label = next((name for name in labels if name in arrays and len(arrays[name].shape) <= 2), None)
         path = _find_usual_name(arrays, PATH_NAMES, "text")
-        stored, place = arrays[array_name], f"{file}: {array_name}" if array_name else f"{file}"
-        features, norms = normalize_rows(stored.read(), dtype, place)
+        stored, where = arrays[array_name], f"{file}: {array_name}" if array_name else f"{file}"
+        features, norms = normalize_rows(stored.read(), dtype, where)
         label_values = None if label is None else np.asarray(arrays[label].read()).reshape(-1)
         if label_values is not None and len(label_values) != len(features):
             raise InputError(f"{file}: {label}", expected=f"{len(features)} labels, one a row", got=len(label_values))

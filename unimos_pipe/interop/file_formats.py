@@ -112,12 +112,12 @@ def _open_npy(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
 @contextmanager
 def _open_npz(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
     arrays = {}
-    with np.load(file, allow_pickle=False) as held:
-        for name in held.files:
-            member = held.zip.getinfo(name if name in held.zip.namelist() else f"{name}.npy")
-            with held.zip.open(member) as part:
+    with np.load(file, allow_pickle=False) as npz_file:
+        for name in npz_file.files:
+            member = npz_file.zip.getinfo(name if name in npz_file.zip.namelist() else f"{name}.npy")
+            with npz_file.zip.open(member) as part:
                 shape, dtype, _ = _read_npy_header(part, member.file_size, f"{path}: {name}")
-            arrays[name] = LazyArray(shape, _type_name(dtype), dtype.itemsize, lambda name=name: held[name])
+            arrays[name] = LazyArray(shape, _type_name(dtype), dtype.itemsize, lambda name=name: npz_file[name])
         yield arrays
 
 
@@ -131,8 +131,10 @@ def _read_npy_header(file: BinaryIO, size: int, what: str) -> tuple[tuple[int, .
     shape, fortran, dtype = read(file)
     if dtype.hasobject:
         raise InputError(f"{what}: an array of Python objects, which only a pickle can hold; a pickle can run code")
-    if (held := size - file.tell()) != math.prod(shape) * dtype.itemsize:
-        raise InputError(f"{what}", expected=f"{math.prod(shape) * dtype.itemsize:,} bytes of data", got=f"{held:,}")
+    if (data_bytes := size - file.tell()) != math.prod(shape) * dtype.itemsize:
+        raise InputError(
+            f"{what}", expected=f"{math.prod(shape) * dtype.itemsize:,} bytes of data", got=f"{data_bytes:,}"
+        )
     return shape, dtype, fortran
 
 
@@ -158,9 +160,13 @@ def _open_safetensors(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArra
                 raise ValueError(f"{name} does not lie within it")
             if dtype and stop - first != count * dtype.itemsize:
                 raise ValueError(f"{name} has another size than its shape says")
-            read = _at(file, dtype, start + first, shape, kind == "BF16") if dtype else _unknown(path, name, kind)
-            named = "bfloat16" if kind == "BF16" else dtype.name if dtype else kind.lower()
-            arrays[name] = LazyArray(shape, named, dtype.itemsize if dtype else 1, read)
+            read = (
+                _array_reader(file, dtype, start + first, shape, kind == "BF16")
+                if dtype
+                else _unknown_type_reader(path, name, kind)
+            )
+            type_name = "bfloat16" if kind == "BF16" else dtype.name if dtype else kind.lower()
+            arrays[name] = LazyArray(shape, type_name, dtype.itemsize if dtype else 1, read)
     yield arrays
 
 
@@ -169,17 +175,19 @@ _TYPES |= {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for si
 _TYPES = {name: np.dtype(text) for name, text in _TYPES.items()}
 
 
-def _at(file: BinaryIO, dtype: np.dtype, start: int, shape: tuple[int, ...], bfloat: bool) -> Callable[[], np.ndarray]:
+def _array_reader(
+    file: BinaryIO, dtype: np.dtype, start: int, shape: tuple[int, ...], bfloat: bool
+) -> Callable[[], np.ndarray]:
     def read() -> np.ndarray:
         if not math.prod(shape):
             return np.empty(shape, np.float32 if bfloat else dtype)
-        found = np.memmap(file, dtype, "r", start, shape)
-        return (found.astype("<u4") << 16).view("<f4") if bfloat else found  # the upper half of a float32
+        array = np.memmap(file, dtype, "r", start, shape)
+        return (array.astype("<u4") << 16).view("<f4") if bfloat else array  # the upper half of a float32
 
     return read
 
 
-def _unknown(path: Path, name: str, kind: str) -> Callable[[], np.ndarray]:
+def _unknown_type_reader(path: Path, name: str, kind: str) -> Callable[[], np.ndarray]:
     def read() -> np.ndarray:
         raise InputError(f"{path}: {name} is of type {kind}, which is not read")
 
@@ -200,14 +208,14 @@ def _open_torch(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols
-            held = torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
             f"{path} is a pickle with more than tensors in it, which is not opened because a pickle can run code; "
             "where it was made, save the tensors alone: torch.save({'fea': features, 'label': labels}, ...)"
         ) from None
     arrays = {}
-    for name, value in held.items() if isinstance(held, Mapping) else [("", held)]:
+    for name, value in content.items() if isinstance(content, Mapping) else [("", content)]:
         if isinstance(value, list | tuple) and value and all(isinstance(item, int | str) for item in value):
             texts = any(isinstance(item, str) for item in value)
             width = max(4 * len(str(item)) for item in value) if texts else 8  # as numpy keeps them: all of one width
@@ -242,10 +250,12 @@ def _open_parquet(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
             kind, read = field.type, lambda name=field.name: _read_column(table, path, name)
             is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
             if is_list and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-                own = [part.num_values for part in chunks if part.path_in_schema.partition(".")[0] == field.name]
+                value_counts = [
+                    part.num_values for part in chunks if part.path_in_schema.partition(".")[0] == field.name
+                ]
                 name = "float16" if kind.value_type == pa.float16() else kind.value_type.to_pandas_dtype().__name__
                 width = np.dtype(name).itemsize
-                arrays[field.name] = LazyArray((rows, sum(own) // max(rows, 1)), name, width, read)
+                arrays[field.name] = LazyArray((rows, sum(value_counts) // max(rows, 1)), name, width, read)
             elif pa.types.is_integer(kind):
                 name = kind.to_pandas_dtype().__name__
                 arrays[field.name] = LazyArray((rows,), name, np.dtype(name).itemsize, read)
@@ -299,27 +309,27 @@ def _open_hdf5(file: BinaryIO, path: Path) -> Iterator[dict[str, LazyArray]]:
         if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external or item.shape is None:
             return  # virtual and external ones are of other files
         if h5py.check_string_dtype(item.dtype):
-            arrays[name] = LazyArray(item.shape, "text", item.dtype.itemsize, lambda: _strings(item, path, size))
+            arrays[name] = LazyArray(item.shape, "text", item.dtype.itemsize, lambda: _read_strings(item, path, size))
         elif item.dtype.kind in "fiub":
             arrays[name] = LazyArray(item.shape, item.dtype.name, item.dtype.itemsize, lambda: item[()])
 
-    with h5py.File(file, "r") as held:
-        held.visititems(add_dataset)
+    with h5py.File(file, "r") as h5_file:
+        h5_file.visititems(add_dataset)
         yield arrays
 
 
-def _strings(item: Any, path: Path, size: int) -> np.ndarray:
+def _read_strings(item: Any, path: Path, size: int) -> np.ndarray:
     """Read the strings of a dataset in blocks, within the memory that :func:`_check_claim` allows."""
     if not item.size or not item.ndim:
         return np.array(item.asstr()[()])
-    found: list[str] = []
+    strings: list[str] = []
     longest, step = 1, max(1, MAX_EXPANSION * len(item) // item.size)
     for first in range(0, len(item), step):
         part = item.asstr()[first : first + step].reshape(-1).tolist()
         longest = max(longest, *map(len, part))
-        found += part
-        _check_claim(4 * longest * len(found), f"{path}: {item.name[1:]} claims", f" ({item.size:,} texts)", size)
-    return np.array(found).reshape(item.shape)
+        strings += part
+        _check_claim(4 * longest * len(strings), f"{path}: {item.name[1:]} claims", f" ({item.size:,} texts)", size)
+    return np.array(strings).reshape(item.shape)
 
 
 FORMATS = {

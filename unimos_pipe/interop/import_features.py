@@ -116,14 +116,14 @@ def import_features(
         check_writable_folder(encoder_folder.parent, "--cache")
         if spec_edit.file:
             check_writable_folder(spec_edit.file.parent, "--dataset")
-        kept = not write_imported_domain(encoder_folder, imported, library_versions(), force=options.force)
+        unchanged = not write_imported_domain(encoder_folder, imported, library_versions(), force=options.force)
         if text:
             write_imported_text(encoder_folder, *text)
         spec_edit.write()
     for line in warnings:
         reporter.warn(line)
     labelled = int((imported.labels != NO_LABEL).sum())
-    return ImportResult(imported.spec, encoder_folder, *rows.features.shape, labelled, kept, tuple(warnings))
+    return ImportResult(imported.spec, encoder_folder, *rows.features.shape, labelled, unchanged, tuple(warnings))
 
 
 def _check_options(files: Sequence[str | Path], name: str, options: ImportOptions) -> None:

@@ -43,10 +43,10 @@ def label_rows(
     """
     count = len(rows.features)
     listed = [row for file in paths for row in _read_listed_rows(file)]
-    place = join_names(paths) if paths else what
+    where = join_names(paths) if paths else what
     if paths and len(listed) != count:
-        raise InputError(place, expected=f"{count} paths, one a row of {what}", got=len(listed))
-    names = row_names([row.path for row in listed] if paths else rows.paths or (), place)
+        raise InputError(where, expected=f"{count} paths, one a row of {what}", got=len(listed))
+    names = row_names([row.path for row in listed] if paths else rows.paths or (), where)
     notes: list[str] = []
     if labels is not None:
         names, ids = _labels_from_csv(labels, read_row_labels(labels), names, count, classes, what)
@@ -59,7 +59,7 @@ def label_rows(
             if rows.labels is not None and (ids != file_ids).any():
                 row = int(np.argmax(ids != file_ids))
                 expected, got = (_describe_label(values[row], classes) for values in (file_ids, ids))
-                raise InputError(f"{place}: row {row} (counted from 0)", expected=f"{expected}, as {what}", got=got)
+                raise InputError(f"{where}: row {row} (counted from 0)", expected=f"{expected}, as {what}", got=got)
     _check_class_folders(names, ids, classes, what)
     row_numbers = (f"{row:0{len(str(count - 1))}d}" for row in range(count))
     return LabelledRows(names or tuple(row_numbers), ids, tuple(notes))
@@ -113,10 +113,10 @@ def _labels_from_array(labels: np.ndarray, classes: Sequence[str], what: str) ->
 
 def _check_class_folders(names: Sequence[str], labels: np.ndarray, classes: Sequence[str], what: str) -> None:
     """Raise InputError if a path is in the folder of one class and has the label of another."""
-    known = set(classes)
+    class_names = set(classes)
     for row, (name, label) in enumerate(zip(names, labels.tolist(), strict=False)):
         folder = PurePosixPath(name).parent.name
-        if label != NO_LABEL and folder in known and classes[label] != folder:
+        if label != NO_LABEL and folder in class_names and classes[label] != folder:
             raise InputError(
                 f"{what}: row {row} (counted from 0), {short_repr(name)}",
                 expected=f"the label of {folder!r}",

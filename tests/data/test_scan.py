@@ -142,7 +142,7 @@ def test_links_in_circles(tmp_path):
     assert found.skipped == {("folder that links to itself", ""): 2}
     (tmp_path / "a" / "loop.png").symlink_to("loop.png")
     assert scan_domain(spec_of(tmp_path, a={"labels": "none"}), "a", tmp_path).notes == (
-        f"{tmp_path / 'a'}: 3 left out: folder that links to itself 2, broken link 1 (.png 1)",
+        f"{tmp_path / 'a'}: 3 left out: broken link 1 (.png 1), folder that links to itself 2",
     )
 
 

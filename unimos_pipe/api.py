@@ -16,7 +16,7 @@ from typing import Any
 
 from unimos_pipe.base.atomic_io import check_writable_folder
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import ExecutionError
+from unimos_pipe.base.errors import Call, ExecutionError
 from unimos_pipe.base.html_repr import html_table
 from unimos_pipe.base.method_config import MethodSpec, method_spec, with_native_logit_scale
 from unimos_pipe.base.optional_deps import find_missing_packages
@@ -62,6 +62,7 @@ def run_recipe(
     compute: ComputeConfig = ComputeConfig(),
     reporter: ProgressReporter = NO_PROGRESS,
     on_sweep: Callable[[SweepResult], None] = lambda result: None,
+    format_call: Callable[[Call], str] = str,
 ) -> RecipeResult:
     """A recipe from images to its report: encode what is missing, sweep, and make the page in the sweep's folder.
 
@@ -69,6 +70,7 @@ def run_recipe(
         recipe: a known recipe's name, a ``.toml`` file, a recipe, or what ``resolve_recipe`` makes of one.
         root: folder that holds the domains' folders; not needed where features are complete or images embedded.
         on_sweep: called with the table before the page is made.
+        format_call: how the page shows the calls that reproduce it; Python by default.
     Returns:
         No report where runs failed, or where the packages of the extra ``[report]`` are missing.
     Raises:
@@ -87,7 +89,9 @@ def run_recipe(
     if sweep.failures or find_missing_packages("report"):
         return RecipeResult(extracted, sweep, None)
     cache = bound.features.cache
-    page = make_report(sweep.folder, sweep.folder / "report", root=root, cache=cache, reporter=reporter)
+    page = make_report(
+        sweep.folder, sweep.folder / "report", root=root, cache=cache, format_call=format_call, reporter=reporter
+    )
     return RecipeResult(extracted, sweep, page)
 
 
@@ -116,7 +120,7 @@ def demo(
     Raises:
         InputError: folders that cannot be written to, or a device that is not there.
     """
-    folder = check_writable_folder(Path(runs), "--runs")
+    folder = check_writable_folder(Path(runs), "runs")
     started = time.perf_counter()
     features = feature_set("icons", cache=cache)
     features = replace(features, encoder=replace(features.encoder, precision="fp32"))  # as in the README's figures

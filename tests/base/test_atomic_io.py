@@ -134,7 +134,7 @@ def test_a_kill_between_two_renames_is_mended(tmp_path, monkeypatch):
 
 def test_a_probe_leaves_nothing_not_even_a_killed_ones(tmp_path):
     atomic_io._temp_path(tmp_path / "probe", "part").touch()  # killed just then
-    assert check_writable_folder(tmp_path, "--out") == tmp_path and names(tmp_path) == []
+    assert check_writable_folder(tmp_path, "out") == tmp_path and names(tmp_path) == []
 
 
 KIND = OwnedFolder("a thing", ("mark", "parts/*.txt"), lambda folder: (folder / "mark").is_file())
@@ -142,27 +142,27 @@ KIND = OwnedFolder("a thing", ("mark", "parts/*.txt"), lambda folder: (folder / 
 
 def test_only_a_folder_of_the_tools_own_is_replaced(tmp_path):
     target = tmp_path / "t"
-    check_owned_folder(target, KIND, "--out")
+    check_owned_folder(target, KIND, "out")
     (target / "parts").mkdir(parents=True)
-    check_owned_folder(target, KIND, "--out")
+    check_owned_folder(target, KIND, "out")
     (target / "parts" / "a.txt").touch()
 
     def told() -> str:
         with pytest.raises(InputError) as caught:
-            check_owned_folder(target, KIND, "--out")
+            check_owned_folder(target, KIND, "out")
         return str(caught.value)
 
-    assert told() == f"{target} is not empty and not a thing that this tool made; choose another --out"
+    assert told() == f"{target} is not empty and not a thing that this tool made; choose another out"
     (target / "mark").touch()
-    check_owned_folder(target, KIND, "--out")
+    check_owned_folder(target, KIND, "out")
     for stray in ("parts/mark", "a.txt", "parts/deep/a.txt", ".hidden"):
         (target / stray).parent.mkdir(exist_ok=True)
         (target / stray).touch()
-        assert told() == f"{target} also holds {stray}, which this tool did not make; choose another --out"
+        assert told() == f"{target} also holds {stray}, which this tool did not make; choose another out"
         (target / stray).unlink()
     (tmp_path / "link").symlink_to(target)
     target = tmp_path / "link"
-    assert told() == f"{target} is not a folder; choose another --out"
+    assert told() == f"{target} is not a folder; choose another out"
 
 
 def test_only_a_file_of_the_tools_own_is_replaced(tmp_path):
@@ -170,21 +170,21 @@ def test_only_a_file_of_the_tools_own_is_replaced(tmp_path):
 
     def told(path) -> str:
         with pytest.raises(InputError) as caught:
-            check_owned_file(path, "path,class", "a table", "-o")
+            check_owned_file(path, "path,class", "a table", "out")
         return str(caught.value)
 
-    check_owned_file(target, "path,class", "a table", "-o")
+    check_owned_file(target, "path,class", "a table", "out")
     for content in (b"", b"path,class", b"path,class,more\n1,2,3\n"):
         target.write_bytes(content)
-        check_owned_file(target, "path,class", "a table", "-o")
+        check_owned_file(target, "path,class", "a table", "out")
     for content in (b"path", b"\xff\xd8\xff\xe0 a photo", b"Path,Class\n"):
         target.write_bytes(content)
-        assert told(target) == f"{target} is not a table that this tool wrote and is left alone; choose another -o"
+        assert told(target) == f"{target} is not a table that this tool wrote and is left alone; choose another out"
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for path in (tmp_path, tmp_path / "link"):
-        assert told(path) == f"{path} is not a regular file; choose another -o"
+        assert told(path) == f"{path} is not a regular file; choose another out"
     long = tmp_path / ("x" * 300)
-    assert told(long) == f"cannot write {long}: File name too long; choose another -o"
+    assert told(long) == f"cannot write {long}: File name too long; choose another out"
 
 
 _REPLACE = """

@@ -69,9 +69,9 @@ def test_settings_take_their_options_type():
     assert parse_setting("train.epochs=7") == ("train.epochs", 7)
     assert parse_setting("loss.im=False") == ("loss.im", False)
     assert method_spec("full", dict([parse_setting("heads.similarity=cosine")])).heads.similarity == "cosine"
-    with pytest.raises(InputError, match=r"^--set loss.im: expected bool, got '1'$"):
+    with pytest.raises(InputError, match=r"^settings loss.im: expected bool, got '1'$"):
         parse_setting("loss.im=1")
-    with pytest.raises(InputError, match=r"^--set epochs: expected section.key=value, got 'epochs'$"):
+    with pytest.raises(InputError, match=r"^settings epochs: expected section.key=value, got 'epochs'$"):
         parse_setting("epochs")
 
 
@@ -132,5 +132,5 @@ def test_an_option_that_was_renamed_says_so():
     assert str(caught.value).startswith(
         f"here: unknown eval.w_step, eval.w_stop ({new}; did you mean eval.w_start? known: "
     )
-    with pytest.raises(InputError, match=f"^--set eval.w_step: no such option; {new}$"):
+    with pytest.raises(InputError, match=f"^settings eval.w_step: no such option; {new}$"):
         parse_setting("eval.w_step=0.1")

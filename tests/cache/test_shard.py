@@ -118,7 +118,7 @@ def test_a_text_shard_is_no_image_shard(tmp_path):
         read_image_shard(tmp_path / "t.h5")
     assert str(caught.value) == (
         f"{tmp_path / 't.h5'}: expected schema 3, kind image, got schema 3, kind text. "
-        "Make these features again: unimos-pipe extract --force"
+        "Make these features again: extract with force=True"
     )
 
 
@@ -129,7 +129,7 @@ def test_features_that_are_not_finite_are_never_written(tmp_path):
         shard.write_image_shard(tmp_path / "s.h5", HEADER, features, PATHS, np.array([4, 6, 7]), CONTENTS, STAMPS)
     assert str(caught.value) == (
         "s.h5: the encoder's feature of cup/b.jpg: expected unit norm, got nan. Check the weights, or try "
-        "--encoder-precision fp32"
+        "precision='fp32'"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -37,8 +37,8 @@ def test_no_data_root_prints_the_layout(tmp_path):
         find_root(load_spec("office_home"), None, tmp_path)
     assert str(caught.value) == (
         "the images of office_home are missing: expected a folder ROOT that holds Art, Clipart, Product, Real World; "
-        "images such as ROOT/Art/Drill/<image>, got no --data-root and no UNIMOS_DATA_ROOT. Get them from "
-        "https://www.hemanthdv.org/officeHomeDataset.html and pass --data-root, or set UNIMOS_DATA_ROOT"
+        "images such as ROOT/Art/Drill/<image>, got no folder and no UNIMOS_DATA_ROOT. Get them from "
+        "https://www.hemanthdv.org/officeHomeDataset.html and pass root, or set UNIMOS_DATA_ROOT"
     )
 
 
@@ -50,7 +50,7 @@ def test_a_wrong_data_root_says_what_is_there(tmp_path):
     assert str(caught.value) == (
         f"domain real of visda2017 is not in {tmp_path}: expected a folder ROOT that holds train/image_list.txt, "
         "validation/image_list.txt; images such as ROOT/train/aeroplane/<image>, got in "
-        f"{tmp_path}: Photos, train.txt. Pass the right --data-root"
+        f"{tmp_path}: Photos, train.txt. Pass the right root"
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from factories.runs import SMALL_SWEEP
 
 from unimos_pipe.base.method_config import method_spec
+from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.evaluation import baselines
 from unimos_pipe.experiments.results_table import result_rows
 from unimos_pipe.methods.unimos.trainer import Trainer
@@ -195,7 +196,7 @@ def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
     spec = load_spec("icons")
     folder = next((icons_cache / "icons").glob("tinyclip*"))
     run = RunSpec("icons", folder.name, "color", "line", "full", 0, ("a {domain} photo of a {class}.",), method_spec())
-    loader = open_loader([PlannedRun(run, tmp_path)], FeatureStore(spec, folder, "x"), "cpu")
+    loader = open_loader([PlannedRun(run, tmp_path)], FeatureStore(spec, folder, extract_call("mini")), "cpu")
     pair = loader.pair("color", "line")
     pairs, file, told = {"color->line": pair}, tmp_path / "baselines.json", []
     assert baselines.measure_baselines(pairs, file, fit=False) == {} and not file.exists()

@@ -20,6 +20,7 @@ from factories.tasks import TINY
 from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.cache import file_digests
 from unimos_pipe.cache.cache_paths import index_path, shard_files
+from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.cache.shard import read_image_shard, write_image_shard
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.dataset_spec import check_spec
@@ -52,6 +53,7 @@ def spec_of(*classes: str):
     return check_spec(values, Path("mini.toml"))
 
 
+AGAIN = "unimos_pipe.extract_features(features=unimos_pipe.feature_set(dataset='mini'), domains=['light']"
 SPEC = spec_of("circle", "square", "bar")
 
 
@@ -60,7 +62,7 @@ def manifest_of(images: Path, spec=SPEC):
 
 
 def load(cache: Path, spec=SPEC):
-    return FeatureStore(spec, cache, "unimos-pipe extract --dataset mini").domain("light")
+    return FeatureStore(spec, cache, extract_call("mini")).domain("light")
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -110,7 +112,7 @@ def test_a_renamed_class_encodes_no_image(encoder, images, tmp_path):
         load(tmp_path, renamed)
     assert str(caught.value) == (
         f"stale labels in {index_path(tmp_path / 'light')}: class_names, number 1: expected 'disc', got 'circle'. "
-        "Run: unimos-pipe extract --dataset mini --domain light"
+        f"Run: {AGAIN})"
     )
     report = extract_images(manifest_of(images, renamed), encoder, tmp_path, **OPTIONS)
     assert (report.encoded, report.reused) == (0, 24)
@@ -160,7 +162,7 @@ def test_splits_grow_like_domains(encoder, images, tmp_path):
             for part in spec.parts("light")
         ]
         assert tuple(report.encoded for report in reports) == expected
-    found = FeatureStore(spec, tmp_path, "x").domain("light.train", "light.test")
+    found = FeatureStore(spec, tmp_path, extract_call("mini")).domain("light.train", "light.test")
     assert found.paths == tuple(names) and [part for part, _ in found.label_digests] == ["light.train", "light.test"]
 
 
@@ -409,10 +411,10 @@ def test_older_features_are_refused_by_the_name_of_their_schema(encoder, images,
     told = f"{path}: expected schema 3, kind image, got schema 2, kind image"
     with pytest.raises(StaleCacheError) as caught:
         load(tmp_path)
-    assert str(caught.value) == f"{told}. Run: unimos-pipe extract --dataset mini --domain light --force"
+    assert str(caught.value) == f"{told}. Run: {AGAIN}, options=unimos_pipe.ExtractOptions(force=True))"
     with pytest.raises(StaleCacheError) as caught:
         extract_images(manifest_of(images), encoder, tmp_path, workers=0)
-    assert str(caught.value) == f"{told}. Add --force to encode light again"
+    assert str(caught.value) == f"{told}. Add force=True to encode light again"
     assert path.is_file()
     assert extract_images(manifest_of(images), encoder, tmp_path, workers=0, force=True).encoded == 24
     assert not path.exists() and len(load(tmp_path).paths) == 24
@@ -455,14 +457,14 @@ def test_the_index_must_be_whole_and_fit_the_shards(encoder, images, tmp_path):
         load(tmp_path)
     assert str(caught.value) == (
         f"stale shard {first}: row_start: expected 0, got 10. "
-        "Run: unimos-pipe extract --dataset mini --domain light --force"
+        f"Run: {AGAIN}, options=unimos_pipe.ExtractOptions(force=True))"
     )
     first.write_bytes(swapped[0]), second.unlink()
     with pytest.raises(InputError) as caught:
         load(tmp_path)
     assert str(caught.value) == (
         f"shards of mini/light are missing in {tmp_path / 'light'}: expected all 3 that domain.json names, "
-        f"got no {second.name}. Run: unimos-pipe extract --dataset mini --domain light"
+        f"got no {second.name}. Run: {AGAIN})"
     )
     second.write_bytes(swapped[1])
     assert load(tmp_path).features.tobytes() == whole.features.tobytes()
@@ -484,10 +486,10 @@ def test_features_that_are_no_unit_vectors_are_refused_at_load(value, encoder, i
     index = stage.read_index(tmp_path / "light")
     renewed = replace(index, shards=((path.name, read_image_shard(path).header.features_digest),))
     stage.write_index(tmp_path / "light", renewed)
-    store = FeatureStore(SPEC, tmp_path, "x")
+    store = FeatureStore(SPEC, tmp_path, extract_call("mini"))
     with pytest.raises(StaleCacheError) as caught:
         PairLoader(store, ("a {class}",), torch.device("cpu"))._load(("light",), torch.float32)
     assert str(caught.value) == (
         "light: 1 stored feature(s), the first of bar/5.png: expected finite, of unit norm, "
-        f"got a norm of {value:.4g}. Extract them again: unimos-pipe extract --force"
+        f"got a norm of {value:.4g}. Extract them again with force=True"
     )

@@ -22,6 +22,7 @@ from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.cache_paths import shard_files, text_path
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, TextIdentity, encoder_id
+from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.cache.shard import read_image_shard, read_text_shard
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.dataset_spec import PACKAGE, load_spec
@@ -40,7 +41,7 @@ def encoder():
 
 def load(folder: Path, spec):
     """A domain as stage two loads it."""
-    return FeatureStore(spec, folder.parent, "unimos-pipe extract").domain(folder.name)
+    return FeatureStore(spec, folder.parent, extract_call("mini")).domain(folder.name)
 
 
 def test_every_image_has_its_row_in_manifest_order(icons_cache):
@@ -150,7 +151,7 @@ def test_every_field_of_an_image_shard_is_checked_before_reuse(name, miniature, 
     extract_images(manifest, encoder, tmp_path, workers=0)
     changed = _Renamed(encoder, replace(encoder.identity, **{name: "changed"}))
     with pytest.raises(
-        StaleCacheError, match=rf"stale shard .*: {name}: expected .*, got .*. Add --force to encode light"
+        StaleCacheError, match=rf"stale shard .*: {name}: expected .*, got .*. Add force=True to encode light"
     ):
         extract_images(manifest, changed, tmp_path, workers=0)
     assert extract_images(manifest, changed, tmp_path, workers=0, force=True).shards_written == 1
@@ -219,7 +220,7 @@ def test_bad_images_fail_the_run_after_the_good_shards_or_are_left_out(miniature
         extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10)
     assert str(caught.value) == (
         f"1 unreadable image(s) in {manifest.root}: circle/3.png (not an image of a known format). "
-        "The other shards are kept; fix the files, or skip them with --on-error skip"
+        "The other shards are kept; fix the files, or skip them with skip_bad=True"
     )
     assert len(shard_files(tmp_path / "light")) == 2  # the shard that holds circle/3.png is missing
     report = extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10, skip_bad=True)

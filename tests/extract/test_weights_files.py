@@ -70,7 +70,7 @@ def test_an_archive_is_refused_unless_trusted_or_openais(halved, tmp_path, monke
         features(name, path, precision)
     assert str(caught.value) == (
         f"weights {path} are a TorchScript archive, which can run code, and not one of OpenAI's; "
-        "if you trust its origin, add --allow-torchscript"
+        "if you trust its origin, add allow_torchscript=True"
     )
     expected = features(name, halved, precision)
     assert features(name, path, precision, allow_torchscript=True).equal(expected)
@@ -153,7 +153,7 @@ def test_the_option_reaches_every_command_that_loads_an_encoder(cli, halved, min
     cache, root = tmp_path / "cache", ("--data-root", miniature.root)
     chosen = ("--encoder", "tiny", "--pretrained", path)
     args = (*miniature.args(cache), *chosen)
-    trust, refusal = "--allow-torchscript", "add --allow-torchscript"
+    trust, refusal = "--allow-torchscript", "add allow_torchscript=True"
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         f'name = "r"\ndataset = "{miniature.spec}"\npairs = ["dark->light"]\nseeds = 1\n[options.train]\nepochs = 1\n'

@@ -84,7 +84,7 @@ def test_a_download_that_always_breaks_off_is_one_line(hub):
     )
     assert told.endswith(
         "). Connect to the network once, or copy open_clip_model.safetensors from "
-        "https://huggingface.co/timm/resnet50_clip.openai to this machine and pass --pretrained its path"
+        "https://huggingface.co/timm/resnet50_clip.openai to this machine and pass its path as pretrained"
     )
     assert cached_weights(RN50) is None
 

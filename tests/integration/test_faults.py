@@ -25,6 +25,7 @@ from factories.tasks import TINY
 
 from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.cache.cache_paths import shard_files
+from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.dataset_spec import PACKAGE, load_spec
 from unimos_pipe.data.scan import scan_domain
@@ -46,7 +47,7 @@ def light(miniature):
 
 
 def load(cache: Path, miniature, name: str = "light"):
-    return FeatureStore(load_spec(str(miniature.spec)), cache, "unimos-pipe extract").domain(name)
+    return FeatureStore(load_spec(str(miniature.spec)), cache, extract_call("mini")).domain(name)
 
 
 def started(*args: object, shards: Path | None = None, **options) -> subprocess.Popen:

@@ -21,6 +21,7 @@ from fork_server import Ended, Zygote, zygote
 from workspace import PRECIOUS, prepare
 
 import unimos_pipe
+from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.runs.read_run import read_run
@@ -130,7 +131,9 @@ class Wholeness:
 
     def _features(self) -> str:
         store = FeatureStore(
-            load_spec(str(self.work / "mini.toml")), next((self.work / "cache" / "mini").glob("tiny*")), ""
+            load_spec(str(self.work / "mini.toml")),
+            next((self.work / "cache" / "mini").glob("tiny*")),
+            extract_call("mini"),
         )
         parts = [store.domain(name).features for name in ("dark", "light")]
         return hashlib.sha256(np.concatenate(parts).tobytes()).hexdigest()

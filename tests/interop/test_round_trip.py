@@ -176,7 +176,7 @@ def test_text_from_a_text_tower_and_what_else_a_model_of_them_can(cli, exported,
     assert (refused.code, refused.err) == (
         2,
         "Error: this model was trained on imported features of 'a copy', which cannot encode images here. "
-        "Import their features, and use predict --domain\n",
+        "Import their features, and predict the cached domain\n",
     )
     assert not (tmp_path / "a.csv").exists()
     by_name = ("predict", "--run", run, "--domain", "line", "--dataset", spec, "--cache", cache)

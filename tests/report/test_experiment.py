@@ -80,7 +80,7 @@ def test_the_shown_pair_is_the_one_that_gained_most(tmp_path):
     experiment = find_runs([tmp_path])[0][0]
     assert experiment.choose_pair(None) == "light->dark"
     assert experiment.choose_pair("dark -> light") == "dark->light"
-    with pytest.raises(InputError, match=r"--pair dark->blue: no full run of it; there are dark->light, light->dark"):
+    with pytest.raises(InputError, match=r"pair dark->blue: no full run of it; there are dark->light, light->dark"):
         experiment.choose_pair("dark->blue")
 
 
@@ -92,7 +92,7 @@ def test_files_damaged_after_they_were_found_are_named_when_they_are_needed(tmp_
     with pytest.raises(InputError) as caught:
         run.tensors("target_image")
     found = "xxh3 01edcc66839f1f0c938cf5183d45c142"
-    todo = "Train it again with --force"
+    todo = "Train it again with force=True"
     assert str(caught.value) == (
         f"{folder} holds no complete run: sample.safetensors is not what was written, {found}. {todo}"
     )

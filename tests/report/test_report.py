@@ -175,7 +175,8 @@ def test_files_beside_the_page(page, sweep):
     )
     text = page.read_text(encoding="utf-8")
     assert (
-        f"unimos-pipe sweep {out}/recipes/small.toml --runs {sweep.parent} --show probes --cache " in text
+        f"unimos-pipe sweep {out}/recipes/small.toml --cache " in text
+        and f" --runs {sweep.parent} --show probes\n" in text
         and "train.epochs = 1" in text
         and "http://" not in text.replace("http://www.w3.org/", "")
     )
@@ -240,10 +241,10 @@ def test_images_make_thumbnails_and_their_absence_is_said(cli, no_figures, tmp_p
     command = ("report", tmp_path / "runs", "--out", tmp_path / "out", "--cache", tmp_path)
     assert cli(*command).code == 0
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "name their folder with --data-root" in text and "data:image/jpeg" not in text
+    assert "name the folder that holds them" in text and "data:image/jpeg" not in text
     assert cli(*command, "--data-root", tmp_path / "images").code == 0
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "name their folder with --data-root" not in text and text.count('src="data:image/jpeg;base64,') == 6
+    assert "name the folder that holds them" not in text and text.count('src="data:image/jpeg;base64,') == 6
 
 
 def test_several_experiments_and_left_out_folders(cli, no_figures, tmp_path):

@@ -9,13 +9,15 @@ from pathlib import Path
 from factories.runs import ENCODER_ID, write_run
 
 from unimos_pipe.cli.adapt import adapt
+from unimos_pipe.cli.command_lines import command_line
 from unimos_pipe.report.experiment import find_runs
-from unimos_pipe.report.reproduce import recipe_toml, reproduce_commands
+from unimos_pipe.report.reproduce import recipe_toml, reproduce_calls
 from unimos_pipe.runs.recipe import check_recipe, known_recipes, load_recipe
 
 
 def made(root: Path) -> list[str]:
-    return reproduce_commands(find_runs([root])[0][0], Path("out/recipes/r.toml"), None)
+    calls = reproduce_calls(find_runs([root])[0][0], Path("out/recipes/r.toml"), None)
+    return [call if isinstance(call, str) else command_line(call) for call in calls]
 
 
 def test_runs_without_a_recipe_are_adapts_that_can_be_parsed(tmp_path):
@@ -24,14 +26,15 @@ def test_runs_without_a_recipe_are_adapts_that_can_be_parsed(tmp_path):
     for seed in (0, 2):
         write_run(tmp_path, "line->sketch", dataset="icons", seed=seed, variant="no-im")
     write_run(tmp_path, "line->sketch", dataset="icons", method="fused")
-    start = f"unimos-pipe adapt --dataset icons --src {{}} --tgt sketch --encoder-id {ENCODER_ID}"
+    start = f"unimos-pipe adapt --dataset icons --encoder-id {ENCODER_ID} --src {{}} --tgt sketch"
     runs = f"{tmp_path}/icons/{ENCODER_ID}/line-sketch"
     more = "--protocol transductive --no-calibrate"
     one, several = start.format("line"), start.format("line --src solid")
     lines = made(tmp_path)
     assert set(lines) == {
         f"{several} {more} --set loss.im=false --seed 1 --seeds 2 --runs {tmp_path}",
-        *(f"{one} --variant no-im {more} --seed {seed} --out {runs}/no-im/seed{seed}" for seed in (0, 2)),
+        f"{one} --variant no-im {more} --out {runs}/no-im/seed0",
+        f"{one} --variant no-im {more} --seed 2 --out {runs}/no-im/seed2",
         f"{one} --method fused {more} --runs {tmp_path}",
     }
     for line in lines:
@@ -50,8 +53,11 @@ def test_a_sweep_is_its_recipe(tmp_path):
     write_run(root)
     (root / "recipe.json").write_text(json.dumps({"name": "mine", "dataset": "mini.toml"}))
     assert made(root) == [f"unimos-pipe sweep out/recipes/r.toml --runs {tmp_path}"]
-    assert reproduce_commands(find_runs([root])[0][0], Path("r.toml"), Path("my cache"))[0].endswith(
-        " --cache 'my cache'"
+    (call,) = reproduce_calls(find_runs([root])[0][0], Path("r.toml"), Path("my cache"))
+    assert command_line(call) == f"unimos-pipe sweep r.toml --cache 'my cache' --runs {tmp_path}"
+    assert str(call) == (
+        "unimos_pipe.run_sweep(recipe=unimos_pipe.resolve_recipe(recipe='r.toml', cache='my cache'), "
+        f"runs='{tmp_path}')"
     )
 
 

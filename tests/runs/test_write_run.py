@@ -83,7 +83,9 @@ def test_every_damage_is_named(number, tmp_path):
     with pytest.raises(RunFolderError) as caught:
         read_run(folder)
     message = str(caught.value)
-    assert message.startswith(f"{folder} holds no complete run: ") and message.endswith(". Train it again with --force")
+    assert message.startswith(f"{folder} holds no complete run: ") and message.endswith(
+        ". Train it again with force=True"
+    )
     assert "\n" not in message and (name in caught.value.reason or name in ("result.json",))
     check_run_folder(folder, force=True)  # it may be made again all the same
 
@@ -130,7 +132,7 @@ def test_a_run_is_replaced_only_when_the_new_one_is_whole(tmp_path, monkeypatch)
 
 
 def test_only_a_runs_own_folder_is_replaced(tmp_path):
-    choose = "choose another --out or --runs"
+    choose = "choose another out or runs"
     folder = write_run(tmp_path)
     check_run_folder(tmp_path / "new" / "place", force=False)
     assert not (tmp_path / "new").exists()
@@ -141,7 +143,7 @@ def test_only_a_runs_own_folder_is_replaced(tmp_path):
     (tmp_path / "link").symlink_to(folder)
     long = tmp_path / ("x" * 300)
     for place, message in (
-        (folder, f"{folder} holds a finished run; add --force to train it again, or {choose}"),
+        (folder, f"{folder} holds a finished run; add force=True to train it again, or {choose}"),
         (
             tmp_path / "model",
             f"{tmp_path}/model is not empty and not a run folder (no config.json that a run wrote); {choose}",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from unimos_pipe.base.errors import PATH_FAULTS, ExecutionError, InputError, ReadError, join_names
+from unimos_pipe.base.errors import PATH_FAULTS, Argument, ExecutionError, InputError, ReadError, join_names
 from unimos_pipe.base.safe_open import open_regular, walk_files
 
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2  # fcntl.h, linux/fs.h, macOS's stdio.h
@@ -181,11 +181,11 @@ def _sync_folder(path: Path) -> None:
         _sync_file(path)
 
 
-def check_writable_folder(folder: Path, option: str) -> Path:
+def check_writable_folder(folder: Path, parameter: str) -> Path:
     """Check that files can be created in a folder, or in its nearest existing parent.
 
     Raises:
-        InputError: naming the option to change.
+        InputError: naming the parameter to change.
         ExecutionError: it cannot be told, for a reason that may pass.
     """
     try:
@@ -197,7 +197,9 @@ def check_writable_folder(folder: Path, option: str) -> Path:
     except OSError as error:
         if error.errno not in {*PATH_FAULTS, errno.ENOSPC, errno.EDQUOT}:
             raise ExecutionError(f"cannot write to {folder}: {error.strerror}") from None
-        raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder with {option}") from None
+        raise InputError(
+            (f"cannot write to {folder}: {error.strerror}; choose another folder with ", Argument(parameter))
+        ) from None
     return folder
 
 
@@ -230,7 +232,7 @@ class OwnedFolder:
     is_marked: Callable[[Path], bool]  # returns True for a folder written by this tool
 
 
-def check_owned_folder(target: Path, kind: OwnedFolder, option: str) -> None:
+def check_owned_folder(target: Path, kind: OwnedFolder, parameter: str) -> None:
     """Check that a folder may be replaced: absent, empty, or written by this tool with no other files in it.
 
     Raises:
@@ -239,20 +241,24 @@ def check_owned_folder(target: Path, kind: OwnedFolder, option: str) -> None:
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_dir():
-        raise InputError(f"{target} is not a folder; choose another {option}")
+        raise InputError((f"{target} is not a folder; choose another ", Argument(parameter)))
     files = list(walk_files(target))
     if not files:
         return
     if not kind.is_marked(target):
-        raise InputError(f"{target} is not empty and not {kind.name} that this tool made; choose another {option}")
+        raise InputError(
+            (f"{target} is not empty and not {kind.name} that this tool made; choose another ", Argument(parameter))
+        )
     relative_paths = [PurePath("/", path.relative_to(target)) for path in files]
     foreign = [path for path in relative_paths if not any(path.match(f"/{pattern}") for pattern in kind.patterns)]
     if foreign:
         names = join_names((str(path)[1:] for path in foreign), 3)
-        raise InputError(f"{target} also holds {names}, which this tool did not make; choose another {option}")
+        raise InputError(
+            (f"{target} also holds {names}, which this tool did not make; choose another ", Argument(parameter))
+        )
 
 
-def check_owned_file(target: Path, prefix: str, what: str, option: str) -> None:
+def check_owned_file(target: Path, prefix: str, what: str, parameter: str) -> None:
     """Check that a file may be replaced: absent, empty, or starting with ``prefix`` as this tool's output does.
 
     Raises:
@@ -260,17 +266,19 @@ def check_owned_file(target: Path, prefix: str, what: str, option: str) -> None:
     """
     try:
         if not stat.S_ISREG(target.lstat().st_mode):
-            raise InputError(f"{target} is not a regular file; choose another {option}")
+            raise InputError((f"{target} is not a regular file; choose another ", Argument(parameter)))
         with open_regular(target, sys.maxsize) as file:
             head = file.read(len(prefix.encode()))
     except FileNotFoundError:
         return
     except (OSError, ReadError) as error:
         reason, number = (error.reason, error.number) if isinstance(error, ReadError) else (error.strerror, error.errno)
-        fault = InputError(f"cannot write {target}: {reason}; choose another {option}")
+        fault = InputError((f"cannot write {target}: {reason}; choose another ", Argument(parameter)))
         raise (fault if number in PATH_FAULTS else ReadError(target, reason, number)) from None
     if head and head != prefix.encode():
-        raise InputError(f"{target} is not {what} that this tool wrote and is left alone; choose another {option}")
+        raise InputError(
+            (f"{target} is not {what} that this tool wrote and is left alone; choose another ", Argument(parameter))
+        )
 
 
 def file_sha256(path: Path) -> str:

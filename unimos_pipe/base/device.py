@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.base.errors import Argument, InputError, join_names
 
 HOST = "cpu"
 AUTO_PRECISION = {"cpu with bf16": "bf16", "cpu": "fp32", "cuda": "fp32", "mps": "fp32"}  # where evidence says so
@@ -23,7 +23,9 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if available["cuda"] else "cpu")
     if not available[name]:
         usable = join_names(key for key, there in available.items() if there)
-        raise InputError(f"--device {name}", expected=f"a device that torch can use here ({usable})", got=name)
+        raise InputError(
+            (Argument("device"), f" {name}"), expected=f"a device that torch can use here ({usable})", got=name
+        )
     return torch.device(name)
 
 

@@ -1,9 +1,11 @@
 """Exceptions for users, and helpers that format their messages."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from unimos_pipe.base.renamed import new_spelling
 
@@ -13,19 +15,66 @@ PATH_FAULTS = frozenset({  # errors of the system that mean a path of the user's
 })  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Argument:
+    """A parameter of a public function in a message, with the value to pass; the command line shows its option."""
+
+    name: str
+    value: object = None  # None: the parameter alone
+
+    def __str__(self) -> str:
+        return self.name if self.value is None else f"{self.name}={self.value!r}"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a public function in a message, such as the one to run next; the command line shows its command.
+
+    ``arguments`` maps parameters to plain values, or to the calls that make them.
+    """
+
+    function: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def replace(self, **arguments: Any) -> "Call":
+        """Return the call with some arguments added or changed."""
+        return Call(self.function, {**self.arguments, **arguments})
+
+    def __str__(self) -> str:
+        shown = (f"{name}={_plain(value)!r}" for name, value in self.arguments.items())
+        return f"unimos_pipe.{self.function}({', '.join(shown)})"
+
+    __repr__ = __str__
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+Text = str | tuple[str | Argument | Call, ...]  # a tuple is joined without spaces
+
+
+def text_parts(text: Text) -> tuple[str | Argument | Call, ...]:
+    """Return the parts of a message."""
+    return (text,) if isinstance(text, str) else text
+
+
 class UnimosPipeError(Exception):
     """Base class. The message states what and where, expected, got, and what to do."""
 
     exit_code = 1
 
-    def __init__(self, what: str, *, expected: object = None, got: object = None, todo: str | None = None):
-        parts = [what.rstrip(".")]
+    def __init__(self, what: Text, *, expected: object = None, got: object = None, todo: Text | None = None):
+        *first, last = text_parts(what)
+        parts = [*first, last.rstrip(".") if isinstance(last, str) else last]
         if expected is not None:
-            parts.append(f"expected {expected}")
+            parts.append(f": expected {expected}")
         if got is not None:
-            parts.append(f"got {got}")
-        message = ", ".join(parts) if expected is None else f"{parts[0]}: {', '.join(parts[1:])}"
-        super().__init__(message + (f". {todo}" if todo else ""))
+            parts.append(f", got {got}")
+        if todo:
+            parts += [". ", *text_parts(todo)]
+        self.parts = tuple(parts)
+        super().__init__("".join(map(str, parts)))
 
 
 class ExecutionError(UnimosPipeError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unimos_pipe.base.dataclass_parsing import nest_settings, option, option_fields, parse_dataclass
-from unimos_pipe.base.errors import InputError, join_names, suggestions
+from unimos_pipe.base.errors import Argument, InputError, join_names, suggestions
 
 DEFAULT_TEMPLATE = "a {domain} photo of a {class}."
 CLIP_LOGIT_SCALE = 100.0  # 1/T, what CLIP multiplies cosines by, here fixed (METHOD.md section 1)
@@ -139,16 +139,16 @@ def parse_setting(text: str, types: Mapping[str, Any] | None = None) -> tuple[st
     types = types or {name: entry.type for name, entry in option_fields(MethodSpec)}
     name, equals, raw = text.partition("=")
     if not equals:
-        raise InputError(f"--set {text}", expected="section.key=value", got=repr(text))
+        raise InputError((Argument("settings"), f" {text}"), expected="section.key=value", got=repr(text))
     if name not in types:
-        raise InputError(f"--set {name}: no such option; {suggestions(name, types, 60)}")
+        raise InputError((Argument("settings"), f" {name}: no such option; {suggestions(name, types, 60)}"))
     option_type = types[name]
     try:
         if option_type is bool:
             return name, {"true": True, "false": False}[raw.lower()]
         return name, option_type(raw)
     except (ValueError, KeyError):
-        raise InputError(f"--set {name}", expected=option_type.__name__, got=repr(raw)) from None
+        raise InputError((Argument("settings"), f" {name}"), expected=option_type.__name__, got=repr(raw)) from None
 
 
 def method_spec(variant: str = "full", settings: Mapping[str, Any] | None = None, where: str = "options") -> MethodSpec:

@@ -9,7 +9,7 @@ from typing import Any
 from unimos_pipe.base.errors import ExecutionError, InputError, UnimosPipeError
 from unimos_pipe.base.optional_deps import require_extra
 
-START_HINT = "Start one with: ray start --head"
+START_HINT = "Start one with ray start (README, on Ray)"
 TOKEN_HINT = "If it wants a token: set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from its first machine"
 MAX_RETRIES = 8  # of a job whose worker or machine was lost; a job that raises is not repeated
 
@@ -47,7 +47,7 @@ def run_ray_jobs(options: RayOptions) -> Iterator[Callable[..., Iterator[tuple[A
         InputError: Ray is not installed, no cluster answers at the address, or it is too small for a job.
         ExecutionError: a job was lost more than 8 times. A UnimosPipeError of a job is raised unchanged.
     """
-    require_extra("--engine ray", "ray")
+    require_extra("Ray", "ray")
     import ray
 
     started = not ray.is_initialized()

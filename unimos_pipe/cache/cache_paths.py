@@ -12,7 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from unimos_pipe.base.dataclass_parsing import fingerprint
-from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.base.errors import Argument, Call, InputError, join_names
 from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.base.safe_open import list_folder
@@ -97,14 +97,12 @@ def _is_encoder_folder(path: Path) -> bool:
     return bool(ENCODER_FOLDER.fullmatch(path.name)) and path.is_dir()
 
 
-def find_encoder_folder(
-    cache: Path, dataset: str, spec: EncoderSpec, encoder_id: str | None, extract_command: str
-) -> Path:
+def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, encoder_id: str | None, extract: Call) -> Path:
     """Return a data set's folder for an encoder whose weights may be absent.
 
     Args:
         encoder_id: a full encoder-id, or None to find it by the spec's readable name.
-        extract_command: the command that creates the features, for messages.
+        extract: the call that creates the features, for messages.
     Raises:
         InputError: none, or several of different precision or weights (lists them).
     """
@@ -114,17 +112,20 @@ def find_encoder_folder(
         matches = encoder_folders(cache, dataset, spec)
     if not matches:
         name = encoder_id or readable_name(spec)
-        alternatives = ""
+        alternatives: tuple = ()
         if others := [path.name for path in _list_encoder_folders(cache, dataset)]:
-            alternatives = f", or choose with --encoder-id what is there: {join_names(others)}"
+            alternatives = (", or choose with ", Argument("encoder_id"), f" what is there: {join_names(others)}")
         elif datasets := {path.parent.name for path in cache.glob("*/*") if _is_encoder_folder(path)}:
-            alternatives = f". There are features of {join_names(sorted(datasets))}"
+            alternatives = (f". There are features of {join_names(sorted(datasets))}",)
         raise InputError(
-            f"no features of {dataset} by {name} in {cache}", todo=f"Make them first: {extract_command}{alternatives}"
+            f"no features of {dataset} by {name} in {cache}", todo=("Make them first: ", extract, *alternatives)
         )
     if len(matches) > 1:
         raise InputError(
-            f"{dataset} was encoded in several ways: {join_names((path.name for path in matches), 20)}; "
-            "choose one with --encoder-id"
+            (
+                f"{dataset} was encoded in several ways: {join_names((path.name for path in matches), 20)}; "
+                "choose one with ",
+                Argument("encoder_id"),
+            )
         )
     return matches[0]

@@ -14,7 +14,7 @@ import numpy as np
 import xxhash
 
 from unimos_pipe.base.atomic_io import atomic_write
-from unimos_pipe.base.errors import ExecutionError, ReadError, StaleCacheError
+from unimos_pipe.base.errors import Argument, ExecutionError, ReadError, StaleCacheError
 from unimos_pipe.base.safe_open import MAX_TEXT_BYTES, read_bytes
 from unimos_pipe.cache.cache_paths import index_path, shard_files
 from unimos_pipe.data.manifest import NO_LABEL
@@ -122,4 +122,4 @@ def remove_superseded(folder: Path, shards: Sequence[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-_FORCE_HINT = "Run extract again with --force"
+_FORCE_HINT = ("Encode the domain again with ", Argument("force", True))

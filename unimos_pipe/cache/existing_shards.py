@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unimos_pipe.base.errors import StaleCacheError
+from unimos_pipe.base.errors import StaleCacheError, Text
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.cache.file_digests import UNREAD, FileDigests, FileRecord
@@ -37,7 +37,7 @@ class ExistingShards:
         return path if np.array_equal(file_digests.stamps[rows], stamps) else None
 
 
-def read_existing_shards(folder: Path, encoder: EncoderIdentity, domain: str, todo: str) -> ExistingShards:
+def read_existing_shards(folder: Path, encoder: EncoderIdentity, domain: str, todo: Text) -> ExistingShards:
     """Read every shard of a domain's folder. A damaged one counts as absent.
 
     Args:

@@ -8,7 +8,7 @@ import numpy as np
 import xxhash
 
 from unimos_pipe.base.atomic_io import remove_leftovers
-from unimos_pipe.base.errors import InputError, ReadError, StaleCacheError
+from unimos_pipe.base.errors import Argument, InputError, ReadError, StaleCacheError
 from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.base.safe_open import list_folder
 from unimos_pipe.cache.cache_paths import domain_lock, shard_path, text_path, wait_for_prune
@@ -62,8 +62,11 @@ def write_imported_domain(encoder_folder: Path, domain: ImportedDomain, versions
         unchanged = existing is not None and _has_same_rows(existing[1], domain)
         if existing is not None and not unchanged and not force:
             raise InputError(
-                f"{domain.spec.name}/{domain.part} by {domain.encoder_name!r} is in {folder} with other rows; "
-                "add --force to replace it"
+                (
+                    f"{domain.spec.name}/{domain.part} by {domain.encoder_name!r} is in {folder} with other rows; add ",
+                    Argument("force", True),
+                    " to replace it",
+                )
             )
         if unchanged:
             paths, digests = zip(*existing[0].shards, strict=True)
@@ -94,7 +97,7 @@ def check_same_dim(encoder_folder: Path, domain: ImportedDomain) -> None:
                 f"{domain.spec.name}/{domain.part} by {domain.encoder_name!r}",
                 expected=f"D = {dim}, as {other.name} has by this encoder",
                 got=f"D = {domain.features.shape[1]}",
-                todo="Features of another encoder need another --encoder-name",
+                todo=("Features of another encoder need another ", Argument("encoder_name")),
             )
 
 

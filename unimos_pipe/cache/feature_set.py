@@ -1,6 +1,5 @@
 """Names of features: data set, encoder, prompts and cache folder."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,22 +7,19 @@ from typing import TYPE_CHECKING
 
 from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import InputError, suggestions
+from unimos_pipe.base.errors import Call, InputError, suggestions
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec
 from unimos_pipe.cache.cache_paths import (
-    ENCODER_FOLDER,
     default_cache,
     encoder_folders,
     find_encoder_folder,
     only_encoder_folder,
 )
-from unimos_pipe.cache.encoder_identity import IMPORTED, is_weights_name
+from unimos_pipe.cache.feature_calls import extract_call, import_or_extract_call
 from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
 
 if TYPE_CHECKING:
     from unimos_pipe.cache.store import FeatureStore
-
-ALLOW_TORCHSCRIPT = [("--allow-torchscript",)]  # the command's option for an encoder with allow_torchscript
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class FeatureSet:
     encoder: EncoderSpec
     templates: tuple[str, ...]
     cache: Path
-    command: str  # that makes them, for messages; without its domains
+    call: Call  # that makes them, for messages; without domains
     encoder_id: str | None = None  # the cache folder's name, where several fit
     encoder_given: bool = True  # False: any encoder will do if the cache has one only
 
@@ -50,15 +46,14 @@ class FeatureSet:
         only = None if self.encoder_given or self.encoder_id else only_encoder_folder(*wanted)
         if only:
             return only
-        command = f"{self.command} --all"
-        return find_encoder_folder(self.cache, self.dataset.name, self.encoder, self.encoder_id, command)
+        return find_encoder_folder(self.cache, self.dataset.name, self.encoder, self.encoder_id, self.call)
 
     def store(self) -> "FeatureStore":
         """Return the store that reads the features. Raises what :meth:`folder` raises."""
         from unimos_pipe.cache.store import FeatureStore  # h5py takes a while
 
         folder = self.folder()
-        return FeatureStore(self.dataset, folder, import_command_line(folder.name, self.command))
+        return FeatureStore(self.dataset, folder, import_or_extract_call(folder.name, self.call))
 
     def missing_domains(self, domains: Sequence[str]) -> list[str]:
         """The domains whose images or prompts are not in the cache, or not whole.
@@ -101,20 +96,12 @@ def feature_set(
     """
     spec = load_spec(dataset).with_words(words or {})
     encoder_spec = encoder if isinstance(encoder, EncoderSpec) else find_preset(encoder or spec.encoder)
-    options = [("--encoder", encoder)] if isinstance(encoder, str) else []
-    if isinstance(encoder, EncoderSpec):
-        options = [("--model", encoder.model)]
-        options += [] if is_weights_name(encoder.model) else [("--pretrained", encoder.pretrained)]
-    options += [("--encoder-precision", encoder_spec.precision)] if encoder_spec.precision != "auto" else []
-    options += ALLOW_TORCHSCRIPT if encoder_spec.allow_torchscript else []
-    options += [("--template", text) for text in templates if tuple(templates) != (DEFAULT_TEMPLATE,)]
-    options += [("--domain-word", f"{domain}={word}") for domain, word in (words or {}).items()]
     return FeatureSet(
         spec,
         encoder_spec,
         parse_dataclass(PromptSpec, {"templates": tuple(templates)}, "templates").templates,
         Path(cache) if cache else default_cache(),
-        extract_command_line(dataset, options),
+        extract_call(dataset, encoder=encoder, templates=templates, words=words),
         encoder_id,
         encoder_given=encoder is not None,
     )
@@ -130,17 +117,3 @@ def find_preset(name: str) -> EncoderSpec:
 def with_weights(encoder: EncoderSpec, pretrained: str | None, allow_torchscript: bool = False) -> EncoderSpec:
     """An encoder with other weights, a tag or a file (None keeps its own); ``trust`` opens any TorchScript archive."""
     return replace(encoder, pretrained=pretrained or encoder.pretrained, allow_torchscript=allow_torchscript)
-
-
-def extract_command_line(dataset: str, options: Sequence[tuple[str, ...]] = ()) -> str:
-    """The command line of stage one for a data set, without its domains."""
-    return shlex.join(["unimos-pipe", "extract", "--dataset", dataset, *(part for pair in options for part in pair)])
-
-
-def import_command_line(encoder_id: str, extract: str) -> str:
-    """The command that makes the features of a cache folder: that of stage one, or of features made elsewhere."""
-    match = ENCODER_FOLDER.fullmatch(encoder_id)
-    if not match or match[1] != IMPORTED:
-        return extract
-    dataset = shlex.split(extract)[3]  # of extract_command_line
-    return shlex.join(["unimos-pipe", "cache", "import", "FEATURES", "--dataset", dataset, "--encoder-name", "NAME"])

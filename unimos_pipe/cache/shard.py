@@ -23,7 +23,7 @@ import numpy as np
 import xxhash
 
 from unimos_pipe.base.atomic_io import atomic_write
-from unimos_pipe.base.errors import ExecutionError, StaleCacheError
+from unimos_pipe.base.errors import Argument, ExecutionError, StaleCacheError
 from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, check_whole, open_regular
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, TextIdentity
 from unimos_pipe.cache.feature_checks import (
@@ -291,9 +291,9 @@ def _read_shard(path: Path, kind: str, into: tuple[np.ndarray, int] | None = Non
 
 
 FOOTER_BYTES, DIGEST_BYTES = 24, 16  # bytes of the index's length and the digest, of the digest alone
-_CHECK_WEIGHTS = "Check the weights, or try --encoder-precision fp32"
+_CHECK_WEIGHTS = ("Check the weights, or try ", Argument("precision", "fp32"))
 _REBUILD = "Delete it and run extract again"
-_RENEW = "Make these features again: unimos-pipe extract --force"
+_RENEW = ("Make these features again: extract with ", Argument("force", True))
 
 
 def _parse_header(path: Path, index: Mapping, kind: str):

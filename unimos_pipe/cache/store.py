@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from unimos_pipe.base.errors import InputError, ReadError, StaleCacheError, join_names
+from unimos_pipe.base.errors import Argument, Call, InputError, ReadError, StaleCacheError, Text, join_names
 from unimos_pipe.base.safe_open import list_folder
 from unimos_pipe.cache.cache_paths import index_path, shard_files, text_path
 from unimos_pipe.cache.domain_index import DomainIndex, read_index
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity, TextIdentity
+from unimos_pipe.cache.feature_calls import domain_call
 from unimos_pipe.cache.feature_checks import text_fault
 from unimos_pipe.cache.shard import (
     ImageShard,
@@ -56,9 +57,9 @@ class MissingTextError(InputError):
 class FeatureStore:
     """The cached features of one data set by one encoder."""
 
-    def __init__(self, spec: DatasetSpec, encoder_folder: Path, extract: str):
-        """``extract`` is the command that creates missing shards, for messages."""
-        self.spec, self.folder, self.extract = spec, encoder_folder, extract
+    def __init__(self, spec: DatasetSpec, encoder_folder: Path, call: Call):
+        """``call`` is the call that creates missing shards, for messages."""
+        self.spec, self.folder, self.call = spec, encoder_folder, call
 
     def domain(self, *parts: str) -> DomainFeatures:
         """Load and verify every shard of a domain, rows in manifest order.
@@ -66,7 +67,7 @@ class FeatureStore:
         Args:
             parts: the domain's name, or one or both of its splits, ``clipart.train`` and ``clipart.test``.
         Raises:
-            InputError: unknown domain, or missing shards (names the extract command).
+            InputError: unknown domain, or missing shards (names the call that makes them).
             StaleCacheError: damaged shards, shards that do not belong together, another class list, or features as
                 another version of this tool wrote them.
         """
@@ -86,9 +87,9 @@ class FeatureStore:
             tuple((name, part.index.labels_digest()) for name, part in loaded.items()),
         )
 
-    def _renew_hint(self, name: str, force: bool = True) -> str:
-        """Return the command that writes a part again, for messages."""
-        return f"Run: {self.extract} --domain {name.partition('.')[0]}" + (" --force" if force else "")
+    def _renew_hint(self, name: str, force: bool = True) -> Text:
+        """Return what to do, for messages: the call that writes a part again."""
+        return "Run: ", domain_call(self.call, name.partition(".")[0], force=force)
 
     def _load_part(self, name: str) -> _Part:
         """Load the verified shards of a domain without splits, or of one split."""
@@ -182,11 +183,13 @@ class FeatureStore:
         path = text_path(self.folder, word, identity)
         if not path.is_file():
             options = (
-                "--text or --text-from" if encoder.precision == IMPORTED else "--template where it is not the default"
+                (Argument("text"), " or ", Argument("text_from"))
+                if encoder.precision == IMPORTED
+                else (Argument("templates"), " where it is not the default")
             )
             raise MissingTextError(
                 f"the prompts of {domain} ({prompts[0][0]!r}, ...) are not in {path.parent}",
-                todo=f"Run: {self.extract} --domain {domain}, with {options}",
+                todo=("Run: ", domain_call(self.call, domain, force=False), ", with ", *options),
             )
         shard = read_text_shard(path)
         if fault := text_fault(shard.text_features):
@@ -224,7 +227,7 @@ def _concatenate(parts: Sequence[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _stale_error(what: str, difference: tuple[str, object, object], todo: str) -> StaleCacheError:
+def _stale_error(what: str, difference: tuple[str, object, object], todo: Text) -> StaleCacheError:
     """Return the error for a difference (field, actual, expected); of two lists it names the first different entry."""
     field, got, wanted = difference
     if isinstance(got, tuple) and isinstance(wanted, tuple):

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from unimos_pipe.base.errors import InputError, closest_name, suggestions
+from unimos_pipe.base.errors import InputError, UnimosPipeError, closest_name, suggestions
 from unimos_pipe.base.terminal import Output
+from unimos_pipe.cli.command_lines import in_command_words
 from unimos_pipe.cli.renamed import COMMANDS, OPTIONS
 
 VERBOSITY = {"quiet": -1, "verbose": 1}
@@ -39,6 +40,14 @@ class Command(click.Command):
         if not ctx.resilient_parsing:
             self._refuse_repeated(ctx, args)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context):
+        """Run the command; an error of the library then names options and commands instead of parameters and calls."""
+        try:
+            return super().invoke(ctx)
+        except UnimosPipeError as error:
+            error.args = (in_command_words(error, ctx.command),)
+            raise
 
     def _refuse_repeated(self, ctx: click.Context, args: Sequence[str]) -> None:
         try:

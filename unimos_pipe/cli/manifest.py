@@ -11,6 +11,7 @@ from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli import completion
 from unimos_pipe.cli.click_classes import Group, SuggestingChoice
+from unimos_pipe.cli.command_lines import join_command
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.data.expected_layout import expected_layout
@@ -91,7 +92,7 @@ def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, 
     spec = unimos_pipe.create_dataset_spec(domains, out, name=name, encoder=encoder, force=force, reporter=output)
     rows = ", ".join(f"{key}: {domain.images}" for key, domain in spec.domains.items())
     output.result(f"{out}: {len(spec.classes)} classes ({join_names(spec.classes, 6)}); images: {rows}")
-    output.note(f"  read it through, then: unimos-pipe extract --dataset {out} --all")
+    output.note(f"  read it through, then: {join_command('extract', '--dataset', out, '--all')}")
 
 
 @manifest.command()

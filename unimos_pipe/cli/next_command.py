@@ -1,7 +1,6 @@
 """The command to type after this one, told at its end."""
 
 import contextlib
-import shlex
 from pathlib import Path
 
 import click
@@ -9,6 +8,7 @@ from click.core import ParameterSource
 
 from unimos_pipe.base.errors import UnimosPipeError
 from unimos_pipe.base.terminal import Output
+from unimos_pipe.cli.command_lines import join_command
 from unimos_pipe.data.dataset_spec import DatasetSpec
 
 CARRIED = (  # parameters that mean the same in every command
@@ -32,7 +32,7 @@ def suggest_next(output: Output, *words: object) -> None:
             value = ctx.params[option.name]
             values = value if isinstance(value, tuple) else [value]
             given += [name] if value is True else [part for one in values for part in (name, str(one))]
-    output.suggest_command(shlex.join(["unimos-pipe", *given]))
+    output.suggest_command(join_command(*given))
 
 
 def _was_given(ctx: click.Context, name: str) -> bool:

@@ -17,7 +17,8 @@ from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, Prompt
 from unimos_pipe.base.ray_cluster import ComputeConfig, RayOptions
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.encoder_identity import is_weights_name
-from unimos_pipe.cache.feature_set import ALLOW_TORCHSCRIPT, FeatureSet, extract_command_line
+from unimos_pipe.cache.feature_calls import extract_call
+from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli import completion
 from unimos_pipe.cli.click_classes import SuggestingChoice
 from unimos_pipe.data.dataset_spec import PROTOCOLS, load_spec
@@ -80,17 +81,14 @@ def _features(
     cache: Path | None,
     encoder_id: str | None = None,
 ) -> FeatureSet:
-    spec = load_spec(dataset).with_words(unique_dict("--domain-word", map(_word, domain_words)))
+    words = unique_dict("--domain-word", map(_word, domain_words))
+    spec = load_spec(dataset).with_words(words)
     chosen = encoder_spec(encoder or spec.encoder, model, pretrained, encoder_precision, allow_torchscript)
     template_list = parse_dataclass(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
-    given = [("--encoder", encoder), ("--model", model), ("--pretrained", pretrained)]
-    given += [("--encoder-precision", encoder_precision)] if encoder_precision != "auto" else []
-    given += [("--template", text) for text in templates] + [("--domain-word", text) for text in domain_words]
-    command = extract_command_line(
-        dataset, [*[pair for pair in given if pair[1]], *(ALLOW_TORCHSCRIPT if allow_torchscript else [])]
-    )
-    asked = bool(encoder or model or pretrained)
-    return FeatureSet(spec, chosen, template_list, cache or default_cache(), command, encoder_id, asked)
+    changed = model or pretrained or allow_torchscript or encoder_precision != "auto"
+    call = extract_call(dataset, encoder=chosen if changed else encoder, templates=template_list, words=words)
+    named = bool(encoder or model or pretrained)
+    return FeatureSet(spec, chosen, template_list, cache or default_cache(), call, encoder_id, named)
 
 
 features_options = option_group(

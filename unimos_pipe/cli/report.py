@@ -7,6 +7,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.click_classes import Command
+from unimos_pipe.cli.command_lines import command_line
 from unimos_pipe.cli.next_command import is_run, suggest_next
 from unimos_pipe.cli.options import folder_option
 
@@ -41,7 +42,9 @@ def report(
     """
     show_report(
         output,
-        unimos_pipe.make_report(runs, out, pair=pair, root=data_root, cache=cache, reporter=output),
+        unimos_pipe.make_report(
+            runs, out, pair=pair, root=data_root, cache=cache, format_call=command_line, reporter=output
+        ),
     )
     run = runs[0] if len(runs) == 1 and is_run(runs[0]) else "RUN"
     suggest_next(output, "predict", "--run", run, "--images", "DIR", "-o", "answers.csv")

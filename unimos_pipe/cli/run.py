@@ -1,6 +1,5 @@
 """``unimos-pipe run``: a recipe from images to its report, both stages."""
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from unimos_pipe.base.optional_deps import install_command
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.click_classes import Command
+from unimos_pipe.cli.command_lines import command_line, join_command
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import (
@@ -86,13 +86,14 @@ def run(
         compute=compute,
         reporter=output,
         on_sweep=lambda sweep: show_sweep(output, sweep),
+        format_call=command_line,
     )
     print_json(output, result)
     if result.sweep.failures:
         sys.exit(1)
     if result.report is None:
         folder = result.sweep.folder
-        output.note(f"for a report of it: {install_command('report')}, then unimos-pipe report {folder}")
+        output.note(f"for a report of it: {install_command('report')}, then {join_command('report', folder)}")
     else:
         show_report(output, result.report)
         answering = [run.folder for run in result.sweep.runs if run.spec.method not in TARGET_ONLY]
@@ -143,10 +144,10 @@ def _show_both_stages(
     name = click.get_current_context().params["recipe"]
     if plan.problem is None:
         given = ["--data-root", str(data_root)] if data_root else []
-        output.result(f"  next: {shlex.join(['unimos-pipe', 'run', name, *given])}")
+        output.result(f"  next: {join_command('run', name, *given)}")
     elif data_root is None:
         output.result(f"  next: get the images from {spec.source or 'their owner'} ({spec.terms or 'see there'}),")
-        command = f"{shlex.join(['unimos-pipe', 'run', name])} --data-root ROOT"
+        command = join_command("run", name, "--data-root", "ROOT")
         output.result(f"        unpack them as {expected_layout(spec)}, then: {command}")
     else:
         output.result(f"  next: {plan.problem}")

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unimos_pipe.base.atomic_io import check_owned_file, write_text
-from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.base.errors import Argument, InputError, join_names
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.data.dataset_spec import DatasetSpec, check_spec
 from unimos_pipe.data.find_images import find_images, skipped_summary
 from unimos_pipe.data.row_lists import ManifestRow, csv_text, read_csv
 from unimos_pipe.data.scan import file_size, find_non_utf8_names, loose_images_note, unlisted_images
 
-FIRST_LINE = "# A data set of one's own, for --dataset."
+FIRST_LINE = "# A data set of one's own,"  # the mark of a file that this tool wrote
 ROWS = "rows are in the CSV files."
 HEADER = ("path", "class")
 
@@ -34,9 +34,11 @@ class CustomDomain:
         if not colon or not (labels in ("folders", "none") or labels.lower().endswith((".csv", ".tsv"))):
             folder, labels = location, "folders"
         if not name or not equals or not folder:
-            raise InputError(f"--domain {text}", expected="NAME=DIR:folders, NAME=DIR:none or NAME=DIR:FILE.csv")
+            raise InputError(
+                (Argument("domains"), f" {text}"), expected="NAME=DIR:folders, NAME=DIR:none or NAME=DIR:FILE.csv"
+            )
         if not Path(folder).expanduser().is_dir():
-            raise InputError(f"--domain {text}: no folder {folder}")
+            raise InputError((Argument("domains"), f" {text}: no folder {folder}"))
         return cls(name, Path(folder).expanduser(), labels)
 
     def label_files(self) -> list[Path]:
@@ -97,7 +99,7 @@ def write_dataset(
             these names: with ``force`` those of an earlier scan are replaced, others never.
     """
     if len({domain.name for domain in domains}) < len(domains):
-        raise InputError("--domain: a name is given twice")
+        raise InputError((Argument("domains"), ": a name is given twice"))
     csv_files = {domain.name: out.with_name(f"{out.stem}.{domain.name}.csv") for domain in domains}
     _check_replaceable(out, domains, csv_files, force)
     rows_and_notes = {domain.name: read_domain_rows(domain) for domain in domains}
@@ -131,12 +133,16 @@ def _check_replaceable(out: Path, domains: list[CustomDomain], csv_files: dict[s
     """Raise InputError for existing files without ``force``; with it, for files of another origin and for inputs."""
     files = [out, *csv_files.values()]
     if not force and (existing := [path for path in files if os.path.lexists(path)]):
-        raise InputError(f"{join_names(existing)} exists; add --force to replace what an earlier scan wrote")
-    check_owned_file(out, FIRST_LINE, "a spec", "--out")
+        raise InputError(
+            (f"{join_names(existing)} exists; add ", Argument("force", True), " to replace what an earlier scan wrote")
+        )
+    check_owned_file(out, FIRST_LINE, "a spec", "out")
     for table in csv_files.values():
-        check_owned_file(table, ",".join(HEADER), "a table of images", "--out")
+        check_owned_file(table, ",".join(HEADER), "a table of images", "out")
         if any(table.resolve() == place.resolve() for domain in domains for place in domain.label_files()):
-            raise InputError(f"{table} holds the labels to read and would be replaced; choose another --out")
+            raise InputError(
+                (f"{table} holds the labels to read and would be replaced; choose another ", Argument("out"))
+            )
 
 
 def _spec_path(folder: Path, base: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unimos_pipe.base.dataclass_parsing import option, parse_dataclass
-from unimos_pipe.base.errors import InputError, ReadError, join_names, short_repr, suggestions
+from unimos_pipe.base.errors import Argument, InputError, ReadError, join_names, short_repr, suggestions
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
 from unimos_pipe.data.prompts import clean_class_name
 
@@ -115,7 +115,9 @@ class DatasetSpec:
         """
         has_splits = all(entry.has_splits for entry in self.domains.values())
         if requested == "inductive" and not has_splits:
-            raise InputError(f"{self.name} has no train and test splits, so --protocol can only be transductive")
+            raise InputError(
+                (f"{self.name} has no train and test splits, so ", Argument("protocol"), " can only be transductive")
+            )
         return requested or ("inductive" if has_splits else "transductive")
 
     def with_words(self, words: Mapping[str, str]) -> "DatasetSpec":

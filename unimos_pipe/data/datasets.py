@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import Argument, InputError
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.data.custom_dataset import CustomDomain, write_dataset
 from unimos_pipe.data.dataset_check import Finding, collect_files, inspect_files
@@ -38,7 +38,7 @@ def create_dataset_spec(
     """
     out = Path(out)
     if out.suffix != ".toml":
-        raise InputError(f"--out {out}", expected="a name that ends in .toml", got=out.name)
+        raise InputError((Argument("out"), f" {out}"), expected="a name that ends in .toml", got=out.name)
     spec, notes = write_dataset(
         out, name or out.stem, encoder, [CustomDomain.parse(text) for text in domains], force=force
     )

@@ -6,13 +6,13 @@ from itertools import zip_longest
 from pathlib import Path
 
 from unimos_pipe.base.atomic_io import write_text
-from unimos_pipe.base.errors import InputError, short_repr
+from unimos_pipe.base.errors import Argument, InputError, short_repr
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
 from unimos_pipe.data.custom_dataset import domain_text, spec_text
 from unimos_pipe.data.dataset_spec import DatasetSpec, check_spec, load_spec
 from unimos_pipe.data.row_lists import read_list_text
 
-FIRST_LINE = "# A data set of features made elsewhere, for --dataset. Label ids follow the order of `classes`."
+FIRST_LINE = "# A data set of features made elsewhere, for unimos-pipe. Label ids follow the order of `classes`."
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def add_domain(dataset: str, domain: str, classes: Path, images: int = 0) -> Spe
         if names != spec.classes:
             index = next(at for at, pair in enumerate(zip_longest(spec.classes, names)) if pair[0] != pair[1])
             expected, got = (short_repr(row[index]) if index < len(row) else "none" for row in (spec.classes, names))
-            what = f"--classes {classes} does not have the classes of {spec.name}: number {index + 1}"
+            what = (Argument("classes"), f" {classes} does not have the classes of {spec.name}: number {index + 1}")
             raise InputError(what, expected=expected, got=got)
         domain_name = domain.partition(".")[0]
         if not dataset.endswith(".toml") or domain_name in spec.domains:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from unimos_pipe.base.atomic_io import atomic_replace_dir
-from unimos_pipe.base.errors import InputError, ReadError, join_names
+from unimos_pipe.base.errors import Argument, InputError, ReadError, join_names
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.safe_open import reading
 from unimos_pipe.data.dataset_spec import PACKAGE, DatasetSpec
@@ -36,8 +36,12 @@ def find_root(spec: DatasetSpec, root: Path | None, cache: Path) -> Path:
         raise InputError(
             f"the images of {spec.name} are missing",
             expected=expected_layout(spec),
-            got="no --data-root and no UNIMOS_DATA_ROOT" if root is None else f"no folder {root}",
-            todo=f"Get them from {spec.source or 'their owner'} and pass --data-root, or set UNIMOS_DATA_ROOT",
+            got="no folder and no UNIMOS_DATA_ROOT" if root is None else f"no folder {root}",
+            todo=(
+                f"Get them from {spec.source or 'their owner'} and pass ",
+                Argument("root"),
+                ", or set UNIMOS_DATA_ROOT",
+            ),
         )
     return root
 
@@ -103,7 +107,7 @@ def find_domain_folder(spec: DatasetSpec, name: str, root: Path) -> Path:
         f"domain {name} of {spec.name} is not in {root}",
         expected=expected_layout(spec),
         got=f"in {root}: {join_names(sorted(child.name for child in root.iterdir()), 12)}",
-        todo="Pass the right --data-root",
+        todo=("Pass the right ", Argument("root")),
     )
 
 

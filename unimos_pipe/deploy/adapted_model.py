@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import ExecutionError, InputError
+from unimos_pipe.base.errors import Argument, ExecutionError, InputError
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
 from unimos_pipe.cache.shard import first_difference
@@ -98,7 +98,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             raise InputError(
                 f"this model was trained on imported features of {self.identity.model!r}, "
                 "which cannot encode images here",
-                todo="Import their features, and use predict --domain",
+                todo="Import their features, and predict the cached domain",
             )
         with _LOADING:
             if self._encoder is None:
@@ -116,7 +116,9 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
                 f"the encoder is not the one this model was trained on: {field}",
                 expected=expected,
                 got=got,
-                todo="Pass --weights the file it was trained on" if field == "weights_sha256" else None,
+                todo=("Pass as ", Argument("weights"), " the file it was trained on")
+                if field == "weights_sha256"
+                else None,
             )
         return encoder
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from unimos_pipe.base.atomic_io import OwnedFolder, atomic_replace_dir, check_owned_folder, check_writable_folder
-from unimos_pipe.base.errors import ExecutionError, InputError
+from unimos_pipe.base.errors import Argument, ExecutionError, InputError
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.optional_deps import require_extra
 from unimos_pipe.base.safe_open import read_text
@@ -57,10 +57,10 @@ def export_run(
     """
     run, out = Path(run), Path(out)
     if images and not onnx:
-        raise InputError("--with-encoder needs --onnx")
+        raise InputError((Argument("images"), " needs ", Argument("onnx", True)))
     if onnx:
-        require_extra("--onnx", "onnx")
-    check_writable_folder(out.parent, "--out")
+        require_extra("an ONNX graph", "onnx")
+    check_writable_folder(out.parent, "out")
     files = list_images([Path(source) for source in images])[0] if images else []
     differences = {}
     with writer_lock(out):
@@ -80,7 +80,7 @@ def export_run(
 
 def _check_output(out: Path, force: bool) -> None:
     """Raise InputError if ``out`` holds files that are not an export's, or a card that was edited."""
-    check_owned_folder(out, EXPORT, "--out")
+    check_owned_folder(out, EXPORT, "out")
     if force or not (out / CARD).is_file():
         return
     try:
@@ -89,7 +89,12 @@ def _check_output(out: Path, force: bool) -> None:
         edited = True
     if edited:
         raise InputError(
-            f"{out / CARD} was edited since it was exported; add --force to replace it too, or choose another --out"
+            (
+                f"{out / CARD} was edited since it was exported; add ",
+                Argument("force", True),
+                " to replace it too, or choose another ",
+                Argument("out"),
+            )
         )
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from unimos_pipe.base.errors import InputError, join_names, short_repr
+from unimos_pipe.base.errors import Argument, InputError, join_names, short_repr
 from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, read_bytes, read_json
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
 from unimos_pipe.evaluation.calibration import ENDS
@@ -54,7 +54,7 @@ def read_export(config_file: Path, weights: Path, *, allow_edited: bool) -> tupl
         reason = "was edited or damaged" if has_digest else "was made by an earlier version, without a digest"
         raise InputError(
             f"{config_file.parent} {reason}: {CONFIG} and {WEIGHTS} cannot be verified",
-            todo="Export the run again; allow_edited (--allow-edited) loads it unverified",
+            todo=("Export the run again; ", Argument("allow_edited", True), " loads it unverified"),
         )
     try:
         return config, load_tensors(content)
@@ -101,7 +101,9 @@ def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> di
             "about": about,
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"the run's config.json or result.json lacks {error}; train it again with --force") from None
+        raise InputError(
+            (f"the run's config.json or result.json lacks {error}; train it again with ", Argument("force", True))
+        ) from None
 
 
 def check_config(config: Mapping[str, Any]) -> dict[str, Any]:

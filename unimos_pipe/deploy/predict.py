@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from unimos_pipe.base.atomic_io import atomic_write, check_owned_file
 from unimos_pipe.base.csv_escaping import escape_name, escape_path
-from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError, join_names
+from unimos_pipe.base.errors import Argument, ExecutionError, InputError, StaleCacheError, join_names
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.cache.cache_paths import default_cache
-from unimos_pipe.cache.feature_set import extract_command_line, import_command_line
+from unimos_pipe.cache.feature_calls import extract_call, import_or_extract_call
 from unimos_pipe.cache.shard import first_difference
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.dataset_spec import load_spec
@@ -117,7 +117,7 @@ def predict_cached(
     model = load(run, device, allow_edited=allow_edited)
     spec = load_spec(dataset or model.settings["about"]["dataset"])
     folder = (cache or default_cache()) / spec.name / model.settings["encoder_id"]
-    store = FeatureStore(spec, folder, import_command_line(folder.name, extract_command_line(dataset or spec.name)))
+    store = FeatureStore(spec, folder, import_or_extract_call(folder.name, extract_call(dataset or spec.name)))
     return predict_domain(model, store, domain, Path(out), top=top)
 
 
@@ -156,7 +156,7 @@ def _display_path(file: Path) -> str:
 def check_top(top: int, classes: Sequence[str]) -> None:
     """Raise InputError if ``top`` exceeds the number of classes."""
     if top > len(classes):
-        raise InputError(f"--top {top}", expected=f"at most {len(classes)}, the model's classes", got=top)
+        raise InputError((Argument("top"), f" {top}"), expected=f"at most {len(classes)}, the model's classes", got=top)
 
 
 def predict_images(
@@ -249,7 +249,7 @@ def prediction_rows(answers: Predictions, top: int, raw: bool) -> Iterator[list[
 
 def write_predictions(out: Path, head: Sequence[str], rows: Iterable[list[str]]) -> None:
     """Write the table atomically. Raises InputError if ``out`` is a file of another kind."""
-    check_owned_file(out, ",".join(PREDICTION_COLUMNS), "a table of predictions", "--out")
+    check_owned_file(out, ",".join(PREDICTION_COLUMNS), "a table of predictions", "out")
     with writer_lock(out), atomic_write(out) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(head)

@@ -33,7 +33,7 @@ def train_on_ray(
     not depend on where a stack ran. A stack whose machine was lost resumes from its checkpoint.
     """
     plans = [replace(plan, folder=plan.folder.absolute()) for plan in plans]
-    store = FeatureStore(loader.store.spec, loader.store.folder.absolute(), loader.store.extract)
+    store = FeatureStore(loader.store.spec, loader.store.folder.absolute(), loader.store.call)
     pairs = [plan.load_data(loader) for plan in plans]
     runs = [create_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, pairs, strict=True)]
     groups = plan_stacks(runs, stack_size, loader.device).stacks

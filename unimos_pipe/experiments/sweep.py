@@ -148,7 +148,7 @@ def run_sweep(
     plans = apply_stale_policy(plans, loader, options.stale)
     data = load_pairs(plans, loader)  # reports every fault of the cache before a folder is changed
     published = published_rows(recipe.published_table, store.spec) if recipe.published_table else []
-    check_writable_folder(folder, "--runs")
+    check_writable_folder(folder, "runs")
     recipe_json = json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n"
     with writer_lock(folder, folder / RECIPE, folder / "baselines.json"):
         if not (folder / RECIPE).exists():  # reports of unfinished sweeps read it

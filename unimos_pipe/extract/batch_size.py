@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import Argument, InputError
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder import ClipEncoder
 
@@ -28,7 +28,7 @@ def measure_batch_size(encoder: ClipEncoder, sample: torch.Tensor | None) -> tup
         InputError: no sample.
     """
     if sample is None:
-        raise InputError("--batch-size auto: none of the images tried can be read; give a number")
+        raise InputError((Argument("batch_size"), " auto: none of the images tried can be read; give a number"))
     rates: dict[int, float] = {}
     return find_batch_size(encoder, sample, rates.__setitem__), rates
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from unimos_pipe.base.atomic_io import remove_leftovers
-from unimos_pipe.base.errors import ExecutionError, StaleCacheError, join_names
+from unimos_pipe.base.errors import Argument, ExecutionError, StaleCacheError, join_names
 from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.cache.cache_paths import domain_lock, text_path, wait_for_prune
 from unimos_pipe.cache.domain_index import DomainIndex, read_index, remove_superseded, write_index
@@ -75,7 +75,7 @@ def extract_images(
         wait_for_prune(encoder_folder)
         if exclusive:
             remove_leftovers(folder)
-        todo = f"Add --force to encode {manifest.domain} again"
+        todo = ("Add ", Argument("force", True), f" to encode {manifest.domain} again")
         existing = ExistingShards() if force else read_existing_shards(folder, encoder.identity, manifest.domain, todo)
         job = _plan_job(manifest, encoder, folder, existing, shard_size, (batch_size, workers, skip_bad))
         reusable = [existing.find_shard(start, stop, manifest.paths, job.file_digests) for start, stop in job.bounds]
@@ -122,8 +122,13 @@ def _plan_job(
 def _unreadable_error(result: EncodeResult, manifest: Manifest) -> ExecutionError:
     names = join_names((f"{path} ({reason})" for path, reason in result.bad), 5)
     return ExecutionError(
-        f"{len(result.bad)} unreadable image(s) in {manifest.root}: {names}. The other shards are kept; "
-        "fix the files, or skip them with --on-error skip"
+        (
+            (
+                f"{len(result.bad)} unreadable image(s) in {manifest.root}: {names}. The "
+                "other shards are kept; fix the files, or skip them with "
+            ),
+            Argument("skip_bad", True),
+        )
     )
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from unimos_pipe.base.atomic_io import check_writable_folder
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import Argument, InputError
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.encoder_identity import encoder_id
@@ -80,7 +80,7 @@ def extract_features(
     domain_names = tuple(dict.fromkeys(domains)) or tuple(spec.domains)
     for name in domain_names:
         spec.domain(name)
-    check_writable_folder(features.cache, "--cache")
+    check_writable_folder(features.cache, "cache")
     features = replace(features, encoder=resolve_precision(features))
     images = find_root(spec, Path(root) if root else None, features.cache)
     manifests = [scan_domain(spec, part, images) for name in domain_names for part in spec.parts(name)]
@@ -158,7 +158,7 @@ def _check_counts(
     for line in notes if strict else notes + unexpected:
         reporter.warn(line)
     if unexpected and strict:
-        raise InputError(f"--strict-counts: {'; '.join(unexpected)}")
+        raise InputError((Argument("strict_counts"), f": {'; '.join(unexpected)}"))
     return notes + unexpected
 
 

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from unimos_pipe.base.device import count_usable_cores
-from unimos_pipe.base.errors import ExecutionError, ReadError, UnimosPipeError, join_names
+from unimos_pipe.base.errors import Argument, ExecutionError, ReadError, UnimosPipeError, join_names
 from unimos_pipe.base.fork_pool import reopen_std_streams
 from unimos_pipe.base.malloc import trim_malloc, tune_malloc
 from unimos_pipe.base.time_limit import time_limit
@@ -174,10 +174,13 @@ def read_batches(
                 if "DataLoader" not in str(error):
                     raise
                 raise ExecutionError(
-                    f"the decoder hung or crashed in {root}, in or just after "
-                    f"{join_names([paths[row] for row in rows], 3)} "
-                    "(or memory ran out). Finished shards are kept; remove the file, or use --workers 0 to see "
-                    "its error"
+                    (
+                        f"the decoder hung or crashed in {root}, in or just after "
+                        f"{join_names([paths[row] for row in rows], 3)} (or memory ran out). "
+                        "Finished shards are kept; remove the file, or use ",
+                        Argument("workers", 0),
+                        " to see its error",
+                    )
                 ) from None
             if failure:
                 raise failure

@@ -15,7 +15,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 
 from unimos_pipe.base.atomic_io import file_sha256
-from unimos_pipe.base.errors import InputError, ReadError
+from unimos_pipe.base.errors import Argument, InputError, ReadError
 from unimos_pipe.base.safe_open import read_bytes
 from unimos_pipe.extract.weights import openai_hashes
 from unimos_pipe.extract.weights_kinds import MAX_WEIGHTS_BYTES, check_kind
@@ -141,8 +141,13 @@ def _read_torchscript(path: Path, allow_torchscript: bool) -> dict[str, torch.Te
     """Return the state dict of a TorchScript archive. Raises InputError for an archive that is not allowed."""
     if not allow_torchscript and file_sha256(path) not in openai_hashes():
         raise InputError(
-            f"weights {path} are a TorchScript archive, which can run code, and not one of OpenAI's; "
-            "if you trust its origin, add --allow-torchscript"
+            (
+                (
+                    f"weights {path} are a TorchScript archive, which can run code, and not one "
+                    "of OpenAI's; if you trust its origin, add "
+                ),
+                Argument("allow_torchscript", True),
+            )
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unimos_pipe.base.atomic_io import write_text
-from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.base.errors import Argument, InputError, join_names
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, encoder_folders
@@ -34,8 +34,12 @@ def resolve_precision(features: FeatureSet) -> EncoderSpec:
     precisions = sorted({ENCODER_FOLDER.fullmatch(path.name)[1] for path in folders})
     if len(precisions) > 1:
         raise InputError(
-            f"{features.dataset.name} was encoded in several precisions: {join_names(path.name for path in folders)}; "
-            f"choose one with --encoder-precision {' or '.join(precisions)}"
+            (
+                f"{features.dataset.name} was encoded in several precisions: "
+                f"{join_names(path.name for path in folders)}; choose one with ",
+                Argument("precision"),
+                f" {' or '.join(precisions)}",
+            )
         )
     if not precisions and spec.pretrained == "embedded":
         precisions = ["fp32"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import open_clip
 
 from unimos_pipe.base.encoder_presets import EMBEDDED, ENCODERS
-from unimos_pipe.base.errors import InputError, join_names, suggestions
+from unimos_pipe.base.errors import Argument, InputError, join_names, suggestions
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name, is_weights_path, readable_name
 from unimos_pipe.extract.hub import WEIGHTS_FILES, HubFile, download
@@ -29,14 +29,19 @@ def find_weights(spec: EncoderSpec) -> Path:
     if is_weights_path(spec.pretrained):
         path = Path(spec.pretrained)
         if not path.is_file():
-            raise InputError(f"no weights file {path}; pass --pretrained a file or one of open_clip's tags")
+            raise InputError(
+                (f"no weights file {path}; pass as ", Argument("pretrained"), " a file or one of open_clip's tags")
+            )
         return path
     tag = open_clip.get_pretrained_cfg(spec.model, spec.pretrained)
     if not tag:
         known_tags = open_clip.list_pretrained_tags_by_model(spec.model)
         raise InputError(
-            f"{spec.model} has no weights tag {spec.pretrained!r}; {suggestions(spec.pretrained, known_tags, 12)}; "
-            "or pass --pretrained a local file"
+            (
+                f"{spec.model} has no weights tag {spec.pretrained!r}; "
+                f"{suggestions(spec.pretrained, known_tags, 12)}; or pass a local file as ",
+                Argument("pretrained"),
+            )
         )
     return download(HubFile.of(tag["hf_hub"]), f"{spec.pretrained!r} of {spec.model}")
 
@@ -81,8 +86,11 @@ def recorded_spec(
         if encoder_id.startswith(readable_name(EncoderSpec(identity.model, tag)) + "_"):
             return EncoderSpec(identity.model, tag, identity.precision)
     raise InputError(
-        f"the encoder {encoder_id} was loaded from a file; pass --weights that file "
-        f"(sha256 {identity.weights_sha256[:12]}...)"
+        (
+            f"the encoder {encoder_id} was loaded from a file; pass as ",
+            Argument("weights"),
+            f" that file (sha256 {identity.weights_sha256[:12]}...)",
+        )
     )
 
 
@@ -104,9 +112,9 @@ def check_activation(spec: EncoderSpec, weights: Path, sha256: str, activation: 
     openai = tagged or "openai" in str(weights).lower() or sha256 in openai_hashes()
     if openai and activation != "QuickGELU":
         raise InputError(
-            f"{weights.name} are OpenAI's weights and need QuickGELU",
-            expected=f"--model {spec.model}-quickgelu",
-            got=f"--model {spec.model}, which builds {activation} and would corrupt the text features",
+            f"{weights.name} are OpenAI's weights and need QuickGELU, the model",
+            expected=f"{spec.model}-quickgelu",
+            got=f"{spec.model}, which builds {activation} and would corrupt the text features",
         )
 
 

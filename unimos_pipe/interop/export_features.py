@@ -58,9 +58,9 @@ def export_features(features: str | FeatureSet, to: str | Path, domains: Sequenc
     parts = [part for name in domains or spec.domains for part in spec.parts(name)]
     domain_features = {part: store.domain(part) for part in dict.fromkeys(parts)}
     texts = {part: _read_text_features(store, features, rows) for part, rows in domain_features.items()}
-    check_writable_folder(to.absolute().parent, "--out")
+    check_writable_folder(to.absolute().parent, "out")
     with writer_lock(to):
-        check_owned_folder(to, EXPORT, "--out")
+        check_owned_folder(to, EXPORT, "out")
         with atomic_replace_dir(to) as folder:
             for part, rows in domain_features.items():
                 _write_part(folder, part, rows, texts[part], spec.classes)

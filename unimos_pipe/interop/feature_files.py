@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unimos_pipe.base.atomic_io import file_sha256
-from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.base.errors import Argument, InputError, join_names
 from unimos_pipe.data.row_lists import PATH_COLUMNS
 from unimos_pipe.interop.file_formats import LazyArray, open_arrays
 
@@ -112,8 +112,10 @@ def _find_features(
     usual_name = _find_usual_name(tables, names, "float")
     if usual_name is not None or len(tables) == 1:
         return next(iter(tables)) if usual_name is None else usual_name
-    what = "several arrays that may be the features; name one with --key" if tables else "no (n, D) array of floats"
-    raise InputError(f"{file} has {what}: it has {_describe_arrays(arrays)}")
+    if not tables:
+        raise InputError(f"{file} has no (n, D) array of floats: it has {_describe_arrays(arrays)}")
+    several = f"{file} has several arrays that may be the features; name one with "
+    raise InputError((several, Argument("key"), f": it has {_describe_arrays(arrays)}"))
 
 
 def _find_usual_name(arrays: Mapping[str, LazyArray], names: Iterable[str], kind: str) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 from unimos_pipe.base.atomic_io import check_writable_folder
 from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import InputError, short_repr
+from unimos_pipe.base.errors import Argument, InputError, short_repr
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
@@ -113,9 +113,9 @@ def import_features(
         text = _make_text_features(imported, options, device)
         if text and (note := identical_text_features(text[1], imported.spec.classes)):
             warnings.append(note)
-        check_writable_folder(encoder_folder.parent, "--cache")
+        check_writable_folder(encoder_folder.parent, "cache")
         if spec_edit.file:
-            check_writable_folder(spec_edit.file.parent, "--dataset")
+            check_writable_folder(spec_edit.file.parent, "dataset")
         unchanged = not write_imported_domain(encoder_folder, imported, library_versions(), force=options.force)
         if text:
             write_imported_text(encoder_folder, *text)
@@ -130,10 +130,12 @@ def _check_options(files: Sequence[str | Path], name: str, options: ImportOption
     if not files:
         raise InputError("no file of features is named")
     if not name.strip() or not name.isprintable() or len(name) > 200:
-        raise InputError("--encoder-name", expected="a text of 1 to 200 characters in a line", got=short_repr(name))
+        raise InputError(
+            (Argument("encoder_name"),), expected="a text of 1 to 200 characters in a line", got=short_repr(name)
+        )
     if options.text and options.text_from:
-        raise InputError("--text and --text-from exclude each other")
-    parse_dataclass(PromptSpec, {"templates": options.templates}, "--template")
+        raise InputError((Argument("text"), " and ", Argument("text_from"), " exclude each other"))
+    parse_dataclass(PromptSpec, {"templates": options.templates}, "templates")
 
 
 def _lock_spec(dataset: str, classes: Path | None) -> AbstractContextManager:
@@ -142,7 +144,7 @@ def _lock_spec(dataset: str, classes: Path | None) -> AbstractContextManager:
     if not classes or file.suffix != ".toml":
         return nullcontext()
     if not file.parent.is_dir():
-        raise InputError(f"--dataset {dataset}: no folder {file.parent}")
+        raise InputError((Argument("dataset"), f" {dataset}: no folder {file.parent}"))
     return writer_lock(file)
 
 
@@ -169,7 +171,7 @@ def _check_counts(imported: ImportedDomain, strict: bool) -> list[str]:
     rows = Manifest(spec.name, imported.part, spec.classes, Path(), imported.paths, imported.labels, sizes)
     warning = count_warning(spec, rows)
     if warning and strict:
-        raise InputError(f"--strict-counts: {warning}")
+        raise InputError((Argument("strict_counts"), f": {warning}"))
     return [warning] if warning else []
 
 
@@ -193,13 +195,13 @@ def _make_text_features(
     shape, scale = (len(spec.classes), imported.features.shape[1]), None
     if options.text:
         text_rows = read_feature_files([options.text], dtype=np.float32, names=TEXT_NAMES)
-        features, origin, what = text_rows.features, {"files": list(text_rows.file_records)}, f"--text {options.text}"
+        features, origin, what = text_rows.features, {"files": list(text_rows.file_records)}, f"text {options.text}"
     elif options.text_from:
         any_precision = options.text_from.precision == "auto"
         text_spec = replace(options.text_from, precision="fp32") if any_precision else options.text_from
         encoder = ClipEncoder(text_spec, pick_device(device))
         features, origin = encode_prompts(encoder, prompts), {"encoder": asdict(encoder.identity)}
-        what, scale = f"--text-from {options.text_from.model}", encoder.logit_scale
+        what, scale = f"text_from {options.text_from.model}", encoder.logit_scale
     else:
         return None
     if features.shape != shape:

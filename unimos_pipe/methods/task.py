@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from unimos_pipe.base.device import pick_device, precision_on_device
-from unimos_pipe.base.errors import InputError, StaleCacheError
+from unimos_pipe.base.errors import Argument, InputError, StaleCacheError
 from unimos_pipe.base.method_config import CLIP_LOGIT_SCALE, MethodSpec, TrainSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.cache.feature_checks import NORM_TOLERANCE
@@ -131,7 +131,7 @@ def load_unit_rows(domain: DomainFeatures, dtype: torch.dtype, device: torch.dev
             f"{domain.name}: {int(wrong.sum())} stored feature(s), the first of {domain.paths[row]}",
             expected="finite, of unit norm",
             got=f"a norm of {norms[row].item():.4g}",
-            todo="Extract them again: unimos-pipe extract --force",
+            todo=("Extract them again with ", Argument("force", True)),
         )
     return unit_rows(features, dtype, device)
 
@@ -216,5 +216,8 @@ class PairLoader:
 def _check_same_encoder(source: DomainFeatures, target: DomainFeatures) -> None:
     if source.encoder != target.encoder:
         raise InputError(
-            f"domains {source.name} and {target.name} were encoded differently; extract one of them again with --force"
+            (
+                f"domains {source.name} and {target.name} were encoded differently; extract one of them again with ",
+                Argument("force", True),
+            )
         )

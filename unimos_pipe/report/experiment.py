@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.base.errors import Argument, InputError, join_names
 from unimos_pipe.base.method_config import OUR_VARIANTS
 from unimos_pipe.base.renamed import RENAMED
 from unimos_pipe.base.safe_open import read_json, walk_files
@@ -201,7 +201,10 @@ class Experiment:
             name = "->".join(part.strip() for part in wanted.split("->"))
             if name not in self.pairs:
                 raise InputError(
-                    f"--pair {wanted}: no {self.default_setting} run of it; there are {join_names(self.pairs, 20)}"
+                    (
+                        Argument("pair"),
+                        f" {wanted}: no {self.default_setting} run of it; there are {join_names(self.pairs, 20)}",
+                    )
                 )
             return name
         if not self.labelled:

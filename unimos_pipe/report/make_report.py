@@ -1,12 +1,12 @@
 """Report of finished runs as page, tables and figures. Needs no torch."""
 
-import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unimos_pipe.base.atomic_io import check_writable_folder
+from unimos_pipe.base.errors import Call
 from unimos_pipe.base.optional_deps import require_extra
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 
@@ -28,6 +28,7 @@ def make_report(
     pair: str | None = None,
     root: Path | None = None,
     cache: Path | None = None,
+    format_call: Callable[[Call], str] = str,
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> Report:
     """Write ``report.html``, ``tables/`` and ``figures/`` below ``out``.
@@ -37,12 +38,13 @@ def make_report(
         pair: ``source->target`` that figures show; None takes the one with the largest gain.
         root: folder of the domains' folders, for thumbnails; embedded data needs none.
         cache: where embedded images are unpacked; None takes ``$UNIMOS_CACHE``, else the user's cache folder.
+        format_call: how the page shows the calls that reproduce it; Python by default.
     Raises:
         InputError: missing packages, no finished run, no run of the pair, or damaged files.
     """
     require_extra("report", "report")
     out = Path(out)
-    check_writable_folder(out.parent, "--out")
+    check_writable_folder(out.parent, "out")
 
     from unimos_pipe.report.experiment import find_runs
     from unimos_pipe.report.page import write_page  # of the extra [report]
@@ -56,7 +58,8 @@ def make_report(
             experiments,
             skipped,
             out,
-            command=_report_command([Path(folder) for folder in folders], out, pair, root, cache),
+            call=_report_call([Path(folder) for folder in folders], out, pair, root, cache),
+            format_call=format_call,
             pair=pair,
             data_root=root,
             cache=cache,
@@ -66,8 +69,8 @@ def make_report(
     return Report(out / "report.html", count, tuple(skipped), time.perf_counter() - started)
 
 
-def _report_command(runs: Sequence[Path], out: Path, pair: str | None, root: Path | None, cache: Path | None) -> str:
-    """Return the command line that reproduces this report."""
-    values = {"--out": out, "--pair": pair, "--data-root": root, "--cache": cache}
-    options = [word for name, value in values.items() if value is not None for word in (name, str(value))]
-    return shlex.join(["unimos-pipe", "report", *map(str, runs), *options])
+def _report_call(runs: Sequence[Path], out: Path, pair: str | None, root: Path | None, cache: Path | None) -> Call:
+    """Return the call that reproduces this report."""
+    values = {"out": out, "pair": pair, "root": root, "cache": cache}
+    given = {name: value for name, value in values.items() if value is not None}
+    return Call("make_report", {"runs": [str(run) for run in runs], **given})

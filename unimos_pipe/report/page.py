@@ -9,14 +9,14 @@ import jinja2
 
 from unimos_pipe import __version__
 from unimos_pipe.base.atomic_io import OwnedFolder, atomic_replace_dir, check_owned_folder, write_text
-from unimos_pipe.base.errors import InputError, ReadError
+from unimos_pipe.base.errors import Call, InputError, ReadError
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, open_regular
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.encoder_identity import slug
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.figures import COLOURS
-from unimos_pipe.report.reproduce import has_recipe, recipe_toml, reproduce_commands
+from unimos_pipe.report.reproduce import has_recipe, recipe_toml, reproduce_calls
 from unimos_pipe.report.runs_csv import write_runs_csv
 from unimos_pipe.report.section import SectionBuilder
 from unimos_pipe.report.sweeps_table import sweeps_table
@@ -46,7 +46,8 @@ def write_page(
     skipped: Sequence[str],
     out: Path,
     *,
-    command: str,
+    call: Call,
+    format_call: Callable[[Call], str],
     cache: Path | None,
     pair: str | None = None,
     data_root: Path | None = None,
@@ -58,7 +59,8 @@ def write_page(
 
     Args:
         experiments, skipped: from :func:`unimos_pipe.report.experiment.find_runs`.
-        command: command line that reproduces this report, for the page.
+        call: call that reproduces this report, for the page.
+        format_call: how the page shows calls.
         cache: where embedded images are unpacked; None takes the default one.
         pair: ``source->target`` that figures show; None takes the one with the largest gain.
         data_root: folder of images, for thumbnails; embedded data sets need none.
@@ -67,14 +69,15 @@ def write_page(
         InputError: no run of the pair, damaged files, or ``out`` holds something other than a report.
     """
     with writer_lock(out):
-        check_owned_folder(out, REPORT, "--out")
+        check_owned_folder(out, REPORT, "out")
         with atomic_replace_dir(out) as folder:
             names = _file_names(experiments)
             sections = []
             for name, experiment, shown_pair in zip(names, experiments, _choose_pairs(experiments, pair), strict=True):
                 builder = SectionBuilder(experiment, folder, name if len(names) > 1 else "", shown_pair, on_step)
                 section = builder.build(data_root, cache or default_cache())
-                section.commands = [*_reproduce(experiment, folder, out, name, cache), command]
+                calls = [*_reproduce(experiment, folder, out, name, cache), call]
+                section.commands = [line if isinstance(line, str) else format_call(line) for line in calls]
                 sections.append(section)
             write_runs_csv(experiments, folder / "tables")
             sweeps = correct_tests(sweeps_table(experiments)) if len(experiments) > 1 else None
@@ -108,12 +111,12 @@ def _choose_pairs(experiments: Sequence[Experiment], pair: str | None) -> list[s
     return pairs
 
 
-def _reproduce(experiment: Experiment, folder: Path, out: Path, name: str, cache: Path | None) -> list[str]:
-    """Write the recipe to the report and return the commands that reproduce the runs."""
+def _reproduce(experiment: Experiment, folder: Path, out: Path, name: str, cache: Path | None) -> list[str | Call]:
+    """Write the recipe to the report and return the calls that reproduce the runs."""
     file = Path("recipes", f"{name}.toml")
     if has_recipe(experiment):
         write_text(folder / file, recipe_toml(experiment.recipe))
-    return reproduce_commands(experiment, out / file, cache)
+    return reproduce_calls(experiment, out / file, cache)
 
 
 def _write_html(file: Path, values: Mapping[str, Any]) -> None:

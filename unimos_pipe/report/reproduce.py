@@ -1,11 +1,11 @@
-"""Command lines that reproduce an experiment's runs."""
+"""Calls that reproduce an experiment's runs."""
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unimos_pipe.base.errors import Call
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
 from unimos_pipe.data.dataset_spec import find_spec_files
 from unimos_pipe.report.experiment import Experiment
@@ -13,33 +13,32 @@ from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun
 
 
-def reproduce_commands(experiment: Experiment, recipe_file: Path, cache: Path | None) -> list[str]:
-    """Return the sweep of the recipe; without a recipe an ``adapt`` for each label and pair.
+def reproduce_calls(experiment: Experiment, recipe_file: Path, cache: Path | None) -> list[str | Call]:
+    """Return the calls that reproduce an experiment's runs, and comments.
 
-    Args:
-        recipe_file: where the report stores the recipe.
-        cache: feature cache; None for the default one.
+    With a recipe that is its sweep; the report keeps the recipe as ``recipe_file``. Without one it is a call for each
+    label and pair. ``cache`` is named where it is not the default one.
     """
-    cache_option = ["--cache", str(cache)] if cache else []
     if has_recipe(experiment):
-        runs_option = (
-            ["--runs", str(experiment.root.parent)] if experiment.root.name == experiment.recipe["name"] else []
+        return [_sweep_call(experiment, recipe_file, cache)]
+    custom = experiment.dataset not in find_spec_files()
+    lines: list[str | Call] = []
+    if custom:
+        lines.append(
+            f"# {experiment.dataset} is a custom data set: replace {experiment.dataset}.toml by the path of its spec"
         )
-        probes_option = ["--show", "probes"] if experiment.baselines else []
-        return [shlex.join(["unimos-pipe", "sweep", str(recipe_file), *runs_option, *probes_option, *cache_option])]
-    is_custom = experiment.dataset not in find_spec_files()
-    lines = (
-        [f"# {experiment.dataset} is a custom data set: replace {experiment.dataset}.toml by the path of its spec"]
-        if is_custom
-        else []
-    )
     for label in experiment.labels:
         for pair in experiment.pairs_of(label):
-            lines += [
-                shlex.join(words + cache_option)
-                for words in _adapt_commands(experiment, experiment.select(pair, label))
-            ]
+            lines += _adapt_calls(experiment, experiment.select(pair, label), cache)
     return lines
+
+
+def _sweep_call(experiment: Experiment, recipe_file: Path, cache: Path | None) -> Call:
+    recipe = Call("resolve_recipe", {"recipe": recipe_file, "cache": cache}) if cache else recipe_file
+    call = Call("run_sweep", {"recipe": recipe})
+    if experiment.root.name == experiment.recipe["name"]:
+        call = call.replace(runs=experiment.root.parent)
+    return call.replace(options=Call("SweepOptions", {"show": ("probes",)})) if experiment.baselines else call
 
 
 def has_recipe(experiment: Experiment) -> bool:
@@ -47,34 +46,39 @@ def has_recipe(experiment: Experiment) -> bool:
     return all(isinstance(experiment.recipe.get(name), str) for name in ("name", "dataset"))
 
 
-def _adapt_commands(experiment: Experiment, runs: Sequence[FinishedRun]) -> list[list[str]]:
-    """Return one command for runs of consecutive seeds in one folder, else one for each run."""
+def _adapt_calls(experiment: Experiment, runs: Sequence[FinishedRun], cache: Path | None) -> list[Call]:
+    """Return one call for runs with consecutive seeds in their common folder, else one for each run."""
     seeds = [run.spec["seed"] for run in runs]
     in_layout = [run.folder.resolve().is_relative_to(experiment.root / experiment.dataset) for run in runs]
     if all(in_layout) and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
-        seed_options = ["--seed", str(seeds[0])] if seeds[0] else []
-        seed_options += ["--seeds", str(len(seeds))] if len(seeds) > 1 else []
-        return [[*_adapt_words(runs[0]), *seed_options, "--runs", str(experiment.root)]]
-    return [[*_adapt_words(run), "--seed", str(run.spec["seed"]), "--out", str(run.folder)] for run in runs]
+        return [_adapt_call(runs[0], seeds, cache, {"runs": experiment.root})]
+    return [_adapt_call(run, [run.spec["seed"]], cache, {"out": run.folder}) for run in runs]
 
 
-def _adapt_words(run: FinishedRun) -> list[str]:
+def _adapt_call(run: FinishedRun, seeds: Sequence[int], cache: Path | None, location: dict[str, Path]) -> Call:
     spec = run.spec
-    dataset = spec["dataset"] if spec["dataset"] in find_spec_files() else f"{spec['dataset']}.toml"
-    words = ["unimos-pipe", "adapt", "--dataset", dataset]
-    for source in spec["source"].split("+"):
-        words += ["--src", source]
-    words += ["--tgt", spec["target"], "--encoder-id", spec["encoder_id"]]
-    words += [word for text in spec["templates"] if text != DEFAULT_TEMPLATE for word in ("--template", text)]
-    if spec["method"] != UNIMOS:
-        words += ["--method", spec["method"]]
-        words += ["--label-set", spec["label_set"]] if spec.get("label_set") else []
-    words += ["--variant", spec["variant"]] if spec["variant"] not in ("", "full") else []
-    words += ["--protocol", spec["protocol"]]
-    words += [] if spec.get("calibrate") else ["--no-calibrate"]
-    for name, value in spec["changed"].items():
-        words += ["--set", f"{name}={json.dumps(value) if isinstance(value, bool) else value}"]
-    return words
+    features: dict[str, Any] = {
+        "dataset": spec["dataset"] if spec["dataset"] in find_spec_files() else f"{spec['dataset']}.toml",
+        "encoder_id": spec["encoder_id"],
+    }
+    features |= {"templates": tuple(spec["templates"])} if tuple(spec["templates"]) != (DEFAULT_TEMPLATE,) else {}
+    features |= {"cache": cache} if cache else {}
+    training: dict[str, Any] = {"method": spec["method"]} if spec["method"] != UNIMOS else {}
+    training |= {"label_set": spec["label_set"]} if spec.get("label_set") else {}
+    training |= {"variant": spec["variant"]} if spec["variant"] not in ("", "full") else {}
+    training |= {"protocol": spec["protocol"]}
+    training |= {} if spec.get("calibrate") else {"calibrate": False}
+    training |= {"settings": dict(spec["changed"])} if spec["changed"] else {}
+    training |= {"seeds": tuple(seeds)} if tuple(seeds) != (0,) else {}
+    return Call(
+        "adapt_pairs",
+        {
+            "features": Call("feature_set", features),
+            "pairs": [(spec["source"], spec["target"])],
+            "training": Call("AdaptOptions", training),
+            "place": Call("RunLocation", location),
+        },
+    )
 
 
 def recipe_toml(recipe: Mapping[str, Any]) -> str:

@@ -77,15 +77,15 @@ def find_prunable(
     needed, count = find_needed_features(cache, runs, recipes)
     reporter.note(
         f"needed by {count} run(s) in {runs} and {len(known_recipes())} recipe(s) of the package"
-        f"{f', and by {join_names(recipes)}' if recipes else ''}; runs elsewhere, as of adapt --out, are not known: "
-        "name their folder with --runs"
+        f"{f', and by {join_names(recipes)}' if recipes else ''}; runs in other folders are not known: "
+        "name the folder that holds them"
     )
     if kept := damaged_imports(cache, imported):
         names = join_names(sorted({path.parents[1].name for path in kept}))
         reporter.warn(
             "damaged or replaced shards of imported features are kept, as nothing can make them again: "
             f"{join_names(path.relative_to(cache) for path in kept)}. Import them again; "
-            f"--imported {names} removes them"
+            f"pruning with {names} named as imported removes them"
         )
     return find_prunable_items(cache, needed, imported)
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from unimos_pipe.base.csv_escaping import unescape_name, unescape_path
-from unimos_pipe.base.errors import InputError, ReadError, short_repr
+from unimos_pipe.base.errors import Argument, InputError, ReadError, short_repr
 from unimos_pipe.base.renamed import RENAMED
 from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, MAX_SETTINGS_BYTES, MAX_TEXT_BYTES, read_bytes
 from unimos_pipe.runs.method_names import UNIMOS
@@ -43,7 +43,9 @@ class RunFolderError(InputError):
     """Error for a folder without a complete run; ``reason`` names the file and its fault."""
 
     def __init__(self, folder: Path, reason: str):
-        super().__init__(f"{folder} holds no complete run: {reason}", todo="Train it again with --force")
+        super().__init__(
+            f"{folder} holds no complete run: {reason}", todo=("Train it again with ", Argument("force", True))
+        )
         self.reason = reason
 
 

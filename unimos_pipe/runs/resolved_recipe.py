@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from unimos_pipe.cache.cache_paths import default_cache
-from unimos_pipe.cache.feature_set import ALLOW_TORCHSCRIPT, FeatureSet, extract_command_line, find_preset, with_weights
+from unimos_pipe.cache.feature_calls import extract_call
+from unimos_pipe.cache.feature_set import FeatureSet, find_preset, with_weights
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.runs.recipe import Recipe, check_recipe, load_recipe
 
@@ -50,13 +51,8 @@ def resolve_recipe(
         recipe, spec = load_recipe(str(recipe))
     recipe = replace(recipe, seeds=seeds or recipe.seeds, protocol=spec.protocol(protocol or recipe.protocol or None))
     name = recipe.encoder or spec.encoder
-    options = [
-        ("--encoder", name),
-        *([("--pretrained", pretrained)] if pretrained else []),
-        *(ALLOW_TORCHSCRIPT if allow_torchscript else []),
-    ]
     encoder = with_weights(find_preset(name), pretrained, allow_torchscript)
-    command = extract_command_line(recipe.dataset, options)
+    call = extract_call(recipe.dataset, encoder=encoder if pretrained or allow_torchscript else name)
     named = bool(recipe.encoder or pretrained)
     cache = cache or default_cache()
-    return ResolvedRecipe(recipe, FeatureSet(spec, encoder, recipe.templates, cache, command, encoder_id, named))
+    return ResolvedRecipe(recipe, FeatureSet(spec, encoder, recipe.templates, cache, call, encoder_id, named))

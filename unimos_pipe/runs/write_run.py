@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 from unimos_pipe.base.atomic_io import atomic_replace_dir, atomic_write
 from unimos_pipe.base.csv_escaping import escape_name, escape_path
-from unimos_pipe.base.errors import PATH_FAULTS, InputError, ReadError
+from unimos_pipe.base.errors import PATH_FAULTS, Argument, InputError, ReadError
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_bytes
 
 KIND, SCHEMA = "unimos-pipe run", 2  # the marker of config.json and result.json; schema 1 had none
@@ -95,6 +95,9 @@ def compute_result_digest(result: Mapping[str, Any]) -> str:
     return compute_digest(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
 
 
+_CHOOSE = ("choose another ", Argument("out"), " or ", Argument("runs"))  # a folder
+
+
 def check_run_folder(folder: Path, *, force: bool) -> None:
     """Check that a run may be written to a folder, without changing anything.
 
@@ -107,20 +110,20 @@ def check_run_folder(folder: Path, *, force: bool) -> None:
     except FileNotFoundError:
         names = []
     except OSError as error:
-        fault = InputError(f"cannot write to {folder}: {error.strerror}; choose another --out or --runs")
+        fault = InputError((f"cannot write to {folder}: {error.strerror}; ", *_CHOOSE))
         raise (fault if error.errno in PATH_FAULTS else ReadError.of(folder, error)) from None
     if folder.is_symlink():
-        raise InputError(f"{folder} is a link; choose another --out or --runs")
+        raise InputError((f"{folder} is a link; ", *_CHOOSE))
     if names and not _holds_only_run_files(folder, names):
         foreign = [name for name in names if name not in FILES]
         reason = f"{foreign[0]} is not a run's file" if foreign else f"no {CONFIG} that a run wrote"
-        raise InputError(f"{folder} is not empty and not a run folder ({reason}); choose another --out or --runs")
+        raise InputError((f"{folder} is not empty and not a run folder ({reason}); ", *_CHOOSE))
     parent = next(path for path in folder.absolute().parents if path.exists())
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write to {parent}: Permission denied; choose another --out or --runs")
+        raise InputError((f"cannot write to {parent}: Permission denied; ", *_CHOOSE))
     if RESULT in names and not force:
         raise InputError(
-            f"{folder} holds a finished run; add --force to train it again, or choose another --out or --runs"
+            (f"{folder} holds a finished run; add ", Argument("force", True), " to train it again, or ", *_CHOOSE)
         )
 
 

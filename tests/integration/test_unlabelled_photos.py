@@ -13,8 +13,8 @@ from PIL import Image
 
 ROWS = ["IMG_1.HEIC", "IMG_2.JPG", "IMG_3.JPG", "IMG_4", "IMG_5.JPG"]
 NOTE = (
-    "12 left out: __MACOSX 1, folder that links to itself 1, hidden 2 (no suffix 1, .jpg 1), broken link 1 "
-    "(.jpg 1), named pipe 1 (.jpg 1), not an image 4 (no suffix 1, .aae 1, .eps 1, .txt 1), video 2 (.mov 1, .mp4 1)"
+    "12 left out: __MACOSX 1, broken link 1 (.jpg 1), folder that links to itself 1, hidden 2 (no suffix 1, .jpg 1), "
+    "named pipe 1 (.jpg 1), not an image 4 (no suffix 1, .aae 1, .eps 1, .txt 1), video 2 (.mov 1, .mp4 1)"
 )
 
 

@@ -115,5 +115,5 @@ def find_preset(name: str) -> EncoderSpec:
 
 
 def with_weights(encoder: EncoderSpec, pretrained: str | None, allow_torchscript: bool = False) -> EncoderSpec:
-    """An encoder with other weights, a tag or a file (None keeps its own); ``trust`` opens any TorchScript archive."""
+    """Return an encoder with other weights, a tag or a file; None keeps its own."""
     return replace(encoder, pretrained=pretrained or encoder.pretrained, allow_torchscript=allow_torchscript)

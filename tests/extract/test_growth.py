@@ -202,6 +202,16 @@ def test_a_replaced_image_of_equal_size_and_restored_mtime_is_seen(encoder, imag
     assert not (new.features[row] == old.features[row]).all()
 
 
+def make_times_equal(one: Path, two: Path) -> None:
+    """Give two files one mtime and one ctime, as files have that an archive was unpacked to within a tick."""
+    for _ in range(1000):
+        for path in (one, two):
+            os.utime(path, (10**9, 10**9))
+        if one.stat().st_ctime_ns == two.stat().st_ctime_ns:
+            return
+    pytest.skip("no two files get one ctime on this file system")
+
+
 @pytest.mark.parametrize("what", ["class folders", "files", "hard links", "a folder elsewhere"])
 def test_images_that_swap_their_names_swap_their_features(what, encoder, images, tmp_path, monkeypatch):
     """Renaming keeps size, mtime and, of a folder's files, ctime; all images here are of equal size and time."""
@@ -210,7 +220,8 @@ def test_images_that_swap_their_names_swap_their_features(what, encoder, images,
     size = max(path.stat().st_size for path in images.rglob("*.png"))
     for path in images.rglob("*.png"):
         path.write_bytes(path.read_bytes().ljust(size, b"\0"))
-        os.utime(path, (10**9, 10**9))
+    for path in sorted(one.iterdir()):
+        make_times_equal(path, two / path.name)
     extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
     old = load(tmp_path)
     if what == "class folders":

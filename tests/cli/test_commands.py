@@ -45,6 +45,18 @@ def test_the_next_command_keeps_what_this_one_was_given(cli, icons_cache, tmp_pa
     assert shown == "next: unimos-pipe extract --dataset pacs --all --data-root ROOT\n"
 
 
+def test_a_target_without_labels_is_suggested_before_one_with(cli, miniature, tmp_path):
+    for name in ("circle", "square"):
+        (miniature.root / "phone" / name).mkdir(parents=True)
+        (miniature.root / "light" / name / "0.png").rename(miniature.root / "phone" / name / "0.png")
+    domains = 'zebra = { folder = "dark" }\nlight = {}\nphone = { labels = "none" }\n'
+    miniature.spec.write_text(miniature.spec.read_text().partition("dark = {}")[0] + domains)
+    args = (*miniature.args(tmp_path / "cache"), "--data-root", miniature.root, "--workers", 0)
+    answer = cli("extract", *args, "--all")
+    assert answer.code == 0, answer.err
+    assert answer.err.splitlines()[-1].startswith("next: unimos-pipe adapt --src zebra --tgt phone ")
+
+
 def test_json_is_taken_where_a_schema_says_what_comes():
     takes = {name for name, command in commands(main).items() if any("--json" in p.opts for p in command.params)}
     assert takes == {name.partition(" --")[0] for name in SCHEMAS}
@@ -107,6 +119,10 @@ def test_contradictions_are_refused(cli):
     for options, told in (
         (("--epochs", 5, "--set", "train.epochs=6"), twice.format("train.epochs", by, 6, 5)),
         (("--set", "loss.alpha=1", "--set", "loss.alpha=2"), twice.format("loss.alpha", by, 1.0, 2.0)),
+        (
+            ("--domain-word", "line= "),
+            "Error: --domain-word line= : expected DOMAIN=WORD, such as real='real world', got 'line= '\n",
+        ),
         (
             ("--domain-word", "line=ink", "--domain-word", "line=pen"),
             twice.format("line", "--domain-word", "ink", "pen"),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from rounding import half_precision_bound
 from safetensors.torch import load_file, save_file
 
 import unimos_pipe
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import ExecutionError, InputError
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.image_decoding import decode
 from unimos_pipe.data.scan import find_root
+from unimos_pipe.deploy import export
 from unimos_pipe.deploy.model_card import render_card
 
 pytestmark = pytest.mark.numerical
@@ -83,6 +85,23 @@ def test_onnx_agrees_with_ours(made):
     # float32 again: features are off by the encoder's rounding, which moves no probability as far as half precision
     bound = half_precision_bound(model, features)
     np.testing.assert_allclose(theirs, model.predict_features(features).probabilities, rtol=0, atol=bound)
+
+
+def test_a_difference_in_any_output_fails_the_export(monkeypatch, tmp_path):
+    """The first output agrees and the second does not."""
+    import onnxruntime
+
+    class Graph(torch.nn.Module):
+        def forward(self, rows):
+            return rows.softmax(-1), rows.softmax(-1)
+
+    rows = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    equal = rows.softmax(-1).numpy()
+    monkeypatch.setattr(torch.onnx, "export", lambda *args, **kwargs: None)
+    session = SimpleNamespace(run=lambda names, feeds: [equal, equal + np.float32(0.25)])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *args, **kwargs: session)
+    with pytest.raises(ExecutionError, match=r"^a\.onnx: onnxruntime's probabilities: expected .*, got .*0\.25"):
+        export._write_onnx(Graph(), rows, "features", tmp_path / "a.onnx")
 
 
 def test_the_card_says_what_it_adapts_and_its_limits(made):

@@ -37,6 +37,11 @@ def test_pseudo_labels_come_from_teacher_then_cluster_and_ensemble_in_turn():
     assert {pseudo_label_source(epoch, EvalSpec(pseudo_labels="cluster")) for epoch in range(-1, 6)} == {"cluster"}
 
 
+@pytest.mark.parametrize(("source", "target", "rows"), [(40, 56, 32), (20, 56, 20), (40, 20, 20), (32, 32, 32)])
+def test_a_batch_is_no_larger_than_the_smaller_domain(source, target, rows):
+    assert batch_rows(source, target, 32) == rows
+
+
 def test_steps_are_whole_batches_of_the_smaller_domain():
     assert steps_per_epoch(2427, 4365, 32, 1500) == 75
     assert steps_per_epoch(152397, 55388, 32, 1500) == 1500

@@ -74,3 +74,11 @@ def test_confusions_are_shares_of_the_true_class(tmp_path):
     shares, worst, columns = worst_confusions([run_of(tmp_path, rows=rows)])
     assert worst == ["circle", "square"] and columns == ["circle", "square", "bar", "other"]
     assert shares == pytest.approx(np.array([[25, 25, 50, 0], [0, 100, 0, 0]]))
+
+
+def test_classes_that_are_answered_in_error_come_by_their_number(tmp_path):
+    answers = ["circle", "bar", "square", "square"]
+    rows = [(f"{i}.png", answer, 0.9, answer, 0.9, answer, 0.9, "circle") for i, answer in enumerate(answers)]
+    shares, worst, columns = worst_confusions([run_of(tmp_path, rows=rows)])
+    assert worst == ["circle"] and columns == ["circle", "square", "bar", "other"]
+    assert shares == pytest.approx(np.array([[25, 50, 25, 0]]))

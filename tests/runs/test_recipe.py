@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.runs.recipe import check_recipe, known_recipes, load_recipe
+from unimos_pipe.runs.recipe import MAX_RUNS, check_recipe, known_recipes, load_recipe
 from unimos_pipe.runs.run_spec import row_names
 
 
@@ -92,6 +92,10 @@ def test_what_is_listed_twice_and_sizes_without_end_are_faults():
         "r.toml: variant full is listed twice; grid loss.alpha: 1 is listed twice; pair 'line->solid' is listed twice; "
         "8000000000 runs (pairs x seeds x variants x grid): expected at most 100000"
     )
+    values = {"name": "x", "dataset": "icons", "pairs": ["line->solid"], "seeds": MAX_RUNS}
+    assert check_recipe(values, "r.toml")[0].seeds == MAX_RUNS
+    with pytest.raises(InputError, match=f"^r.toml: {MAX_RUNS + 1} runs "):
+        check_recipe(values | {"seeds": MAX_RUNS + 1}, "r.toml")
     recipe, spec = check_recipe({"name": "x", "dataset": "icons"}, "r.toml")
     with pytest.raises(InputError) as caught:
         replace(recipe, seeds=10**9).runs(spec, "e")

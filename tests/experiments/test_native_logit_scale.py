@@ -9,6 +9,7 @@ import torch
 
 import unimos_pipe
 from unimos_pipe.base.method_config import with_native_logit_scale
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.extract import encoder
 from unimos_pipe.methods import zero_shot
 from unimos_pipe.runs.recipe import Recipe
@@ -79,4 +80,5 @@ def test_what_is_set_stands():
     recipe = Recipe("r", "icons", options={"heads": {"temperature_scale": 50.0}})
     assert recipe.with_native_logit_scale(33.44).options == recipe.options
     grid = Recipe("r", "icons", grid={"heads.temperature_scale": [1.0]})
-    assert grid.with_native_logit_scale(33.44) == grid == grid.with_native_logit_scale(None)
+    runs = grid.with_native_logit_scale(33.44).runs(load_spec("icons"), "x")
+    assert runs == grid.runs(load_spec("icons"), "x") and grid.with_native_logit_scale(None) == grid

@@ -11,7 +11,6 @@ from unimos_pipe.methods.unsupervised_metrics import (
     estimate_accuracy,
     find_nearest_rows,
     neighbour_agreement,
-    thresholded_confidence,
     total_variation,
 )
 
@@ -62,11 +61,3 @@ def test_agreement_and_shares_by_hand():
     assert agreement_rate(first, second) == 0.5
     assert class_shares(first, 4).tolist() == [0.25, 0.5, 0.25, 0]
     assert total_variation(class_shares(first, 4), class_shares(second, 4)) == pytest.approx(0.5)
-
-
-def test_thresholded_confidence_by_hand():
-    """Two of four held-out answers are right, so the threshold is 0.4, which three of four target rows pass."""
-    confidence, right = torch.tensor([0.9, 0.2, 0.6, 0.4]), torch.tensor([True, False, True, False])
-    target = torch.tensor([0.3, 0.5, 0.7, 0.9])
-    assert thresholded_confidence(confidence, right, target) == 0.75
-    assert thresholded_confidence(confidence, torch.ones(4, dtype=torch.bool), target) == 1.0

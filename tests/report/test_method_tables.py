@@ -36,7 +36,7 @@ def test_a_baseline_without_runs_can_be_the_best_of_a_pair(tmp_path):
         write_run(tmp_path, "dark->light", method=method, last=first, zero_shot=0.8)
         write_run(tmp_path, "light->dark", method=method, last=0.6, zero_shot=0.5)
     table = method_table(find_runs([tmp_path])[0][0])
-    place = table.columns.index("below the best, mean")
+    place = table.columns.index("regret, mean")
     assert {row[0].text: [cell.text for cell in row[place : place + 2]] for row in table.rows} == {
         "UniMoS": ["5.0", "10.0"],
         "fused": ["2.5", "5.0"],

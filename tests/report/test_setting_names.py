@@ -51,7 +51,7 @@ def test_without_the_default_cell_every_cell_has_its_rows(tmp_path):
         ["UniMoS, alpha=0.1: mean of 2", "70.1"],
         ["UniMoS, alpha=2.5: mean of 2", "72.5"],
     ]
-    assert table.caption.endswith("The default setting is not among the runs, so every setting has its rows.")
+    assert table.caption.endswith("No run has the default setting, so all settings are shown.")
     assert next((tile.name, tile.text) for tile in summary_tiles(found)) == ("UniMoS, 2 settings", "70.1 to 72.5")
 
 

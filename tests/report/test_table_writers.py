@@ -24,7 +24,7 @@ def test_csv():
 def test_latex():
     assert to_latex(TABLE, "mine-t") == "\n".join(
         [
-            r"% needs \usepackage{booktabs,graphicx,xcolor}; a table larger than the page is made to fit",
+            r"% needs \usepackage{booktabs,graphicx,xcolor}; a table larger than the page is scaled to fit",
             r"\begin{table}",
             r"\centering",
             r"\caption{A \& B. How\_to.}",

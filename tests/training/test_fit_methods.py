@@ -94,7 +94,7 @@ def test_a_method_that_can_answers_new_rows_from_its_run_and_its_export(cli, ico
     found, made = ([row[:2] for row in csv.reader(path.open())] for path in (out, tmp_path / "run" / "predictions.csv"))
     assert found == made
     card = (tmp_path / "model" / "README.md").read_text()
-    assert f"Method: {name}, as unimos-pipe implements it." in card and "| this model | " in card
+    assert f"Method: {name}, as implemented by unimos-pipe." in card and "| this model | " in card
 
 
 def test_onnx_of_another_method(cli, icons_cache, tmp_path):

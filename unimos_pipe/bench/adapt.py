@@ -2,6 +2,7 @@
 
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -187,7 +188,7 @@ def _measure_stack(task: AdaptationTask, method: MethodSpec, count: int, device:
     epochs = trainer.train()
     for _ in range(2):
         _exhaust(next(epochs)[1])
-    seconds = _measure_seconds(lambda: _exhaust(next(epochs)[1]), device)
+    seconds = measure_seconds(lambda: _exhaust(next(epochs)[1]), device)
     return seconds * method.train.epochs
 
 
@@ -204,18 +205,18 @@ def _measure_matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 def _median_seconds(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
     work()
-    return statistics.median(_measure_seconds(work, device) for _ in range(repeats))
+    return statistics.median(measure_seconds(work, device) for _ in range(repeats))
 
 
-def _measure_seconds(work: Callable[[], Any], device: torch.device) -> float:
-    _synchronize(device)
+def measure_seconds(work: Callable[[], Any], device: torch.device) -> float:
+    synchronize(device)
     started = time.perf_counter()
     work()
-    _synchronize(device)
+    synchronize(device)
     return time.perf_counter() - started
 
 
-def _synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -224,4 +225,5 @@ def peak_memory(device: torch.device) -> int:
     """Return the peak memory in bytes: of the GPU if one is used, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

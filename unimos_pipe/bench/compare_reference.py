@@ -11,7 +11,7 @@ import torch
 from unimos_pipe.base.device import count_usable_cores, pick_device, precision_on_device
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
-from unimos_pipe.bench.adapt import SIZES, Size, random_task
+from unimos_pipe.bench.adapt import SIZES, Size, random_task, synchronize
 from unimos_pipe.bench.reference import ReferenceRun
 from unimos_pipe.evaluation.validators import validator_scores, validator_tensors
 from unimos_pipe.methods.task import AdaptationTask, training_dtype
@@ -119,7 +119,8 @@ def reference_candidate(task: AdaptationTask, method: MethodSpec) -> BenchmarkCa
     """Return a run of the reference program. Its first step is the evaluation before training."""
     run = create_run(task, method, 0)
     reference = ReferenceRun(task, method, run.random_streams, run.batch, run.steps)
-    return BenchmarkCandidate("reference program", 1, run.steps, (_synchronize(task) for _ in reference.train()))
+    epochs = (synchronize(task.text_features.device) for _ in reference.train())
+    return BenchmarkCandidate("reference program", 1, run.steps, epochs)
 
 
 def package_candidate(task: AdaptationTask, method: MethodSpec, count: int) -> BenchmarkCandidate:
@@ -133,7 +134,7 @@ def package_candidate(task: AdaptationTask, method: MethodSpec, count: int) -> B
         for _, records in Trainer(runs).train(measure=figures):
             for record in records:
                 validator_scores(record.measured, *record.evaluation.probabilities.shape)
-            yield _synchronize(task)
+            yield synchronize(task.text_features.device)
 
     return BenchmarkCandidate(f"{method.train.precision}, stack of {count}", count, runs[0].steps, epochs())
 
@@ -157,8 +158,3 @@ def time_in_turns(
             measurements[candidate.name].append((seconds / candidate.runs, new_faults / candidate.steps))
             advance(1)
     return [Timings(name, *zip(*pairs, strict=True)) for name, pairs in measurements.items()]
-
-
-def _synchronize(task: AdaptationTask) -> None:
-    if task.text_features.is_cuda:
-        torch.cuda.synchronize(task.text_features.device)

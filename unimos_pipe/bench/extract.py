@@ -1,11 +1,8 @@
 """Benchmark of stage one, relative to the encoder alone, decoding alone, and baseline loops."""
 
 import os
-import resource
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -18,6 +15,7 @@ from safetensors.torch import save_file
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.bench.adapt import measure_seconds, peak_memory, synchronize
 from unimos_pipe.bench.baseline_loops import BATCH_SIZE, TUNED_WORKERS, simple_loop, tuned_loop, tuned_model
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.feature_set import FeatureSet
@@ -142,7 +140,8 @@ def bench_extract(
         for result in measure_extract(rows, encoder, pixels, batch, workers, trial.rounds):
             results.append(result)
             advance(1)
-    memory = peak_bytes(torch_device)
+    on_gpu = torch_device.type == "cuda"
+    memory = peak_memory(torch.device("cpu")), peak_memory(torch_device) if on_gpu else 0
     speedup = None
     if reference:
         speedup = _compare_loops(
@@ -182,10 +181,12 @@ def measure_extract(
     inputs = encoder.scale_pixels(pixels.to(encoder.device))
     run_encoder(encoder, inputs)
     for _ in range(rounds):
-        bare_seconds = _seconds(lambda: [run_encoder(encoder, inputs[: len(batch)]) for batch in batches])
+        bare_seconds = measure_seconds(
+            lambda: [run_encoder(encoder, inputs[: len(batch)]) for batch in batches], encoder.device
+        )
         on_gpu = encoder.device.type == "cuda"
         stream = read_batches(manifest.root, manifest.paths, batches, encoder.preprocess, workers, on_gpu=on_gpu)
-        decode_seconds = _seconds(lambda stream=stream: [None for _ in stream])
+        decode_seconds = measure_seconds(lambda stream=stream: [None for _ in stream], encoder.device)
         with tempfile.TemporaryDirectory() as folder:
             report = extract_images(manifest, encoder, Path(folder), batch_size=batch_size, workers=workers)
             size = sum(path.stat().st_size for path in Path(folder).rglob("*.h5"))
@@ -196,8 +197,7 @@ def measure_extract(
 def run_encoder(encoder: ClipEncoder, inputs: torch.Tensor) -> None:
     """Run the encoder on a batch that is on its device, and wait for it."""
     encoder.forward(inputs)
-    if encoder.device.type == "cuda":
-        torch.cuda.synchronize(encoder.device)
+    synchronize(encoder.device)
 
 
 def extract_in_memory(
@@ -239,16 +239,3 @@ def sample_rows(manifests: Sequence[Manifest], rows: int) -> Manifest:
     chosen = [pool[int(index * step)] for index in range(min(rows, len(pool)))]
     paths, labels, sizes = zip(*chosen, strict=True)
     return replace(manifests[0], domain="bench", root=root, paths=paths, labels=np.array(labels), sizes=np.array(sizes))
-
-
-def peak_bytes(device: torch.device) -> tuple[int, int]:
-    """Return the peak memory of this process and of the GPU's allocator (0 on a CPU), in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return resident, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started

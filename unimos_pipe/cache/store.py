@@ -193,7 +193,7 @@ class FeatureStore:
             )
         shard = read_text_shard(path)
         if fault := text_fault(shard.text_features):
-            raise StaleCacheError(f"{path}: the text features {fault}", todo=self._renew(domain))
+            raise StaleCacheError(f"{path}: the text features {fault}", todo=self._renew_hint(domain))
         if difference := first_difference(shard.header, identity):
             raise _stale_error(f"stale prompts {path}", difference, self._renew_hint(domain))
         return shard.text_features, shard.digest

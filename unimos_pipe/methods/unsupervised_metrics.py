@@ -85,19 +85,3 @@ def class_shares(answers: Tensor, classes: int) -> Tensor:
 def total_variation(first: Tensor, second: Tensor) -> float:
     """Total variation distance between two vectors of class shares (K,): 0 if equal, 1 if no class is in both."""
     return float((first - second).abs().sum() / 2)
-
-
-def thresholded_confidence(confidence: Tensor, right: Tensor, target: Tensor) -> float:
-    """Average thresholded confidence (Garg et al., arXiv 2201.04234): an estimate of accuracy as a fraction.
-
-    The share of target rows above the threshold that the share of held-out source rows equal to their accuracy passes.
-    For zero-shot, source probe and fused only: after information maximisation confidence means nothing.
-
-    Args:
-        confidence: (m,) largest probabilities of held-out source rows.
-        right: (m,) bool, whether these were answered right.
-        target: (n,) largest probabilities of target rows.
-    """
-    wrong = int((~right).sum())
-    threshold = confidence.sort().values[wrong - 1] if wrong else -torch.inf
-    return float((target > threshold).double().mean())

@@ -15,7 +15,6 @@ class PublishedResults:
     pairs: dict[str, dict[str, float]] = field(default_factory=dict)  # pair -> method -> accuracy
     averages: dict[str, float] = field(default_factory=dict)  # method -> accuracy
     ablations: dict[str, float] = field(default_factory=dict)  # variant -> accuracy
-    per_class_mean: bool = False  # accuracies are means over classes
 
 
 def find_published(experiment: Experiment) -> PublishedResults:
@@ -45,5 +44,4 @@ def find_published(experiment: Experiment) -> PublishedResults:
         pairs,
         {row.label: row.average for row in rows},
         {row.label: row.average for row in ablation_rows},
-        spec.metric != "accuracy",
     )

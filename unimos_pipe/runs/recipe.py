@@ -71,7 +71,7 @@ class Recipe:
 
     def with_native_logit_scale(self, scale: float | None) -> "Recipe":
         """Return the recipe with an encoder's own learned 1/T (None: CLIP's), unless the recipe sets one."""
-        if not scale or "heads.temperature_scale" in self.grid:
+        if not scale:
             return self
         heads = {"temperature_scale": scale, **self.options.get("heads", {})}
         return replace(self, options={**self.options, "heads": heads})

@@ -64,13 +64,11 @@ def row_names(specs: Sequence[RunSpec]) -> list[str]:
     options = [name for name, _ in option_fields(MethodSpec) if name in changed]
     unimos_specs = [spec for spec in specs if spec.method == UNIMOS]
     varied = [name for name in options if len({_get_option(spec.options, name) for spec in unimos_specs}) > 1]
-    protocols = len({spec.protocol for spec in specs}) > 1
     names = []
     for spec in specs:
-        parts = [spec.protocol] if protocols else []
-        if spec.method == UNIMOS:
-            parts += [f"{name.rpartition('.')[2]}={_get_option(spec.options, name)}" for name in varied]
-        name = ",".join([spec.name, *parts])
+        options = varied if spec.method == UNIMOS else []
+        values = (f"{name.rpartition('.')[2]}={_get_option(spec.options, name)}" for name in options)
+        name = ",".join([spec.name, *values])
         names.append(method_display_name(name) if several and spec.method == UNIMOS else display_name(name))
     return names
 

@@ -30,7 +30,7 @@ def test_tiles_say_what_is_known_and_how_well(tmp_path):
         ("estimated accuracy", "63.0 ± 2.8"),
         ("VAC and LAC agree", "30.0 ± 0.0"),
         ("confidence, calibrated", "90.0 ± 0.0"),
-        ("class shares, distance to the source", "20.0 ± 0.0"),
+        ("class share distance", "20.0 ± 0.0"),
         ("runs", "2"),
         ("pairs", "1"),
         ("target images", "12"),

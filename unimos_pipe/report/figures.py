@@ -138,7 +138,7 @@ def _plot_seeds(axes, x: Sequence[float], lines: Sequence[Sequence[float]], colo
 
 LOSSES = {
     "lac": "LAC", "vac": "VAC", "im": "information max.", "ortho": "orthogonality",
-    "bce_source": "discriminator", "bce_target": "its adversary",
+    "bce_source": "discriminator (source)", "bce_target": "adversary (target)",
 }  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def _unlabelled_tiles(experiment: Experiment) -> list[SummaryTile]:
     means = {
         "VAC and LAC agree": estimate("branches"),
         f"confidence, {'calibrated' if calibrated else 'raw'}": estimate("confidence"),
-        "class shares, distance to the source": estimate("total_variation"),
+        "class share distance": estimate("total_variation"),
     }
     return [lead, *(SummaryTile(name, values.text()) for name, values in means.items() if values)]
 

@@ -36,6 +36,7 @@ _HOMES = {
     "bench.adapt": ("bench_adapt",),
     "bench.compare_reference": ("bench_compare_reference", "ReferenceComparison"),
     "bench.memory": ("bench_memory",),
+    "bench.methods": ("bench_methods", "MethodsBench", "MethodSummary"),
     "base.terminal": ("Output",),
     "extract.list_encoders": ("list_encoders",),
     "base.method_config": ("EncoderSpec",),

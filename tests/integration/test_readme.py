@@ -44,6 +44,7 @@ QUICK = {  # added to, or instead of the same options of, commands that train or
     "bench extract": ("--images", "32", "--rounds", "1", "--baseline-images", "16"),
     "bench store": ("--rows", "2000", "--rounds", "1"),
     "bench adapt": ("--size", "icons"),
+    "bench methods": ("--method", "zero-shot", "--pair", "line->color"),
     "cache prune": ("--yes",),
 }
 SHORT = {

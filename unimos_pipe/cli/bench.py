@@ -9,6 +9,7 @@ import unimos_pipe
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli.bench_adapt import SIZE_NAMES, bench_adapt
+from unimos_pipe.cli.bench_methods import bench_methods
 from unimos_pipe.cli.click_classes import Group, SuggestingChoice
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
@@ -21,6 +22,7 @@ def bench() -> None:
 
 
 bench.add_command(bench_adapt)
+bench.add_command(bench_methods)
 
 
 def _trial(images: int, rounds: int, baseline_images: int, random_weights: bool) -> "unimos_pipe.ExtractTrial":

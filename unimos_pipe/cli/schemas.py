@@ -289,6 +289,29 @@ SCHEMAS: dict[str, Schema] = {  # by the words of the command
         cores_used=NUMBER,
         cores=COUNT,
     ),
+    "bench methods": document(
+        "methods on labelled features; fractions, but seconds; null where nothing is estimated",
+        results=many(
+            record(
+                "a method on a variant of a pair",
+                dataset=TEXT,
+                variant=TEXT,
+                pair=TEXT,
+                method=TEXT,
+                source_rows=COUNT,
+                target_rows=COUNT,
+                accuracy=SHARE,
+                regret=NUMBER,
+                gain={**NUMBER, "description": "over zero-shot"},
+                estimate=SHARE,
+                low=SHARE,
+                high=SHARE,
+                ece=SHARE,
+                ece_matched=SHARE,
+                seconds=NUMBER,
+            )
+        ),
+    ),
     "bench adapt": document(
         "stage two on random features",
         size=_SIZE,

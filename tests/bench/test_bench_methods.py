@@ -1,0 +1,160 @@
+"""The yardstick of methods: files of features, variants by seed, and figures against hand counts."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from tests.factories.tasks import random_task
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.bench.feature_pairs import FORMS, LabelledPair, LabelledRows, make_variant, read_pairs
+from unimos_pipe.bench.methods import MethodResult, bench_methods, measure_pair, summarise
+from unimos_pipe.methods.registry import METHODS
+
+TASK = random_task()
+TEXT = TASK.text_features.numpy()
+
+
+def rows(count: int, seed: int) -> LabelledRows:
+    return LabelledRows(random_task(target=count, seed=seed).target.features.numpy(), np.arange(count) % 5, TEXT)
+
+
+PAIR = LabelledPair("made", "closed", "a->b", rows(60, 1), rows(100, 2))
+
+
+@pytest.fixture
+def file(tmp_path):
+    parts = {"a": rows(40, 0), "b": rows(60, 1)}
+    np.savez(
+        tmp_path / "made.npz",
+        x=np.concatenate([part.features for part in parts.values()]).astype(np.float16),
+        y=np.concatenate([part.labels for part in parts.values()]),
+        d=np.repeat(list(parts), [40, 60]),
+        mu=TEXT,
+        classes=np.array(list("vwxyz")),
+    )
+    return tmp_path / "made.npz"
+
+
+def test_three_forms_of_files_give_the_same_pairs(file, tmp_path):
+    (tmp_path / "made").mkdir()
+    named = {"classes": np.array(list("vwxyz")), "text": TEXT}
+    for pair in read_pairs(file, ["a->b"]):
+        for name, part in (("a", pair.source), ("b", pair.target)):
+            tensors = {"features": part.features, "labels": part.labels, "text": TEXT}
+            save_file(
+                {key: np.ascontiguousarray(value) for key, value in tensors.items()},
+                tmp_path / f"made/{name}.safetensors",
+            )
+            named |= {name: part.features, f"{name}_labels": part.labels}
+    np.savez(tmp_path / "named.npz", **named)
+    wanted = read_pairs(file)
+    assert [pair.name for pair in wanted] == ["a->b", "b->a"]
+    for other in (tmp_path / "made", tmp_path / "named.npz"):
+        for found, pair in zip(read_pairs(other), wanted, strict=True):
+            assert found.name == pair.name and np.array_equal(found.target.labels, pair.target.labels)
+            assert np.array_equal(found.source.features, pair.source.features)
+
+
+def test_named_pairs_are_taken_and_a_file_without_them_gives_all(file):
+    assert [pair.name for pair in read_pairs(file, ["b->a", "x->y"])] == ["b->a"]
+    assert len(read_pairs(file, ["x->y"])) == 2
+
+
+def test_files_of_other_forms_are_named(tmp_path):
+    np.savez(tmp_path / "odd.npz", z=np.zeros(3))
+    with pytest.raises(InputError) as error:
+        read_pairs(tmp_path / "odd.npz")
+    assert str(error.value) == f"{tmp_path / 'odd.npz'}: expected {FORMS}, got an .npz of z"
+    with pytest.raises(InputError, match="cannot be read"):
+        read_pairs(tmp_path / "none.npz")
+    with pytest.raises(InputError, match=r"got 0 file\(s\) of features, labels and text"):
+        read_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variant", "side", "counts"),
+    [
+        ("partial", "target", [20, 0, 0, 20, 0]),
+        ("long-tailed", "target", [20, 10, 7, 5, 4]),
+        ("few-target-2", "target", [2] * 5),
+        ("few-source-5", "source", [5] * 5),
+    ],
+)
+def test_variants_by_count(variant, side, counts):
+    made = make_variant(PAIR, variant)
+    found = np.bincount(getattr(made, side).labels, minlength=5)
+    assert sorted(found) == sorted(counts) and (variant == "long-tailed" or list(found) == counts)
+    other = "source" if side == "target" else "target"
+    assert getattr(made, other) is getattr(PAIR, other) and made.variant == variant
+    assert np.array_equal(getattr(make_variant(PAIR, variant), side).features, getattr(made, side).features)
+
+
+def test_a_variant_that_changes_nothing_is_none():
+    assert make_variant(LabelledPair("made", "closed", "a->b", rows(10, 1), rows(10, 2)), "few-source-2") is None
+    with pytest.raises(InputError, match=r"^unknown variant 'few'"):
+        make_variant(PAIR, "few")
+
+
+def test_results_are_those_of_the_methods_counted_by_hand():
+    results = {result.method: result for result in measure_pair(PAIR, ["zero-shot", "fused", "auto"])}
+    task, labels = PAIR.task(), torch.from_numpy(PAIR.target.labels)
+    right = {name: float((METHODS[name].fit(task).classes == labels).double().mean()) for name in results}
+    assert {name: result.accuracy for name, result in results.items()} == right
+    best = max(right["zero-shot"], right["fused"])  # auto is no part of what it is measured against
+    for name, result in results.items():
+        assert (result.regret, result.gain) == (best - right[name], right[name] - right["zero-shot"])
+        assert (result.source_rows, result.target_rows) == (60, 100)
+        assert result.estimate is None or result.low <= result.estimate <= result.high
+    assert results["auto"].ece_matched is not None
+
+
+def result(dataset: str, **changes) -> MethodResult:
+    values = {
+        "dataset": dataset, "variant": "closed", "pair": "a->b", "method": "m", "source_rows": 1, "target_rows": 1,
+        "accuracy": 0.5, "regret": 0.0, "gain": 0.0, "estimate": None, "low": None, "high": None, "ece": 0.1,
+        "ece_matched": None, "seconds": 1.0,
+    }  # fmt: skip
+    return MethodResult(**values | changes)
+
+
+def test_means_are_over_data_sets_and_counts_over_pairs():
+    told = {"estimate": 0.6, "low": 0.4, "high": 0.7, "ece_matched": 0.05}
+    found = summarise(
+        [
+            result("a", accuracy=0.4, regret=0.2, gain=-0.02, **told),
+            result("a", accuracy=0.8, regret=0.1, gain=-0.005, **told),
+            result("b", accuracy=0.9, regret=-0.1, gain=0.3),
+        ]
+    )
+    assert found.accuracy == pytest.approx((0.6 + 0.9) / 2) and found.regret == pytest.approx((0.15 - 0.1) / 2)
+    assert (found.worst_regret, found.worst_gain, found.losses, found.pairs) == (0.2, -0.02, 1, 3)
+    assert found.estimate_error == pytest.approx(0.2) and found.estimated == pytest.approx(2 / 3)
+    assert found.covered == 0.5 and found.ece_matched == pytest.approx(0.05) and found.ece == pytest.approx(0.1)
+    silent = summarise([result("a")])
+    assert (silent.estimate_error, silent.covered, silent.ece_matched, silent.estimated) == (None, None, None, 0)
+
+
+def test_the_command_prints_a_table_a_variant_and_writes_every_result(cli, file, tmp_path):
+    options = ("--variant", "closed", "--variant", "few-source-2", "--method", "zero-shot", "--method", "auto")
+    answer = cli("bench", "methods", file, *options, "--out", tmp_path / "m.csv")
+    assert answer.code == 0, answer.err
+    for title in ("closed: 2 pairs", "few-source-2: 2 pairs", "all: 4 pairs"):
+        assert title in answer.out
+    with (tmp_path / "m.csv").open() as lines:
+        found = list(csv.DictReader(lines))
+    assert [(row["variant"], row["pair"], row["method"]) for row in found][:3] == [
+        ("closed", "a->b", "zero-shot"),
+        ("closed", "a->b", "auto"),
+        ("closed", "b->a", "zero-shot"),
+    ]
+    assert len(found) == 8 and 0 < float(found[0]["accuracy"]) <= 1
+
+
+def test_unimos_is_measured_where_it_is_asked_for(file):
+    found = bench_methods([file], ["zero-shot", "unimos"], ["few-source-2"], ["a->b"]).results
+    assert [result.method for result in found] == ["zero-shot", "unimos"] and 0 < found[1].accuracy <= 1
+    with pytest.raises(InputError, match=r"^unknown method 'best'"):
+        bench_methods([file], ["best"])

@@ -1,0 +1,231 @@
+"""Every method on labelled features: accuracy, regret, loss to zero-shot, estimates, calibration, seconds."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, fields
+from functools import partial
+from pathlib import Path
+from statistics import mean
+
+import torch
+
+from unimos_pipe.base.atomic_io import write_text
+from unimos_pipe.base.errors import InputError, suggestions
+from unimos_pipe.base.method_config import method_spec
+from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.bench.feature_pairs import PARTIAL, VARIANTS, LabelledPair, read_pairs, variants_of
+from unimos_pipe.evaluation.calibration import calibration_metrics, match_temperature
+from unimos_pipe.evaluation.diagnostics import PairReference, PairReferenceCache, estimate_run_accuracy
+from unimos_pipe.methods import zero_shot
+from unimos_pipe.methods.auto import fit_auto
+from unimos_pipe.methods.base import MethodOutput
+from unimos_pipe.methods.registry import METHODS
+from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
+from unimos_pipe.methods.unimos.model import UniMoSModel
+from unimos_pipe.methods.unimos.trainer import Trainer
+from unimos_pipe.methods.unimos.training_run import create_run
+from unimos_pipe.runs.method_names import AUTO, QUICK, UNIMOS
+
+SELECTORS = (AUTO, "ensv")  # not among those whose best is the measure of regret
+LOSS = -0.01  # to zero-shot, that counts as one
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """A method on a variant of a pair. Accuracies, estimates and ECE are fractions; None where nothing is estimated.
+
+    ``regret`` is the distance to the best of the methods measured, by target labels, selectors left out; negative for a
+    selector that is better than all. ``ece`` is that of raw probabilities, ``ece_matched`` after the temperature that
+    matches the estimate; where there is none, auto's matches stacked fusion's.
+    """
+
+    dataset: str
+    variant: str
+    pair: str
+    method: str
+    source_rows: int
+    target_rows: int
+    accuracy: float
+    regret: float
+    gain: float  # over zero-shot
+    estimate: float | None
+    low: float | None
+    high: float | None
+    ece: float
+    ece_matched: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """A method over the pairs of a variant, or of all. ``accuracy`` and ``regret`` are means over data sets."""
+
+    method: str
+    pairs: int
+    accuracy: float
+    regret: float
+    worst_regret: float
+    worst_gain: float
+    losses: int  # pairs more than 1 point below zero-shot
+    estimate_error: float | None
+    estimated: float  # share of the pairs
+    covered: float | None  # share of the estimated
+    ece: float
+    ece_matched: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MethodsBench:
+    """What :func:`bench_methods` measured, and its means by variant; ``all`` is over the variants' data sets."""
+
+    results: tuple[MethodResult, ...]
+
+    def summaries(self) -> dict[str, list[MethodSummary]]:
+        """A summary of each method by variant, and over all where there are several."""
+        variants = list(dict.fromkeys(result.variant for result in self.results))
+        groups = {variant: [result for result in self.results if result.variant == variant] for variant in variants}
+        if len(groups) > 1:
+            groups["all"] = list(self.results)
+        return {
+            name: [
+                summarise([result for result in group if result.method == method])
+                for method in dict.fromkeys(result.method for result in group)
+            ]
+            for name, group in groups.items()
+        }
+
+
+def bench_methods(
+    paths: Sequence[str | Path],
+    methods: Sequence[str] = QUICK,
+    variants: Sequence[str] = VARIANTS,
+    pairs: Sequence[str] = (),
+    out: str | Path | None = None,
+    *,
+    reporter: ProgressReporter = NO_PROGRESS,
+) -> MethodsBench:
+    """Fit methods to every variant of every pair of labelled features, in float32 on the CPU.
+
+    Args:
+        paths: files and folders, as :func:`unimos_pipe.bench.feature_pairs.read_pairs` takes them.
+        methods: of :data:`unimos_pipe.runs.method_names.METHODS`; UniMoS trains for seconds a pair, with seed 0.
+        variants: of :data:`unimos_pipe.bench.feature_pairs.VARIANTS`.
+        pairs: ``SRC->TGT``; of a file that has none of them, all.
+        out: a CSV of all results.
+    Raises:
+        InputError: unknown names, or a file of another form.
+    """
+    for name in methods:
+        if name not in (UNIMOS, *QUICK):
+            raise InputError(f"unknown method {name!r}; {suggestions(name, (UNIMOS, *QUICK))}")
+    tasks = list(variants_of([pair for path in paths for pair in read_pairs(Path(path), pairs)], variants))
+    results: list[MethodResult] = []
+    with reporter.progress("methods", len(tasks), "pairs") as advance:
+        for pair in tasks:
+            results += measure_pair(pair, methods)
+            advance(1)
+    if out:
+        write_text(Path(out), "".join(f"{','.join(row)}\n" for row in _csv_rows(results)))
+    return MethodsBench(tuple(results))
+
+
+def measure_pair(pair: LabelledPair, methods: Sequence[str]) -> list[MethodResult]:
+    """Fit methods to a pair and score them by its target's labels."""
+    task, labels = pair.task(), torch.from_numpy(pair.target.labels)
+    reference = PairReferenceCache().get(PairData(task, HeldOutLabels(None, ()), (), None, {}, []))
+    baseline = _accuracy(zero_shot.fit(task), labels)
+    outputs: dict[str, tuple[MethodOutput, float]] = {}
+    for name in methods:
+        started = time.perf_counter()
+        output = _fit_of(name, pair)(task)
+        outputs[name] = output, time.perf_counter() - started
+    accuracies = {name: _accuracy(output, labels) for name, (output, _) in outputs.items()}
+    best = max(accuracies[name] for name in accuracies if name not in SELECTORS or len(accuracies) == 1)
+    return [
+        MethodResult(
+            pair.dataset,
+            pair.variant,
+            pair.name,
+            name,
+            len(task.source.labels),
+            len(labels),
+            accuracies[name],
+            best - accuracies[name],
+            accuracies[name] - baseline,
+            *_estimate(reference, name, output, labels),
+            seconds,
+        )
+        for name, (output, seconds) in outputs.items()
+    ]
+
+
+def summarise(results: Sequence[MethodResult]) -> MethodSummary:
+    """The summary of one method's results."""
+    groups = [
+        [result for result in results if (result.dataset, result.variant) == key]
+        for key in dict.fromkeys((result.dataset, result.variant) for result in results)
+    ]
+    told = [result for result in results if result.estimate is not None]
+    matched = [result.ece_matched for result in results if result.ece_matched is not None]
+    return MethodSummary(
+        results[0].method,
+        len(results),
+        mean(mean(result.accuracy for result in group) for group in groups),
+        mean(mean(result.regret for result in group) for group in groups),
+        max(result.regret for result in results),
+        min(result.gain for result in results),
+        sum(result.gain < LOSS for result in results),
+        mean(abs(result.estimate - result.accuracy) for result in told) if told else None,
+        len(told) / len(results),
+        mean(result.low <= result.accuracy <= result.high for result in told) if told else None,
+        mean(result.ece for result in results),
+        mean(matched) if matched else None,
+        mean(result.seconds for result in results),
+    )
+
+
+def _fit_of(name: str, pair: LabelledPair) -> Callable[[AdaptationTask], MethodOutput]:
+    if name == UNIMOS:
+        return _fit_unimos
+    if name == AUTO and pair.variant == PARTIAL:
+        return lambda task: fit_auto(task, "partial").output
+    return METHODS[name].fit
+
+
+def _fit_unimos(task: AdaptationTask, seed: int = 0) -> MethodOutput:
+    """UniMoS after its last epoch, with the paper's options."""
+    run = create_run(task, method_spec(), seed)
+    model = None
+    for _, records in Trainer([run]).train():
+        for record in records:
+            model = UniMoSModel(record.heads, record.text, run.method)
+    return MethodOutput(model.logits(task.target.features))
+
+
+def _estimate(
+    reference: PairReference, name: str, output: MethodOutput, labels: torch.Tensor
+) -> tuple[float | None, float | None, float | None, float, float | None]:
+    """The estimate and its range, and the ECE before and after the matched temperature."""
+    logits, classes = output.logits, output.classes
+    found = estimate_run_accuracy(reference, classes)
+    wanted = found.accuracy
+    if wanted is None and name == AUTO:
+        wanted = reference.stacked_probability(classes)
+    ece = partial(_ece, labels=labels)
+    matched = None if wanted is None else ece(logits / match_temperature(logits, wanted))
+    return found.accuracy, found.low, found.high, ece(logits), matched
+
+
+def _ece(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    return calibration_metrics(logits.softmax(-1), labels).ece
+
+
+def _accuracy(output: MethodOutput, labels: torch.Tensor) -> float:
+    return float((output.classes == labels).double().mean())
+
+
+def _csv_rows(results: Sequence[MethodResult]) -> list[list[str]]:
+    header = [field.name for field in fields(MethodResult)]
+    rows = [["" if value is None else str(value) for value in astuple(result)] for result in results]
+    return [header, *rows]

@@ -1,4 +1,4 @@
-"""The benchmarks of stage one: what they measure is what they say."""
+"""Benchmarks of stage one: results and output."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What the benchmark counts: FLOPs by hand, and figures that hang together."""
+"""Benchmark of stage two: FLOPs by hand, consistent results."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""An export that was changed since it was made: refused by its digest, and where it means nothing by its values."""
+"""Edited exports are refused by their digest, and by invalid values."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Export: the same answers in a fresh process, the hub's layout, the card, and ONNX against our own answers."""
+"""Export: equal predictions in a new process, hub layout, model card, and ONNX compared with torch."""
 
 import json
 import subprocess

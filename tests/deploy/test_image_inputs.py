@@ -1,4 +1,4 @@
-"""Images as one has them: paths, PIL images, bytes and arrays, one or many, from many threads."""
+"""Image inputs: paths, PIL images, bytes and arrays, one or several, from several threads."""
 
 import io
 import warnings
@@ -43,7 +43,7 @@ def model(saved):
 
 @pytest.fixture
 def bound(model, files) -> float:
-    """How far rounding may move a probability of these images, by batch size, threads or CPU."""
+    """Return a bound on rounding differences of these images' probabilities by batch size, threads or CPU."""
     pixels = torch.stack([model.encoder().preprocess(decode(path)) for path in files])
     return half_precision_bound(model, model.encoder().encode_images(pixels))
 

@@ -1,4 +1,4 @@
-"""Predictions: the run's own answers again, from images and from the cache; order, broken images, messages."""
+"""Predictions equal the run's, from images and from the cache; order, unreadable images, messages."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""The classifier for arrays in scikit-learn's checks, and in skada's own cross-validation on its generated data."""
+"""The scikit-learn classifier in scikit-learn's checks and in skada's cross-validation."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A run of the variant fused-teacher taken elsewhere: it answers with its own text, and its card says what it is."""
+"""Deployment of variant fused-teacher: it uses its own text features, and the card names the extension."""
 
 import json
 

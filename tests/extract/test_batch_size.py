@@ -1,4 +1,4 @@
-"""Batch size and workers where the user leaves them to us."""
+"""Automatic batch size and number of workers."""
 
 from pathlib import Path
 from types import SimpleNamespace

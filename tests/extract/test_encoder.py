@@ -1,4 +1,4 @@
-"""The encoder computes open_clip's own function, only faster: pixels, folded norms, a few images at a time."""
+"""The encoder equals open_clip's: pixels, folded batch norms, chunks of images."""
 
 import copy
 from dataclasses import replace

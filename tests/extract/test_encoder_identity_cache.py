@@ -1,4 +1,4 @@
-"""The remembered identity of an encoder: it saves a reading where it is right, and only costs one where it is not."""
+"""Cached encoder identities: a valid entry saves reading the weights, an invalid one is ignored."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A cache that grows: only what is new is encoded, and at every moment there is the old domain or the new one."""
+"""Growing data sets: only new images are encoded, and a killed process leaves the old or the new domain."""
 
 import json
 import os
@@ -339,7 +339,7 @@ def test_a_growth_that_is_broken_off_leaves_the_old_domain_or_the_new_one(
 
 
 def test_force_makes_first_and_deletes_after(encoder, images, tmp_path):
-    """What cannot begin, such as a cluster that is not there, costs nothing."""
+    """A call that cannot start, such as without its cluster, changes nothing."""
     extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
     before = tree(tmp_path / "light")
 

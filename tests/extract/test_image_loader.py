@@ -1,4 +1,4 @@
-"""Hostile images are decoded as a viewer shows them, or named with the reason."""
+"""Unusual images are decoded as a viewer shows them, or reported with the reason."""
 
 import numpy as np
 import pytest

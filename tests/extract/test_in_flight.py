@@ -1,4 +1,4 @@
-"""On a GPU the encoder never waits for features to come back: seen without one, by tensors that have a device alone."""
+"""On a GPU the encoder does not wait for copies of features; tested without a GPU, with fake devices."""
 
 from types import SimpleNamespace
 
@@ -34,7 +34,7 @@ class Copies(TorchDispatchMode):
 
 @pytest.fixture
 def log(monkeypatch) -> list[str]:
-    """What happens, in order; the driver is stood in for."""
+    """Record of calls, in order, with a fake driver."""
     happened: list[str] = []
     event = SimpleNamespace(synchronize=lambda: happened.append("wait"))
     stream = SimpleNamespace(record_event=lambda: happened.append("record") or event)

@@ -1,4 +1,4 @@
-"""JPEGs by torchvision's decoder have the pixels that PIL gives; what it would treat otherwise is left to PIL."""
+"""JPEGs decoded by torchvision equal PIL's; others are left to PIL."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Precision auto decides once, for a data set without features; what is there goes on as it is."""
+"""Precision auto decides once for a data set without features; cached features keep theirs."""
 
 import json
 import shutil

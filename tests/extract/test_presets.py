@@ -1,4 +1,4 @@
-"""The table of presets says what open_clip's models are: shapes with random weights, addresses, tokens, images."""
+"""Presets agree with open_clip: shapes with random weights, URLs, tokens, images."""
 
 import os
 import subprocess

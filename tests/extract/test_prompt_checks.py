@@ -1,4 +1,4 @@
-"""Prompts that the model would cut are refused; classes that read the same are told."""
+"""Truncated prompts are errors; classes with identical text features give a warning."""
 
 import numpy as np
 import open_clip

@@ -1,4 +1,4 @@
-"""Weights as people have them: OpenAI's TorchScript archives, other archives, state dicts, and pickles with code."""
+"""Weights files: OpenAI's TorchScript archives, other archives, state dicts, pickles with code."""
 
 import pickle
 import warnings

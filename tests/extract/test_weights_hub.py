@@ -1,4 +1,4 @@
-"""Downloads from a hub on this machine: whole, broken off, another file than announced, gone, out of reach."""
+"""Downloads from a local hub: complete, interrupted, wrong digest, missing, unreachable."""
 
 import hashlib
 import subprocess
@@ -23,7 +23,7 @@ SAFE, OLD = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 
 
 def point_at(url: str, monkeypatch) -> None:
-    """What HF_ENDPOINT does when the client is imported."""
+    """Set the client's endpoint as HF_ENDPOINT does at import."""
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
     template = "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + template)

@@ -1,4 +1,4 @@
-"""Folders of runs held against each other: differences by hand, what changed, and the forms of the table."""
+"""Comparison of folders of runs: differences by hand, changed settings, table formats."""
 
 import json
 from statistics import mean

@@ -1,4 +1,4 @@
-"""Disagreements, thumbnails, class gains and confusions, where the answer is known."""
+"""Disagreements, thumbnails, class gains and confusions on synthetic runs with known results."""
 
 import base64
 import io

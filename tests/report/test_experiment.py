@@ -1,4 +1,4 @@
-"""Finding runs: what counts, how it is grouped, what is left out and why."""
+"""Finding and grouping of runs; reasons for skipped folders."""
 
 import json
 import subprocess

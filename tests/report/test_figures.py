@@ -1,4 +1,4 @@
-"""Figures: the points and lines that are drawn, and the SVG that goes into the page."""
+"""Figures: drawn points and lines, and the inline SVG of the page."""
 
 import re
 
@@ -22,7 +22,7 @@ from unimos_pipe.report.figures import (
 
 
 def points(figure, label: str) -> np.ndarray:
-    """Where the marks of a label stand."""
+    """Return the positions of a label's marks."""
     return np.concatenate([c.get_offsets() for c in figure.axes[0].collections if c.get_label() == label])
 
 

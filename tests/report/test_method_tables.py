@@ -1,4 +1,4 @@
-"""The table of methods, from made runs with known figures."""
+"""Tables of methods on synthetic runs with known scores."""
 
 from factories.runs import write_run
 

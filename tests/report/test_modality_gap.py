@@ -1,4 +1,4 @@
-"""The modality gap and the maps, on made features where the answer is known."""
+"""Modality gap and maps on synthetic features with known results."""
 
 import numpy as np
 import pytest

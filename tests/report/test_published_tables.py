@@ -1,4 +1,4 @@
-"""Published figures find their pair, and only where the encoder is the papers' own."""
+"""Published results are matched to pairs, and only for the encoder of the papers."""
 
 import pytest
 from factories.runs import write_run

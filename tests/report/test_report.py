@@ -1,4 +1,4 @@
-"""The page: from a sweep of the embedded data, opened in a browser; and from made runs, for what must be safe."""
+"""The page of a sweep on embedded data, opened in a browser; and of synthetic runs, for escaping."""
 
 import contextlib
 import csv

@@ -1,4 +1,4 @@
-"""Every number on the page of a sweep with a grid, reckoned again from the runs' result.json by the plainest means."""
+"""Every number on the page of a sweep with a grid, recomputed from the runs' result.json."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Commands that make runs again: they parse, and a recipe comes back as it was."""
+"""Commands that reproduce runs: they parse, and recipes survive a round trip."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""One row a run and one a class: read back, each figure is what result.json says."""
+"""runs.csv and classes.csv read back: each value equals that of result.json."""
 
 import csv
 import json

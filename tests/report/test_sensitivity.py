@@ -1,4 +1,4 @@
-"""The grid of a sweep as a map and a table."""
+"""Grid of a sweep as a matrix and a table."""
 
 import numpy as np
 from factories.runs import write_run

@@ -1,4 +1,4 @@
-"""Which setting the headline shows and what it is called, so that no cell of a grid passes for the method."""
+"""Headline settings and display names: no configuration of a grid is shown as the method itself."""
 
 import json
 

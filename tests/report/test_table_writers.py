@@ -1,4 +1,4 @@
-"""The forms that tables are written in, to the last character."""
+"""Tables as Markdown, CSV and LaTeX, compared as whole files."""
 
 from unimos_pipe.report.table import Cell, Table, mean_cell, name_cell
 from unimos_pipe.report.table_writers import latex_text, to_csv, to_latex, to_markdown

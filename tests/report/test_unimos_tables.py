@@ -1,4 +1,4 @@
-"""Tables: every figure against hand-made runs, to the last word."""
+"""Tables of synthetic runs, compared cell by cell."""
 
 import pytest
 from factories.runs import write_run

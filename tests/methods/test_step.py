@@ -141,7 +141,7 @@ def test_gradients_equal_autograds(options):
     heads = made_heads(method, runs=runs)
     heads.label_prior = F.normalize(torch.rand(runs, 5, dtype=torch.float64, generator=seeded(1)), p=1, dim=-1)
     keep = (torch.rand(runs, 32, 9, generator=seeded(2)) < 0.5).double()
-    batch = replace(made_batch(TASK, method, runs=runs), keep=keep)
+    batch = replace(made_batch(TASK, method, runs=runs), dropout_mask=keep)
     wanted = []
     for run in range(runs):
         params = {name: tensor[run].clone().requires_grad_() for name, tensor in heads.params.items()}

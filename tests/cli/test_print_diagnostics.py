@@ -33,7 +33,17 @@ def told(method: str = "unimos", choice=None, scores=None, **changes) -> Told:
     } | changes
     result = {"estimate": found, "accuracy": scores, "calibration": {"temperature": 2.0}, "choice": choice}
     output = Told()
-    spec = RunSpec("d", "e", "a", "b", "", 0, (), method_spec(), method=method)
+    spec = RunSpec(
+        dataset="d",
+        encoder_id="e",
+        source="a",
+        target="b",
+        variant="",
+        seed=0,
+        templates=(),
+        options=method_spec(),
+        method=method,
+    )
     print_diagnostics(output, spec, result, ("w", "x", "y", "z"))
     return output
 

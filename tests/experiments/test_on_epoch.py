@@ -21,7 +21,7 @@ def test_every_line_of_metrics_is_told_as_it_is_made(features, tmp_path):
         line["losses"].clear()  # what it does with its copy changes no run
 
     training = unimos_pipe.AdaptOptions(settings={"train.epochs": 2}, seeds=(0, 1), calibrate=False)
-    place = unimos_pipe.RunLocation(tmp_path)
+    place = unimos_pipe.RunLocation(runs=tmp_path)
     runs = unimos_pipe.adapt_pairs(features, [("line", "sketch")], training, place, on_epoch=hear)
     assert list(told) == [("line", 0), ("line", 1)]
     for run in runs:
@@ -37,7 +37,7 @@ def test_every_line_of_metrics_is_told_as_it_is_made(features, tmp_path):
 def test_a_cluster_tells_of_no_epochs(features, tmp_path):
     with pytest.raises(InputError, match=r"^on_epoch is not called for runs on a cluster"):
         unimos_pipe.adapt_pairs(
-            *(features, [("line", "sketch")], unimos_pipe.AdaptOptions(), unimos_pipe.RunLocation(tmp_path)),
+            *(features, [("line", "sketch")], unimos_pipe.AdaptOptions(), unimos_pipe.RunLocation(runs=tmp_path)),
             compute=unimos_pipe.ComputeConfig("cpu", unimos_pipe.RayOptions()),
             on_epoch=print,
         )

@@ -162,7 +162,19 @@ def outcome(last: float, zero: float = 0.5) -> RunOutcome:
 
 def test_tables_average_pairs_and_spread_over_seeds(tmp_path):
     def plan(source, target, seed):
-        return PlannedRun(RunSpec("d", "e", source, target, "full", seed, (), method_spec()), tmp_path)
+        return PlannedRun(
+            RunSpec(
+                dataset="d",
+                encoder_id="e",
+                source=source,
+                target=target,
+                variant="full",
+                seed=seed,
+                templates=(),
+                options=method_spec(),
+            ),
+            tmp_path,
+        )
 
     plans = [plan("a", "b", 0), plan("a", "b", 1), plan("b", "a", 0), plan("b", "a", 1)]
     outcomes = [outcome(0.60), outcome(0.62), outcome(0.70), outcome(0.76)]
@@ -195,7 +207,16 @@ def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
 
     spec = load_spec("icons")
     folder = next((icons_cache / "icons").glob("tinyclip*"))
-    run = RunSpec("icons", folder.name, "color", "line", "full", 0, ("a {domain} photo of a {class}.",), method_spec())
+    run = RunSpec(
+        dataset="icons",
+        encoder_id=folder.name,
+        source="color",
+        target="line",
+        variant="full",
+        seed=0,
+        templates=("a {domain} photo of a {class}.",),
+        options=method_spec(),
+    )
     loader = open_loader([PlannedRun(run, tmp_path)], FeatureStore(spec, folder, extract_call("mini")), "cpu")
     pair = loader.pair("color", "line")
     pairs, file, told = {"color->line": pair}, tmp_path / "baselines.json", []

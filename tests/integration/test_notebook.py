@@ -24,7 +24,16 @@ def test_text_is_escaped_and_long_tables_are_cut():
 
 
 def run(result, error=None) -> RunResult:
-    spec = RunSpec("d", "e", NASTY, "b", "full", 3, (), method_spec())
+    spec = RunSpec(
+        dataset="d",
+        encoder_id="e",
+        source=NASTY,
+        target="b",
+        variant="full",
+        seed=3,
+        templates=(),
+        options=method_spec(),
+    )
     return RunResult(spec, Path("runs/x"), result, error)
 
 

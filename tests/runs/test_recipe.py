@@ -146,8 +146,8 @@ def test_what_no_method_of_the_recipe_reads_is_a_fault():
     assert str(caught.value) == (
         "r.toml: unknown method best (known: unimos, zero-shot, source-probe, fused, stacked, gda, stata, stata-fused, "
         "zlap, linear-im, ensemble3, auto); method fused is listed twice; variants, options: only unimos has such "
-        "options, and it is not among methods; label_set: only auto asks for it, and it is not among methods; "
-        "stata predicts only the rows it was fitted on, and an inductive run scores others; use protocol transductive"
+        "options, and it is not among methods; label_set: only auto asks for it, and it is not among methods; stata "
+        "predicts only the rows it was fitted on, and an inductive run scores others; use protocol transductive"
     )
 
 

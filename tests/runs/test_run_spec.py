@@ -6,7 +6,16 @@ from unimos_pipe.base.dataclass_parsing import fingerprint, option_fields
 from unimos_pipe.base.method_config import MethodSpec, method_spec
 from unimos_pipe.runs.run_spec import ARITHMETIC, RunSpec, run_identity
 
-PLAIN = RunSpec("icons", "e", "line", "color", "full", 0, ("a {class}.",), method_spec())
+PLAIN = RunSpec(
+    dataset="icons",
+    encoder_id="e",
+    source="line",
+    target="color",
+    variant="full",
+    seed=0,
+    templates=("a {class}.",),
+    options=method_spec(),
+)
 SHARDS = {"line": ["11"], "color": ["22"], "text": ["33"]}
 
 

@@ -120,7 +120,16 @@ def test_the_exported_and_reloaded_model_gives_the_same_numbers_to_the_bit(cli, 
 def test_one_companion_a_pair_and_cell_serves_all_seeds(icons_cache, tmp_path):
     store = unimos_pipe.feature_set("icons", cache=icons_cache).store()
     options = method_spec("full", {"train.epochs": 1})
-    spec = RunSpec("icons", store.folder.name, "line", "color", "full", 2, ("a {domain} photo of a {class}.",), options)
+    spec = RunSpec(
+        dataset="icons",
+        encoder_id=store.folder.name,
+        source="line",
+        target="color",
+        variant="full",
+        seed=2,
+        templates=("a {domain} photo of a {class}.",),
+        options=options,
+    )
     specs = [replace(spec, seed=seed, calibrate=True) for seed in (2, 3)]
     specs += [replace(specs[0], source="solid"), replace(spec, seed=4)]
     plans = [PlannedRun(one, tmp_path / str(index)) for index, one in enumerate(specs)]
@@ -133,7 +142,16 @@ def test_a_temperature_is_fitted_to_the_rows_that_training_did_not_see(icons_cac
     """Held against the same run trained here, whose training rows would give another temperature."""
     store = unimos_pipe.feature_set("icons", cache=icons_cache).store()
     options = method_spec("full", {"train.epochs": 4})
-    spec = RunSpec("icons", store.folder.name, "line", "color", "full", 0, ("a {domain} photo of a {class}.",), options)
+    spec = RunSpec(
+        dataset="icons",
+        encoder_id=store.folder.name,
+        source="line",
+        target="color",
+        variant="full",
+        seed=0,
+        templates=("a {domain} photo of a {class}.",),
+        options=options,
+    )
     plans = [PlannedRun(replace(spec, calibrate=True), tmp_path)]
     loader = open_loader(plans, store, "cpu")
     (found,) = fit_calibrations(plans, loader).values()
@@ -176,7 +194,17 @@ def test_an_interrupted_plan_goes_on_from_what_its_companions_had_done(icons_cac
     """After an epoch from its checkpoint, after the last one from its temperature; to the same temperatures."""
     store = unimos_pipe.feature_set("icons", cache=icons_cache).store()
     options, templates = method_spec("full", {"train.epochs": 3}), ("a {domain} photo of a {class}.",)
-    spec = RunSpec("icons", store.folder.name, "line", "color", "full", 0, templates, options, calibrate=True)
+    spec = RunSpec(
+        dataset="icons",
+        encoder_id=store.folder.name,
+        source="line",
+        target="color",
+        variant="full",
+        seed=0,
+        templates=templates,
+        options=options,
+        calibrate=True,
+    )
     plans = [PlannedRun(replace(spec, source=source), tmp_path / source) for source in ("line", "solid")]
     loader, told = open_loader(plans, store, "cpu"), []
     wanted = fit_calibrations(plans, loader, stack_size=1)

@@ -54,7 +54,15 @@ def _training(
     named = [(name, value) for name, value in (("train.epochs", epochs), ("train.lr", lr)) if value is not None]
     values = unique_dict("--set, --epochs and --lr", [*map(parse_setting, settings), *named])
     seeds_of = tuple(range(seed, seed + seeds))
-    return unimos_pipe.AdaptOptions(variant, values, seeds_of, protocol, method, label_set or "", calibrate)
+    return unimos_pipe.AdaptOptions(
+        variant=variant,
+        settings=values,
+        seeds=seeds_of,
+        protocol=protocol,
+        method=method,
+        label_set=label_set or "",
+        calibrate=calibrate,
+    )
 
 
 training_options = option_group(
@@ -108,7 +116,7 @@ training_options = option_group(
 
 
 def _place(runs_folder: Path, out: Path | None, force: bool, stale: str) -> "unimos_pipe.RunLocation":
-    return unimos_pipe.RunLocation(runs_folder, out, force, stale)
+    return unimos_pipe.RunLocation(runs=runs_folder, out=out, force=force, stale=stale)
 
 
 place_options = option_group(

@@ -30,7 +30,7 @@ def _trial(images: int, rounds: int, baseline_images: int, random_weights: bool)
 
 
 def _reading(batch_size: int | str, workers: int | None) -> "unimos_pipe.ExtractOptions":
-    return unimos_pipe.ExtractOptions(batch_size, workers)
+    return unimos_pipe.ExtractOptions(batch_size=batch_size, workers=workers)
 
 
 @bench.command("extract")

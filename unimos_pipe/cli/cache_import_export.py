@@ -41,7 +41,17 @@ def _importing(
 ) -> "unimos_pipe.ImportOptions":
     encoder = encoder_spec(text_from, None, pretrained, "fp32", allow_torchscript) if text_from else None
     templates = templates or (DEFAULT_TEMPLATE,)
-    return unimos_pipe.ImportOptions(labels, paths, key, classes, text, encoder, templates, strict_counts, force)
+    return unimos_pipe.ImportOptions(
+        labels=labels,
+        paths=paths,
+        key=key,
+        classes=classes,
+        text=text,
+        text_from=encoder,
+        templates=templates,
+        strict_counts=strict_counts,
+        force=force,
+    )
 
 
 import_options = option_group(

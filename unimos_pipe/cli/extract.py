@@ -26,7 +26,14 @@ from unimos_pipe.cli.options import (
 def _reading(
     strict_counts: bool, batch_size: int | str, workers: int | None, shard_size: int, on_error: str, force: bool
 ) -> "unimos_pipe.ExtractOptions":
-    return unimos_pipe.ExtractOptions(batch_size, workers, shard_size, on_error == "skip", strict_counts, force)
+    return unimos_pipe.ExtractOptions(
+        batch_size=batch_size,
+        workers=workers,
+        shard_size=shard_size,
+        skip_bad=on_error == "skip",
+        strict_counts=strict_counts,
+        force=force,
+    )
 
 
 reading_options = option_group(

@@ -298,7 +298,7 @@ stale_option = click.option(
 
 
 def _sweep(stack_size: int | None, force: bool, stale: str, show: tuple[str, ...]) -> "unimos_pipe.SweepOptions":
-    return unimos_pipe.SweepOptions(stack_size, force, stale, show)
+    return unimos_pipe.SweepOptions(stack_size=stack_size, force=force, stale=stale, show=show)
 
 
 sweep_options = option_group(

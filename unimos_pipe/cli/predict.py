@@ -24,7 +24,14 @@ STDOUT = "-"
 def _answering(
     top: int, batch_size: int, workers: int, weights: Path | None, allow_torchscript: bool, allow_edited: bool
 ) -> "unimos_pipe.PredictOptions":
-    return unimos_pipe.PredictOptions(top, batch_size, workers, weights, allow_torchscript, allow_edited)
+    return unimos_pipe.PredictOptions(
+        top=top,
+        batch_size=batch_size,
+        workers=workers,
+        weights=weights,
+        allow_torchscript=allow_torchscript,
+        allow_edited=allow_edited,
+    )
 
 
 answer_options = option_group(

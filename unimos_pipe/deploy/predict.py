@@ -26,7 +26,7 @@ from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.write_run import BRANCH_COLUMNS, PREDICTION_COLUMNS, RAW_COLUMN
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PredictOptions:
     """Options of :func:`predict`."""
 

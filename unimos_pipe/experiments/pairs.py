@@ -19,7 +19,7 @@ from unimos_pipe.training.batched_training import OnMetrics, PlannedRun, RunOutc
 from unimos_pipe.training.checkpoint import CHECKPOINTS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdaptOptions:
     """Training options of each pair."""
 
@@ -49,7 +49,7 @@ class AdaptOptions:
         return method_spec(self.variant, self.settings, "adapt")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunLocation:
     """Location of run folders: each in its default folder below ``runs``, or in ``out``."""
 
@@ -95,22 +95,24 @@ def adapt_pairs(
     pairs = [("+".join(spec.parse_sources(source, target)), target) for source, target in pairs]
     protocol = spec.protocol(options.protocol)
     options.method_spec(protocol)  # reports faults of the options before those of the cache
-    variant = options.variant if options.method == UNIMOS else ""
-    store, plans = features.store(), []
+    store = features.store()
     if options.method == UNIMOS:
         options = replace(options, settings=with_native_logit_scale(options.settings, store.read_logit_scale()))
-    chosen = options.method, options.label_set, options.calibrate
-    beside = (
-        features.templates,
-        resolve_train_precision(options.method_spec(protocol), compute.device),
-        protocol,
-        *chosen,
+    template = RunSpec(
+        dataset=spec.name,
+        encoder_id=store.folder.name,
+        source="",
+        target="",
+        variant=options.variant if options.method == UNIMOS else "",
+        seed=0,
+        templates=features.templates,
+        options=resolve_train_precision(options.method_spec(protocol), compute.device),
+        protocol=protocol,
+        method=options.method,
+        label_set=options.label_set,
+        calibrate=options.calibrate,
     )
-    for source, target in pairs:
-        for seed in options.seeds:
-            run = RunSpec(spec.name, store.folder.name, source, target, variant, seed, *beside)
-            plans.append(PlannedRun(run, location.folder(run, len(pairs), len(options.seeds))))
-            check_run_folder(plans[-1].folder, force=True)
+    plans = _plan_runs(template, pairs, options.seeds, location)
     loader = open_loader(plans, store, compute.device)
     plans = apply_stale_policy(plans, loader, location.stale)
     load_pairs(plans, loader)  # reports every fault of the cache before a folder is changed
@@ -137,3 +139,16 @@ def adapt_pairs(
     )
     results = reused | {run.folder: run for run in runs}
     return [results[plan.folder] for plan in plans]
+
+
+def _plan_runs(
+    template: RunSpec, pairs: Sequence[tuple[str, str]], seeds: Sequence[int], location: RunLocation
+) -> list[PlannedRun]:
+    """Return one run per pair and seed. Raises InputError if a folder holds something other than a run."""
+    plans = []
+    for source, target in pairs:
+        for seed in seeds:
+            run = replace(template, source=source, target=target, seed=seed)
+            plans.append(PlannedRun(run, location.folder(run, len(pairs), len(seeds))))
+            check_run_folder(plans[-1].folder, force=True)
+    return plans

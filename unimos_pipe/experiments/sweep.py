@@ -34,7 +34,7 @@ from unimos_pipe.training.checkpoint import CHECKPOINTS
 RECIPE = "recipe.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepOptions:
     """Training options of a sweep, and the rows that its table shows besides the last epoch."""
 

@@ -26,7 +26,7 @@ from unimos_pipe.extract.precision import resolve_precision, save_precision_chec
 from unimos_pipe.extract.write_shards import encode_shards
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExtractOptions:
     """Options of image loading and shard writing; none changes the features."""
 

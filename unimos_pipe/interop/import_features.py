@@ -41,7 +41,7 @@ from unimos_pipe.interop.imported_labels import label_rows
 MAX_LISTED_FILES = 100  # listed one by one in a header: an HDF5 attribute holds 64 KiB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImportOptions:
     """Options of an import, in addition to the files."""
 

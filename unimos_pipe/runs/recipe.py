@@ -95,23 +95,41 @@ class Recipe:
 
     def _runs_of_method(self, method: str, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
         """Return one run per pair for a deterministic method."""
-        beside = self.templates, method_spec(), spec.protocol(self.protocol or None), method
-        label_set = self.label_set if method == AUTO else ""
-        pairs = self.domain_pairs(spec)
-        return [RunSpec(spec.name, encoder_id, *pair, "", 0, *beside, label_set, self.calibrate) for pair in pairs]
+        return [
+            RunSpec(
+                **self._shared_fields(spec, encoder_id),
+                source=source,
+                target=target,
+                variant="",
+                seed=0,
+                options=method_spec(),
+                method=method,
+                label_set=self.label_set if method == AUTO else "",
+            )
+            for source, target in self.domain_pairs(spec)
+        ]
 
     def _unimos_runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
-        more = {"calibrate": self.calibrate}
+        shared = self._shared_fields(spec, encoder_id)
         base = {f"{section}.{key}": value for section, table in self.options.items() for key, value in table.items()}
         return [
-            RunSpec(spec.name, encoder_id, source, target, variant, seed, self.templates, options, protocol, **more)
-            for protocol in [spec.protocol(self.protocol or None)]
+            RunSpec(**shared, source=source, target=target, variant=variant, seed=seed, options=options)
             for variant in self.variants
             for cell in self.grid_cells()
             for options in [method_spec(variant, {**base, **cell}, f"recipe {self.name}")]
             for source, target in self.domain_pairs(spec)
             for seed in range(self.seeds)
         ]
+
+    def _shared_fields(self, spec: DatasetSpec, encoder_id: str) -> dict[str, Any]:
+        """Return the fields of :class:`RunSpec` that are equal for all runs."""
+        return {
+            "dataset": spec.name,
+            "encoder_id": encoder_id,
+            "templates": self.templates,
+            "protocol": spec.protocol(self.protocol or None),
+            "calibrate": self.calibrate,
+        }
 
 
 def _parse_pair(text: str, domains: list[str]) -> tuple[str, ...]:

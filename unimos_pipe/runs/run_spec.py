@@ -13,7 +13,7 @@ from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
 ARITHMETIC = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """Inputs of a run except its shards. ``variant`` and ``options`` apply to UniMoS only."""
 

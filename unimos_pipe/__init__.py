@@ -22,6 +22,7 @@ _HOMES = {
     "runs.resolved_recipe": ("resolve_recipe",),
     "cache.cache_paths": ("default_cache",),
     "runs.cache_usage": ("list_cache", "verify_cache", "find_prunable", "prune_cache"),
+    "extract.verify_encoding": ("verify_encoding", "EncodingCheck"),
     "runs.recipe": ("Recipe", "load_recipe"),
     "report.make_report": ("make_report", "Report"),
     "report.comparison": ("compare_runs", "Comparison"),

@@ -11,6 +11,7 @@ import pytest
 from conftest import draw
 from file_tree import tree
 
+import unimos_pipe
 from unimos_pipe.base.errors import ReadError
 from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.cache import maintenance
@@ -59,6 +60,8 @@ def test_verify_passes_what_extract_made(cli, cached, miniature):
     deep = ("cache", "verify", "--cache", cached, "--deep", "--dataset", miniature.spec, "--data-root", miniature.root)
     answer = cli(*deep)
     assert (answer.code, answer.err.splitlines()[0]) == (0, "48 image(s) encoded again and compared")
+    check = unimos_pipe.verify_encoding(str(miniature.spec), miniature.root, cache=cached, images=3)
+    assert check == unimos_pipe.EncodingCheck(images=6, problems=())
     draw(miniature.root / "light" / "bar" / "new.png", 2, np.random.default_rng(1), False)
     answer = cli(*deep)
     images = miniature.root / "light"
@@ -187,7 +190,7 @@ def test_damaged_imported_features_stay_until_they_are_named(cli, cached, miniat
     assert answer.code == 0 and shard.is_file()
     assert (
         f"damaged or replaced shards of imported features are kept, as nothing can make them again: "
-        f"{shard.relative_to(cached)}. Import them again; --imported {theirs.name} removes them"
+        f"{shard.relative_to(cached)}. Import them again; pruning with {theirs.name} named as imported removes them"
     ) in " ".join(answer.err.split())
     assert cli(*prune, "--imported", theirs.name).code == 0
     assert not shard.exists()

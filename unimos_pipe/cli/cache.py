@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 import unimos_pipe
-from unimos_pipe.base.errors import InputError, StaleCacheError, join_names
+from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli import completion
@@ -15,8 +15,6 @@ from unimos_pipe.cli.click_classes import Group
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import cache_option, device_option, encoder_spec, folder_option, trust_option
-
-CLOSE = 0.999  # between stored float16 features and the same images encoded again
 
 
 @click.group(cls=Group)
@@ -103,7 +101,11 @@ def verify(
     found, problems = verified.entries, list(verified.problems)
     if deep:
         chosen = encoder_spec(encoder or spec.encoder, model, pretrained, "fp32", allow_torchscript)
-        problems += _deep_faults(output, spec, chosen, found, folder, data_root, device, images)
+        check = unimos_pipe.verify_encoding(
+            spec, data_root, encoder=chosen, cache=folder, images=images, device=device, reporter=output
+        )
+        problems += check.problems
+        output.note(f"{check.images} image(s) encoded again and compared")
     print_json(output, {"cache": folder, "entries": found, "problems": problems})
     for problem in problems:
         output.result(problem)
@@ -114,54 +116,6 @@ def verify(
     if problems:
         sys.exit(1)
     suggest_next(output, "cache", "prune")
-
-
-def _deep_faults(output, spec, chosen, found, cache, data_root, device, images) -> list[str]:
-    from dataclasses import replace
-
-    from unimos_pipe.base.device import pick_device
-    from unimos_pipe.cache.cache_paths import ENCODER_FOLDER
-    from unimos_pipe.cache.encoder_identity import IMPORTED, encoder_id
-    from unimos_pipe.cache.maintenance import find_changed_image, is_inside, read_sound_shards, verify_features
-    from unimos_pipe.data.scan import find_root, scan_domain
-    from unimos_pipe.extract.encoder import ClipEncoder, load_sample
-
-    root = find_root(spec, data_root, cache)
-    problems, encoders, checked = [], {}, 0
-    for entry in found:
-        if entry.domain == "text":
-            continue
-        precision = ENCODER_FOLDER.fullmatch(entry.encoder_id)[1]
-        if precision == IMPORTED:
-            output.note(f"{entry.folder}: made elsewhere, not encoded again")
-            continue
-        if precision not in encoders:
-            encoders[precision] = ClipEncoder(replace(chosen, precision=precision), pick_device(device))
-        if encoder_id(chosen, encoders[precision].identity) != entry.encoder_id:
-            output.note(f"{entry.folder}: made with other weights or settings, not encoded again")
-            continue
-        try:
-            shards = read_sound_shards(entry)
-        except StaleCacheError:
-            continue  # told already
-        manifest = scan_domain(spec, entry.domain, root)
-        if shards and (change := find_changed_image(shards, manifest)):
-            problems.append(f"{entry.folder}: the images in {manifest.root} are not those that were encoded: {change}")
-            continue
-        places = [(index, row) for index, shard in enumerate(shards) for row in range(len(shard.paths))]
-        places = places[:: max(1, len(places) // images)][:images]
-        names = [shards[index].paths[row] for index, row in places]
-        if not names or not all(is_inside(name) for name in names):
-            continue
-        pixels = load_sample([manifest.root / name for name in names], encoders[precision].preprocess)
-        if pixels is None or len(pixels) < len(names):
-            problems.append(f"{entry.folder}: images of the sample can no longer be read")
-            continue
-        problems += [f"{entry.folder}: {fault}" for fault in verify_features(
-            shards, encoders[precision].encode_images(pixels).numpy(), places, CLOSE)]  # fmt: skip
-        checked += len(names)
-    output.note(f"{checked} image(s) encoded again and compared")
-    return problems
 
 
 @cache.command("prune")

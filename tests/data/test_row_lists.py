@@ -13,6 +13,7 @@ from unimos_pipe.data.row_lists import (
     csv_text,
     labels_from_names,
     labels_from_numbers,
+    path_form_hint,
     read_csv,
     read_list,
 )
@@ -85,6 +86,12 @@ def test_a_csv_in_any_usual_form(tmp_path, text):
             "line 1: no column of paths: expected one named path, file, filename, file_name, image, image_path, got "
             "the columns 'picture', 'kind'",
         ),
+        (
+            "filepath,class\na.jpg,cat\n",
+            "line 1: no column of paths: expected one named path, file, filename, file_name, image, image_path, got "
+            "the columns 'filepath', 'class'. Rename the column 'filepath' to 'path'",
+        ),
+        ("sep=;\npath;class\na.jpg;cat\n", "line 1 is 'sep=;', a note for Excel. Delete this line"),
         ("path,class,Class\na.jpg,cat,dog\n", "line 1: columns named twice: class"),
         ("path,class\na,b.jpg,cat\n", "line 2: expected 2 cells, got 3: ['a', 'b.jpg', 'cat']"),
         ("path,class\na.jpg,cat\n,dog\n", "line 3: no path"),
@@ -134,6 +141,35 @@ def test_what_scan_writes_is_read_back(rows, tmp_path_factory):
     file = tmp_path_factory.getbasetemp() / "round.csv"
     write_text(file, csv_text(rows))
     assert read_csv(file) == rows
+
+
+def test_absolute_paths_in_the_images_folder_are_relative_to_it(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    (tmp_path / "link").symlink_to("images")
+    (tmp_path / "l.csv").write_text(f"path,class\n{images}/a.jpg,cat\nb.jpg,cat\n")
+    (tmp_path / "l.txt").write_text(f"{images}/a b.jpg 0\n")
+    for folder in (images, tmp_path / "link"):
+        assert [row.path for row in read_csv(tmp_path / "l.csv", folder)] == ["a.jpg", "b.jpg"]
+        assert [row.path for row in read_list(tmp_path / "l.txt", folder)] == ["a b.jpg"]
+    with pytest.raises(InputError, match="leaves the images' folder"):
+        read_csv(tmp_path / "l.csv", tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("cat\\a.jpg", "Separate folders by /: cat/a.jpg"),
+        ("photo/cat/a.jpg", "The paths are relative to {folder}: take 'photo/' off, as in cat/a.jpg"),
+        ("photo\\cat\\a.jpg", "The paths are relative to {folder}: take 'photo/' off, as in cat/a.jpg"),
+        ("cat/b.jpg", None),
+        ("b.jpg", None),
+    ],
+)
+def test_paths_of_another_form_get_the_right_one_shown(path, hint, tmp_path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "a.jpg").touch()
+    assert path_form_hint([path], tmp_path) == (hint and hint.format(folder=tmp_path))
 
 
 def test_a_csv_cannot_leave_its_folder(tmp_path):

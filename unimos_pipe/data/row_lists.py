@@ -25,9 +25,11 @@ class ManifestRow:
     label: str
 
 
-def read_list(file: Path) -> list[ManifestRow]:
+def read_list(file: Path, folder: Path | None = None) -> list[ManifestRow]:
     """Read a list file with ``<path> <label>`` per line. Paths may hold spaces; empty lines are ignored.
 
+    Args:
+        folder: the images' folder; absolute paths in it become relative to it.
     Raises:
         InputError: not readable as UTF-8, or lines of another form, unsafe or repeated paths (line numbers given).
     """
@@ -35,24 +37,29 @@ def read_list(file: Path) -> list[ManifestRow]:
     for number, line in enumerate(io.StringIO(read_list_text(file), newline=None), 1):
         if line.strip():
             parts = line.rsplit(maxsplit=1)
-            rows.append(ManifestRow(parts[0], parts[-1]))
+            rows.append(ManifestRow(_relative_path(parts[0], folder), parts[-1]))
             if len(parts) < 2 or not re.fullmatch("[0-9]{1,9}", parts[1]):
                 faults.append(f"line {number}: expected '<path> <label>', got {short_repr(line.rstrip())}")
     _raise_faults(file, faults + _check_paths(rows))
     return rows
 
 
-def read_csv(file: Path) -> list[ManifestRow]:
+def read_csv(file: Path, folder: Path | None = None) -> list[ManifestRow]:
     """Read a CSV of path and class; cells are separated by comma, semicolon or tab, and a class may be empty.
 
     A head line names the columns (:data:`PATH_COLUMNS`, :data:`CLASS_COLUMNS`; others are ignored); without one the
     path is the first column. Escapes of :mod:`unimos_pipe.base.csv_escaping` are removed.
 
+    Args:
+        folder: the images' folder; absolute paths in it become relative to it.
     Raises:
         InputError: not readable as UTF-8, no CSV, a head without the columns, rows of another length (line numbers
             given), unsafe or repeated paths.
     """
     text = read_list_text(file)
+    if text[:4].lower() == "sep=":
+        note = short_repr(text.splitlines()[0])
+        raise InputError(f"list file {file}: line 1 is {note}, a note for Excel", todo="Delete this line")
     table, faults = _parse_cells(text, detect_separator(text))
     path_index, class_index, width, min_cells = 0, 1, 2, 1
     if table and (columns := _find_columns(file, table)):
@@ -62,7 +69,7 @@ def read_csv(file: Path) -> list[ManifestRow]:
     rows = []
     for line, cells in table:
         path, label = (cells[at] if at is not None and at < len(cells) else "" for at in (path_index, class_index))
-        rows.append(ManifestRow(unescape_path(path), unescape_name(label)))
+        rows.append(ManifestRow(_relative_path(unescape_path(path), folder), unescape_name(label)))
         if len(cells) < min_cells or any(cells[width:]):
             faults.append(f"line {line}: expected {width} cells, got {len(cells)}: {short_repr(cells)}")
         elif not path:
@@ -125,7 +132,13 @@ def _find_columns(file: Path, table: Sequence[tuple[int, list[str]]]) -> tuple[i
             return None
     where, got = f"list file {file}: line {line}", f"the columns {join_names(map(short_repr, cells))}"
     if path is None:
-        raise InputError(f"{where}: no column of paths", expected=f"one named {join_names(PATH_COLUMNS)}", got=got)
+        similar = next((cell for cell in cells if re.search("path|file|image", cell.lower())), None)
+        raise InputError(
+            f"{where}: no column of paths",
+            expected=f"one named {join_names(PATH_COLUMNS)}",
+            got=got,
+            todo=similar and f"Rename the column {short_repr(similar)} to 'path'",
+        )
     if label is None and len(head) > 1:
         raise InputError(
             f"{where}: no column of classes",
@@ -165,6 +178,27 @@ def _check_paths(rows: Sequence[ManifestRow]) -> list[str]:
             faults.append(f"{short_repr(row.path)} is listed twice")
         seen.add(path)
     return faults
+
+
+def _relative_path(path: str, folder: Path | None) -> str:
+    """Return an absolute path in a folder relative to it, and any other path as it is."""
+    if folder is None or not PurePosixPath(path).is_absolute():
+        return path
+    for root in (folder.absolute(), folder.resolve()):
+        if PurePosixPath(path).is_relative_to(root.as_posix()):
+            return PurePosixPath(path).relative_to(root.as_posix()).as_posix()
+    return path
+
+
+def path_form_hint(paths: Sequence[str], folder: Path) -> str | None:
+    """Return what to change in paths that lead to no file as they are: separators or a leading folder."""
+    path = paths[0]
+    if "\\" in path and (folder / path.replace("\\", "/")).is_file():
+        return f"Separate folders by /: {path.replace(chr(92), '/')}"
+    prefix, _, rest = path.replace("\\", "/").partition("/")
+    if rest and (folder / rest).is_file():
+        return f"The paths are relative to {folder}: take {short_repr(prefix + '/')} off, as in {rest}"
+    return None
 
 
 def _raise_faults(file: Path, faults: list[str]) -> None:

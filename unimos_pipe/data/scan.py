@@ -19,7 +19,14 @@ from unimos_pipe.data.dataset_spec import PACKAGE, DatasetSpec
 from unimos_pipe.data.expected_layout import expected_layout
 from unimos_pipe.data.find_images import find_images, is_skipped_folder, skipped_summary
 from unimos_pipe.data.manifest import NO_LABEL, Manifest
-from unimos_pipe.data.row_lists import ManifestRow, labels_from_names, labels_from_numbers, read_csv, read_list
+from unimos_pipe.data.row_lists import (
+    ManifestRow,
+    labels_from_names,
+    labels_from_numbers,
+    path_form_hint,
+    read_csv,
+    read_list,
+)
 
 
 def find_root(spec: DatasetSpec, root: Path | None, cache: Path) -> Path:
@@ -153,11 +160,11 @@ def read_part(spec: DatasetSpec, part: str, folder: Path) -> RowList:
     """Return the rows of a part from its list or folders; files are not checked."""
     entry = spec.domain(spec.domain_of(part))
     if entry.has_splits:
-        return _read_list_rows(spec, _first_existing(folder, getattr(entry, part.partition(".")[2])))
+        return _read_list_rows(spec, _first_existing(folder, getattr(entry, part.partition(".")[2])), folder)
     if entry.list:
-        return _read_list_rows(spec, _first_existing(folder, entry.list))
+        return _read_list_rows(spec, _first_existing(folder, entry.list), folder)
     if entry.manifest:
-        rows = read_csv(spec.base / entry.manifest)
+        rows = read_csv(spec.base / entry.manifest, folder)
         labels = labels_from_names(spec.base / entry.manifest, rows, spec.classes, NO_LABEL)
         return RowList([row.path for row in rows], labels)
     if entry.labels == "none":
@@ -168,8 +175,8 @@ def read_part(spec: DatasetSpec, part: str, folder: Path) -> RowList:
     return _read_class_folders(spec, folder)
 
 
-def _read_list_rows(spec: DatasetSpec, file: Path) -> RowList:
-    rows: list[ManifestRow] = read_list(file)
+def _read_list_rows(spec: DatasetSpec, file: Path, folder: Path) -> RowList:
+    rows: list[ManifestRow] = read_list(file, folder)
     labels, notes = labels_from_numbers(file, rows, spec.classes)
     return RowList([row.path for row in rows], labels, notes)
 
@@ -220,7 +227,8 @@ def _build_manifest(spec: DatasetSpec, part: str, folder: Path, rows: RowList) -
     if missing := [path for path, size in zip(rows.paths, sizes, strict=True) if size is None]:
         raise InputError(
             f"{len(missing)} of {len(sizes)} images of {part} are missing, broken links, or no files, in "
-            f"{folder}: {join_names(missing, 5)}. Restore them, or take them out of the list"
+            f"{folder}: {join_names(missing, 5)}",
+            todo=path_form_hint(missing, folder) or "Restore them, or take them out of the list",
         )
     return Manifest(
         spec.name,

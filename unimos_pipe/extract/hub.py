@@ -7,7 +7,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, t
 from huggingface_hub.utils import EntryNotFoundError
 
 from unimos_pipe.base.atomic_io import file_sha256
-from unimos_pipe.base.errors import Argument, InputError
+from unimos_pipe.base.errors import Argument, InputError, ReadError
 
 WEIGHTS_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip's file names
 METADATA_TIMEOUT = 10  # seconds; without a timeout the client retries for 55
@@ -51,6 +51,8 @@ def download(hub_file: HubFile, description: str) -> Path:
         return cached
     try:
         return _fetch(hub_file)
+    except (ReadError, MemoryError):
+        raise
     except Exception as error:  # the hub's client raises many types
         reason = " ".join(str(error).split())[:160]
         raise InputError(

@@ -181,5 +181,5 @@ def test_answers_that_are_not_finite_are_an_error(model):
     loaded = unimos_pipe.load(model, "cpu")
     features = loaded.text.clone()
     features[3, 0] = float("nan")
-    with pytest.raises(ExecutionError, match=r"1 of 36 answers are not finite\."):
+    with pytest.raises(ExecutionError, match=r"1 of 36 predictions are not finite\."):
         loaded.predict_features(features)

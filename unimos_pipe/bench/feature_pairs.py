@@ -69,10 +69,10 @@ def read_pairs(path: Path, names: Sequence[str] = ()) -> list[LabelledPair]:
 
 
 def make_variant(pair: LabelledPair, variant: str) -> LabelledPair | None:
-    """A variant of a closed pair, drawn by a seed of its name; None where it leaves the pair as it is.
+    """Return a variant of a closed-set pair, sampled with a seed from its name; None if it equals the pair.
 
     ``partial``: every third class in the target. ``long-tailed``: target rows by 1 / rank of the class, in a random
-    order of classes, at least one. ``few-source-N`` and ``few-target-N``: at most N rows a class on that side.
+    order of classes, at least one. ``few-source-N`` and ``few-target-N``: at most N rows per class on that side.
     """
     if variant not in VARIANTS:
         raise InputError(f"unknown variant {variant!r}; {suggestions(variant, VARIANTS)}")
@@ -82,29 +82,29 @@ def make_variant(pair: LabelledPair, variant: str) -> LabelledPair | None:
     side = FEW[variant][0] if variant in FEW else "target"
     rows: LabelledRows = getattr(pair, side)
     if variant == PARTIAL:
-        kept = np.flatnonzero(rows.labels % KEEP_EVERY == 0)
+        selected = np.flatnonzero(rows.labels % KEEP_EVERY == 0)
     elif variant == LONG_TAILED:
         counts = np.bincount(rows.labels, minlength=len(rows.text))
         ranks = rng.permutation(len(counts)) + 1
-        kept = _draw(rows.labels, np.maximum(1, np.round(counts.max() / ranks)).astype(int), rng)
+        selected = _draw(rows.labels, np.maximum(1, np.round(counts.max() / ranks)).astype(int), rng)
     else:
-        kept = _draw(rows.labels, np.full(len(rows.text), FEW[variant][1]), rng)
-    if len(kept) == len(rows.labels):
+        selected = _draw(rows.labels, np.full(len(rows.text), FEW[variant][1]), rng)
+    if len(selected) == len(rows.labels):
         return None
-    part = replace(rows, features=rows.features[kept], labels=rows.labels[kept])
+    part = replace(rows, features=rows.features[selected], labels=rows.labels[selected])
     return replace(pair, variant=variant, **{side: part})
 
 
-def variants_of(pairs: Sequence[LabelledPair], variants: Sequence[str]) -> Iterator[LabelledPair]:
-    """Every variant of every pair, without those that leave a pair as it is."""
+def make_variants(pairs: Sequence[LabelledPair], variants: Sequence[str]) -> Iterator[LabelledPair]:
+    """Yield the variants of all pairs, without those that equal the pair."""
     for variant in variants:
         for pair in pairs:
-            if made := make_variant(pair, variant):
-                yield made
+            if variant_pair := make_variant(pair, variant):
+                yield variant_pair
 
 
 def _draw(labels: np.ndarray, most: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Sorted row numbers, of each class as many at random as ``most`` (K,) allows."""
+    """Return sorted random row numbers, at most ``most`` (K,) of each class."""
     drawn = [rng.permutation(np.flatnonzero(labels == k))[:count] for k, count in enumerate(most)]
     return np.sort(np.concatenate(drawn))
 

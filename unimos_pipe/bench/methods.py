@@ -13,7 +13,7 @@ from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.errors import InputError, suggestions
 from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
-from unimos_pipe.bench.feature_pairs import PARTIAL, VARIANTS, LabelledPair, read_pairs, variants_of
+from unimos_pipe.bench.feature_pairs import PARTIAL, VARIANTS, LabelledPair, make_variants, read_pairs
 from unimos_pipe.evaluation.calibration import calibration_metrics, match_temperature
 from unimos_pipe.evaluation.diagnostics import PairReference, PairReferenceCache, estimate_run_accuracy
 from unimos_pipe.methods import zero_shot
@@ -77,12 +77,12 @@ class MethodSummary:
 
 @dataclass(frozen=True)
 class MethodsBench:
-    """What :func:`bench_methods` measured, and its means by variant; ``all`` is over the variants' data sets."""
+    """Result of :func:`bench_methods`, and means by variant; ``all`` is over the data sets of all variants."""
 
     results: tuple[MethodResult, ...]
 
     def summaries(self) -> dict[str, list[MethodSummary]]:
-        """A summary of each method by variant, and over all where there are several."""
+        """Return summaries of each method by variant, and over all variants if there are several."""
         variants = list(dict.fromkeys(result.variant for result in self.results))
         groups = {variant: [result for result in self.results if result.variant == variant] for variant in variants}
         if len(groups) > 1:
@@ -119,7 +119,7 @@ def bench_methods(
     for name in methods:
         if name not in (UNIMOS, *QUICK):
             raise InputError(f"unknown method {name!r}; {suggestions(name, (UNIMOS, *QUICK))}")
-    tasks = list(variants_of([pair for path in paths for pair in read_pairs(Path(path), pairs)], variants))
+    tasks = list(make_variants([pair for path in paths for pair in read_pairs(Path(path), pairs)], variants))
     results: list[MethodResult] = []
     with reporter.progress("methods", len(tasks), "pairs") as advance:
         for pair in tasks:
@@ -138,7 +138,7 @@ def measure_pair(pair: LabelledPair, methods: Sequence[str]) -> list[MethodResul
     outputs: dict[str, tuple[MethodOutput, float]] = {}
     for name in methods:
         started = time.perf_counter()
-        output = _fit_of(name, pair)(task)
+        output = _select_fit(name, pair)(task)
         outputs[name] = output, time.perf_counter() - started
     accuracies = {name: _accuracy(output, labels) for name, (output, _) in outputs.items()}
     best = max(accuracies[name] for name in accuracies if name not in SELECTORS or len(accuracies) == 1)
@@ -161,12 +161,12 @@ def measure_pair(pair: LabelledPair, methods: Sequence[str]) -> list[MethodResul
 
 
 def summarise(results: Sequence[MethodResult]) -> MethodSummary:
-    """The summary of one method's results."""
+    """Return the summary of one method's results."""
     groups = [
         [result for result in results if (result.dataset, result.variant) == key]
         for key in dict.fromkeys((result.dataset, result.variant) for result in results)
     ]
-    told = [result for result in results if result.estimate is not None]
+    estimated = [result for result in results if result.estimate is not None]
     matched = [result.ece_matched for result in results if result.ece_matched is not None]
     return MethodSummary(
         results[0].method,
@@ -176,16 +176,16 @@ def summarise(results: Sequence[MethodResult]) -> MethodSummary:
         max(result.regret for result in results),
         min(result.gain for result in results),
         sum(result.gain < LOSS for result in results),
-        mean(abs(result.estimate - result.accuracy) for result in told) if told else None,
-        len(told) / len(results),
-        mean(result.low <= result.accuracy <= result.high for result in told) if told else None,
+        mean(abs(result.estimate - result.accuracy) for result in estimated) if estimated else None,
+        len(estimated) / len(results),
+        mean(result.low <= result.accuracy <= result.high for result in estimated) if estimated else None,
         mean(result.ece for result in results),
         mean(matched) if matched else None,
         mean(result.seconds for result in results),
     )
 
 
-def _fit_of(name: str, pair: LabelledPair) -> Callable[[AdaptationTask], MethodOutput]:
+def _select_fit(name: str, pair: LabelledPair) -> Callable[[AdaptationTask], MethodOutput]:
     if name == UNIMOS:
         return _fit_unimos
     if name == AUTO and pair.variant == PARTIAL:
@@ -194,7 +194,7 @@ def _fit_of(name: str, pair: LabelledPair) -> Callable[[AdaptationTask], MethodO
 
 
 def _fit_unimos(task: AdaptationTask, seed: int = 0) -> MethodOutput:
-    """UniMoS after its last epoch, with the paper's options."""
+    """Return the output of UniMoS after its last epoch, with default options."""
     run = create_run(task, method_spec(), seed)
     model = None
     for _, records in Trainer([run]).train():
@@ -206,15 +206,15 @@ def _fit_unimos(task: AdaptationTask, seed: int = 0) -> MethodOutput:
 def _estimate(
     reference: PairReference, name: str, output: MethodOutput, labels: torch.Tensor
 ) -> tuple[float | None, float | None, float | None, float, float | None]:
-    """The estimate and its range, and the ECE before and after the matched temperature."""
+    """Return the estimated accuracy, its range, and the ECE before and after temperature matching."""
     logits, classes = output.logits, output.classes
-    found = estimate_run_accuracy(reference, classes)
-    wanted = found.accuracy
-    if wanted is None and name == AUTO:
-        wanted = reference.stacked_probability(classes)
+    estimate = estimate_run_accuracy(reference, classes)
+    target_accuracy = estimate.accuracy
+    if target_accuracy is None and name == AUTO:
+        target_accuracy = reference.stacked_probability(classes)
     ece = partial(_ece, labels=labels)
-    matched = None if wanted is None else ece(logits / match_temperature(logits, wanted))
-    return found.accuracy, found.low, found.high, ece(logits), matched
+    matched = None if target_accuracy is None else ece(logits / match_temperature(logits, target_accuracy))
+    return estimate.accuracy, estimate.low, estimate.high, ece(logits), matched
 
 
 def _ece(logits: torch.Tensor, labels: torch.Tensor) -> float:

@@ -68,8 +68,8 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         columns = [torch.cat(column).float().cpu() for column in zip(*batches, strict=True)]
         if wrong := int((~torch.stack([column.isfinite().all(-1) for column in columns]).all(0)).sum()):
             raise ExecutionError(
-                f"{wrong} of {len(x)} answers are not finite",
-                todo="The features or the model's weights are at fault; try another device or precision",
+                f"{wrong} of {len(x)} predictions are not finite",
+                todo="Check the features and the weights, or try another device or precision",
             )
         branches = columns[2:] or [None, None]
         return Predictions(self.classes, *columns[:2], *branches, (None,) * len(x))

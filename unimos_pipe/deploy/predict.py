@@ -234,16 +234,16 @@ def table_columns(model: AdaptedModel, top: int) -> list[str]:
     return [*PREDICTION_COLUMNS, *raw, *branches, *ranked]
 
 
-def prediction_rows(answers: Predictions, top: int, raw: bool) -> Iterator[list[str]]:
+def prediction_rows(predictions: Predictions, top: int, raw: bool) -> Iterator[list[str]]:
     """Yield each row without its path: class, probability, raw probability if ``raw``, branches, ranks 2 to ``top``."""
-    for index, ranked in enumerate(answers.top(top)):
+    for index, ranked in enumerate(predictions.top(top)):
         (name, p), *others = ranked
         row = [escape_name(name), f"{p:.6f}"]
-        row += [f"{answers.raw[index].max():.6f}"] if raw else []
-        for branch in (answers.vac, answers.lac):
+        row += [f"{predictions.raw[index].max():.6f}"] if raw else []
+        for branch in (predictions.vac, predictions.lac):
             if branch is not None:
                 best = branch[index].max(0)
-                row += [escape_name(answers.classes[int(best.indices)]), f"{best.values:.6f}"]
+                row += [escape_name(predictions.classes[int(best.indices)]), f"{best.values:.6f}"]
         yield row + [part for name, p in others for part in (escape_name(name), f"{p:.6f}")]
 
 

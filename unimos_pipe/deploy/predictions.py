@@ -89,16 +89,18 @@ def concatenate(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(first.classes, *columns, tuple(error for part in parts for error in part.errors))
 
 
-def with_errors(answers: Predictions, errors: Sequence[str | None]) -> Predictions:
+def with_errors(predictions: Predictions, errors: Sequence[str | None]) -> Predictions:
     """Expand predictions of the readable images to all images, with NaN for those that have an error."""
     readable = torch.tensor([error is None for error in errors], dtype=torch.bool)
 
     def expand(values: Tensor | None) -> Tensor | None:
         if values is None:
             return None
-        expanded = torch.full((len(errors), len(answers.classes)), float("nan"))
+        expanded = torch.full((len(errors), len(predictions.classes)), float("nan"))
         expanded[readable] = values
         return expanded
 
-    columns = [expand(values) for values in (answers.probabilities, answers.raw, answers.vac, answers.lac)]
-    return Predictions(answers.classes, *columns, tuple(errors))
+    columns = [
+        expand(values) for values in (predictions.probabilities, predictions.raw, predictions.vac, predictions.lac)
+    ]
+    return Predictions(predictions.classes, *columns, tuple(errors))

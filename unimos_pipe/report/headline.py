@@ -102,9 +102,8 @@ def gain_over_baseline(experiment: Experiment, label: str, pairs: Sequence[str])
     if name is None:
         return None
     others = {pair: experiment.baseline(name, pair) for pair in pairs}
-    return paired_difference(
-        (*place, value, others[place[0]]) for *place, value in experiment.scores("last", label, pairs)
-    )
+    scores = experiment.scores("last", label, pairs)
+    return paired_difference((pair, seed, score, others[pair]) for pair, seed, score in scores)
 
 
 def _other_metric_mean(experiment: Experiment, metric: str, label: str, pairs: Sequence[str]) -> MeanStd | None:

@@ -5,6 +5,7 @@ import inspect
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 import unimos_pipe
@@ -20,6 +21,13 @@ LIBRARY = [
     for path in sorted(PACKAGE.rglob("*.py"))
     if path.relative_to(PACKAGE).parts[0] != "cli" and not path.match(GIT)
 ]
+
+
+@pytest.fixture(autouse=True)
+def running():
+    """A command line that is being run, whose commands are known."""
+    with click.Context(main, info_name="unimos-pipe"):
+        yield
 
 
 def trees():

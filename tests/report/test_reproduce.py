@@ -6,13 +6,23 @@ import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
+import click
+import pytest
 from factories.runs import ENCODER_ID, write_run
 
 from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.cli.command_lines import command_line
+from unimos_pipe.cli.main import main
 from unimos_pipe.report.experiment import find_runs
 from unimos_pipe.report.reproduce import recipe_toml, reproduce_calls
 from unimos_pipe.runs.recipe import check_recipe, known_recipes, load_recipe
+
+
+@pytest.fixture(autouse=True)
+def running():
+    """A command line that is being run, whose commands are known."""
+    with click.Context(main, info_name="unimos-pipe"):
+        yield
 
 
 def made(root: Path) -> list[str]:

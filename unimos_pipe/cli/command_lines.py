@@ -36,7 +36,7 @@ def join_command(*words: object) -> str:
 
 
 def in_command_words(error: UnimosPipeError, command: click.Command) -> str:
-    """Return an error's message with the options of the command that ran, and with command lines for calls."""
+    """Return an error's message with the options of the command that runs, and with command lines for calls."""
     return "".join(part if isinstance(part, str) else _show(part, command) for part in error.parts)
 
 
@@ -71,9 +71,7 @@ def command_line(call: Call) -> str:
 
 
 def _main() -> click.Group:
-    from unimos_pipe.cli.main import main  # which imports this module
-
-    return main
+    return click.get_current_context().find_root().command
 
 
 def _all_commands(group: click.Group) -> Iterator[click.Command]:

@@ -3,8 +3,8 @@
     python pipelines/add_a_loss.py [WEIGHT...]
 
 A loss gets the outputs of a step's modules (unimos_pipe/methods/unimos/loss_terms.py: Outputs) and returns one mean per
-stacked run; autograd computes its gradients. It is logged with an existing term. adapt_task writes no run folder, so
-runs with and without the loss are not confused; a permanent loss needs an option (METHOD.md, section 9).
+stacked run; autograd computes its gradients. It is logged with an existing term, and its weight is an option of UniMoS,
+which recipes and grids have, too. pipelines/outside/ has a loss that every command finds by itself.
 """
 
 import sys
@@ -12,7 +12,7 @@ import sys
 from torch import Tensor
 
 import unimos_pipe
-from unimos_pipe.methods.unimos.loss_terms import LOSSES, LossTerm, Outputs
+from unimos_pipe.methods.unimos.loss_terms import Outputs
 from unimos_pipe.methods.unimos.losses import entropy
 
 
@@ -25,13 +25,12 @@ def main(weights: list[float], epochs: int = 20) -> dict[float, float]:
     """Train line -> sketch of the icons with each weight; return weight -> last epoch's accuracy."""
     features = unimos_pipe.extract_features("icons").features
     task = unimos_pipe.make_task(features, "line", "sketch")
+    unimos_pipe.register_loss("vision_entropy", vision_entropy)
     accuracies = {}
     for weight in weights:
-        LOSSES["vision_entropy"] = LossTerm("im", lambda spec, weight=weight: weight, vision_entropy)
-        model = unimos_pipe.adapt_task(task, settings={"train.epochs": epochs})
+        model = unimos_pipe.adapt_task(task, settings={"train.epochs": epochs, "loss.vision_entropy": weight})
         accuracies[weight] = model.settings["about"]["accuracy"]["last"]
         print(f"weight {weight}: accuracy {100 * accuracies[weight]:.1f} %")
-    del LOSSES["vision_entropy"]
     return accuracies
 
 

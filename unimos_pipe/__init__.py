@@ -24,6 +24,8 @@ _HOMES = {
     "runs.cache_usage": ("list_cache", "verify_cache", "find_prunable", "prune_cache"),
     "extract.verify_encoding": ("verify_encoding", "EncodingCheck"),
     "runs.recipe": ("Recipe", "load_recipe"),
+    "runs.method_names": ("register_method",),
+    "methods.unimos.loss_terms": ("register_loss",),
     "report.make_report": ("make_report", "Report"),
     "report.comparison": ("compare_runs", "Comparison"),
     "deploy.predict": ("predict", "predict_cached", "PredictOptions"),

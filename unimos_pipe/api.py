@@ -14,9 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unimos_pipe.base.atomic_io import check_writable_folder
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import Call, ExecutionError
+from unimos_pipe.base.errors import Call, ExecutionError, InputError, suggestions
 from unimos_pipe.base.html_repr import html_table
 from unimos_pipe.base.method_config import MethodSpec, method_spec, with_native_logit_scale
 from unimos_pipe.base.optional_deps import find_missing_packages
@@ -32,13 +34,14 @@ from unimos_pipe.experiments.results_table import ORACLE_ROW, ResultRow, result_
 from unimos_pipe.experiments.run_plans import execute_plans, open_loader
 from unimos_pipe.experiments.sweep import SweepOptions, SweepResult, plan_runs, run_sweep
 from unimos_pipe.extract.extract_features import ExtractOptions, ExtractResult, extract_features
+from unimos_pipe.methods.registry import get_method
 from unimos_pipe.methods.task import PairData, PairLoader, resolve_train_precision
 from unimos_pipe.methods.unimos.pseudo_labels import TargetEvaluation
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import create_run
 from unimos_pipe.report.make_report import Report, make_report
-from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.method_names import METHODS, UNIMOS, answers_new_rows, method_names, parse_method_settings
 from unimos_pipe.runs.recipe import Recipe
 from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
 
@@ -210,6 +213,7 @@ def make_task(features: str | FeatureSet, source: str, target: str, *, device: s
 def adapt_task(
     task: Task,
     *,
+    method: str = UNIMOS,
     variant: str = "full",
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -218,6 +222,8 @@ def adapt_task(
     """Train the heads and return the adapted model of the last epoch, its probabilities not calibrated.
 
     Args:
+        method: UniMoS, or another that predicts new images, one from outside the package among them; these have no
+            variant and report no epochs.
         variant: full, an ablation such as no-im, or fused-teacher, which is ours.
         settings: changed options by dotted name, such as ``{"train.epochs": 20, "loss.gamma": 0.05}``.
         seed: of everything random.
@@ -226,10 +232,12 @@ def adapt_task(
         InputError: unknown options or values.
         ExecutionError: training that diverged.
     """
-    method = method_spec(variant, with_native_logit_scale(settings or {}, task.store.read_logit_scale()), "adapt_task")
-    method = resolve_train_precision(method, task.loader.device)
-    data = task.loader.pair(task.source, task.target, precision=method.train.precision)
-    trainer = Trainer([create_run(data.task, method, seed)])
+    if method != UNIMOS:
+        return _fit_task(task, method, settings or {}, seed)
+    options = method_spec(variant, with_native_logit_scale(settings or {}, task.store.read_logit_scale()), "adapt_task")
+    options = resolve_train_precision(options, task.loader.device)
+    data = task.loader.pair(task.source, task.target, precision=options.train.precision)
+    trainer = Trainer([create_run(data.task, options, seed)])
     accuracy = {}
     for epoch, records in trainer.train():
         for record in records:
@@ -241,8 +249,29 @@ def adapt_task(
             on_epoch(EpochInfo(epoch, record.losses, record.train_weight, value, record.evaluation))
     if trainer.failures:
         raise ExecutionError(trainer.failures[0])
-    config = _model_config(task, data, method, variant, seed, None if None in accuracy.values() else accuracy)
+    config = _model_config(task, data, options, variant, seed, None if None in accuracy.values() else accuracy)
     return AdaptedModel(config, trainer.model_state(0), trainer.device.type)
+
+
+def _fit_task(task: Task, method: str, settings: Mapping[str, Any], seed: int) -> AdaptedModel:
+    """Return the model of a method other than UniMoS. Raises InputError if it has none, or a setting does not fit."""
+    faults: list[str] = []
+    own = parse_method_settings(method, settings, faults)
+    if method in METHODS and settings:
+        faults.append(f"{method} takes no settings")
+    if method not in method_names() or not answers_new_rows(method):
+        known = [name for name in method_names() if answers_new_rows(name)]
+        faults.append(f"method {method!r} has no model that predicts new images; {suggestions(method, known, 20)}")
+    if faults:
+        raise InputError("; ".join(faults))
+    data = task.data
+    with torch.no_grad():
+        output = get_method(method, own, seed).fit(data.task)
+    scores, zero_shot = score_predictions(output.classes, data.held_out), score_zero_shot(data)
+    accuracy = {"last": scores.accuracy, "zero_shot": zero_shot.accuracy} if scores and zero_shot else None
+    config = {**_model_config(task, data, MethodSpec(), "", seed, accuracy), "method": method}
+    state = {**output.model.state_dict(), "text_features": data.task.text_features}
+    return AdaptedModel(config, state, data.task.text_features.device.type)
 
 
 def _rows(data: PairData) -> dict[str, int]:

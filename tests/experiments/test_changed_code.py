@@ -68,7 +68,7 @@ def test_what_a_sweep_says_and_does(cli, recipe, icons_cache, tmp_path, monkeypa
     assert unchanged.code == 0 and "other code" not in unchanged.err
     other = {**method_code("gda"), "unimos_pipe.methods.gda": "0" * 16}
     real = batched_training.method_code
-    monkeypatch.setattr(batched_training, "method_code", lambda name: other if name == "gda" else real(name))
+    monkeypatch.setattr(batched_training, "method_code", lambda name, losses=(): other if name == "gda" else real(name))
     assert cli(*args, "--dry-run").out.startswith("one: 2 runs, 2 finished (1 by other code), 0 stacks and 0 steps")
     refused = cli(*args, "--stale", "error")
     assert refused.code == 2
@@ -84,6 +84,8 @@ def test_adapt_makes_a_finished_run_again_only_where_its_code_has_changed(cli, i
     args = ("adapt", *words, "--cache", icons_cache, "--out", tmp_path / "run")
     assert cli(*args).code == 0
     assert cli(*args, "--stale", "rerun").code == 2
-    monkeypatch.setattr(batched_training, "method_code", lambda name: {"unimos_pipe.methods.zero_shot": "0" * 16})
+    monkeypatch.setattr(
+        batched_training, "method_code", lambda name, losses=(): {"unimos_pipe.methods.zero_shot": "0" * 16}
+    )
     assert cli(*args).code == 2
     assert cli(*args, "--stale", "rerun").code == 0

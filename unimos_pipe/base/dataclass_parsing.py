@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
@@ -15,11 +15,25 @@ def option(default, help: str, *, low=None, high=None, choices: tuple = ()):
     return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
 
 
+@dataclass(frozen=True)
+class ExtraOption:
+    """What stands for a dataclass field where an option comes from outside the package."""
+
+    type: type
+    default: Any
+    metadata: Mapping[str, Any]
+
+
+WEIGHT = ExtraOption(float, 0.0, {"help": "weight of a loss from outside the package", "low": 0.0})
+
+
 def option_fields(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every option of a spec class and its nested classes as (dotted name, dataclass field), in order."""
     for entry in fields(cls):
         name = f"{prefix}{entry.name}"
-        if is_dataclass(entry.type):
+        if "extra" in entry.metadata:
+            yield from ((f"{prefix}{extra}", WEIGHT) for extra in entry.metadata["extra"]())
+        elif is_dataclass(entry.type):
             yield from option_fields(entry.type, f"{name}.")
         else:
             yield name, entry
@@ -48,13 +62,18 @@ def collect_dataclass_errors(cls: type, values: Mapping[str, Any], prefix: str, 
     Invalid fields keep their defaults, so that the rest can be checked. Returns None if a required field is invalid.
     """
     known = {entry.name: entry for entry in fields(cls)}
+    extra = next((entry for entry in known.values() if "extra" in entry.metadata), None)
+    if extra is not None:
+        values = _gather_extra(values, extra, prefix, problems)
     if unknown := [f"{prefix}{key}" for key in values if key not in known]:
         problems.append(f"unknown {join_names(unknown)} ({suggestions(unknown, [prefix + name for name in known])})")
     values_by_name = {}
     for name, entry in known.items():
         if name not in values:
             continue
-        if is_dataclass(entry.type):
+        if entry is extra:
+            values_by_name[name] = values[name]
+        elif is_dataclass(entry.type):
             if isinstance(values[name], Mapping):
                 values_by_name[name] = collect_dataclass_errors(entry.type, values[name], f"{prefix}{name}.", problems)
             else:
@@ -76,6 +95,21 @@ def collect_dataclass_errors(cls: type, values: Mapping[str, Any], prefix: str, 
         return cls(**values_by_name)
     except TypeError:  # a required field is missing or of the wrong type
         return None
+
+
+def _gather_extra(values: Mapping[str, Any], extra, prefix: str, problems: list[str]) -> dict[str, Any]:
+    """The values with those of options from outside the package gathered in the field that holds them."""
+    names = extra.metadata["extra"]()
+    gathered = {str(name): weight for name, weight in values.get(extra.name, ())}
+    gathered |= {name: values[name] for name in values if name in names}
+    weights = {}
+    for name, value in gathered.items():
+        weight, fault = _convert(WEIGHT, value)
+        problems += [f"{prefix}{name}: {fault}"] if fault else []
+        if fault is None and weight:
+            weights[name] = weight
+    rest = {name: value for name, value in values.items() if name not in names}
+    return {**rest, extra.name: tuple(sorted(weights.items()))}
 
 
 def _convert(entry, value):

@@ -5,11 +5,12 @@ differs, the paper's form is a choice of the same field, and its help says so.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from unimos_pipe.base.dataclass_parsing import nest_settings, option, option_fields, parse_dataclass
 from unimos_pipe.base.errors import Argument, InputError, join_names, suggestions
+from unimos_pipe.base.plugins import LOSSES, METHODS, find_outside, outside_method, outside_names
 
 DEFAULT_TEMPLATE = "a {domain} photo of a {class}."
 CLIP_LOGIT_SCALE = 100.0  # 1/T, what CLIP multiplies cosines by, here fixed (METHOD.md section 1)
@@ -60,6 +61,15 @@ class LossSpec:
     weight_per: str = option("batch", "one w per step, or the paper's one per row", choices=("batch", "row"))
     train_ensemble: str = option("raw", "LAC logits in training: raw, or debiased", choices=("raw", "debiased"))
     mcc: float = option(0.0, "weight of minimum class confusion on the ensemble (not in the paper)", low=0.0)
+    extra: tuple[tuple[str, float], ...] = field(  # (name, weight) of losses from outside the package
+        default=(), metadata={"extra": lambda: outside_names(LOSSES)}
+    )
+
+    def __getattr__(self, name: str) -> float:
+        """The weight of a loss from outside the package."""
+        if name.startswith("_") or name not in (*dict(self.extra), *outside_names(LOSSES)):
+            raise AttributeError(f"no loss option {name}")
+        return dict(self.extra).get(name, 0.0)
 
 
 @dataclass(frozen=True)
@@ -130,14 +140,21 @@ def display_name(label: str) -> str:
     return f"{variant} (ours){comma}{rest}" if variant in OUR_VARIANTS else label
 
 
+def setting_fields(method: str = "") -> list[tuple[str, Any]]:
+    """(dotted name, field) of every option of UniMoS, and of the settings of a method from outside the package."""
+    outside = outside_method(method) if method in outside_names(METHODS) else None
+    own = fields(outside.settings) if outside and outside.settings else ()
+    return [*option_fields(MethodSpec), *((f"{method}.{entry.name}", entry) for entry in own)]
+
+
 def parse_setting(text: str, types: Mapping[str, Any] | None = None) -> tuple[str, Any]:
     """Read one ``section.key=value`` of the command line; the value takes the option's own type.
 
     Raises:
         InputError: no ``=``, an unknown name (lists the known ones), or a value of the wrong type.
     """
-    types = types or {name: entry.type for name, entry in option_fields(MethodSpec)}
     name, equals, raw = text.partition("=")
+    types = types or {key: entry.type for key, entry in setting_fields(name.partition(".")[0])}
     if not equals:
         raise InputError((Argument("settings"), f" {text}"), expected="section.key=value", got=repr(text))
     if name not in types:
@@ -165,7 +182,10 @@ def method_spec(variant: str = "full", settings: Mapping[str, Any] | None = None
     settings = settings or {}
     if clash := [name for name in settings if name in VARIANTS[variant]]:
         raise InputError(f"{where}: variant {variant} is defined by {join_names(clash)}; do not set it as well")
-    return parse_dataclass(MethodSpec, nest_settings({**settings, **VARIANTS[variant]}), where)
+    spec = parse_dataclass(MethodSpec, nest_settings({**settings, **VARIANTS[variant]}), where)
+    for name, _ in spec.loss.extra:
+        find_outside(LOSSES, name)  # its module is imported now
+    return spec
 
 
 def with_native_logit_scale(settings: Mapping[str, Any], scale: float | None) -> dict[str, Any]:

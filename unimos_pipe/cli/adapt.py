@@ -14,7 +14,7 @@ from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.click_classes import Command, SuggestingChoice
+from unimos_pipe.cli.click_classes import Command, MethodName, SuggestingChoice
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import (
@@ -27,7 +27,7 @@ from unimos_pipe.cli.options import (
     unique_dict,
 )
 from unimos_pipe.cli.print_diagnostics import print_diagnostics, warn_of_changed_code
-from unimos_pipe.runs.method_names import LABEL_SETS, METHODS, UNIMOS
+from unimos_pipe.runs.method_names import LABEL_SETS, UNIMOS, is_seeded
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.statistics import MeanStd, describe_labelled_rows, mean_and_std
 
@@ -70,7 +70,7 @@ training_options = option_group(
     _training,
     click.option(
         "--method",
-        type=SuggestingChoice(METHODS),
+        type=MethodName(),
         default=UNIMOS,
         show_default=True,
         help="UniMoS, one of the methods that are fitted in seconds, or auto: one of these, chosen without labels.",
@@ -207,7 +207,7 @@ def _tell_mean(output: Output, runs: "Sequence[unimos_pipe.RunResult]", mean: Me
 def _summary(run: RunSpec, result: Mapping[str, Any]) -> str:
     """One line: the published figure of the data set first, the other one beside it, and the protocol."""
     tuned = run.method == UNIMOS
-    name = f"{display_name(run.label())}, seed {run.seed}" if tuned else run.label()
+    name = f"{display_name(run.label())}, seed {run.seed}" if is_seeded(run.method) else run.label()
     head = f"{run.source} -> {run.target}, {name} ({run.protocol})"
     accuracy = result["accuracy"]
     if accuracy is None:

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import click
+from click.shell_completion import CompletionItem
 
 from unimos_pipe.base.errors import InputError, UnimosPipeError, closest_name, suggestions
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.command_lines import in_command_words
 from unimos_pipe.cli.renamed import COMMANDS, OPTIONS
+from unimos_pipe.runs.method_names import method_names
 
 VERBOSITY = {"quiet": -1, "verbose": 1}
 
@@ -101,3 +103,23 @@ class SuggestingChoice(click.Choice):
         if value not in self.choices:
             self.fail(f"{value!r} is not one of its values; {suggestions(str(value), self.choices)}", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class MethodName(click.ParamType):
+    """A method's name, of the package or from outside it; an unknown one is told with the nearest."""
+
+    name = "method"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """The names, as click shows choices."""
+        return f"[{'|'.join(method_names())}]"
+
+    def convert(self, value, param, ctx):
+        """The name as it is."""
+        if value not in method_names():
+            self.fail(f"{value!r} is not one of its values; {suggestions(str(value), method_names())}", param, ctx)
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so."""
+        return [CompletionItem(name) for name in method_names() if name.startswith(incomplete)]

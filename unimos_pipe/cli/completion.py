@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem
 
-from unimos_pipe.base.dataclass_parsing import option_fields
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.base.method_config import MethodSpec
+from unimos_pipe.base.method_config import setting_fields
 from unimos_pipe.data.dataset_spec import find_spec_files, load_spec
 from unimos_pipe.runs.recipe import known_recipes
 
@@ -38,4 +37,4 @@ recipes = _of(lambda ctx: known_recipes(), files=True)
 datasets = _of(lambda ctx: find_spec_files(), files=True)
 domains = _of(_domains)
 encoders = _of(lambda ctx: ENCODERS)
-settings = _of(lambda ctx: (f"{name}=" for name, _ in option_fields(MethodSpec)))
+settings = _of(lambda ctx: (f"{name}=" for name, _ in setting_fields(str(ctx.params.get("method") or ""))))

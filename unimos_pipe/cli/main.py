@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import click
 
 from unimos_pipe import __version__
+from unimos_pipe.base.plugins import load_plugin
 from unimos_pipe.base.terminal import Output, escape_control_chars
 from unimos_pipe.base.waits import waits_told_to
 from unimos_pipe.cli.adapt import adapt
@@ -69,7 +70,16 @@ class _Group(Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="unimos-pipe")
-def main() -> None:
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    envvar="UNIMOS_PLUGINS",
+    show_envvar=True,
+    metavar="MODULE|FILE.py",
+    help="Import this first: it registers methods or losses of your own. Installed ones need no option.",
+)
+def main(plugins: tuple[str, ...]) -> None:
     """Adapt frozen CLIP to an unlabelled domain with UniMoS (CVPR 2024).
 
     Stage one, extract, runs CLIP's encoders once and caches their features. Stage two, adapt, trains the light heads
@@ -83,6 +93,8 @@ def main() -> None:
       2    the command line or an input file is at fault; nothing was changed
       130  stopped by Ctrl-C, 143 by SIGTERM; the same command goes on from there
     """
+    for module in plugins:
+        load_plugin(module)
 
 
 for command in (extract, adapt, sweep, run, report, compare, predict, export, demo, manifest, encoder, cache, bench):

@@ -26,7 +26,7 @@ from unimos_pipe.cli.options import (
 from unimos_pipe.cli.report import show_report
 from unimos_pipe.cli.sweep import show_plan, show_sweep
 from unimos_pipe.data.expected_layout import expected_layout
-from unimos_pipe.runs.method_names import TARGET_ONLY
+from unimos_pipe.runs.method_names import answers_new_rows
 from unimos_pipe.runs.resolved_recipe import ResolvedRecipe
 
 
@@ -96,7 +96,7 @@ def run(
         output.note(f"for a report of it: {install_command('report')}, then {join_command('report', folder)}")
     else:
         show_report(output, result.report)
-        answering = [run.folder for run in result.sweep.runs if run.spec.method not in TARGET_ONLY]
+        answering = [run.folder for run in result.sweep.runs if answers_new_rows(run.spec.method)]
         if answering:
             suggest_next(output, "predict", "--run", answering[0], "--images", "DIR", "-o", "answers.csv")
 

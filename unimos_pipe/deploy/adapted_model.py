@@ -29,7 +29,7 @@ from unimos_pipe.extract.image_loader import read_batches
 from unimos_pipe.extract.weights import recorded_spec
 from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.methods.unimos.model import UniMoSModel
-from unimos_pipe.runs.method_names import TARGET_ONLY, UNIMOS
+from unimos_pipe.runs.method_names import UNIMOS, answers_new_rows, method_names
 from unimos_pipe.runs.read_run import read_run
 from unimos_pipe.runs.write_run import HEADS, PREDICTIONS, RESULT
 
@@ -206,7 +206,8 @@ def load(folder: str | Path, device: str = "auto", *, allow_edited: bool = False
         )
     run = read_run(folder)
     config = run_model_config(run.config, run.result)
-    if (method := config["method"]) in TARGET_ONLY:
+    method = config["method"]
+    if method in method_names() and not answers_new_rows(method):
         raise InputError(
             f"{folder}: {method} is transductive: it predicts only the images it was fitted on, see {PREDICTIONS}",
             todo="For new images use a run of another method, such as fused",

@@ -6,7 +6,7 @@ from typing import Any
 
 from unimos_pipe.base.terminal import format_percent
 from unimos_pipe.cache.encoder_identity import IMPORTED
-from unimos_pipe.runs.method_names import CITATIONS, UNIMOS, UNIMOS_NAME
+from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME, citation
 from unimos_pipe.runs.statistics import describe_labelled_rows
 
 
@@ -54,7 +54,7 @@ def render_card(settings: Mapping[str, Any]) -> str:
         f"- classes ({len(settings['classes'])}): {', '.join(_escape(name) for name in settings['classes'])}",
         f"- trained on {about['rows']['source']} labelled {source} and {about['rows']['target']} unlabelled {target} "
         f"images{training}",
-        f"- citation: {CITATIONS[settings['method']]}",
+        *([f"- citation: {cited}"] if (cited := citation(settings["method"])) else []),
         f"- prompts: {'; '.join(_escape(text) for text in about['templates'])}",
         _describe_encoder(settings),
         "",

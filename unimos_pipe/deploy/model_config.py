@@ -15,7 +15,7 @@ from unimos_pipe.base.errors import Argument, InputError, join_names, short_repr
 from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, read_bytes, read_json
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
 from unimos_pipe.evaluation.calibration import ENDS
-from unimos_pipe.runs.method_names import METHODS, TARGET_ONLY, UNIMOS
+from unimos_pipe.runs.method_names import UNIMOS, answers_new_rows, method_names
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 3
@@ -122,7 +122,9 @@ def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(WHERE, expected=f"format {FORMAT} with {', '.join(CONFIG_KEYS)}", got=got)
     _check_classes(config["classes"])
     _check_encoder(config["encoder"], config["encoder_id"])
-    if config["method"] not in (supported := [name for name in METHODS if name not in TARGET_ONLY]):
+    method = config["method"]
+    if not isinstance(method, str) or method not in method_names() or not answers_new_rows(method):
+        supported = [name for name in method_names() if answers_new_rows(name)]
         method = short_repr(config["method"])
         raise InputError(f"{WHERE}: method", expected=f"one of {', '.join(supported)}", got=method)
     if not isinstance(config["options"], Mapping):

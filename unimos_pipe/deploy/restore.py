@@ -9,7 +9,7 @@ from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.cache.feature_checks import NORM_TOLERANCE, text_fault
 from unimos_pipe.methods.base import Model
-from unimos_pipe.methods.registry import METHODS
+from unimos_pipe.methods.registry import get_method
 from unimos_pipe.methods.unimos.heads import Heads, parameter_shapes
 from unimos_pipe.methods.unimos.model import UniMoSModel
 
@@ -59,7 +59,7 @@ def restore_model(
 def _restore_fitted(tensors: Mapping[str, Tensor], classes: int, method: str) -> Model:
     """Return the model of a method other than UniMoS; checked by the shape of its logits for a row of zeros."""
     try:
-        model = METHODS[method].load_model(tensors)
+        model = get_method(method).load_model(tensors)
         shape = model.logits(torch.zeros_like(tensors["text_features"][:1])).shape
     except (KeyError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]

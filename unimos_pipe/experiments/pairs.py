@@ -12,7 +12,16 @@ from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.experiments.run_plans import RunResult, apply_stale_policy, execute_plans, load_pairs, open_loader
 from unimos_pipe.methods.task import resolve_train_precision
-from unimos_pipe.runs.method_names import AUTO, LABEL_SETS, METHODS, UNIMOS, protocol_fault
+from unimos_pipe.runs.method_names import (
+    AUTO,
+    LABEL_SETS,
+    METHODS,
+    UNIMOS,
+    is_seeded,
+    method_names,
+    parse_method_settings,
+    protocol_fault,
+)
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.write_run import check_run_folder
 from unimos_pipe.training.batched_training import OnMetrics, PlannedRun, RunOutcome, load_finished
@@ -27,18 +36,21 @@ class AdaptOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)  # hyperparameters, such as {"train.epochs": 20}
     seeds: tuple[int, ...] = (0,)
     protocol: str | None = None  # None: inductive where the data set has test splits
-    method: str = UNIMOS  # others (unimos_pipe.runs.method_names) have no variant, settings or seeds
+    method: str = UNIMOS  # other shipped ones (unimos_pipe.runs.method_names) have no variant, settings or seeds
     label_set: str = ""  # for auto: "closed" (the target has every class) or "partial"; empty: unknown
     calibrate: bool = True  # UniMoS: by a calibration run, which doubles its time; others: by five more fits
 
     def method_spec(self, protocol: str) -> MethodSpec:
         """Return UniMoS's hyperparameters. Raises InputError with every option that does not fit the method."""
-        if self.method not in METHODS:
-            raise InputError(f"unknown method {self.method!r}; {suggestions(self.method, METHODS)}")
+        if self.method not in method_names():
+            raise InputError(f"unknown method {self.method!r}; {suggestions(self.method, method_names())}")
         defaults, faults = AdaptOptions(), []
+        own = {"seeds"} if is_seeded(self.method) else set()
+        own |= set() if self.method in METHODS else {"settings"}
         changed = [name for name in ("variant", "settings", "seeds") if getattr(self, name) != getattr(defaults, name)]
-        if self.method != UNIMOS and changed:
+        if self.method != UNIMOS and (changed := [name for name in changed if name not in own]):
             faults.append(f"{self.method} takes no {join_names(changed)}; only {UNIMOS} does")
+        parse_method_settings(self.method, self.settings, faults)
         if self.label_set and self.method != AUTO:
             faults.append(f"{self.method} takes no target classes; only {AUTO} does")
         if self.label_set not in ("", *LABEL_SETS):
@@ -46,7 +58,7 @@ class AdaptOptions:
         faults += [fault] if (fault := protocol_fault(self.method, protocol)) else []
         if faults:
             raise InputError("; ".join(faults))
-        return method_spec(self.variant, self.settings, "adapt")
+        return method_spec(self.variant, self.settings if self.method == UNIMOS else {}, "adapt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +123,7 @@ def adapt_pairs(
         method=options.method,
         label_set=options.label_set,
         calibrate=options.calibrate,
+        settings=parse_method_settings(options.method, options.settings, []),
     )
     plans = _plan_runs(template, pairs, options.seeds, location)
     loader = open_loader(plans, store, compute.device)

@@ -1,5 +1,10 @@
 """Methods other than UniMoS by name, as commands, recipes and reports use them. A new method is a file and a line."""
 
+from collections.abc import Callable
+from typing import Any
+
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.plugins import outside_method
 from unimos_pipe.methods import (
     auto,
     clip_distillation,
@@ -33,3 +38,23 @@ METHODS: dict[str, Method] = {
     "ensv": Method(ensv.fit, LinearModel.from_state),
     "auto": Method(auto.fit, LinearModel.from_state),
 }
+
+
+def get_method(
+    name: str, settings: tuple[tuple[str, Any], ...] = (), seed: int = 0, on_epoch: Callable | None = None
+) -> Method:
+    """A method beside UniMoS by its name, shipped or from outside the package, as a function of the task alone.
+
+    Args:
+        settings: those of a method from outside that differ from their defaults.
+        seed: of its randomness, where it has any.
+        on_epoch: as :class:`unimos_pipe.base.plugins.OutsideMethod` has it.
+    Raises:
+        InputError: no method of this name, or its module cannot be imported.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    outside = outside_method(name)
+    if outside is None:
+        raise InputError(f"no method {name!r} here; install the package that it comes from, or name its module")
+    return Method(outside.bind(settings, seed, on_epoch), outside.load_model)

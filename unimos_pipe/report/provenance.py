@@ -57,7 +57,9 @@ def _distinct(values: Iterable[Any]) -> list[str]:
 def _list_citations(experiment: Experiment) -> list[str]:
     """Return the publication of each method, and of zero-shot, which every report shows."""
     methods = dict.fromkeys([*(run.method for run in experiment.runs), "zero-shot"])
-    return [f"{UNIMOS_NAME if name == UNIMOS else name}: {CITATIONS[name]}" for name in methods if name in CITATIONS]
+    outside = {run.method: run.config["citation"] for run in experiment.runs if "citation" in run.config}
+    cited = {**outside, **CITATIONS}
+    return [f"{UNIMOS_NAME if name == UNIMOS else name}: {cited[name]}" for name in methods if name in cited]
 
 
 def _format_versions(environment: dict[str, Any]) -> str:

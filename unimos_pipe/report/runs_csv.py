@@ -31,7 +31,7 @@ def run_rows(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     return [
         {
             **_identity_columns(experiment, run),
-            **{name: run.option(name) if run.method == UNIMOS else None for name in options},
+            **{name: run.option(name) if run.method in (UNIMOS, name.partition(".")[0]) else None for name in options},
             **_metric_columns(run),
             **{name: run.result.get(name) for name in COUNTS},
             "seconds": run.result["seconds"],

@@ -1,5 +1,11 @@
 """Method names, importable without torch; used by commands, recipes, folders and reports."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from unimos_pipe.base import plugins
+from unimos_pipe.base.errors import InputError
+
 UNIMOS = "unimos"
 UNIMOS_NAME = "UniMoS"  # for readers
 AUTO = "auto"
@@ -48,9 +54,69 @@ ESTIMATE_WITHIN = "the range held the accuracy for 92% of trials"  # the same, w
 LABEL_SETS = ("closed", "partial")  # the target has every class of the source, or only some (partial-set adaptation)
 
 
+def register_method(
+    name: str,
+    fit: Callable,
+    *,
+    load_model: Callable | None = None,
+    settings: type | None = None,
+    citation: str = "",
+    version: str | None = None,
+) -> plugins.OutsideMethod:
+    """Make a method known by name: to commands, recipes, reports, calibration, ``predict`` and export.
+
+    Args:
+        name: letters, digits and '-'.
+        fit, load_model, settings, citation, version: see :class:`unimos_pipe.base.plugins.OutsideMethod`.
+    Raises:
+        InputError: a name that a shipped method has, or what :func:`unimos_pipe.base.plugins.add_method` raises.
+    """
+    if not name.replace("-", "").isalnum() or name in METHODS:
+        raise InputError(f"method {name!r}", expected="a name of letters, digits and '-' that no shipped method has")
+    method = plugins.OutsideMethod(name, fit, load_model, settings, citation, version)
+    plugins.add_method(method)
+    return method
+
+
+def method_names() -> tuple[str, ...]:
+    """The methods by name, those from outside the package last."""
+    return (*METHODS, *plugins.outside_names(plugins.METHODS))
+
+
+def parse_method_settings(method: str, settings: Mapping[str, Any], faults: list[str]) -> tuple[tuple[str, Any], ...]:
+    """The settings of a method from outside the package that differ from their defaults, from dotted names.
+
+    Nothing of a shipped method, whose settings are not looked at. Faults go to ``faults``.
+    """
+    outside = None if method in METHODS else plugins.outside_method(method)
+    if outside is None:
+        return ()
+    own = {name.partition(".")[2]: value for name, value in settings.items() if name.partition(".")[0] == method}
+    faults += [f"{method} has no setting {name}" for name in settings if name.partition(".")[0] != method]
+    return outside.parse_settings(own, faults)
+
+
+def is_seeded(method: str) -> bool:
+    """Whether a method has randomness, so that it runs once for each seed."""
+    outside = None if method in METHODS else plugins.outside_method(method)
+    return method == UNIMOS or (outside is not None and outside.seeded)
+
+
+def answers_new_rows(method: str) -> bool:
+    """Whether a method has a model that answers rows it was not fitted on."""
+    outside = None if method in METHODS else plugins.outside_method(method)
+    return method not in TARGET_ONLY if outside is None else outside.load_model is not None
+
+
+def citation(method: str) -> str | None:
+    """Whom to cite for a method; None where nobody said."""
+    outside = None if method in METHODS else plugins.outside_method(method)
+    return CITATIONS.get(method) or (outside.citation if outside else None) or None
+
+
 def protocol_fault(method: str, protocol: str) -> str | None:
     """Why a method cannot make runs of a protocol, or None."""
-    if protocol == "transductive" or method not in TARGET_ONLY:
+    if protocol == "transductive" or method not in method_names() or answers_new_rows(method):
         return None
     return (
         f"{method} answers only the rows it was fitted on, and an inductive run scores others; "

@@ -86,9 +86,12 @@ class FinishedRun:
         return self.config["classes"]
 
     def option(self, name: str) -> Any:
-        """Return one of UniMoS's options by its dotted name; None if the run has no such option."""
+        """Return an option of UniMoS, or a setting of a method from outside, by its dotted name; None without one."""
         section, _, key = name.partition(".")
-        return self.spec["options"].get(section, {}).get(key)
+        if section == self.method:
+            return self.spec.get("settings", {}).get(key)
+        table = self.spec["options"].get(section, {})
+        return table.get(key, dict(table.get("extra", ())).get(key))
 
     @property
     def method(self) -> str:

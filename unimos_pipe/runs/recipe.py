@@ -10,14 +10,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.dataclass_parsing import collect_dataclass_errors, nest_settings, option, option_fields
+from unimos_pipe.base.dataclass_parsing import collect_dataclass_errors, nest_settings, option
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError, ReadError, join_names, short_repr, suggestions
-from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, VARIANTS, MethodSpec, method_spec
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, VARIANTS, MethodSpec, method_spec, setting_fields
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
 from unimos_pipe.data.dataset_spec import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.data.prompts import build_prompts
-from unimos_pipe.runs.method_names import AUTO, LABEL_SETS, METHODS, UNIMOS, protocol_fault
+from unimos_pipe.runs.method_names import (
+    AUTO,
+    LABEL_SETS,
+    METHODS,
+    UNIMOS,
+    is_seeded,
+    method_names,
+    parse_method_settings,
+    protocol_fault,
+)
 from unimos_pipe.runs.published_results import load_published_rows
 from unimos_pipe.runs.run_spec import RunSpec
 
@@ -59,14 +68,31 @@ class Recipe:
         used = {name for pair in self.domain_pairs(spec) for side in pair for name in side.split("+")}
         return [name for name in spec.domains if name in used]
 
-    def grid_cells(self) -> list[dict[str, Any]]:
-        """Return the settings of each grid configuration; one without settings if there is no grid."""
-        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+    def grid_cells(self, method: str = UNIMOS) -> list[dict[str, Any]]:
+        """Return the settings of each configuration of a method's part of the grid; one without settings if empty.
+
+        The part of a method from outside the package are the options NAME.key.
+        """
+        own = {name: values for name, values in self.grid.items() if self.belongs_to(method, name)}
+        return [dict(zip(own, values, strict=True)) for values in itertools.product(*own.values())]
+
+    def options_of(self, method: str) -> dict[str, Any]:
+        """Return the options of UniMoS, or the settings of a method from outside the package, by dotted name."""
+        own = {section: table for section, table in self.options.items() if self.belongs_to(method, section)}
+        return {f"{section}.{key}": value for section, table in own.items() for key, value in table.items()}
+
+    def belongs_to(self, method: str, name: str) -> bool:
+        """Whether an option, or a table of options, is of UniMoS or of a method from outside the package."""
+        section, outside = name.partition(".")[0], {*self.methods} - {*METHODS}
+        return section == method if method in outside else method == UNIMOS and section not in outside
 
     def count_runs(self, spec: DatasetSpec) -> int:
         """Return the number of runs of the recipe, without listing them."""
-        unimos_runs = math.prod((self.seeds, len(self.variants), *map(len, self.grid.values())))
-        per_pair = sum(unimos_runs if method == UNIMOS else 1 for method in self.methods)
+        per_pair = 0
+        for method in self.methods:
+            cells = math.prod(len(values) for name, values in self.grid.items() if self.belongs_to(method, name))
+            variants = len(self.variants) if method == UNIMOS else 1
+            per_pair += cells * variants * (self.seeds if is_seeded(method) else 1)
         return per_pair * len(self.domain_pairs(spec))
 
     def with_native_logit_scale(self, scale: float | None) -> "Recipe":
@@ -94,24 +120,28 @@ class Recipe:
         return runs
 
     def _runs_of_method(self, method: str, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
-        """Return one run per pair for a deterministic method."""
+        """Return the runs of a method other than UniMoS: one per pair; from outside also by configuration and seed."""
         return [
             RunSpec(
                 **self._shared_fields(spec, encoder_id),
                 source=source,
                 target=target,
                 variant="",
-                seed=0,
+                seed=seed,
                 options=method_spec(),
                 method=method,
                 label_set=self.label_set if method == AUTO else "",
+                settings=settings,
             )
+            for cell in self.grid_cells(method)
+            for settings in [parse_method_settings(method, {**self.options_of(method), **cell}, [])]
             for source, target in self.domain_pairs(spec)
+            for seed in range(self.seeds if is_seeded(method) else 1)
         ]
 
     def _unimos_runs(self, spec: DatasetSpec, encoder_id: str) -> list[RunSpec]:
         shared = self._shared_fields(spec, encoder_id)
-        base = {f"{section}.{key}": value for section, table in self.options.items() for key, value in table.items()}
+        base = self.options_of(UNIMOS)
         return [
             RunSpec(**shared, source=source, target=target, variant=variant, seed=seed, options=options)
             for variant in self.variants
@@ -204,18 +234,8 @@ def _find_faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     if unknown := [name for name in recipe.variants if name not in VARIANTS]:
         faults.append(f"unknown variant {join_names(unknown)} ({suggestions(unknown, VARIANTS, 8)})")
     faults += [f"variant {name} is listed twice" for name in _find_duplicates(recipe.variants)]
-    collect_dataclass_errors(MethodSpec, recipe.options, "options.", faults)
+    faults += _find_option_faults(recipe)
     tables = {section: table for section, table in recipe.options.items() if isinstance(table, Mapping)}
-    options = dict(option_fields(MethodSpec))
-    for name, choices in recipe.grid.items():
-        if name not in options:
-            faults.append(f"unknown grid option {name} ({suggestions(name, options, 60)})")
-        elif not isinstance(choices, list) or not choices:
-            faults.append(f"grid {name}: expected a list of values, got {short_repr(choices)}")
-        else:
-            for value in choices:
-                collect_dataclass_errors(MethodSpec, nest_settings({name: value}), "grid ", faults)
-            faults += [f"grid {name}: {short_repr(value)} is listed twice" for value in _find_duplicates(choices)]
     fixed = {name: variant for variant in recipe.variants for name in VARIANTS.get(variant, {})}
     changed = {*recipe.grid, *(f"{section}.{key}" for section, table in tables.items() for key in table)}
     faults += [
@@ -230,13 +250,45 @@ def _find_faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     return faults
 
 
+def _find_option_faults(recipe: Recipe) -> list[str]:
+    """Return the faults of the options and the grid, of UniMoS and of methods from outside the package."""
+    faults: list[str] = []
+    shared = {name: table for name, table in recipe.options.items() if recipe.belongs_to(UNIMOS, name)}
+    collect_dataclass_errors(MethodSpec, shared, "options.", faults)
+    outside = [name for name in recipe.methods if name not in METHODS and name in method_names()]
+    for method in outside:
+        table = recipe.options.get(method, {})
+        if isinstance(table, Mapping):
+            parse_method_settings(method, {f"{method}.{key}": value for key, value in table.items()}, faults)
+        else:
+            faults.append(f"options.{method}: expected a table, got {short_repr(table)}")
+    options = {name: entry for method in ("", *outside) for name, entry in setting_fields(method)}
+    for name, choices in recipe.grid.items():
+        if name not in options:
+            faults.append(f"unknown grid option {name} ({suggestions(name, options, 60)})")
+        elif not isinstance(choices, list) or not choices:
+            faults.append(f"grid {name}: expected a list of values, got {short_repr(choices)}")
+        else:
+            method = name.partition(".")[0]
+            for value in choices:
+                if method in outside:
+                    parse_method_settings(method, {name: value}, faults)
+                else:
+                    collect_dataclass_errors(MethodSpec, nest_settings({name: value}), "grid ", faults)
+            faults += [f"grid {name}: {short_repr(value)} is listed twice" for value in _find_duplicates(choices)]
+    return faults
+
+
 def _find_method_faults(recipe: Recipe) -> list[str]:
     faults = []
-    if unknown := [name for name in recipe.methods if name not in METHODS]:
-        faults.append(f"unknown method {join_names(unknown)} ({suggestions(unknown, METHODS)})")
+    if unknown := [name for name in recipe.methods if name not in method_names()]:
+        faults.append(f"unknown method {join_names(unknown)} ({suggestions(unknown, method_names())})")
     faults += [f"method {name} is listed twice" for name in _find_duplicates(recipe.methods)]
     if UNIMOS not in recipe.methods:
-        changed = {"variants": recipe.variants != ("full",), "options": recipe.options, "grid": recipe.grid}
+        own, grid = (
+            [name for name in table if recipe.belongs_to(UNIMOS, name)] for table in (recipe.options, recipe.grid)
+        )
+        changed = {"variants": recipe.variants != ("full",), "options": own, "grid": grid}
         names = [name for name, is_changed in changed.items() if is_changed]
         faults += [f"{join_names(names)}: only {UNIMOS} has such options, and it is not among methods"] if names else []
     if recipe.label_set and AUTO not in recipe.methods:

@@ -29,6 +29,7 @@ class RunSpec:
     method: str = UNIMOS  # or another of runs.method_names; its variant is then empty, its options the defaults
     label_set: str = ""  # for auto: closed (the target has every class) or partial; empty: unknown
     calibrate: bool = False  # by a temperature fitted on held-out source rows
+    settings: tuple[tuple[str, Any], ...] = ()  # of a method from outside the package: those that are not the defaults
 
     @property
     def name(self) -> str:
@@ -38,7 +39,9 @@ class RunSpec:
     @property
     def changed(self) -> dict[str, Any]:
         """Options that differ from the variant's defaults, by dotted name in the order of the options."""
-        return changed_options(self.options, method_spec(self.variant)) if self.method == UNIMOS else {}
+        if self.method == UNIMOS:
+            return changed_options(self.options, method_spec(self.variant))
+        return {f"{self.method}.{name}": value for name, value in self.settings}
 
     def label(self) -> str:
         """Return ``no-im``, ``fused`` or ``full,inductive,alpha=0.1``: the run's row in a table and its folder name."""
@@ -66,8 +69,9 @@ def row_names(specs: Sequence[RunSpec]) -> list[str]:
     varied = [name for name in options if len({_get_option(spec.options, name) for spec in unimos_specs}) > 1]
     names = []
     for spec in specs:
-        options = varied if spec.method == UNIMOS else []
-        values = (f"{name.rpartition('.')[2]}={_get_option(spec.options, name)}" for name in options)
+        values = [f"{name}={value}" for name, value in spec.settings]
+        if spec.method == UNIMOS:
+            values = [f"{name.rpartition('.')[2]}={_get_option(spec.options, name)}" for name in varied]
         name = ",".join([spec.name, *values])
         names.append(method_display_name(name) if several and spec.method == UNIMOS else display_name(name))
     return names
@@ -101,6 +105,7 @@ def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: 
     """
     method_entries = {} if spec.method == UNIMOS else {"method": spec.method, "label_set": spec.label_set}
     method_entries |= {"calibrate": True} if spec.calibrate else {}
+    method_entries |= {"settings": dict(spec.settings)} if spec.settings else {}
     return fingerprint(
         {
             **method_entries,

@@ -154,7 +154,7 @@ def load_finished(plan: PlannedRun, data: PairData) -> RunOutcome:
     except RunFolderError as error:
         exists = plan.folder.is_dir() and any(plan.folder.iterdir())
         return RunOutcome(None, notes=(f"{plan.folder}: {error.reason}; trained again",) if exists else ())
-    code = method_code(plan.spec.method)
+    code = method_code(plan.spec.method, tuple(dict(plan.spec.options.loss.extra)))
     changed = tuple(changed_modules(run.config["code"], code)) if "code" in run.config else tuple(code)
     if changed and plan.rerun_changed:
         return RunOutcome(None, changed_code=changed)

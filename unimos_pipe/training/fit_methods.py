@@ -1,8 +1,9 @@
 """Fit the methods other than UniMoS, pair by pair, and record them as runs."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ from unimos_pipe.evaluation.diagnostics import (
 )
 from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
 from unimos_pipe.methods.auto import AutoSelection, fit_auto
-from unimos_pipe.methods.base import Model
-from unimos_pipe.methods.registry import METHODS
+from unimos_pipe.methods.base import Method, Model
+from unimos_pipe.methods.registry import get_method
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.runs.method_names import AUTO
 from unimos_pipe.runs.run_spec import RunSpec
@@ -44,6 +45,7 @@ class FitResult:
     selection: AutoSelection | None
     seconds: float
     calibration: Calibration | None = None
+    lines: tuple[dict[str, Any], ...] = ()  # of metrics.jsonl, of a method that tells of its epochs
 
 
 def fit_runs(
@@ -95,11 +97,22 @@ def _fit_run(plan: PlannedRun, data: PairData, reference: PairReference, notes: 
 def fit_method(spec: RunSpec, data: PairData) -> FitResult:
     """Fit the method of a spec to a pair and predict the scored rows."""
     started = time.perf_counter()
+    lines: list[dict[str, Any]] = []
+
+    def on_epoch(logits: Tensor, **losses: float) -> None:
+        scored = data.held_out.features is None  # otherwise these are not the scored rows
+        scores = score_predictions(logits.argmax(-1), data.held_out) if scored else None
+        lines.append(_metrics_line(scores and asdict(scores), len(lines), losses))
+
     selection = fit_auto(data.task, spec.label_set or None) if spec.method == AUTO else None
-    output = selection.output if selection else METHODS[spec.method].fit(data.task)
+    output = selection.output if selection else _bind_method(spec, on_epoch).fit(data.task)
     test_features = data.held_out.features
     logits = output.logits if test_features is None else output.model.logits(test_features)
-    return FitResult(logits, output.model, selection, time.perf_counter() - started)
+    return FitResult(logits, output.model, selection, time.perf_counter() - started, lines=tuple(lines))
+
+
+def _bind_method(spec: RunSpec, on_epoch: Callable | None = None) -> Method:
+    return get_method(spec.method, spec.settings, spec.seed, on_epoch)
 
 
 @torch.no_grad()
@@ -117,7 +130,7 @@ def _calibrate(spec: RunSpec, data: PairData, fit_result: FitResult, reference: 
         basis = "source"
         accuracy = reference.stacked_probability(classes) if spec.method == AUTO else None
     if accuracy is None:
-        held_out_logits = cross_fit_logits(METHODS[spec.method], data.task, torch.Generator().manual_seed(spec.seed))
+        held_out_logits = cross_fit_logits(_bind_method(spec), data.task, torch.Generator().manual_seed(spec.seed))
         temperature, rows = fit_temperature(held_out_logits, data.task.source.labels), len(held_out_logits)
     else:
         temperature = match_temperature(logits, accuracy)
@@ -138,7 +151,7 @@ def _build_contents(spec: RunSpec, data: PairData, fit_result: FitResult, refere
     state["text_features"] = data.task.text_features
     return RunContents(
         config=build_run_config(spec, data, {"environment": describe_environment(data.task.text_features.device)}),
-        epochs=[_metrics_line(accuracy and accuracy["last"])],
+        epochs=fit_result.lines or [_metrics_line(accuracy and accuracy["last"])],
         predictions=build_prediction_columns(data, predictions),
         heads={name: tensor.cpu().numpy() for name, tensor in state.items()},
         sample={name: tensor.numpy() for name, tensor in sample_images(data.task).items()},
@@ -154,10 +167,12 @@ def _build_contents(spec: RunSpec, data: PairData, fit_result: FitResult, refere
     )
 
 
-def _metrics_line(scores: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the only line of ``metrics.jsonl``."""
+def _metrics_line(
+    scores: dict[str, Any] | None, epoch: int = 0, losses: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return a line of ``metrics.jsonl``."""
     metrics = {name: {"ensemble": scores and scores[name]} for name in ("accuracy", "per_class_mean")}
-    return {"epoch": 0, "losses": {}, **metrics}
+    return {"epoch": epoch, "losses": {name: float(value) for name, value in losses.items()}, **metrics}
 
 
 def _selection_values(selection: AutoSelection) -> dict[str, Any]:

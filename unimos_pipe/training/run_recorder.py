@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from unimos_pipe.base.plugins import outside_method
 from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.evaluation.calibration import Calibration
 from unimos_pipe.evaluation.diagnostics import PairReference, run_diagnostics
@@ -20,6 +21,7 @@ from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.pseudo_labels import CHUNK, TargetEvaluation, evaluate_target
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import EpochRecord, EpochSnapshot
+from unimos_pipe.runs.method_names import CITATIONS, METHODS, citation
 from unimos_pipe.runs.run_spec import RunSpec, run_identity
 from unimos_pipe.runs.write_run import LABEL_COLUMN, RunContents, write_run
 from unimos_pipe.training.environment import command_line
@@ -196,14 +198,21 @@ def build_run_config(spec: RunSpec, data: PairData, provenance: Mapping[str, Any
     return {
         "identity": pair_identity(spec, data),
         "training": training_identity(spec, data),
-        "spec": {**asdict(spec), "changed": spec.changed},
+        "spec": {**asdict(spec), "settings": _all_settings(spec), "changed": spec.changed},
         "label": spec.label(),
         "classes": data.held_out.classes,
         "encoder": asdict(data.encoder),
         "shards": data.shard_digests,
-        "code": method_code(spec.method),
+        "code": method_code(spec.method, tuple(dict(spec.options.loss.extra))),
+        **({"citation": cited} if (cited := citation(spec.method)) and spec.method not in CITATIONS else {}),
         **provenance,
     }
+
+
+def _all_settings(spec: RunSpec) -> dict[str, Any]:
+    """Return every setting of a method from outside the package; nothing for a shipped one."""
+    outside = None if spec.method in METHODS else outside_method(spec.method)
+    return outside.all_settings(spec.settings) if outside else {}
 
 
 def build_prediction_columns(

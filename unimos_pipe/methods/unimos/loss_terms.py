@@ -5,12 +5,14 @@ To add a loss: a function in ``losses.py``, an entry in :data:`LOSSES`, and an o
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from torch import Tensor
 
+from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.method_config import LossSpec
+from unimos_pipe.base.plugins import OutsideLoss, add_loss
 from unimos_pipe.methods.unimos.losses import (
     cross_entropy,
     distillation,
@@ -84,3 +86,27 @@ TERMS = tuple(dict.fromkeys(loss.term for loss in LOSSES.values()))
 def terms_of(spec: LossSpec) -> tuple[str, ...]:
     """Return the terms of a run's loss with a non-zero weight."""
     return tuple(term for term in TERMS if any(loss.term == term and loss.weight(spec) for loss in LOSSES.values()))
+
+
+def register_loss(
+    name: str, value: Callable[[Outputs], Tensor], *, term: str = "im", version: str | None = None
+) -> None:
+    """Make a loss from outside the package known by name; its weight is the option ``loss.NAME``, 0 by default.
+
+    Args:
+        name: of the option: a Python name that no option of ``loss`` has.
+        value: (R,) means, one per stacked run; gradients follow by themselves.
+        term: one of :data:`TERMS`, under which it is logged.
+        version: stands for the source of ``value`` in a run's ``code``, where it is given.
+    Raises:
+        InputError: a name that is taken or no name, an unknown term, or a source that cannot be found.
+    """
+    if not name.isidentifier() or name in {entry.name for entry in fields(LossSpec)} or name in SHIPPED:
+        raise InputError(f"loss {name!r}", expected="a Python name that no option of loss has")
+    if term not in TERMS:
+        raise InputError(f"loss {name}: term", expected=join_names(TERMS, 10), got=term)
+    add_loss(OutsideLoss(name, value, term, version))
+    LOSSES[name] = LossTerm(term, lambda spec: getattr(spec, name), value)
+
+
+SHIPPED = frozenset(LOSSES)

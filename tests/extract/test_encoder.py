@@ -37,7 +37,7 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
 def test_pixels_scaled_in_one_pass_are_clips(tiny):
     """The bytes a worker gives, scaled on the device, against open_clip's own transform of images of the right size."""
     pictures = [noise(64, 64, seed) for seed in range(6)]
-    ours = tiny.scale(torch.stack([tiny.preprocess(picture) for picture in pictures]))
+    ours = tiny.scale_pixels(torch.stack([tiny.preprocess(picture) for picture in pictures]))
     theirs = torch.stack([tiny.preprocess.transform(picture) for picture in pictures])
     assert ours.shape == theirs.shape and (ours - theirs).abs().max() < 2e-6  # six epsilons of the largest value, 2.7
     assert ours.is_contiguous(memory_format=torch.channels_last)

@@ -6,8 +6,74 @@ when first used, because torch takes seconds to import.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and editors read it
+    from unimos_pipe.api import EpochInfo as EpochInfo
+    from unimos_pipe.api import Task as Task
+    from unimos_pipe.api import adapt_task as adapt_task
+    from unimos_pipe.api import demo as demo
+    from unimos_pipe.api import make_task as make_task
+    from unimos_pipe.api import run_recipe as run_recipe
+    from unimos_pipe.base.method_config import EncoderSpec as EncoderSpec
+    from unimos_pipe.base.ray_cluster import ComputeConfig as ComputeConfig
+    from unimos_pipe.base.ray_cluster import RayOptions as RayOptions
+    from unimos_pipe.base.terminal import Output as Output
+    from unimos_pipe.bench.adapt import bench_adapt as bench_adapt
+    from unimos_pipe.bench.compare_reference import ReferenceComparison as ReferenceComparison
+    from unimos_pipe.bench.compare_reference import bench_compare_reference as bench_compare_reference
+    from unimos_pipe.bench.extract import ExtractTrial as ExtractTrial
+    from unimos_pipe.bench.extract import bench_extract as bench_extract
+    from unimos_pipe.bench.memory import bench_memory as bench_memory
+    from unimos_pipe.bench.methods import MethodsBench as MethodsBench
+    from unimos_pipe.bench.methods import MethodSummary as MethodSummary
+    from unimos_pipe.bench.methods import bench_methods as bench_methods
+    from unimos_pipe.bench.store import bench_store as bench_store
+    from unimos_pipe.cache.cache_paths import default_cache as default_cache
+    from unimos_pipe.cache.feature_set import feature_set as feature_set
+    from unimos_pipe.data.dataset_spec import load_spec as load_spec
+    from unimos_pipe.data.datasets import check_dataset as check_dataset
+    from unimos_pipe.data.datasets import create_dataset_spec as create_dataset_spec
+    from unimos_pipe.data.datasets import list_datasets as list_datasets
+    from unimos_pipe.deploy.adapted_model import AdaptedModel as AdaptedModel
+    from unimos_pipe.deploy.adapted_model import load as load
+    from unimos_pipe.deploy.export import export_run as export_run
+    from unimos_pipe.deploy.predict import PredictOptions as PredictOptions
+    from unimos_pipe.deploy.predict import predict as predict
+    from unimos_pipe.deploy.predict import predict_cached as predict_cached
+    from unimos_pipe.deploy.predictions import Predictions as Predictions
+    from unimos_pipe.deploy.sklearn_estimator import UniMoSClassifier as UniMoSClassifier
+    from unimos_pipe.experiments.dry_run import plan_recipe as plan_recipe
+    from unimos_pipe.experiments.pairs import AdaptOptions as AdaptOptions
+    from unimos_pipe.experiments.pairs import RunLocation as RunLocation
+    from unimos_pipe.experiments.pairs import adapt_pairs as adapt_pairs
+    from unimos_pipe.experiments.run_plans import RunResult as RunResult
+    from unimos_pipe.experiments.sweep import SweepOptions as SweepOptions
+    from unimos_pipe.experiments.sweep import SweepResult as SweepResult
+    from unimos_pipe.experiments.sweep import plan_sweep as plan_sweep
+    from unimos_pipe.experiments.sweep import run_sweep as run_sweep
+    from unimos_pipe.extract.extract_features import ExtractOptions as ExtractOptions
+    from unimos_pipe.extract.extract_features import extract_features as extract_features
+    from unimos_pipe.extract.list_encoders import list_encoders as list_encoders
+    from unimos_pipe.extract.verify_encoding import EncodingCheck as EncodingCheck
+    from unimos_pipe.extract.verify_encoding import verify_encoding as verify_encoding
+    from unimos_pipe.interop.export_features import export_features as export_features
+    from unimos_pipe.interop.import_features import ImportOptions as ImportOptions
+    from unimos_pipe.interop.import_features import import_features as import_features
+    from unimos_pipe.methods.from_arrays import task_from_arrays as task_from_arrays
+    from unimos_pipe.report.comparison import Comparison as Comparison
+    from unimos_pipe.report.comparison import compare_runs as compare_runs
+    from unimos_pipe.report.make_report import Report as Report
+    from unimos_pipe.report.make_report import make_report as make_report
+    from unimos_pipe.runs.cache_usage import find_prunable as find_prunable
+    from unimos_pipe.runs.cache_usage import list_cache as list_cache
+    from unimos_pipe.runs.cache_usage import prune_cache as prune_cache
+    from unimos_pipe.runs.cache_usage import verify_cache as verify_cache
+    from unimos_pipe.runs.recipe import Recipe as Recipe
+    from unimos_pipe.runs.recipe import load_recipe as load_recipe
+    from unimos_pipe.runs.resolved_recipe import resolve_recipe as resolve_recipe
 
 _HOMES = {
     "api": ("run_recipe", "demo", "make_task", "adapt_task", "Task", "EpochInfo"),
@@ -51,10 +117,12 @@ _PUBLIC = {name: f"unimos_pipe.{home}" for home, names in _HOMES.items() for nam
 __all__ = ["__version__", *_PUBLIC]
 
 
-def __getattr__(name: str):
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a checker reports an unknown name
+
+    def __getattr__(name: str):
+        if name in _PUBLIC:
+            return getattr(importlib.import_module(_PUBLIC[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

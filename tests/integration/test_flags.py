@@ -11,6 +11,7 @@ import pytest
 import unimos_pipe
 from unimos_pipe.base.errors import Argument, Call, InputError
 from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.cache.feature_calls import domain_call, extract_call, import_or_extract_call
 from unimos_pipe.cli.command_lines import COMMANDS, PARAMETERS, command_line, in_command_words
 from unimos_pipe.cli.main import main
 
@@ -119,12 +120,12 @@ def test_an_option_of_the_command_that_ran_comes_first():
         (Call("make_report", {"runs": ["a", "b"], "out": Path("o"), "root": "r"}), "report a b --out o --data-root r"),
         (Call("run_sweep", {"recipe": "r.toml", "runs": Path("x")}), "sweep r.toml --runs x"),
         (
-            Call("adapt_pairs", {"pairs": [("a+b", "c")], "training": Call("AdaptOptions", {"seeds": (2, 3)})}),
+            Call("adapt_pairs", {"pairs": [("a+b", "c")], "options": Call("AdaptOptions", {"seeds": (2, 3)})}),
             "adapt --src a --src b --tgt c --seed 2 --seeds 2",
         ),
         (
             Call(
-                "adapt_pairs", {"training": Call("AdaptOptions", {"calibrate": False, "settings": {"loss.im": False}})}
+                "adapt_pairs", {"options": Call("AdaptOptions", {"calibrate": False, "settings": {"loss.im": False}})}
             ),
             "adapt --no-calibrate --set loss.im=false",
         ),
@@ -144,3 +145,25 @@ def test_the_parameters_are_those_of_public_functions():
         for name in inspect.signature(getattr(unimos_pipe, public)).parameters
     }
     assert set(PARAMETERS) - {"precision"} <= named and "precision" in inspect.signature(EncoderSpec).parameters
+
+
+def check_call(call):
+    """Assert that a call's function is public, and its arguments are parameters."""
+    inspect.signature(getattr(unimos_pipe, call.function)).bind_partial(**call.arguments)
+    for value in call.arguments.values():
+        if isinstance(value, Call):
+            check_call(value)
+
+
+def test_calls_in_messages_can_be_made():
+    words, spec = {"a": "b"}, EncoderSpec("m", "t")
+    for call in (
+        extract_call("icons"),
+        extract_call("icons", encoder=spec, templates=("{class}",), words=words),
+        domain_call(extract_call("icons"), "line", force=True),
+        domain_call(import_or_extract_call("RN50_imported-00000000", extract_call("icons")), "line", force=True),
+    ):
+        check_call(call)
+    assert str(extract_call("icons", words=words)) == (
+        "unimos_pipe.extract_features(features=unimos_pipe.feature_set(dataset='icons', words={'a': 'b'}))"
+    )

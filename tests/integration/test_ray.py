@@ -63,7 +63,7 @@ def test_jobs_give_their_results_and_their_errors(one_machine):
 
 
 def test_no_cluster_at_the_address_is_one_line():
-    with pytest.raises(InputError) as caught, run_ray_jobs(RayOptions("127.0.0.1:1")):
+    with pytest.raises(InputError) as caught, run_ray_jobs(RayOptions(address="127.0.0.1:1")):
         pass
     assert str(caught.value).startswith("no Ray cluster at 127.0.0.1:1: ")
     assert str(caught.value).endswith("Start one with: ray start --head")

@@ -1,5 +1,6 @@
 """Commands that reproduce runs: they parse, and recipes survive a round trip."""
 
+import inspect
 import json
 import shlex
 import tomllib
@@ -10,6 +11,8 @@ import click
 import pytest
 from factories.runs import ENCODER_ID, write_run
 
+import unimos_pipe
+from unimos_pipe.base.errors import Call
 from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.cli.command_lines import command_line
 from unimos_pipe.cli.main import main
@@ -27,7 +30,18 @@ def running():
 
 def made(root: Path) -> list[str]:
     calls = reproduce_calls(find_runs([root])[0][0], Path("out/recipes/r.toml"), None)
+    for call in calls:
+        if isinstance(call, Call):
+            check_call(call)
     return [call if isinstance(call, str) else command_line(call) for call in calls]
+
+
+def check_call(call: Call) -> None:
+    """Assert that a call's function is public, and its arguments are parameters."""
+    inspect.signature(getattr(unimos_pipe, call.function)).bind_partial(**call.arguments)
+    for value in call.arguments.values():
+        if isinstance(value, Call):
+            check_call(value)
 
 
 def test_runs_without_a_recipe_are_adapts_that_can_be_parsed(tmp_path):

@@ -14,7 +14,7 @@ TOKEN_HINT = "If it wants a token: set RAY_AUTH_MODE=token, and copy ~/.ray/auth
 MAX_RETRIES = 8  # of a job whose worker or machine was lost; a job that raises is not repeated
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RayOptions:
     """A Ray cluster and the resources of a job."""
 

@@ -39,7 +39,7 @@ from unimos_pipe.extract.weights import find_weights
 ENCODER_IMAGES = 128  # images for the benchmark of the encoder alone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExtractTrial:
     """Options of the benchmark."""
 

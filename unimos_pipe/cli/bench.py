@@ -26,7 +26,9 @@ bench.add_command(bench_methods)
 
 
 def _trial(images: int, rounds: int, baseline_images: int, random_weights: bool) -> "unimos_pipe.ExtractTrial":
-    return unimos_pipe.ExtractTrial(images, rounds, baseline_images, random_weights)
+    return unimos_pipe.ExtractTrial(
+        images=images, rounds=rounds, baseline_images=baseline_images, random_weights=random_weights
+    )
 
 
 def _reading(batch_size: int | str, workers: int | None) -> "unimos_pipe.ExtractOptions":

@@ -202,7 +202,7 @@ device_option = click.option(
 
 
 def _compute(device: str, engine: str, address: str | None, cpus_per_job: float) -> ComputeConfig:
-    return ComputeConfig(device, RayOptions(address, cpus_per_job) if engine == "ray" else None)
+    return ComputeConfig(device, RayOptions(address=address, cpus=cpus_per_job) if engine == "ray" else None)
 
 
 compute_options = option_group(

@@ -75,8 +75,8 @@ def _adapt_call(run: FinishedRun, seeds: Sequence[int], cache: Path | None, loca
         {
             "features": Call("feature_set", features),
             "pairs": [(spec["source"], spec["target"])],
-            "training": Call("AdaptOptions", training),
-            "place": Call("RunLocation", location),
+            "options": Call("AdaptOptions", training),
+            "location": Call("RunLocation", location),
         },
     )
 

@@ -84,6 +84,7 @@ _HOMES = {
     "experiments.run_plans": ("RunResult",),
     "experiments.pairs": ("adapt_pairs", "AdaptOptions", "RunLocation"),
     "experiments.sweep": ("run_sweep", "plan_sweep", "SweepOptions", "SweepResult"),
+    "experiments.rerun": ("rerun", "Repetition"),
     "experiments.dry_run": ("plan_recipe",),
     "runs.resolved_recipe": ("resolve_recipe",),
     "cache.cache_paths": ("default_cache",),

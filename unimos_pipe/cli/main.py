@@ -26,6 +26,7 @@ from unimos_pipe.cli.extract import extract
 from unimos_pipe.cli.manifest import manifest
 from unimos_pipe.cli.predict import predict
 from unimos_pipe.cli.report import report
+from unimos_pipe.cli.rerun import rerun
 from unimos_pipe.cli.run import run
 from unimos_pipe.cli.sweep import sweep
 
@@ -97,5 +98,20 @@ def main(plugins: tuple[str, ...]) -> None:
         load_plugin(module)
 
 
-for command in (extract, adapt, sweep, run, report, compare, predict, export, demo, manifest, encoder, cache, bench):
+for command in (
+    extract,
+    adapt,
+    sweep,
+    run,
+    rerun,
+    report,
+    compare,
+    predict,
+    export,
+    demo,
+    manifest,
+    encoder,
+    cache,
+    bench,
+):
     main.add_command(command)

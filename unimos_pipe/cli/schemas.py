@@ -192,6 +192,19 @@ SCHEMAS: dict[str, Schema] = {  # by the words of the command
         runs=many(_RUN),
         mean=maybe(_MEAN),
     ),
+    "rerun": document(
+        "runs repeated from their folders; differing are the files whose bytes differ",
+        runs=many(
+            record(
+                "a run; accuracy: first, and again",
+                folder=TEXT,
+                differing=many(TEXT),
+                accuracy=many(SHARE),
+                error=maybe(TEXT),
+                changed_code=many(TEXT),
+            )
+        ),
+    ),
     "compare": document(
         "folders of runs held against the first: rows by setting, and (what, value in each folder) of all that differs",
         names=many(TEXT),

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import math
 import tomllib
 from collections import Counter
@@ -176,18 +177,19 @@ def known_recipes() -> dict[str, Path]:
 
 
 def load_recipe(name_or_path: str) -> tuple[Recipe, DatasetSpec]:
-    """Read a recipe by name or from a ``.toml`` file, and its data set.
+    """Read a recipe by name, from a ``.toml`` file or a sweep's ``recipe.json``, and its data set.
 
     Raises:
         InputError: unknown name (lists the known ones), an unreadable file, or all faults of the recipe.
     """
     recipes = known_recipes()
-    path = Path(name_or_path) if name_or_path.endswith(".toml") else recipes.get(name_or_path)
+    path = Path(name_or_path) if name_or_path.endswith((".toml", ".json")) else recipes.get(name_or_path)
     if path is None:
         names = suggestions(name_or_path, sorted(recipes), 30)
         raise InputError(f"unknown recipe {name_or_path!r}; {names}; or give a .toml file")
     try:
-        values = tomllib.loads(read_text(path, MAX_SETTINGS_BYTES))
+        text = read_text(path, MAX_SETTINGS_BYTES)
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ReadError as error:
         raise error.of_input(f"recipe {path}: cannot be read: {error.reason}") from None
     except (ValueError, RecursionError) as error:

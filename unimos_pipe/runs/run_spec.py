@@ -10,7 +10,7 @@ from unimos_pipe.base.method_config import MethodSpec, display_name, method_spec
 from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
 
 # Increased when a default of MethodSpec or a result of equal options changes; finished runs are then trained again.
-ARITHMETIC = 5
+ARITHMETIC = 6
 
 
 @dataclass(frozen=True, kw_only=True)

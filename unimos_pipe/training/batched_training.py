@@ -255,18 +255,24 @@ class _Stack:
                 shared = references.get(self.data[index]), calibration
                 heads, options = trainer.model_state(index), self.runs[index].method
                 model = UniMoSModel(trainer.eval_heads(index), heads["text_features"].to(trainer.device), options)
-                state = FinalState(final[index], model, heads, sample, self._provenance(trainer), seconds, *shared)
+                state = FinalState(
+                    final[index],
+                    model,
+                    heads,
+                    sample,
+                    describe_environment(trainer.device),
+                    self._describe_stack(),
+                    seconds,
+                    *shared,
+                )
                 outcomes.append(RunOutcome(recorder.write(state), notes=notes))
         checkpoint.remove()
         return outcomes
 
-    def _provenance(self, trainer: Trainer) -> dict[str, Any]:
-        """Return the entries of ``config.json`` on the run's stack and environment."""
+    def _describe_stack(self) -> dict[str, Any]:
+        """Return the ``stack`` of ``result.json``."""
         stack_fingerprint = fingerprint(self.identities) if len(self.runs) > 1 else None
-        return {
-            "stack": {"runs": len(self.runs), "fingerprint": stack_fingerprint},
-            "environment": describe_environment(trainer.device),
-        }
+        return {"runs": len(self.runs), "fingerprint": stack_fingerprint}
 
 
 def _check_finite(state: Mapping[str, torch.Tensor]) -> str | None:

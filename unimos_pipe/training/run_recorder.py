@@ -38,7 +38,8 @@ class FinalState:
     model: UniMoSModel
     heads: dict[str, torch.Tensor]
     sample: dict[str, torch.Tensor]
-    provenance: Mapping[str, Any]
+    environment: Mapping[str, Any]  # of config.json
+    stack: Mapping[str, Any]  # of result.json: with how many runs it trained, and a fingerprint of these
     seconds: float
     reference: PairReference
     calibration: Calibration | None
@@ -119,12 +120,12 @@ class RunRecorder:
         }
         sample = {name: tensor.numpy() for name, tensor in final.sample.items()}
         contents = RunContents(
-            config=build_run_config(self.spec, self.data, final.provenance),
+            config=build_run_config(self.spec, self.data, {"environment": final.environment}),
             epochs=self.lines,
             predictions=build_prediction_columns(self.data, predictions),
             heads={name: tensor.numpy() for name, tensor in final.heads.items()},
             sample={**sample, "answers": self.prediction_log.to_bytes()},
-            result=self._build_result(evaluation, final.seconds)
+            result=self._build_result(evaluation, final.seconds, final.stack)
             | run_diagnostics(
                 final.reference,
                 self.data.held_out,
@@ -136,7 +137,7 @@ class RunRecorder:
         )
         return write_run(self.folder, contents)
 
-    def _build_result(self, final: TargetEvaluation, seconds: float) -> dict[str, Any]:
+    def _build_result(self, final: TargetEvaluation, seconds: float, stack: Mapping[str, Any]) -> dict[str, Any]:
         metric = self.data.held_out.metric
         accuracy, selected = summarise_epochs(
             self.lines, self._score_branches(stack_predictions(final)), self.zero_shot, metric
@@ -146,6 +147,7 @@ class RunRecorder:
             "accuracy": accuracy,
             "selected": selected,
             "seconds": round(seconds, 3),
+            "stack": dict(stack),
             "command": command_line(),
         }
 

@@ -41,12 +41,20 @@ def linear(
 
 
 def _linear(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    if len(weight) == 1 and weight.device.type == "cpu":  # W x^T takes two thirds of the time of x W^T there
-        output = bias.new_empty(*x.shape[:2], bias.shape[1])
-        return output.copy_(torch.bmm(weight, x.mT).mT).add_(bias.unsqueeze(1))
     if weight.dtype == bias.dtype:
         return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
     return torch.bmm(x, weight.mT).to(bias.dtype).add_(bias.unsqueeze(1))
+
+
+def multiply_vectors(first: Tensor, second: Tensor) -> Tensor:
+    """Return ``torch.bmm(first, second)`` where one side is a vector, rounded alike whatever the size of the stack.
+
+    On a CPU a lone product with a vector takes another kernel than several do, which was the only operation by which a
+    run depended on its stack. A lone one is therefore computed twice: these products are a thousandth of a step.
+    """
+    if len(first) > 1 or first.device.type != "cpu":
+        return torch.bmm(first, second)
+    return torch.bmm(first.expand(2, -1, -1), second.expand(2, -1, -1))[:1]
 
 
 def bottleneck(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
@@ -112,14 +120,16 @@ def ensemble_weight(heads: Heads, f_vac: Tensor) -> tuple[Tensor, Back]:
     """
     first, second = heads.params["weight_fc1.weight"], heads.params["weight_fc2.weight"]
     first_bias, second_bias = (heads.params[f"weight_{layer}.bias"].unsqueeze(1) for layer in ("fc1", "fc2"))
-    direction = torch.bmm(second, first)  # (R, 1, D)
-    shift = torch.baddbmm(second_bias, second, first_bias.mT)
-    weight = torch.baddbmm(shift, f_vac, direction.mT).sigmoid()
+    direction = multiply_vectors(second, first)  # (R, 1, D)
+    shift = second_bias + multiply_vectors(second, first_bias.mT)
+    weight = (shift + multiply_vectors(f_vac, direction.mT)).sigmoid()
 
     def back(grad: Tensor, sgd: FusedSGD) -> Tensor:
         grad = grad * weight * (1 - weight)
-        weighted, total = torch.bmm(grad.mT, f_vac), grad.sum(1, keepdim=True)  # (R, 1, D), (R, 1, 1)
-        to_second = torch.bmm(first, weighted.mT).mT + total * first_bias  # W x^T takes a third of the time of x W^T
+        weighted, total = multiply_vectors(grad.mT, f_vac), grad.sum(1, keepdim=True)  # (R, 1, D), (R, 1, 1)
+        to_second = (
+            multiply_vectors(first, weighted.mT).mT + total * first_bias
+        )  # W x^T takes a third of the time of x W^T
         to_first_bias = (total * second).squeeze(1)
         sgd.apply_product("weight_fc1.weight", second, weighted)
         sgd.apply_gradient("weight_fc1.bias", to_first_bias)
@@ -143,12 +153,12 @@ def discriminate(heads: Heads, features: Tensor, dropout_mask: Tensor, trained_r
     hidden = hidden.relu_().mul_(dropout_mask)
     scale = dropout_scale(heads.spec.discriminator_dropout)
     direction = scale * heads.params["disc_fc2.weight"]  # (R, 1, hidden)
-    logits = torch.baddbmm(heads.params["disc_fc2.bias"].unsqueeze(1), hidden, direction.mT)
+    logits = heads.params["disc_fc2.bias"].unsqueeze(1) + multiply_vectors(hidden, direction.mT)
 
     def back(grad: Tensor, sgd: FusedSGD) -> Tensor:
         grad = grad.unsqueeze(-1)
         own_grad = grad[:, :trained_rows]
-        sgd.apply_gradient("disc_fc2.weight", scale * torch.bmm(own_grad.mT, hidden[:, :trained_rows]))
+        sgd.apply_gradient("disc_fc2.weight", scale * multiply_vectors(own_grad.mT, hidden[:, :trained_rows]))
         sgd.apply_gradient("disc_fc2.bias", own_grad.sum(1))
         return first_back(torch.ops.aten.threshold_backward(grad * direction, hidden, 0), sgd)  # 0 where dropped
 

@@ -132,9 +132,9 @@ def test_some_calls_that_fail(start, work):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_400_calls_that_fail_over_all_commands(seed, start, work):
-    ended, wrong = trials(start, work, sorted(COMMANDS)[seed % 2 :: 2], 40, seed=100 + seed)
+    ended, wrong = trials(start, work, sorted(COMMANDS), 100, seed=100 + seed)
     print(f"{ended.total()} calls that fail: {dict(sorted(ended.items()))}")
     assert not wrong, "\n".join(wrong)
 

@@ -118,6 +118,30 @@ def test_the_card_says_what_it_adapts_and_its_limits(made):
     assert "&lt;script&gt;\\`\\*" in text and "The target has no labels, so the accuracy is unknown." in text
 
 
+@pytest.mark.parametrize(
+    ("temperature", "basis", "sentence"),
+    [
+        (None, None, "Probabilities are not calibrated."),
+        (
+            2.0,
+            "source",
+            "temperature, 2, fitted to held-out images of line; on sketch they may still be overconfident.",
+        ),
+        (
+            0.5,
+            "estimate",
+            "temperature, 0.5, with which their mean on sketch is the accuracy that was estimated there without "
+            "labels; they inherit the error of that estimate.",
+        ),
+    ],
+)
+def test_a_card_says_what_probabilities_were_calibrated_to(made, temperature, basis, sentence):
+    settings = json.loads((made[0] / "model" / "config.json").read_text())
+    assert settings["about"]["calibration_basis"] == "source"  # UniMoS's
+    settings |= {"temperature": temperature, "about": {**settings["about"], "calibration_basis": basis}}
+    assert sentence in render_card(settings)
+
+
 def test_what_is_no_model_is_refused(made, cli, tmp_path):
     folder, _, _ = made
     config = json.loads((folder / "model" / "config.json").read_text())

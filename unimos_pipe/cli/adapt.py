@@ -110,7 +110,8 @@ training_options = option_group(
         "--calibrate/--no-calibrate",
         default=True,
         show_default=True,
-        help="Fit a temperature to held-out source answers: by a second run for UniMoS, by five fits for others.",
+        help="Fit a temperature: for UniMoS by a second run that holds out source images, for others to the estimated "
+        "accuracy, or else by five fits.",
     ),
 )
 

@@ -62,7 +62,7 @@ def render_card(settings: Mapping[str, Any]) -> str:
         "",
         f"The model predicts one of these classes for every image. It was fitted to {target} of this data set; on "
         "other domains it may be worse than zero-shot CLIP. It inherits the biases of CLIP's training data. "
-        f"{_describe_calibration(settings['temperature'], source, target)}",
+        f"{_describe_calibration(settings, source, target)}",
         "",
     ]
     return "\n".join(lines)
@@ -78,13 +78,17 @@ def _describe_encoder(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _describe_calibration(temperature: float | None, source: str, target: str) -> str:
+def _describe_calibration(settings: Mapping[str, Any], source: str, target: str) -> str:
+    temperature = settings["temperature"]
     if temperature is None:
         return "Probabilities are not calibrated."
-    return (
-        f"Probabilities are calibrated: logits are divided by a temperature, {temperature:.3g}, fitted to held-out "
-        f"images of {source}; on {target} they may still be overconfident."
-    )
+    calibrated = f"Probabilities are calibrated: logits are divided by a temperature, {temperature:.3g}"
+    if settings["about"].get("calibration_basis") == "estimate":
+        return (
+            f"{calibrated}, with which their mean on {target} is the accuracy that was estimated there without labels; "
+            "they inherit the error of that estimate."
+        )
+    return f"{calibrated}, fitted to held-out images of {source}; on {target} they may still be overconfident."
 
 
 def _accuracy_lines(about: Mapping[str, Any], model: str) -> list[str]:

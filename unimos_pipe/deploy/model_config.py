@@ -88,6 +88,7 @@ def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> di
             else None
         )
         about["rows"] = {"source": result["source_rows"], "target": result["target_rows"]}
+        about["calibration_basis"] = (result.get("calibration") or {}).get("basis")
         if 0 < result.get("labelled_rows", 0) < result.get("scored_rows", 0):
             about["rows"] |= {"labelled": result["labelled_rows"], "scored": result["scored_rows"]}
         return {

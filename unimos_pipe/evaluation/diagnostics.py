@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.evaluation.calibration import Calibration, calibration_metrics
+from unimos_pipe.evaluation.validators import rank_me, validator_scores, validator_tensors
 from unimos_pipe.methods import fused, source_probe, zero_shot
 from unimos_pipe.methods.base import LinearModel
 from unimos_pipe.methods.logistic_regression import CrossFit, cross_fit
@@ -154,3 +155,17 @@ def labelled_metrics(held_out: HeldOutLabels, raw: Tensor, calibrated: Tensor | 
     if calibrated is not None:
         metrics["calibrated"] = asdict(calibration_metrics(calibrated[labelled], labels))
     return metrics
+
+
+@torch.no_grad()
+def setting_validators(reference: PairReference, probabilities: Tensor, features: Tensor) -> dict[str, float]:
+    """Return label-free scores by which settings can be selected; higher is better.
+
+    Args:
+        probabilities: (n, K) of the scored rows after the last epoch.
+        features: (n, H) of the same rows: the bottleneck's, or the probabilities themselves for other methods.
+    """
+    tensors = {name: value.cpu() for name, value in validator_tensors(probabilities, features).items()}
+    scores = validator_scores(tensors, *probabilities.shape)
+    agreement = neighbour_agreement(probabilities.argmax(-1), reference.nearest)
+    return {**scores, "rankme": float(rank_me(features)), "agreement": float(agreement)}

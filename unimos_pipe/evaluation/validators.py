@@ -78,3 +78,14 @@ def soft_neighbourhood_density(features: Tensor) -> Tensor:
             sums[start:stop] += values.sum(1)
             sums[stop:] += values[:, SND_BLOCK:].sum(0)
     return (mass.log() - weighted / mass).mean()
+
+
+@torch.no_grad()
+def rank_me(features: Tensor) -> Tensor:
+    """Effective rank of (n, H) features: exp of the entropy of their normalised singular values.
+
+    RankMe: Garrido et al., ICML 2023, arXiv 2210.02885. The singular values come from the features' Gram matrix.
+    """
+    values = torch.linalg.eigvalsh(gram_matrix(features)).clamp_min(0).sqrt()
+    shares = values / values.sum() + 1e-7
+    return (-(shares * shares.log()).sum()).exp()

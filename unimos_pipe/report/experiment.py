@@ -19,6 +19,7 @@ from unimos_pipe.report.setting_names import (
     is_default_setting,
     varied_options,
 )
+from unimos_pipe.report.setting_scores import gather_candidates, select_setting
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun, RunFolderError, read_run
 from unimos_pipe.runs.statistics import MeanStd, mean_and_std
@@ -74,13 +75,26 @@ class Experiment:
 
     @cached_property
     def display_names(self) -> dict[str, str]:
-        """Label -> display name."""
-        return display_names(self.runs)
+        """Label -> display name; that of a selected headline names the validator."""
+        names = display_names(self.runs)
+        if self.selected_setting is not None:
+            names[self.selected_setting] += f" (selected by {self.recipe['select']})"
+        return names
+
+    @cached_property
+    def selected_setting(self) -> str | None:
+        """Label that the recipe's ``select`` picks among the configurations of the default's variant; else None."""
+        default = first_run_by_label(self.runs)[headline_settings(self.runs, self.recipe)[0]]
+        variant = default.method, default.spec["variant"]
+        labels = [run.label for run in self.runs if (run.method, run.spec["variant"]) == variant]
+        if not self.recipe.get("select") or len({*labels}) < 2:
+            return None
+        return select_setting(gather_candidates(self.runs, list(dict.fromkeys(labels))), str(self.recipe["select"]))
 
     @cached_property
     def headline_settings(self) -> list[str]:
-        """Labels of the headline: UniMoS at its default options, or every UniMoS label if no run has these."""
-        return headline_settings(self.runs, self.recipe)
+        """Labels of the headline: the selected one, UniMoS at its default options, or every label without such runs."""
+        return [self.selected_setting] if self.selected_setting else headline_settings(self.runs, self.recipe)
 
     @property
     def default_setting(self) -> str:

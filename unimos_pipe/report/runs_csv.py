@@ -13,6 +13,7 @@ from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun
 
+VALIDATORS = ("im", "entropy", "bnm", "snd", "source", "rankme", "agreement")  # of the last epoch
 BRANCHES = ("vac", "lac")
 COUNTS = ("source_rows", "target_rows", "scored_rows", "labelled_rows", "classes")
 
@@ -79,6 +80,7 @@ def _metric_columns(run: FinishedRun) -> dict[str, Any]:
         "branches_agree": estimate.get("branches"),
         "raw_ece": reliability.get("raw", {}).get("ece"),
         "calibrated_ece": reliability.get("calibrated", {}).get("ece"),
+        **{f"validator_{name}": run.result.get("validators", {}).get(name) for name in VALIDATORS},
     }
 
 

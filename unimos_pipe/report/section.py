@@ -23,6 +23,7 @@ from unimos_pipe.report.provenance import collect_provenance
 from unimos_pipe.report.published_tables import find_published
 from unimos_pipe.report.sensitivity import sensitivity_grid, sensitivity_table
 from unimos_pipe.report.setting_names import BASELINES, format_pair
+from unimos_pipe.report.setting_selection import setting_selection_tables
 from unimos_pipe.report.summary_tiles import SummaryTile, summary_tiles
 from unimos_pipe.report.table import Table, correct_tests
 from unimos_pipe.report.table_writers import write_table
@@ -136,6 +137,8 @@ class SectionBuilder:
         self._add_table(ablation_table(experiment, paper))
         self._add_table(sensitivity_table(experiment))
         self._add_table(settings_table(experiment))
+        for table in setting_selection_tables(experiment):
+            self._add_table(table)
         if experiment.has_unimos:
             self._add_table(selection_table(experiment))
         grid = sensitivity_grid(experiment)

@@ -16,6 +16,7 @@ from unimos_pipe.evaluation.diagnostics import (
     PairReferenceCache,
     estimate_run_accuracy,
     run_diagnostics,
+    setting_validators,
 )
 from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
 from unimos_pipe.methods.auto import AutoSelection, fit_auto
@@ -159,6 +160,7 @@ def _build_contents(spec: RunSpec, data: PairData, fit_result: FitResult, refere
             **result_counts(spec, data),
             "accuracy": accuracy,
             "selected": {},
+            "validators": setting_validators(reference, raw, raw),
             **({"choice": _selection_values(fit_result.selection)} if fit_result.selection else {}),
             "seconds": round(fit_result.seconds, 3),
             "command": command_line(),

@@ -11,7 +11,7 @@ import torch
 from unimos_pipe.base.plugins import outside_method
 from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.evaluation.calibration import Calibration
-from unimos_pipe.evaluation.diagnostics import PairReference, run_diagnostics
+from unimos_pipe.evaluation.diagnostics import PairReference, run_diagnostics, setting_validators
 from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
 from unimos_pipe.evaluation.validators import validator_scores, validator_tensors
 from unimos_pipe.methods.method_code import method_code
@@ -119,6 +119,7 @@ class RunRecorder:
             "lac": (evaluation.text_predictions, evaluation.text_confidence),
         }
         sample = {name: tensor.numpy() for name, tensor in final.sample.items()}
+        last = self.lines[-1]["validators"]
         contents = RunContents(
             config=build_run_config(self.spec, self.data, {"environment": final.environment}),
             epochs=self.lines,
@@ -126,6 +127,7 @@ class RunRecorder:
             heads={name: tensor.numpy() for name, tensor in final.heads.items()},
             sample={**sample, "answers": self.prediction_log.to_bytes()},
             result=self._build_result(evaluation, final.seconds, final.stack)
+            | {"validators": last | setting_validators(final.reference, raw, evaluation.bottleneck)}
             | run_diagnostics(
                 final.reference,
                 self.data.held_out,

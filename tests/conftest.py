@@ -52,7 +52,7 @@ def cli():
         result = CliRunner().invoke(main, [str(arg) for arg in args])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        assert "Error: unforeseen" not in result.stderr, result.stderr
+        assert "Error: unexpected" not in result.stderr, result.stderr
         return Answer(result.exit_code, result.stdout, result.stderr)
 
     return run

@@ -81,10 +81,10 @@ def test_the_command_prints_every_contestant(cli, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--compare-rounds", 1, "--profile"), "--profile tells of a lone step by itself; leave out --compare-rounds"),
+        (("--compare-rounds", 1, "--profile"), "--profile measures a single step; omit --compare-rounds"),
         (
             ("--train-precision", "bf16"),
-            "--train-precision goes with --compare-rounds; without, say --set train.precision=bf16",
+            "--train-precision needs --compare-rounds; otherwise use --set train.precision=bf16",
         ),
     ],
 )

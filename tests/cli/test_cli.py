@@ -145,7 +145,7 @@ def test_a_target_without_labels_gets_predictions_and_no_accuracy(cli, miniature
     assert re.fullmatch(
         r"dark -> light, full,epochs=3, seed 0 \(transductive\): 24 rows without labels predicted in \d+\.\d s", first
     )
-    assert len(known) == 3 and known[1].startswith("  answers shared with zero-shot ")
+    assert len(known) == 3 and known[1].startswith("  agreement with zero-shot ")
     assert json.loads((out / "result.json").read_text())["accuracy"] is None
     header, *rows = (out / "predictions.csv").read_text().splitlines()
     assert header == ",".join([*PREDICTION_COLUMNS, RAW_COLUMN, *BRANCH_COLUMNS]) and len(rows) == 24
@@ -192,7 +192,7 @@ def test_missing_data_root_shows_the_layout(cli, tmp_path):
     layout = "a folder ROOT that holds Art, Clipart, Product, Real World; images such as ROOT/Art/Drill/<image>"
     assert answer.code == 2
     assert answer.err.startswith(
-        f"Error: the images of office_home are missing: expected {layout}, got no --data-root and no UNIMOS_DATA_ROOT. "
+        f"Error: the images of office_home are missing: expected {layout}, got no folder and no UNIMOS_DATA_ROOT. "
     )
     (tmp_path / "root" / "Sculpture").mkdir(parents=True)
     answer = cli("extract", "--domain", "art", "--cache", tmp_path, "--data-root", tmp_path / "root")
@@ -273,12 +273,12 @@ def test_no_network_and_no_local_weights(cli, miniature, tmp_path, monkeypatch):
         2,
         "Error: weights 'openai' of RN50-quickgelu are not on this machine and cannot be downloaded (Temporary failure "
         "in name resolution). Connect to the network once, or copy open_clip_model.safetensors from "
-        "https://huggingface.co/timm/resnet50_clip.openai to this machine and pass --pretrained its path\n",
+        "https://huggingface.co/timm/resnet50_clip.openai to this machine and pass its path as --pretrained\n",
     )
     answer = cli(*args, "--encoder", "RN50", "--pretrained", "weights/none.pt")
     assert (answer.code, answer.err) == (
         2,
-        "Error: no weights file weights/none.pt; pass --pretrained a file or one of open_clip's tags\n",
+        "Error: no weights file weights/none.pt; --pretrained takes a file or one of open_clip's tags\n",
     )
 
 
@@ -290,7 +290,7 @@ def test_openai_weights_in_a_gelu_model_are_refused(cli, miniature, tmp_path):
     answer = cli(*args, "--model", "RN50", "--pretrained", weights)
     assert (answer.code, answer.err) == (
         2,
-        "Error: RN50.pt are OpenAI's weights and need QuickGELU: expected --model RN50-quickgelu, got --model RN50, "
+        "Error: RN50.pt are OpenAI's weights and need QuickGELU, the model: expected RN50-quickgelu, got RN50, "
         "which builds GELU and would corrupt the text features\n",
     )
 

@@ -106,7 +106,7 @@ def test_an_option_with_one_value_is_refused_twice(cli):
             if isinstance(option, click.Option) and not option.multiple and not option.is_flag:
                 longest = max(option.opts, key=len)
                 answer = cli(*name.split(), f"{longest}=1", option.opts[0], "2")
-                told = f"given more than once: {longest}. Name each one time, with the value you mean"
+                told = f"given more than once: {longest}. Give each option once"
                 assert (answer.code, answer.err) == (2, f"Error: {told}\n")
                 tried += 1
     assert tried > 100
@@ -114,7 +114,7 @@ def test_an_option_with_one_value_is_refused_twice(cli):
 
 def test_contradictions_are_refused(cli):
     pair = ("adapt", "--dataset", "icons", "--src", "line", "--tgt", "color")
-    twice = "Error: {} is given more than once by {}: {}, {}. Name it one time\n"
+    twice = "Error: {} is given more than once by {}: {}, {}. Give it once\n"
     by = "--set, --epochs and --lr"
     for options, told in (
         (("--epochs", 5, "--set", "train.epochs=6"), twice.format("train.epochs", by, 6, 5)),
@@ -129,7 +129,7 @@ def test_contradictions_are_refused(cli):
         ),
         (
             ("--calibrate", "--no-calibrate"),
-            "Error: given more than once: --calibrate. Name each one time, with the value you mean\n",
+            "Error: given more than once: --calibrate. Give each option once\n",
         ),
     ):
         answer = cli(*pair, *options)

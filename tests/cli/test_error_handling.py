@@ -23,7 +23,7 @@ def test_a_full_or_closed_stdout_is_one_line():
         done = unimos("manifest", "ls", stdout=full)
     assert (done.returncode, done.stderr) == (
         1,
-        "Error: cannot write the answer: No space left on device. Finished work is kept\n",
+        "Error: cannot write the output: No space left on device. Finished work is kept\n",
     )
     reading, writing = os.pipe()
     os.close(reading)
@@ -31,7 +31,7 @@ def test_a_full_or_closed_stdout_is_one_line():
         done = unimos(*command, stdout=writing)
         assert (done.returncode, done.stderr) == (
             1,
-            "Error: cannot write the answer: Broken pipe. Finished work is kept\n",
+            "Error: cannot write the output: Broken pipe. Finished work is kept\n",
         )
     os.close(writing)
 
@@ -82,11 +82,11 @@ def test_the_unforeseen_is_one_line_and_a_file(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(error_handling.tempfile, "tempdir", str(tmp_path))
     assert run_with_error_handling(command) == 1
     (report,) = tmp_path.iterdir()
-    assert capsys.readouterr().err == f"Error: unforeseen KeyError: 'x\\ny'. Please report it, with {report}\n"
+    assert capsys.readouterr().err == f"Error: unexpected KeyError: 'x\\ny'. Please report it, with {report}\n"
     assert report.read_text().startswith("Traceback (most recent call last):\n")
     monkeypatch.setattr(error_handling.tempfile, "tempdir", str(tmp_path / "gone"))
     assert run_with_error_handling(command) == 1
-    assert capsys.readouterr().err == "Error: unforeseen KeyError: 'x\\ny'. -v shows where\n"
+    assert capsys.readouterr().err == "Error: unexpected KeyError: 'x\\ny'. -v shows where\n"
     monkeypatch.setattr(error_handling.sys, "argv", ["unimos-pipe", "-v"])
     assert run_with_error_handling(command) == 1
     assert capsys.readouterr().err.startswith("Traceback (most recent call last):\n")

@@ -133,7 +133,7 @@ def test_predict(document, cli, work):
     found = document("predict", "predict", "--run", "run", *domain)
     assert (found["name"], found["labelled"], found["table"]) == ("mini/light", 9, "cached.csv")
     both = cli("predict", "--run", "run", *images, "-o", "-", "--json")
-    told = "Error: --json and -o - both take stdout; name a file for the answers\n"
+    told = "Error: --json and -o - both write to stdout; name a file for the predictions\n"
     assert (both.code, both.out, both.err) == (2, "", told)
 
 

@@ -52,9 +52,10 @@ def test_a_target_without_labels_ends_with_what_can_be_known():
     output = told()
     assert output.results == [
         "  estimated accuracy 71.2, from 61.2 to 81.2; on 422 trial pairs the range held 92% of the accuracies of auto",
-        "  answers shared with zero-shot 90.0%, fused 80.0%, stacked 70.0%; VAC and LAC agree on 60.0%; mean "
+        "  agreement with zero-shot 90.0%, fused 80.0%, stacked 70.0%; VAC and LAC agree on 60.0%; mean "
         "calibrated probability 0.65",
-        "  class shares 30.0% apart from the source's, most (source): w 50.0% (25.0%), z 0.0% (25.0%), x 30.0% (25.0%)",
+        "  class shares differ by 30.0% from the source's, most (source): w 50.0% (25.0%), z 0.0% (25.0%), "
+        "x 30.0% (25.0%)",
     ]
     assert output.warnings == [] and told(scores={"last": {}}).results == []
 
@@ -62,12 +63,15 @@ def test_a_target_without_labels_ends_with_what_can_be_known():
 @pytest.mark.parametrize(
     ("changes", "warnings"),
     [
-        ({"branches": 0.31}, ["VAC and LAC disagree on 69.0% of the rows; do not trust these answers unseen"]),
+        (
+            {"branches": 0.31},
+            ["VAC and LAC disagree on 69.0% of the rows; check a sample before using these predictions"],
+        ),
         (
             {"agreement": {"zero-shot": 0.4, "fused": 0.5, "stacked": 0.1}, "branches": None},
             [
-                "unimos and zero-shot disagree on 60.0% of the rows; do not trust these answers unseen",
-                "unimos and stacked disagree on 90.0% of the rows; do not trust these answers unseen",
+                "unimos and zero-shot disagree on 60.0% of the rows; check a sample before using these predictions",
+                "unimos and stacked disagree on 90.0% of the rows; check a sample before using these predictions",
             ],
         ),
     ],

@@ -37,7 +37,7 @@ def test_each_fault_is_found(cli, miniature, tmp_path):
     ]
     assert (answer.code, answer.err) == (
         1,
-        "Error: 4 fault(s) in 40 rows of own; mend them, then check again\n",
+        "Error: 4 fault(s) in 40 rows of own; fix them, then check again\n",
     )
 
 

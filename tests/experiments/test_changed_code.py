@@ -49,7 +49,7 @@ def test_a_mended_method_is_not_taken_for_the_broken_one(recipe, icons_cache, tm
     method.write_text(whole)
     kept = sweep()
     assert kept.returncode == 0 and accuracy(runs) < 0.1
-    line = "1 kept run(s) were made by other code (unimos_pipe.methods.gda); --stale rerun makes them again"
+    line = "1 kept run(s) were trained with different code (unimos_pipe.methods.gda); --stale rerun retrains them"
     assert line in " ".join(kept.stderr.split())
     again = sweep("--stale", "rerun")
     assert again.returncode == 0 and accuracy(runs) > 0.6
@@ -75,7 +75,7 @@ def test_what_a_sweep_says_and_does(cli, recipe, icons_cache, tmp_path, monkeypa
     assert refused.err == (
         f"Error: 1 finished run(s) were made by other code: {path.parent} (unimos_pipe.methods.gda)\n"
     )
-    assert "1 kept run(s) were made by other code (unimos_pipe.methods.gda)" in cli(*args).err
+    assert "1 kept run(s) were trained with different code (unimos_pipe.methods.gda)" in cli(*args).err
     assert "1 run(s) trained, 1 kept, 0 failed" in cli(*args, "--stale", "rerun").err
 
 

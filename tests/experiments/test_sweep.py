@@ -78,9 +78,7 @@ def test_an_interrupted_sweep_resumes_to_the_same_bytes(cli, recipe, icons_cache
     parts = tmp_path / "parts"
     stopped = sweep(cli, recipe, icons_cache, parts)
     assert (stopped.code, calls) == (130, [0, 1, 2, 3, 0, 1, 2])
-    assert stopped.err.endswith(
-        "Interrupted. Finished shards and runs are kept; the same command goes on from there.\n"
-    )
+    assert stopped.err.endswith("Interrupted. Finished shards and runs are kept; the same command resumes.\n")
     assert len(list(parts.rglob("result.json"))) == 4 and len(list(parts.rglob(".checkpoints/*"))) == 1
     resumed = sweep(cli, recipe, icons_cache, parts)
     assert calls[7:] == [2, 3]  # epochs 0 and 1 came from the checkpoint, the first stack was kept

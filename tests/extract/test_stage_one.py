@@ -273,5 +273,5 @@ def test_a_hub_model_out_of_reach_says_which_file_to_bring(monkeypatch):
     assert str(caught.value) == (
         "weights of hf-hub:owner/name are not on this machine and cannot be downloaded (no route to host). Connect to "
         "the network once, or copy open_clip_model.safetensors from https://huggingface.co/owner/name to this machine "
-        "and pass --pretrained its path"
+        "and pass its path as pretrained"
     )

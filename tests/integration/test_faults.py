@@ -76,9 +76,7 @@ def test_a_signal_ends_stage_one_in_order(tmp_path, number, word, code):
     process.send_signal(number)
     errors = process.communicate()[1]
     assert process.returncode == code
-    assert errors.splitlines()[-1] == (
-        f"{word}. Finished shards and runs are kept; the same command goes on from there."
-    )
+    assert errors.splitlines()[-1] == (f"{word}. Finished shards and runs are kept; the same command resumes.")
     assert "Traceback" not in errors
     folder = next(tmp_path.glob("icons/*/color"))
     assert {path.suffix for path in folder.iterdir()} == {".h5"}  # the shard in hand is finished or dropped

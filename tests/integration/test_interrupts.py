@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-LINE = "Interrupted. Finished shards and runs are kept; the same command goes on from there."
+LINE = "Interrupted. Finished shards and runs are kept; the same command resumes."
 
 # A command whose work is two processes side by side; each says so in a file and then does what the trial asks of it.
 PAIR = """

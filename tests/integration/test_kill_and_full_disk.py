@@ -145,7 +145,7 @@ class Wholeness:
 def check(answer: Ended, codes: tuple[int, ...]) -> None:
     """The exit code is one of these, and an error is one line."""
     assert answer.code in codes, (answer.code, answer.err[-500:])
-    assert "Traceback" not in answer.err and "unforeseen" not in answer.err, answer.err
+    assert "Traceback" not in answer.err and "Error: unexpected" not in answer.err, answer.err
     if answer.code:
         assert answer.err.splitlines()[-1].startswith("Error: "), answer.err
 

@@ -129,7 +129,7 @@ def test_an_edited_method_and_a_declared_version(cli, example, icons_cache, tmp_
     source = example / "outside_methods.py"
     source.write_text(source.read_text().replace("10 * weight", "20 * weight"))
     forget()
-    line = "1 kept run(s) were made by other code (outside_methods); --stale rerun makes them again"
+    line = "1 kept run(s) were trained with different code (outside_methods); --stale rerun retrains them"
     assert line in cli(*args).err
     assert "1 run(s) trained, 0 kept" in cli(*args, "--stale", "rerun").err
     source.write_text(source.read_text().replace('citation="', 'version="2", citation="'))

@@ -67,7 +67,7 @@ def test_every_file_is_accounted_for(cli, miniature, phone, tmp_path):
         f"notice: note, 1: {phone}: {NOTE}",
         f"notice: same contents, 1: phone/{rows[1]} = phone/{rows[3]} = phone/{rows[4]}",
     ]
-    assert (answer.code, answer.err) == (1, "Error: 1 fault(s) in 29 rows of own; mend them, then check again\n")
+    assert (answer.code, answer.err) == (1, "Error: 1 fault(s) in 29 rows of own; fix them, then check again\n")
 
     answer = cli("extract", "--dataset", own, "--all", "--cache", cache, "--on-error", "skip")
     assert answer.code == 0

@@ -71,5 +71,5 @@ def test_a_recipe_runs_by_name_up_to_the_missing_images(installed, tmp_path):
     assert answer.returncode == 2
     assert answer.stderr.startswith(
         "Error: the images of office_home are missing: expected a folder ROOT that holds Art, Clipart, Product, Real "
-        "World; images such as ROOT/Art/Drill/<image>, got no --data-root and no UNIMOS_DATA_ROOT. Get them from "
+        "World; images such as ROOT/Art/Drill/<image>, got no folder and no UNIMOS_DATA_ROOT. Get them from "
     )

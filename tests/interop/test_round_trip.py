@@ -225,7 +225,7 @@ def test_one_encoder_needs_no_name_and_a_target_needs_text(cli, exported, tmp_pa
         "--text-from\n"
     )
     again = cli("cache", "import", source / "sketch.npy", *args, "--domain", "sketch", "--text-from", "tiny")
-    assert again.out == "copy/sketch: 716 rows, D = 128, 0 with labels, by a copy, as they were\n"
+    assert again.out == "copy/sketch: 716 rows, D = 128, 0 with labels, by a copy, unchanged\n"
     answer = cli(*adapt)
     assert answer.out.startswith(
         "line -> sketch, full,epochs=2, seed 0 (transductive): 716 rows without labels predicted"

@@ -253,7 +253,7 @@ def test_several_experiments_and_left_out_folders(cli, no_figures, tmp_path):
     gone = write_run(tmp_path / "runs" / "b", dataset="other", seed=1)
     (gone / "result.json").unlink()
     answer = cli("report", tmp_path / "runs", "--out", tmp_path / "out", "--cache", tmp_path)
-    assert answer.code == 0 and f"left out {gone}: unfinished" in answer.err.replace("\n", "")
+    assert answer.code == 0 and f"skipped {gone}: unfinished" in answer.err.replace("\n", "")
     assert {path.name for path in (tmp_path / "out" / "tables").glob("*headline.csv")} == {
         "mini-headline.csv",
         "other-headline.csv",

@@ -171,7 +171,7 @@ def test_sweeps_calibrate_if_they_are_asked_to(cli, icons_cache, tmp_path):
     (tmp_path / "c.toml").write_text(f"{text}calibrate = true\n[options.train]\nepochs = 1\n")
     command = ("sweep", tmp_path / "c.toml", "--cache", icons_cache, "--runs", tmp_path)
     plan = cli(*command, "--dry-run").out
-    assert "c: 3 runs, 0 finished, 1 stacks and 34 steps to train and 1 companion runs that calibrate them, " in plan
+    assert "c: 3 runs, 0 finished, 1 stacks and 34 steps to train and 1 calibration runs, " in plan
     assert cli(*command).code == 0
     temperatures = {
         "/".join(path.parts[-3:-1]): result_of(path.parent)["calibration"]["temperature"]

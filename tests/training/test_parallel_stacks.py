@@ -137,7 +137,7 @@ def test_a_signal_ends_all_processes_in_one_line(number, code, word, icons_cache
     process = started(tmp_path, icons_cache, epochs=5000)
     os.killpg(process.pid, number)  # as a terminal does with Ctrl-C
     assert process.communicate(timeout=120)[1] == (
-        f"\n{word}. Finished shards and runs are kept; the same command goes on from there.\n"
+        f"\n{word}. Finished shards and runs are kept; the same command resumes.\n"
     )
     assert process.returncode == code
     assert tree(tmp_path / "runs").keys() <= {"small", "small/recipe.json"}

@@ -34,8 +34,17 @@ from unimos_pipe.runs.statistics import MeanStd, describe_labelled_rows, mean_an
 FIGURES = {"accuracy": "accuracy", "per_class_mean": "per-class mean"}
 
 
+SETTINGS = dict(option_fields(MethodSpec))
+
+
+def _setting_help(name: str) -> str:
+    """Return the help and default that stand beside the field."""
+    entry = SETTINGS[name]
+    return f"{entry.metadata['help'].capitalize()}.  [default: {entry.default}]"
+
+
 def _settings_help() -> str:
-    lines = [f"  {name} = {entry.default}: {entry.metadata['help']}" for name, entry in option_fields(MethodSpec)]
+    lines = [f"  {name} = {entry.default}: {entry.metadata['help']}" for name, entry in SETTINGS.items()]
     return "\b\nOptions for --set, with their defaults:\n" + "\n".join(lines)
 
 
@@ -51,8 +60,8 @@ def _training(
     seeds: int,
     calibrate: bool,
 ) -> "unimos_pipe.AdaptOptions":
-    named = [(name, value) for name, value in (("train.epochs", epochs), ("train.lr", lr)) if value is not None]
-    values = unique_dict("--set, --epochs and --lr", [*map(parse_setting, settings), *named])
+    shortcuts = [(name, value) for name, value in (("train.epochs", epochs), ("train.lr", lr)) if value is not None]
+    values = unique_dict("--set, --epochs and --lr", [*map(parse_setting, settings), *shortcuts])
     seeds_of = tuple(range(seed, seed + seeds))
     return unimos_pipe.AdaptOptions(
         variant=variant,
@@ -73,7 +82,7 @@ training_options = option_group(
         type=MethodName(),
         default=UNIMOS,
         show_default=True,
-        help="UniMoS, one of the methods that are fitted in seconds, or auto: one of these, chosen without labels.",
+        help="UniMoS, one of the closed-form methods (seconds), or auto: one of these, selected without target labels.",
     ),
     click.option(
         "--label-set",
@@ -85,33 +94,33 @@ training_options = option_group(
         type=SuggestingChoice(list(VARIANTS)),
         default="full",
         show_default=True,
-        help="Of UniMoS: an ablation of the paper's table 5, or fused-teacher, which is ours.",
+        help="UniMoS variant: an ablation from Table 5 of the paper, or fused-teacher (our extension).",
     ),
-    click.option("--epochs", type=click.IntRange(1), help="Epochs.  [default: 50]"),
-    click.option("--lr", type=click.FloatRange(0), help="Initial learning rate.  [default: 0.003]"),
+    click.option("--epochs", type=click.IntRange(1), help=_setting_help("train.epochs")),
+    click.option("--lr", type=click.FloatRange(0), help=_setting_help("train.lr")),
     click.option(
         "--set",
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
         shell_complete=completion.settings,
-        help="Change any number of the method; see below.",
+        help="Override a hyperparameter (listed below).",
     ),
     protocol_option,
-    click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Random seed."),
     click.option(
         "--seeds",
         type=click.IntRange(1, 10_000),
         default=1,
         show_default=True,
-        help="Runs with seeds from --seed on; finished ones are kept.",
+        help="Number of runs, with seeds from --seed on; finished runs are kept.",
     ),
     click.option(
         "--calibrate/--no-calibrate",
         default=True,
         show_default=True,
         help="Fit a temperature: for UniMoS by a second run that holds out source images, for others to the estimated "
-        "accuracy, or else by five fits.",
+        "accuracy, otherwise by five fits.",
     ),
 )
 
@@ -125,9 +134,9 @@ place_options = option_group(
     _place,
     runs_option,
     click.option(
-        "--out", type=click.Path(path_type=Path), metavar="DIR", help="This run's folder, instead of one in --runs."
+        "--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of this run, instead of one below --runs."
     ),
-    click.option("--force", is_flag=True, help="Train again what is finished, too."),
+    click.option("--force", is_flag=True, help="Retrain finished runs."),
     stale_option,
 )
 
@@ -140,7 +149,7 @@ place_options = option_group(
     multiple=True,
     metavar="DOMAIN",
     shell_complete=completion.domains,
-    help="Labelled source domain; several make one.",
+    help="Labelled source domain; repeat it to merge several.",
 )
 @click.option(
     "--tgt",
@@ -151,7 +160,7 @@ place_options = option_group(
     help="Unlabelled target domain.",
 )
 @features_options
-@click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
+@click.option("--encoder-id", metavar="ID", help="Cache folder of the features, if several match.")
 @training_options
 @device_option
 @place_options
@@ -193,7 +202,7 @@ def adapt(
 
 
 def _mean_over_seeds(runs: "Sequence[unimos_pipe.RunResult]") -> MeanStd | None:
-    """Of the published figure, where several seeds are done and the target has labels."""
+    """Return mean and std of the published figure over several seeds; None without target labels."""
     done = [(run.spec.target, run.spec.seed, run.accuracy) for run in runs if run.accuracy is not None]
     return mean_and_std(done) if len(done) > 1 else None
 
@@ -206,7 +215,7 @@ def _tell_mean(output: Output, runs: "Sequence[unimos_pipe.RunResult]", mean: Me
 
 
 def _summary(run: RunSpec, result: Mapping[str, Any]) -> str:
-    """One line: the published figure of the data set first, the other one beside it, and the protocol."""
+    """Return one line: the data set's published figure, the other figure, and the protocol."""
     tuned = run.method == UNIMOS
     name = f"{display_name(run.label())}, seed {run.seed}" if is_seeded(run.method) else run.label()
     head = f"{run.source} -> {run.target}, {name} ({run.protocol})"

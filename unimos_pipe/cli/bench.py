@@ -41,13 +41,15 @@ def _reading(batch_size: int | str, workers: int | None) -> "unimos_pipe.Extract
 @option_group(
     "trial",
     _trial,
+    click.option("--random-weights", is_flag=True, help="Use random weights for the encoder."),
     click.option(
-        "--random-weights", is_flag=True, help="Random weights of --model or the preset, where there are no real."
+        "--images",
+        type=click.IntRange(1),
+        default=1120,
+        show_default=True,
+        help="Largest number of images, over all domains.",
     ),
-    click.option(
-        "--images", type=click.IntRange(1), default=1120, show_default=True, help="Most images, of all domains."
-    ),
-    click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Repetitions, in turn."),
+    click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Repetitions, alternating."),
     click.option(
         "--baseline-images",
         type=click.IntRange(0),
@@ -71,30 +73,30 @@ def bench_extract(
     """Images per second of stage one, and of its parts alone.
 
     The bare encoder gets the same batch, already on the device, again and again. On a CPU decoding shares the
-    encoder's cores: the bound is what is left if both only take turns.
+    encoder's cores; the bound assumes that they alternate.
 
     \b
     Example:
       unimos-pipe bench extract --dataset pacs --data-root ~/PACS --encoder RN50 --random-weights \\
         --encoder-precision auto --baseline-images 256
     """
-    found = unimos_pipe.bench_extract(features, data_root, trial, options=reading, device=device, reporter=output)
-    print_json(output, found)
-    bare = found.median("bare")
+    rates = unimos_pipe.bench_extract(features, data_root, trial, options=reading, device=device, reporter=output)
+    print_json(output, rates)
+    bare = rates.median("bare")
     names = {"bare": "bare encoder", "decode": "decode and preprocess only", "end_to_end": "end to end"}
     output.table(
         "stage one on this machine, images/s",
         ["", "images/s", "of bare"],
-        [[label, f"{found.median(name):.1f}", f"{found.median(name) / bare:.1%}"] for name, label in names.items()]
-        + [["bound set by the first two", f"{found.bound:.1f}", f"{found.bound / bare:.1%}"]],
+        [[label, f"{rates.median(name):.1f}", f"{rates.median(name) / bare:.1%}"] for name, label in names.items()]
+        + [["bound set by the first two", f"{rates.bound:.1f}", f"{rates.bound / bare:.1%}"]],
     )
-    on_gpu = f", {found.gpu_bytes / 1e6:,.0f} MB on the GPU" if found.gpu_bytes else ""
+    on_gpu = f", {rates.gpu_bytes / 1e6:,.0f} MB on the GPU" if rates.gpu_bytes else ""
     output.result(
-        f"end to end / bare, median of {len(found.rounds)} pairs: {found.share:.1%}. Written "
-        f"{found.median('written') / 1e3:,.0f} kB/s. Peak memory {found.resident_bytes / 1e6:,.0f} MB{on_gpu}."
+        f"end to end / bare, median of {len(rates.rounds)} pairs: {rates.share:.1%}. Written "
+        f"{rates.median('written') / 1e3:,.0f} kB/s. Peak memory {rates.resident_bytes / 1e6:,.0f} MB{on_gpu}."
     )
-    if found.speedup:
-        _show_speedup(output, found.speedup)
+    if rates.speedup:
+        _show_speedup(output, rates.speedup)
     suggest_next(output, "extract", "--all")
 
 
@@ -112,16 +114,16 @@ def _show_speedup(output: Output, speedup: "unimos_pipe.bench.extract.BaselineSp
 @bench.command("store")
 @click.option("--rows", type=click.IntRange(1), default=120_000, show_default=True, help="Rows of the domain.")
 @click.option("--dim", type=click.IntRange(1), default=512, show_default=True, help="Dimensions of a feature.")
-@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="Repetitions, in turn.")
+@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="Repetitions, alternating.")
 @json_options
 @click.pass_obj
 def bench_store(output: Output, rows: int, dim: int, rounds: int) -> None:
     """Seconds to load and verify a domain, and to read its bytes."""
-    found = unimos_pipe.bench_store(rows, dim, rounds)
-    print_json(output, found)
+    times = unimos_pipe.bench_store(rows, dim, rounds)
+    print_json(output, times)
     output.result(
-        f"{rows:,} x {dim} float16: loaded and verified in {1000 * median(found.load):.0f} ms, read in "
-        f"{1000 * median(found.raw_read):.0f} ms, {found.ratio:.2f} times (median of {rounds} pairs)"
+        f"{rows:,} x {dim} float16: loaded and verified in {1000 * median(times.load):.0f} ms, read in "
+        f"{1000 * median(times.raw_read):.0f} ms, {times.ratio:.2f} times (median of {rounds} pairs)"
     )
     suggest_next(output, "bench", "adapt")
 
@@ -144,11 +146,11 @@ def bench_store(output: Output, rows: int, dim: int, rounds: int) -> None:
 def bench_memory(output: Output, images: tuple[int, ...], size: str, runs: int) -> None:
     """Peak memory of each stage as the data grows.
 
-    Every trial has a process of its own: extract for few and many images (of the process that encodes), an epoch of
+    Each trial runs in its own process: extract for few and many images (the encoding process), an epoch of
     adapt on random features, and the report of copied runs.
     """
-    found = unimos_pipe.bench_memory(images, size, runs, reporter=output)
-    print_json(output, {"trials": found})
-    rows = [[trial.name, f"{trial.peak_bytes / 2**20:,.0f} MiB", f"{trial.seconds:.1f} s"] for trial in found]
+    trials = unimos_pipe.bench_memory(images, size, runs, reporter=output)
+    print_json(output, {"trials": trials})
+    rows = [[trial.name, f"{trial.peak_bytes / 2**20:,.0f} MiB", f"{trial.seconds:.1f} s"] for trial in trials]
     output.table("memory at its peak", ["", "memory", "took"], rows)
     suggest_next(output, "bench", "adapt")

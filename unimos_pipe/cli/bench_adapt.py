@@ -53,10 +53,10 @@ def bench_adapt(
     precisions: tuple[str, ...],
     device: str,
 ) -> None:
-    """Time stage two on random features, or beside a reference program.
+    """Time stage two on random features, or against a reference program.
 
-    The share of the matrix rate says how much of this machine's own speed at one large matrix product (measured in
-    the same run, same arithmetic) the counted products of a lone step reach.
+    The share of the matrix rate compares the matrix products of a single step with one large matrix product,
+    measured in the same run and precision.
 
     The reference program is one run of UniMoS with nn.Modules, autograd and torch's SGD; it evaluates after each epoch,
     as ours do, who also compute the validators. Gains are its seconds over ours, round by round; faults are minor page
@@ -70,33 +70,33 @@ def bench_adapt(
     method = method_spec("full", unique_dict("--set", map(parse_setting, settings)), "bench adapt")
     if compare_rounds:
         if profiled:
-            raise InputError("--profile tells of a lone step by itself; leave out --compare-rounds")
-        found = unimos_pipe.bench_compare_reference(
+            raise InputError("--profile measures a single step; omit --compare-rounds")
+        comparison = unimos_pipe.bench_compare_reference(
             size, method, stacks or (1, 12), precisions, compare_rounds, device=device, reporter=output
         )
-        print_json(output, found, " --compare-rounds")
-        show_against_plain(output, size, found)
+        print_json(output, comparison, " --compare-rounds")
+        show_reference_comparison(output, size, comparison)
         suggest_next(output, "sweep", "RECIPE")
         return
     if precisions:
-        raise InputError("--train-precision goes with --compare-rounds; without, say --set train.precision=bf16")
+        raise InputError("--train-precision needs --compare-rounds; otherwise use --set train.precision=bf16")
     bench = unimos_pipe.bench_adapt(size, method, stacks, profiled=profiled, device=device)
     print_json(output, bench)
-    chosen, found = bench.size, bench.times
-    rows = f"{chosen.source_rows:,} + {chosen.target_rows:,} rows"
+    task_size, times = bench.size, bench.times
+    rows = f"{task_size.source_rows:,} + {task_size.target_rows:,} rows"
     output.table(
-        f"{size}: {rows}, D = {chosen.dim}, K = {chosen.classes}, on {bench.device}",
+        f"{size}: {rows}, D = {task_size.dim}, K = {task_size.classes}, on {bench.device}",
         ["measured", "value"],
         [
-            ["matrix-product rate", f"{found.matmul_rate / 1e9:,.0f} GFLOP/s"],
-            ["lone step", f"{1e3 * found.step:.2f} ms"],
-            ["products counted in a step", f"{found.step_flops / 1e6:,.0f} MFLOP"],
-            ["share of the matrix rate", f"{100 * found.step_rate:.0f} %"],
-            ["epoch without evaluation", f"{found.epoch - found.evaluation:.2f} s"],
-            ["evaluation and centroids", f"{found.evaluation:.2f} s"],
-            ["epoch with evaluation", f"{found.epoch:.2f} s"],
-            *([f"stack of {count}", f"{1 / rate:.2f} s a run"] for count, rate in found.runs_per_second.items()),
-            ["peak memory", f"{found.peak_memory / 2**30:.2f} GiB"],
+            ["matrix-product rate", f"{times.matmul_rate / 1e9:,.0f} GFLOP/s"],
+            ["lone step", f"{1e3 * times.step:.2f} ms"],
+            ["products counted in a step", f"{times.step_flops / 1e6:,.0f} MFLOP"],
+            ["share of the matrix rate", f"{100 * times.step_rate:.0f} %"],
+            ["epoch without evaluation", f"{times.epoch - times.evaluation:.2f} s"],
+            ["evaluation and centroids", f"{times.evaluation:.2f} s"],
+            ["epoch with evaluation", f"{times.epoch:.2f} s"],
+            *([f"stack of {count}", f"{1 / rate:.2f} s a run"] for count, rate in times.runs_per_second.items()),
+            ["peak memory", f"{times.peak_memory / 2**30:.2f} GiB"],
         ],
     )
     if bench.shares:
@@ -105,21 +105,21 @@ def bench_adapt(
     suggest_next(output, "sweep", "RECIPE")
 
 
-def show_against_plain(output: Output, size: str, found: "unimos_pipe.ReferenceComparison") -> None:
+def show_reference_comparison(output: Output, size: str, comparison: "unimos_pipe.ReferenceComparison") -> None:
     """Print what :func:`unimos_pipe.bench_compare_reference` measured."""
-    reference = found.reference
+    reference = comparison.reference
     rows = [[reference.name, f"{median(reference.seconds):.3f}", "", "", f"{median(reference.faults):.1f}"]]
-    for turns in found.stacks:
+    for turns in comparison.stacks:
         ratios = turns.ratios(reference)
         compared = f"{median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"
         rows.append([turns.name, f"{median(turns.seconds):.3f}", *compared, f"{median(turns.faults):.1f}"])
     output.table(
-        f"{size} on {found.device}: an epoch of each in turn, medians of {len(reference.seconds)} round(s)",
+        f"{size} on {comparison.device}: an epoch of each in turn, medians of {len(reference.seconds)} round(s)",
         ["", "s per run", "gain", "from and to", "faults per step"],
         rows,
     )
-    before, after = found.load
+    before, after = comparison.load
     output.result(
-        f"load average {before:.1f} before and {after:.1f} after; this process used {found.cores_used:.2f} of "
-        f"{found.cores} core(s)"
+        f"load average {before:.1f} before and {after:.1f} after; this process used {comparison.cores_used:.2f} of "
+        f"{comparison.cores} core(s)"
     )

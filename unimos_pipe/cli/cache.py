@@ -1,4 +1,4 @@
-"""``unimos-pipe cache``: what the cache holds, whether it is sound, and making room."""
+"""``unimos-pipe cache``: list, verify, prune, import and export cached features."""
 
 import sys
 from pathlib import Path
@@ -34,21 +34,21 @@ def path(output: Output) -> None:
 @json_options
 @click.pass_obj
 def ls(output: Output, cache: Path | None) -> None:
-    """List data sets, encoders, rows, sizes, and what is missing."""
+    """List data sets, encoders, rows, sizes and missing shards."""
     folder = cache or default_cache()
-    found = unimos_pipe.list_cache(folder)
-    print_json(output, {"cache": folder, "entries": found})
-    if not found:
+    entries = unimos_pipe.list_cache(folder)
+    print_json(output, {"cache": folder, "entries": entries})
+    if not entries:
         output.result(f"{folder} holds no features")
         return
-    for name in dict.fromkeys(f"{entry.dataset}, {entry.encoder_id}" for entry in found):
-        group = [entry for entry in found if f"{entry.dataset}, {entry.encoder_id}" == name]
+    for name in dict.fromkeys(f"{entry.dataset}, {entry.encoder_id}" for entry in entries):
+        group = [entry for entry in entries if f"{entry.dataset}, {entry.encoder_id}" == name]
         rows = [
             [entry.domain, f"{entry.rows:,}", str(entry.shards), _size(entry.bytes), entry.state] for entry in group
         ]
         output.table(name, ["features", "rows", "shards", "size", "state"], rows)
-    total = _size(sum(entry.bytes for entry in found))
-    output.result(f"{folder}: {sum(entry.rows for entry in found):,} rows, {total}")
+    total = _size(sum(entry.bytes for entry in entries))
+    output.result(f"{folder}: {sum(entry.rows for entry in entries):,} rows, {total}")
     suggest_next(output, "cache", "verify")
 
 
@@ -64,8 +64,10 @@ def _size(count: int) -> str:
     shell_complete=completion.datasets,
     help="Only this data set; --deep needs it.",
 )
-@click.option("--deep", is_flag=True, help="Also check the images' list, and encode a sample again and compare.")
-@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Images for --deep, as for extract.")
+@click.option(
+    "--deep", is_flag=True, help="Also compare the images with the cached features, and encode a sample again."
+)
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Images for --deep; as in extract.")
 @click.option("--pretrained", metavar="TAG|FILE", help="Weights for --deep, if not the preset's.")
 @trust_option
 @click.option("--model", metavar="NAME", help="open_clip model for --deep, if not the preset's.")
@@ -87,9 +89,9 @@ def verify(
     images: int,
     device: str,
 ) -> None:
-    """Check every shard: digest, shapes, norms, rows and place.
+    """Check every shard: digest, shapes, norms, rows and location.
 
-    Exits with 1 if anything is wrong; `extract` makes damaged shards again.
+    Exit code 1 if there are problems; `extract` replaces damaged shards.
     """
     from unimos_pipe.data.dataset_spec import load_spec
 
@@ -98,21 +100,21 @@ def verify(
     spec = load_spec(dataset) if dataset else None
     folder = cache or default_cache()
     verified = unimos_pipe.verify_cache(folder, spec and spec.name, reporter=output)
-    found, problems = verified.entries, list(verified.problems)
+    entries, problems = verified.entries, list(verified.problems)
     if deep:
-        chosen = encoder_spec(encoder or spec.encoder, model, pretrained, "fp32", allow_torchscript)
+        encoder_to_check = encoder_spec(encoder or spec.encoder, model, pretrained, "fp32", allow_torchscript)
         check = unimos_pipe.verify_encoding(
-            spec, data_root, encoder=chosen, cache=folder, images=images, device=device, reporter=output
+            spec, data_root, encoder=encoder_to_check, cache=folder, images=images, device=device, reporter=output
         )
         problems += check.problems
         output.note(f"{check.images} image(s) encoded again and compared")
-    print_json(output, {"cache": folder, "entries": found, "problems": problems})
+    print_json(output, {"cache": folder, "entries": entries, "problems": problems})
     for problem in problems:
         output.result(problem)
     good = "all sound" if not problems else f"{len(problems)} fault(s)"
     if not deep:
-        output.note("images were not looked at; --deep compares them with their features")
-    output.result(f"{len(found)} folder(s), {sum(entry.rows for entry in found):,} rows in {folder}: {good}")
+        output.note("images were not checked; --deep compares them with their features")
+    output.result(f"{len(entries)} folder(s), {sum(entry.rows for entry in entries):,} rows in {folder}: {good}")
     if problems:
         sys.exit(1)
     suggest_next(output, "cache", "prune")
@@ -138,7 +140,7 @@ def prune(
     imported: tuple[str, ...],
     yes: bool,
 ) -> None:
-    """Remove what is damaged, left over, or needed by no run.
+    """Remove damaged shards, leftovers and unused features.
 
     These are damaged shards, leftovers of killed writers, and features that no recipe or run needs.
 
@@ -147,21 +149,21 @@ def prune(
     process is writing.
     """
     folder = cache or default_cache()
-    found = unimos_pipe.find_prunable(folder, runs_folder, recipes, imported, reporter=output)
-    if not found:
+    items = unimos_pipe.find_prunable(folder, runs_folder, recipes, imported, reporter=output)
+    if not items:
         output.result(f"nothing to remove in {folder}")
         suggest_next(output, "cache", "ls")
         return
-    for item in found:
+    for item in items:
         output.result(f"{_size(item.bytes):>12}  {item.path.relative_to(folder)}  ({item.reason})")
-    total = _size(sum(item.bytes for item in found))
-    if not yes and not click.confirm(f"Remove these {len(found)}, {total}?", err=True):
+    total = _size(sum(item.bytes for item in items))
+    if not yes and not click.confirm(f"Remove these {len(items)}, {total}?", err=True):
         output.result("nothing removed")
         return
-    busy = unimos_pipe.prune_cache(found, folder)
+    busy = unimos_pipe.prune_cache(items, folder)
     if busy:
         output.warn(f"in use by another process and left alone: {join_names(busy)}")
-    output.result(f"{len(found) - len(busy)} removed")
+    output.result(f"{len(items) - len(busy)} removed")
     suggest_next(output, "cache", "ls")
 
 

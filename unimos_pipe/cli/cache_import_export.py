@@ -1,4 +1,4 @@
-"""``unimos-pipe cache import`` and ``cache export``: features from other programs, and for them."""
+"""``unimos-pipe cache import`` and ``cache export``: exchange of features with other programs."""
 
 from pathlib import Path
 
@@ -65,9 +65,9 @@ import_options = option_group(
         type=FILE,
         multiple=True,
         metavar="P.csv|P.txt",
-        help="The rows' paths in their order, with classes or numbers if it has them; also .parquet; repeatable.",
+        help="Paths of the rows in order, optionally with classes; also .parquet; repeatable.",
     ),
-    click.option("--key", metavar="K", help="The array of features, where a file holds several."),
+    click.option("--key", metavar="K", help="Name of the feature array, if a file has several."),
     click.option(
         "--classes",
         type=FILE,
@@ -75,7 +75,7 @@ import_options = option_group(
         help="Class names, one a line in label order: makes the spec FILE.toml, or adds the domain to it.",
     ),
     click.option("--text", type=FILE, metavar="T.npy", help="(K, D) text features of the classes for this domain."),
-    click.option("--text-from", metavar="ENCODER", help="Or the preset whose text tower makes them."),
+    click.option("--text-from", metavar="ENCODER", help="Or the preset whose text encoder computes them."),
     click.option("--pretrained", metavar="TAG|FILE", help="Weights for --text-from, if not the preset's."),
     trust_option,
     click.option(
@@ -100,7 +100,7 @@ import_options = option_group(
     help="Data set the rows belong to.",
 )
 @click.option("--domain", required=True, metavar="D", help="Domain, or split such as clipart.train.")
-@click.option("--encoder-name", required=True, metavar="TEXT", help="What made the features; one name, one encoder.")
+@click.option("--encoder-name", required=True, metavar="TEXT", help="Name of the encoder that produced the features.")
 @import_options
 @cache_option
 @device_option
@@ -115,25 +115,25 @@ def import_command(
     cache: Path | None,
     device: str,
 ) -> None:
-    """Make shards of image features that another program made.
+    """Import image features of another program.
 
     \b
-    FEATURES: .npy .npz .safetensors .pt .pth .parquet .h5, of (n, D) floats; several are one domain in the order given.
+    FEATURES: .npy .npz .safetensors .pt .pth .parquet .h5, of (n, D) floats; several files form one domain, in order.
     Examples:
       unimos-pipe cache import art.pt --dataset office_home --domain art --encoder-name RN50 --paths art.txt
       unimos-pipe cache import bank.h5 --dataset my.toml --domain shop --encoder-name DINOv2 --classes names.txt
 
-    Rows are divided by their length. What cannot be right is refused before anything is written.
+    Features are normalised to unit length. Invalid files are refused before anything is written.
     """
-    found = unimos_pipe.import_features(
+    imported = unimos_pipe.import_features(
         files, dataset, domain, encoder_name, options, cache=cache, device=device, reporter=output
     )
     output.result(
-        f"{found.dataset.name}/{domain}: {found.rows} rows, D = {found.dim}, {found.labelled} with labels, by "
-        f"{encoder_name}{', as they were' if found.kept else ''}"
+        f"{imported.dataset.name}/{domain}: {imported.rows} rows, D = {imported.dim}, {imported.labelled} with labels, "
+        f"by {encoder_name}{', unchanged' if imported.kept else ''}"
     )
-    output.note(f"  in {found.folder}")
-    suggest_after_features(output, found.folder, found.dataset)
+    output.note(f"  in {imported.folder}")
+    suggest_after_features(output, imported.folder, imported.dataset)
 
 
 @click.command("export", cls=Command)
@@ -154,11 +154,11 @@ def export_command(output: Output, domains: tuple[str, ...], every: bool, featur
     """
     if bool(domains) == every:
         raise InputError(f"say which domains: --domain NAME (known: {', '.join(features.dataset.domains)}) or --all")
-    found = unimos_pipe.export_features(features, out, domains)
-    for part in found.without_text:
-        output.warn(f"{part}: its prompts are not in the cache, so no text features are written")
-    output.result(f"{out}: " + ", ".join(f"{part} {rows} rows" for part, rows in found.rows.items()))
-    part = next(iter(found.rows))
+    exported = unimos_pipe.export_features(features, out, domains)
+    for part in exported.without_text:
+        output.warn(f"{part}: no text features written: its prompts are not in the cache")
+    output.result(f"{out}: " + ", ".join(f"{part} {rows} rows" for part, rows in exported.rows.items()))
+    part = next(iter(exported.rows))
     files = out / f"{part}.npy", "--labels", out / f"{part}.csv", "--classes", out / "classes.txt"
     suggest_next(
         output, "cache", "import", *files, "--dataset", "FILE.toml", "--domain", part, "--encoder-name", "NAME"

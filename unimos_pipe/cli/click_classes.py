@@ -1,4 +1,4 @@
-"""How every command reads its line: -q and -v on both sides of it, no option twice, and near names for unknown ones."""
+"""Command classes: -q and -v everywhere, repeated options refused, suggestions for unknown names."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -23,24 +23,24 @@ def _set_verbosity(ctx: click.Context, param: click.Parameter, value: bool) -> N
 
 
 def _verbosity_options() -> list[click.Option]:
-    beside = {"is_flag": True, "expose_value": False, "callback": _set_verbosity}
+    flags = {"is_flag": True, "expose_value": False, "callback": _set_verbosity}
     return [
-        click.Option(["-q", "--quiet"], help="Only results and warnings.", **beside),
-        click.Option(["-v", "--verbose"], help="Also say where things come from and go.", **beside),
+        click.Option(["-q", "--quiet"], help="Only results and warnings.", **flags),
+        click.Option(["-v", "--verbose"], help="Print file locations and other details.", **flags),
     ]
 
 
 class Command(click.Command):
-    """A command with -q and -v that refuses an option given twice."""
+    """A command with -q and -v that refuses an option given repeated."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.params = [*self.params, *_verbosity_options()]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the options. Raises InputError naming every one that takes one value and was given several times."""
+        """Parse the options. Raises InputError naming every single-valued option that is repeated."""
         if not ctx.resilient_parsing:
-            self._refuse_repeated(ctx, args)
+            self._check_repeated(ctx, args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context):
@@ -51,7 +51,7 @@ class Command(click.Command):
             error.args = (in_command_words(error, ctx.command),)
             raise
 
-    def _refuse_repeated(self, ctx: click.Context, args: Sequence[str]) -> None:
+    def _check_repeated(self, ctx: click.Context, args: Sequence[str]) -> None:
         try:
             _, _, order = self.make_parser(ctx).parse_args(list(args))
         except click.NoSuchOption as error:
@@ -59,12 +59,12 @@ class Command(click.Command):
             options = [name for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)]
             raise _unknown("option", typed, (name for name in options if name.startswith("-")), ctx) from None
         counts = Counter(param for param in order if isinstance(param, click.Option) and _takes_one(param))
-        if twice := [max(option.opts, key=len) for option, count in counts.items() if count > 1]:
-            raise InputError(f"given more than once: {', '.join(twice)}. Name each one time, with the value you mean")
+        if repeated := [max(option.opts, key=len) for option, count in counts.items() if count > 1]:
+            raise InputError(f"given more than once: {', '.join(repeated)}. Give each option once")
 
 
 def _takes_one(option: click.Option) -> bool:
-    """Whether a second one would silently replace the first; a flag that is named again changes nothing."""
+    """Return True if a second value would replace the first; repeating a flag changes nothing."""
     return not option.multiple and (not option.is_flag or bool(option.secondary_opts))
 
 
@@ -89,14 +89,14 @@ class Group(Command, click.Group):
     command_class = Command
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
-        """The command that is named. Raises click.UsageError with the nearest name where there is no such command."""
+        """Return the named command. Raises click.UsageError with the nearest name for an unknown one."""
         if not ctx.resilient_parsing and args[0] not in self.commands and not args[0].startswith("-"):
             raise _unknown("command", args[0], self.commands, ctx)
         return super().resolve_command(ctx, args)
 
 
 class SuggestingChoice(click.Choice):
-    """One of several words; an unknown one is told with the nearest."""
+    """A choice whose error suggests the nearest value."""
 
     def convert(self, value, param, ctx):
         """The word as it is."""

@@ -39,7 +39,7 @@ def compare(output: Output, folders: tuple[Path, ...], out: Path | None) -> None
     if out:
         write_text(out, comparison.to_text(out.suffix[1:]))
     for line in comparison.skipped:
-        output.warn(f"left out {line}")
+        output.warn(f"skipped {line}")
     table = comparison.table
     output.table(table.title, list(table.columns), [[cell.text for cell in row] for row in table.rows])
     output.result(table.caption)

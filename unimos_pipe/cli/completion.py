@@ -1,4 +1,4 @@
-"""What a shell offers beside click's own words: recipes, data sets, their domains, encoders and settings."""
+"""Shell completion of recipes, data sets, domains, encoders and settings."""
 
 from collections.abc import Callable, Iterable
 
@@ -15,17 +15,17 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def _of(names: Callable[[click.Context], Iterable[str]], *, files: bool = False) -> Complete:
-    """Complete to names; with ``files`` to paths where no name begins like that."""
+    """Return a completion of names; with ``files`` of paths if no name matches."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        found = [CompletionItem(name) for name in sorted(names(ctx)) if name.startswith(incomplete)]
-        return found or ([CompletionItem(incomplete, type="file")] if files else [])
+        items = [CompletionItem(name) for name in sorted(names(ctx)) if name.startswith(incomplete)]
+        return items or ([CompletionItem(incomplete, type="file")] if files else [])
 
     return complete
 
 
 def _domains(ctx: click.Context) -> Iterable[str]:
-    """Of the data set that the line names so far, or of the option's default."""
+    """Return the domains of the data set on the line, or of the option's default."""
     default = next((param.default for param in ctx.command.params if param.name == "dataset"), None)
     try:
         return load_spec(str(ctx.params.get("dataset") or default)).domains

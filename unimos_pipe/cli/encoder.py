@@ -1,4 +1,4 @@
-"""``unimos-pipe encoder``: the encoders known by name."""
+"""``unimos-pipe encoder``: the encoder presets."""
 
 import click
 
@@ -10,7 +10,7 @@ from unimos_pipe.cli.next_command import suggest_next
 
 @click.group(cls=Group)
 def encoder() -> None:
-    """List the encoders that are known by name."""
+    """List the encoder presets."""
 
 
 @encoder.command("ls")
@@ -18,19 +18,19 @@ def encoder() -> None:
 def ls(output: Output) -> None:
     """List model, tag, image size, D, licence, and whether weights are here.
 
-    Nothing is loaded or downloaded. Weights of your own, and every other model of open_clip: --model and --pretrained.
+    Nothing is loaded or downloaded. For other models of open_clip or your own weights use --model and --pretrained.
     """
     rows = [
         (
             name,
-            known.preset.spec.model,
-            known.preset.spec.pretrained,
-            str(known.preset.image_size),
-            str(known.preset.dim),
-            known.preset.licence,
-            "yes" if known.cached else "no",
+            listing.preset.spec.model,
+            listing.preset.spec.pretrained,
+            str(listing.preset.image_size),
+            str(listing.preset.dim),
+            listing.preset.licence,
+            "yes" if listing.cached else "no",
         )
-        for name, known in unimos_pipe.list_encoders().items()
+        for name, listing in unimos_pipe.list_encoders().items()
     ]
-    output.table("encoders", ("name", "model", "weights", "pixels", "D", "licence", "at hand"), rows)
+    output.table("encoders", ("name", "model", "weights", "pixels", "D", "licence", "cached"), rows)
     suggest_next(output, "extract", "--encoder", "NAME", "--all", "--data-root", "ROOT")

@@ -14,9 +14,7 @@ from unimos_pipe.cli.next_command import suggest_next
 @click.option(
     "--run", "run_folder", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A finished run."
 )
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write the model to."
-)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.")
 @click.option("--onnx", is_flag=True, help="Also write heads.onnx: CLIP image features to probabilities.")
 @click.option(
     "--with-encoder",
@@ -40,6 +38,6 @@ def export(output: Output, run_folder: Path, out: Path, onnx: bool, with_encoder
     images = [with_encoder] if with_encoder else []
     differences = unimos_pipe.export_run(run_folder, out, onnx=onnx, images=images, force=force)
     for name, difference in differences.items():
-        output.note(f"{name}: onnxruntime's probabilities are ours within {difference:.1e}")
+        output.note(f"{name}: probabilities of onnxruntime differ by at most {difference:.1e}")
     output.result(f"{out}: a model to load with unimos_pipe.load({str(out)!r})")
     suggest_next(output, "predict", "--run", out, "--images", "DIR", "-o", "answers.csv")

@@ -42,15 +42,17 @@ reading_options = option_group(
     strict_counts_option,
     batch_size_option,
     workers_option,
-    click.option("--shard-size", type=click.IntRange(1), default=4096, show_default=True, help="Most rows in a shard."),
+    click.option(
+        "--shard-size", type=click.IntRange(1), default=4096, show_default=True, help="Maximum rows per shard."
+    ),
     click.option(
         "--on-error",
         type=SuggestingChoice(["fail", "skip"]),
         default="fail",
         show_default=True,
-        help="Unreadable images: fail after the good shards are written, or leave them out and list them.",
+        help="Unreadable images: fail after the good shards are written, or skip and list them.",
     ),
-    click.option("--force", is_flag=True, help="Encode again even what is there."),
+    click.option("--force", is_flag=True, help="Re-encode cached images."),
 )
 
 
@@ -78,10 +80,12 @@ def extract(
       unimos-pipe extract --domain art --data-root ~/OfficeHome
       unimos-pipe extract --dataset icons --all
 
-    Images whose contents are known keep their features, wherever they lie and whatever their class is called; only
-    new ones are encoded. An interrupted command goes on where it was.
+    Only new images are encoded: images with cached contents keep their features, even if they were moved or their
+    class was renamed. An interrupted command resumes.
     """
     if bool(domains) == every:
         raise InputError(f"say which domains: --domain NAME (known: {', '.join(features.dataset.domains)}) or --all")
-    done = unimos_pipe.extract_features(features, domains, data_root, options=reading, compute=compute, reporter=output)
-    suggest_after_features(output, done.folder, features.dataset)
+    result = unimos_pipe.extract_features(
+        features, domains, data_root, options=reading, compute=compute, reporter=output
+    )
+    suggest_after_features(output, result.folder, features.dataset)

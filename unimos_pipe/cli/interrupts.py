@@ -45,7 +45,7 @@ def _leave(number: int) -> None:
     with contextlib.suppress(Exception):
         for child in multiprocessing.active_children():
             child.kill()
-    line = f"{word}. Finished shards and runs are kept; the same command goes on from there.\n"
+    line = f"{word}. Finished shards and runs are kept; the same command resumes.\n"
     with contextlib.suppress(OSError):
         os.write(2, line.encode())
     os._exit(code)

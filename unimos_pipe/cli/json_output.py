@@ -1,4 +1,4 @@
-"""``--json``: a command's answer as one JSON document, made of the values that its function in the library returned.
+"""``--json``: output of a command as one JSON document, built from what its library function returned.
 
 The command's schema makes it: each property is the attribute, the key, or the method without arguments of that name.
 """

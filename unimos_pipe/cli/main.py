@@ -92,7 +92,7 @@ def main(plugins: tuple[str, ...]) -> None:
       1    the work failed, or faults were found: a run that diverged, images that
            cannot be read, a full disk, cache verify, manifest check
       2    the command line or an input file is at fault; nothing was changed
-      130  stopped by Ctrl-C, 143 by SIGTERM; the same command goes on from there
+      130  stopped by Ctrl-C, 143 by SIGTERM; the same command resumes
     """
     for module in plugins:
         load_plugin(module)

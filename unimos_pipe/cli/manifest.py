@@ -1,4 +1,4 @@
-"""``unimos-pipe manifest``: data sets of one's own, and what is wrong with any."""
+"""``unimos-pipe manifest``: custom data sets, and checks of any data set."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from unimos_pipe.data.expected_layout import expected_layout
 
 @click.group(cls=Group)
 def manifest() -> None:
-    """List the known data sets, describe and check your own images."""
+    """List known data sets; describe and check your own images."""
 
 
 @manifest.command("ls")
@@ -44,7 +44,7 @@ def list_known(output: Output) -> None:
 @click.argument("dataset", metavar="NAME|FILE.toml", shell_complete=completion.datasets)
 @click.pass_obj
 def show(output: Output, dataset: str) -> None:
-    """Say where a data set comes from, its terms, and its folders."""
+    """Show a data set's origin, terms and folder layout."""
     spec = unimos_pipe.load_spec(dataset)
     for label, text in (
         ("title", spec.title or spec.name),
@@ -80,7 +80,7 @@ def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, 
 
     It becomes a TOML spec, and a CSV of paths and classes per domain.
 
-    Every file is accounted for: images by suffix or, where that says nothing, by their first bytes; HEIC and AVIF, too.
+    Every file is counted: images by suffix or, where that says nothing, by their first bytes; HEIC and AVIF, too.
     What is left out (hidden files, videos, broken links, ...) is counted in a warning.
 
     \b
@@ -123,6 +123,6 @@ def check(output: Output, dataset: str, data_root: Path | None, cache: Path | No
         places = join_names((place.encode(errors="replace").decode() for place in finding.places), max_examples)
         output.result(f"{'error' if finding.serious else 'notice'}: {finding.kind}, {len(finding.places)}: {places}")
     if found.faults:
-        raise ExecutionError(f"{found.faults} fault(s) in {found.rows} rows of {name}; mend them, then check again")
+        raise ExecutionError(f"{found.faults} fault(s) in {found.rows} rows of {name}; fix them, then check again")
     output.result(f"{name}: {found.rows} rows, {'nothing serious' if found.findings else 'nothing'} to report")
     suggest_next(output, "extract", "--dataset", dataset, "--all")

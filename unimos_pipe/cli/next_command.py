@@ -1,4 +1,4 @@
-"""The command to type after this one, told at its end."""
+"""Suggest the next command."""
 
 import contextlib
 from pathlib import Path
@@ -18,7 +18,7 @@ CARRIED = (  # parameters that mean the same in every command
 
 
 def suggest_next(output: Output, *words: object) -> None:
-    """Tell the next command: its words, and the options given to this one that mean the same there."""
+    """Suggest a command: its words, and the options of this one that mean the same there."""
     given = [str(word) for word in words]
     ctx = click.get_current_context()
     command = ctx.find_root().command
@@ -40,14 +40,14 @@ def _was_given(ctx: click.Context, name: str) -> bool:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a finished run's, and not an export's or one of many runs."""
+    """Return True for the folder of a finished run, False for an export or a folder of runs."""
     from unimos_pipe.runs.write_run import RESULT  # numpy takes a while
 
     return (folder / RESULT).is_file()
 
 
 def suggest_after_features(output: Output, folder: Path, spec: DatasetSpec) -> None:
-    """Tell what to do with the features of a data set in an encoder's folder: adapt, or make those that are missing."""
+    """Suggest adapt for a data set's features, or extract if a domain is missing."""
     from unimos_pipe.cache.domain_index import read_index
     from unimos_pipe.data.manifest import NO_LABEL
 

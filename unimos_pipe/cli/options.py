@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they mean as values."""
+"""Options shared by several commands, and the values made from them."""
 
 import functools
 import inspect
@@ -26,17 +26,17 @@ from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
 
 
 def option_group(name: str, make: Callable, *options: Callable) -> Callable[[Callable], Callable]:
-    """Add options to a command, which gets ``name``: what ``make`` makes of them.
+    """Add options to a command, which gets ``make`` of their values as its parameter ``name``.
 
-    The parameters of ``make`` are named as the options are; those with a default may be options of the command itself.
+    The parameters of ``make`` are named like the options; those with a default may be options of the command itself.
     """
-    wanted = inspect.signature(make).parameters
+    parameters = inspect.signature(make).parameters
 
     def add(command: Callable) -> Callable:
         @functools.wraps(command)
         def wrapped(*args, **kwargs):
-            own = {key: kwargs.pop(key) for key in wanted if key in kwargs}
-            return command(*args, **{name: make(**own)}, **kwargs)
+            values = {key: kwargs.pop(key) for key in parameters if key in kwargs}
+            return command(*args, **{name: make(**values)}, **kwargs)
 
         for option in reversed(options):
             wrapped = option(wrapped)
@@ -58,14 +58,14 @@ def folder_option(*names: str, help: str, default: Path | None = None) -> Callab
 
 
 cache_option = folder_option(
-    "--cache", help="Where features are kept. Default: $UNIMOS_CACHE, else the user's cache folder."
+    "--cache", help="Feature cache. Default: $UNIMOS_CACHE, otherwise the user's cache folder."
 )
-runs_option = folder_option("--runs", "runs_folder", default=Path("runs"), help="Where run folders go.")
+runs_option = folder_option("--runs", "runs_folder", default=Path("runs"), help="Folder for runs.")
 
 trust_option = click.option(
     "--allow-torchscript",
     is_flag=True,
-    help="Open a weights file that is a TorchScript archive though it is not OpenAI's: it can run code.",
+    help="Load a weights file that is a TorchScript archive not from OpenAI; it can run code.",
 )
 
 
@@ -100,13 +100,13 @@ features_options = option_group(
         show_default=True,
         metavar="NAME|FILE.toml",
         shell_complete=completion.datasets,
-        help="Data set: a known name, or a spec file of your own.",
+        help="Name of a known data set, or a spec file.",
     ),
     click.option(
         "--encoder",
         metavar="NAME",
         shell_complete=completion.encoders,
-        help=f"Encoder preset: {', '.join(ENCODERS)}. Default: the data set's, or the only one that has features.",
+        help=f"Encoder preset: {', '.join(ENCODERS)}. Default: the data set's, or the only one with cached features.",
     ),
     click.option(
         "--model", metavar="NAME", help="open_clip model, hf-hub:OWNER/NAME or local-dir:PATH, instead of the preset's."
@@ -120,8 +120,8 @@ features_options = option_group(
         type=SuggestingChoice(["fp32", "fp16", "bf16", "auto"]),
         default="auto",
         show_default=True,
-        help="Arithmetic of the encoder; auto: that of the features that are there, else 16 bits where the hardware "
-        "has them and features stay the same.",
+        help="Encoder precision. auto: reuse that of cached features, otherwise fp16/bf16 if supported and features "
+        "match fp32 (cosine >= 0.9995).",
     ),
     click.option(
         "--template",
@@ -135,7 +135,7 @@ features_options = option_group(
         "domain_words",
         multiple=True,
         metavar="DOMAIN=WORD",
-        help="Another word for a domain in its prompts; repeatable.",
+        help="Replace a domain's word in prompts; repeatable.",
     ),
     cache_option,
 )
@@ -149,11 +149,11 @@ def _word(text: str) -> tuple[str, str]:
 
 
 def unique_dict(options: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """The values by name. Raises InputError where a name comes twice, which ``options`` have given."""
+    """Return the values by name. Raises InputError for a name given twice by ``options``."""
     values: dict[str, Any] = {}
     for name, value in pairs:
         if name in values:
-            raise InputError(f"{name} is given more than once by {options}: {values[name]}, {value}. Name it one time")
+            raise InputError(f"{name} is given more than once by {options}: {values[name]}, {value}. Give it once")
         values[name] = value
     return values
 
@@ -167,7 +167,7 @@ data_root_option = click.option(
     help="Folder that holds the domains' folders, or the data set's. Not needed for embedded data.",
 )
 strict_counts_option = click.option(
-    "--strict-counts", is_flag=True, help="Counts other than the published ones are an error, not a warning."
+    "--strict-counts", is_flag=True, help="Fail if image counts differ from the published ones (default: warn)."
 )
 protocol_option = click.option(
     "--protocol",
@@ -185,9 +185,9 @@ def encoder_spec(
             f"unknown encoder {preset!r}; {suggestions(preset, ENCODERS)}; others by --model and --pretrained"
         )
     if model and is_weights_name(model) and pretrained:
-        raise InputError(f"--model {model} names its own weights; leave out --pretrained")
+        raise InputError(f"--model {model} names its own weights; omit --pretrained")
     if model and not pretrained and not is_weights_name(model):
-        raise InputError("--model needs --pretrained: which weights it is to load (a tag or a file)")
+        raise InputError("--model needs --pretrained, the weights to load (a tag or a file)")
     chosen = {"model": model, "pretrained": pretrained, "allow_torchscript": trust}
     return replace(ENCODERS[preset], precision=precision, **{key: value for key, value in chosen.items() if value})
 
@@ -197,7 +197,7 @@ device_option = click.option(
     type=SuggestingChoice(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
-    help="Where to compute; auto takes a CUDA GPU where there is one.",
+    help="Device; auto takes a CUDA GPU if there is one.",
 )
 
 
@@ -214,7 +214,7 @@ compute_options = option_group(
         type=SuggestingChoice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="Where to compute: in this process, or on every machine of a Ray cluster.",
+        help="Run in this process, or on the machines of a Ray cluster.",
     ),
     click.option(
         "--address", metavar="HOST:PORT|auto", help="Ray cluster to use. Default: one started on this machine."
@@ -235,7 +235,7 @@ class _BatchSize(click.ParamType):
     name = "N|auto"
 
     def convert(self, value, param, ctx):
-        """The number, or the word as it is."""
+        """Return the number, or the word auto."""
         return value if value == "auto" else click.IntRange(1).convert(value, param, ctx)
 
 
@@ -244,7 +244,7 @@ batch_size_option = click.option(
     type=_BatchSize(),
     default=64,
     show_default=True,
-    help="Images per encoder call; auto measures what the device is fastest with.",
+    help="Images per encoder call; auto measures the fastest.",
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(0, 1024), help="Processes that decode images. Default: 2, on a GPU one per core."
@@ -272,7 +272,7 @@ def _recipe(
 
 
 recipe_options = option_group(
-    "bound",
+    "resolved",
     _recipe,
     click.argument("recipe", metavar="RECIPE", shell_complete=completion.recipes),
     cache_option,
@@ -281,9 +281,7 @@ recipe_options = option_group(
     click.option("--seeds", type=click.IntRange(1, 10_000), help="Seeds per pair, instead of the recipe's."),
     protocol_option,
 )
-dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Say what would be done and how long it would take, then stop."
-)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print the work and its estimated time, then stop.")
 
 SHOWN = ("im", "entropy", "bnm", "snd", "source", "oracle", "probes")
 
@@ -311,7 +309,7 @@ sweep_options = option_group(
         help="Runs trained together as one stack. Default: what memory allows, at most 36. A CPU trains as many stacks "
         "side by side as it has threads.",
     ),
-    click.option("--force", is_flag=True, help="Train again also what is finished; each run is replaced when made."),
+    click.option("--force", is_flag=True, help="Retrain finished runs; each is replaced once the new one is complete."),
     stale_option,
     click.option(
         "--show",

@@ -21,7 +21,7 @@ from unimos_pipe.runs.statistics import describe_labelled_rows
 STDOUT = "-"
 
 
-def _answering(
+def _predict_options(
     top: int, batch_size: int, workers: int, weights: Path | None, allow_torchscript: bool, allow_edited: bool
 ) -> "unimos_pipe.PredictOptions":
     return unimos_pipe.PredictOptions(
@@ -34,9 +34,9 @@ def _answering(
     )
 
 
-answer_options = option_group(
+predict_options = option_group(
     "options",
-    _answering,
+    _predict_options,
     click.option(
         "--top",
         type=click.IntRange(1),
@@ -44,10 +44,13 @@ answer_options = option_group(
         is_flag=False,
         flag_value=5,
         metavar="[N]",
-        help="Also the next likeliest classes, N in all; 5 without a number.",
+        help="Write the N likeliest classes; 5 without a number.",
     ),
     click.option(
-        "--weights", type=click.Path(path_type=Path), metavar="FILE", help="The encoder's weights, if they were a file."
+        "--weights",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Weights file of the encoder, if it was loaded from one.",
     ),
     trust_option,
     click.option("--allow-edited", is_flag=True, help="Load also an export that was changed since it was made."),
@@ -85,9 +88,9 @@ answer_options = option_group(
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE.csv",
-    help="Where answers go; - is stdout.",
+    help="File for predictions; - is stdout.",
 )
-@answer_options
+@predict_options
 @click.option(
     "--dataset",
     metavar="NAME|FILE.toml",
@@ -113,9 +116,9 @@ def predict(
     cache: Path | None,
     device: str,
 ) -> None:
-    """Classify new images with a finished run; answers as CSV.
+    """Classify new images with a finished run; writes a CSV file.
 
-    A row for each image, in their order.
+    The CSV has one row per image, in order.
 
     \b
     Examples:
@@ -127,11 +130,11 @@ def predict(
     if bool(sources) == bool(domain):
         raise InputError("say what to classify: --images DIR|FILE... or --domain NAME (one of the two)")
     if output.as_document and str(out) == STDOUT:
-        raise InputError("--json and -o - both take stdout; name a file for the answers")
-    tell = output.note if str(out) == STDOUT else output.result
+        raise InputError("--json and -o - both write to stdout; name a file for the predictions")
+    show = output.note if str(out) == STDOUT else output.result
     with _table(out) as table:
         if domain:
-            found = unimos_pipe.predict_cached(
+            result = unimos_pipe.predict_cached(
                 run_folder,
                 domain,
                 table,
@@ -142,25 +145,25 @@ def predict(
                 allow_edited=options.allow_edited,
             )
         else:
-            found = unimos_pipe.predict(run_folder, sources, table, options, device=device, reporter=output)
-    print_json(output, found)
+            result = unimos_pipe.predict(run_folder, sources, table, options, device=device, reporter=output)
+    print_json(output, result)
     if domain:
-        known = ""
-        if found.labelled:
-            share = describe_labelled_rows(found.accuracy, found.labelled, found.rows)
-            known = f"; accuracy {format_percent(found.accuracy)} on {share}"
-        tell(f"{out}: {found.rows} rows of {found.name}{known}")
+        accuracy = ""
+        if result.labelled:
+            share = describe_labelled_rows(result.accuracy, result.labelled, result.rows)
+            accuracy = f"; accuracy {format_percent(result.accuracy)} on {share}"
+        show(f"{out}: {result.rows} rows of {result.name}{accuracy}")
     else:
-        for name, reason in found.unreadable:
+        for name, reason in result.unreadable:
             output.warn(f"cannot read {name}: {reason}")
-        tell(f"{out}: {found.rows - len(found.unreadable)} of {found.rows} images classified")
+        show(f"{out}: {result.rows - len(result.unreadable)} of {result.rows} images classified")
     if is_run(run_folder):
         suggest_next(output, "export", "--run", run_folder, "--out", "model")
 
 
 @contextlib.contextmanager
 def _table(out: Path) -> Iterator[Path]:
-    """The file that answers go to: ``out``, or one that is sent to stdout once it is whole."""
+    """Yield the file for predictions: ``out``, or a temporary one copied to stdout at the end."""
     if str(out) != STDOUT:
         yield out
         return

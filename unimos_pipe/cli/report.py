@@ -30,7 +30,7 @@ def report(
 ) -> None:
     """Make tables, figures and one HTML page of finished runs.
 
-    The paper's figures stand beside them; the page works offline.
+    They include the paper's figures; the page works offline.
 
     \b
     Give folders of runs, of a sweep, or of many. Examples:
@@ -53,5 +53,5 @@ def report(
 def show_report(output: Output, report: "unimos_pipe.Report") -> None:
     """Where the page is, and what it had to leave out."""
     for line in report.skipped:
-        output.warn(f"left out {line}")
+        output.warn(f"skipped {line}")
     output.result(f"{report.page}: {report.runs} run(s), {report.seconds:.1f} s")

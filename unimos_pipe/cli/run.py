@@ -53,7 +53,7 @@ def _reading(strict_counts: bool, workers: int) -> "unimos_pipe.ExtractOptions":
 @click.pass_obj
 def run(
     output: Output,
-    bound: ResolvedRecipe,
+    resolved: ResolvedRecipe,
     data_root: Path | None,
     reading: "unimos_pipe.ExtractOptions",
     device: str,
@@ -63,22 +63,21 @@ def run(
 ) -> None:
     """Run a recipe from images to its report.
 
-    What is missing is encoded; then come the sweep and the page.
+    Encodes missing features, trains the runs, and writes the page.
 
     \b
     RECIPE is a name or a .toml file. Examples:
       unimos-pipe run office_home_rn50 --dry-run
       unimos-pipe run office_home_rn50 --data-root ~/OfficeHome
 
-    What is finished is kept, so an interrupted command goes on where it was. Features that are complete need neither
-    images nor weights.
+    Finished work is kept, so an interrupted command resumes. Complete features need neither images nor weights.
     """
     compute = ComputeConfig(device)
     if dry_run:
-        _plan(output, bound, data_root, runs_folder, options, compute)
+        _plan(output, resolved, data_root, runs_folder, options, compute)
         return
     result = unimos_pipe.run_recipe(
-        bound,
+        resolved,
         data_root,
         runs_folder,
         options=options,
@@ -93,7 +92,7 @@ def run(
         sys.exit(1)
     if result.report is None:
         folder = result.sweep.folder
-        output.note(f"for a report of it: {install_command('report')}, then {join_command('report', folder)}")
+        output.note(f"for a report: {install_command('report')}, then {join_command('report', folder)}")
     else:
         show_report(output, result.report)
         answering = [run.folder for run in result.sweep.runs if answers_new_rows(run.spec.method)]
@@ -103,35 +102,35 @@ def run(
 
 def _plan(
     output: Output,
-    bound: ResolvedRecipe,
+    resolved: ResolvedRecipe,
     data_root: Path | None,
     runs_folder: Path,
     options: "unimos_pipe.SweepOptions",
     compute: ComputeConfig,
 ) -> None:
-    """What would be done: of both stages where features are missing, else of the sweep."""
-    if bound.features.missing_domains(bound.recipe.domains(bound.dataset)):
-        plan = unimos_pipe.plan_recipe(bound, data_root, stack_size=options.stack_size, compute=compute)
+    """Print the planned work: both stages if features are missing, otherwise the sweep."""
+    if resolved.features.missing_domains(resolved.recipe.domains(resolved.dataset)):
+        plan = unimos_pipe.plan_recipe(resolved, data_root, stack_size=options.stack_size, compute=compute)
         print_json(output, {"recipe": plan}, " --dry-run")
-        _show_both_stages(output, bound, data_root, plan)
+        _show_both_stages(output, resolved, data_root, plan)
     else:
-        plan = unimos_pipe.plan_sweep(bound, None, runs_folder, options=options, compute=compute)
+        plan = unimos_pipe.plan_sweep(resolved, None, runs_folder, options=options, compute=compute)
         print_json(output, {"sweep": plan}, " --dry-run")
-        show_plan(output, bound, plan)
+        show_plan(output, resolved, plan)
         suggest_next(output, "run", click.get_current_context().params["recipe"])
 
 
 def _show_both_stages(
-    output: Output, bound: ResolvedRecipe, data_root: Path | None, plan: "unimos_pipe.RecipePlan"
+    output: Output, resolved: ResolvedRecipe, data_root: Path | None, plan: "unimos_pipe.RecipePlan"
 ) -> None:
-    """Both stages before the features exist: what there is to do, how long it may take, and the next step."""
-    recipe, spec = bound.recipe, bound.dataset
-    encoding = f"of {', '.join(plan.missing)} to encode with {bound.features.encoder.model}"
+    """Print both stages, their estimated time and the next step, before the features exist."""
+    recipe, spec = resolved.recipe, resolved.dataset
+    encoding = f"of {', '.join(plan.missing)} to encode with {resolved.features.encoder.model}"
     training = f"{plan.runs} runs ({len(recipe.domain_pairs(spec))} pairs x {recipe.seeds} seeds"
     training += f" x {len(recipe.variants) * len(recipe.grid_cells())} settings)"
     output.result(f"{recipe.title or recipe.name} ({recipe.protocol})")
     if plan.images is None:
-        output.result(f"  stage one: images {encoding}; how many and how long, its list files will tell")
+        output.result(f"  stage one: images {encoding}; their number and the time depend on its list files")
         output.result(f"  stage two: {training}")
     else:
         output.result(

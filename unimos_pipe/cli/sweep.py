@@ -1,4 +1,4 @@
-"""``unimos-pipe sweep``: a whole recipe, and the table it was made for."""
+"""``unimos-pipe sweep``: every run of a recipe, and its table."""
 
 import sys
 from pathlib import Path
@@ -28,7 +28,7 @@ from unimos_pipe.runs.resolved_recipe import ResolvedRecipe
 @click.pass_obj
 def sweep(
     output: Output,
-    bound: ResolvedRecipe,
+    resolved: ResolvedRecipe,
     runs_folder: Path,
     options: "unimos_pipe.SweepOptions",
     compute: ComputeConfig,
@@ -43,16 +43,16 @@ def sweep(
       unimos-pipe sweep icons_ablation --dry-run
       unimos-pipe sweep pipelines/icons_ablation.toml
 
-    Finished runs are skipped if they were made from the same options and features; an interrupted sweep goes on
+    Finished runs are skipped if they were made from the same options and features; an interrupted sweep resumes
     from its last checkpoint.
     """
     if dry_run:
-        plan = unimos_pipe.plan_sweep(bound, None, runs_folder, options=options, compute=compute)
+        plan = unimos_pipe.plan_sweep(resolved, None, runs_folder, options=options, compute=compute)
         print_json(output, plan, " --dry-run")
-        show_plan(output, bound, plan)
+        show_plan(output, resolved, plan)
         suggest_next(output, "sweep", click.get_current_context().params["recipe"])
         return
-    result = unimos_pipe.run_sweep(bound, None, runs_folder, options=options, compute=compute, reporter=output)
+    result = unimos_pipe.run_sweep(resolved, None, runs_folder, options=options, compute=compute, reporter=output)
     print_json(output, result)
     show_sweep(output, result)
     if result.failures:
@@ -60,13 +60,13 @@ def sweep(
     suggest_next(output, "report", result.folder)
 
 
-def show_plan(output: Output, bound: ResolvedRecipe, plan: "unimos_pipe.SweepPlan") -> None:
-    """What a sweep of features that are there would do, in a line."""
+def show_plan(output: Output, resolved: ResolvedRecipe, plan: "unimos_pipe.SweepPlan") -> None:
+    """Print the planned work of a sweep with complete features, in one line."""
     fits = f"; {plan.fits} fits of other methods, a second or a few each" if plan.fits else ""
     changed = f" ({plan.changed} by other code)" if plan.changed else ""
-    helpers = f" and {plan.calibration_runs} companion runs that calibrate them" if plan.calibration_runs else ""
+    helpers = f" and {plan.calibration_runs} calibration runs" if plan.calibration_runs else ""
     output.result(
-        f"{bound.recipe.name}: {plan.runs} runs, {plan.finished} finished{changed}, {plan.stacks} stacks and "
+        f"{resolved.recipe.name}: {plan.runs} runs, {plan.finished} finished{changed}, {plan.stacks} stacks and "
         f"{plan.steps:,} steps to train{helpers}, about {plan.seconds / 60:.1f} minutes here{fits}"
     )
 
@@ -89,13 +89,13 @@ def show_sweep(output: Output, result: "unimos_pipe.SweepResult") -> None:
 
 
 def _show_auto(output: Output, result: "unimos_pipe.SweepResult") -> None:
-    """How far auto's answers lie below the best row, and its estimates from the truth."""
-    if found := result.regret(AUTO):
+    """Print auto's regret and the error of its accuracy estimates."""
+    if regret := result.regret(AUTO):
         off = result.row(AUTO).estimate_mae
         estimates = "no accuracy could be estimated" if off is None else f"estimates {100 * off:.1f} points off"
         output.result(
-            f"auto: {100 * found[0]:.1f} points below the best row of each pair in the mean, {100 * found[1]:.1f} at "
-            f"worst; {estimates}"
+            f"auto: mean regret {100 * regret[0]:.1f} points against the best row of each pair, at most "
+            f"{100 * regret[1]:.1f}; {estimates}"
         )
 
 

@@ -30,7 +30,7 @@ def find_weights(spec: EncoderSpec) -> Path:
         path = Path(spec.pretrained)
         if not path.is_file():
             raise InputError(
-                (f"no weights file {path}; pass as ", Argument("pretrained"), " a file or one of open_clip's tags")
+                (f"no weights file {path}; ", Argument("pretrained"), " takes a file or one of open_clip's tags")
             )
         return path
     tag = open_clip.get_pretrained_cfg(spec.model, spec.pretrained)

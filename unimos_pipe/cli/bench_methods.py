@@ -15,10 +15,8 @@ VARIANTS = (
     "closed", "partial", "long-tailed", "few-source-2", "few-source-5", "few-source-10", "few-target-2", "few-target-5",
     "few-target-10",
 )  # fmt: skip
-COLUMNS = (
-    "method", "accuracy", "below best", "worst", "worst to zero-shot", "1 below", "estimate off", "told", "covered",
-    "ECE", "matched", "s",
-)  # fmt: skip
+ACCURACY_COLUMNS = ("method", "accuracy", "regret", "worst", "worst gain", "losses", "s")
+ESTIMATE_COLUMNS = ("method", "estimate off", "estimated", "covered", "ECE", "matched ECE")
 
 
 @click.command("methods", cls=Command)
@@ -53,6 +51,8 @@ def bench_methods(
 
     A variant has fewer rows, drawn by a fixed seed: every third class in the target (partial), target rows by 1 / rank
     of the class (long-tailed), 2, 5 or 10 rows a class of source or target. Figures are in %, means over data sets.
+    Regret is the distance to the best method by target labels, gain that to zero-shot; losses are pairs more than 1
+    point below zero-shot.
 
     \b
     Examples:
@@ -62,19 +62,21 @@ def bench_methods(
     bench = unimos_pipe.bench_methods(paths, methods or QUICK, variants or VARIANTS, pairs, out, reporter=output)
     print_json(output, bench)
     for variant, summaries in bench.summaries().items():
-        rows = [_row(summary) for summary in summaries]
-        output.table(f"{variant}: {summaries[0].pairs} pairs", COLUMNS, rows)
+        pairs = f"{summaries[0].pairs} pairs"
+        output.table(f"{variant}: {pairs}", ACCURACY_COLUMNS, [_accuracy_row(summary) for summary in summaries])
+        title = f"{variant}: estimates and calibration"
+        output.table(title, ESTIMATE_COLUMNS, [_estimate_row(summary) for summary in summaries])
     suggest_next(output, "adapt", "--method", "auto")
 
 
-def _row(summary: "unimos_pipe.MethodSummary") -> list[str]:
-    return [
-        summary.method,
-        *map(_text, (summary.accuracy, summary.regret, summary.worst_regret, summary.worst_gain)),
-        str(summary.losses),
-        *map(_text, (summary.estimate_error, summary.estimated, summary.covered, summary.ece, summary.ece_matched)),
-        f"{summary.seconds:.2f}",
-    ]
+def _accuracy_row(summary: "unimos_pipe.MethodSummary") -> list[str]:
+    values = summary.accuracy, summary.regret, summary.worst_regret, summary.worst_gain
+    return [summary.method, *map(_text, values), str(summary.losses), f"{summary.seconds:.2f}"]
+
+
+def _estimate_row(summary: "unimos_pipe.MethodSummary") -> list[str]:
+    values = summary.estimate_error, summary.estimated, summary.covered, summary.ece, summary.ece_matched
+    return [summary.method, *map(_text, values)]
 
 
 def _text(value: float | None) -> str:

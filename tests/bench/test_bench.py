@@ -52,7 +52,7 @@ def test_bench_grow_prints_every_trial(cli, monkeypatch):
         return SimpleNamespace(runs=[SimpleNamespace(folder=write_run(folder, recipe.pairs[0], dataset="icons"))])
 
     def reported(folder, out, cache):
-        return SimpleNamespace(runs=len({read_run(path.parent).spec["seed"] for path in folder.rglob("result.json")}))
+        return SimpleNamespace(runs=len({read_run(path.parent).spec.seed for path in folder.rglob("result.json")}))
 
     known = SimpleNamespace(features=SimpleNamespace(dataset=load_spec("icons")))
     monkeypatch.setattr(memory, "run_in_subprocess", lambda work, *values: work(*values))

@@ -5,8 +5,10 @@ import re
 import pytest
 
 from unimos_pipe.base.method_config import method_spec
+from unimos_pipe.base.record_parsing import parse_record
 from unimos_pipe.cli.print_diagnostics import print_diagnostics
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_values import RunMetrics
 
 
 class Told:
@@ -31,7 +33,8 @@ def told(method: str = "unimos", choice=None, scores=None, **changes) -> Told:
         "source_shares": [0.25, 0.25, 0.25, 0.25],
         "total_variation": 0.3,
     } | changes
-    result = {"estimate": found, "accuracy": scores, "calibration": {"temperature": 2.0}, "choice": choice}
+    result = {"metric": "accuracy", "seconds": 1.0, "estimate": found, "accuracy": scores}
+    result |= {"calibration": {"temperature": 2.0}, "choice": choice}
     output = Told()
     spec = RunSpec(
         dataset="d",
@@ -44,7 +47,7 @@ def told(method: str = "unimos", choice=None, scores=None, **changes) -> Told:
         options=method_spec(),
         method=method,
     )
-    print_diagnostics(output, spec, result, ("w", "x", "y", "z"))
+    print_diagnostics(output, spec, parse_record(RunMetrics, result), ("w", "x", "y", "z"))
     return output
 
 
@@ -57,7 +60,9 @@ def test_a_target_without_labels_ends_with_what_can_be_known():
         "  class shares differ by 30.0% from the source's, most (source): w 50.0% (25.0%), z 0.0% (25.0%), "
         "x 30.0% (25.0%)",
     ]
-    assert output.warnings == [] and told(scores={"last": {}}).results == []
+    assert (
+        output.warnings == [] and told(scores={"last": {"accuracy": 0.5}, "zero_shot": {"accuracy": 0.4}}).results == []
+    )
 
 
 @pytest.mark.parametrize(

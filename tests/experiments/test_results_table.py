@@ -9,6 +9,7 @@ from unimos_pipe.experiments.results_table import ResultRow, regret
 from unimos_pipe.experiments.run_plans import RunResult
 from unimos_pipe.experiments.sweep import SweepResult
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_values import Accuracies, RunMetrics, Scores
 
 
 def row(label: str, *values: float, seconds: float | None = 1.0) -> ResultRow:
@@ -24,10 +25,31 @@ def test_regret_is_the_mean_and_the_worst_distance_to_the_best_row_of_a_pair():
 
 
 def test_targets_whose_rows_have_labels_in_part_are_named():
-    def run(target: str, labelled: int, accuracy: dict | None) -> RunResult:
-        result = {"accuracy": accuracy, "labelled_rows": labelled, "scored_rows": 10}
-        return RunResult(RunSpec("d", "e", "a", target, "full", 0, (), method_spec()), Path("x"), result, None)
+    def run(target: str, labelled: int) -> RunResult:
+        scores = Scores(accuracy=0.5)
+        result = RunMetrics(
+            metric="accuracy",
+            seconds=1.0,
+            accuracy=Accuracies(last=scores, zero_shot=scores) if labelled else None,
+            labelled_rows=labelled,
+            scored_rows=10,
+        )
+        return RunResult(
+            RunSpec(
+                dataset="d",
+                encoder_id="e",
+                source="a",
+                target=target,
+                variant="full",
+                seed=0,
+                templates=(),
+                options=method_spec(),
+            ),
+            Path("x"),
+            result,
+            None,
+        )
 
-    runs = run("all", 10, {"last": 1}), run("some", 9, {"last": 1}), run("none", 0, None)
+    runs = run("all", 10), run("some", 9), run("none", 0)
     sweep = SweepResult("t", Path("r"), ("a->all",), (), (), runs)
     assert sweep.partly_labelled == {"some": (9, 10)}

@@ -15,6 +15,7 @@ from unimos_pipe.evaluation import baselines
 from unimos_pipe.experiments.results_table import result_rows
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_values import Accuracies, EpochScores, RunMetrics, Scores
 from unimos_pipe.runs.statistics import mean_and_std
 from unimos_pipe.training import checkpoint
 from unimos_pipe.training.batched_training import PlannedRun, RunOutcome
@@ -146,16 +147,13 @@ def test_missing_or_stale_shards_stop_a_sweep_before_it_starts(cli, recipe, icon
 
 
 def outcome(last: float, zero: float = 0.5) -> RunOutcome:
-    pick = {"accuracy": last}
-    accuracy = {"last": pick, "zero_shot": {"accuracy": zero}, "oracle_best": {"accuracy": last + 0.1, "epoch": 1}}
-    return RunOutcome(
-        {
-            "metric": "accuracy",
-            "accuracy": accuracy,
-            "seconds": 10 * last,
-            "selected": {"im": {"epoch": 0, "accuracy": last - 0.1}},
-        }
+    accuracy = Accuracies(
+        last=Scores(accuracy=last),
+        zero_shot=Scores(accuracy=zero),
+        oracle_best=EpochScores(accuracy=last + 0.1, epoch=1),
     )
+    selected = {"im": EpochScores(epoch=0, accuracy=last - 0.1)}
+    return RunOutcome(RunMetrics(metric="accuracy", accuracy=accuracy, seconds=10 * last, selected=selected))
 
 
 def test_tables_average_pairs_and_spread_over_seeds(tmp_path):

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from unimos_pipe.base.method_config import method_spec
+from unimos_pipe.base.record_parsing import parse_record
 from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.run_values import RunConfig, RunMetrics
 from unimos_pipe.runs.write_run import (
     BRANCH_COLUMNS,
     FILES,
@@ -121,7 +123,6 @@ def write_run(
         "accuracy": accuracy if labelled else None,
         "selected": picked if tuned else {},
         "seconds": 2.5,
-        **(more or {}),
     }
     sample, heads = _arrays(len(classes), len(rows), seed)
     columns = dict(zip(COLUMNS, zip(*([str(value) for value in row] for row in rows), strict=True), strict=True))
@@ -131,7 +132,12 @@ def write_run(
     if not tuned:
         lines = [{"epoch": 0, "losses": {}, "accuracy": {"ensemble": last}, "per_class_mean": {"ensemble": last}}]
         sample = {name: sample[name] for name in sample if name.endswith(("rows", "image", "labels"))}
-    write(folder, RunContents(config, lines, columns, heads, sample, result))
+    write(
+        folder,
+        RunContents(parse_record(RunConfig, config), lines, columns, heads, sample, parse_record(RunMetrics, result)),
+    )
+    if more:
+        forge_json(folder, RESULT, lambda values: values.update(more))
     return folder
 
 

@@ -5,6 +5,7 @@ The long, coverage-guided search is tests/fuzz/fuzz.py; what it found is kept he
 
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from unimos_pipe.base.errors import InputError, UnimosPipeError
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.report.thumbnails import find_image_folder
-from unimos_pipe.runs.read_run import FinishedRun, RunFolderError, read_run
+from unimos_pipe.runs.read_run import RunFolderError, read_run
 from unimos_pipe.runs.recipe import load_recipe
 
 values = st.recursive(
@@ -230,5 +231,5 @@ def test_a_runs_target_cannot_leave_the_images_folder(tmp_path):
     (tmp_path / "phone").mkdir()
     (tmp_path / "shop" / "phone").mkdir(parents=True)
     for target, folder in (("phone", tmp_path / "shop" / "phone"), ("../phone", None), (".", None)):
-        run = FinishedRun(tmp_path, {"spec": {"dataset": "own", "target": target}}, {})
+        run = SimpleNamespace(spec=SimpleNamespace(dataset="own", target=target))
         assert find_image_folder(run, tmp_path / "shop", tmp_path) == folder

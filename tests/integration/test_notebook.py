@@ -12,6 +12,7 @@ from unimos_pipe.experiments.results_table import ResultRow
 from unimos_pipe.experiments.run_plans import RunResult
 from unimos_pipe.experiments.sweep import SweepResult
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_values import Accuracies, EpochScores, RunMetrics, Scores
 
 NASTY = '<script>alert("1")</script>'
 ESCAPED = "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;"
@@ -38,9 +39,10 @@ def run(result, error=None) -> RunResult:
 
 
 def test_a_run():
-    scores = {"accuracy": 0.5, "per_class_mean": 0.25}
-    accuracy = {"last": scores, "zero_shot": scores, "oracle_best": {**scores, "epoch": 2}}
-    result = {"metric": "accuracy", "accuracy": accuracy, "estimate": {"accuracy": None}, "seconds": 1.25}
+    scores = Scores(accuracy=0.5, per_class_mean=0.25)
+    best = EpochScores(accuracy=0.5, per_class_mean=0.25, epoch=2)
+    accuracy = Accuracies(last=scores, zero_shot=scores, oracle_best=best)
+    result = RunMetrics(metric="accuracy", accuracy=accuracy, seconds=1.25)
     assert repr(run(result)) == f"<RunResult {NASTY} -> b, full, seed 3: 50.0, runs/x>"
     shown = run(result)._repr_html_()
     assert f"<caption>{ESCAPED} -&gt; b, full, seed 3</caption>" in shown

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,8 +62,12 @@ def test_thumbnails_show_the_image_and_never_leave_the_folder(tmp_path):
 
 def test_class_changes_are_ordered_by_gain(tmp_path):
     run = run_of(tmp_path)
-    run.result["accuracy"]["last"]["per_class"] = [0.5, None, 0.9]
-    run.result["accuracy"]["zero_shot"]["per_class"] = [0.6, None, 0.6]
+    scores = run.result.accuracy
+    last, zero_shot = (
+        replace(scores.last, per_class=(0.5, None, 0.9)),
+        replace(scores.zero_shot, per_class=(0.6, None, 0.6)),
+    )
+    run = replace(run, result=replace(run.result, accuracy=replace(scores, last=last, zero_shot=zero_shot)))
     names, ours, zero = class_gains([run])
     assert names == ["bar", "circle"] and ours == [0.9, 0.5] and zero == [0.6, 0.6]
 

@@ -20,7 +20,7 @@ def test_runs_are_grouped_by_root_and_ordered_by_recipe(tmp_path):
     (root / "baselines.json").write_text(json.dumps({"dark->light": {"source_only": 0.5}}))
     other = write_run(tmp_path / "runs" / "other", last=0.1)
     first, second = find_runs([tmp_path / "runs", other])[0]
-    assert [(run.label, run.spec["seed"]) for run in first.runs] == [
+    assert [(run.label, run.spec.seed) for run in first.runs] == [
         ("no-im", 0),
         ("no-im", 1),
         ("full", 0),

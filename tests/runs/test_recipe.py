@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.runs.method_names import METHODS
 from unimos_pipe.runs.recipe import MAX_RUNS, check_recipe, known_recipes, load_recipe
 from unimos_pipe.runs.run_spec import row_names
 
@@ -143,11 +144,11 @@ def test_what_no_method_of_the_recipe_reads_is_a_fault():
     values |= {"variants": ["no-im"], "options": {"train": {"epochs": 3}}, "label_set": "partial"}
     with pytest.raises(InputError) as caught:
         check_recipe(values, "r.toml")
+    known = ", ".join(METHODS)
     assert str(caught.value) == (
-        "r.toml: unknown method best (known: unimos, zero-shot, source-probe, fused, stacked, gda, stata, stata-fused, "
-        "zlap, linear-im, ensemble3, auto); method fused is listed twice; variants, options: only unimos has such "
-        "options, and it is not among methods; label_set: only auto asks for it, and it is not among methods; stata "
-        "predicts only the rows it was fitted on, and an inductive run scores others; use protocol transductive"
+        f"r.toml: unknown method best (known: {known}); method fused is listed twice; variants, options: only unimos "
+        "has such options, and it is not among methods; label_set: only auto asks for it, and it is not among methods; "
+        "stata predicts only the rows it was fitted on, and an inductive run scores others; use protocol transductive"
     )
 
 

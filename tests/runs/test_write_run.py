@@ -47,7 +47,7 @@ def test_a_run_of_another_method_has_fewer_figures(tmp_path):
     assert (run.method, run.label, run.accuracy("last"), run.accuracy("vac")) == ("fused", "fused", 0.7, None)
     assert list(run.predictions[0]) == ["path", "class", "probability", "label"]
     forge_json(run.folder, "config.json", lambda config: config["spec"].update(method="unimos"))
-    with pytest.raises(InputError, match=r"config.json or result.json lacks 'oracle_best'"):
+    with pytest.raises(InputError, match=r"result.json: accuracy.oracle_best is missing"):
         read_run(run.folder)
 
 
@@ -110,10 +110,10 @@ def test_forged_runs_are_not_believed(tmp_path):
     assert reasons == [
         "heads.safetensors holds values that are not finite",
         "the accuracies of result.json do not fit the classes of config.json",
-        "config.json or result.json holds invalid values",
-        "config.json or result.json lacks 'list' object has no attribute 'get'",
-        "config.json or result.json holds invalid values",
-        "config.json or result.json lacks 'int' object is not subscriptable",
+        "result.json: estimate.accuracy: expected a finite number, got 'x'",
+        "result.json: estimate: expected an object, got []",
+        "result.json: estimate.agreement.fused: expected a finite number, got 'x'",
+        "result.json: reliability.raw: expected an object, got 0",
     ]
 
 

@@ -1,8 +1,7 @@
 """``unimos-pipe adapt``: stage two for one pair of domains."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -29,6 +28,7 @@ from unimos_pipe.cli.options import (
 from unimos_pipe.cli.print_diagnostics import print_diagnostics, warn_of_changed_code
 from unimos_pipe.runs.method_names import LABEL_SETS, UNIMOS, is_seeded
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_values import RunMetrics
 from unimos_pipe.runs.statistics import MeanStd, describe_labelled_rows, mean_and_std
 
 FIGURES = {"accuracy": "accuracy", "per_class_mean": "per-class mean"}
@@ -211,32 +211,28 @@ def _tell_mean(output: Output, runs: "Sequence[unimos_pipe.RunResult]", mean: Me
     done = [run for run in runs if run.accuracy is not None]
     run = done[0]
     head = f"{run.spec.source} -> {run.spec.target}, {display_name(run.spec.label())}, {len(done)} seeds"
-    output.result(f"{head}: {FIGURES[run.result['metric']]} {mean.text()} (mean ± std over seeds)")
+    output.result(f"{head}: {FIGURES[run.result.metric]} {mean.text()} (mean ± std over seeds)")
 
 
-def _summary(run: RunSpec, result: Mapping[str, Any]) -> str:
+def _summary(run: RunSpec, result: RunMetrics) -> str:
     """Return one line: the data set's published figure, the other figure, and the protocol."""
     tuned = run.method == UNIMOS
     name = f"{display_name(run.label())}, seed {run.seed}" if is_seeded(run.method) else run.label()
     head = f"{run.source} -> {run.target}, {name} ({run.protocol})"
-    accuracy = result["accuracy"]
+    accuracy = result.accuracy
     if accuracy is None:
-        return f"{head}: {result['scored_rows']} rows without labels predicted in {result['seconds']:.1f} s"
-    rows, labelled = result["scored_rows"], result["labelled_rows"]
-    some = (
-        f"; accuracy on {describe_labelled_rows(accuracy['last']['accuracy'], labelled, rows)}"
-        if labelled < rows
-        else ""
-    )
-    first = result["metric"]
+        return f"{head}: {result.scored_rows} rows without labels predicted in {result.seconds:.1f} s"
+    rows, labelled = result.scored_rows, result.labelled_rows
+    some = f"; accuracy on {describe_labelled_rows(accuracy.last.accuracy, labelled, rows)}" if labelled < rows else ""
+    first = result.metric
     (second,) = FIGURES.keys() - {first}
     figures = [
-        f"{FIGURES[first]} {'UniMoS' if tuned else run.method} {format_percent(accuracy['last'][first])}"
+        f"{FIGURES[first]} {'UniMoS' if tuned else run.method} {format_percent(getattr(accuracy.last, first))}"
         + (" (last epoch)" if tuned else ""),
-        f"zero-shot {format_percent(accuracy['zero_shot'][first])}",
+        f"zero-shot {format_percent(getattr(accuracy.zero_shot, first))}",
     ]
     if tuned:
-        best = accuracy["oracle_best"]
-        figures.append(f"oracle best {format_percent(best[first])} (epoch {best['epoch']})")
-    other = f"{FIGURES[second]} {format_percent(accuracy['last'][second])}{some}"
-    return f"{head}: {', '.join(figures)}; {other}; {result['seconds']:.1f} s"
+        best = accuracy.oracle_best
+        figures.append(f"oracle best {format_percent(getattr(best, first))} (epoch {best.epoch})")
+    other = f"{FIGURES[second]} {format_percent(getattr(accuracy.last, second))}{some}"
+    return f"{head}: {', '.join(figures)}; {other}; {result.seconds:.1f} s"

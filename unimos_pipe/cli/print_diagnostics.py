@@ -1,25 +1,25 @@
 """Print label-free diagnostics of a run: auto's selection, estimated accuracy, agreement, class shares."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import unimos_pipe
 from unimos_pipe.base.errors import join_names
 from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.runs.method_names import AUTO, ESTIMATE_ERROR
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_values import Choice, Estimate, RunMetrics
 
 NOT_ESTIMATED = "accuracy cannot be estimated: {}; label about 50 images to measure it"
 SHOWN = 3  # classes whose shares differ most
 
 
-def print_diagnostics(output: Output, spec: RunSpec, result: Mapping[str, Any], classes: tuple[str, ...]) -> None:
+def print_diagnostics(output: Output, spec: RunSpec, result: RunMetrics, classes: tuple[str, ...]) -> None:
     """Print auto's selection, diagnostics if no row has a label, and warnings."""
-    estimate = result["estimate"]
+    estimate = result.estimate
     if spec.method == AUTO:
-        _print_selection(output, result["choice"], estimate)
-    if result["accuracy"] is None:
-        for line in _lines(estimate, classes, result["calibration"] is not None):
+        _print_selection(output, result.choice, estimate)
+    if result.accuracy is None:
+        for line in _lines(estimate, classes, result.calibration is not None):
             output.result(f"  {line}")
     for what, share in _agreements(spec.method, estimate):
         if share < 0.5:
@@ -29,23 +29,23 @@ def print_diagnostics(output: Output, spec: RunSpec, result: Mapping[str, Any], 
             )
 
 
-def _print_selection(output: Output, choice: Mapping[str, Any], estimate: Mapping[str, Any]) -> None:
-    output.result(f"  auto: {choice['reason']}")
+def _print_selection(output: Output, choice: Choice, estimate: Estimate) -> None:
+    output.result(f"  auto: {choice.reason}")
     output.result(f"  {_accuracy(estimate)}")
 
 
-def _accuracy(estimate: Mapping[str, Any]) -> str:
-    if estimate["accuracy"] is None:
-        return NOT_ESTIMATED.format(estimate["reason"])
-    accuracy, low, high = (format_percent(estimate[name]) for name in ("accuracy", "low", "high"))
+def _accuracy(estimate: Estimate) -> str:
+    if estimate.accuracy is None:
+        return NOT_ESTIMATED.format(estimate.reason)
+    accuracy, low, high = (format_percent(getattr(estimate, name)) for name in ("accuracy", "low", "high"))
     return f"estimated accuracy {accuracy}, from {low} to {high}; {ESTIMATE_ERROR}"
 
 
-def _lines(estimate: Mapping[str, Any], classes: tuple[str, ...], calibrated: bool) -> list[str]:
+def _lines(estimate: Estimate, classes: tuple[str, ...], calibrated: bool) -> list[str]:
     """Return the diagnostics of predictions without labels, one line each."""
-    alike = ", ".join(f"{name} {format_percent(share)}%" for name, share in estimate["agreement"].items())
-    branches = "" if estimate["branches"] is None else f"; VAC and LAC agree on {format_percent(estimate['branches'])}%"
-    shares = list(zip(classes, estimate["class_shares"], estimate["source_shares"], strict=True))
+    alike = ", ".join(f"{name} {format_percent(share)}%" for name, share in estimate.agreement.items())
+    branches = "" if estimate.branches is None else f"; VAC and LAC agree on {format_percent(estimate.branches)}%"
+    shares = list(zip(classes, estimate.class_shares, estimate.source_shares, strict=True))
     shares.sort(key=lambda row: -abs(row[1] - row[2]))
     most = ", ".join(
         f"{name} {format_percent(predicted)}% ({format_percent(source)}%)" for name, predicted, source in shares[:SHOWN]
@@ -53,15 +53,14 @@ def _lines(estimate: Mapping[str, Any], classes: tuple[str, ...], calibrated: bo
     kind = "calibrated" if calibrated else "raw"
     return [
         _accuracy(estimate),
-        f"agreement with {alike}{branches}; mean {kind} probability {estimate['confidence']:.2f}",
-        f"class shares differ by {format_percent(estimate['total_variation'])}% from the source's, "
-        f"most (source): {most}",
+        f"agreement with {alike}{branches}; mean {kind} probability {estimate.confidence:.2f}",
+        f"class shares differ by {format_percent(estimate.total_variation)}% from the source's, most (source): {most}",
     ]
 
 
-def _agreements(method: str, estimate: Mapping[str, Any]) -> list[tuple[str, float]]:
-    pairs = [(f"{method} and {name}", share) for name, share in estimate["agreement"].items() if name != method]
-    return pairs + ([("VAC and LAC", estimate["branches"])] if estimate["branches"] is not None else [])
+def _agreements(method: str, estimate: Estimate) -> list[tuple[str, float]]:
+    pairs = [(f"{method} and {name}", share) for name, share in estimate.agreement.items() if name != method]
+    return pairs + ([("VAC and LAC", estimate.branches)] if estimate.branches is not None else [])
 
 
 def warn_of_changed_code(output: Output, runs: "Iterable[unimos_pipe.RunResult]") -> None:

@@ -205,7 +205,7 @@ def load(folder: str | Path, device: str = "auto", *, allow_edited: bool = False
             f"{folder} holds no model", expected=f"a finished run's folder, or one with {WEIGHTS}", got="neither"
         )
     run = read_run(folder)
-    config = run_model_config(run.config, run.result)
+    config = run_model_config(run)
     method = config["method"]
     if method in method_names() and not answers_new_rows(method):
         raise InputError(

@@ -16,6 +16,7 @@ from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, read_bytes, read_json
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
 from unimos_pipe.evaluation.calibration import ENDS
 from unimos_pipe.runs.method_names import UNIMOS, answers_new_rows, method_names
+from unimos_pipe.runs.read_run import FinishedRun
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 3
@@ -73,38 +74,29 @@ def read_config(path: Path) -> dict[str, Any]:
     return value
 
 
-def run_model_config(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a model from a run's ``config.json`` and ``result.json``.
-
-    Raises:
-        InputError: files of another version.
-    """
-    try:
-        spec = config["spec"]
-        about = {name: spec[name] for name in ("dataset", "source", "target", "variant", "seed", "templates")}
-        about["accuracy"] = (
-            {name: result["accuracy"][name]["accuracy"] for name in ("last", "zero_shot")}
-            if result["accuracy"]
-            else None
-        )
-        about["rows"] = {"source": result["source_rows"], "target": result["target_rows"]}
-        about["calibration_basis"] = (result.get("calibration") or {}).get("basis")
-        if 0 < result.get("labelled_rows", 0) < result.get("scored_rows", 0):
-            about["rows"] |= {"labelled": result["labelled_rows"], "scored": result["scored_rows"]}
-        return {
-            "format": FORMAT,
-            "classes": list(config["classes"]),
-            "encoder": config["encoder"],
-            "encoder_id": spec["encoder_id"],
-            "method": spec["method"],
-            "options": spec["options"],
-            "temperature": (result.get("calibration") or {}).get("temperature"),
-            "about": about,
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            (f"the run's config.json or result.json lacks {error}; train it again with ", Argument("force", True))
-        ) from None
+def run_model_config(run: FinishedRun) -> dict[str, Any]:
+    """Return the config of a model from a finished run."""
+    spec, result, accuracy = run.spec, run.result, run.result.accuracy
+    about = {name: getattr(spec, name) for name in ("dataset", "source", "target", "variant", "seed")}
+    rows = {"source": result.source_rows, "target": result.target_rows}
+    if run.labelled:
+        rows |= dict(zip(("labelled", "scored"), run.labelled, strict=True))
+    return {
+        "format": FORMAT,
+        "classes": list(run.classes),
+        "encoder": run.config.encoder,
+        "encoder_id": spec.encoder_id,
+        "method": spec.method,
+        "options": spec.options,
+        "temperature": result.calibration and result.calibration.temperature,
+        "about": {
+            **about,
+            "templates": list(spec.templates),
+            "accuracy": accuracy and {"last": accuracy.last.accuracy, "zero_shot": accuracy.zero_shot.accuracy},
+            "rows": rows,
+            "calibration_basis": result.calibration and result.calibration.basis,
+        },
+    }
 
 
 def check_config(config: Mapping[str, Any]) -> dict[str, Any]:

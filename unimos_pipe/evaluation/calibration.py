@@ -4,7 +4,7 @@ Temperature scaling and expected calibration error: Guo et al., arXiv 1706.04599
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -13,33 +13,11 @@ from torch import Tensor
 from unimos_pipe.methods.base import FLOOR, Method
 from unimos_pipe.methods.gda import match_mean_confidence
 from unimos_pipe.methods.task import AdaptationTask, UnlabelledFeatures
+from unimos_pipe.runs.run_values import CalibrationMetrics
 
 FOLDS = 5
 BINS = 15
 ENDS = (0.01, 100.0)  # of the temperature
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A run's temperature, the rows it was fitted to, and the seconds that took.
-
-    ``basis`` says to what: "source", held-out source rows; or "estimate", the estimated accuracy, which the mean
-    probability of the predicted classes of the target's ``rows`` then is.
-    """
-
-    temperature: float
-    rows: int
-    seconds: float
-    basis: str = "source"
-
-
-@dataclass(frozen=True)
-class CalibrationMetrics:
-    """Metrics of probabilities against labels: ``ece`` (fraction), ``nll`` (nats), ``brier`` (0 to 2)."""
-
-    ece: float
-    nll: float
-    brier: float
 
 
 def cross_fit_logits(method: Method, task: AdaptationTask, generator: torch.Generator) -> Tensor:

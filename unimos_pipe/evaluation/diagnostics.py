@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.evaluation.calibration import Calibration, calibration_metrics
+from unimos_pipe.evaluation.calibration import calibration_metrics
 from unimos_pipe.evaluation.validators import rank_me, validator_scores, validator_tensors
 from unimos_pipe.methods import fused, source_probe, zero_shot
 from unimos_pipe.methods.base import LinearModel
@@ -24,6 +24,7 @@ from unimos_pipe.methods.unsupervised_metrics import (
     neighbour_agreement,
     total_variation,
 )
+from unimos_pipe.runs.run_values import Calibration, Estimate, Reliability
 
 REFERENCE_METHODS = ("zero-shot", "fused", "stacked")  # the methods that every run's answers are held against
 
@@ -107,7 +108,7 @@ def estimate_run_accuracy(reference: PairReference, classes: Tensor) -> Accuracy
 
 def label_free_metrics(
     reference: PairReference, classes: Tensor, branches: tuple[Tensor, Tensor] | None, confidence: float
-) -> dict[str, Any]:
+) -> Estimate:
     """What can be said of (n,) predictions without a target label, as plain values; shares are fractions.
 
     ``accuracy``, ``low`` and ``high`` are None where it cannot be estimated, and ``reason`` says why.
@@ -116,17 +117,17 @@ def label_free_metrics(
     ``total_variation`` is between the classes' shares among the predictions and in the source.
     """
     shares = class_shares(classes, len(reference.source_shares))
-    return {
+    return Estimate(
         **asdict(estimate_run_accuracy(reference, classes)),
-        "neighbour_agreement": neighbour_agreement(classes, reference.nearest),
-        "stacked_probability": reference.stacked_probability(classes),
-        "agreement": {name: agreement_rate(classes, others) for name, others in reference.predictions.items()},
-        "branches": branches and agreement_rate(*branches),
-        "confidence": confidence,
-        "class_shares": shares.tolist(),
-        "source_shares": reference.source_shares.tolist(),
-        "total_variation": total_variation(shares, reference.source_shares),
-    }
+        neighbour_agreement=neighbour_agreement(classes, reference.nearest),
+        stacked_probability=reference.stacked_probability(classes),
+        agreement={name: agreement_rate(classes, others) for name, others in reference.predictions.items()},
+        branches=branches and agreement_rate(*branches),
+        confidence=confidence,
+        class_shares=tuple(shares.tolist()),
+        source_shares=tuple(reference.source_shares.tolist()),
+        total_variation=total_variation(shares, reference.source_shares),
+    )
 
 
 def run_diagnostics(
@@ -137,24 +138,24 @@ def run_diagnostics(
     calibration: Calibration | None,
     branches: tuple[Tensor, Tensor] | None = None,
 ) -> dict[str, Any]:
-    """Return the part of ``result.json`` on a run's (n, K) probabilities before (``raw``) and after calibration."""
+    """Return the fields of :class:`RunMetrics` on (n, K) probabilities before (``raw``) and after calibration."""
     return {
         "estimate": label_free_metrics(reference, raw.argmax(-1), branches, float(calibrated.amax(-1).mean())),
-        "calibration": calibration and asdict(calibration),
+        "calibration": calibration,
         "reliability": labelled_metrics(held_out, raw, calibrated if calibration else None),
     }
 
 
-def labelled_metrics(held_out: HeldOutLabels, raw: Tensor, calibrated: Tensor | None) -> dict[str, Any] | None:
+def labelled_metrics(held_out: HeldOutLabels, raw: Tensor, calibrated: Tensor | None) -> Reliability | None:
     """Return ECE, NLL and Brier score before and after calibration on the labelled rows; None without labels."""
     if not len(held_out.labelled):
         return None
     labelled = torch.from_numpy(held_out.labelled).to(raw.device)
     labels = torch.from_numpy(held_out.labels).to(raw.device)[labelled]
-    metrics = {"raw": asdict(calibration_metrics(raw[labelled], labels))}
-    if calibrated is not None:
-        metrics["calibrated"] = asdict(calibration_metrics(calibrated[labelled], labels))
-    return metrics
+    return Reliability(
+        raw=calibration_metrics(raw[labelled], labels),
+        calibrated=None if calibrated is None else calibration_metrics(calibrated[labelled], labels),
+    )
 
 
 @torch.no_grad()

@@ -1,27 +1,12 @@
 """Accuracy metrics. Target labels and predictions meet only here."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from torch import Tensor
 
 from unimos_pipe.methods import zero_shot
 from unimos_pipe.methods.task import HeldOutLabels, PairData
+from unimos_pipe.runs.run_values import Scores
 from unimos_pipe.runs.statistics import wilson_interval
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Accuracies on the labelled rows, as fractions.
-
-    A class without a labelled row has None and is excluded from the per-class mean. ``interval`` is the 95% Wilson
-    interval of the accuracy over all rows, if the labelled rows are a random sample.
-    """
-
-    accuracy: float
-    per_class_mean: float
-    per_class: tuple[float | None, ...]
-    interval: tuple[float, float]
 
 
 def score_predictions(predictions: Tensor, held_out: HeldOutLabels) -> Scores | None:
@@ -37,7 +22,12 @@ def score_predictions(predictions: Tensor, held_out: HeldOutLabels) -> Scores | 
     per_class = tuple(float(h / t) if t else None for h, t in zip(hits, totals, strict=True))
     present = [value for value in per_class if value is not None]
     accuracy = float(correct.mean())
-    return Scores(accuracy, sum(present) / len(present), per_class, wilson_interval(accuracy, len(labels)))
+    return Scores(
+        accuracy=accuracy,
+        per_class_mean=sum(present) / len(present),
+        per_class=per_class,
+        interval=wilson_interval(accuracy, len(labels)),
+    )
 
 
 def score_zero_shot(data: PairData) -> Scores | None:

@@ -8,10 +8,10 @@ import torch
 
 from unimos_pipe.base.ray_cluster import RayOptions, run_ray_jobs
 from unimos_pipe.cache.store import FeatureStore
-from unimos_pipe.evaluation.calibration import Calibration
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.training_run import create_run
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_values import Calibration
 from unimos_pipe.training.batched_training import PlannedRun, RunOutcome, train_runs
 from unimos_pipe.training.batching import plan_stacks
 

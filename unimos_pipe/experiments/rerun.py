@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,6 +18,7 @@ from unimos_pipe.methods.method_code import method_code
 from unimos_pipe.runs.method_names import parse_method_settings
 from unimos_pipe.runs.read_run import FinishedRun, read_run
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_values import RecordedSpec
 from unimos_pipe.runs.source_digest import changed_modules
 from unimos_pipe.runs.write_run import CONFIG, FILES, RESULT
 from unimos_pipe.training.batched_training import PlannedRun
@@ -71,7 +71,7 @@ def rerun(
         with reporter.progress("rerun", len(paths), "runs") as advance, tempfile.TemporaryDirectory() as scratch:
             for number, path in enumerate(paths):
                 run = read_run(path)
-                torch.set_num_threads(run.config["environment"]["threads"])
+                torch.set_num_threads(run.config.environment["threads"])
                 repetitions.append(_repeat(run, dataset, cache, Path(scratch) / str(number)))
                 advance(1)
     finally:
@@ -87,14 +87,16 @@ def _repeat(run: FinishedRun, dataset: str | None, cache: str | Path | None, fol
     spec = read_spec(run.spec)
     features = feature_set(dataset or spec.dataset, templates=spec.templates, cache=cache, encoder_id=spec.encoder_id)
     plan = PlannedRun(spec, folder)
-    loader = open_loader([plan], features.store(), run.config["environment"]["device"])
+    loader = open_loader([plan], features.store(), run.config.environment["device"])
     data = plan.load_data(loader)
-    if changed := [name for name in data.shard_digests if data.shard_digests[name] != run.config["shards"].get(name)]:
+    if changed := [
+        name for name in data.shard_digests if tuple(data.shard_digests[name]) != run.config.shards.get(name)
+    ]:
         raise InputError(f"{run.folder}: the features of {join_names(changed)} are no longer those that it read")
-    compute = ComputeConfig(run.config["environment"]["device"])
+    compute = ComputeConfig(run.config.environment["device"])
     (result,), _ = execute_plans([plan], loader, "", compute=compute, reporter=NO_PROGRESS, keep_finished=False)
     code = method_code(spec.method, tuple(dict(spec.options.loss.extra)))
-    changed_code = tuple(changed_modules(run.config.get("code", {}), code))
+    changed_code = tuple(changed_modules(run.config.code or {}, code))
     if result.error:
         return Repetition(run.folder, (), (run.score("last"), None), result.error, changed_code)
     names = [name for name in FILES if name != RESULT]
@@ -102,19 +104,17 @@ def _repeat(run: FinishedRun, dataset: str | None, cache: str | Path | None, fol
     return Repetition(run.folder, differing, (run.score("last"), result.accuracy), None, changed_code)
 
 
-def read_spec(values: dict[str, Any]) -> RunSpec:
-    """Return the spec of a run from the ``spec`` of its ``config.json``.
+def read_spec(recorded: RecordedSpec) -> RunSpec:
+    """Return the spec of a finished run.
 
     Raises:
         InputError: options or settings that this version, or the installed method, does not have.
     """
-    known = {entry.name for entry in fields(RunSpec)}
-    method, faults = values["method"], []
-    settings = {f"{method}.{name}": value for name, value in values.get("settings", {}).items()}
-    chosen = {name: value for name, value in values.items() if name in known}
+    method, faults = recorded.method, []
+    settings = {f"{method}.{name}": value for name, value in recorded.settings.items()}
+    chosen = {entry.name: getattr(recorded, entry.name) for entry in fields(RunSpec)}
     chosen |= {
-        "templates": tuple(values["templates"]),
-        "options": parse_dataclass(MethodSpec, values["options"], "the run's options"),
+        "options": parse_dataclass(MethodSpec, recorded.options, "the run's options"),
         "settings": parse_method_settings(method, settings, faults),
     }
     if faults:

@@ -8,6 +8,7 @@ from typing import Any
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.runs.published_results import load_published_rows
 from unimos_pipe.runs.run_spec import row_names
+from unimos_pipe.runs.run_values import RunMetrics
 from unimos_pipe.runs.statistics import MeanStd, mean_and_std
 from unimos_pipe.training.batched_training import PlannedRun, RunOutcome
 
@@ -85,14 +86,14 @@ def result_rows(
         baselines: as :func:`unimos_pipe.evaluation.baselines.measure_baselines` returns them; empty for none.
         show: validators whose selected epoch gets a row; "oracle": the best epoch by target labels, which is last.
     """
-    results: dict[str, dict[str, dict[int, dict]]] = {}  # by name, pair and seed
+    results: dict[str, dict[str, dict[int, RunMetrics]]] = {}  # by name, pair and seed
     names = row_names([plan.spec for plan in plans])
     for plan, name, outcome in zip(plans, names, outcomes, strict=True):
-        if outcome.result and outcome.result["accuracy"]:
+        if outcome.result and outcome.result.accuracy:
             pair = f"{plan.spec.source}->{plan.spec.target}"
             results.setdefault(name, {}).setdefault(pair, {})[plan.spec.seed] = outcome.result
 
-    def rows(title: str, pick: Callable[[dict], float | None]) -> list[ResultRow]:
+    def rows(title: str, pick: Callable[[RunMetrics], float | None]) -> list[ResultRow]:
         return [
             ResultRow(
                 title.format(label),
@@ -103,35 +104,35 @@ def result_rows(
         ]
 
     every_result = [result for pairs in results.values() for by_seed in pairs.values() for result in by_seed.values()]
-    metrics = {result["metric"] for result in every_result}
+    metrics = {result.metric for result in every_result}
     (metric,) = metrics or {"accuracy"}  # one data set, so one published figure
     table = []
     if "zero-shot" not in results:
         table += [
             ResultRow(row.label, {pair: {0: next(iter(by_seed.values()))} for pair, by_seed in row.values.items()})
-            for row in rows("zero-shot", lambda result: result["accuracy"]["zero_shot"][metric])[:1]
+            for row in rows("zero-shot", lambda result: getattr(result.accuracy.zero_shot, metric))[:1]
         ]  # zero-shot has no seed
     if "source-probe" not in results:
         table += _build_baseline_rows("source-probe", "source_only", baselines)
-    for row in rows("{}", lambda result: result["accuracy"]["last"][metric]):
+    for row in rows("{}", lambda result: getattr(result.accuracy.last, metric)):
         runs = [result for by_seed in results[row.label].values() for result in by_seed.values()]
-        errors = [
-            abs(estimated - result["accuracy"]["last"]["accuracy"]) for result, estimated in _pair_with_estimates(runs)
-        ]
-        seconds = mean(result["seconds"] for result in runs)
+        errors = [abs(estimated - result.accuracy.last.accuracy) for result, estimated in _pair_with_estimates(runs)]
+        seconds = mean(result.seconds for result in runs)
         table.append(replace(row, seconds=seconds, estimate_mae=mean(errors) if errors else None))
     if metric != "accuracy":
-        table += rows("{}, overall accuracy", lambda result: result["accuracy"]["last"]["accuracy"])
+        table += rows("{}, overall accuracy", lambda result: result.accuracy.last.accuracy)
     for name in (name for name in show if name not in (ORACLE_ROW, PROBES)):
-        table += rows(f"{{}}, picked by {name}", lambda r, name=name: r["selected"].get(name, {}).get(metric))
+        table += rows(
+            f"{{}}, picked by {name}", lambda result, name=name: getattr(result.selected.get(name), metric, None)
+        )
     if ORACLE_ROW in show:
-        table += rows("{}, oracle best", lambda result: result["accuracy"].get("oracle_best", {}).get(metric))
+        table += rows("{}, oracle best", lambda result: getattr(result.accuracy.oracle_best, metric, None))
     return table + _build_baseline_rows("target probe, oracle", "target_probe_oracle", baselines)
 
 
-def _pair_with_estimates(runs: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], float]]:
+def _pair_with_estimates(runs: Sequence[RunMetrics]) -> list[tuple[RunMetrics, float]]:
     """Return the results that have an estimated accuracy, each with the estimate."""
-    estimates = [(run, run.get("estimate", {}).get("accuracy")) for run in runs]
+    estimates = [(run, run.estimate.accuracy) for run in runs]
     return [(run, estimated) for run, estimated in estimates if estimated is not None]
 
 

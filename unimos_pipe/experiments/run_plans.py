@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import InputError, join_names, short_repr
@@ -19,6 +18,7 @@ from unimos_pipe.experiments.ray_training import train_on_ray
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_values import RunMetrics
 from unimos_pipe.training.batched_training import OnMetrics, PlannedRun, RunOutcome, load_finished, train_runs
 from unimos_pipe.training.calibration_runs import calibration_specs, fit_calibrations, remove_calibrations
 from unimos_pipe.training.fit_methods import fit_runs
@@ -30,7 +30,7 @@ class RunResult:
 
     spec: RunSpec
     folder: Path
-    result: dict[str, Any] | None
+    result: RunMetrics | None
     error: str | None = None
     reused: bool = False  # finished before
     changed_code: tuple[str, ...] = ()  # of a reused run: modules whose source has changed since it was made
@@ -38,8 +38,8 @@ class RunResult:
     @property
     def accuracy(self) -> float | None:
         """The data set's published metric on the target after the last epoch, a fraction; None without labels."""
-        scores = self.result and self.result["accuracy"]
-        return scores["last"][self.result["metric"]] if scores else None
+        scores = self.result and self.result.accuracy
+        return getattr(scores.last, self.result.metric) if scores else None
 
     def __repr__(self) -> str:
         return f"<RunResult {self._title()}: {self.error or format_percent(self.accuracy)}, {self.folder}>"
@@ -50,16 +50,16 @@ class RunResult:
     def _repr_html_(self) -> str:
         rows = [["folder", self.folder], *([["error", self.error]] if self.error else [])]
         if self.result:
-            metric = self.result["metric"]
-            scores = self.result["accuracy"] or {}
+            metric = self.result.metric
+            scores = self.result.accuracy
             names = {"last": "last epoch", "zero_shot": "zero-shot", "oracle_best": "oracle best"}
             rows += [
-                [f"{metric}, {name}", format_percent(scores[key][metric])]
+                [f"{metric}, {name}", format_percent(getattr(value, metric))]
                 for key, name in names.items()
-                if key in scores
+                if scores and (value := getattr(scores, key))
             ]
-            rows += [["estimated accuracy", format_percent(self.result["estimate"]["accuracy"])]]
-            rows += [["seconds", f"{self.result['seconds']:.1f}"]]
+            rows += [["estimated accuracy", format_percent(self.result.estimate.accuracy)]]
+            rows += [["seconds", f"{self.result.seconds:.1f}"]]
         return html_table(self._title(), [], rows)
 
 

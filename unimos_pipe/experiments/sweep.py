@@ -26,6 +26,7 @@ from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.recipe import Recipe
 from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
 from unimos_pipe.runs.run_spec import method_display_name
+from unimos_pipe.runs.run_values import RunMetrics
 from unimos_pipe.training.batched_training import OnMetrics, PlannedRun, load_finished
 from unimos_pipe.training.batching import plan_stacks
 from unimos_pipe.training.calibration_runs import calibration_specs
@@ -66,21 +67,21 @@ class SweepResult:
         return tuple(run for run in self.runs if run.changed_code)
 
     @property
-    def results(self) -> list[dict]:
+    def results(self) -> list[RunMetrics]:
         """The values of every ``result.json``."""
         return [run.result for run in self.runs if run.result]
 
     @property
     def partly_labelled(self) -> dict[str, tuple[int, int]]:
         """Numbers of labelled and of scored rows by target, for targets with labels for only some rows."""
-        results = {run.spec.target: run.result for run in self.runs if run.result and run.result["accuracy"]}
-        counts = {target: (result["labelled_rows"], result["scored_rows"]) for target, result in results.items()}
+        results = {run.spec.target: run.result for run in self.runs if run.result and run.result.accuracy}
+        counts = {target: (result.labelled_rows, result.scored_rows) for target, result in results.items()}
         return {target: pair_counts for target, pair_counts in counts.items() if pair_counts[0] < pair_counts[1]}
 
     @property
     def metric(self) -> str | None:
         """The data set's published metric, accuracy or per_class_mean; None if every run failed."""
-        return self.results[0]["metric"] if self.results else None
+        return self.results[0].metric if self.results else None
 
     @property
     def protocol(self) -> str:

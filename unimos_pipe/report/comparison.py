@@ -175,16 +175,16 @@ def _facts(runs: Sequence[FinishedRun]) -> dict[str, str]:
             texts.append(text)
 
     for run in runs:
-        spec, environment = run.spec, run.config.get("environment", {})
-        for name in ("method", "variant", "protocol", "target_classes", "calibrate", "encoder_id"):
-            add(name, spec.get(name, ""))
-        add("prompts", "; ".join(spec["templates"]))
-        for section, options in spec["options"].items():
+        spec, environment = run.spec, run.config.environment
+        for name in ("method", "variant", "protocol", "label_set", "calibrate", "encoder_id"):
+            add(name, getattr(spec, name))
+        add("prompts", "; ".join(spec.templates))
+        for section, options in spec.options.items():
             for name, value in options.items():
                 add(f"{section}.{name}", value)
         for name in ("unimos-pipe", "commit", "torch", "device", "hardware", "threads"):
             add(name, environment.get(name, "not recorded"))
-        for module, digest in run.config.get("code", {}).items():
+        for module, digest in (run.config.code or {}).items():
             add(f"code of {module}", digest)
-        add("seeds", run.spec["seed"])
+        add("seeds", run.spec.seed)
     return {name: ", ".join(values) for name, values in facts.items()}

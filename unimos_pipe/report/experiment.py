@@ -45,17 +45,17 @@ class Experiment:
     @property
     def dataset(self) -> str:
         """Name of the data set."""
-        return self.runs[0].spec["dataset"]
+        return self.runs[0].spec.dataset
 
     @property
     def model(self) -> str:
         """Name of the encoder's model."""
-        return self.runs[0].config["encoder"]["model"]
+        return self.runs[0].config.encoder["model"]
 
     @property
     def metric(self) -> str:
         """The data set's published metric: ``accuracy`` or ``per_class_mean``."""
-        return self.runs[0].result["metric"]
+        return self.runs[0].result.metric
 
     @property
     def metric_name(self) -> str:
@@ -65,7 +65,7 @@ class Experiment:
     @property
     def labelled(self) -> bool:
         """True if the targets have labels, so that accuracies are known."""
-        return bool(self.runs[0].result["accuracy"])
+        return bool(self.runs[0].result.accuracy)
 
     @property
     def title(self) -> str:
@@ -85,8 +85,8 @@ class Experiment:
     def selected_setting(self) -> str | None:
         """Label that the recipe's ``select`` picks among the configurations of the default's variant; else None."""
         default = first_run_by_label(self.runs)[headline_settings(self.runs, self.recipe)[0]]
-        variant = default.method, default.spec["variant"]
-        labels = [run.label for run in self.runs if (run.method, run.spec["variant"]) == variant]
+        variant = default.method, default.spec.variant
+        labels = [run.label for run in self.runs if (run.method, run.spec.variant) == variant]
         if not self.recipe.get("select") or len({*labels}) < 2:
             return None
         return select_setting(gather_candidates(self.runs, list(dict.fromkeys(labels))), str(self.recipe["select"]))
@@ -163,7 +163,7 @@ class Experiment:
     def _runs_by_pair_and_label(self) -> dict[tuple[str, str], list[FinishedRun]]:
         """(pair, label) -> runs, sorted by seed."""
         runs: dict[tuple[str, str], list[FinishedRun]] = {}
-        for run in sorted(self.runs, key=lambda run: run.spec["seed"]):
+        for run in sorted(self.runs, key=lambda run: run.spec.seed):
             runs.setdefault((run.pair, run.label), []).append(run)
         return runs
 
@@ -180,7 +180,7 @@ class Experiment:
             which: last, oracle_best, zero_shot, vac or lac.
         """
         chosen = self.pairs_of(label or self.default_setting) if pairs is None else pairs
-        scores = [(run.pair, run.spec["seed"], run.score(which)) for pair in chosen for run in self.select(pair, label)]
+        scores = [(run.pair, run.spec.seed, run.score(which)) for pair in chosen for run in self.select(pair, label)]
         return [(pair, seed, value) for pair, seed, value in scores if value is not None]
 
     def mean(self, which: str, label: str | None = None, pairs: Sequence[str] | None = None) -> MeanStd | None:
@@ -227,7 +227,7 @@ class Experiment:
 
 
 def _is_extension(run: FinishedRun) -> bool:
-    return run.spec["variant"] in OUR_VARIANTS
+    return run.spec.variant in OUR_VARIANTS
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
@@ -248,10 +248,10 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
             skipped.append(f"{folder}: {error.reason}")
             continue
         root = _infer_root(run)
-        key = root, run.spec["dataset"], run.spec["encoder_id"], bool(run.result["accuracy"])
-        run_key = *key, run.pair, run.label, run.spec["seed"]
+        key = root, run.spec.dataset, run.spec.encoder_id, bool(run.result.accuracy)
+        run_key = *key, run.pair, run.label, run.spec.seed
         if run_key in folders:
-            description = f"{run.pair}, {run.label}, seed {run.spec['seed']}"
+            description = f"{run.pair}, {run.label}, seed {run.spec.seed}"
             raise InputError(f"{folders[run_key]} and {folder} are both {description}; pass only one of them")
         folders[run_key] = folder
         if key not in experiments:
@@ -301,9 +301,9 @@ def _run_folders(paths: Iterable[Path]) -> list[Path]:
 def _infer_root(run: FinishedRun) -> Path:
     """Return the folder above ``<dataset>/<encoder>/<pair>/<label>/seed<k>``, else the parent of the run's folder."""
     spec = run.spec
-    tail = Path(spec["dataset"], spec["encoder_id"], f"{spec['source']}-{spec['target']}", run.label)
+    tail = Path(spec.dataset, spec.encoder_id, f"{spec.source}-{spec.target}", run.label)
     folder = run.folder.resolve()
-    if folder.parts[-5:] == (*tail.parts, f"seed{spec['seed']}"):
+    if folder.parts[-5:] == (*tail.parts, f"seed{spec.seed}"):
         return folder.parents[4]
     return folder.parent
 
@@ -342,7 +342,7 @@ def _sort_runs(experiment: Experiment) -> None:
     methods = list(experiment.recipe.get("methods", [])) or [UNIMOS]
     spec_path = find_spec_files().get(experiment.dataset)
     domains = list(load_spec(str(spec_path)).domains) if spec_path else []
-    options = list(dict.fromkeys(name for run in experiment.runs for name in run.spec["changed"]))
+    options = list(dict.fromkeys(name for run in experiment.runs for name in run.spec.changed))
 
     def rank(items: list[str], item: str) -> tuple[int, str]:
         return items.index(item) if item in items else len(items), item
@@ -350,10 +350,10 @@ def _sort_runs(experiment: Experiment) -> None:
     experiment.runs.sort(
         key=lambda run: (
             rank(methods, run.method),
-            rank(variants, run.spec["variant"]),
+            rank(variants, run.spec.variant),
             [(type(value).__name__, value) for value in map(run.option, options) if value is not None],
-            rank(domains, run.spec["source"]),
-            rank(domains, run.spec["target"]),
-            run.spec["seed"],
+            rank(domains, run.spec.source),
+            rank(domains, run.spec.target),
+            run.spec.seed,
         )
     )

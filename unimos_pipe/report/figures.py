@@ -107,7 +107,7 @@ def draw_curves(runs: Sequence[FinishedRun], title: str, levels: Mapping[str, fl
     epochs = [line["epoch"] for line in runs[0].epochs if line["epoch"] >= 0]
     weights = [[line["train_weight"] for line in run.epochs if line["epoch"] >= 0] for run in runs]
     _plot_seeds(right, epochs, weights, COLOURS["muted"], "learned w (right)", (0, (4, 2)))
-    metric = runs[0].result["metric"]
+    metric = runs[0].result.metric
     for name, label in (("vac", "VAC"), ("lac", "LAC"), ("ensemble", "ensemble")):
         values = [[100 * line[metric][name] for line in run.epochs if line["epoch"] >= 0] for run in runs]
         _plot_seeds(axes, epochs, values, COLOURS[name], label)

@@ -109,7 +109,7 @@ def gain_over_baseline(experiment: Experiment, label: str, pairs: Sequence[str])
 def _other_metric_mean(experiment: Experiment, metric: str, label: str, pairs: Sequence[str]) -> MeanStd | None:
     """Return the mean of the metric that is not the data set's published one."""
     return mean_and_std(
-        (pair, run.spec["seed"], run.result["accuracy"]["last"][metric])
+        (pair, run.spec.seed, getattr(run.result.accuracy.last, metric))
         for pair in pairs
         for run in experiment.select(pair, label)
     )
@@ -123,7 +123,7 @@ def _labels_cell(experiment: Experiment, label: str, pairs: Sequence[str]) -> Ce
     if not counts:
         return text_cell("all")
     runs = experiment.select(pairs[0], label)
-    accuracy = mean_and_std((pairs[0], run.spec["seed"], run.accuracy("last")) for run in runs).mean
+    accuracy = mean_and_std((pairs[0], run.spec.seed, run.accuracy("last")) for run in runs).mean
     return text_cell(describe_labelled_rows(accuracy, *counts))
 
 
@@ -159,7 +159,7 @@ def seeds_note(experiment: Experiment, labels: Sequence[str]) -> list[str]:
     seeds: dict[tuple[int, ...], list[str]] = {}
     for label in (label for label in labels if experiment.method_of(label) == UNIMOS):
         for pair in experiment.pairs_of(label):
-            run_seeds = tuple(run.spec["seed"] for run in experiment.select(pair, label))
+            run_seeds = tuple(run.spec.seed for run in experiment.select(pair, label))
             seeds.setdefault(run_seeds, []).append(f"{experiment.display_names[label]} on {format_pair(pair)}")
     if len(seeds) < 2:
         return []

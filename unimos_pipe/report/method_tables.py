@@ -62,7 +62,7 @@ def _row(
         _gain_cell(experiment, label, pairs),
         *_regret_cells(means, best),
         *(number_cell(_average(runs, measure)) for measure in MEASURES.values()),
-        number_cell(_average(runs, lambda run: run.result["seconds"])),
+        number_cell(_average(runs, lambda run: run.result.seconds)),
     )
 
 
@@ -88,18 +88,18 @@ def _regret_cells(means: Sequence[float], best: Sequence[float]) -> tuple[Cell, 
 
 def _average(runs: Sequence[FinishedRun], measure: Callable[[FinishedRun], float | None]) -> float | None:
     """Return the mean of a measure over the runs that have it; None if none has."""
-    values = [(run.pair, run.spec["seed"], value) for run in runs if (value := measure(run)) is not None]
+    values = [(run.pair, run.spec.seed, value) for run in runs if (value := measure(run)) is not None]
     return mean_and_std(values).mean if values else None
 
 
 def _estimate_error(run: FinishedRun) -> float | None:
-    estimated = run.result.get("estimate", {}).get("accuracy")
+    estimated = run.result.estimate.accuracy
     return None if estimated is None else 100 * abs(estimated - run.accuracy("last"))
 
 
 def _ece(run: FinishedRun, which: str) -> float | None:
-    metrics = (run.result.get("reliability") or {}).get(which)
-    return metrics and 100 * metrics["ece"]
+    metrics = run.result.reliability and getattr(run.result.reliability, which)
+    return metrics and 100 * metrics.ece
 
 
 def _missing_pairs_note(experiment: Experiment, pairs: Sequence[str]) -> list[str]:
@@ -117,7 +117,7 @@ def settings_table(experiment: Experiment) -> Table | None:
     for label in experiment.labels:
         pairs = experiment.pairs_of(label)
         runs = experiment.runs_of(label)
-        seeds = sorted({run.spec["seed"] for run in runs})
+        seeds = sorted({run.spec.seed for run in runs})
         rows.append(
             (
                 name_cell(experiment.display_names[label]),

@@ -41,8 +41,7 @@ def measure_run_gaps(run: FinishedRun) -> dict[str, float]:
 def gap_table(experiment: Experiment) -> Table:
     """Return the table of gaps of each pair, means over seeds."""
     gaps_by_pair = {
-        pair: [(run.spec["seed"], measure_run_gaps(run)) for run in experiment.select(pair)]
-        for pair in experiment.pairs
+        pair: [(run.spec.seed, measure_run_gaps(run)) for run in experiment.select(pair)] for pair in experiment.pairs
     }
 
     def row(name: str, pairs: Sequence[str]) -> tuple[Cell, ...]:
@@ -124,6 +123,6 @@ def bottleneck_classes(run: FinishedRun) -> dict[str, list[str | None]]:
     arrays = run.tensors("source_labels", "target_rows")
     source = [run.classes[k] for k in arrays["source_labels"][evenly_spaced(len(arrays["source_labels"]))].tolist()]
     rows = arrays["target_rows"][evenly_spaced(len(arrays["target_rows"]))].tolist()
-    if run.result.get("protocol") == "inductive":
+    if run.result.protocol == "inductive":
         return {"source": source, "target": [None] * len(rows)}
     return {"source": source, "target": [run.predictions[row].get("label") or None for row in rows]}

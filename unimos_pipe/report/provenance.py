@@ -17,9 +17,9 @@ def collect_provenance(experiment: Experiment) -> list[tuple[str, list[str]]]:
     """Return (name, lines) in the order of the page."""
     runs = experiment.runs
     first = runs[0]
-    encoder = first.config["encoder"]
-    environments = [run.config.get("environment", {}) for run in runs]
-    seconds = [run.result["seconds"] for run in runs]
+    encoder = first.config.encoder
+    environments = [run.config.environment for run in runs]
+    seconds = [run.result.seconds for run in runs]
     recipe = experiment.recipe
     facts = [
         ("data set", [experiment.dataset]),
@@ -31,9 +31,9 @@ def collect_provenance(experiment: Experiment) -> list[tuple[str, list[str]]]:
                 for label in experiment.headline_settings
             ],
         ),
-        ("seeds", [", ".join(sorted({str(run.spec["seed"]) for run in runs}, key=int))]),
-        ("protocol", _distinct(run.result.get("protocol") for run in runs)),
-        ("prompts", _distinct(text for run in runs for text in run.spec["templates"])),
+        ("seeds", [", ".join(sorted({str(run.spec.seed) for run in runs}, key=int))]),
+        ("protocol", _distinct(run.result.protocol for run in runs)),
+        ("prompts", _distinct(text for run in runs for text in run.spec.templates)),
         ("encoder", [", ".join(encoder[name] for name in ("model", "activation", "precision") if encoder[name])]),
         ("weights", [f"sha256 {encoder['weights_sha256']}"] if encoder["weights_sha256"] else []),
         ("features", [_format_shard_digests(experiment)]),
@@ -57,7 +57,7 @@ def _distinct(values: Iterable[Any]) -> list[str]:
 def _list_citations(experiment: Experiment) -> list[str]:
     """Return the publication of each method, and of zero-shot, which every report shows."""
     methods = dict.fromkeys([*(run.method for run in experiment.runs), "zero-shot"])
-    outside = {run.method: run.config["citation"] for run in experiment.runs if "citation" in run.config}
+    outside = {run.method: run.config.citation for run in experiment.runs if run.config.citation}
     cited = {**outside, **CITATIONS}
     return [f"{UNIMOS_NAME if name == UNIMOS else name}: {cited[name]}" for name in methods if name in cited]
 
@@ -74,7 +74,7 @@ def _describe_code(runs: Sequence[FinishedRun]) -> list[str]:
     changed: Counter[str] = Counter()
     now: dict[str, tuple[str, ...]] = {}
     for run in runs:
-        code = run.config.get("code")
+        code = run.config.code
         digest = fingerprint(code)[:12] if code else "not recorded"
         by_method.setdefault(run.method, Counter())[digest] += 1
         if code and digest not in now:
@@ -96,7 +96,7 @@ def _format_settings(experiment: Experiment, label: str) -> str:
     """Return UniMoS's options of a label that differ from the defaults."""
     if not experiment.has_unimos:
         return "no options"
-    options_by_section = experiment.runs_of(label)[0].spec["options"]
+    options_by_section = experiment.runs_of(label)[0].spec.options
     defaults = MethodSpec()
     changed = [
         f"{section}.{name} = {value}"
@@ -110,7 +110,7 @@ def _format_settings(experiment: Experiment, label: str) -> str:
 def _format_shard_digests(experiment: Experiment) -> str:
     shards: dict[str, list[str]] = {}
     for run in experiment.runs:
-        run_shards = run.config.get("shards", {})
+        run_shards = run.config.shards
         shards.update({name: run_shards[name] for name in run_shards if name not in ("text", "source labels")})
     parts = (f"{name} {', '.join(digest[:12] for digest in digests)}" for name, digests in sorted(shards.items()))
-    return f"{experiment.runs[0].spec['encoder_id']}; shard digests: " + "; ".join(parts)
+    return f"{experiment.runs[0].spec.encoder_id}; shard digests: " + "; ".join(parts)

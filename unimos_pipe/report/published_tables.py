@@ -24,7 +24,7 @@ def find_published(experiment: Experiment) -> PublishedResults:
     """
     model = experiment.model.removesuffix("-quickgelu")
     spec_path = find_spec_files().get(experiment.dataset)
-    if spec_path is None or "_openai_" not in experiment.runs[0].spec["encoder_id"]:
+    if spec_path is None or "_openai_" not in experiment.runs[0].spec.encoder_id:
         return PublishedResults()
     spec = load_spec(str(spec_path))
     try:

@@ -48,33 +48,33 @@ def has_recipe(experiment: Experiment) -> bool:
 
 def _adapt_calls(experiment: Experiment, runs: Sequence[FinishedRun], cache: Path | None) -> list[Call]:
     """Return one call for runs with consecutive seeds in their common folder, else one for each run."""
-    seeds = [run.spec["seed"] for run in runs]
+    seeds = [run.spec.seed for run in runs]
     in_layout = [run.folder.resolve().is_relative_to(experiment.root / experiment.dataset) for run in runs]
     if all(in_layout) and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
         return [_adapt_call(runs[0], seeds, cache, {"runs": experiment.root})]
-    return [_adapt_call(run, [run.spec["seed"]], cache, {"out": run.folder}) for run in runs]
+    return [_adapt_call(run, [run.spec.seed], cache, {"out": run.folder}) for run in runs]
 
 
 def _adapt_call(run: FinishedRun, seeds: Sequence[int], cache: Path | None, location: dict[str, Path]) -> Call:
     spec = run.spec
     features: dict[str, Any] = {
-        "dataset": spec["dataset"] if spec["dataset"] in find_spec_files() else f"{spec['dataset']}.toml",
-        "encoder_id": spec["encoder_id"],
+        "dataset": spec.dataset if spec.dataset in find_spec_files() else f"{spec.dataset}.toml",
+        "encoder_id": spec.encoder_id,
     }
-    features |= {"templates": tuple(spec["templates"])} if tuple(spec["templates"]) != (DEFAULT_TEMPLATE,) else {}
+    features |= {"templates": spec.templates} if spec.templates != (DEFAULT_TEMPLATE,) else {}
     features |= {"cache": cache} if cache else {}
-    training: dict[str, Any] = {"method": spec["method"]} if spec["method"] != UNIMOS else {}
-    training |= {"label_set": spec["label_set"]} if spec.get("label_set") else {}
-    training |= {"variant": spec["variant"]} if spec["variant"] not in ("", "full") else {}
-    training |= {"protocol": spec["protocol"]}
-    training |= {} if spec.get("calibrate") else {"calibrate": False}
-    training |= {"settings": dict(spec["changed"])} if spec["changed"] else {}
+    training: dict[str, Any] = {"method": spec.method} if spec.method != UNIMOS else {}
+    training |= {"label_set": spec.label_set} if spec.label_set else {}
+    training |= {"variant": spec.variant} if spec.variant not in ("", "full") else {}
+    training |= {"protocol": spec.protocol}
+    training |= {} if spec.calibrate else {"calibrate": False}
+    training |= {"settings": dict(spec.changed)} if spec.changed else {}
     training |= {"seeds": tuple(seeds)} if tuple(seeds) != (0,) else {}
     return Call(
         "adapt_pairs",
         {
             "features": Call("feature_set", features),
-            "pairs": [(spec["source"], spec["target"])],
+            "pairs": [(spec.source, spec.target)],
             "options": Call("AdaptOptions", training),
             "location": Call("RunLocation", location),
         },

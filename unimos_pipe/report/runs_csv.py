@@ -28,14 +28,14 @@ def write_runs_csv(experiments: Sequence[Experiment], folder: Path) -> None:
 def run_rows(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     """Return a row for every run: identity, options that any run changed, metrics (None if unknown)."""
     runs = [run for experiment in experiments for run in experiment.runs]
-    options = dict.fromkeys(name for run in runs for name in run.spec["changed"])
+    options = dict.fromkeys(name for run in runs for name in run.spec.changed)
     return [
         {
             **_identity_columns(experiment, run),
             **{name: run.option(name) if run.method in (UNIMOS, name.partition(".")[0]) else None for name in options},
             **_metric_columns(run),
-            **{name: run.result.get(name) for name in COUNTS},
-            "seconds": run.result["seconds"],
+            **{name: getattr(run.result, name) for name in COUNTS},
+            "seconds": run.result.seconds,
             "folder": str(run.folder),
         }
         for experiment in experiments
@@ -48,7 +48,7 @@ def class_rows(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     rows = []
     for experiment in experiments:
         for run in experiment.runs:
-            shares = run.result.get("estimate", {}).get("class_shares") or [None] * len(run.classes)
+            shares = run.result.estimate.class_shares or [None] * len(run.classes)
             columns = [_class_accuracies(run, which) for which in ("last", "zero_shot", *BRANCHES)]
             for name, *accuracies, share in zip(run.classes, *columns, shares, strict=True):
                 names = ("accuracy", "zero_shot_accuracy", *(f"{branch}_accuracy" for branch in BRANCHES))
@@ -61,32 +61,34 @@ def _identity_columns(experiment: Experiment, run: FinishedRun) -> dict[str, Any
     spec = run.spec
     names = ("dataset", "encoder_id", "source", "target", "method", "variant", "protocol", "seed")
     recipe = str(experiment.recipe.get("name", ""))
-    return {"recipe": recipe, **{name: spec[name] for name in names}, "setting": experiment.display_names[run.label]}
+    return {
+        "recipe": recipe,
+        **{name: getattr(spec, name) for name in names},
+        "setting": experiment.display_names[run.label],
+    }
 
 
 def _metric_columns(run: FinishedRun) -> dict[str, Any]:
-    accuracy, estimate = run.result["accuracy"] or {}, run.result.get("estimate", {})
-    reliability = run.result.get("reliability") or {}
-    columns = {"metric": run.result["metric"]}
+    estimate, reliability = run.result.estimate, run.result.reliability
+    columns = {"metric": run.result.metric}
     for prefix, which in (("", "last"), ("zero_shot_", "zero_shot"), *((f"{prefix}_", prefix) for prefix in BRANCHES)):
         for metric in ("accuracy", "per_class_mean"):
-            columns[f"{prefix}{metric}"] = accuracy.get(which, {}).get(metric)
-    oracle = accuracy.get("oracle_best", {})
+            columns[f"{prefix}{metric}"] = getattr(run.scores(which), metric, None)
+    oracle = run.scores("oracle_best")
     return columns | {
-        "oracle_best_accuracy": oracle.get("accuracy"),
-        "oracle_best_epoch": oracle.get("epoch"),
-        "estimated_accuracy": estimate.get("accuracy"),
-        "confidence": estimate.get("confidence"),
-        "branches_agree": estimate.get("branches"),
-        "raw_ece": reliability.get("raw", {}).get("ece"),
-        "calibrated_ece": reliability.get("calibrated", {}).get("ece"),
-        **{f"validator_{name}": run.result.get("validators", {}).get(name) for name in VALIDATORS},
+        "oracle_best_accuracy": oracle and oracle.accuracy,
+        "oracle_best_epoch": oracle and oracle.epoch,
+        "estimated_accuracy": estimate.accuracy,
+        "confidence": estimate.confidence,
+        "branches_agree": estimate.branches,
+        "raw_ece": reliability and reliability.raw.ece,
+        "calibrated_ece": reliability and reliability.calibrated and reliability.calibrated.ece,
+        **{f"validator_{name}": run.result.validators.get(name) for name in VALIDATORS},
     }
 
 
 def _class_accuracies(run: FinishedRun, which: str) -> list[float | None]:
-    available = run.result["accuracy"] and which in run.result["accuracy"]
-    return run.per_class(which) if available else [None] * len(run.classes)
+    return run.per_class(which) if run.scores(which) else [None] * len(run.classes)
 
 
 def _to_csv(rows: Iterable[Mapping[str, Any]]) -> str:

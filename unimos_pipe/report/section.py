@@ -77,9 +77,9 @@ class SectionBuilder:
         self.prefix = f"{name}-" if name else ""
         self.runs, self.pair = experiment.select(pair), pair
         self.section = Section(experiment.title, name, summary_tiles(experiment), labelled=experiment.labelled)
-        self.section.has_unimos, self.section.first_seed = experiment.has_unimos, self.runs[0].spec["seed"]
+        self.section.has_unimos, self.section.first_seed = experiment.has_unimos, self.runs[0].spec.seed
         self.section.method = experiment.default_setting_name
-        self.section.calibrated = self.runs[0].result.get("calibration") is not None
+        self.section.calibrated = self.runs[0].result.calibration is not None
         setting = f", {experiment.default_setting_name}" if "=" in experiment.default_setting_name else ""
         self.section.figure_title = f"{format_pair(pair)}{setting}"
 
@@ -237,7 +237,7 @@ class SectionBuilder:
     def _add_bottleneck_maps(self) -> None:
         run = self.runs[0]
         classes = bottleneck_classes(run)
-        names = {side: run.spec[side] for side in ("source", "target")}
+        names = {side: getattr(run.spec, side) for side in ("source", "target")}
         for stage in ("before", "after"):
             positions = bottleneck_positions(run, stage)
             title = f"{self.section.figure_title}, {stage} training"

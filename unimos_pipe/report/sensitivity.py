@@ -31,7 +31,7 @@ def grid_runs(experiment: Experiment) -> tuple[list[str], dict[str, RunsByPairAn
     runs = [run for run in experiment.runs if _variant(run) == _variant(default_run)]
     runs_by_label: dict[str, RunsByPairAndSeed] = {}
     for run in runs:
-        runs_by_label.setdefault(run.label, {})[run.pair, run.spec["seed"]] = run
+        runs_by_label.setdefault(run.label, {})[run.pair, run.spec.seed] = run
     common = sorted(set.intersection(*map(set, runs_by_label.values())))
     if len(runs_by_label) < 2 or not common:
         return [], {}
@@ -41,7 +41,7 @@ def grid_runs(experiment: Experiment) -> tuple[list[str], dict[str, RunsByPairAn
 
 
 def _variant(run: FinishedRun) -> tuple[str, str, str]:
-    return run.method, run.spec["variant"], run.spec["protocol"]
+    return run.method, run.spec.variant, run.spec.protocol
 
 
 def sensitivity_table(experiment: Experiment) -> Table | None:

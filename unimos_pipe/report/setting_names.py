@@ -21,13 +21,13 @@ def first_run_by_label(runs: Sequence[FinishedRun]) -> dict[str, FinishedRun]:
 def varied_options(runs: Sequence[FinishedRun]) -> list[str]:
     """Return the dotted names of UniMoS's options in which runs of one variant differ."""
     unimos_runs = [run for run in runs if run.method == UNIMOS]
-    names = dict.fromkeys(name for run in unimos_runs for name in run.spec["changed"])
-    variants = {run.spec["variant"] for run in unimos_runs}
+    names = dict.fromkeys(name for run in unimos_runs for name in run.spec.changed)
+    variants = {run.spec.variant for run in unimos_runs}
     return [name for name in names if any(len(_option_values(unimos_runs, variant, name)) > 1 for variant in variants)]
 
 
 def _option_values(runs: Sequence[FinishedRun], variant: str, name: str) -> set[str]:
-    return {repr(run.option(name)) for run in runs if run.spec["variant"] == variant}
+    return {repr(run.option(name)) for run in runs if run.spec.variant == variant}
 
 
 def display_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
@@ -36,16 +36,16 @@ def display_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
     Options and the protocol are part of the name if they vary between the runs.
     """
     first_runs, options = first_run_by_label(runs), varied_options(runs)
-    protocols = len({run.spec["protocol"] for run in first_runs.values()}) > 1
+    protocols = len({run.spec.protocol for run in first_runs.values()}) > 1
     methods = [run.method for run in first_runs.values()]
     names = {}
     for label, run in first_runs.items():
         if run.method != UNIMOS:
             names[label] = run.method if methods.count(run.method) == 1 else label.replace(",", ", ")
             continue
-        variant = run.spec["variant"]
+        variant = run.spec.variant
         parts = [UNIMOS_NAME] if variant == "full" else [UNIMOS_NAME, display_name(variant)]
-        parts += [run.spec["protocol"]] if protocols else []
+        parts += [run.spec.protocol] if protocols else []
         parts += [_format_option(run, name) for name in options if name not in VARIANTS.get(variant, {})]
         names[label] = ", ".join(parts)
     return names
@@ -88,8 +88,8 @@ def headline_settings(runs: Sequence[FinishedRun], recipe: Mapping[str, Any]) ->
         return [
             next((label for label, run in first_runs.items() if run.method not in BASELINES), next(iter(first_runs)))
         ]
-    variants = [run.spec["variant"] for run in unimos_runs.values()]
+    variants = [run.spec.variant for run in unimos_runs.values()]
     variant = "full" if "full" in variants else variants[0]
     options = varied_options(runs)
-    labels = [label for label, run in unimos_runs.items() if run.spec["variant"] == variant]
+    labels = [label for label, run in unimos_runs.items() if run.spec.variant == variant]
     return [label for label in labels if is_default_setting(unimos_runs[label], options, recipe)] or labels

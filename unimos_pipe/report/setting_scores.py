@@ -31,11 +31,11 @@ def gather_candidates(runs: Sequence[FinishedRun], labels: Sequence[str]) -> dic
 def validator_scores(candidates: Candidates) -> dict[str, Scores]:
     """Return validator -> label -> pair -> score of the last epoch: of validators that all runs have, and EnsV."""
     every = [run for by_pair in candidates.values() for same in by_pair.values() for run in same]
-    names = list(every[0].result.get("validators", {})) if every else []
-    names = [name for name in names if all(name in run.result.get("validators", {}) for run in every)]
+    names = list(every[0].result.validators) if every else []
+    names = [name for name in names if all(name in run.result.validators for run in every)]
     scores: dict[str, Scores] = {
         name: {
-            label: {pair: mean(run.result["validators"][name] for run in same) for pair, same in by_pair.items()}
+            label: {pair: mean(run.result.validators[name] for run in same) for pair, same in by_pair.items()}
             for label, by_pair in candidates.items()
         }
         for name in names

@@ -27,7 +27,7 @@ def setting_selection_tables(experiment: Experiment) -> list[Table]:
 
 
 def _variant(run: FinishedRun) -> tuple[str, str]:
-    return run.method, run.spec["variant"]
+    return run.method, run.spec.variant
 
 
 def _selection_table(experiment: Experiment, name: str, title: str, labels: Sequence[str]) -> Table | None:

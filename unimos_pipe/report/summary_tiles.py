@@ -23,7 +23,7 @@ class SummaryTile:
 def summary_tiles(experiment: Experiment) -> list[SummaryTile]:
     """Return the tiles: headline, baselines, gain, and numbers of runs, pairs and target images."""
     runs, pairs = experiment.runs, experiment.pairs
-    rows = {run.spec["target"]: run.result["target_rows"] for run in runs if run.label == experiment.default_setting}
+    rows = {run.spec.target: run.result.target_rows for run in runs if run.label == experiment.default_setting}
     counts = {"runs": f"{len(runs)}", "pairs": f"{len(pairs)}", "target images": f"{sum(rows.values()):,}"}
     count_tiles = [SummaryTile(name, text, "quiet") for name, text in counts.items()]
     if not experiment.labelled:
@@ -45,10 +45,10 @@ def _unlabelled_tiles(experiment: Experiment) -> list[SummaryTile]:
     runs = experiment.runs_of(experiment.default_setting)
 
     def estimate(name: str) -> MeanStd | None:
-        values = [(run, run.result.get("estimate", {}).get(name)) for run in runs]
-        return mean_and_std((run.pair, run.spec["seed"], value) for run, value in values if value is not None)
+        values = [(run, getattr(run.result.estimate, name)) for run in runs]
+        return mean_and_std((run.pair, run.spec.seed, value) for run, value in values if value is not None)
 
-    accuracy, calibrated = estimate("accuracy"), all(run.result.get("calibration") for run in runs)
+    accuracy, calibrated = estimate("accuracy"), all(run.result.calibration for run in runs)
     if accuracy is None:
         lead = SummaryTile("estimated accuracy", "–", "lead", "not estimated: label about 50 images to measure it")
     else:

@@ -16,7 +16,7 @@ def sweeps_table(experiments: Sequence[Experiment]) -> Table:
     for experiment in experiments:
         for label in (*experiment.headline_settings, *experiment.compared_settings):
             pairs = experiment.pairs_of(label)
-            seeds = len({run.spec["seed"] for run in experiment.runs_of(label)})
+            seeds = len({run.spec.seed for run in experiment.runs_of(label)})
             rows.append(
                 (
                     name_cell(experiment.title),

@@ -19,8 +19,8 @@ def find_image_folder(run: FinishedRun, data_root: Path | None, cache: Path) -> 
     For a custom data set this is the domain's folder in ``data_root``, or ``data_root`` itself if it holds the first
     image of the predictions.
     """
-    target = str(run.spec["target"])
-    spec_path = find_spec_files().get(run.spec["dataset"])
+    target = str(run.spec.target)
+    spec_path = find_spec_files().get(run.spec.dataset)
     if spec_path is None:
         if data_root is None or not is_valid_name(target):
             return None

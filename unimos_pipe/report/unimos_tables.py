@@ -81,16 +81,14 @@ def published_table(experiment: Experiment, paper: PublishedResults) -> Table:
 def ablation_table(experiment: Experiment, paper: PublishedResults) -> Table | None:
     """Return the table of UniMoS's variants over their common pairs and seeds; None for fewer than two variants."""
     first_runs = first_run_by_label(experiment.runs)
-    changed = first_runs[experiment.default_setting].spec["changed"]
+    changed = first_runs[experiment.default_setting].spec.changed
     labels = [label for label in experiment.labels if first_runs[label].method == UNIMOS]
-    labels = [label for label in labels if first_runs[label].spec["changed"] == changed]
+    labels = [label for label in labels if first_runs[label].spec.changed == changed]
     if len(labels) < 2:
         return None
-    runs_by_label = {
-        label: {(run.pair, run.spec["seed"]): run for run in experiment.runs_of(label)} for label in labels
-    }
+    runs_by_label = {label: {(run.pair, run.spec.seed): run for run in experiment.runs_of(label)} for label in labels}
     common = sorted(set.intersection(*(set(label_runs) for label_runs in runs_by_label.values())))
-    variants = {label: display_name(first_runs[label].spec["variant"]) for label in labels}
+    variants = {label: display_name(first_runs[label].spec.variant) for label in labels}
     rows = []
     for label in labels:
         runs = [(key, runs_by_label[label][key], runs_by_label[labels[0]][key]) for key in common]
@@ -101,11 +99,7 @@ def ablation_table(experiment: Experiment, paper: PublishedResults) -> Table | N
                 mean_cell(mean_and_std((*key, run.score("last")) for key, run, _ in runs)),
                 Cell("", kind="change") if label == labels[0] else change_cell(difference),
                 *(mean_cell(_mean((*key, run.score(which)) for key, run, _ in runs)) for which in ("vac", "lac")),
-                *(
-                    [mean_cell(paper.ablations.get(first_runs[label].spec["variant"]), "paper")]
-                    if paper.ablations
-                    else []
-                ),
+                *([mean_cell(paper.ablations.get(first_runs[label].spec.variant), "paper")] if paper.ablations else []),
             )
         )
     seeds = {seed for _, seed in common}
@@ -129,7 +123,7 @@ def _mean(values) -> float | None:
 def selection_table(experiment: Experiment) -> Table | None:
     """Return scores of the epochs that label-free validators select; None without validators."""
     runs = [run for pair in experiment.pairs for run in experiment.select(pair)]
-    picks = [run.result.get("selected") or {} for run in runs]
+    picks = [run.result.selected for run in runs]
     names = [name for name in picks[0] if all(name in run_picks for run_picks in picks)]
     if not names:
         return None
@@ -137,7 +131,10 @@ def selection_table(experiment: Experiment) -> Table | None:
     rows = [(name_cell("last epoch (headline)"), last, change_cell(0.0))]
     for name in names:
         rows.append(
-            (name_cell(name), *_compare_with_last(runs, [run_picks[name][experiment.metric] for run_picks in picks]))
+            (
+                name_cell(name),
+                *_compare_with_last(runs, [getattr(run_picks[name], experiment.metric) for run_picks in picks]),
+            )
         )
     best, difference = _compare_with_last(runs, [run.score("oracle_best") for run in runs])
     rows.append((name_cell("oracle best"), replace(best, kind="oracle"), difference))
@@ -153,6 +150,6 @@ def selection_table(experiment: Experiment) -> Table | None:
 
 def _compare_with_last(runs: Sequence[FinishedRun], values: Sequence[float]) -> tuple[Cell, Cell]:
     """Return the cells of a choice's score and of its difference to the last epoch."""
-    keyed_values = [(run.pair, run.spec["seed"], value) for run, value in zip(runs, values, strict=True)]
+    keyed_values = [(run.pair, run.spec.seed, value) for run, value in zip(runs, values, strict=True)]
     rows = ((*key, run.score("last")) for key, run in zip(keyed_values, runs, strict=True))
     return mean_cell(mean_and_std(keyed_values)), change_cell(paired_difference(rows))

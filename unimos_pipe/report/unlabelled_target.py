@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from unimos_pipe.report.setting_names import format_pair
 from unimos_pipe.report.table import Cell, Table, mean_cell, name_cell
 from unimos_pipe.runs.method_names import ESTIMATE_ERROR, UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.run_values import Estimate
 
 COLUMNS = (
     "run",
@@ -29,10 +29,8 @@ COLUMNS = (
 
 def diagnostics_table(experiment: Experiment) -> Table | None:
     """Return a row for every run whose target has no labels; None if there is none."""
-    runs = [run for run in experiment.runs if run.result["accuracy"] is None]
-    rows = tuple(
-        (name_cell(_row_name(experiment, run)), *_estimate_cells(run.result.get("estimate", {}))) for run in runs
-    )
+    runs = [run for run in experiment.runs if run.result.accuracy is None]
+    rows = tuple((name_cell(_row_name(experiment, run)), *_estimate_cells(run.result.estimate)) for run in runs)
     if not rows:
         return None
     caption = (
@@ -77,8 +75,8 @@ def class_shares(run: FinishedRun) -> tuple[list[str], list[float], list[float]]
 
     Empty if the run has no shares. At most :data:`MAX_BARS` are returned, those whose shares differ most.
     """
-    estimate = run.result.get("estimate", {})
-    predicted, source = (np.array(estimate.get(name, []), float) for name in ("class_shares", "source_shares"))
+    estimate = run.result.estimate
+    predicted, source = (np.array(shares, float) for shares in (estimate.class_shares, estimate.source_shares))
     if not len(predicted):
         return [], [], []
     largest = np.argsort(-np.abs(predicted - source), kind="stable")[:MAX_BARS]
@@ -87,11 +85,11 @@ def class_shares(run: FinishedRun) -> tuple[list[str], list[float], list[float]]
 
 
 def _row_name(experiment: Experiment, run: FinishedRun) -> str:
-    return f"{format_pair(run.pair)}, {experiment.display_names[run.label]}, seed {run.spec['seed']}"
+    return f"{format_pair(run.pair)}, {experiment.display_names[run.label]}, seed {run.spec.seed}"
 
 
-def _estimate_cells(estimate: Mapping[str, Any]) -> list[Cell]:
-    agreement = [estimate.get("agreement", {}).get(name) for name in COLUMNS[5:8]]
-    first = [estimate.get(name) for name in ("accuracy", "low", "high", "branches")]
+def _estimate_cells(estimate: Estimate) -> list[Cell]:
+    agreement = [estimate.agreement.get(name) for name in COLUMNS[5:8]]
+    first = [getattr(estimate, name) for name in ("accuracy", "low", "high", "branches")]
     last = [estimate.get(name) for name in ("confidence", "total_variation")]
     return [mean_cell(value) for value in (*first, *agreement, *last)]

@@ -119,6 +119,6 @@ def protocol_fault(method: str, protocol: str) -> str | None:
     if protocol == "transductive" or method not in method_names() or answers_new_rows(method):
         return None
     return (
-        f"{method} answers only the rows it was fitted on, and an inductive run scores others; "
-        "take protocol transductive"
+        f"{method} predicts only the rows it was fitted on, and an inductive run scores others; "
+        "use protocol transductive"
     )

@@ -4,11 +4,11 @@ import csv
 import errno
 import io
 import json
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
@@ -16,9 +16,11 @@ from safetensors.numpy import load
 
 from unimos_pipe.base.csv_escaping import unescape_name, unescape_path
 from unimos_pipe.base.errors import Argument, InputError, ReadError, short_repr
+from unimos_pipe.base.record_parsing import RecordError, parse_record
 from unimos_pipe.base.renamed import RENAMED
 from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, MAX_SETTINGS_BYTES, MAX_TEXT_BYTES, read_bytes
 from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.run_values import EpochScores, RecordedSpec, RunConfig, RunMetrics, Scores
 from unimos_pipe.runs.write_run import (
     BRANCH_COLUMNS,
     CONFIG,
@@ -36,7 +38,7 @@ from unimos_pipe.runs.write_run import (
 )
 
 _LIMITS = {CONFIG: MAX_SETTINGS_BYTES, RESULT: MAX_SETTINGS_BYTES, EPOCHS: MAX_TEXT_BYTES, PREDICTIONS: MAX_TEXT_BYTES}
-SHARES = ("class_shares", "source_shares")  # of an estimate: one for each class
+Values = TypeVar("Values")
 
 
 class RunFolderError(InputError):
@@ -57,70 +59,75 @@ class FinishedRun:
     """
 
     folder: Path
-    config: dict[str, Any]
-    result: dict[str, Any]
+    config: RunConfig
+    result: RunMetrics
+    files: Mapping[str, str] = field(default_factory=dict)  # digests of the other files
 
     @property
-    def spec(self) -> dict[str, Any]:
-        """The run's spec as plain values: dataset, source, target, method, variant, seed, options, changed, ..."""
-        return self.config["spec"]
+    def spec(self) -> RecordedSpec:
+        """Spec of the run."""
+        return self.config.spec
 
     @property
     def identity(self) -> str:
         """Identity of the run; runs made from equal options and shards have the same."""
-        return self.config["identity"]
+        return self.config.identity
 
     @property
     def pair(self) -> str:
         """``source->target``."""
-        return f"{self.spec['source']}->{self.spec['target']}"
+        return f"{self.spec.source}->{self.spec.target}"
 
     @property
     def label(self) -> str:
         """``full``, ``no-im``, ``fused`` or ``full,alpha=0.1``: the run without pair and seed."""
-        return self.config["label"]
+        return self.config.label
 
     @property
-    def classes(self) -> list[str]:
+    def classes(self) -> tuple[str, ...]:
         """K class names in label order."""
-        return self.config["classes"]
+        return self.config.classes
 
     def option(self, name: str) -> Any:
         """Return an option of UniMoS, or a setting of a method from outside, by its dotted name; None without one."""
         section, _, key = name.partition(".")
         if section == self.method:
-            return self.spec.get("settings", {}).get(key)
-        table = self.spec["options"].get(section, {})
+            return self.spec.settings.get(key)
+        table = self.spec.options.get(section, {})
         return table.get(key, dict(table.get("extra", ())).get(key))
 
     @property
     def method(self) -> str:
         """A name of :mod:`unimos_pipe.runs.method_names`."""
-        return self.spec["method"]
+        return self.spec.method
 
     @property
     def labelled(self) -> tuple[int, int] | None:
         """Numbers of labelled and of scored rows if only some have a label, else None."""
-        rows = self.result.get("scored_rows")
-        labelled = self.result.get("labelled_rows", rows)  # earlier runs knew all labels or none
-        return (labelled, rows) if self.result["accuracy"] and labelled != rows else None
+        rows, labelled = self.result.scored_rows, self.result.labelled_rows
+        partly = self.result.accuracy and labelled not in (None, rows)  # earlier runs had all labels or none
+        return (labelled, rows) if partly else None
+
+    def scores(self, which: str) -> Scores | EpochScores | None:
+        """Return the scores of last or zero_shot, for UniMoS also oracle_best, vac or lac.
+
+        None without target labels, or if the method has no such scores.
+        """
+        return self.result.accuracy and getattr(self.result.accuracy, which)
 
     def accuracy(self, which: str) -> float | None:
-        """Return an overall accuracy as a fraction: last or zero_shot, for UniMoS also oracle_best, vac or lac.
-
-        None without target labels, or if the method has no such accuracy.
-        """
-        scores = self.result["accuracy"]
-        return scores[which]["accuracy"] if scores and which in scores else None
+        """Return the overall accuracy of :meth:`scores` as a fraction, or None."""
+        scores = self.scores(which)
+        return scores and scores.accuracy
 
     def score(self, which: str) -> float | None:
-        """Return the data set's published metric, as :meth:`accuracy`; it may be the mean over classes."""
-        scores = self.result["accuracy"]
-        return scores[which][self.result["metric"]] if scores and which in scores else None
+        """Return the data set's published metric of :meth:`scores`; it may be the mean over classes."""
+        scores = self.scores(which)
+        return scores and getattr(scores, self.result.metric)
 
-    def per_class(self, which: str) -> list[float | None]:
+    def per_class(self, which: str) -> tuple[float | None, ...]:
         """Return the (K,) accuracies by class: last, zero_shot, vac or lac. Requires target labels."""
-        return self.result["accuracy"][which]["per_class"]
+        return self.scores(which).per_class
 
     @cached_property
     def epochs(self) -> list[dict[str, Any]]:
@@ -174,10 +181,7 @@ class FinishedRun:
 
     def read_verified(self, name: str) -> bytes:
         """Return the bytes of a file whose digest matches."""
-        content = _read_file(self.folder, name)
-        if (actual := compute_digest(content)) != self.result["files"][name]:
-            raise RunFolderError(self.folder, f"{name} is not what was written, xxh3 {actual}")
-        return content
+        return _read_verified(self.folder, name, self.files)
 
     def _fault(self, name: str, error: object) -> RunFolderError:
         return RunFolderError(self.folder, f"{name} cannot be read ({' '.join(str(error).split())[:120]})")
@@ -200,9 +204,10 @@ def read_run(folder: Path) -> FinishedRun:
     files = result.get("files")
     if "digest" not in result or not isinstance(files, dict) or {*files, RESULT} != set(FILES):
         raise RunFolderError(folder, f"{RESULT} lacks digests")
-    run = FinishedRun(folder, {}, result)
-    run = FinishedRun(folder, _upgrade_config(_parse_object(folder, CONFIG, run.read_verified(CONFIG))), result)
-    if fault := _values_fault(run):
+    config_bytes = _read_verified(folder, CONFIG, files)
+    config = _parse_values(RunConfig, folder, CONFIG, _upgrade_config(_parse_object(folder, CONFIG, config_bytes)))
+    run = FinishedRun(folder, config, _parse_values(RunMetrics, folder, RESULT, result), files)
+    if fault := _find_mismatch(run):
         raise RunFolderError(folder, fault)
     for name in (EPOCHS, PREDICTIONS, SAMPLE):
         run.read_verified(name)
@@ -224,6 +229,13 @@ def _upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     if isinstance(spec.get("method"), str):
         spec = {**spec, "method": RENAMED.get(spec["method"], spec["method"])}
     return {**config, "spec": spec}
+
+
+def _read_verified(folder: Path, name: str, files: Mapping[str, str]) -> bytes:
+    content = _read_file(folder, name)
+    if (actual := compute_digest(content)) != files[name]:
+        raise RunFolderError(folder, f"{name} is not what was written, xxh3 {actual}")
+    return content
 
 
 def _read_file(folder: Path, name: str) -> bytes:
@@ -253,38 +265,25 @@ def _digest(result: dict[str, Any]) -> str | None:
         return None
 
 
-def _estimates(result: dict[str, Any]) -> list[Any]:
-    """What reports read of the estimate and of calibration, which runs of earlier versions lack."""
-    estimate = result.get("estimate", {})
-    known = [estimate.get(name) for name in ("accuracy", "low", "high", "branches", "confidence", "total_variation")]
-    known += estimate.get("agreement", {}).values()
-    known += [share for name in SHARES for share in estimate.get(name, ())]
-    measures = (result.get("reliability") or {}).values()
-    return [*(value for value in known if value is not None), *(found["ece"] for found in measures)]
-
-
-def _values_fault(run: FinishedRun) -> str | None:
-    """What is wrong with the values of config.json and result.json, for files that were written by nobody's run."""
+def _parse_values(cls: type[Values], folder: Path, name: str, values: dict[str, Any]) -> Values:
     try:
-        spec, result = run.spec, run.result
-        named = ("dataset", "encoder_id", "method", "variant")
-        texts = [run.identity, run.pair, run.label, *(spec[name] for name in named)]
-        texts += [run.config["encoder"]["model"], result["metric"], *run.classes]
-        numbers = [spec["seed"], result["seconds"], result["target_rows"], spec["options"]["train"]["epochs"]]
-        if result["accuracy"]:
-            figures = ("last", "zero_shot", *(("oracle_best", "vac", "lac") if run.method == UNIMOS else ()))
-            measured = ("accuracy", result["metric"])
-            numbers += [result["accuracy"][which][name] for which in figures for name in measured]
-            if any(len(run.per_class(which)) != len(run.classes) for which in ("last", "zero_shot")):
-                return f"the accuracies of {RESULT} do not fit the classes of {CONFIG}"
-        numbers += _estimates(result)
-        shares = (result.get("estimate", {}).get(name) for name in SHARES)
-        if any(found is not None and len(found) != len(run.classes) for found in shares):
-            return f"the shares of {RESULT} do not fit the classes of {CONFIG}"
-        tables = [spec["changed"], *spec["options"].values()]
-    except (KeyError, TypeError, AttributeError) as error:
-        return f"{CONFIG} or {RESULT} lacks {error}"
-    sound = all(isinstance(text, str) for text in texts) and all(isinstance(table, dict) for table in tables)
-    if not sound or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-        return f"{CONFIG} or {RESULT} holds invalid values"
+        return parse_record(cls, values)
+    except RecordError as error:
+        raise RunFolderError(folder, f"{name}: {error}") from None
+
+
+def _find_mismatch(run: FinishedRun) -> str | None:
+    """Return what config.json and result.json disagree on, or None."""
+    accuracy, estimate, classes = run.result.accuracy, run.result.estimate, len(run.classes)
+    if not isinstance(run.config.encoder.get("model"), str):
+        return f"{CONFIG}: encoder.model is missing"
+    if run.result.metric not in ("accuracy", "per_class_mean"):
+        return f"{RESULT}: metric: expected accuracy or per_class_mean, got {short_repr(run.result.metric)}"
+    needed = ("oracle_best", "vac", "lac") if accuracy and run.method == UNIMOS else ()
+    if missing := [name for name in needed if getattr(accuracy, name) is None]:
+        return f"{RESULT}: accuracy.{missing[0]} is missing"
+    if accuracy and any(len(run.per_class(which)) != classes for which in ("last", "zero_shot")):
+        return f"the accuracies of {RESULT} do not fit the classes of {CONFIG}"
+    if any(len(shares) not in (0, classes) for shares in (estimate.class_shares, estimate.source_shares)):
+        return f"the shares of {RESULT} do not fit the classes of {CONFIG}"
     return None

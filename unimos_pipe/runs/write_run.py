@@ -22,7 +22,9 @@ from safetensors.numpy import save
 from unimos_pipe.base.atomic_io import atomic_replace_dir, atomic_write
 from unimos_pipe.base.csv_escaping import escape_name, escape_path
 from unimos_pipe.base.errors import PATH_FAULTS, Argument, InputError, ReadError
+from unimos_pipe.base.record_parsing import to_plain
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_bytes
+from unimos_pipe.runs.run_values import RunConfig, RunMetrics
 
 KIND, SCHEMA = "unimos-pipe run", 2  # the marker of config.json and result.json; schema 1 had none
 CONFIG, EPOCHS, PREDICTIONS = "config.json", "metrics.jsonl", "predictions.csv"
@@ -38,34 +40,37 @@ LABEL_COLUMN = "label"  # last column, if the target has labels; empty in a row 
 class RunContents:
     """Contents of a run folder. ``predictions`` are columns by name, of equal length."""
 
-    config: Mapping[str, Any]
+    config: RunConfig
     epochs: Sequence[Mapping[str, Any]]
     predictions: Mapping[str, Sequence[str]]
     heads: Mapping[str, np.ndarray]
     sample: Mapping[str, np.ndarray]
-    result: Mapping[str, Any]
+    result: RunMetrics
 
 
-def write_run(folder: Path, contents: RunContents) -> dict[str, Any]:
-    """Write a run folder, replacing an existing run atomically; return the values of ``result.json``.
+def write_run(folder: Path, contents: RunContents) -> None:
+    """Write a run folder, replacing an existing run atomically.
 
     Call :func:`check_run_folder` first: the replaced folder is not checked here.
     """
     mark = {"kind": KIND, "schema": SCHEMA}
     files = {
-        CONFIG: encode_json({**mark, **contents.config}),
+        CONFIG: encode_json({**mark, **to_plain(contents.config)}),
         EPOCHS: "".join(json.dumps(line) + "\n" for line in contents.epochs).encode(),
         PREDICTIONS: format_predictions(contents.predictions).encode(),
         HEADS: save({name: np.ascontiguousarray(array) for name, array in contents.heads.items()}),
         SAMPLE: save({name: np.ascontiguousarray(array) for name, array in contents.sample.items()}),
     }
-    result = {**mark, **contents.result, "files": {name: compute_digest(content) for name, content in files.items()}}
+    result = {
+        **mark,
+        **to_plain(contents.result),
+        "files": {name: compute_digest(content) for name, content in files.items()},
+    }
     result["digest"] = compute_result_digest(result)
     with atomic_replace_dir(folder) as part:
         for name, content in {**files, RESULT: encode_json(result)}.items():
             with atomic_write(part / name) as file:
                 file.write_bytes(content)
-    return result
 
 
 def encode_json(values: Mapping[str, Any]) -> bytes:

@@ -16,7 +16,6 @@ from unimos_pipe.base.atomic_io import create_parent_dir
 from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.fork_pool import Send, parallel_map
 from unimos_pipe.base.locks import writer_lock
-from unimos_pipe.evaluation.calibration import Calibration
 from unimos_pipe.evaluation.diagnostics import PairReferenceCache
 from unimos_pipe.methods.method_code import method_code
 from unimos_pipe.methods.task import PairData, PairLoader
@@ -26,6 +25,7 @@ from unimos_pipe.methods.unimos.trainer import EpochSnapshot, Trainer
 from unimos_pipe.methods.unimos.training_run import TrainingRun, create_run
 from unimos_pipe.runs.read_run import RunFolderError, read_run
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_values import Calibration, RunMetrics
 from unimos_pipe.runs.source_digest import changed_modules
 from unimos_pipe.runs.write_run import check_run_folder
 from unimos_pipe.training.batching import count_epochs, plan_stacks
@@ -61,7 +61,7 @@ class PlannedRun:
 class RunOutcome:
     """Result of a planned run, or its error message."""
 
-    result: dict[str, Any] | None
+    result: RunMetrics | None
     error: str | None = None
     reused: bool = False  # finished earlier
     relabelled: bool = False  # what was finished is scored by labels that are no longer the target's
@@ -155,7 +155,7 @@ def load_finished(plan: PlannedRun, data: PairData) -> RunOutcome:
         exists = plan.folder.is_dir() and any(plan.folder.iterdir())
         return RunOutcome(None, notes=(f"{plan.folder}: {error.reason}; trained again",) if exists else ())
     code = method_code(plan.spec.method, tuple(dict(plan.spec.options.loss.extra)))
-    changed = tuple(changed_modules(run.config["code"], code)) if "code" in run.config else tuple(code)
+    changed = tuple(changed_modules(run.config.code, code)) if run.config.code is not None else tuple(code)
     if changed and plan.rerun_changed:
         return RunOutcome(None, changed_code=changed)
     if run.identity == pair_identity(plan.spec, data):

@@ -17,13 +17,14 @@ import xxhash
 from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.fork_pool import Send, parallel_map
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, list_folder, read_text
-from unimos_pipe.evaluation.calibration import Calibration, fit_temperature
+from unimos_pipe.evaluation.calibration import fit_temperature
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import TrainingRun, create_run
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_values import Calibration
 from unimos_pipe.training.batched_training import PlannedRun, load_finished
 from unimos_pipe.training.batching import count_epochs, plan_stacks
 from unimos_pipe.training.checkpoint import Checkpoint

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.evaluation.calibration import Calibration, cross_fit_logits, fit_temperature, match_temperature
+from unimos_pipe.evaluation.calibration import cross_fit_logits, fit_temperature, match_temperature
 from unimos_pipe.evaluation.diagnostics import (
     PairReference,
     PairReferenceCache,
@@ -25,6 +25,7 @@ from unimos_pipe.methods.registry import get_method
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.runs.method_names import AUTO
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_values import Accuracies, Calibration, Choice, RunMetrics, Scores
 from unimos_pipe.runs.write_run import RunContents, check_run_folder, write_run
 from unimos_pipe.training.batched_training import PlannedRun, RunOutcome, load_finished, lock_run_folders
 from unimos_pipe.training.environment import command_line, describe_environment
@@ -91,7 +92,9 @@ def _fit_run(plan: PlannedRun, data: PairData, reference: PairReference, notes: 
         return RunOutcome(None, str(error), notes=notes)
     if fit_result.logits.isnan().any():
         return RunOutcome(None, f"{plan.spec.method} gave predictions that are not finite", notes=notes)
-    return RunOutcome(write_run(plan.folder, _build_contents(plan.spec, data, fit_result, reference)), notes=notes)
+    contents = _build_contents(plan.spec, data, fit_result, reference)
+    write_run(plan.folder, contents)
+    return RunOutcome(contents.result, notes=notes)
 
 
 @torch.no_grad()
@@ -103,7 +106,7 @@ def fit_method(spec: RunSpec, data: PairData) -> FitResult:
     def on_epoch(logits: Tensor, **losses: float) -> None:
         scored = data.held_out.features is None  # otherwise these are not the scored rows
         scores = score_predictions(logits.argmax(-1), data.held_out) if scored else None
-        lines.append(_metrics_line(scores and asdict(scores), len(lines), losses))
+        lines.append(_metrics_line(scores, len(lines), losses))
 
     selection = fit_auto(data.task, spec.label_set or None) if spec.method == AUTO else None
     output = selection.output if selection else _bind_method(spec, on_epoch).fit(data.task)
@@ -147,36 +150,34 @@ def _build_contents(spec: RunSpec, data: PairData, fit_result: FitResult, refere
     scores = score_predictions(classes, data.held_out)
     accuracy = None
     if scores:
-        accuracy = {"last": asdict(scores), "zero_shot": asdict(score_zero_shot(data))}
+        accuracy = Accuracies(last=scores, zero_shot=score_zero_shot(data))
     state = {} if fit_result.model is None else fit_result.model.state_dict()
     state["text_features"] = data.task.text_features
     return RunContents(
         config=build_run_config(spec, data, {"environment": describe_environment(data.task.text_features.device)}),
-        epochs=fit_result.lines or [_metrics_line(accuracy and accuracy["last"])],
+        epochs=fit_result.lines or [_metrics_line(scores)],
         predictions=build_prediction_columns(data, predictions),
         heads={name: tensor.cpu().numpy() for name, tensor in state.items()},
         sample={name: tensor.numpy() for name, tensor in sample_images(data.task).items()},
-        result={
+        result=RunMetrics(
             **result_counts(spec, data),
-            "accuracy": accuracy,
-            "selected": {},
-            "validators": setting_validators(reference, raw, raw),
-            **({"choice": _selection_values(fit_result.selection)} if fit_result.selection else {}),
-            "seconds": round(fit_result.seconds, 3),
-            "command": command_line(),
+            accuracy=accuracy,
+            validators=setting_validators(reference, raw, raw),
+            choice=fit_result.selection and _selection_values(fit_result.selection),
+            seconds=round(fit_result.seconds, 3),
+            command=command_line(),
             **run_diagnostics(reference, data.held_out, raw, calibrated, calibration),
-        },
+        ),
     )
 
 
 def _metrics_line(
-    scores: dict[str, Any] | None, epoch: int = 0, losses: Mapping[str, float] = MappingProxyType({})
+    scores: Scores | None, epoch: int = 0, losses: Mapping[str, float] = MappingProxyType({})
 ) -> dict[str, Any]:
     """Return a line of ``metrics.jsonl``."""
-    metrics = {name: {"ensemble": scores and scores[name]} for name in ("accuracy", "per_class_mean")}
+    metrics = {name: {"ensemble": scores and getattr(scores, name)} for name in ("accuracy", "per_class_mean")}
     return {"epoch": epoch, "losses": {name: float(value) for name, value in losses.items()}, **metrics}
 
 
-def _selection_values(selection: AutoSelection) -> dict[str, Any]:
-    """What is known of auto's predictions."""
-    return {name: getattr(selection, name) for name in ("reason", "head_agreement", "text_agreement")}
+def _selection_values(selection: AutoSelection) -> Choice:
+    return Choice(**{name: getattr(selection, name) for name in ("reason", "head_agreement", "text_agreement")})

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from unimos_pipe.base.plugins import outside_method
+from unimos_pipe.base.record_parsing import parse_record, to_plain
 from unimos_pipe.data.manifest import NO_LABEL
-from unimos_pipe.evaluation.calibration import Calibration
 from unimos_pipe.evaluation.diagnostics import PairReference, run_diagnostics, setting_validators
 from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
 from unimos_pipe.evaluation.validators import validator_scores, validator_tensors
@@ -23,6 +23,15 @@ from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import EpochRecord, EpochSnapshot
 from unimos_pipe.runs.method_names import CITATIONS, METHODS, citation
 from unimos_pipe.runs.run_spec import RunSpec, run_identity
+from unimos_pipe.runs.run_values import (
+    Accuracies,
+    Calibration,
+    EpochScores,
+    RecordedSpec,
+    RunConfig,
+    RunMetrics,
+    Scores,
+)
 from unimos_pipe.runs.write_run import LABEL_COLUMN, RunContents, write_run
 from unimos_pipe.training.environment import command_line
 from unimos_pipe.training.prediction_log import PredictionLog
@@ -53,19 +62,21 @@ class RunRecorder:
     spec: RunSpec
     data: PairData
     lines: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl
-    zero_shot: dict[str, Any] | None = None
+    zero_shot: Scores | None = None
 
     def __post_init__(self):
         self.prediction_log = PredictionLog(len(self.data.held_out.classes))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the recorder's state as JSON values, the input of :meth:`load_state_dict`."""
-        return {"lines": self.lines, "zero_shot": self.zero_shot, "answers": self.prediction_log.get_state()}
+        zero_shot = self.zero_shot and to_plain(self.zero_shot)
+        return {"lines": self.lines, "zero_shot": zero_shot, "answers": self.prediction_log.get_state()}
 
     def load_state_dict(self, memory: Mapping[str, Any]) -> None:
         """Restore the recorder from :meth:`state_dict`."""
         self.prediction_log.set_state(memory["answers"], len(self.data.scored_paths))
-        self.lines, self.zero_shot = memory["lines"], memory["zero_shot"]
+        self.lines, zero_shot = memory["lines"], memory["zero_shot"]
+        self.zero_shot = zero_shot and parse_record(Scores, zero_shot)
 
     def measure(self, snapshot: EpochSnapshot) -> dict[str, torch.Tensor]:
         """Return the inputs of :meth:`add` as small tensors on the snapshot's device."""
@@ -79,7 +90,7 @@ class RunRecorder:
         scores = self._score_branches(predictions)
         self.prediction_log.add(predictions.numpy())
         if evaluation.epoch == BEFORE_TRAINING:
-            self.zero_shot = asdict(score_zero_shot(self.data)) if scores["lac"] else None
+            self.zero_shot = score_zero_shot(self.data) if scores["lac"] else None
         line = {
             "epoch": evaluation.epoch,
             "losses": record.losses,
@@ -99,13 +110,12 @@ class RunRecorder:
         epoch = snapshot.evaluation.epoch
         return evaluate_target(snapshot.heads, test_features, snapshot.text, epoch, self.spec.options.eval)
 
-    def _score_branches(self, predictions: torch.Tensor) -> dict[str, dict[str, Any] | None]:
+    def _score_branches(self, predictions: torch.Tensor) -> "BranchScores":
         """Return the scores of (3, n) :func:`stack_predictions` by branch."""
         named = zip(("ensemble", "vac", "lac"), predictions, strict=True)
-        scores = {name: score_predictions(class_ids, self.data.held_out) for name, class_ids in named}
-        return {name: value and {**vars(value)} for name, value in scores.items()}
+        return {name: score_predictions(class_ids, self.data.held_out) for name, class_ids in named}
 
-    def write(self, final: FinalState) -> dict[str, Any]:
+    def write(self, final: FinalState) -> RunMetrics:
         """Write the run folder; return the values of its ``result.json``."""
         evaluation, raw = final.evaluation, final.evaluation.probabilities
         calibrated = raw
@@ -119,39 +129,33 @@ class RunRecorder:
             "lac": (evaluation.text_predictions, evaluation.text_confidence),
         }
         sample = {name: tensor.numpy() for name, tensor in final.sample.items()}
-        last = self.lines[-1]["validators"]
         contents = RunContents(
             config=build_run_config(self.spec, self.data, {"environment": final.environment}),
             epochs=self.lines,
             predictions=build_prediction_columns(self.data, predictions),
             heads={name: tensor.numpy() for name, tensor in final.heads.items()},
             sample={**sample, "answers": self.prediction_log.to_bytes()},
-            result=self._build_result(evaluation, final.seconds, final.stack)
-            | {"validators": last | setting_validators(final.reference, raw, evaluation.bottleneck)}
-            | run_diagnostics(
-                final.reference,
-                self.data.held_out,
-                raw,
-                calibrated,
-                final.calibration,
-                (evaluation.vac_predictions, evaluation.text_predictions),
-            ),
+            result=self._build_result(final, raw, calibrated),
         )
-        return write_run(self.folder, contents)
+        write_run(self.folder, contents)
+        return contents.result
 
-    def _build_result(self, final: TargetEvaluation, seconds: float, stack: Mapping[str, Any]) -> dict[str, Any]:
-        metric = self.data.held_out.metric
-        accuracy, selected = summarise_epochs(
-            self.lines, self._score_branches(stack_predictions(final)), self.zero_shot, metric
-        )
-        return {
+    def _build_result(self, final: FinalState, raw: torch.Tensor, calibrated: torch.Tensor) -> RunMetrics:
+        evaluation, held_out = final.evaluation, self.data.held_out
+        scores = self._score_branches(stack_predictions(evaluation))
+        accuracy, selected = summarise_epochs(self.lines, scores, self.zero_shot, held_out.metric)
+        branches = evaluation.vac_predictions, evaluation.text_predictions
+        last_validators = self.lines[-1]["validators"]
+        return RunMetrics(
             **result_counts(self.spec, self.data),
-            "accuracy": accuracy,
-            "selected": selected,
-            "seconds": round(seconds, 3),
-            "stack": dict(stack),
-            "command": command_line(),
-        }
+            accuracy=accuracy,
+            selected=selected,
+            seconds=round(final.seconds, 3),
+            stack=dict(final.stack),
+            command=command_line(),
+            validators=last_validators | setting_validators(final.reference, raw, evaluation.bottleneck),
+            **run_diagnostics(final.reference, held_out, raw, calibrated, final.calibration, branches),
+        )
 
 
 def stack_predictions(evaluation: TargetEvaluation) -> torch.Tensor:
@@ -159,29 +163,29 @@ def stack_predictions(evaluation: TargetEvaluation) -> torch.Tensor:
     return torch.stack([evaluation.predictions, evaluation.vac_predictions, evaluation.text_predictions])
 
 
-Scored = Mapping[str, Mapping[str, Any] | None]  # the scores of ensemble, vac and lac, None without target labels
+BranchScores = Mapping[str, Scores | None]  # of ensemble, vac and lac; None without target labels
 
 
-def split_by_metric(scores: Scored) -> dict[str, dict[str, float | None]]:
+def split_by_metric(scores: BranchScores) -> dict[str, dict[str, float | None]]:
     """Return the accuracies of an epoch's scores by metric and branch, as ``metrics.jsonl`` stores them."""
     metrics = ("accuracy", "per_class_mean")
-    return {metric: {name: value and value[metric] for name, value in scores.items()} for metric in metrics}
+    return {metric: {name: value and getattr(value, metric) for name, value in scores.items()} for metric in metrics}
 
 
 def summarise_epochs(
-    lines: Sequence[Mapping[str, Any]], last: Scored, zero_shot: Mapping[str, Any] | None, metric: str
-) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    lines: Sequence[Mapping[str, Any]], last: BranchScores, zero_shot: Scores | None, metric: str
+) -> tuple[Accuracies | None, dict[str, EpochScores]]:
     """Return ``accuracy`` and ``selected`` of ``result.json`` from ``metrics.jsonl``'s lines and the last scores."""
     epochs = [line for line in lines if line["epoch"] > BEFORE_TRAINING]
     accuracy = None
     if last["ensemble"]:
-        accuracy = {
-            "last": last["ensemble"],
-            "vac": last["vac"],
-            "lac": last["lac"],
-            "zero_shot": zero_shot,
-            "oracle_best": _epoch_accuracies(oracle_epoch(epochs, metric)),
-        }
+        accuracy = Accuracies(
+            last=last["ensemble"],
+            vac=last["vac"],
+            lac=last["lac"],
+            zero_shot=zero_shot,
+            oracle_best=_epoch_accuracies(oracle_epoch(epochs, metric)),
+        )
     picks = {name: picked_epoch(epochs, name) for name in epochs[0]["validators"]}
     return accuracy, {name: _epoch_accuracies(line) for name, line in picks.items()}
 
@@ -197,20 +201,21 @@ def pair_identity(spec: RunSpec, data: PairData) -> str:
     return run_identity(spec, digests, data.held_out.metric)
 
 
-def build_run_config(spec: RunSpec, data: PairData, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def build_run_config(spec: RunSpec, data: PairData, provenance: Mapping[str, Any]) -> RunConfig:
     """Return the values of ``config.json``."""
-    return {
-        "identity": pair_identity(spec, data),
-        "training": training_identity(spec, data),
-        "spec": {**asdict(spec), "settings": _all_settings(spec), "changed": spec.changed},
-        "label": spec.label(),
-        "classes": data.held_out.classes,
-        "encoder": asdict(data.encoder),
-        "shards": data.shard_digests,
-        "code": method_code(spec.method, tuple(dict(spec.options.loss.extra))),
-        **({"citation": cited} if (cited := citation(spec.method)) and spec.method not in CITATIONS else {}),
+    cited = None if spec.method in CITATIONS else citation(spec.method)
+    return RunConfig(
+        identity=pair_identity(spec, data),
+        training=training_identity(spec, data),
+        spec=RecordedSpec(**{**asdict(spec), "settings": _all_settings(spec)}, changed=spec.changed),
+        label=spec.label(),
+        classes=data.held_out.classes,
+        encoder=asdict(data.encoder),
+        shards={name: tuple(digests) for name, digests in data.shard_digests.items()},
+        code=method_code(spec.method, tuple(dict(spec.options.loss.extra))),
+        citation=cited or None,
         **provenance,
-    }
+    )
 
 
 def _all_settings(spec: RunSpec) -> dict[str, Any]:
@@ -270,9 +275,10 @@ def picked_epoch(epochs: Sequence[Mapping[str, Any]], validator: str) -> Mapping
     return max(epochs, key=lambda line: line["validators"][validator])
 
 
-def _epoch_accuracies(line: Mapping[str, Any]) -> dict[str, Any]:
+def _epoch_accuracies(line: Mapping[str, Any]) -> EpochScores:
     """Return the ensemble's accuracies in one line of ``metrics.jsonl``."""
-    return {"epoch": line["epoch"], **{name: line[name]["ensemble"] for name in ("accuracy", "per_class_mean")}}
+    metrics = {name: line[name]["ensemble"] for name in ("accuracy", "per_class_mean")}
+    return EpochScores(epoch=line["epoch"], **metrics)
 
 
 def sample_images(task: AdaptationTask) -> dict[str, torch.Tensor]:

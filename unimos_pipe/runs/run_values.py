@@ -1,0 +1,168 @@
+"""Types of the values in ``config.json`` and ``result.json``.
+
+Accuracies, shares and probabilities are fractions. Keys that earlier versions did not write have defaults.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from unimos_pipe.base.record_parsing import OMIT_NONE
+from unimos_pipe.runs.method_names import UNIMOS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Accuracies on the labelled rows, as fractions.
+
+    A class without a labelled row has None and is excluded from the per-class mean. ``interval`` is the 95% Wilson
+    interval of the accuracy over all rows, if the labelled rows are a random sample.
+    """
+
+    accuracy: float
+    per_class_mean: float | None = None
+    per_class: tuple[float | None, ...] = ()
+    interval: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochScores:
+    """Accuracies of the ensemble after one epoch; None without labels."""
+
+    epoch: int
+    accuracy: float | None = None
+    per_class_mean: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracies:
+    """Scores of a run. UniMoS alone has its two branches and the best epoch by target labels, an oracle."""
+
+    last: Scores
+    vac: Scores | None = field(default=None, metadata=OMIT_NONE)
+    lac: Scores | None = field(default=None, metadata=OMIT_NONE)
+    zero_shot: Scores
+    oracle_best: EpochScores | None = field(default=None, metadata=OMIT_NONE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Label-free diagnostics of a run's predictions, see ``evaluation/diagnostics.py``.
+
+    ``accuracy``, ``low`` and ``high`` are None if they cannot be estimated; ``reason`` says why.
+    """
+
+    accuracy: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+    neighbour_agreement: float | None = None
+    stacked_probability: float | None = None
+    agreement: dict[str, float] = field(default_factory=dict)  # by reference method
+    branches: float | None = None  # agreement of VAC and LAC
+    confidence: float | None = None
+    class_shares: tuple[float, ...] = ()  # (K,) of the predictions
+    source_shares: tuple[float, ...] = ()  # (K,)
+    total_variation: float | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A run's temperature, the number of rows it was fitted on, and the seconds that took.
+
+    ``basis`` is "source" (held-out source rows) or "estimate" (the mean probability of the target's predictions matches
+    the estimated accuracy).
+    """
+
+    temperature: float
+    rows: int = 0
+    seconds: float = 0.0
+    basis: str = "source"
+
+
+@dataclass(frozen=True)
+class CalibrationMetrics:
+    """Metrics of probabilities against labels: ``ece`` (fraction), ``nll`` (nats), ``brier`` (0 to 2)."""
+
+    ece: float
+    nll: float | None = None
+    brier: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """Calibration metrics before and after calibration."""
+
+    raw: CalibrationMetrics
+    calibrated: CalibrationMetrics | None = field(default=None, metadata=OMIT_NONE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What auto did: a sentence, and the agreement of its head with its target predictions and with zero-shot."""
+
+    reason: str
+    head_agreement: float | None = None
+    text_agreement: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunMetrics:
+    """Values of ``result.json``."""
+
+    protocol: str | None = None
+    metric: str
+    source_rows: int | None = None
+    target_rows: int = 0
+    scored_rows: int | None = None
+    labelled_rows: int | None = None
+    classes: int = 0
+    accuracy: Accuracies | None = None  # None without target labels
+    selected: dict[str, EpochScores] = field(default_factory=dict)  # by validator
+    choice: Choice | None = field(default=None, metadata=OMIT_NONE)
+    seconds: float
+    stack: dict[str, Any] | None = field(default=None, metadata=OMIT_NONE)  # number of runs, fingerprint
+    command: str | None = field(default=None, metadata=OMIT_NONE)
+    validators: dict[str, float] = field(default_factory=dict)  # after the last epoch, for the selection of settings
+    estimate: Estimate = field(default_factory=Estimate)
+    calibration: Calibration | None = None
+    reliability: Reliability | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedSpec:
+    """Spec of a finished run, see :class:`unimos_pipe.runs.run_spec.RunSpec`.
+
+    ``options`` are tables, since runs of other versions may have other options. ``changed`` are the options that differ
+    from the variant's defaults, by dotted name.
+    """
+
+    dataset: str
+    encoder_id: str
+    source: str
+    target: str
+    variant: str
+    seed: int
+    templates: tuple[str, ...] = ()
+    options: dict[str, dict[str, Any]]
+    protocol: str = "transductive"
+    method: str = UNIMOS
+    label_set: str = ""
+    calibrate: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)  # of a method from outside the package
+    changed: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Values of ``config.json``."""
+
+    identity: str
+    training: str | None = field(default=None, metadata=OMIT_NONE)
+    spec: RecordedSpec
+    label: str
+    classes: tuple[str, ...]
+    encoder: dict[str, Any]  # of cache/encoder_identity.py
+    shards: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    code: dict[str, str] | None = field(default=None, metadata=OMIT_NONE)
+    citation: str | None = field(default=None, metadata=OMIT_NONE)
+    environment: dict[str, Any] = field(default_factory=dict)

@@ -94,7 +94,7 @@ def test_what_cannot_be_estimated_is_said():
 
 def test_auto_says_what_it_did():
     choice = {"reason": "because", "head_agreement": 0.99, "text_agreement": 0.8}
-    output = told("auto", choice, scores={"last": {}})
+    output = told("auto", choice, scores={"last": {"accuracy": 0.5}, "zero_shot": {"accuracy": 0.4}})
     assert output.results[0] == "  auto: because"
     assert output.results[1].startswith("  estimated accuracy 71.2, from 61.2 to 81.2; ") and output.warnings == []
 

@@ -24,5 +24,5 @@ def test_no_variant_has_a_methods_name():
 @pytest.mark.parametrize("name", METHODS)
 def test_what_answers_no_new_rows_makes_no_inductive_run(name):
     assert protocol_fault(name, "transductive") is None
-    head = "only the rows it was fitted on, and an inductive run scores others; take protocol transductive"
-    assert protocol_fault(name, "inductive") == (f"{name} answers {head}" if name in TARGET_ONLY else None)
+    head = "only the rows it was fitted on, and an inductive run scores others; use protocol transductive"
+    assert protocol_fault(name, "inductive") == (f"{name} predicts {head}" if name in TARGET_ONLY else None)

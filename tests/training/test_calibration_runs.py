@@ -184,9 +184,9 @@ def test_sweeps_calibrate_if_they_are_asked_to(cli, icons_cache, tmp_path):
         "fused/seed0": temperatures["fused/seed0"],
     }
     assert 0.01 < temperatures["fused/seed0"] != tuned > 0.01
-    assert f"0 run(s) trained, 3 reused, 0 failed, in {tmp_path}/c\n" in cli(*command).err
+    assert f"0 run(s) trained, 3 kept, 0 failed, in {tmp_path}/c\n" in cli(*command).err
     (tmp_path / "c.toml").write_text(f"{text}[options.train]\nepochs = 1\n")
-    assert f"3 run(s) trained, 0 reused, 0 failed, in {tmp_path}/c\n" in cli(*command).err
+    assert f"3 run(s) trained, 0 kept, 0 failed, in {tmp_path}/c\n" in cli(*command).err
     assert all(result_of(path.parent)["calibration"] is None for path in (tmp_path / "c").rglob("result.json"))
 
 

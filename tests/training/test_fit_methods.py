@@ -47,14 +47,14 @@ def test_one_table_holds_every_method_once_with_its_seconds(swept):
     result = json.loads(next(folder.glob("icons/*/color-line/fused/seed0/result.json")).read_text())
     assert rows["fused"][1] == f"{100 * result['accuracy']['last']['accuracy']:.1f}"
     assert float(rows["fused"][3]) >= 0 and rows["source-probe"][3] == "-"
-    assert f"12 run(s) trained, 0 reused, 0 failed, in {folder}\n" in answer.err
+    assert f"12 run(s) trained, 0 kept, 0 failed, in {folder}\n" in answer.err
 
 
 def test_finished_runs_of_all_methods_are_kept(cli, swept):
     folder, command, first = swept
     files = {path: path.read_bytes() for path in folder.rglob("seed*/*")}
     again = cli(*command)
-    assert again.out == first.out and f"0 run(s) trained, 12 reused, 0 failed, in {folder}\n" in again.err
+    assert again.out == first.out and f"0 run(s) trained, 12 kept, 0 failed, in {folder}\n" in again.err
     assert {path: path.read_bytes() for path in folder.rglob("seed*/*")} == files
     assert cli(*command, "--dry-run").out.startswith("methods: 12 runs, 12 finished, 0 stacks and 0 steps to train")
 

@@ -57,7 +57,7 @@ def test_stacks_are_even_and_keep_all_processes_busy(runs, most, processes, size
 def test_results_are_those_of_stacks_one_after_the_other(cli, icons_cache, tmp_path, two_threads):
     words = ("sweep", recipe(tmp_path), "--stack-size", 3, "--cache", icons_cache, "--runs")
     beside = cli(*words, tmp_path / "beside")
-    assert beside.code == 0 and f"8 run(s) trained, 0 reused, 0 failed, in {tmp_path}/beside/small\n" in beside.err
+    assert beside.code == 0 and f"8 run(s) trained, 0 kept, 0 failed, in {tmp_path}/beside/small\n" in beside.err
     torch.set_num_threads(1)
     after = cli(*words, tmp_path / "after")
     assert beside.out.replace("beside", "after").split("s a run")[0] == after.out.split("s a run")[0]
@@ -71,7 +71,7 @@ def test_one_open_stack_trains_as_it_would_have_beside_others(cli, icons_cache, 
     for run in (tmp_path / "runs").rglob("no-im,*/seed*"):
         (run / "heads.safetensors").write_bytes(b"damaged")
     again = cli(*words)
-    assert "4 run(s) trained, 4 reused, 0 failed" in again.err
+    assert "4 run(s) trained, 4 kept, 0 failed" in again.err
     assert files(tmp_path / "runs") == whole
 
 

@@ -130,7 +130,7 @@ def test_a_sweep_scores_anew_what_it_keeps_and_trains_for_a_relabelled_source(
     lines = [f'name = "r"\ndataset = "{named[1]}"\npairs = ["dark->light"]\nseeds = 2', 'methods = ["unimos", "fused"]']
     recipe.write_text("\n".join([*lines, "[options.train]\nepochs = 2\n"]))
     sweep = ("sweep", recipe, "--cache", tmp_path / "cache", "--runs", tmp_path / "runs")
-    assert "3 run(s) trained, 0 reused" in cli(*sweep).err
+    assert "3 run(s) trained, 0 kept" in cli(*sweep).err
     relabel("light", *CHANGES)
     plan = cli(*sweep, "--dry-run")
     assert "3 runs, 2 finished, 0 stacks" in plan.out
@@ -138,9 +138,9 @@ def test_a_sweep_scores_anew_what_it_keeps_and_trains_for_a_relabelled_source(
         patch.setattr(batched_training, "Trainer", None)
         found = cli(*sweep)
     assert found.code == 0, found.err
-    assert TOLD.replace("1 run", "2 run") in found.err and "1 run(s) trained, 2 reused" in found.err
+    assert TOLD.replace("1 run", "2 run") in found.err and "1 run(s) trained, 2 kept" in found.err
     relabel("dark", ("bar/0.png,bar", "bar/0.png,circle"))
-    assert "3 run(s) trained, 0 reused" in cli(*sweep).err
+    assert "3 run(s) trained, 0 kept" in cli(*sweep).err
 
 
 def test_a_run_killed_while_it_is_scored_is_the_old_one(own, tmp_path, cli, monkeypatch):

@@ -47,14 +47,14 @@ def test_both_stages_and_only_what_is_missing(cli, miniature, recipe, tmp_path):
     first = cli("run", recipe, *place, "--data-root", miniature.root, "--workers", 0)
     assert first.code == 0
     assert "mini/dark: 24 rows, 24 encoded, 0 reused" in first.err
-    assert "4 run(s) trained, 0 reused, 0 failed" in first.err
+    assert "4 run(s) trained, 0 kept, 0 failed" in first.err
 
     shutil.rmtree(miniature.root / "dark")  # stage two and complete features need no images
     again = cli("run", recipe, *place)
     shown, page = again.out.rsplit("\n", 2)[:2]
     assert (again.code, shown) == (0, first.out.rsplit("\n", 2)[0])
     assert page.startswith(f"{tmp_path / 'runs' / 'r' / 'report' / 'report.html'}: 4 run(s), ")
-    assert again.err.startswith(f"0 run(s) trained, 4 reused, 0 failed, in {tmp_path / 'runs' / 'r'}\nnext: ")
+    assert again.err.startswith(f"0 run(s) trained, 4 kept, 0 failed, in {tmp_path / 'runs' / 'r'}\nnext: ")
 
     (features,) = (tmp_path / "c" / "mini").iterdir()
     shutil.rmtree(features / "light")

@@ -183,9 +183,9 @@ def test_answers_are_packed_and_read_back_and_resumed():
         packed = resumed.to_bytes()
         assert (from_bytes(packed, 4, 50, classes) == answers).all()
         for epochs, rows, kinds in ((3, 50, classes), (5, 50, classes), (4, 49, classes), (4, 51, classes), (4, 50, 3)):
-            with pytest.raises(ValueError, match="answers "):
+            with pytest.raises(ValueError, match="predictions "):
                 from_bytes(packed, epochs, rows, kinds)
-        with pytest.raises(ValueError, match="answers "):
+        with pytest.raises(ValueError, match="predictions "):
             from_bytes(packed[1:], 4, 50, classes)
 
 

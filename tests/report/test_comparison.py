@@ -73,7 +73,7 @@ def test_the_command_prints_and_writes_the_table(cli, folders, tmp_path):
 
 
 def test_what_cannot_be_compared_is_refused(folders, tmp_path):
-    with pytest.raises(InputError, match="two folders or more"):
+    with pytest.raises(InputError, match="two or more folders"):
         compare_runs(folders[:1])
     write_run(tmp_path / "other", "a->b", dataset="elsewhere")
     with pytest.raises(InputError, match="no common data set with target labels"):

@@ -9,7 +9,7 @@ import torch
 
 from tests.factories.tasks import random_task
 from unimos_pipe.data.manifest import NO_LABEL
-from unimos_pipe.evaluation.calibration import Calibration, calibration_metrics
+from unimos_pipe.evaluation.calibration import calibration_metrics
 from unimos_pipe.evaluation.diagnostics import (
     REFERENCE_METHODS,
     PairReference,
@@ -20,6 +20,7 @@ from unimos_pipe.evaluation.diagnostics import (
 from unimos_pipe.methods import source_probe
 from unimos_pipe.methods.base import LinearModel
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
+from unimos_pipe.runs.run_values import Calibration
 
 NEAREST = torch.tensor([[1], [0], [3], [2]]).repeat(8, 1)
 NEAREST += 4 * (torch.arange(32) // 4).unsqueeze(1)

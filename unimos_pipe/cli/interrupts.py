@@ -40,12 +40,17 @@ def _watch(heard: int, patience: float, owner: int) -> None:
 
 
 def _leave(number: int) -> None:
-    """End the children and this process, in whatever state they are."""
+    """Say how it ended, and end."""
     word, code = CODES[number]
-    with contextlib.suppress(Exception):
-        for child in multiprocessing.active_children():
-            child.kill()
     line = f"{word}. Finished shards and runs are kept; the same command resumes.\n"
     with contextlib.suppress(OSError):
         os.write(2, line.encode())
+    exit_at_once(code)
+
+
+def exit_at_once(code: int) -> None:
+    """Kill the children and exit without Python's own end, which waits for them and takes its handlers off."""
+    with contextlib.suppress(Exception):
+        for child in multiprocessing.active_children():
+            child.kill()
     os._exit(code)

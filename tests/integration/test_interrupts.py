@@ -23,13 +23,13 @@ import unimos_pipe.__main__ as entry
 def work(job, send):
     Path(sys.argv[2], str(job)).write_text(str(os.getpid()))
     if job == 0 or sys.argv[3] == "sleep":
-        time.sleep(60)
+        time.sleep(600)
     elif sys.argv[3] == "hang":
-        ctypes.PyDLL(None).sleep(60)
+        ctypes.PyDLL(None).sleep(600)
     elif sys.argv[3] == "ignore":
         while True:
             try:
-                time.sleep(60)
+                time.sleep(600)
             except BaseException:
                 pass
 
@@ -45,7 +45,7 @@ entry.main()
 
 def wait_for(paths: list[Path], process: subprocess.Popen) -> list[int]:
     """The process numbers that files hold, once they are there."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not all(path.exists() and path.read_text() for path in paths):
         assert process.poll() is None and time.monotonic() < until, process.stderr.read()
         time.sleep(0.02)
@@ -99,13 +99,13 @@ def test_ctrl_c_ends_a_command_whatever_its_children_do(what, number, times, pai
         os.kill(children[1], signal.SIGSTOP)
     elif what == "dead":
         os.kill(children[1], signal.SIGKILL)
-        assert "a process was lost (killed by signal 9" in ended(process, children, 30)
+        assert "a process was lost (killed by signal 9" in ended(process, children, 200)
         return
     process.send_signal(number)
     if times == 2:
         time.sleep(0.2)
         process.send_signal(number)
-    said = ended(process, children, 30)
+    said = ended(process, children, 200)
     assert process.returncode == (130 if number == signal.SIGINT else 143)
     assert said.splitlines()[-1] == (LINE if number == signal.SIGINT else LINE.replace("Interrupted", "Terminated"))
     assert "Traceback" not in said
@@ -117,4 +117,4 @@ def test_a_wait_for_a_stopped_child_is_told(pair):
     line = process.stderr.readline()
     assert line.startswith(f"waiting for process {children[1]}, which is stopped (kill -CONT lets it go on), ")
     process.send_signal(signal.SIGINT)
-    ended(process, children, 30)
+    ended(process, children, 200)

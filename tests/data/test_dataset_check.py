@@ -31,6 +31,8 @@ def test_each_fault_is_found(cli, miniature, tmp_path):
         "error: unreadable image, 2: dark/bar/2.png (an empty file), dark/bar/3.png (OSError: image file is truncated)",
         f"notice: note, 1: {dark}: 1 left out: broken link 1 (.png 1)",
         f"notice: image not in the manifest, 9: light/new one.png, {extra}",
+        "notice: counts differ from the published ones, 1: own/light: 16 images, 8 fewer than the expected 24; "
+        "per class: 8 (bar) to 8 (circle); empty: yak, square",
         "notice: class without an image, 1: yak",
         "notice: class absent in a domain, 1: square in light",
         "notice: same contents, 1: dark/bar/0.png = light/bar/1.png",

@@ -44,7 +44,7 @@ def test_label_order_and_words_are_the_published_ones():
     assert office_home.classes[:3] == ("Drill", "Exit_Sign", "Bottle")
     assert office_home.classes[-1] == "Marker"
     assert office_home.domains["real_world"].word == "real world"
-    assert office_home.domains["real_world"].folder == ("Real World", "RealWorld", "Real_World", "real_world")
+    assert office_home.domains["real_world"].folder == ("Real World", "RealWorld", "Real_World", "real_world", "Real")
     assert sum(domain.images for domain in office_home.domains.values()) == 15588
     domainnet = load_spec("domainnet")
     assert domainnet.classes[::100] == ("aircraft_carrier", "dumbbell", "octagon", "syringe")

@@ -25,6 +25,14 @@ def test_office_home():
     assert rows("office_home.ViT-L-14", "office_home")["UniMoS"].values == {}
 
 
+def test_further_rows_and_encoders():
+    found = rows("office_home.ViT-B-16", "office_home")
+    assert found["CMKD"].values["art->clipart"] == 0.794 and found["CMKD with FixMatch"].average == 0.89
+    assert rows("visda2017.ViT-B-16", "visda2017")["DAMP"].average == 0.909
+    assert rows("office31.RN50", "office31")["CMKD"].average == 0.909
+    assert rows("office31.ViT-L-14-336", "office31")["cross-modal probe"].average == 0.932
+
+
 def test_visda_is_a_mean_over_classes():
     assert rows("visda2017.RN101", "visda2017")["UniMoS"].values == {"synthetic->real": 0.881}
 

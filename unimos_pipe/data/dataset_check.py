@@ -18,6 +18,7 @@ from unimos_pipe.data.image_decoding import DECODE_SECONDS, decode, describe_err
 from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.data.scan import (
     RowList,
+    compare_counts,
     file_size,
     find_domain_folder,
     find_non_utf8_names,
@@ -75,6 +76,8 @@ def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
         parts |= domain_parts
         for part, rows in domain_parts.items():
             places["note", False] += rows.notes
+            if difference := compare_counts(spec, part, rows.labels):
+                places["counts differ from the published ones", False].append(difference)
             for path in rows.paths:
                 if bad := find_non_utf8_names([path]):
                     places["name is not UTF-8", True].append(f"{part}/{bad[0]!r}")

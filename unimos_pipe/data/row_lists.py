@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from unimos_pipe.base.csv_escaping import escape_name, escape_path, unescape_name, unescape_path
 from unimos_pipe.base.errors import InputError, ReadError, join_names, short_repr
 from unimos_pipe.base.safe_open import read_text
+from unimos_pipe.data.domain_folders import match_class_names
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path")
 CLASS_COLUMNS = ("class", "label", "category", "class_name")
@@ -219,6 +220,8 @@ def labels_from_numbers(file: Path, rows: Sequence[ManifestRow], classes: Sequen
     """
     ids = {name: label for label, name in enumerate(classes)}
     folders = [PurePosixPath(row.path).parent.name for row in rows]
+    matches = match_class_names(list(dict.fromkeys(folders)), classes)
+    folders = [matches.get(name, name) for name in folders]
     pairs = {(int(row.label), name) for row, name in zip(rows, folders, strict=True)}
     names, labels = {name for _, name in pairs}, {label for label, _ in pairs}
     one_to_one = len(names) == len(labels) == len(pairs)

@@ -16,8 +16,9 @@ from unimos_pipe.base.errors import Argument, InputError, ReadError, join_names
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.safe_open import reading
 from unimos_pipe.data.dataset_spec import PACKAGE, DatasetSpec
+from unimos_pipe.data.domain_folders import find_domain_folder, find_list, list_class_folders, match_class_names
 from unimos_pipe.data.expected_layout import expected_layout
-from unimos_pipe.data.find_images import find_images, is_skipped_folder, skipped_summary
+from unimos_pipe.data.find_images import find_images, skipped_summary
 from unimos_pipe.data.manifest import NO_LABEL, Manifest
 from unimos_pipe.data.row_lists import (
     ManifestRow,
@@ -93,35 +94,6 @@ def file_size(path: Path) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def find_domain_folder(spec: DatasetSpec, name: str, root: Path) -> Path:
-    """Return the folder that a domain's paths are relative to: the first of its names that exists.
-
-    Raises:
-        InputError: none exists; the message lists the contents of the data root.
-    """
-    entry = spec.domain(name)
-    if entry.root:
-        folder = spec.base / entry.root
-        if not folder.is_dir():
-            raise InputError(f"domain {name} of {spec.name}: no folder {folder}; correct its root in the spec")
-        return folder
-    for base in (root, *(root / alias for alias in spec.roots)):
-        for folder in (base / part for part in entry.folder):
-            lists = [files for files in (entry.list, entry.train, entry.test) if files]
-            if folder.is_dir() and all(_first_existing(folder, files) for files in lists):
-                return folder
-    raise InputError(
-        f"domain {name} of {spec.name} is not in {root}",
-        expected=expected_layout(spec),
-        got=f"in {root}: {join_names(sorted(child.name for child in root.iterdir()), 12)}",
-        todo=("Pass the right ", Argument("root")),
-    )
-
-
-def _first_existing(folder: Path, names: tuple[str, ...]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
 @dataclass
 class RowList:
     """Rows of a domain before files are checked."""
@@ -160,9 +132,9 @@ def read_part(spec: DatasetSpec, part: str, folder: Path) -> RowList:
     """Return the rows of a part from its list or folders; files are not checked."""
     entry = spec.domain(spec.domain_of(part))
     if entry.has_splits:
-        return _read_list_rows(spec, _first_existing(folder, getattr(entry, part.partition(".")[2])), folder)
-    if entry.list:
-        return _read_list_rows(spec, _first_existing(folder, entry.list), folder)
+        return _read_list_rows(spec, find_list(folder, getattr(entry, part.partition(".")[2])), folder)
+    if entry.list and (file := find_list(folder, entry.list)):
+        return _read_list_rows(spec, file, folder)
     if entry.manifest:
         rows = read_csv(spec.base / entry.manifest, folder)
         labels = labels_from_names(spec.base / entry.manifest, rows, spec.classes, NO_LABEL)
@@ -185,14 +157,15 @@ def _read_class_folders(spec: DatasetSpec, folder: Path) -> RowList:
     ids = {name: label for label, name in enumerate(spec.classes)}
     images = find_images(folder)
     class_names = list_class_folders(folder)
-    if unknown := [name for name in class_names if name not in ids]:
-        missing = [name for name in spec.classes if name not in class_names]
+    matches = match_class_names(class_names, spec.classes)
+    if unknown := [name for name in class_names if name not in matches]:
+        missing = [name for name in spec.classes if name not in matches.values()]
         raise InputError(
             f"the class folders in {folder} do not fit {spec.name}: unknown {join_names(unknown)}; "
             f"without a folder: {join_names(missing)}. Correct the folders or the spec's class list"
         )
     paths = [path for path in images.paths if "/" in path]
-    labels = [ids[path.partition("/")[0]] for path in paths]
+    labels = [ids[matches[path.partition("/")[0]]] for path in paths]
     return RowList(
         paths, labels, _drop_none(loose_images_note(folder, images.paths), skipped_summary(folder, images.skipped))
     )
@@ -207,11 +180,6 @@ def loose_images_note(folder: Path, paths: Sequence[str]) -> str | None:
     if loose := [path for path in paths if "/" not in path]:
         return f"{folder}: {len(loose)} image(s) outside the class folders are ignored: {join_names(loose, 3)}"
     return None
-
-
-def list_class_folders(folder: Path) -> list[str]:
-    """Return the names of subfolders, sorted, without skipped ones."""
-    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not is_skipped_folder(child.name))
 
 
 def _build_manifest(spec: DatasetSpec, part: str, folder: Path, rows: RowList) -> Manifest:
@@ -252,18 +220,23 @@ def count_warning(spec: DatasetSpec, manifest: Manifest) -> str | None:
 
     Without published counts by class, the line has the range of counts and the empty classes.
     """
-    name, _, split = manifest.domain.partition(".")
-    entry = spec.domain(name)
+    return compare_counts(spec, manifest.domain, manifest.labels.tolist())
+
+
+def compare_counts(spec: DatasetSpec, part: str, labels: Sequence[int]) -> str | None:
+    """Return :func:`count_warning`'s line for the labels of a part's rows."""
+    name, _, split = part.partition(".")
+    entry, rows = spec.domain(name), len(labels)
     expected = getattr(entry, f"{split}_images") if split else entry.images
-    counts = Counter(spec.classes[label] for label in manifest.labels.tolist() if label != NO_LABEL)
+    counts = Counter(spec.classes[label] for label in labels if label != NO_LABEL)
     differing = [
         (key, counts[key], count) for key, count in entry.per_class.items() if counts[key] != count and not split
     ]
-    if (not expected or expected == len(manifest)) and not differing:
+    if (not expected or expected == rows) and not differing:
         return None
-    gap = len(manifest) - expected
-    total = f"{len(manifest)} images, {abs(gap)} {'fewer' if gap < 0 else 'more'} than the expected {expected}"
-    head = f"{spec.name}/{manifest.domain}: {total if expected and gap else f'{len(manifest)} images'}"
+    gap = rows - expected
+    total = f"{rows} images, {abs(gap)} {'fewer' if gap < 0 else 'more'} than the expected {expected}"
+    head = f"{spec.name}/{part}: {total if expected and gap else f'{rows} images'}"
     if differing:
         return f"{head}; per class: " + join_names((f"{key} {have} of {want}" for key, have, want in differing), 12)
     if not counts:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unimos_pipe.report.experiment import Experiment
-from unimos_pipe.report.published_tables import PublishedResults
+from unimos_pipe.report.published_tables import PUBLISHED_NOTE, PublishedResults
 from unimos_pipe.report.setting_names import BASELINES, format_pair
 from unimos_pipe.report.significance import PairedDifference, paired_difference
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell, text_cell
@@ -145,7 +145,7 @@ def _caption(experiment: Experiment, paper: PublishedResults, columns: Sequence[
     if any("(ours)" in title for title in titles):
         parts.append("(ours): an extension of UniMoS that is not in the paper.")
     if "published" in titles:
-        parts.append("Published: UniMoS as published.")
+        parts += ["Published: UniMoS as published.", PUBLISHED_NOTE]
     if len(experiment.headline_settings) > 1:
         parts.append("No run has the default setting, so all settings are shown.")
     return " ".join(parts + seeds_note(experiment, [*experiment.headline_settings, *experiment.compared_settings]))

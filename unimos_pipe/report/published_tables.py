@@ -7,6 +7,11 @@ from unimos_pipe.data.dataset_spec import find_spec_files, load_spec
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs import published_results
 
+PUBLISHED_NOTE = (
+    "Published figures may be those of the best epoch by target labels, which the authors' released script prints; "
+    "ours are of the last epoch."
+)
+
 
 @dataclass(frozen=True)
 class PublishedResults:

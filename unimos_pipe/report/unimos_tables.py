@@ -6,7 +6,7 @@ from dataclasses import replace
 from unimos_pipe.base.method_config import display_name
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.headline import mean_baseline
-from unimos_pipe.report.published_tables import PublishedResults
+from unimos_pipe.report.published_tables import PUBLISHED_NOTE, PublishedResults
 from unimos_pipe.report.setting_names import BASELINES, first_run_by_label
 from unimos_pipe.report.significance import paired_difference
 from unimos_pipe.report.table import Cell, Table, change_cell, mean_cell, name_cell
@@ -72,7 +72,8 @@ def published_table(experiment: Experiment, paper: PublishedResults) -> Table:
     return Table(
         "published",
         "Published averages",
-        "Published averages on this data set and encoder, and the averages of these runs over their pairs.",
+        "Published averages on this data set and encoder, and the averages of these runs over their pairs. "
+        + PUBLISHED_NOTE,
         ("method", "average"),
         tuple(sorted(rows, key=lambda row: row[1].value or 0)),
     )
@@ -108,6 +109,7 @@ def ablation_table(experiment: Experiment, paper: PublishedResults) -> Table | N
         f"{experiment.metric_name} in % over the {len({pair for pair, _ in common})} "
         f"pair(s) and {len(seeds)} seed(s) that every variant has{f', at {options}' if '=' in options else ''}, ± over "
         f"seeds; the difference is against {variants[labels[0]]}. VAC and LAC: each branch alone."
+        f"{f' {PUBLISHED_NOTE}' if paper.ablations else ''}"
     )
     columns = ("variant", "ensemble", f"vs {variants[labels[0]]}", "VAC", "LAC")
     return Table(

@@ -18,6 +18,18 @@ METHODS = {
     "padclip": "PADCLIP",
     "unimos": "UniMoS",
     "damp": "DAMP",
+    "cmkd": "CMKD",
+    "cmkd_fixmatch": "CMKD with FixMatch",
+}
+MORE = "_more"  # tables of further rows of a benchmark
+FROZEN = "ViT-L-14-336"  # encoder of the table of methods on frozen features, one figure a data set
+FROZEN_METHODS = {
+    "zero_shot": "CLIP zero-shot",
+    "source_probe": "source probe",
+    "cross_modal_probe": "cross-modal probe",
+    "wise_ft": "WiSE-FT",
+    "uniot": "UniOT",
+    "clip_distillation": "CLIP distillation",
 }
 ABLATIONS = {
     "full": "full",
@@ -56,8 +68,14 @@ def load_published_rows(table: str, spec: DatasetSpec) -> list[PublishedRow]:
     """
     tables = _load_tables()
     kind, _, name = table.partition(".")
-    benchmarks = [key for key, value in tables.items() if "tasks" in value or "domains" in value]
-    names = [f"{key}.{encoder}" for key in benchmarks for encoder in tables[key] if encoder[:2] in ("RN", "Vi")]
+    benchmarks = [key for key, value in tables.items() if "tasks" in value or "domains" in value or key.endswith(MORE)]
+    names = [
+        f"{key.removesuffix(MORE)}.{encoder}"
+        for key in benchmarks
+        for encoder in tables[key]
+        if encoder[:2] in ("RN", "Vi")
+    ]
+    names = list(dict.fromkeys([*names, *(f"{key}.{FROZEN}" for key in tables["frozen_vitl14_336"]["datasets"])]))
     names += [f"{key}.{column}" for key in ("ablation", "sensitivity") for column in ("office_home", "visda2017")]
     if table not in names:
         raise InputError(f"no published table {table!r}; {suggestions(table, names)}")
@@ -66,11 +84,20 @@ def load_published_rows(table: str, spec: DatasetSpec) -> list[PublishedRow]:
         return [PublishedRow(label, {}, _to_fraction(value)) for label, value in rows.items()]
     if kind == "sensitivity":
         return _sensitivity_rows(tables[kind][name])
-    rows = tables[kind][name]
+    if name == FROZEN:
+        return _frozen_rows(tables["frozen_vitl14_336"], kind)
+    benchmark = tables.get(kind, {})
+    rows = {**benchmark.get(name, {}), **tables.get(f"{kind}{MORE}", {}).get(name, {})}
     return [
-        PublishedRow(METHODS[key], _values_by_pair(tables[kind], row, spec), _to_fraction(row["avg"]))
+        PublishedRow(METHODS[key], _values_by_pair(benchmark, row, spec), _to_fraction(row["avg"]))
         for key, row in rows.items()
     ]
+
+
+def _frozen_rows(table: dict[str, Any], dataset: str) -> list[PublishedRow]:
+    """Return the rows of methods on frozen features: overall accuracy on closed sets, one figure a data set."""
+    place = table["datasets"].index(dataset)
+    return [PublishedRow(label, {}, _to_fraction(table[key][place])) for key, label in FROZEN_METHODS.items()]
 
 
 def _to_fraction(percent: float) -> float:

@@ -1,11 +1,11 @@
-"""The whole pipeline from Python, for notebooks: what runs both stages, and single tasks without a run folder.
+"""The pipeline from Python: functions that run both stages, and single tasks without a run folder.
 
     features = unimos_pipe.extract_features("icons").features
     task = unimos_pipe.make_task(features, "line", "sketch")
     model = unimos_pipe.adapt_task(task, on_epoch=lambda epoch: print(epoch.epoch, epoch.accuracy))
     model.predict(["photo.jpg"]).labels
 
-What belongs to one stage lies in that stage's folder; :mod:`unimos_pipe` names all of it.
+Functions of one stage are in that stage's folder; :mod:`unimos_pipe` exports all of them.
 """
 
 import time
@@ -48,7 +48,7 @@ from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
 
 @dataclass(frozen=True)
 class RecipeResult:
-    """What a recipe came to: stage one (None if it was done), the table, and the page (None if it cannot be made)."""
+    """Result of a recipe: stage one (None if features were complete), the sweep, and the report (None if not made)."""
 
     extracted: ExtractResult | None
     sweep: SweepResult
@@ -67,15 +67,15 @@ def run_recipe(
     on_sweep: Callable[[SweepResult], None] = lambda result: None,
     format_call: Callable[[Call], str] = str,
 ) -> RecipeResult:
-    """A recipe from images to its report: encode what is missing, sweep, and make the page in the sweep's folder.
+    """Run a recipe from images to its report: encode missing features, train the runs, write the page.
 
     Args:
-        recipe: a known recipe's name, a ``.toml`` file, a recipe, or what ``resolve_recipe`` makes of one.
+        recipe: name of a known recipe, a ``.toml`` file, a recipe, or a result of ``resolve_recipe``.
         root: folder that holds the domains' folders; not needed where features are complete or images embedded.
-        on_sweep: called with the table before the page is made.
+        on_sweep: called with the sweep before the page is written.
         format_call: how the page shows the calls that reproduce it; Python by default.
     Returns:
-        No report where runs failed, or where the packages of the extra ``[report]`` are missing.
+        The result. Its report is None if runs failed or the packages of the extra ``[report]`` are missing.
     Raises:
         InputError, StaleCacheError, ExecutionError: as :func:`extract_features` and :func:`run_sweep`.
     """
@@ -100,7 +100,7 @@ def run_recipe(
 
 @dataclass(frozen=True)
 class DemoResult:
-    """The demo's table, zero-shot, last epoch and oracle best by pair, and what it took."""
+    """Result of the demo: a table with zero-shot, last epoch and oracle best by pair, and times."""
 
     pairs: tuple[str, ...]  # source->target
     rows: tuple[ResultRow, ...]
@@ -118,10 +118,10 @@ def demo(
     compute: ComputeConfig = ComputeConfig(),
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> DemoResult:
-    """Both stages on the embedded icons: encode them, adapt all 12 pairs, keep what is finished.
+    """Run both stages on the embedded icons: encode them and adapt all 12 pairs; finished runs are kept.
 
     Raises:
-        InputError: folders that cannot be written to, or a device that is not there.
+        InputError: folders that cannot be written to, or an unavailable device.
     """
     folder = check_writable_folder(Path(runs), "runs")
     started = time.perf_counter()
@@ -150,7 +150,7 @@ class Task:
 
     @property
     def store(self) -> FeatureStore:
-        """Where the features come from."""
+        """The store of the features."""
         return self.loader.store
 
     @property
@@ -175,10 +175,10 @@ class Task:
 
 @dataclass(frozen=True)
 class EpochInfo:
-    """What :func:`adapt_task` tells after an epoch; -1 is the evaluation before training.
+    """Values of an epoch passed to ``on_epoch`` of :func:`adapt_task`; epoch -1 is the evaluation before training.
 
     ``losses``: mean of each term over the epoch's steps. ``train_weight``: mean learned w. ``accuracy``: of the
-    ensemble on the whole target, a fraction, None without labels. ``assessment``: all (n, ...) answers.
+    ensemble on the whole target, a fraction, None without labels. ``evaluation``: all (n, ...) predictions.
     """
 
     epoch: int
@@ -241,10 +241,10 @@ def adapt_task(
     accuracy = {}
     for epoch, records in trainer.train():
         for record in records:
-            found = score_predictions(record.evaluation.predictions, data.held_out)
-            value = found.accuracy if found else None
+            scores = score_predictions(record.evaluation.predictions, data.held_out)
+            value = scores.accuracy if scores else None
             accuracy["zero_shot" if epoch == BEFORE_TRAINING else "last"] = value
-            if epoch == BEFORE_TRAINING and found:
+            if epoch == BEFORE_TRAINING and scores:
                 accuracy["zero_shot"] = score_zero_shot(data).accuracy
             on_epoch(EpochInfo(epoch, record.losses, record.train_weight, value, record.evaluation))
     if trainer.failures:
@@ -275,7 +275,7 @@ def _fit_task(task: Task, method: str, settings: Mapping[str, Any], seed: int) -
 
 
 def _rows(data: PairData) -> dict[str, int]:
-    """Counts of rows; those with labels where only some have one."""
+    """Return row counts; with the labelled ones if only some rows have a label."""
     rows = {"source": len(data.task.source.features), "target": len(data.task.target.features)}
     labelled, scored = len(data.held_out.labelled), len(data.scored_paths)
     return rows | ({"labelled": labelled, "scored": scored} if 0 < labelled < scored else {})
@@ -284,7 +284,7 @@ def _rows(data: PairData) -> dict[str, int]:
 def _model_config(
     task: Task, data: PairData, options: MethodSpec, variant: str, seed: int, accuracy: Mapping | None
 ) -> dict:
-    """What an exported model records of how it was made."""
+    """Return the config of an exported model."""
     return {
         "format": FORMAT,
         "classes": list(task.store.spec.classes),

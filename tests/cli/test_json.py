@@ -168,7 +168,7 @@ def test_bench(document, monkeypatch):
     found = document("bench adapt", "bench", "adapt")
     assert found["times"]["runs_per_second"] == {"1": 0.5, "12": 2.0} and found["shares"] == {"addmm": 0.25}
     found = document("bench memory", "bench", "memory")["trials"]
-    assert found == [{"what": "extract, 1,000 images", "peak_bytes": 10**9, "seconds": 1.5}]
+    assert found == [{"name": "extract, 1,000 images", "peak_bytes": 10**9, "seconds": 1.5}]
     found = document("bench adapt --compare-rounds", "bench", "adapt", "--compare-rounds", 1)
     assert found["ours"] == [{"name": "ours", "seconds": [1.0], "faults": [2.0]}]
 

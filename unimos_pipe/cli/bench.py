@@ -18,7 +18,7 @@ from unimos_pipe.cli.options import batch_size_option, device_option, features_o
 
 @click.group(cls=Group)
 def bench() -> None:
-    """Measure this machine: both stages, loading the cache, and memory."""
+    """Benchmark both stages, the cache, methods and memory."""
 
 
 bench.add_command(bench_adapt)

@@ -140,7 +140,7 @@ def import_command(
 @domains_option("Domain to export; repeatable.")
 @click.option("--all", "every", is_flag=True, help="Export every domain of the data set.")
 @features_options
-@click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
+@click.option("--encoder-id", metavar="ID", help="Cache folder of the features, if several match.")
 @click.option("-o", "--out", required=True, type=FILE, metavar="DIR", help="Folder to make.")
 @click.pass_obj
 def export_command(output: Output, domains: tuple[str, ...], every: bool, features: FeatureSet, out: Path) -> None:

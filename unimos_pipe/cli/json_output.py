@@ -25,12 +25,16 @@ def print_json(output: Output, value: object, form: str = "") -> None:
 
 def json_options(command: Callable) -> Callable:
     """Give a command ``--json`` and ``--json-schema``."""
-    beside = {"is_flag": True, "expose_value": False}
+    flags = {"is_flag": True, "expose_value": False}
     schema = click.option(
-        "--json-schema", callback=_print_schema, is_eager=True, help="Print the JSON Schema of that and stop.", **beside
+        "--json-schema",
+        callback=_print_schema,
+        is_eager=True,
+        help="Print the JSON Schema of the document and exit.",
+        **flags,
     )
     document = click.option(
-        "--json", callback=_as_document, help="Answer with one JSON document, and nothing else on stdout.", **beside
+        "--json", callback=_as_document, help="Print one JSON document, and nothing else on stdout.", **flags
     )
     return document(schema(command))
 
@@ -43,8 +47,10 @@ def _as_document(ctx: click.Context, param: click.Parameter, value: bool) -> Non
 def _print_schema(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         words = _words(ctx)
-        found = [{"title": name, **schema} for name, schema in SCHEMAS.items() if name.partition(" --")[0] == words]
-        click.echo(json.dumps({"$schema": DRAFT, **(found[0] if len(found) == 1 else {"anyOf": found})}, indent=1))
+        schemas = [{"title": name, **schema} for name, schema in SCHEMAS.items() if name.partition(" --")[0] == words]
+        click.echo(
+            json.dumps({"$schema": DRAFT, **(schemas[0] if len(schemas) == 1 else {"anyOf": schemas})}, indent=1)
+        )
         ctx.exit()
 
 
@@ -72,5 +78,5 @@ def to_json(value: Any, schema: Schema) -> Any:
 def _part(value: Any, name: str, schema: Schema) -> Any:
     if "const" in schema:
         return schema["const"]
-    found = value.get(name) if isinstance(value, Mapping) else getattr(value, name)
-    return to_json(found() if callable(found) else found, schema)
+    part = value.get(name) if isinstance(value, Mapping) else getattr(value, name)
+    return to_json(part() if callable(part) else part, schema)

@@ -89,9 +89,9 @@ def main(plugins: tuple[str, ...]) -> None:
     \b
     Exit codes:
       0    done; warnings are on stderr
-      1    the work failed, or faults were found: a run that diverged, images that
-           cannot be read, a full disk, cache verify, manifest check
-      2    the command line or an input file is at fault; nothing was changed
+      1    the work failed, or a check found problems: a run that diverged, unreadable
+           images, a full disk, cache verify, manifest check
+      2    invalid command line or input file; nothing was changed
       130  stopped by Ctrl-C, 143 by SIGTERM; the same command resumes
     """
     for module in plugins:

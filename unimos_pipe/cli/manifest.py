@@ -27,14 +27,14 @@ def manifest() -> None:
 @click.pass_obj
 def list_known(output: Output) -> None:
     """List the data sets that come with unimos-pipe."""
-    found = unimos_pipe.list_datasets()
-    print_json(output, {"datasets": found.values()})
+    specs = unimos_pipe.list_datasets()
+    print_json(output, {"datasets": specs.values()})
     output.table(
         "Data sets",
         ["name", "classes", "domains", "protocol", "encoder"],
         [
             [name, str(len(spec.classes)), str(len(spec.domains)), spec.protocol(), spec.encoder]
-            for name, spec in found.items()
+            for name, spec in specs.items()
         ],
     )
     suggest_next(output, "manifest", "show", "NAME")
@@ -116,13 +116,13 @@ def check(output: Output, dataset: str, data_root: Path | None, cache: Path | No
     classes that have no image or are absent in a domain, and counts what is left out. Exit code 1 where extract would
     fail.
     """
-    found = unimos_pipe.check_dataset(dataset, data_root, cache or default_cache(), reporter=output)
-    print_json(output, found)
-    name = found.dataset.name
-    for finding in found.findings:
+    result = unimos_pipe.check_dataset(dataset, data_root, cache or default_cache(), reporter=output)
+    print_json(output, result)
+    name = result.dataset.name
+    for finding in result.findings:
         places = join_names((place.encode(errors="replace").decode() for place in finding.places), max_examples)
         output.result(f"{'error' if finding.serious else 'notice'}: {finding.kind}, {len(finding.places)}: {places}")
-    if found.faults:
-        raise ExecutionError(f"{found.faults} fault(s) in {found.rows} rows of {name}; fix them, then check again")
-    output.result(f"{name}: {found.rows} rows, {'nothing serious' if found.findings else 'nothing'} to report")
+    if result.faults:
+        raise ExecutionError(f"{result.faults} fault(s) in {result.rows} rows of {name}; fix them, then check again")
+    output.result(f"{name}: {result.rows} rows, {'nothing serious' if result.findings else 'nothing'} to report")
     suggest_next(output, "extract", "--dataset", dataset, "--all")

@@ -51,14 +51,14 @@ def suggest_after_features(output: Output, folder: Path, spec: DatasetSpec) -> N
     from unimos_pipe.cache.domain_index import read_index
     from unimos_pipe.data.manifest import NO_LABEL
 
-    found = {}
+    indexes = {}
     with contextlib.suppress(UnimosPipeError):  # a damaged domain is told when it is used
-        found = {name: [read_index(folder / part) for part in spec.parts(name)] for name in spec.domains}
-    there = {name: parts for name, parts in found.items() if all(parts)}
-    labelled = [name for name, parts in there.items() if all((part.labels != NO_LABEL).all() for part in parts)]
-    pairs = [(source, target) for source in labelled for target in there if source != target]
+        indexes = {name: [read_index(folder / part) for part in spec.parts(name)] for name in spec.domains}
+    complete = {name: parts for name, parts in indexes.items() if all(parts)}
+    labelled = [name for name, parts in complete.items() if all((part.labels != NO_LABEL).all() for part in parts)]
+    pairs = [(source, target) for source in labelled for target in complete if source != target]
     if pairs:
         source, target = min(pairs, key=lambda pair: pair[1] in labelled)  # one without labels before one with
         suggest_next(output, "adapt", "--src", source, "--tgt", target)
-    elif missing := [name for name in found if name not in there]:
+    elif missing := [name for name in indexes if name not in complete]:
         suggest_next(output, "extract", "--domain", missing[0])

@@ -19,7 +19,7 @@ from unimos_pipe.cli.options import cache_option
 @json_options
 @click.pass_obj
 def rerun(output: Output, runs: tuple[Path, ...], dataset: str | None, cache: Path | None) -> None:
-    """Repeat finished runs from their folders and compare them byte by byte.
+    """Repeat finished runs from their folders, compare the bytes.
 
     The runs themselves stay as they are. Same machine, code and features: equal bytes.
 

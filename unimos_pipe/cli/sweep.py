@@ -19,7 +19,7 @@ from unimos_pipe.runs.resolved_recipe import ResolvedRecipe
 
 @click.command(cls=Command)
 @recipe_options
-@click.option("--encoder-id", metavar="ID", help="Cache folder of the features, where several fit.")
+@click.option("--encoder-id", metavar="ID", help="Cache folder of the features, if several match.")
 @runs_option
 @sweep_options
 @compute_options
@@ -43,7 +43,7 @@ def sweep(
       unimos-pipe sweep icons_ablation --dry-run
       unimos-pipe sweep pipelines/icons_ablation.toml
 
-    Finished runs are skipped if they were made from the same options and features; an interrupted sweep resumes
+    Finished runs with the same options and features are kept; an interrupted sweep resumes
     from its last checkpoint.
     """
     if dry_run:

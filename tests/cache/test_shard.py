@@ -179,6 +179,7 @@ def test_sixty_corruptions_are_all_found(tmp_path):
         ({"skipped": "[" * 100_000}, {}),
         ({"skipped": '[["only one"]]'}, {}),
         ({"read_at": "1.5"}, {}),
+        ({"read_at": "true"}, {}),
         ({"row_stop": "9" * 5000}, {}),
         ({"row_stop": "7"}, {}),
         ({"versions": "[]"}, {}),

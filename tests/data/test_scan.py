@@ -109,6 +109,11 @@ def test_splits_are_parts_of_their_own(tmp_path):
         [1, 0],
     )
     assert (test.domain, test.paths, test.labels.tolist()) == ("real.test", ("real/cat/3.png",), [1])
+    known = {"train_images": 2, "test_images": 4, "per_class": {"cat": 3, "dog": 1}}  # classes of both parts together
+    lists = {"folder": ["."], "train": ["real_train.txt"], "test": ["real_test.txt"]}
+    counted = spec_of(tmp_path, real=lists | known)
+    assert count_warning(counted, train) is None
+    assert count_warning(counted, test).startswith("toy/real.test: 1 images, 3 fewer than the expected 4; ")
 
 
 def test_a_part_must_exist(tmp_path):

@@ -77,6 +77,13 @@ def test_target_labels_are_never_looked_at_and_a_seed_is_a_model():
     assert not np.array_equal(other.predict_proba(xt), told.predict_proba(xt))
 
 
+@pytest.mark.parametrize(("sources", "targets"), [(59, 1), (1, 59)])
+def test_a_domain_of_one_row_is_refused(sources, targets):
+    x, y = blobs(0, 0.0)
+    with pytest.raises(ValueError, match=r"^n_samples=60: 1 sample in a domain is not enough; each needs 2$"):
+        small().fit(x, y, np.repeat([1, -1], [sources, targets]))
+
+
 def test_text_takes_the_place_of_class_means():
     (xs, ys), (xt, yt) = blobs(0, 0.0), blobs(1, 0.4)
     text = np.stack([np.cos(np.arange(3) * 2.1), np.sin(np.arange(3) * 2.1)], 1)

@@ -13,8 +13,8 @@ from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.bench import memory
 from unimos_pipe.bench.extract import random_weights, sample_rows, smallest_cosine
 from unimos_pipe.bench.store import write_random_domain
+from unimos_pipe.data.build_manifest import build_manifest
 from unimos_pipe.data.dataset_spec import load_spec
-from unimos_pipe.data.scan import scan_domain
 from unimos_pipe.runs.read_run import read_run
 
 
@@ -91,7 +91,7 @@ def test_smallest_cosine_sees_through_a_common_direction():
 
 def test_rows_of_all_domains_are_mixed_evenly(miniature):
     spec = load_spec(str(miniature.spec))
-    rows = sample_rows([scan_domain(spec, name, miniature.root) for name in spec.domains], 12)
+    rows = sample_rows([build_manifest(spec, name, miniature.root) for name in spec.domains], 12)
     assert len(rows) == 12 and rows.root == miniature.root
     assert sum(path.startswith("dark/") for path in rows.paths) == 6
     assert all((rows.root / path).stat().st_size == size for path, size in zip(rows.paths, rows.sizes, strict=True))
@@ -110,7 +110,7 @@ def test_precision_auto_takes_16_bits_only_where_features_stay(cosine, precision
 
     monkeypatch.setattr(encoder, "native_half_precision", lambda device: "bf16")
     monkeypatch.setattr(encoder, "MIN_COSINE", cosine)
-    manifest = scan_domain(load_spec(str(miniature.spec)), "light", miniature.root)
+    manifest = build_manifest(load_spec(str(miniature.spec)), "light", miniature.root)
     files = [manifest.root / path for path in manifest.paths]
     spec = EncoderSpec("tinyclip-r24-64", "embedded", "auto")
     found, evidence = encoder.load_encoder(spec, torch.device("cpu"), files)

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 import unimos_pipe
 from unimos_pipe.base.errors import ExecutionError, InputError
+from unimos_pipe.data.build_manifest import find_root
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.image_decoding import decode
-from unimos_pipe.data.scan import find_root
 from unimos_pipe.deploy import export
 from unimos_pipe.deploy.model_card import render_card
 

@@ -13,9 +13,9 @@ from rounding import half_precision_bound
 
 import unimos_pipe
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.data.build_manifest import find_root
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.image_decoding import decode
-from unimos_pipe.data.scan import find_root
 from unimos_pipe.deploy import adapted_model as model_module
 
 pytestmark = pytest.mark.numerical

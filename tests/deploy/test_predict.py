@@ -10,8 +10,8 @@ import pytest
 from conftest import draw
 from PIL import Image
 
+from unimos_pipe.data.build_manifest import find_root
 from unimos_pipe.data.dataset_spec import load_spec
-from unimos_pipe.data.scan import find_root
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

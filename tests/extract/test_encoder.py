@@ -14,8 +14,8 @@ from PIL import Image
 from rounding import assert_within, feature_bound, perturbed, rounding_bounds
 from torch.nn.functional import cosine_similarity, normalize
 
+from unimos_pipe.data.build_manifest import unpack_embedded
 from unimos_pipe.data.image_decoding import decode
-from unimos_pipe.data.scan import unpack_embedded
 from unimos_pipe.extract import encoder
 from unimos_pipe.extract.encoder import MIN_COSINE, ClipEncoder, create_open_clip_model, fold_batch_norms
 from unimos_pipe.extract.weights import find_weights

@@ -23,8 +23,8 @@ from unimos_pipe.cache.cache_paths import index_path, shard_files
 from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.cache.shard import read_image_shard, write_image_shard
 from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.data.build_manifest import build_manifest
 from unimos_pipe.data.dataset_spec import check_spec
-from unimos_pipe.data.scan import scan_domain
 from unimos_pipe.extract import extract_domain as stage
 from unimos_pipe.extract import write_shards
 from unimos_pipe.extract.encoder import ClipEncoder
@@ -58,7 +58,7 @@ SPEC = spec_of("circle", "square", "bar")
 
 
 def manifest_of(images: Path, spec=SPEC):
-    return scan_domain(spec, "light", images)
+    return build_manifest(spec, "light", images)
 
 
 def load(cache: Path, spec=SPEC):
@@ -158,7 +158,7 @@ def test_splits_grow_like_domains(encoder, images, tmp_path):
     for train, expected in ((16, (16, 8)), (20, (4, 0))):
         spec = split(train)
         reports = [
-            extract_images(scan_domain(spec, part, images), encoder, tmp_path, **OPTIONS)
+            extract_images(build_manifest(spec, part, images), encoder, tmp_path, **OPTIONS)
             for part in spec.parts("light")
         ]
         assert tuple(report.encoded for report in reports) == expected

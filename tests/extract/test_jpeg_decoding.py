@@ -8,8 +8,8 @@ import torch
 from conftest import SHARED
 from PIL import Image
 
+from unimos_pipe.data.build_manifest import unpack_embedded
 from unimos_pipe.data.image_decoding import DECODER, decode, open_image
-from unimos_pipe.data.scan import unpack_embedded
 from unimos_pipe.extract import jpeg_decoding
 from unimos_pipe.extract.image_loader import read_batches
 from unimos_pipe.extract.jpeg_decoding import PROBES, decode_plain_jpeg, decoder_name, read_pixels, torchvision_agrees

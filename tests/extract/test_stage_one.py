@@ -25,8 +25,8 @@ from unimos_pipe.cache.encoder_identity import EncoderIdentity, TextIdentity, en
 from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.cache.shard import read_image_shard, read_text_shard
 from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.data.build_manifest import build_manifest, find_root
 from unimos_pipe.data.dataset_spec import PACKAGE, load_spec
-from unimos_pipe.data.scan import find_root, scan_domain
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import extract_images, extract_text
 from unimos_pipe.extract.weights import EMBEDDED
@@ -52,7 +52,7 @@ def test_every_image_has_its_row_in_manifest_order(icons_cache):
     total = 0
     for domain in spec.domains:
         found = load(folder / domain, spec)
-        assert found.paths == scan_domain(spec, domain, find_root(spec, None, icons_cache)).paths
+        assert found.paths == build_manifest(spec, domain, find_root(spec, None, icons_cache)).paths
         assert list(found.paths) == sorted(found.paths)
         assert found.labels.tolist() == [listed[f"{domain}/{path}"] for path in found.paths]
         assert found.features.dtype == np.float16
@@ -65,7 +65,7 @@ def test_every_image_has_its_row_in_manifest_order(icons_cache):
 @pytest.mark.parametrize(("shard_size", "workers"), [(1, 0), (7, 2), (1000, 1)])
 def test_features_do_not_depend_on_shard_size_or_workers(miniature, encoder, tmp_path, shard_size, workers):
     spec = load_spec(str(miniature.spec))
-    manifest = scan_domain(spec, "light", miniature.root)
+    manifest = build_manifest(spec, "light", miniature.root)
     plain = extract_images(manifest, encoder, tmp_path / "a", workers=0)
     other = extract_images(manifest, encoder, tmp_path / "b", workers=workers, shard_size=shard_size)
     assert (plain.encoded, other.encoded) == (24, 24)
@@ -80,7 +80,7 @@ def test_features_do_not_depend_on_shard_size_or_workers(miniature, encoder, tmp
 @pytest.mark.numerical
 def test_whole_domains_survive_any_shard_size(encoder, icons_cache, tmp_path):
     spec = load_spec("icons")
-    manifest = scan_domain(spec, "color", find_root(spec, None, icons_cache))
+    manifest = build_manifest(spec, "color", find_root(spec, None, icons_cache))
     cached = load(next((icons_cache / "icons").glob("tinyclip*")) / "color", spec)
     report = extract_images(manifest, encoder, tmp_path, shard_size=7, workers=0, batch_size=7)
     found = load(tmp_path / "color", spec)
@@ -92,7 +92,7 @@ def test_whole_domains_survive_any_shard_size(encoder, icons_cache, tmp_path):
 
 @pytest.mark.numerical
 def test_float32_features_do_not_depend_on_the_batch(miniature, encoder):
-    manifest = scan_domain(load_spec(str(miniature.spec)), "light", miniature.root)
+    manifest = build_manifest(load_spec(str(miniature.spec)), "light", miniature.root)
     pixels = torch.stack([encoder.preprocess(Image.open(manifest.root / path)) for path in manifest.paths])
     whole, bound = encoder.encode_images(pixels), feature_bound(encoder, pixels)
     for size in (1, 5):
@@ -101,7 +101,7 @@ def test_float32_features_do_not_depend_on_the_batch(miniature, encoder):
 
 
 def test_the_second_extraction_only_verifies(miniature, encoder, tmp_path):
-    manifest = scan_domain(load_spec(str(miniature.spec)), "light", miniature.root)
+    manifest = build_manifest(load_spec(str(miniature.spec)), "light", miniature.root)
     extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10)
     before = {path: path.stat().st_mtime_ns for path in shard_files(tmp_path / "light")}
     damaged = sorted(before)[1]
@@ -147,7 +147,7 @@ def test_every_field_of_the_encoder_makes_another_folder(name, encoder):
 @pytest.mark.parametrize("name", [entry.name for entry in fields(EncoderIdentity)])
 def test_every_field_of_an_image_shard_is_checked_before_reuse(name, miniature, encoder, tmp_path):
     """Even where the folder is the same: a shard of another identity is refused, and the message names the field."""
-    manifest = scan_domain(load_spec(str(miniature.spec)), "light", miniature.root)
+    manifest = build_manifest(load_spec(str(miniature.spec)), "light", miniature.root)
     extract_images(manifest, encoder, tmp_path, workers=0)
     changed = _Renamed(encoder, replace(encoder.identity, **{name: "changed"}))
     with pytest.raises(
@@ -215,7 +215,7 @@ def test_bad_images_fail_the_run_after_the_good_shards_or_are_left_out(miniature
     bad = miniature.root / "light" / "circle" / "3.png"
     bad.write_bytes(b"no image")
     spec = load_spec(str(miniature.spec))
-    manifest = scan_domain(spec, "light", miniature.root)
+    manifest = build_manifest(spec, "light", miniature.root)
     with pytest.raises(ExecutionError) as caught:
         extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10)
     assert str(caught.value) == (

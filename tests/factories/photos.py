@@ -5,8 +5,8 @@ from pathlib import Path
 import pillow_heif
 from PIL import Image
 
+from unimos_pipe.data.build_manifest import build_manifest, find_root
 from unimos_pipe.data.dataset_spec import load_spec
-from unimos_pipe.data.scan import find_root, scan_domain
 
 PRODUCTS, PHOTOS, BROKEN = 200, 281, 4
 CLASSES = 16
@@ -29,7 +29,7 @@ def make_photos(cache: Path, folder: Path) -> dict[str, str]:
     root = find_root(spec, None, cache)
     rows = {}
     for domain, count in (("color", PRODUCTS), ("sketch", PHOTOS)):
-        found = scan_domain(spec, domain, root)
+        found = build_manifest(spec, domain, root)
         by_class = [
             [path for path, k in zip(found.paths, found.labels, strict=True) if k == label] for label in range(CLASSES)
         ]

@@ -27,8 +27,8 @@ from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.cache.store import FeatureStore
+from unimos_pipe.data.build_manifest import build_manifest
 from unimos_pipe.data.dataset_spec import PACKAGE, load_spec
-from unimos_pipe.data.scan import scan_domain
 from unimos_pipe.extract import image_loader
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import extract_images
@@ -43,7 +43,7 @@ def encoder():
 
 @pytest.fixture
 def light(miniature):
-    return scan_domain(load_spec(str(miniature.spec)), "light", miniature.root)
+    return build_manifest(load_spec(str(miniature.spec)), "light", miniature.root)
 
 
 def load(cache: Path, miniature, name: str = "light"):
@@ -142,7 +142,7 @@ def test_a_really_full_disk(miniature, tmp_path):
 
 
 def _unpacked(folder: Path) -> Path:
-    from unimos_pipe.data.scan import unpack_embedded
+    from unimos_pipe.data.build_manifest import unpack_embedded
 
     return unpack_embedded("icons.zip", folder).parent
 
@@ -247,7 +247,7 @@ def test_a_damaged_shard_is_told_and_made_again(how, light, encoder, miniature, 
 
 
 def test_a_shard_swapped_with_another_domains_is_refused(light, encoder, miniature, tmp_path):
-    dark = scan_domain(load_spec(str(miniature.spec)), "dark", miniature.root)
+    dark = build_manifest(load_spec(str(miniature.spec)), "dark", miniature.root)
     for manifest in (light, dark):
         extract_images(manifest, encoder, tmp_path, workers=0)
     path, other = (shard_files(tmp_path / name)[0] for name in ("light", "dark"))
@@ -296,7 +296,7 @@ def png_of(width: int, height: int) -> bytes:
 
 def test_a_decompression_bomb_is_a_bad_image(miniature, encoder, tmp_path):
     (miniature.root / "light" / "circle" / "3.png").write_bytes(png_of(30_000, 30_000))
-    manifest = scan_domain(load_spec(str(miniature.spec)), "light", miniature.root)
+    manifest = build_manifest(load_spec(str(miniature.spec)), "light", miniature.root)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     report = extract_images(manifest, encoder, tmp_path, workers=0, skip_bad=True)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB; its pixels would take 2.7 GB

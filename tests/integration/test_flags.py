@@ -12,7 +12,7 @@ import unimos_pipe
 from unimos_pipe.base.errors import Argument, Call, InputError
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.feature_calls import domain_call, extract_call, import_or_extract_call
-from unimos_pipe.cli.command_lines import COMMANDS, PARAMETERS, command_line, in_command_words
+from unimos_pipe.cli.compose_commands import COMMANDS, PARAMETERS, command_line, in_command_words
 from unimos_pipe.cli.main import main
 
 PACKAGE = Path(unimos_pipe.__file__).parent
@@ -47,7 +47,11 @@ def test_no_text_of_the_library_names_an_option_or_a_command_line():
     ]
     assert named == []
     composed = [path.name for path in sorted(PACKAGE.rglob("*.py")) if "shlex.join" in path.read_text()]
-    assert composed == ["locks.py", "command_lines.py", "environment.py"]  # locks and runs record a process's own line
+    assert composed == [
+        "locks.py",
+        "compose_commands.py",
+        "environment.py",
+    ]  # locks and runs record a process's own line
 
 
 def test_every_parameter_that_a_message_names_has_an_option():

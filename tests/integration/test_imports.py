@@ -16,8 +16,8 @@ TORCHLESS = {"data", "cache", "runs", "report"}
 APART = {"methods", "extract", "report"}  # know nothing of each other
 DOORS = {
     "open_clip": {"extract/load_weights", "extract/encoder", "extract/tokenizer", "extract/weights"},
-    "h5py": {"cache/shard", "interop/file_formats"},
-    "pyarrow": {"interop/file_formats"},
+    "h5py": {"cache/shard", "interop/array_readers"},
+    "pyarrow": {"interop/array_readers"},
     "rich": {"base/terminal"},
     "PIL": {"data/image_decoding"},
     "pillow_heif": {"data/image_decoding"},

@@ -15,8 +15,8 @@ from factories.tasks import TINY
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.encoder_identity import encoder_id
 from unimos_pipe.cache.shard import read_image_shard
+from unimos_pipe.data.build_manifest import build_manifest
 from unimos_pipe.data.dataset_spec import load_spec
-from unimos_pipe.data.scan import scan_domain
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import extract_images
 
@@ -42,7 +42,7 @@ def soak(rounds: int, cli, miniature, tmp_path: Path, seed: int) -> list[int]:
     """Rounds of killing, finishing and pruning; every round must end as if nothing had happened."""
     spec, rng = load_spec(str(miniature.spec)), random.Random(seed)
     encoder = ClipEncoder(TINY, torch.device("cpu"))
-    manifest = scan_domain(spec, "light", miniature.root)
+    manifest = build_manifest(spec, "light", miniature.root)
     options = {"workers": 1, "shard_size": 1, "batch_size": 1}
     extract_images(manifest, encoder, tmp_path / "clean", **options)
     undisturbed = stored(tmp_path / "clean" / "light")
@@ -88,11 +88,11 @@ from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import extract_images
 from unimos_pipe.data.dataset_spec import load_spec
-from unimos_pipe.data.scan import find_root, scan_domain
+from unimos_pipe.data.build_manifest import find_root, build_manifest
 cache, rows = Path(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)
 spec = load_spec("icons")
-one = scan_domain(spec, "color", find_root(spec, None, cache))
+one = build_manifest(spec, "color", find_root(spec, None, cache))
 links = cache / "many" / "color"
 links.mkdir(parents=True, exist_ok=True)
 names = []

@@ -27,7 +27,7 @@ ALLOWED = {
     ("cli/error_handling", "os.fdopen"): "to write",
     ("data/dataset_check", "hashlib.file_digest"): "of a file that safe_open has opened",
     ("data/image_decoding", "Image.open"): "of bytes, or of a file that safe_open has opened",
-    ("data/scan", "zipfile.ZipFile"): "the package's own archives",
+    ("data/build_manifest", "zipfile.ZipFile"): "the package's own archives",
     ("deploy/predict", "part.open"): "to write",
     ("extract/image_loader", "Path(os.devnull).open"): "/dev/null, to write",
     ("extract/jpeg_decoding", "os.fdopen"): "a pipe, and stderr",
@@ -38,14 +38,14 @@ ALLOWED = {
     ("extract/load_weights", "zipfile.is_zipfile"): "of a file that was hashed before",
     ("extract/weights_kinds", "zipfile.ZipFile"): "of a file that safe_open has opened",
     ("extract/weights_kinds", "zipfile.is_zipfile"): "of a file that safe_open has opened",
-    ("interop/file_formats", "npz_file.zip.open"): "a member of an archive",
-    ("interop/file_formats", "h5py.File"): "of a file that safe_open has opened",
-    ("interop/file_formats", "np.load"): "of a file that safe_open has opened",
-    ("interop/file_formats", "np.memmap"): "of a file that safe_open has opened",
-    ("interop/file_formats", "pq.ParquetFile"): "of a file that safe_open has opened",
-    ("interop/file_formats", "torch.load"): "of a file that safe_open has opened",
-    ("interop/file_formats", "zipfile.ZipFile"): "of a file that safe_open has opened",
-    ("interop/file_formats", "zipfile.is_zipfile"): "of a file that safe_open has opened",
+    ("interop/array_readers", "npz_file.zip.open"): "a member of an archive",
+    ("interop/array_readers", "h5py.File"): "of a file that safe_open has opened",
+    ("interop/array_readers", "np.load"): "of a file that safe_open has opened",
+    ("interop/array_readers", "np.memmap"): "of a file that safe_open has opened",
+    ("interop/array_readers", "pq.ParquetFile"): "of a file that safe_open has opened",
+    ("interop/array_readers", "torch.load"): "of a file that safe_open has opened",
+    ("interop/array_readers", "zipfile.ZipFile"): "of a file that safe_open has opened",
+    ("interop/array_readers", "zipfile.is_zipfile"): "of a file that safe_open has opened",
     ("runs/published_results", "(Path(__file__).parent / 'paper_results.toml').read_text"): "the package's own",
     ("training/batched_training", "Checkpoint.open"): "no file yet",
     ("runs/source_digest", "path.read_bytes"): "the package's own source",
@@ -78,7 +78,7 @@ def test_every_file_is_opened_by_one_function():
 
 def test_libraries_are_given_open_files_and_no_paths():
     """Of those that could open by a path: the argument is a file, bytes, or memory."""
-    tree = ast.parse((PACKAGE / "interop" / "file_formats.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "interop" / "array_readers.py").read_text(encoding="utf-8"))
     readers = {"File", "load", "memmap", "ParquetFile", "ZipFile", "is_zipfile"}
     given = {
         ast.unparse(node.args[0])

@@ -14,7 +14,7 @@ from factories.runs import ENCODER_ID, write_run
 import unimos_pipe
 from unimos_pipe.base.errors import Call
 from unimos_pipe.cli.adapt import adapt
-from unimos_pipe.cli.command_lines import command_line
+from unimos_pipe.cli.compose_commands import command_line
 from unimos_pipe.cli.main import main
 from unimos_pipe.report.experiment import find_runs
 from unimos_pipe.report.reproduce import recipe_toml, reproduce_calls

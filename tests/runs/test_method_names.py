@@ -4,11 +4,11 @@ import pytest
 
 from unimos_pipe.base.method_config import VARIANTS
 from unimos_pipe.methods.registry import METHODS as TABLE
-from unimos_pipe.runs.method_names import CITATIONS, METHODS, QUICK, TARGET_ONLY, protocol_fault
+from unimos_pipe.runs.method_names import CITATIONS, METHODS, OTHER_METHODS, TARGET_ONLY, protocol_fault
 
 
 def test_the_names_are_the_tables():
-    assert tuple(TABLE) == QUICK
+    assert tuple(TABLE) == OTHER_METHODS
     assert tuple(name for name, method in TABLE.items() if method.load_model is None) == TARGET_ONLY
 
 

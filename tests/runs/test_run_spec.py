@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from unimos_pipe.base.dataclass_parsing import fingerprint, option_fields
 from unimos_pipe.base.method_config import MethodSpec, method_spec
-from unimos_pipe.runs.run_spec import ARITHMETIC, RunSpec, run_identity
+from unimos_pipe.runs.run_spec import RESULTS_VERSION, RunSpec, run_identity
 
 PLAIN = RunSpec(
     dataset="icons",
@@ -21,7 +21,7 @@ SHARDS = {"line": ["11"], "color": ["22"], "text": ["33"]}
 
 def test_a_changed_default_raises_the_arithmetic():
     """Where a default or a result changed: raise ARITHMETIC. Where only an option was added: renew the digest alone."""
-    assert (ARITHMETIC, fingerprint(MethodSpec())[:16]) == (6, "e450b64595ace646")
+    assert (RESULTS_VERSION, fingerprint(MethodSpec())[:16]) == (6, "e450b64595ace646")
 
 
 def test_a_default_that_was_typed_changes_nothing():

@@ -20,8 +20,8 @@ from unimos_pipe.bench.baseline_loops import BATCH_SIZE, TUNED_WORKERS, simple_l
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cache.shard import read_image_shard
+from unimos_pipe.data.build_manifest import build_manifest, find_root
 from unimos_pipe.data.manifest import Manifest
-from unimos_pipe.data.scan import find_root, scan_domain
 from unimos_pipe.extract.batch_size import measure_batch_size, sample_files
 from unimos_pipe.extract.encoder import (
     ClipEncoder,
@@ -115,7 +115,7 @@ def bench_extract(
     """
     spec, torch_device = features.dataset, pick_device(device)
     images = find_root(spec, root, features.cache)
-    manifests = [scan_domain(spec, part, images) for name in spec.domains for part in spec.parts(name)]
+    manifests = [build_manifest(spec, part, images) for name in spec.domains for part in spec.parts(name)]
     rows = sample_rows(manifests, trial.images)
     with tempfile.TemporaryDirectory() as folder:
         chosen = features.encoder

@@ -83,13 +83,13 @@ def process_peak_bytes() -> int:
 
 def trial_extract(folder: Path, count: int) -> MemoryTrial:
     """Encode ``count`` files with the embedded encoder and two decoder processes."""
+    from unimos_pipe.data.build_manifest import build_manifest, find_root
     from unimos_pipe.data.dataset_spec import load_spec
-    from unimos_pipe.data.scan import find_root, scan_domain
     from unimos_pipe.extract.encoder import ClipEncoder
     from unimos_pipe.extract.extract_domain import extract_images
 
     spec = load_spec("icons")
-    icons = scan_domain(spec, "color", find_root(spec, None, folder.with_name("cache")))
+    icons = build_manifest(spec, "color", find_root(spec, None, folder.with_name("cache")))
     names = tuple(f"{number:07d}.png" for number in range(count))
     (folder / "many").mkdir(parents=True)
     for name, path in zip(names, cycle(icons.paths), strict=False):

@@ -24,7 +24,7 @@ from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import create_run
-from unimos_pipe.runs.method_names import AUTO, QUICK, UNIMOS
+from unimos_pipe.runs.method_names import AUTO, OTHER_METHODS, UNIMOS
 
 SELECTORS = (AUTO, "ensv")  # not among those whose best is the measure of regret
 LOSS = -0.01  # to zero-shot, that counts as one
@@ -98,7 +98,7 @@ class MethodsBench:
 
 def bench_methods(
     paths: Sequence[str | Path],
-    methods: Sequence[str] = QUICK,
+    methods: Sequence[str] = OTHER_METHODS,
     variants: Sequence[str] = VARIANTS,
     pairs: Sequence[str] = (),
     out: str | Path | None = None,
@@ -117,8 +117,8 @@ def bench_methods(
         InputError: unknown names, or a file of another form.
     """
     for name in methods:
-        if name not in (UNIMOS, *QUICK):
-            raise InputError(f"unknown method {name!r}; {suggestions(name, (UNIMOS, *QUICK))}")
+        if name not in (UNIMOS, *OTHER_METHODS):
+            raise InputError(f"unknown method {name!r}; {suggestions(name, (UNIMOS, *OTHER_METHODS))}")
     tasks = list(make_variants([pair for path in paths for pair in read_pairs(Path(path), pairs)], variants))
     results: list[MethodResult] = []
     with reporter.progress("methods", len(tasks), "pairs") as advance:

@@ -9,7 +9,7 @@ from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.cli.click_classes import Command, SuggestingChoice
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
-from unimos_pipe.runs.method_names import METHODS, QUICK
+from unimos_pipe.runs.method_names import METHODS, OTHER_METHODS
 
 VARIANTS = (
     "closed", "partial", "long-tailed", "few-source-2", "few-source-5", "few-source-10", "few-target-2", "few-target-5",
@@ -59,7 +59,9 @@ def bench_methods(
       unimos-pipe bench methods icons-features --variant closed --method zero-shot --method auto
       unimos-pipe bench methods mine.npz office.npz --out methods.csv
     """
-    bench = unimos_pipe.bench_methods(paths, methods or QUICK, variants or VARIANTS, pairs, out, reporter=output)
+    bench = unimos_pipe.bench_methods(
+        paths, methods or OTHER_METHODS, variants or VARIANTS, pairs, out, reporter=output
+    )
     print_json(output, bench)
     for variant, summaries in bench.summaries().items():
         pairs = f"{summaries[0].pairs} pairs"

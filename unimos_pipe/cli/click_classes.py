@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 
 from unimos_pipe.base.errors import InputError, UnimosPipeError, closest_name, suggestions
 from unimos_pipe.base.terminal import Output
-from unimos_pipe.cli.command_lines import in_command_words
+from unimos_pipe.cli.compose_commands import in_command_words
 from unimos_pipe.cli.renamed import COMMANDS, OPTIONS
 from unimos_pipe.runs.method_names import method_names
 

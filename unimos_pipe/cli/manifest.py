@@ -11,7 +11,7 @@ from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli import completion
 from unimos_pipe.cli.click_classes import Group, SuggestingChoice
-from unimos_pipe.cli.command_lines import join_command
+from unimos_pipe.cli.compose_commands import join_command
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.data.expected_layout import expected_layout

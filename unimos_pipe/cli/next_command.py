@@ -8,7 +8,7 @@ from click.core import ParameterSource
 
 from unimos_pipe.base.errors import UnimosPipeError
 from unimos_pipe.base.terminal import Output
-from unimos_pipe.cli.command_lines import join_command
+from unimos_pipe.cli.compose_commands import join_command
 from unimos_pipe.data.dataset_spec import DatasetSpec
 
 CARRIED = (  # parameters that mean the same in every command

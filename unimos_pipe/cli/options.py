@@ -283,7 +283,7 @@ recipe_options = option_group(
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the work and its estimated time, then stop.")
 
-SHOWN = ("im", "entropy", "bnm", "snd", "source", "oracle", "probes")
+SHOW_CHOICES = ("im", "entropy", "bnm", "snd", "source", "oracle", "probes")
 
 
 stale_option = click.option(
@@ -313,7 +313,7 @@ sweep_options = option_group(
     stale_option,
     click.option(
         "--show",
-        type=SuggestingChoice(SHOWN),
+        type=SuggestingChoice(SHOW_CHOICES),
         multiple=True,
         help="Also show the epoch a label-free validator picks, the best one by target labels (oracle), or logistic "
         "regressions of the source and, as an oracle, of the target's labels (probes); repeatable.",

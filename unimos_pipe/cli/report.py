@@ -7,7 +7,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.click_classes import Command
-from unimos_pipe.cli.command_lines import command_line
+from unimos_pipe.cli.compose_commands import command_line
 from unimos_pipe.cli.next_command import is_run, suggest_next
 from unimos_pipe.cli.options import folder_option
 

@@ -10,7 +10,7 @@ from unimos_pipe.base.optional_deps import install_command
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.click_classes import Command
-from unimos_pipe.cli.command_lines import command_line, join_command
+from unimos_pipe.cli.compose_commands import command_line, join_command
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import (

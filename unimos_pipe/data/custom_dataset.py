@@ -8,10 +8,10 @@ from pathlib import Path
 from unimos_pipe.base.atomic_io import check_owned_file, write_text
 from unimos_pipe.base.errors import Argument, InputError, join_names
 from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.data.build_manifest import file_size, find_non_utf8_names, loose_images_note, unlisted_images
 from unimos_pipe.data.dataset_spec import DatasetSpec, check_spec
 from unimos_pipe.data.find_images import find_images, skipped_summary
 from unimos_pipe.data.row_lists import ManifestRow, csv_text, read_csv
-from unimos_pipe.data.scan import file_size, find_non_utf8_names, loose_images_note, unlisted_images
 
 FIRST_LINE = "# A data set of one's own,"  # the mark of a file that this tool wrote
 ROWS = "rows are in the CSV files."

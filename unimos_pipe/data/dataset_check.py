@@ -12,11 +12,7 @@ import xxhash
 from unimos_pipe.base.errors import InputError, ReadError
 from unimos_pipe.base.safe_open import MAX_IMAGE_BYTES, open_regular
 from unimos_pipe.base.time_limit import time_limit
-from unimos_pipe.data.dataset_spec import DatasetSpec
-from unimos_pipe.data.find_images import find_images, skipped_summary
-from unimos_pipe.data.image_decoding import DECODE_SECONDS, decode, describe_error
-from unimos_pipe.data.manifest import NO_LABEL
-from unimos_pipe.data.scan import (
+from unimos_pipe.data.build_manifest import (
     RowList,
     compare_counts,
     file_size,
@@ -25,6 +21,10 @@ from unimos_pipe.data.scan import (
     read_part,
     unlisted_images,
 )
+from unimos_pipe.data.dataset_spec import DatasetSpec
+from unimos_pipe.data.find_images import find_images, skipped_summary
+from unimos_pipe.data.image_decoding import DECODE_SECONDS, decode, describe_error
+from unimos_pipe.data.manifest import NO_LABEL
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from unimos_pipe.base.errors import Argument, InputError
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.data.build_manifest import find_root
 from unimos_pipe.data.custom_dataset import CustomDomain, write_dataset
 from unimos_pipe.data.dataset_check import Finding, collect_files, inspect_files
 from unimos_pipe.data.dataset_spec import DatasetSpec, find_spec_files, load_spec
-from unimos_pipe.data.scan import find_root
 
 
 def list_datasets() -> dict[str, DatasetSpec]:

@@ -1,4 +1,4 @@
-"""The manifest of a domain: its rows. :mod:`unimos_pipe.data.scan` creates it."""
+"""The manifest of a domain: its rows. :mod:`unimos_pipe.data.build_manifest` creates it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -11,11 +11,7 @@ from unimos_pipe.base.errors import InputError
 from unimos_pipe.evaluation.calibration import calibration_metrics
 from unimos_pipe.evaluation.validators import rank_me, validator_scores, validator_tensors
 from unimos_pipe.methods import fused, source_probe, zero_shot
-from unimos_pipe.methods.base import LinearModel
-from unimos_pipe.methods.logistic_regression import CrossFit, cross_fit
-from unimos_pipe.methods.stacked import fit_stacked
-from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
-from unimos_pipe.methods.unsupervised_metrics import (
+from unimos_pipe.methods.accuracy_estimate import (
     AccuracyEstimate,
     agreement_rate,
     class_shares,
@@ -24,6 +20,10 @@ from unimos_pipe.methods.unsupervised_metrics import (
     neighbour_agreement,
     total_variation,
 )
+from unimos_pipe.methods.base import LinearModel
+from unimos_pipe.methods.logistic_regression import CrossFit, cross_fit
+from unimos_pipe.methods.stacked import fit_stacked
+from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 from unimos_pipe.runs.run_values import Calibration, Estimate, Reliability
 
 REFERENCE_METHODS = ("zero-shot", "fused", "stacked")  # the methods that every run's answers are held against

@@ -10,8 +10,8 @@ from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.fork_pool import max_processes
 from unimos_pipe.base.ray_cluster import ComputeConfig
+from unimos_pipe.data.build_manifest import build_manifest, find_root
 from unimos_pipe.data.dataset_spec import DatasetSpec
-from unimos_pipe.data.scan import find_root, scan_domain
 from unimos_pipe.experiments.sweep import measure_epoch_seconds
 from unimos_pipe.extract.encoder import measure_encoder_speed
 from unimos_pipe.methods.task import (
@@ -103,7 +103,7 @@ def _count_rows_on_disk(resolved: ResolvedRecipe, domains: Sequence[str], root: 
     """Count each domain's rows on disk. Raises InputError if images are missing."""
     spec = resolved.dataset
     images = find_root(spec, root, resolved.features.cache)
-    parts = {domain: [len(scan_domain(spec, part, images)) for part in spec.parts(domain)] for domain in domains}
+    parts = {domain: [len(build_manifest(spec, part, images)) for part in spec.parts(domain)] for domain in domains}
     inductive = resolved.recipe.protocol == "inductive"
     return {domain: RowCounts(*counts) if inductive else RowCounts(sum(counts)) for domain, counts in parts.items()}
 

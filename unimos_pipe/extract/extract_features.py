@@ -11,8 +11,8 @@ from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.encoder_identity import encoder_id
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
+from unimos_pipe.data.build_manifest import build_manifest, count_warning, find_root
 from unimos_pipe.data.manifest import Manifest
-from unimos_pipe.data.scan import count_warning, find_root, scan_domain
 from unimos_pipe.extract.encoder_identity_cache import (
     EncoderIdentityChangedError,
     LazyEncoder,
@@ -83,7 +83,7 @@ def extract_features(
     check_writable_folder(features.cache, "cache")
     features = replace(features, encoder=resolve_precision(features))
     images = find_root(spec, Path(root) if root else None, features.cache)
-    manifests = [scan_domain(spec, part, images) for name in domain_names for part in spec.parts(name)]
+    manifests = [build_manifest(spec, part, images) for name in domain_names for part in spec.parts(name)]
     warnings = _check_counts(features, manifests, options.strict_counts, reporter)
     load = partial(_load_encoder, features, compute.device, manifests, reporter)
     arguments = features, domain_names, manifests, options, compute, reporter

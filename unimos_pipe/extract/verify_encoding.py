@@ -20,8 +20,8 @@ from unimos_pipe.cache.maintenance import (
     verify_features,
 )
 from unimos_pipe.cache.shard import ImageShard
+from unimos_pipe.data.build_manifest import build_manifest, find_root
 from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
-from unimos_pipe.data.scan import find_root, scan_domain
 from unimos_pipe.extract.encoder import ClipEncoder, load_sample
 
 MIN_COSINE = 0.999  # between stored float16 features and the same images encoded again
@@ -99,7 +99,7 @@ class _Checker:
             shards = read_sound_shards(entry)
         except StaleCacheError:
             return [], 0
-        manifest = scan_domain(self.spec, entry.domain, self.root)
+        manifest = build_manifest(self.spec, entry.domain, self.root)
         if shards and (change := find_changed_image(shards, manifest)):
             return [f"the images in {manifest.root} are not those that were encoded: {change}"], 0
         rows = list(_sample_rows(shards, images))

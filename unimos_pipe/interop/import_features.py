@@ -26,16 +26,16 @@ from unimos_pipe.cache.external_features import (
 )
 from unimos_pipe.cache.feature_checks import text_fault
 from unimos_pipe.cache.shard import TextHeader
+from unimos_pipe.data.build_manifest import count_warning
 from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
 from unimos_pipe.data.feature_dataset import SpecEdit, add_domain
 from unimos_pipe.data.manifest import NO_LABEL, Manifest
 from unimos_pipe.data.prompts import build_prompts
-from unimos_pipe.data.scan import count_warning
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import encode_prompts
 from unimos_pipe.extract.prompt_checks import identical_text_features
 from unimos_pipe.extract.write_shards import library_versions
-from unimos_pipe.interop.feature_files import TEXT_NAMES, FeatureRows, read_feature_files
+from unimos_pipe.interop.find_arrays import TEXT_NAMES, FeatureRows, read_feature_files
 from unimos_pipe.interop.imported_labels import label_rows
 
 MAX_LISTED_FILES = 100  # listed one by one in a header: an HDF5 attribute holds 64 KiB

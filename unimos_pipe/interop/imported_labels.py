@@ -16,7 +16,7 @@ from unimos_pipe.data.row_lists import (
     read_row_paths,
     row_names,
 )
-from unimos_pipe.interop.feature_files import FeatureRows, read_paths
+from unimos_pipe.interop.find_arrays import FeatureRows, read_paths
 
 
 @dataclass(frozen=True)

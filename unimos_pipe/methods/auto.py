@@ -25,12 +25,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unimos_pipe.methods import fused, stata, zero_shot
+from unimos_pipe.methods.accuracy_estimate import agreement_rate
 from unimos_pipe.methods.base import LinearModel, MethodOutput
 from unimos_pipe.methods.ensemble3 import average_logits
 from unimos_pipe.methods.logistic_regression import minimise_cross_entropy
 from unimos_pipe.methods.stacked import fit_stacked
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
-from unimos_pipe.methods.unsupervised_metrics import agreement_rate
 
 SHARPNESS = 6.0  # of the average whose parts have deviation one, as probabilities for the head
 PULL = 1e-5

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from unimos_pipe.methods import fused, gda, linear_im, source_probe, stacked, zero_shot
+from unimos_pipe.methods.accuracy_estimate import agreement_rate
 from unimos_pipe.methods.base import MethodOutput
 from unimos_pipe.methods.task import AdaptationTask
-from unimos_pipe.methods.unsupervised_metrics import agreement_rate
 
 CANDIDATES = (zero_shot, source_probe, fused, stacked, gda, linear_im)
 

@@ -5,9 +5,9 @@ import io
 from pathlib import Path
 
 from unimos_pipe.base.errors import InputError, ReadError
+from unimos_pipe.data.build_manifest import find_domain_folder, find_root
 from unimos_pipe.data.dataset_spec import find_spec_files, is_valid_name, load_spec
 from unimos_pipe.data.image_decoding import decode
-from unimos_pipe.data.scan import find_domain_folder, find_root
 from unimos_pipe.runs.read_run import FinishedRun
 
 THUMBNAIL = 112  # pixels

@@ -9,7 +9,7 @@ from unimos_pipe.base.errors import InputError
 UNIMOS = "unimos"
 UNIMOS_NAME = "UniMoS"  # for readers
 AUTO = "auto"
-QUICK = (
+OTHER_METHODS = (
     "zero-shot",
     "source-probe",
     "fused",
@@ -25,7 +25,7 @@ QUICK = (
     "ensv",
     AUTO,
 )
-METHODS = (UNIMOS, *QUICK)
+METHODS = (UNIMOS, *OTHER_METHODS)
 CITATIONS = {  # whom to cite for each
     UNIMOS: "Li et al., Split to Merge: Unifying Separated Modalities for Unsupervised Domain Adaptation, CVPR 2024, "
     "arXiv 2403.06946",

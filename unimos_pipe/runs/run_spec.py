@@ -10,7 +10,7 @@ from unimos_pipe.base.method_config import MethodSpec, display_name, method_spec
 from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
 
 # Increased when a default of MethodSpec or a result of equal options changes; finished runs are then trained again.
-ARITHMETIC = 6
+RESULTS_VERSION = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: 
     return fingerprint(
         {
             **method_entries,
-            "arithmetic": ARITHMETIC,
+            "arithmetic": RESULTS_VERSION,
             "options": changed_options(spec.options, MethodSpec()),
             "dataset": spec.dataset,
             "encoder_id": spec.encoder_id,

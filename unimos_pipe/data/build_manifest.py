@@ -103,7 +103,7 @@ class RowList:
     notes: list[str] = field(default_factory=list)
 
 
-def scan_domain(spec: DatasetSpec, part: str, root: Path) -> Manifest:
+def build_manifest(spec: DatasetSpec, part: str, root: Path) -> Manifest:
     """Return the manifest of a domain or split, rows in the order of the list file, or sorted.
 
     Args:

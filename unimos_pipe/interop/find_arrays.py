@@ -10,7 +10,7 @@ import numpy as np
 from unimos_pipe.base.atomic_io import file_sha256
 from unimos_pipe.base.errors import Argument, InputError, join_names
 from unimos_pipe.data.row_lists import PATH_COLUMNS
-from unimos_pipe.interop.file_formats import LazyArray, open_arrays
+from unimos_pipe.interop.array_readers import LazyArray, open_arrays
 
 FEATURE_NAMES = ("features", "feature", "fea", "feats", "image_features", "img_emb", "embeddings", "embedding", "x", "")
 TEXT_NAMES = ("text", "text_features", "classifier", "weights", "")
@@ -49,7 +49,7 @@ def read_feature_files(
         dtype: of the features: float16 for images, float32 for text.
         names: usual names of feature arrays.
     Raises:
-        InputError: what :func:`unimos_pipe.interop.file_formats.open_arrays` raises, no array of features or several,
+        InputError: what :func:`unimos_pipe.interop.array_readers.open_arrays` raises, no array of features or several,
             another type of numbers, rows that are not finite or zero, or files that do not fit each other.
     """
     parts = [_read_file(file, key, group, dtype, names) for file in files]

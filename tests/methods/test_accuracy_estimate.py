@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.factories.tasks import random_task
-from unimos_pipe.methods.unsupervised_metrics import (
+from unimos_pipe.methods.accuracy_estimate import (
     AccuracyEstimate,
     agreement_rate,
     class_shares,

@@ -57,10 +57,10 @@ def open_arrays(path: Path) -> Iterator[dict[str, LazyArray]]:
             that is more than tensors, or a package that is missing.
         ReadError: the file cannot be read for a transient reason.
     """
-    form = FORMATS.get(path.suffix.lower())
+    form = ARRAY_READERS.get(path.suffix.lower())
     if form is None:
         raise InputError(
-            f"{path}", expected=f"a file that ends in {', '.join(FORMATS)}", got=path.suffix or "no ending"
+            f"{path}", expected=f"a file that ends in {', '.join(ARRAY_READERS)}", got=path.suffix or "no ending"
         )
     try:
         with open_regular(path, sys.maxsize) as file:
@@ -332,7 +332,7 @@ def _read_strings(item: Any, path: Path, size: int) -> np.ndarray:
     return np.array(strings).reshape(item.shape)
 
 
-FORMATS = {
+ARRAY_READERS = {
     ".npy": _open_npy,
     ".npz": _open_npz,
     ".safetensors": _open_safetensors,

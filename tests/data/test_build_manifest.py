@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.data.build_manifest import build_manifest, count_warning, find_domain_folder, find_root
 from unimos_pipe.data.dataset_spec import check_spec, load_spec
 from unimos_pipe.data.find_images import find_images
-from unimos_pipe.data.scan import count_warning, find_domain_folder, find_root, scan_domain
 
 
 def image(path, value=0):
@@ -26,7 +26,7 @@ def spec_of(tmp_path, **domains):
 def test_known_names_of_a_folder_are_found(tmp_path, folder, above):
     image(tmp_path / above / folder / "Drill" / "1.jpg")
     spec = load_spec("office_home")
-    manifest = scan_domain(spec, "real_world", tmp_path)
+    manifest = build_manifest(spec, "real_world", tmp_path)
     assert manifest.root == tmp_path / above / folder
     assert manifest.paths == ("Drill/1.jpg",)
     assert manifest.labels.tolist() == [0]
@@ -58,7 +58,7 @@ def test_classes_bind_by_name_whatever_the_order_on_disk(tmp_path):
     for name in ("cat/1.png", "dog/deep/er/1.png", "dog/2.PNG", "dog/.hidden.png", ".thumbs/3.png", "dog/notes.txt"):
         path = tmp_path / "photo" / name
         image(path) if path.suffix.lower() == ".png" else path.touch()
-    manifest = scan_domain(spec_of(tmp_path, photo={}), "photo", tmp_path)
+    manifest = build_manifest(spec_of(tmp_path, photo={}), "photo", tmp_path)
     assert manifest.paths == ("cat/1.png", "dog/2.PNG", "dog/deep/er/1.png")
     assert manifest.labels.tolist() == [1, 0, 0]
     assert manifest.sizes.tolist() == [(tmp_path / "photo" / path).stat().st_size for path in manifest.paths]
@@ -67,7 +67,7 @@ def test_classes_bind_by_name_whatever_the_order_on_disk(tmp_path):
 def test_a_class_folder_that_the_spec_lacks_is_refused(tmp_path):
     image(tmp_path / "photo" / "cow" / "1.png")
     with pytest.raises(InputError) as caught:
-        scan_domain(spec_of(tmp_path, photo={}), "photo", tmp_path)
+        build_manifest(spec_of(tmp_path, photo={}), "photo", tmp_path)
     assert str(caught.value) == (
         f"the class folders in {tmp_path / 'photo'} do not fit toy: unknown cow; without a folder: dog, cat. Correct "
         "the folders or the spec's class list"
@@ -77,7 +77,7 @@ def test_a_class_folder_that_the_spec_lacks_is_refused(tmp_path):
 def test_loose_images_are_told(tmp_path):
     image(tmp_path / "photo" / "cat" / "1.png")
     image(tmp_path / "photo" / "loose.png")
-    manifest = scan_domain(spec_of(tmp_path, photo={}), "photo", tmp_path)
+    manifest = build_manifest(spec_of(tmp_path, photo={}), "photo", tmp_path)
     assert manifest.notes == (f"{tmp_path / 'photo'}: 1 image(s) outside the class folders are ignored: loose.png",)
 
 
@@ -90,7 +90,7 @@ def test_rows_of_a_csv_keep_their_binding_when_shuffled(tmp_path):
         lines = [",".join(rows[index]) for index in order]
         (tmp_path / "toy.csv").write_text("path,class\n" + "\n".join(lines) + "\n")
         spec = spec_of(tmp_path, photo={"manifest": "toy.csv"})
-        manifest = scan_domain(spec, "photo", tmp_path)
+        manifest = build_manifest(spec, "photo", tmp_path)
         assert manifest.paths == tuple(rows[index][0] for index in order)
         bound.append(dict(zip(manifest.paths, (spec.classes[label] for label in manifest.labels), strict=True)))
     assert bound[0] == bound[1] == dict(rows)
@@ -102,7 +102,7 @@ def test_splits_are_parts_of_their_own(tmp_path):
     (tmp_path / "real_train.txt").write_text("real/cat/2.png 1\nreal/dog/1.png 0\n")
     (tmp_path / "real_test.txt").write_text("real/cat/3.png 1\n")
     spec = spec_of(tmp_path, real={"folder": ["."], "train": ["real_train.txt"], "test": ["real_test.txt"]})
-    train, test = (scan_domain(spec, part, tmp_path) for part in spec.parts("real"))
+    train, test = (build_manifest(spec, part, tmp_path) for part in spec.parts("real"))
     assert (train.domain, train.paths, train.labels.tolist()) == (
         "real.train",
         ("real/cat/2.png", "real/dog/1.png"),
@@ -118,7 +118,7 @@ def test_splits_are_parts_of_their_own(tmp_path):
 
 def test_a_part_must_exist(tmp_path):
     with pytest.raises(InputError) as caught:
-        scan_domain(load_spec("domainnet"), "clipart", tmp_path)
+        build_manifest(load_spec("domainnet"), "clipart", tmp_path)
     assert str(caught.value) == (
         "domainnet has no part 'clipart'; did you mean clipart.test? known: clipart.train, clipart.test"
     )
@@ -128,7 +128,7 @@ def test_missing_files_are_counted_and_named(tmp_path):
     image(tmp_path / "photo" / "1.png")
     (tmp_path / "toy.csv").write_text("path,class\n1.png,cat\n2.png,dog\n")
     with pytest.raises(InputError) as caught:
-        scan_domain(spec_of(tmp_path, photo={"manifest": "toy.csv"}), "photo", tmp_path)
+        build_manifest(spec_of(tmp_path, photo={"manifest": "toy.csv"}), "photo", tmp_path)
     assert str(caught.value) == (
         f"1 of 2 images of photo are missing, broken links, or no files, in {tmp_path / 'photo'}: 2.png. "
         "Restore them, or take them out of the list"
@@ -146,7 +146,7 @@ def test_links_in_circles(tmp_path):
     assert found.paths == ("1.png", "deeper/up/elsewhere.png", "linked.png")
     assert found.skipped == {("folder that links to itself", ""): 2}
     (tmp_path / "a" / "loop.png").symlink_to("loop.png")
-    assert scan_domain(spec_of(tmp_path, a={"labels": "none"}), "a", tmp_path).notes == (
+    assert build_manifest(spec_of(tmp_path, a={"labels": "none"}), "a", tmp_path).notes == (
         f"{tmp_path / 'a'}: 3 left out: broken link 1 (.png 1), folder that links to itself 2",
     )
 
@@ -155,7 +155,7 @@ def test_names_with_spaces_and_other_scripts(tmp_path):
     names = ["mein Bild (1).png", "été.png", "猫.png"]
     for name in names:
         image(tmp_path / "photo" / name)
-    manifest = scan_domain(spec_of(tmp_path, photo={"labels": "none"}), "photo", tmp_path)
+    manifest = build_manifest(spec_of(tmp_path, photo={"labels": "none"}), "photo", tmp_path)
     assert sorted(manifest.paths) == sorted(names)
     assert manifest.labels.tolist() == [-1, -1, -1]
 
@@ -164,7 +164,7 @@ def test_names_that_are_not_utf8_are_named(tmp_path):
     image(tmp_path / "photo" / "1.png")
     (tmp_path / "photo" / "1.png").rename(tmp_path / "photo" / os.fsdecode(b"\xe9t\xe9.png"))
     with pytest.raises(InputError) as caught:
-        scan_domain(spec_of(tmp_path, photo={"labels": "none"}), "photo", tmp_path)
+        build_manifest(spec_of(tmp_path, photo={"labels": "none"}), "photo", tmp_path)
     assert str(caught.value) == (
         f"{tmp_path / 'photo'}: file names that are not UTF-8: b'\\xe9t\\xe9.png'; rename them"
     )
@@ -181,5 +181,5 @@ def test_counts_say_by_how_much_and_per_class(tmp_path):
         ({}, None),
     ):
         spec = spec_of(tmp_path, photo=entry)
-        manifest = scan_domain(spec, "photo", tmp_path)
+        manifest = build_manifest(spec, "photo", tmp_path)
         assert count_warning(spec, manifest) == warning

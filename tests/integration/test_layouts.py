@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import draw
 
+from unimos_pipe.data.build_manifest import build_manifest
 from unimos_pipe.data.dataset_spec import load_spec
-from unimos_pipe.data.scan import scan_domain
 
 OFFICE = load_spec("office_home")
 DOMAINNET = load_spec("domainnet")
@@ -81,7 +81,7 @@ def test_a_layout_is_read_without_an_option(name, tmp_path):
     spec = load_spec(dataset)
     for domain in (source, target):
         for part in spec.parts(domain):
-            manifest = scan_domain(spec, part, tmp_path)
+            manifest = build_manifest(spec, part, tmp_path)
             assert sorted(manifest.labels.tolist()) == [label for label in range(3) for _ in range(PER_CLASS)]
             assert all((manifest.root / path).is_file() for path in manifest.paths)
 
@@ -103,4 +103,4 @@ def test_extract_and_adapt(cli, name, tmp_path):
 def test_what_is_not_found_is_told_with_what_is_there(tmp_path):
     images(tmp_path / "Pictures" / "art", OFFICE.classes)
     with pytest.raises(Exception, match=r"got in .*: Pictures \(art\)"):
-        scan_domain(OFFICE, "art", tmp_path)
+        build_manifest(OFFICE, "art", tmp_path)

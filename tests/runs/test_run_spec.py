@@ -20,7 +20,7 @@ SHARDS = {"line": ["11"], "color": ["22"], "text": ["33"]}
 
 
 def test_a_changed_default_raises_the_arithmetic():
-    """Where a default or a result changed: raise ARITHMETIC. Where only an option was added: renew the digest alone."""
+    """If a default or a result changed, raise RESULTS_VERSION. If only an option was added, renew the digest alone."""
     assert (RESULTS_VERSION, fingerprint(MethodSpec())[:16]) == (6, "e450b64595ace646")
 
 

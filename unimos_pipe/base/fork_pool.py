@@ -96,7 +96,7 @@ def parallel_map(
 
 
 def _ready(busy: Mapping[Connection, multiprocessing.Process]) -> list[Connection]:
-    """The lines on which something has come. A wait for processes that are stopped is told."""
+    """Return the connections with a message. A wait for stopped processes is reported."""
     pause = Wait(lambda: stopped_processes(worker.pid for worker in busy.values()))
     while not (ready := wait(list(busy), max(0.01, pause.look()))):
         pass

@@ -1,4 +1,4 @@
-"""Waits for others, which are told: for whom, and how long by now, the first time within two seconds."""
+"""Reports of waits for other processes: what is waited for, and how long. The first comes within two seconds."""
 
 import contextlib
 import threading
@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-FIRST = 1.5  # seconds of a wait until it is told
-LATER = (10.0, 30.0, 60.0)  # then after so many more, and again after the last of these
+FIRST = 1.5  # seconds of a wait until the first report
+LATER = (10.0, 30.0, 60.0)  # seconds between reports; the last one repeats
 _listeners: list[Callable[[str], None]] = []
 
 
 @contextlib.contextmanager
 def waits_told_to(listener: Callable[[str], None]) -> Iterator[None]:
-    """Tell of every wait in the block, in a line; without a listener waits are silent."""
+    """Pass a line about every wait in the block to ``listener``; without one, waits are silent."""
     _listeners.append(listener)
     try:
         yield
@@ -22,22 +22,22 @@ def waits_told_to(listener: Callable[[str], None]) -> Iterator[None]:
 
 
 def tell(text: str) -> None:
-    """Tell whoever listens."""
+    """Pass a line to the innermost listener."""
     for listener in _listeners[-1:]:
         listener(text)
 
 
 class Wait:
-    """A wait that has begun: :meth:`look` tells of it when it is time to."""
+    """A wait in progress; :meth:`look` reports it when a report is due."""
 
     def __init__(self, describe: Callable[[], str]):
-        """``describe`` says what is waited for, at the moment it is told; nothing where that is in order."""
+        """``describe`` returns what is waited for now, or an empty string if the wait needs no report."""
         self.describe, self.began = describe, time.monotonic()
         self.gaps = iter((FIRST, *LATER))
         self.due = self.began + next(self.gaps)
 
     def look(self) -> float:
-        """Tell of the wait if it is due; returns the seconds until it is due again."""
+        """Report the wait if a report is due. Return the seconds until the next one."""
         now = time.monotonic()
         if now >= self.due:
             if what := self.describe():

@@ -82,7 +82,7 @@ training_options = option_group(
         type=MethodName(),
         default=UNIMOS,
         show_default=True,
-        help="UniMoS, one of the closed-form methods (seconds), or auto: one of these, selected without target labels.",
+        help="UniMoS, one of the closed-form methods (seconds), or auto, an average of several.",
     ),
     click.option(
         "--label-set",

@@ -128,7 +128,7 @@ def verify(
     "--imported",
     multiple=True,
     metavar="ENCODER-ID",
-    help="Imported features whose damaged shards may go; nothing can make them again.",
+    help="Encoder ID of imported features whose damaged shards may be deleted. They cannot be made again.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj

@@ -61,7 +61,7 @@ class _Group(Group):
         sys.exit(code)
 
     def invoke(self, ctx: click.Context):
-        """Run the command, then tell of an answer that nobody could read."""
+        """Run the command; fail if its output could not be written."""
         with waits_told_to(lambda text: click.echo(escape_control_chars(text), err=True)):
             result = super().invoke(ctx)
         if isinstance(ctx.obj, Output):

@@ -283,6 +283,7 @@ recipe_options = option_group(
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the work and its estimated time, then stop.")
 
+# Rows of a sweep's table: the validators of evaluation/validators.py, and more.
 SHOW_CHOICES = ("im", "entropy", "bnm", "snd", "source", "oracle", "probes")
 
 

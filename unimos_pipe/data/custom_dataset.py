@@ -28,7 +28,7 @@ class CustomDomain:
 
     @classmethod
     def parse(cls, text: str) -> "CustomDomain":
-        """Read ``NAME=DIR[:folders|none|FILE.csv]``. Raises InputError on another form or a missing folder."""
+        """Parse ``NAME=DIR[:folders|none|FILE.csv]``. Raises InputError on another form or a missing folder."""
         name, equals, location = text.partition("=")
         folder, colon, labels = location.rpartition(":")
         if not colon or not (labels in ("folders", "none") or labels.lower().endswith((".csv", ".tsv"))):

@@ -154,11 +154,11 @@ def execute_plans(
     return runs, outcomes
 
 
-STALE = ("keep", "rerun", "error")  # what becomes of finished runs that were made by other code
+STALE = ("keep", "rerun", "error")  # policies for finished runs that other code made
 
 
 def apply_stale_policy(plans: Sequence[PlannedRun], loader: PairLoader, stale: str) -> list[PlannedRun]:
-    """The plans, told whether to make runs again whose method's source has changed since they were finished.
+    """Return the plans, each marked whether to rerun it if its method's source has changed.
 
     Args:
         stale: ``keep``, ``rerun`` or ``error``.

@@ -41,7 +41,7 @@ def neighbour_agreement(answers: Tensor, nearest: Tensor) -> float:
     of the squared share of predictions. Predictions that are all the same, or all different, say nothing: 0.
 
     Args:
-        predictions: (n,) class ids.
+        answers: (n,) class ids.
         nearest: (n, k) row numbers from :func:`find_nearest_rows`.
     """
     sizes = torch.bincount(answers)

@@ -1,4 +1,7 @@
-"""Methods other than UniMoS by name, as commands, recipes and reports use them. A new method is a file and a line."""
+"""Methods other than UniMoS by name, as commands, recipes and reports use them.
+
+A new method is a file, a line here, and its name and citation in :mod:`unimos_pipe.runs.method_names`.
+"""
 
 from collections.abc import Callable
 from typing import Any

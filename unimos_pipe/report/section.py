@@ -32,7 +32,7 @@ from unimos_pipe.report.unimos_tables import ablation_table, matrix_table, publi
 from unimos_pipe.report.unlabelled_target import UncertainImage, class_shares, diagnostics_table, find_uncertain_images
 from unimos_pipe.runs.statistics import MeanStd
 
-STEPS = 10  # progress steps of a section
+STEPS = 10  # of a section, those of UniMoS included: the progress bar counts them
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ class SectionBuilder:
             self._add_method_figures,
             lambda: self._add_uncertain_images(data_root, cache),
         ]
-        unimos_steps = [*shared_steps, *(unimos_steps if self.section.has_unimos else [])]
-        for step in unimos_steps:
+        steps = [*shared_steps, *(unimos_steps if self.section.has_unimos else [])]
+        for step in steps:
             step()
             self.on_step(1)
-        self.on_step(STEPS - len(unimos_steps))
+        self.on_step(STEPS - len(steps))
         self.section.provenance = collect_provenance(self.experiment)
         return self.section
 

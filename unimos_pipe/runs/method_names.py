@@ -109,7 +109,7 @@ def answers_new_rows(method: str) -> bool:
 
 
 def citation(method: str) -> str | None:
-    """Whom to cite for a method; None where nobody said."""
+    """Return whom to cite for a method; None if unknown."""
     outside = None if method in METHODS else plugins.outside_method(method)
     return CITATIONS.get(method) or (outside.citation if outside else None) or None
 

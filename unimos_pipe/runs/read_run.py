@@ -223,7 +223,7 @@ def _upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
         return config
     if isinstance(spec.get("method"), dict):
         spec = {**spec, "method": UNIMOS, "options": spec["method"]}
-    label_set = spec.get("label_set")
+    label_set = spec.get("label_set", spec.get("target_classes"))
     if isinstance(label_set, str):
         spec = {**spec, "label_set": RENAMED.get(label_set, label_set)}
     if isinstance(spec.get("method"), str):

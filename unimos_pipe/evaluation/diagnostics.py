@@ -26,7 +26,7 @@ from unimos_pipe.methods.stacked import fit_stacked
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 from unimos_pipe.runs.run_values import Calibration, Estimate, Reliability
 
-REFERENCE_METHODS = ("zero-shot", "fused", "stacked")  # the methods that every run's answers are held against
+REFERENCE_METHODS = ("zero-shot", "fused", "stacked")  # every run is compared with these
 
 
 ONE_CLASS = "the source has rows of one class"
@@ -34,11 +34,11 @@ ONE_CLASS = "the source has rows of one class"
 
 @dataclass(frozen=True)
 class PairReference:
-    """What the runs of a pair share.
+    """Reference predictions of a pair, shared by its runs.
 
-    ``rows`` (n, D) are the rows that are scored, ``nearest`` (n, k) the numbers of their nearest rows. ``predictions``
-    are (n,) classes of :data:`REFERENCE_METHODS`, and ``stacked`` the model of the last; where the source has rows of
-    one class, zero-shot's are alone and ``stacked`` is None. ``source_shares`` is (K,).
+    ``rows`` (n, D) are the scored rows, ``nearest`` (n, k) the numbers of their nearest rows. ``predictions`` are (n,)
+    classes of :data:`REFERENCE_METHODS`, and ``stacked`` is the model of the last. If the source has rows of only one
+    class, only zero-shot is present and ``stacked`` is None. ``source_shares`` is (K,).
     """
 
     rows: Tensor
@@ -61,7 +61,7 @@ class PairReferenceCache:
         self._probes: dict[tuple, tuple[LinearModel, CrossFit]] = {}
 
     def get(self, data: PairData) -> PairReference:
-        """The reference of a loaded pair; equal names of domains mean equal features."""
+        """Return the reference of a loaded pair; domains of equal names must have equal features."""
         task, rows = data.task, data.held_out.rows(data.task)
         target = task.target.name, data.held_out.features is None, rows.dtype
         key = task.source.name, *target
@@ -94,12 +94,12 @@ class PairReferenceCache:
 
 
 def mean_probability(probabilities: Tensor, classes: Tensor) -> float:
-    """The mean of the probabilities (n, K) of (n,) classes."""
+    """Return the mean of the probabilities (n, K) of (n,) classes."""
     return float(probabilities.gather(1, classes.unsqueeze(1)).double().mean())
 
 
 def estimate_run_accuracy(reference: PairReference, classes: Tensor) -> AccuracyEstimate:
-    """The estimated accuracy of (n,) predictions of a pair."""
+    """Return the estimated accuracy of (n,) predictions of a pair."""
     probability = reference.stacked_probability(classes)
     if probability is None:
         return AccuracyEstimate(None, None, None, ONE_CLASS)
@@ -109,12 +109,12 @@ def estimate_run_accuracy(reference: PairReference, classes: Tensor) -> Accuracy
 def label_free_metrics(
     reference: PairReference, classes: Tensor, branches: tuple[Tensor, Tensor] | None, confidence: float
 ) -> Estimate:
-    """What can be said of (n,) predictions without a target label, as plain values; shares are fractions.
+    """Return diagnostics of (n,) predictions that need no target labels; shares are fractions.
 
-    ``accuracy``, ``low`` and ``high`` are None where it cannot be estimated, and ``reason`` says why.
-    ``neighbour_agreement`` and ``stacked_probability`` are the two estimators. ``agreement`` is the share of rows that
-    each of :data:`REFERENCE_METHODS` answers alike; ``branches`` that of VAC and LAC, of UniMoS alone.
-    ``total_variation`` is between the classes' shares among the predictions and in the source.
+    ``accuracy``, ``low`` and ``high`` are None if they cannot be estimated, and ``reason`` says why.
+    ``neighbour_agreement`` and ``stacked_probability`` are the two estimators. ``agreement`` is the share of rows on
+    which each of :data:`REFERENCE_METHODS` predicts the same class; ``branches`` that of VAC and LAC (UniMoS only).
+    ``total_variation`` compares the predicted class shares with the source's.
     """
     shares = class_shares(classes, len(reference.source_shares))
     return Estimate(
@@ -160,11 +160,11 @@ def labelled_metrics(held_out: HeldOutLabels, raw: Tensor, calibrated: Tensor | 
 
 @torch.no_grad()
 def setting_validators(reference: PairReference, probabilities: Tensor, features: Tensor) -> dict[str, float]:
-    """Return label-free scores by which settings can be selected; higher is better.
+    """Return label-free scores for the selection of settings; higher is better.
 
     Args:
         probabilities: (n, K) of the scored rows after the last epoch.
-        features: (n, H) of the same rows: the bottleneck's, or the probabilities themselves for other methods.
+        features: (n, H) of the same rows: the bottleneck's; for other methods the probabilities.
     """
     tensors = {name: value.cpu() for name, value in validator_tensors(probabilities, features).items()}
     scores = validator_scores(tensors, *probabilities.shape)

@@ -163,12 +163,12 @@ def apply_stale_policy(plans: Sequence[PlannedRun], loader: PairLoader, stale: s
     Args:
         stale: ``keep``, ``rerun`` or ``error``.
     Raises:
-        InputError: another word; with ``error``, finished runs that were made by other code.
+        InputError: another value; or, with ``error``, finished runs that were made by other code.
     """
     if stale not in STALE:
         raise InputError("finished runs made by other code", expected=join_names(STALE), got=short_repr(stale))
     if stale == "error":
-        found = [(plan.folder, load_finished(plan, plan.load_data(loader)).changed_code) for plan in plans]
-        if changed := [f"{folder} ({join_names(modules, 3)})" for folder, modules in found if modules]:
+        changed_by_folder = [(plan.folder, load_finished(plan, plan.load_data(loader)).changed_code) for plan in plans]
+        if changed := [f"{folder} ({join_names(modules, 3)})" for folder, modules in changed_by_folder if modules]:
             raise InputError(f"{len(changed)} finished run(s) were made by other code: {join_names(changed, 3)}")
     return [replace(plan, rerun_changed=stale == "rerun") for plan in plans]

@@ -1,7 +1,7 @@
-"""What can be known of predictions without target labels: an estimated accuracy, class shares, agreement of methods.
+"""Metrics of predictions without target labels: estimated accuracy, class shares, agreement of methods.
 
-Two estimators of different kind are compared: how often neighbours share a class, and the mean probability that
-stacked fusion gives to the predicted classes. How good the estimate was is in
+Two estimators of different kinds are compared: the agreement of nearest neighbours, and the mean probability that
+stacked fusion gives to the predicted classes. The measured error of the estimate is in
 :data:`unimos_pipe.runs.method_names.ESTIMATE_ERROR`.
 """
 

@@ -133,7 +133,7 @@ def _center_rows(rows: Tensor) -> Tensor:
 
 
 def _reason(same: float) -> str:
-    """What the average did, in words for users."""
+    """Return a sentence on what the average did, for users."""
     percent = round(100 * same)
     return (
         f"{percent}% of the images keep the class that the text alone gives them; for the other {100 - percent}% "

@@ -77,7 +77,7 @@ def stacking_weights(logits: Tensor, labels: Tensor, row_weights: Tensor) -> tup
         return -float(shares @ (targets * (logits @ factors).log_softmax(-1)).sum(-1))
 
     factors = logits.new_tensor(START[: logits.shape[-1]])
-    least = loss(factors)
+    lowest = loss(factors)
     for _ in range(STEPS):
         answers = (logits @ factors).softmax(-1)
         mean = (answers.unsqueeze(1) @ logits).squeeze(1)
@@ -90,12 +90,12 @@ def stacking_weights(logits: Tensor, labels: Tensor, row_weights: Tensor) -> tup
         step[free] = -torch.linalg.solve(curvature[free][:, free], gradient[free])
         for halving in range(HALVINGS):
             tried = (factors + step / 2**halving).clamp_min(0)
-            found = loss(tried)
-            if found < least:
+            new_loss = loss(tried)
+            if new_loss < lowest:
                 break
-        if found > least - PRECISION:
+        if new_loss > lowest - PRECISION:
             break
-        factors, least = tried, found
+        factors, lowest = tried, new_loss
     return tuple(factors.tolist())
 
 
@@ -107,5 +107,5 @@ def smooth_labels(labels: Tensor, classes: int) -> Tensor:
 
 @torch.no_grad()
 def fit(task: AdaptationTask) -> MethodOutput:
-    """Predictions of stacked fusion for the target."""
+    """Fit stacked fusion and predict the target."""
     return fit_stacked(task).model.predict_target(task)

@@ -97,13 +97,13 @@ def parse_method_settings(method: str, settings: Mapping[str, Any], faults: list
 
 
 def is_seeded(method: str) -> bool:
-    """Whether a method has randomness, so that it runs once for each seed."""
+    """Return whether a method is random, so that it runs once per seed."""
     outside = None if method in METHODS else plugins.outside_method(method)
     return method == UNIMOS or (outside is not None and outside.seeded)
 
 
 def answers_new_rows(method: str) -> bool:
-    """Whether a method has a model that answers rows it was not fitted on."""
+    """Return whether a method has a model that predicts new rows (inductive)."""
     outside = None if method in METHODS else plugins.outside_method(method)
     return method not in TARGET_ONLY if outside is None else outside.load_model is not None
 

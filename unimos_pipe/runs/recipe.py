@@ -85,7 +85,7 @@ class Recipe:
         return {f"{section}.{key}": value for section, table in own.items() for key, value in table.items()}
 
     def belongs_to(self, method: str, name: str) -> bool:
-        """Whether an option, or a table of options, is of UniMoS or of a method from outside the package."""
+        """Return whether an option or table belongs to UniMoS or to a method from outside the package."""
         section, outside = name.partition(".")[0], {*self.methods} - {*METHODS}
         return section == method if method in outside else method == UNIMOS and section not in outside
 

@@ -98,7 +98,7 @@ class Reliability:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What auto did: a sentence, and the agreement of its head with its target predictions and with zero-shot."""
+    """auto's explanation, and the agreement of its head with the target predictions and with zero-shot."""
 
     reason: str
     head_agreement: float | None = None

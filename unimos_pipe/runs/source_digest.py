@@ -37,20 +37,20 @@ def source_digests(roots: Iterable[str]) -> dict[str, str]:
                 raise FileNotFoundError(f"{name} has no source file")
             continue
         digests[name], imports = _read_module(path, path.stat().st_mtime_ns, name)
-        wanted = (found for found in imports if _is_followed(found, packages))
-        pending += [found for found in wanted if found not in digests and found not in pending]
+        wanted = (module for module in imports if _is_followed(module, packages))
+        pending += [module for module in wanted if module not in digests and module not in pending]
     return dict(sorted(digests.items()))
 
 
 def changed_modules(recorded: Mapping[str, str], current: Mapping[str, str] | None = None) -> list[str]:
-    """The modules whose source is no longer what was recorded, or no longer here.
+    """Return the modules whose source differs from the recorded one, or is missing.
 
     Args:
-        recorded: as :func:`source_digests` gave it.
-        current: what stands there now; None reads the recorded modules again.
+        recorded: from :func:`source_digests`.
+        current: current digests; None: read the recorded modules again.
     """
     if current is None:
-        current = {name: found for name in recorded if (found := _digest_now(name)) is not None}
+        current = {name: digest for name in recorded if (digest := _digest_now(name)) is not None}
     return [name for name, digest in recorded.items() if current.get(name) != digest]
 
 
@@ -97,7 +97,7 @@ def _read_module(path: Path, changed: int, name: str) -> tuple[str, tuple[str, .
 
 
 def _opens_with_text(body: list[ast.stmt]) -> bool:
-    """Whether a body begins with a docstring."""
+    """Return whether a body begins with a docstring."""
     first = body[0] if body else None
     return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
 

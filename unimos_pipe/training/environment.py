@@ -47,7 +47,7 @@ def package_commit() -> str | None:
 
 
 def command_line() -> str:
-    """The command line of this process, as one would type it."""
+    """Return the command line of this process."""
     program, *words = sys.argv or [""]
     name = Path(program).name
     return shlex.join(["unimos-pipe" if name in ("unimos-pipe", "__main__.py") else name, *words])

@@ -4,7 +4,12 @@ Accuracies and other shares are fractions, sizes bytes, times seconds. What ther
 that is not finite. Within one ``format`` names and meanings stay and new ones may join.
 """
 
-from typing import Any
+import inspect
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from unimos_pipe.runs.run_values import RunMetrics
 
 Schema = dict[str, Any]
 FORMAT = 2
@@ -47,49 +52,30 @@ def document(about: str, **properties: Schema) -> Schema:
     return record(about, format={"const": FORMAT}, **properties)
 
 
+def record_of(cls: type, about: str) -> Schema:
+    """Return the schema of a dataclass: a property per field, null where the field may be None."""
+    hints = get_type_hints(cls, include_extras=True)
+    return record(about, **{entry.name: _schema_of(hints[entry.name]) for entry in fields(cls)})
+
+
+def _schema_of(hint: Any) -> Schema:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (UnionType, Union):  # T | None
+        schema = _schema_of(next(kind for kind in arguments if kind is not NoneType))
+        return schema if "null" in schema.get("type", ()) else maybe(schema)
+    if origin is Annotated:
+        return _schema_of(arguments[0]) | dict(arguments[1:])
+    if origin is tuple:
+        return many(_schema_of(arguments[0]))
+    if origin is dict:
+        return by_name(_schema_of(arguments[1]), "name")
+    if is_dataclass(hint):
+        return record_of(hint, inspect.getdoc(hint).partition("\n")[0])
+    return {float: NUMBER, int: COUNT, str: TEXT, bool: FLAG}.get(hint, ANY)
+
+
 _MEAN = record("mean, and standard deviation of the seeds' means where there are several", mean=NUMBER, std=NUMBER)
-_SCORES = record(
-    "on the rows whose label is known; interval is the accuracy's 95% Wilson interval",
-    accuracy=SHARE,
-    per_class_mean=SHARE,
-    per_class=many(SHARE),
-    interval=maybe(many(SHARE)),
-)
-_ACCURACY = record(
-    "after the last epoch, of the prompts alone, and of the best epoch by target labels (UniMoS only)",
-    last=_SCORES,
-    zero_shot=_SCORES,
-    oracle_best=maybe(record("not a headline", epoch=COUNT, accuracy=SHARE, per_class_mean=SHARE)),
-)
-_ESTIMATE = record(
-    "what is known without target labels; accuracy and its range are null where reason says why",
-    accuracy=SHARE,
-    low=SHARE,
-    high=SHARE,
-    reason=maybe(TEXT),
-    neighbour_agreement=NUMBER,
-    stacked_probability=SHARE,
-    agreement=by_name(SHARE, "method: the share of rows that it answers alike"),
-    branches=SHARE,
-    confidence=SHARE,
-    class_shares=many(SHARE),
-    source_shares=many(SHARE),
-    total_variation=SHARE,
-)
-_RESULT = record(
-    "of the run's result.json",
-    metric={"enum": ["accuracy", "per_class_mean"], "description": "the data set's published figure"},
-    accuracy=maybe(_ACCURACY),
-    estimate=maybe(_ESTIMATE),
-    calibration=maybe(record("of probabilities", temperature=NUMBER, basis={"enum": ["estimate", "source"]})),
-    choice=maybe(record("of auto", reason=TEXT, head_agreement=SHARE, text_agreement=SHARE)),
-    source_rows=COUNT,
-    target_rows=COUNT,
-    scored_rows=COUNT,
-    labelled_rows=COUNT,
-    classes=COUNT,
-    seconds=NUMBER,
-)
+_RESULT = record_of(RunMetrics, "of the run's result.json")
 _RUN = record(
     "one run: a result, or the error that says why there is none",
     folder=TEXT,

@@ -4,10 +4,12 @@ Accuracies, shares and probabilities are fractions. Keys that earlier versions d
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from unimos_pipe.base.record_parsing import OMIT_NONE
 from unimos_pipe.runs.method_names import UNIMOS
+
+Share = Annotated[float, ("minimum", 0), ("maximum", 1)]  # a fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +20,10 @@ class Scores:
     interval of the accuracy over all rows, if the labelled rows are a random sample.
     """
 
-    accuracy: float
-    per_class_mean: float | None = None
-    per_class: tuple[float | None, ...] = ()
-    interval: tuple[float, ...] | None = None
+    accuracy: Share
+    per_class_mean: Share | None = None
+    per_class: tuple[Share | None, ...] = ()
+    interval: tuple[Share, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,8 @@ class EpochScores:
     """Accuracies of the ensemble after one epoch; None without labels."""
 
     epoch: int
-    accuracy: float | None = None
-    per_class_mean: float | None = None
+    accuracy: Share | None = None
+    per_class_mean: Share | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +53,18 @@ class Estimate:
     ``accuracy``, ``low`` and ``high`` are None if they cannot be estimated; ``reason`` says why.
     """
 
-    accuracy: float | None = None
-    low: float | None = None
-    high: float | None = None
+    accuracy: Share | None = None
+    low: Share | None = None
+    high: Share | None = None
     reason: str | None = None
     neighbour_agreement: float | None = None
-    stacked_probability: float | None = None
-    agreement: dict[str, float] = field(default_factory=dict)  # by reference method
-    branches: float | None = None  # agreement of VAC and LAC
-    confidence: float | None = None
-    class_shares: tuple[float, ...] = ()  # (K,) of the predictions
-    source_shares: tuple[float, ...] = ()  # (K,)
-    total_variation: float | None = None
+    stacked_probability: Share | None = None
+    agreement: dict[str, Share] = field(default_factory=dict)  # by reference method
+    branches: Share | None = None  # agreement of VAC and LAC
+    confidence: Share | None = None
+    class_shares: tuple[Share, ...] = ()  # (K,) of the predictions
+    source_shares: tuple[Share, ...] = ()  # (K,)
+    total_variation: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ class Choice:
     """auto's explanation, and the agreement of its head with the target predictions and with zero-shot."""
 
     reason: str
-    head_agreement: float | None = None
-    text_agreement: float | None = None
+    head_agreement: Share | None = None
+    text_agreement: Share | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

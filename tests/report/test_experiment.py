@@ -56,7 +56,7 @@ def test_folders_without_a_sound_result_are_named(tmp_path):
         f"{damaged}: result.json cannot be read (Expecting property name enclosed in double quotes: line 1 column 2 "
         "(char 1))",
         f"{edited}: result.json is not what was written",
-        f"{foreign}: config.json or result.json lacks 'classes'",
+        f"{foreign}: config.json: classes is missing",
         f"{older}: it is of schema 1 and this version reads schema 2",
     ]
 

@@ -170,7 +170,7 @@ def test_bench(document, monkeypatch):
     found = document("bench memory", "bench", "memory")["trials"]
     assert found == [{"name": "extract, 1,000 images", "peak_bytes": 10**9, "seconds": 1.5}]
     found = document("bench adapt --compare-rounds", "bench", "adapt", "--compare-rounds", 1)
-    assert found["ours"] == [{"name": "ours", "seconds": [1.0], "faults": [2.0]}]
+    assert found["stacks"] == [{"name": "ours", "seconds": [1.0], "faults": [2.0]}]
 
 
 def test_what_is_not_plain_becomes_plain():

@@ -157,7 +157,7 @@ def test_an_edited_export_is_refused_and_what_means_nothing_always(what, model, 
         unimos_pipe.load(folder, "cpu")
     assert str(caught.value) == (
         f"{folder} {made}: config.json and model.safetensors cannot be verified. "
-        "Export the run again; allow_edited (--allow-edited) loads it unverified"
+        "Export the run again; allow_edited=True loads it unverified"
     )
     if fault is None:
         assert len(unimos_pipe.load(folder, "cpu", allow_edited=True).classes) == 36

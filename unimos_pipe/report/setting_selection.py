@@ -1,4 +1,4 @@
-"""Settings selected without target labels, by each validator, against the default and the oracle."""
+"""Label-free selection of settings and methods by validators, compared with the default and the oracle."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -12,13 +12,13 @@ from unimos_pipe.runs.read_run import FinishedRun
 
 
 def setting_selection_tables(experiment: Experiment) -> list[Table]:
-    """Return a table for the configurations of the grid, and one for the methods, as far as there are several."""
+    """Return a table of the grid's configurations and one of the methods, each if there are several."""
     tables = []
-    first = {run.label: run for run in reversed(experiment.runs)}
-    default = first[headline_settings(experiment.runs, experiment.recipe)[0]]
-    cells = [label for label, run in first.items() if _variant(run) == _variant(default)]
-    groups = (("select-settings", "Selecting a setting without labels", cells),)
-    groups += (("select-methods", "Selecting a method without labels", experiment.comparable_settings),)
+    first_runs = {run.label: run for run in reversed(experiment.runs)}
+    default = first_runs[headline_settings(experiment.runs, experiment.recipe)[0]]
+    configurations = [label for label, run in first_runs.items() if _variant(run) == _variant(default)]
+    groups = (("select-settings", "Label-free choice of the setting", configurations),)
+    groups += (("select-methods", "Label-free choice of the method", experiment.comparable_settings),)
     for name, title, labels in groups:
         ordered = [label for label in experiment.labels if label in labels]
         table = _selection_table(experiment, name, title, ordered)
@@ -47,18 +47,18 @@ def _selection_table(experiment: Experiment, name: str, title: str, labels: Sequ
     best = {pair: accuracy[picks["oracle"][pair]][pair] for pair in pairs}
     rows = []
     for picked_by, pick in picks.items():
-        own = {pair: accuracy[label][pair] for pair, label in pick.items()}
-        regret = [100 * (best[pair] - own[pair]) for pair in pairs]
-        against = None
+        picked_accuracy = {pair: accuracy[label][pair] for pair, label in pick.items()}
+        regret = [100 * (best[pair] - picked_accuracy[pair]) for pair in pairs]
+        difference = None
         if default in labels and not picked_by.startswith("default"):
-            against = paired_difference((pair, 0, own[pair], accuracy[default][pair]) for pair in pairs)
+            difference = paired_difference((pair, 0, picked_accuracy[pair], accuracy[default][pair]) for pair in pairs)
         scores = accuracy if picked_by == "oracle" else validators.get(picked_by)
         common = max(labels, key=lambda label: mean(scores[label].values())) if scores else default
         rows.append(
             (
                 name_cell(picked_by),
-                mean_cell(mean(own.values()), "oracle" if picked_by == "oracle" else "main"),
-                Cell("", kind="change") if against is None else change_cell(against),
+                mean_cell(mean(picked_accuracy.values()), "oracle" if picked_by == "oracle" else "main"),
+                Cell("", kind="change") if difference is None else change_cell(difference),
                 number_cell(mean(regret)),
                 number_cell(max(regret)),
                 text_cell(experiment.display_names[common]) if common in labels else text_cell("–"),
@@ -66,10 +66,10 @@ def _selection_table(experiment: Experiment, name: str, title: str, labels: Sequ
             )
         )
     caption = (
-        f"{experiment.metric_name} in % of the one of {len(labels)} that each validator scores highest after the last "
-        f"epoch, pair by pair over {len(pairs)} pair(s), mean over seeds; how far it lies below the oracle, which "
-        "selects with target labels, in points (regret); and the one that it scores highest in the mean of the pairs. "
-        "EnsV counts the agreement with the mean of all candidates' stored probabilities."
+        f"{experiment.metric_name} in % of the candidate (of {len(labels)}) that each validator scores highest after the "
+        f"last epoch, selected for each of {len(pairs)} pair(s). Regret: points below the oracle, which selects by target "
+        "labels. Last columns: the candidate with the highest mean score over the pairs. EnsV: agreement with the mean "
+        "of all candidates' probabilities."
     )
     columns = ("selected by", "accuracy", "vs default", "regret, mean", "worst pair", "one for all pairs", "accuracy")
     return Table(name, title, caption, columns, tuple(rows))

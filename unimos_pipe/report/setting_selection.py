@@ -68,8 +68,8 @@ def _selection_table(experiment: Experiment, name: str, title: str, labels: Sequ
     caption = (
         f"{experiment.metric_name} in % of the candidate (of {len(labels)}) that each validator scores highest after "
         f"the last epoch, selected for each of {len(pairs)} pair(s). Regret: points below the oracle, which selects by "
-        "target labels. Last columns: the candidate with the highest mean score over the pairs. EnsV: agreement with the mean "
-        "of all candidates' probabilities."
+        "target labels. Last columns: the candidate with the highest mean score over the pairs. EnsV: agreement with "
+        "the mean of all candidates' probabilities."
     )
     columns = ("selected by", "accuracy", "vs default", "regret, mean", "worst pair", "one for all pairs", "accuracy")
     return Table(name, title, caption, columns, tuple(rows))

@@ -123,3 +123,18 @@ class MethodName(click.ParamType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The names that begin so."""
         return [CompletionItem(name) for name in method_names() if name.startswith(incomplete)]
+
+
+class Shard(click.ParamType):
+    """A part of a whole, ``3/16``, as (3, 16)."""
+
+    name = "K/N"
+
+    def convert(self, value, param, ctx):
+        """The two numbers."""
+        if isinstance(value, tuple):
+            return value
+        part, slash, count = value.partition("/")
+        if not (slash and part.isdecimal() and count.isdecimal() and 1 <= int(part) <= int(count)):
+            self.fail(f"{value!r}: expected K/N with K from 1 to N, such as 3/16", param, ctx)
+        return int(part), int(count)

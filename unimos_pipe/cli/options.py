@@ -296,8 +296,10 @@ stale_option = click.option(
 )
 
 
-def _sweep(stack_size: int | None, force: bool, stale: str, show: tuple[str, ...]) -> "unimos_pipe.SweepOptions":
-    return unimos_pipe.SweepOptions(stack_size=stack_size, force=force, stale=stale, show=show)
+def _sweep(
+    stack_size: int | None, force: bool, stale: str, show: tuple[str, ...], shard: tuple[int, int] | None = None
+) -> "unimos_pipe.SweepOptions":
+    return unimos_pipe.SweepOptions(stack_size=stack_size, force=force, stale=stale, shard=shard, show=show)
 
 
 sweep_options = option_group(

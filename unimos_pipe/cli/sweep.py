@@ -8,7 +8,7 @@ import click
 import unimos_pipe
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output
-from unimos_pipe.cli.click_classes import Command
+from unimos_pipe.cli.click_classes import Command, Shard
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import compute_options, dry_run_option, recipe_options, runs_option, sweep_options
@@ -22,6 +22,12 @@ from unimos_pipe.runs.resolved_recipe import ResolvedRecipe
 @click.option("--encoder-id", metavar="ID", help="Cache folder of the features, if several match.")
 @runs_option
 @sweep_options
+@click.option(
+    "--shard",
+    type=Shard(),
+    help="Run only the K-th of N parts, for array jobs: all N may run at once on one folder. The same command without "
+    "it then shows the whole table.",
+)
 @compute_options
 @dry_run_option
 @json_options

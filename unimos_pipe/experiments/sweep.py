@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from unimos_pipe.runs.run_spec import method_display_name
 from unimos_pipe.runs.run_values import RunMetrics
 from unimos_pipe.training.batched_training import OnMetrics, PlannedRun, load_finished
 from unimos_pipe.training.batching import plan_stacks
-from unimos_pipe.training.calibration_runs import calibration_specs
+from unimos_pipe.training.calibration_runs import calibration_spec, calibration_specs
 from unimos_pipe.training.checkpoint import CHECKPOINTS
 
 RECIPE = "recipe.json"
@@ -42,6 +44,7 @@ class SweepOptions:
     stack_size: int | None = None  # runs trained together as one stack; None: what memory allows, at most 36
     force: bool = False  # retrain finished runs
     stale: str = "keep"  # or rerun, or error: what becomes of finished runs that were made by other code
+    shard: tuple[int, int] | None = None  # (k, n): only the k-th of n parts, 1 to n, beside the others in one folder
     show: tuple[str, ...] = ()  # validators whose epochs are shown too, "oracle": the best by target labels; "probes"
 
 
@@ -146,12 +149,13 @@ def run_sweep(
     folder = Path(runs) / recipe.name
     plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
     loader = open_loader(plans, store, compute.device)
-    plans = apply_stale_policy(plans, loader, options.stale)
+    plans = apply_stale_policy(take_shard(plans, options.shard), loader, options.stale)
     data = load_pairs(plans, loader)  # reports every fault of the cache before a folder is changed
     published = published_rows(recipe.published_table, store.spec) if recipe.published_table else []
     check_writable_folder(folder, "runs")
     recipe_json = json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n"
-    with writer_lock(folder, folder / RECIPE, folder / "baselines.json"):
+    checkpoints = folder / (CHECKPOINTS if options.shard is None else "{}-{}-of-{}".format(CHECKPOINTS, *options.shard))
+    with _sweep_lock(folder, options.shard):
         if not (folder / RECIPE).exists():  # reports of unfinished sweeps read it
             write_text(folder / RECIPE, recipe_json)
         trained, outcomes = execute_plans(
@@ -162,15 +166,42 @@ def run_sweep(
             reporter=reporter,
             stack_size=options.stack_size,
             keep_finished=not options.force,
-            checkpoints=folder / CHECKPOINTS,
+            checkpoints=checkpoints,
             on_epoch=on_epoch,
         )
-        fit = PROBES in options.show
+        fit = PROBES in options.show and options.shard is None
         baseline_figures = baselines.measure_baselines(data, folder / "baselines.json", fit=fit, reporter=reporter)
         write_text(folder / RECIPE, recipe_json)
     rows = result_rows(plans, outcomes, baseline_figures, options.show)
     title = recipe.title or recipe.name
     return SweepResult(title, folder, tuple(data), tuple(rows), tuple(published), tuple(trained))
+
+
+def take_shard(plans: Sequence[PlannedRun], shard: tuple[int, int] | None) -> list[PlannedRun]:
+    """Return the k-th of n parts of a plan, of about equal numbers of runs; all of it for None.
+
+    The seeds of a pair and configuration stay together, because one calibration run serves them.
+
+    Raises:
+        InputError: a part below 1 or above n, or one without runs.
+    """
+    if shard is None:
+        return list(plans)
+    k, n = shard
+    if not 1 <= k <= n:
+        raise InputError(f"shard {k}/{n}", expected="K/N with K from 1 to N", got=f"{k}/{n}")
+    groups = list(dict.fromkeys(calibration_spec(plan.spec) for plan in plans))
+    chosen = set(groups[k - 1 :: n])
+    if not chosen:
+        raise InputError(f"shard {k}/{n}: the sweep has only {len(groups)} parts (pairs x configurations)")
+    return [plan for plan in plans if calibration_spec(plan.spec) in chosen]
+
+
+def _sweep_lock(folder: Path, shard: tuple[int, int] | None) -> AbstractContextManager:
+    """Return the lock of a sweep's folder, or of one part of it, which others may write beside."""
+    if shard is None:
+        return writer_lock(folder, folder / RECIPE, folder / "baselines.json")
+    return writer_lock(folder / f"shard-{shard[0]}-of-{shard[1]}")
 
 
 @dataclass(frozen=True)
@@ -213,7 +244,7 @@ def plan_sweep(
     recipe = resolved.recipe.with_native_logit_scale(store.read_logit_scale())
     plans = plan_runs(recipe, store.spec, store.folder.name, Path(runs) / recipe.name, compute.device)
     loader = open_loader(plans, store, compute.device)
-    plans = apply_stale_policy(plans, loader, options.stale)
+    plans = apply_stale_policy(take_shard(plans, options.shard), loader, options.stale)
     pairs = load_pairs(plans, loader)
     data = [pairs[f"{plan.spec.source}->{plan.spec.target}"] for plan in plans]
     previous = [load_finished(plan, pair) for plan, pair in zip(plans, data, strict=True)]

@@ -177,6 +177,14 @@ def test_every_field_of_a_text_shard_makes_another_key(name, encoder, tmp_path):
         assert text_path(tmp_path, "w", other) != text_path(tmp_path, "w", identity)
 
 
+@pytest.mark.parametrize(("scale", "stored"), [(None, 0.0), (33.44, 33.44)])
+def test_a_models_own_temperature_is_kept_with_its_text(scale, stored, encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoder, "logit_scale", scale)
+    assert extract_text("d", "line", ("cup", "bus"), ["a {domain} photo of a {class}."], encoder, tmp_path)
+    (path,) = (tmp_path / "text").glob("line-*.h5")
+    assert read_text_shard(path).header.logit_scale == stored
+
+
 def test_class_names_and_prompts_shape_text_features(encoder, tmp_path):
     assert extract_text("d", "line", ("cup", "bus"), ["a {domain} photo of a {class}."], encoder, tmp_path)
     assert not extract_text("d", "line", ("cup", "bus"), ["a {domain} photo of a {class}."], encoder, tmp_path)

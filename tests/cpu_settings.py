@@ -35,7 +35,7 @@ def run_setting(setting: dict[str, str], arguments: list[str]) -> tuple[int, str
     """Return pytest's exit status and output under a setting, a hash of arithmetic under it, and the seconds taken."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **setting}
     output = subprocess.run([sys.executable, "-c", FINGERPRINT], env=environment, capture_output=True, text=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short"]
     command += ["-m", "numerical and not slow and not gpu", *arguments]
     start = time.monotonic()
     process = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)

@@ -19,7 +19,7 @@ def test_the_files_it_writes(cli, miniature, tmp_path):
     )
     assert answer.out == f"{out}: 3 classes (bar, circle, square); images: a: 24, b: 2, c_d: 24\n"
     assert out.read_text() == (
-        "# A data set of one's own, for --dataset. Label ids follow the order of `classes`; rows are in the CSV "
+        "# A data set of one's own, for unimos-pipe. Label ids follow the order of `classes`; rows are in the CSV "
         'files.\nname = "own"\nencoder = "tiny"\nclasses = [  # in label order\n  "bar",\n  "circle",\n  "square",\n]\n'
         '\n[display]  # other wording for a class in the prompts, such as: flipflops = "flip-flops"\n'
         '\n[domains.a]\nroot = "images/dark"\nmanifest = "own data.a.csv"\nword = "a"\nimages = 24\n'

@@ -195,19 +195,23 @@ def _make_text_features(
     shape, scale = (len(spec.classes), imported.features.shape[1]), None
     if options.text:
         text_rows = read_feature_files([options.text], dtype=np.float32, names=TEXT_NAMES)
-        features, origin, what = text_rows.features, {"files": list(text_rows.file_records)}, f"text {options.text}"
+        features, origin, what = (
+            text_rows.features,
+            {"files": list(text_rows.file_records)},
+            (Argument("text"), f" {options.text}"),
+        )
     elif options.text_from:
         any_precision = options.text_from.precision == "auto"
         text_spec = replace(options.text_from, precision="fp32") if any_precision else options.text_from
         encoder = ClipEncoder(text_spec, pick_device(device))
         features, origin = encode_prompts(encoder, prompts), {"encoder": asdict(encoder.identity)}
-        what, scale = f"text_from {options.text_from.model}", encoder.logit_scale
+        what, scale = (Argument("text_from"), f" {options.text_from.model}"), encoder.logit_scale
     else:
         return None
     if features.shape != shape:
-        raise InputError(f"{what}", expected=f"({shape[0]} classes, D = {shape[1]})", got=features.shape)
+        raise InputError(what, expected=f"({shape[0]} classes, D = {shape[1]})", got=features.shape)
     if fault := text_fault(features):
-        raise InputError(f"{what}: the text features {fault}")
+        raise InputError((*what, f": the text features {fault}"))
     header = TextHeader(
         **asdict(imported_identity(imported.encoder_name)),
         class_names=spec.classes,

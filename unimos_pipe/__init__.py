@@ -6,9 +6,10 @@ when first used, because torch takes seconds to import.
 """
 
 import importlib
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # true for type checkers, which know the name; to import typing takes 13 ms
 
 if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and editors read it
     from unimos_pipe.api import EpochInfo as EpochInfo
@@ -49,6 +50,8 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.experiments.pairs import AdaptOptions as AdaptOptions
     from unimos_pipe.experiments.pairs import RunLocation as RunLocation
     from unimos_pipe.experiments.pairs import adapt_pairs as adapt_pairs
+    from unimos_pipe.experiments.rerun import Repetition as Repetition
+    from unimos_pipe.experiments.rerun import rerun as rerun
     from unimos_pipe.experiments.run_plans import RunResult as RunResult
     from unimos_pipe.experiments.sweep import SweepOptions as SweepOptions
     from unimos_pipe.experiments.sweep import SweepResult as SweepResult
@@ -63,6 +66,7 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.interop.import_features import ImportOptions as ImportOptions
     from unimos_pipe.interop.import_features import import_features as import_features
     from unimos_pipe.methods.from_arrays import task_from_arrays as task_from_arrays
+    from unimos_pipe.methods.unimos.loss_terms import register_loss as register_loss
     from unimos_pipe.report.comparison import Comparison as Comparison
     from unimos_pipe.report.comparison import compare_runs as compare_runs
     from unimos_pipe.report.make_report import Report as Report
@@ -71,6 +75,7 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.runs.cache_usage import list_cache as list_cache
     from unimos_pipe.runs.cache_usage import prune_cache as prune_cache
     from unimos_pipe.runs.cache_usage import verify_cache as verify_cache
+    from unimos_pipe.runs.method_names import register_method as register_method
     from unimos_pipe.runs.recipe import Recipe as Recipe
     from unimos_pipe.runs.recipe import load_recipe as load_recipe
     from unimos_pipe.runs.resolved_recipe import resolve_recipe as resolve_recipe

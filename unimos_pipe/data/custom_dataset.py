@@ -125,7 +125,8 @@ def write_dataset(
     with writer_lock(out, *csv_files.values()):
         for domain, part in rows.items():
             write_text(csv_files[domain], csv_text(part))
-        write_text(out, spec_text(values, f"{FIRST_LINE} for unimos-pipe. Label ids follow the order of `classes`; {ROWS}"))
+        head = f"{FIRST_LINE} for unimos-pipe. Label ids follow the order of `classes`; {ROWS}"
+        write_text(out, spec_text(values, head))
     return spec, [note for _, notes in rows_and_notes.values() for note in notes]
 
 

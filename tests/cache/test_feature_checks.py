@@ -52,6 +52,6 @@ def test_no_shard_is_written_of_such_text(tmp_path):
         shard.write_text_shard(tmp_path / "t.h5", None, np.zeros((3, 16), np.float32))
     assert str(caught.value) == (
         "t.h5: the text features are not finite or not of unit norm (3 of 3). "
-        "Check the weights, or try --encoder-precision fp32"
+        "Check the weights, or try precision='fp32'"
     )
     assert not list(tmp_path.iterdir())

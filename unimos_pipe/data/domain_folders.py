@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from unimos_pipe.base.errors import Argument, InputError, join_names
+from unimos_pipe.base.safe_open import MAX_TEXT_BYTES, open_regular
 from unimos_pipe.data.dataset_spec import DatasetSpec, DomainSpec
 from unimos_pipe.data.expected_layout import expected_layout
 from unimos_pipe.data.find_images import is_skipped_folder
 
 LISTED = 6  # entries of a folder that a message lists
+HEAD_BYTES = 1 << 16  # of a list, in which its first line ends
 
 
 def name_key(name: str) -> str:
@@ -80,8 +82,9 @@ def _has_first_image(folder: Path, lists: Sequence[Sequence[str]]) -> bool:
     file = find_list(folder, lists[0]) if lists else None
     if file is None:
         return not lists
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        first = next((line for line in lines if line.strip()), "")
+    with open_regular(file, MAX_TEXT_BYTES) as stream:
+        head = stream.read(HEAD_BYTES).decode("utf-8", "replace")
+    first = next((line for line in head.splitlines() if line.strip()), "")
     return (folder / first.rsplit(maxsplit=1)[0]).is_file() if first else False
 
 

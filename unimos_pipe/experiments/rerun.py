@@ -12,6 +12,7 @@ from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
+from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, read_bytes
 from unimos_pipe.cache.feature_set import feature_set
 from unimos_pipe.experiments.run_plans import execute_plans, open_loader
 from unimos_pipe.methods.method_code import method_code
@@ -100,7 +101,11 @@ def _repeat(run: FinishedRun, dataset: str | None, cache: str | Path | None, fol
     if result.error:
         return Repetition(run.folder, (), (run.score("last"), None), result.error, changed_code)
     names = [name for name in FILES if name != RESULT]
-    differing = tuple(name for name in names if (folder / name).read_bytes() != (run.folder / name).read_bytes())
+    differing = tuple(
+        name
+        for name in names
+        if read_bytes(folder / name, MAX_ARRAY_BYTES) != read_bytes(run.folder / name, MAX_ARRAY_BYTES)
+    )
     return Repetition(run.folder, differing, (run.score("last"), result.accuracy), None, changed_code)
 
 

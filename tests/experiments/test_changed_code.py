@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import unimos_pipe
 from unimos_pipe.methods.method_code import method_code
 from unimos_pipe.training import batched_training
 
@@ -89,3 +90,7 @@ def test_adapt_makes_a_finished_run_again_only_where_its_code_has_changed(cli, i
     )
     assert cli(*args).code == 2
     assert cli(*args, "--stale", "rerun").code == 0
+
+
+def test_a_location_may_be_given_as_text():
+    assert unimos_pipe.RunLocation(runs="x") == unimos_pipe.RunLocation(runs=Path("x"))

@@ -104,3 +104,16 @@ def test_what_is_not_found_is_told_with_what_is_there(tmp_path):
     images(tmp_path / "Pictures" / "art", OFFICE.classes)
     with pytest.raises(Exception, match=r"got in .*: Pictures \(art\)"):
         build_manifest(OFFICE, "art", tmp_path)
+
+
+def test_a_file_of_a_split_is_shown_as_its_list_has_it(cli, tmp_path):
+    for domain in DOMAINNET.domains:
+        paths = images(tmp_path / domain, DOMAINNET.classes)
+        for split in ("train", "test"):
+            write_list(tmp_path / f"{domain}_{split}.txt", paths, f"{domain}/")
+    broken = tmp_path / "clipart" / DOMAINNET.classes[0] / "0.png"
+    broken.write_bytes(b"")
+    answer = cli("manifest", "check", "domainnet", "--data-root", tmp_path)
+    assert answer.code == 1 and f"clipart/{DOMAINNET.classes[0]}/0.png (an empty file)" in answer.out
+    assert "clipart.train/" not in answer.out
+    assert "counts differ from the published ones" in answer.out

@@ -38,14 +38,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """The file of a row, printed as ``part/path``."""
+    """The file of a row, printed as ``domain/path``; of a split, whose list names paths below the root, as it is."""
 
     part: str
     path: str  # relative to the folder
     full_path: Path
 
     def __str__(self) -> str:
-        return f"{self.part}/{self.path}"
+        return self.path if "." in self.part else f"{self.part}/{self.path}"
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,10 @@ class RunLocation:
     force: bool = False  # retrain finished runs
     stale: str = "keep"  # or rerun, or error: what becomes of finished runs that were made by other code
 
+    def __post_init__(self):
+        object.__setattr__(self, "runs", Path(self.runs))  # a string will do
+        object.__setattr__(self, "out", None if self.out is None else Path(self.out))
+
     def folder(self, run: RunSpec, pairs: int, seeds: int) -> Path:
         """Return the folder of a run, given the number of pairs and seeds."""
         if self.out is None:

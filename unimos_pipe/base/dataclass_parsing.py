@@ -17,7 +17,7 @@ def option(default, help: str, *, low=None, high=None, choices: tuple = ()):
 
 @dataclass(frozen=True)
 class ExtraOption:
-    """What stands for a dataclass field where an option comes from outside the package."""
+    """Field of an option that is registered from outside the package."""
 
     type: type
     default: Any

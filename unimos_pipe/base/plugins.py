@@ -46,7 +46,7 @@ class OutsideMethod:
 
     @property
     def seeded(self) -> bool:
-        """Whether the method has randomness, so that it runs once for each seed."""
+        """True if the method has randomness and runs once for each seed."""
         return "seed" in inspect.signature(self.fit).parameters
 
     def parse_settings(self, values: dict[str, Any], problems: list[str]) -> tuple[tuple[str, Any], ...]:
@@ -117,7 +117,7 @@ def _check_source(what: str, function: Callable, version: str | None) -> None:
 
 
 def source_root(function: Callable) -> str:
-    """Where the source of a function begins: its module's name, or the path of the script that is being run."""
+    """Return the module of a function, or the path of the script that is being run."""
     module = inspect.unwrap(function).__module__
     return str(getattr(sys.modules.get(module), "__file__", module)) if module == "__main__" else module
 
@@ -134,7 +134,7 @@ def outside_names(group: str) -> list[str]:
 
 
 def find_outside(group: str, name: str) -> Any:
-    """What is registered by a name, its entry point's module imported where that is needed; None where there is none.
+    """Return the object registered by a name, or None. Imports the module of its entry point if needed.
 
     Raises:
         InputError: a module that cannot be imported, or does not register the name.

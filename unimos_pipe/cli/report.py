@@ -51,7 +51,7 @@ def report(
 
 
 def show_report(output: Output, report: "unimos_pipe.Report") -> None:
-    """Where the page is, and what it had to leave out."""
+    """Print where the page is and what it leaves out."""
     for line in report.skipped:
         output.warn(f"skipped {line}")
     output.result(f"{report.page}: {report.runs} run(s), {report.seconds:.1f} s")

@@ -48,7 +48,7 @@ def record(about: str, **properties: Schema) -> Schema:
 
 
 def document(about: str, **properties: Schema) -> Schema:
-    """What a command prints."""
+    """Return the schema of a command's document."""
     return record(about, format={"const": FORMAT}, **properties)
 
 
@@ -135,7 +135,7 @@ _EXTRACTED = record(
     reports=many(record("a domain or split", domain=TEXT, rows=COUNT, encoded=COUNT, reused=COUNT, seconds=NUMBER)),
 )
 _RECIPE_PLAN = record(
-    "both stages before the features exist; null where nobody can tell yet",
+    "both stages before the features exist; null if not known yet",
     missing=many(TEXT),
     images=maybe(COUNT),
     cache_bytes=maybe(COUNT),

@@ -63,8 +63,7 @@ def fit_auto(task: AdaptationTask, label_set: LabelSet | None = None) -> AutoSel
     """Fit the parts, their average and the head.
 
     Args:
-        label_set: whether all classes occur in the target or only some; None where nobody said, which is taken
-            for all.
+        label_set: whether all classes occur in the target or only some; None (not known) is treated as closed.
 
     Raises:
         InputError: the source has rows of fewer than two classes.

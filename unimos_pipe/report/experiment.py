@@ -17,6 +17,7 @@ from unimos_pipe.report.setting_names import (
     first_run_by_label,
     headline_settings,
     is_default_setting,
+    shorten_paths,
     varied_options,
 )
 from unimos_pipe.report.setting_scores import gather_candidates, select_setting
@@ -276,16 +277,6 @@ def _disambiguate_titles(experiments: Sequence[Experiment]) -> None:
             labels = "with labels" if experiment.labelled else "without labels"
             more = f", {experiment.model}, {labels}" if folders.count(folder) > 1 else ""
             experiment.title_suffix = f" ({folder}{more})"
-
-
-def shorten_paths(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Return the shortest suffixes of the paths that distinguish them, such as ``a/icons`` and ``b/icons``."""
-    parts = [path.resolve().parts for path in paths]
-    for count in range(1, max(map(len, parts), default=0) + 1):
-        names = ["/".join(part[-count:]) for part in parts]
-        if len({*names}) == len({*parts}):
-            return tuple(names)
-    return tuple(map(str, paths))
 
 
 def _run_folders(paths: Iterable[Path]) -> list[Path]:

@@ -1,6 +1,7 @@
 """Display names of settings, and the settings that the headline shows."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.method_config import VARIANTS, display_name, method_spec
@@ -93,3 +94,13 @@ def headline_settings(runs: Sequence[FinishedRun], recipe: Mapping[str, Any]) ->
     options = varied_options(runs)
     labels = [label for label, run in unimos_runs.items() if run.spec.variant == variant]
     return [label for label in labels if is_default_setting(unimos_runs[label], options, recipe)] or labels
+
+
+def shorten_paths(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return the shortest suffixes of the paths that distinguish them, such as ``a/icons`` and ``b/icons``."""
+    parts = [path.resolve().parts for path in paths]
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-count:]) for part in parts]
+        if len({*names}) == len({*parts}):
+            return tuple(names)
+    return tuple(map(str, paths))

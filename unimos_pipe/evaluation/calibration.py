@@ -70,9 +70,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def match_temperature(logits: Tensor, confidence: float) -> float:
-    """The T in [0.01, 100] with which the mean of the largest probabilities of softmax(logits / T) is ``confidence``.
+    """Return the T in [0.01, 100] at which the mean largest probability of softmax(logits / T) is ``confidence``.
 
-    Where an end does not reach it, that end.
+    If no T in the interval reaches it, return the nearer end.
     """
     low, high = ENDS
     return min(max(1 / match_mean_confidence(logits, torch.tensor(confidence)), low), high)

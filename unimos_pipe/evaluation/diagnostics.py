@@ -53,7 +53,10 @@ class PairReference:
 
 
 class PairReferenceCache:
-    """References of pairs, each made once: a probe and its cross-fitting a source, neighbours a target."""
+    """Caches per-pair reference predictions.
+
+    Cost: one probe and its cross-fitting per source, one nearest-neighbour search per target.
+    """
 
     def __init__(self):
         self._references: dict[tuple, PairReference] = {}

@@ -30,12 +30,16 @@ def std(values: Tensor) -> Tensor:
 
 
 def fit(task: AdaptationTask) -> MethodOutput:
-    """Fused answers to the target. Raises InputError where the source has rows of fewer than two classes."""
+    """Fit fused zero-shot and source-probe predictions.
+
+    Raises:
+        InputError: the source has rows of fewer than two classes.
+    """
     return fit_model(task).predict_target(task)
 
 
 def fit_model(task: AdaptationTask, probe: LinearModel | None = None) -> LinearModel:
-    """The linear model of fused.
+    """Fit the linear model of fused zero-shot and source-probe predictions.
 
     Args:
         task: the pair; target labels are not used.

@@ -5,11 +5,11 @@ both domains: source cross-entropy + 1.0 (mean entropy of the target's predictio
 1e-6)) + 1e-4 ||W||^2, minimised by L-BFGS with a strong-Wolfe line search, at most 300 iterations, history 10.
 Information maximisation is from Shi and Sha (ICML 2012), in the form of SHOT (Liang et al., arXiv 2002.08546).
 
-The optimisation ends before it converges, and rounding decides where: in float32 accuracies moved by up to 4 points. It
-is done in float64 whatever the features' dtype.
+It favours balanced predictions. It works well where image features are strong and the target has all classes, and it
+collapses where most classes are absent from the target (partial-set adaptation).
 
-It pushes towards balanced answers: strong where vision is strong and all classes occur, and it collapses where most
-classes are absent from the target.
+300 iterations do not converge, and rounding decides where they end: in float32, accuracies moved by up to 4 points. The
+optimisation uses float64 whatever the features' dtype.
 """
 
 from dataclasses import replace
@@ -44,7 +44,7 @@ def objective(task: AdaptationTask, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def fit(task: AdaptationTask) -> MethodOutput:
-    """The trained head's answers to the target."""
+    """Train the head and predict the target."""
     precise = to_float64(task)
     weight = torch.zeros_like(precise.text_features, requires_grad=True)
     bias = torch.zeros_like(weight[:, 0], requires_grad=True)
@@ -65,7 +65,7 @@ def fit(task: AdaptationTask) -> MethodOutput:
 
 
 def to_float64(task: AdaptationTask) -> AdaptationTask:
-    """The task in float64, where the device has it."""
+    """Return the task in float64, if the device has it."""
     if task.text_features.device.type == "mps":
         return task
     return replace(

@@ -69,16 +69,16 @@ def update_clusters(r: Tensor, rows: Tensor, text: Tensor, s0: Tensor) -> tuple[
 
 
 def neighbour_graph(task: AdaptationTask) -> NeighbourGraph:
-    """W of a task's target."""
+    """Return W of a task's target."""
     return NeighbourGraph(*find_neighbours(task.target.features, NEIGHBOURS))
 
 
 @torch.no_grad()
 def fit_from_logits(task: AdaptationTask, start: Tensor, graph: NeighbourGraph | None = None) -> MethodOutput:
-    """Answers to the target from a start's logits (n, K); a class that the start never answers stays so.
+    """Predict the target from starting logits (n, K); a class with -inf is never predicted.
 
     Args:
-        graph: the target's :func:`neighbour_graph`, where it is at hand.
+        graph: the target's :func:`neighbour_graph`; None computes it.
     """
     rows, text = task.target.features, task.text_features
     graph = graph or neighbour_graph(task)

@@ -48,7 +48,12 @@ CITATIONS = {  # whom to cite for each
     "ensv": "Hu et al., Towards Reliable Model Selection for Unsupervised Domain Adaptation, NeurIPS 2024",
     AUTO: "unimos-pipe's own: the mean of zero-shot and of stata (arXiv 2501.03729) on centred features",
 }
-TARGET_ONLY = ("stata", "stata-fused", "zlap", "ensemble3")  # they answer the rows they were fitted on and no others
+TARGET_ONLY = (
+    "stata",
+    "stata-fused",
+    "zlap",
+    "ensemble3",
+)  # transductive: they predict only the rows they were fitted on
 ESTIMATE_ERROR = "on 422 trial pairs the range held 92% of the accuracies of auto"
 ESTIMATE_WITHIN = "the range held the accuracy for 92% of trials"  # the same, where there is little room
 LABEL_SETS = ("closed", "partial")  # the target has every class of the source, or only some (partial-set adaptation)

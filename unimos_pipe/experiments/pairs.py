@@ -11,7 +11,7 @@ from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.experiments.run_plans import RunResult, apply_stale_policy, execute_plans, load_pairs, open_loader
-from unimos_pipe.methods.task import resolve_train_precision
+from unimos_pipe.methods.task import PairLoader, resolve_train_precision
 from unimos_pipe.runs.method_names import (
     AUTO,
     LABEL_SETS,
@@ -114,35 +114,13 @@ def adapt_pairs(
     store = features.store()
     if options.method == UNIMOS:
         options = replace(options, settings=with_native_logit_scale(options.settings, store.read_logit_scale()))
-    template = RunSpec(
-        dataset=spec.name,
-        encoder_id=store.folder.name,
-        source="",
-        target="",
-        variant=options.variant if options.method == UNIMOS else "",
-        seed=0,
-        templates=features.templates,
-        options=resolve_train_precision(options.method_spec(protocol), compute.device),
-        protocol=protocol,
-        method=options.method,
-        label_set=options.label_set,
-        calibrate=options.calibrate,
-        settings=parse_method_settings(options.method, options.settings, []),
-    )
-    plans = _plan_runs(template, pairs, options.seeds, location)
+    method = resolve_train_precision(options.method_spec(protocol), compute.device)
+    plans = _plan_runs(features, store.folder.name, pairs, options, method, protocol, location)
     loader = open_loader(plans, store, compute.device)
     plans = apply_stale_policy(plans, loader, location.stale)
     load_pairs(plans, loader)  # reports every fault of the cache before a folder is changed
-    previous = [RunOutcome(None) if location.force else load_finished(plan, plan.load_data(loader)) for plan in plans]
-    reused = {}
-    for plan, outcome in zip(plans, previous, strict=True):
-        if outcome.reused and not outcome.relabelled and len(options.seeds) > 1:
-            reused[plan.folder] = RunResult(plan.spec, plan.folder, outcome.result, None, True, outcome.changed_code)
-        else:
-            run_again = bool(outcome.changed_code) and not outcome.reused
-            check_run_folder(plan.folder, force=location.force or outcome.relabelled or run_again)
+    reused, relabelled = _reuse_finished(plans, loader, location, several_seeds=len(options.seeds) > 1)
     open_plans = [plan for plan in plans if plan.folder not in reused]
-    relabelled = any(outcome.relabelled for outcome in previous)
     label = " -> ".join(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs"
     runs, _ = execute_plans(
         open_plans,
@@ -159,13 +137,53 @@ def adapt_pairs(
 
 
 def _plan_runs(
-    template: RunSpec, pairs: Sequence[tuple[str, str]], seeds: Sequence[int], location: RunLocation
+    features: FeatureSet,
+    encoder_id: str,
+    pairs: Sequence[tuple[str, str]],
+    options: AdaptOptions,
+    method: MethodSpec,
+    protocol: str,
+    location: RunLocation,
 ) -> list[PlannedRun]:
     """Return one run per pair and seed. Raises InputError if a folder holds something other than a run."""
+    template = RunSpec(
+        dataset=features.dataset.name,
+        encoder_id=encoder_id,
+        source="",
+        target="",
+        variant=options.variant if options.method == UNIMOS else "",
+        seed=0,
+        templates=features.templates,
+        options=method,
+        protocol=protocol,
+        method=options.method,
+        label_set=options.label_set,
+        calibrate=options.calibrate,
+        settings=parse_method_settings(options.method, options.settings, []),
+    )
     plans = []
     for source, target in pairs:
-        for seed in seeds:
+        for seed in options.seeds:
             run = replace(template, source=source, target=target, seed=seed)
-            plans.append(PlannedRun(run, location.folder(run, len(pairs), len(seeds))))
+            plans.append(PlannedRun(run, location.folder(run, len(pairs), len(options.seeds))))
             check_run_folder(plans[-1].folder, force=True)
     return plans
+
+
+def _reuse_finished(
+    plans: Sequence[PlannedRun], loader: PairLoader, location: RunLocation, *, several_seeds: bool
+) -> tuple[dict[Path, RunResult], bool]:
+    """Return the finished runs of several seeds by folder, and whether the labels of any run have changed.
+
+    Raises:
+        InputError: a folder may not be written, or, for a single seed without ``force``, holds a finished run.
+    """
+    previous = [RunOutcome(None) if location.force else load_finished(plan, plan.load_data(loader)) for plan in plans]
+    reused = {}
+    for plan, outcome in zip(plans, previous, strict=True):
+        if outcome.reused and not outcome.relabelled and several_seeds:
+            reused[plan.folder] = RunResult(plan.spec, plan.folder, outcome.result, None, True, outcome.changed_code)
+        else:
+            run_again = bool(outcome.changed_code) and not outcome.reused
+            check_run_folder(plan.folder, force=location.force or outcome.relabelled or run_again)
+    return reused, any(outcome.relabelled for outcome in previous)

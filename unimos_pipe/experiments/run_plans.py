@@ -114,25 +114,11 @@ def execute_plans(
     other_plans = [plan for plan in plans if plan.spec.method != UNIMOS]
     outcome_by_folder: dict[Path, RunOutcome] = {}
     if unimos_plans:
+        shared = {"stack_size": stack_size, "keep_finished": keep_finished, "checkpoints": checkpoints}
         specs = [*(plan.spec for plan in unimos_plans), *calibration_specs(unimos_plans)]
         with reporter.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:
-            calibrations = fit_calibrations(
-                unimos_plans,
-                loader,
-                stack_size=stack_size,
-                keep_finished=keep_finished,
-                checkpoints=checkpoints,
-                on_epochs=advance,
-            )
-            trained = train(
-                unimos_plans,
-                loader,
-                stack_size=stack_size,
-                keep_finished=keep_finished,
-                checkpoints=checkpoints,
-                on_epochs=advance,
-                calibrations=calibrations,
-            )
+            calibrations = fit_calibrations(unimos_plans, loader, on_epochs=advance, **shared)
+            trained = train(unimos_plans, loader, on_epochs=advance, calibrations=calibrations, **shared)
         outcome_by_folder |= zip((plan.folder for plan in unimos_plans), trained, strict=True)
         if checkpoints:
             remove_calibrations(checkpoints)

@@ -16,10 +16,11 @@ from unimos_pipe.base.atomic_io import create_parent_dir
 from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.fork_pool import Send, parallel_map
 from unimos_pipe.base.locks import writer_lock
-from unimos_pipe.evaluation.diagnostics import PairReferenceCache
+from unimos_pipe.evaluation.diagnostics import PairReference, PairReferenceCache
 from unimos_pipe.methods.method_code import method_code
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
+from unimos_pipe.methods.unimos.pseudo_labels import TargetEvaluation
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import EpochSnapshot, Trainer
 from unimos_pipe.methods.unimos.training_run import TrainingRun, create_run
@@ -105,13 +106,7 @@ def train_runs(
     """
     data = [plan.load_data(loader) for plan in plans]
     runs = [create_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
-    previous = [
-        load_finished(plan, pair) if keep_finished else RunOutcome(None) for plan, pair in zip(plans, data, strict=True)
-    ]
-    for plan, outcome in zip(plans, previous, strict=True):
-        if not outcome.reused:
-            check_run_folder(plan.folder, force=True)
-    previous = [rescore_if_relabelled(*args) for args in zip(plans, data, previous, strict=True)]
+    previous = _load_previous(plans, data, keep_finished)
     references = references or PairReferenceCache()
     stack_plan = plan_stacks(runs, stack_size, loader.device)
     open_stacks = [members for members in stack_plan.stacks if not all(previous[i].reused for i in members)]
@@ -141,6 +136,16 @@ def train_runs(
     for members, stack_outcomes in zip(open_stacks, trained, strict=True):
         outcomes.update(zip(members, stack_outcomes, strict=True))
     return list(outcomes.values())
+
+
+def _load_previous(plans: Sequence[PlannedRun], data: Sequence[PairData], keep_finished: bool) -> list[RunOutcome]:
+    """Return the finished runs, re-scored if relabelled, after checking that the other folders may be written."""
+    pairs = list(zip(plans, data, strict=True))
+    previous = [load_finished(plan, pair) if keep_finished else RunOutcome(None) for plan, pair in pairs]
+    for plan, outcome in zip(plans, previous, strict=True):
+        if not outcome.reused:
+            check_run_folder(plan.folder, force=True)
+    return [rescore_if_relabelled(*args) for args in zip(plans, data, previous, strict=True)]
 
 
 def load_finished(plan: PlannedRun, data: PairData) -> RunOutcome:
@@ -250,24 +255,36 @@ class _Stack:
             elif error := trainer.failures.get(index) or _check_finite(trainer.run_state(index)):
                 outcomes.append(RunOutcome(None, error, notes=notes))
             else:
-                sample = sample_after_training(self.runs[index].task, untrained[index], trainer.eval_heads(index))
                 calibration = calibrations.get(replace(self.plans[index].spec, seed=0))
-                shared = references.get(self.data[index]), calibration
-                heads, options = trainer.model_state(index), self.runs[index].method
-                model = UniMoSModel(trainer.eval_heads(index), heads["text_features"].to(trainer.device), options)
-                state = FinalState(
-                    final[index],
-                    model,
-                    heads,
-                    sample,
-                    describe_environment(trainer.device),
-                    self._describe_stack(),
-                    seconds,
-                    *shared,
-                )
+                shared = seconds, references.get(self.data[index]), calibration
+                state = self._build_final_state(trainer, index, untrained[index], final[index], *shared)
                 outcomes.append(RunOutcome(recorder.write(state), notes=notes))
         checkpoint.remove()
         return outcomes
+
+    def _build_final_state(
+        self,
+        trainer: Trainer,
+        index: int,
+        untrained: dict[str, torch.Tensor],
+        evaluation: TargetEvaluation,
+        seconds: float,
+        reference: PairReference,
+        calibration: Calibration | None,
+    ) -> FinalState:
+        task, options = self.runs[index].task, self.runs[index].method
+        heads, state = trainer.eval_heads(index), trainer.model_state(index)
+        return FinalState(
+            evaluation=evaluation,
+            model=UniMoSModel(heads, state["text_features"].to(trainer.device), options),
+            heads=state,
+            sample=sample_after_training(task, untrained, heads),
+            environment=describe_environment(trainer.device),
+            stack=self._describe_stack(),
+            seconds=seconds,
+            reference=reference,
+            calibration=calibration,
+        )
 
     def _describe_stack(self) -> dict[str, Any]:
         """Return the ``stack`` of ``result.json``."""

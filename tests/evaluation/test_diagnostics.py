@@ -44,17 +44,17 @@ def test_an_estimate_by_hand():
     classes, other = torch.tensor([0, 0, 1, 2]).repeat(8), torch.tensor([0, 1, 2, 2]).repeat(8)
     found = label_free_metrics(VIEW, classes, (classes, other), 0.9)
     neighbours, stacked = (0.5 - 0.375) / 0.625, (1 / 3 + 1 / 3 + 1 / 2 + 3 / 5) / 4
-    assert found["neighbour_agreement"] == pytest.approx(neighbours)
-    assert found["stacked_probability"] == pytest.approx(stacked)
-    assert (found["accuracy"], found["low"], found["high"], found["reason"]) == (
+    assert found.neighbour_agreement == pytest.approx(neighbours)
+    assert found.stacked_probability == pytest.approx(stacked)
+    assert (found.accuracy, found.low, found.high, found.reason) == (
         None,
         None,
         None,
         "two estimates disagree, 20% and 44%",
     )
-    assert found["agreement"] == {"zero-shot": 0.5, "fused": 0.75, "stacked": 1.0}
-    assert (found["branches"], found["confidence"]) == (0.5, 0.9)
-    assert found["class_shares"] == [0.5, 0.25, 0.25] and found["total_variation"] == 0.0
+    assert found.agreement == {"zero-shot": 0.5, "fused": 0.75, "stacked": 1.0}
+    assert (found.branches, found.confidence) == (0.5, 0.9)
+    assert found.class_shares == (0.5, 0.25, 0.25) and found.total_variation == 0.0
 
 
 def test_estimators_that_agree_give_their_mean():
@@ -62,16 +62,16 @@ def test_estimators_that_agree_give_their_mean():
     classes = VIEW.predictions["fused"]
     sure = replace(VIEW, stacked=LinearModel(torch.tensor([[0.0, 90, 0], [0, 90, 0]]), torch.tensor([40.0, 0, 0])))
     found = label_free_metrics(sure, classes, None, 0.9)
-    assert found["neighbour_agreement"] == 1.0 and found["stacked_probability"] == pytest.approx(1)
-    assert found["accuracy"] == pytest.approx(1) and found["low"] == pytest.approx(0.9) and found["high"] == 1.0
-    assert found["reason"] is None
+    assert found.neighbour_agreement == 1.0 and found.stacked_probability == pytest.approx(1)
+    assert found.accuracy == pytest.approx(1) and found.low == pytest.approx(0.9) and found.high == 1.0
+    assert found.reason is None
 
 
 def test_a_source_of_one_class_leaves_zero_shot_alone():
     one_class = replace(VIEW, predictions={"zero-shot": VIEW.predictions["zero-shot"]}, stacked=None)
     found = label_free_metrics(one_class, torch.tensor([0, 0, 1, 2]).repeat(8), None, 0.9)
-    assert (found["accuracy"], found["stacked_probability"], found["branches"]) == (None, None, None)
-    assert found["reason"] == "the source has rows of one class"
+    assert (found.accuracy, found.stacked_probability, found.branches) == (None, None, None)
+    assert found.reason == "the source has rows of one class"
 
 
 def test_reliability_is_of_the_rows_whose_label_is_known():
@@ -81,9 +81,9 @@ def test_reliability_is_of_the_rows_whose_label_is_known():
     found = run_diagnostics(VIEW, held, raw, flat, Calibration(2.0, 8, 0.1))
     for name, values in (("raw", raw), ("calibrated", flat)):
         wanted = calibration_metrics(values[[0, 2]], torch.tensor([0, 2]))
-        assert found["reliability"][name] == {"ece": wanted.ece, "nll": wanted.nll, "brier": wanted.brier}
-    assert found["calibration"] == {"temperature": 2.0, "rows": 8, "seconds": 0.1, "basis": "source"}
-    assert found["estimate"]["confidence"] == pytest.approx(1 / 3)
+        assert getattr(found["reliability"], name) == wanted
+    assert found["calibration"] == Calibration(2.0, 8, 0.1, "source")
+    assert found["estimate"].confidence == pytest.approx(1 / 3)
     unlabelled = run_diagnostics(VIEW, HeldOutLabels(None, ("a", "b", "c")), raw, raw, None)
     assert unlabelled["reliability"] is None and unlabelled["calibration"] is None
 

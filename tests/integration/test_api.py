@@ -94,7 +94,7 @@ def test_training_precision_auto_is_settled_before_runs_are_told_apart(miniature
 
     def sweep(precision: str) -> unimos_pipe.SweepResult:
         changed = {"train": {"epochs": 1, "precision": precision}}
-        recipe = unimos_pipe.Recipe("auto", str(miniature.spec), pairs=("dark->light",), seeds=1, set=changed)
+        recipe = unimos_pipe.Recipe("auto", str(miniature.spec), pairs=("dark->light",), seeds=1, options=changed)
         return unimos_pipe.run_sweep(recipe, features, tmp_path / "runs")
 
     for able, meant in ((True, "bf16"), (False, "fp32")):

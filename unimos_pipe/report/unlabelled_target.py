@@ -91,5 +91,5 @@ def _row_name(experiment: Experiment, run: FinishedRun) -> str:
 def _estimate_cells(estimate: Estimate) -> list[Cell]:
     agreement = [estimate.agreement.get(name) for name in COLUMNS[5:8]]
     first = [getattr(estimate, name) for name in ("accuracy", "low", "high", "branches")]
-    last = [estimate.get(name) for name in ("confidence", "total_variation")]
+    last = [estimate.confidence, estimate.total_variation]
     return [mean_cell(value) for value in (*first, *agreement, *last)]

@@ -160,7 +160,7 @@ def test_the_plan_where_no_counts_are_known(cli, tmp_path):
     lines = cli("run", "mini_domainnet_rn50", "--dry-run", "--cache", tmp_path).out.splitlines()
     assert lines[:3] == [
         "Mini-DomainNet, CLIP RN50 (inductive)",
-        "  stage one: images of clipart, painting, real, sketch to encode with RN50-quickgelu; their number and the time "
-        "depend on its list files",
+        "  stage one: images of clipart, painting, real, sketch to encode with RN50-quickgelu; their number and the "
+        "time depend on its list files",
         "  stage two: 36 runs (12 pairs x 3 seeds x 1 settings)",
     ]

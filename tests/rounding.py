@@ -52,7 +52,8 @@ def rounding_bounds(compute: Callable[[int | None], Sequence[Tensor]], steps: in
     """Return how far apart two programs of one computation may be by rounding alone, for each of its results.
 
     Every step rounds anew, by no more than a perturbation of the inputs by a few epsilons, and the error of no later
-    step is carried farther than that of the first: ``steps`` times the spread under such perturbations.
+    step is carried farther than that of the first: ``steps`` times the spread under such perturbations, and the epsilon
+    to which a result that does not depend on them is rounded itself.
 
     Args:
         compute: returns the results for the inputs perturbed with a seed, or for the inputs themselves (``None``).
@@ -63,7 +64,10 @@ def rounding_bounds(compute: Callable[[int | None], Sequence[Tensor]], steps: in
     for seed in range(3):
         for index, (tensor, exact) in enumerate(zip(compute(seed), reference, strict=True)):
             spreads[index] = max(spreads[index], float((tensor - exact).abs().max()))
-    return [steps * spread for spread in spreads]
+    return [
+        steps * (spread + torch.finfo(exact.dtype).eps * float(exact.abs().max()))
+        for spread, exact in zip(spreads, reference, strict=True)
+    ]
 
 
 def assert_within(

@@ -14,7 +14,8 @@ fused, are a fourth.
 A linear head is fitted to the average: min over W, b of the target's mean CE(softmax(6 average), x W + b) + 1e-5
 ||W - W0||^2, from the prompts W0 = 6 x mu^T / sd. It predicts target rows and new rows alike.
 
-Averaging takes no decision that a target could make wrong: no method is chosen, and no threshold was fitted.
+No method is selected and nothing is tuned on a target. The parts were selected on the development sets of
+unimos_pipe/methods/README.md.
 """
 
 from dataclasses import dataclass, replace

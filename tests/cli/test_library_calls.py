@@ -1,6 +1,7 @@
 """Every command leaves its work to a public function: with that function replaced, the command gets no further."""
 
 import importlib
+import inspect
 import sys
 
 import click
@@ -17,6 +18,7 @@ LINES = {  # the function that each command line calls first
     "run icons_ablation": "run_recipe",
     "run icons_ablation --dry-run": "plan_recipe",
     "report runs": "make_report",
+    "rerun runs": "rerun",
     "compare one other": "compare_runs",
     "predict --run run --images folder -o out.csv": "predict",
     "predict --run run --domain sketch -o out.csv": "predict_cached",
@@ -38,6 +40,7 @@ LINES = {  # the function that each command line calls first
     "bench adapt": "bench_adapt",
     "bench adapt --compare-rounds 1": "bench_compare_reference",
     "bench memory": "bench_memory",
+    "bench methods folder": "bench_methods",
 }
 
 
@@ -46,11 +49,12 @@ class Called(BaseException):
 
 
 def replace_function(monkeypatch, name: str) -> None:
-    """Make a public function raise :class:`Called` wherever the command line looks it up."""
+    """Make a public function raise :class:`Called` wherever the command line looks it up, if the arguments fit it."""
     home = importlib.import_module(unimos_pipe._PUBLIC[name])
     function = getattr(home, name)
 
     def raise_called(*args, **kwargs):
+        inspect.signature(function).bind(*args, **kwargs)
         raise Called(name)
 
     monkeypatch.setattr(unimos_pipe, name, raise_called, raising=False)

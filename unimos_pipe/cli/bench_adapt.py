@@ -80,7 +80,7 @@ def bench_adapt(
         return
     if precisions:
         raise InputError("--train-precision needs --compare-rounds; otherwise use --set train.precision=bf16")
-    bench = unimos_pipe.bench_adapt(size, method, stacks, profiled=profiled, device=device)
+    bench = unimos_pipe.bench_adapt(size, method, stacks, profile=profiled, device=device)
     print_json(output, bench)
     task_size, times = bench.size, bench.times
     rows = f"{task_size.source_rows:,} + {task_size.target_rows:,} rows"

@@ -45,7 +45,7 @@ def test_bench_store_prints_its_ratio(cli):
     )
 
 
-def test_bench_grow_prints_every_trial(cli, monkeypatch):
+def test_bench_memory_prints_every_trial(cli, monkeypatch):
     """In this process, which saves starts, and with a run that is not trained; only the figures are not the trials'."""
 
     def swept(recipe, features, folder):

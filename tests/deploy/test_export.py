@@ -140,6 +140,11 @@ def test_a_card_says_what_probabilities_were_calibrated_to(made, temperature, ba
     assert settings["about"]["calibration_basis"] == "source"  # UniMoS's
     settings |= {"temperature": temperature, "about": {**settings["about"], "calibration_basis": basis}}
     assert sentence in render_card(settings)
+    if basis == "source":
+        assert (
+            "with which their mean on sketch is that of stacked fusion, which is fitted to held-out images of line; on "
+            "sketch they may still be overconfident."
+        ) in render_card({**settings, "method": "auto"})
 
 
 def test_what_is_no_model_is_refused(made, cli, tmp_path):

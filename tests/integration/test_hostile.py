@@ -1,6 +1,6 @@
 """Files that others may have written: whatever they hold, the answer is one line or nothing, never a traceback.
 
-The long, coverage-guided search is tests/fuzz/fuzz.py; what it found is kept here and in test_shard.py.
+The long, coverage-guided search is tests/integration/fuzz/fuzz.py; what it found is kept here and in test_shard.py.
 """
 
 import json

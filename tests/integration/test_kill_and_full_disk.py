@@ -1,7 +1,7 @@
 """Commands that are killed, run into a full disk, or meet another: the old or the new stands, never neither.
 
-Each trial is a process of its own (:mod:`zygote`) in a folder that holds a cache, a run, an export, a sweep, a report
-and things of the user's. A short round runs in CI, the long one with --slow.
+Each trial is a process of its own (:func:`fork_server.zygote`) in a folder that holds a cache, a run, an export, a
+sweep, a report and things of the user's. A short round runs in CI, the long one with --slow.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The trio by hand and as the mean of its three methods."""
+"""ensemble3 by hand and as the mean of its three methods."""
 
 import math
 

@@ -129,7 +129,7 @@ def test_what_answers_no_new_rows_says_so(cli, swept, tmp_path):
             ("--method", "fused", "--variant", "no-im", "--set", "loss.alpha=2", "--seeds", 2),
             "fused takes no variant, settings, seeds; only unimos does",
         ),
-        (("--method", "fused", "--label-set", "closed"), "fused takes no target classes; only auto does"),
+        (("--method", "fused", "--label-set", "closed"), "fused takes no label set; only auto does"),
     ],
 )
 def test_options_that_do_not_fit_the_method_are_named(cli, icons_cache, tmp_path, more, fault):

@@ -120,7 +120,7 @@ training_options = option_group(
         default=True,
         show_default=True,
         help="Fit a temperature: for UniMoS by a second run that holds out source images, for others to the estimated "
-        "accuracy, otherwise by five fits.",
+        "accuracy or, where there is none, to held-out source images.",
     ),
 )
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from unimos_pipe.base.terminal import format_percent
 from unimos_pipe.cache.encoder_identity import IMPORTED
-from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME, citation
+from unimos_pipe.runs.method_names import AUTO, UNIMOS, UNIMOS_NAME, citation
 from unimos_pipe.runs.statistics import describe_labelled_rows
 
 
 def render_card(settings: Mapping[str, Any]) -> str:
     """Return Markdown with a metadata header.
 
-    ``settings`` is a model's config, see :data:`unimos_pipe.deploy.adapted_model.CONFIG_KEYS`.
+    ``settings`` is a model's config, see :data:`unimos_pipe.deploy.model_config.CONFIG_KEYS`.
     """
     about, encoder = settings["about"], settings["encoder"]
     imported = encoder["precision"] == IMPORTED
@@ -87,6 +87,11 @@ def _describe_calibration(settings: Mapping[str, Any], source: str, target: str)
         return (
             f"{calibrated}, with which their mean on {target} is the accuracy that was estimated there without labels; "
             "they inherit the error of that estimate."
+        )
+    if settings["method"] == AUTO:
+        return (
+            f"{calibrated}, with which their mean on {target} is that of stacked fusion, which is fitted to held-out "
+            f"images of {source}; on {target} they may still be overconfident."
         )
     return f"{calibrated}, fitted to held-out images of {source}; on {target} they may still be overconfident."
 

@@ -1,7 +1,8 @@
 """Label-free validators: scores that select an epoch without target labels.
 
 Each takes ensemble probabilities P (n, K) or bottleneck features (n, H); higher is better. A new one is a function, an
-entry in :func:`validator_tensors` and :func:`validator_scores`, and a name in ``SHOW_CHOICES`` of cli/options.py.
+entry in :func:`validator_tensors` and :func:`validator_scores`, and a name in ``VALIDATORS`` of runs/recipe.py and
+``SHOW_CHOICES`` of cli/options.py.
 """
 
 from collections.abc import Mapping

@@ -38,7 +38,7 @@ class AdaptOptions:
     protocol: str | None = None  # None: inductive where the data set has test splits
     method: str = UNIMOS  # other shipped ones (unimos_pipe.runs.method_names) have no variant, settings or seeds
     label_set: str = ""  # for auto: "closed" (the target has every class) or "partial"; empty: unknown
-    calibrate: bool = True  # UniMoS: by a calibration run, which doubles its time; others: by five more fits
+    calibrate: bool = True  # UniMoS: by a calibration run, which doubles its time; others: to the estimated accuracy
 
     def method_spec(self, protocol: str) -> MethodSpec:
         """Return UniMoS's hyperparameters. Raises InputError with every option that does not fit the method."""
@@ -52,7 +52,7 @@ class AdaptOptions:
             faults.append(f"{self.method} takes no {join_names(changed)}; only {UNIMOS} does")
         parse_method_settings(self.method, self.settings, faults)
         if self.label_set and self.method != AUTO:
-            faults.append(f"{self.method} takes no target classes; only {AUTO} does")
+            faults.append(f"{self.method} takes no label set; only {AUTO} does")
         if self.label_set not in ("", *LABEL_SETS):
             faults.append(f"label_set: expected {' or '.join(LABEL_SETS)}, got {short_repr(self.label_set)}")
         faults += [fault] if (fault := protocol_fault(self.method, protocol)) else []

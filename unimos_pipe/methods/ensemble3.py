@@ -1,8 +1,8 @@
-"""Trio: fused, statistical anchors from fused, and linear-im, averaged.
+"""ensemble3: fused, statistical anchors from fused, and linear-im, averaged.
 
 Each method's log-probabilities (clamped at log 1e-8), minus their mean over classes, are divided by their standard
-deviation over all entries; the trio's logits are the mean of the three. Ours. What is averaged has deviation one, so
-that raw probabilities are flat; a temperature makes them mean something.
+deviation over all entries; its logits are the mean of the three. Ours. What is averaged has deviation one, so that raw
+probabilities are flat; a temperature makes them mean something.
 """
 
 import math

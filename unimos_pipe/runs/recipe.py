@@ -47,10 +47,10 @@ class Recipe:
     encoder: str = ""  # preset; empty = the data set's own
     pairs: tuple[str, ...] = ("all",)  # or "leave-one-out", or "art->clipart", "art+photo->clipart", ...
     seeds: int = option(3, "seeds 0, 1, ... per pair", low=1)
-    methods: tuple[str, ...] = (UNIMOS,)  # of runs.method_names; seeds, variants, options and grid are UniMoS's
+    methods: tuple[str, ...] = (UNIMOS,)  # variants are UniMoS's; seeds, options and grid also those of outside methods
     variants: tuple[str, ...] = ("full",)
     label_set: str = option("", "for auto: whether source and target share all classes", choices=("", *LABEL_SETS))
-    calibrate: bool = False  # UniMoS: by a calibration run per pair and configuration; others: by five more fits
+    calibrate: bool = False  # UniMoS: by a run per pair and configuration; others: to the estimated accuracy
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
     protocol: str = option("", "empty = the data set's own", choices=("", *PROTOCOLS))
     published_table: str = ""  # where paper_results.toml has the published figures

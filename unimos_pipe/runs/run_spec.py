@@ -28,7 +28,7 @@ class RunSpec:
     protocol: str = "transductive"  # or inductive: learn from the target's train rows, score its test rows
     method: str = UNIMOS  # or another of runs.method_names; its variant is then empty, its options the defaults
     label_set: str = ""  # for auto: closed (the target has every class) or partial; empty: unknown
-    calibrate: bool = False  # by a temperature fitted on held-out source rows
+    calibrate: bool = False  # by a temperature, see runs.run_values.Calibration
     settings: tuple[tuple[str, Any], ...] = ()  # of a method from outside the package: those that are not the defaults
 
     @property

@@ -71,8 +71,8 @@ class Estimate:
 class Calibration:
     """A run's temperature, the number of rows it was fitted on, and the seconds that took.
 
-    ``basis`` is "source" (held-out source rows) or "estimate" (the mean probability of the target's predictions matches
-    the estimated accuracy).
+    ``basis`` is "source" (held-out source rows; for auto the mean probability of the target's predictions matches that
+    of stacked fusion, which is fitted to them) or "estimate" (it matches the estimated accuracy).
     """
 
     temperature: float

@@ -111,6 +111,12 @@ def test_results_are_those_of_the_methods_counted_by_hand():
     assert results["auto"].ece_matched is not None
 
 
+def test_selectors_alone_are_measured_against_each_other():
+    results = measure_pair(PAIR, ["auto", "ensv"])
+    best = max(result.accuracy for result in results)
+    assert [result.regret for result in results] == [best - result.accuracy for result in results]
+
+
 def result(dataset: str, **changes) -> MethodResult:
     values = {
         "dataset": dataset, "variant": "closed", "pair": "a->b", "method": "m", "source_rows": 1, "target_rows": 1,

@@ -34,9 +34,9 @@ LOSS = -0.01  # to zero-shot, that counts as one
 class MethodResult:
     """A method on a variant of a pair. Accuracies, estimates and ECE are fractions; None where nothing is estimated.
 
-    ``regret`` is the distance to the best of the methods measured, by target labels, selectors left out; negative for a
-    selector that is better than all. ``ece`` is that of raw probabilities, ``ece_matched`` after the temperature that
-    matches the estimate; where there is none, auto's matches stacked fusion's.
+    ``regret`` is the distance to the best of the methods measured, by target labels, selectors left out where there are
+    others; negative for a selector that is better than all. ``ece`` is that of raw probabilities, ``ece_matched`` after
+    the temperature that matches the estimate; where there is none, auto's matches stacked fusion's.
     """
 
     dataset: str
@@ -141,7 +141,7 @@ def measure_pair(pair: LabelledPair, methods: Sequence[str]) -> list[MethodResul
         output = _select_fit(name, pair)(task)
         outputs[name] = output, time.perf_counter() - started
     accuracies = {name: _accuracy(output, labels) for name, (output, _) in outputs.items()}
-    best = max(accuracies[name] for name in accuracies if name not in SELECTORS or len(accuracies) == 1)
+    best = max(accuracies[name] for name in ({*accuracies} - {*SELECTORS} or accuracies))
     return [
         MethodResult(
             pair.dataset,

@@ -72,7 +72,7 @@ def rerun(
         with reporter.progress("rerun", len(paths), "runs") as advance, tempfile.TemporaryDirectory() as scratch:
             for number, path in enumerate(paths):
                 run = read_run(path)
-                torch.set_num_threads(run.config.environment["threads"])
+                torch.set_num_threads(run.config.environment.get("threads", threads))
                 repetitions.append(_repeat(run, dataset, cache, Path(scratch) / str(number)))
                 advance(1)
     finally:
@@ -88,14 +88,16 @@ def _repeat(run: FinishedRun, dataset: str | None, cache: str | Path | None, fol
     spec = read_spec(run.spec)
     features = feature_set(dataset or spec.dataset, templates=spec.templates, cache=cache, encoder_id=spec.encoder_id)
     plan = PlannedRun(spec, folder)
-    loader = open_loader([plan], features.store(), run.config.environment["device"])
+    device = run.config.environment.get("device", "auto")
+    loader = open_loader([plan], features.store(), device)
     data = plan.load_data(loader)
     if changed := [
         name for name in data.shard_digests if tuple(data.shard_digests[name]) != run.config.shards.get(name)
     ]:
         raise InputError(f"{run.folder}: the features of {join_names(changed)} are no longer those that it read")
-    compute = ComputeConfig(run.config.environment["device"])
-    (result,), _ = execute_plans([plan], loader, "", compute=compute, reporter=NO_PROGRESS, keep_finished=False)
+    (result,), _ = execute_plans(
+        [plan], loader, "", compute=ComputeConfig(device), reporter=NO_PROGRESS, keep_finished=False
+    )
     code = method_code(spec.method, tuple(dict(spec.options.loss.extra)))
     changed_code = tuple(changed_modules(run.config.code or {}, code))
     if result.error:

@@ -66,8 +66,7 @@ def extract_images(
             (:func:`unimos_pipe.extract.write_shards.encode_shards`) or on a cluster.
     Raises:
         StaleCacheError: existing shards are another encoder's or have another format version.
-        ExecutionError: unreadable images (shards without any are kept), a full disk, or a decoder that hung or
-            crashed.
+        ExecutionError: unreadable images (shards without any are kept), a full disk, a decoder that hung or crashed.
     """
     started = time.perf_counter()
     folder = encoder_folder / manifest.domain

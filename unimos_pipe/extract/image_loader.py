@@ -173,18 +173,22 @@ def read_batches(
             except RuntimeError as error:
                 if "DataLoader" not in str(error):
                     raise
-                raise ExecutionError(
-                    (
-                        f"the decoder hung or crashed in {root}, in or just after "
-                        f"{join_names([paths[row] for row in rows], 3)} (or memory ran out). "
-                        "Finished shards are kept; remove the file, or use ",
-                        Argument("workers", 0),
-                        " to see its error",
-                    )
-                ) from None
+                raise _decoder_error(root, [paths[row] for row in rows]) from None
             if failure:
                 raise failure
             yield good, data.slot(number)[: len(good)], bad
+
+
+def _decoder_error(root: Path, paths: Sequence[str | Path | Picture | bytes]) -> ExecutionError:
+    """Return the error of a worker that died or hung on one of these paths."""
+    return ExecutionError(
+        (
+            f"the decoder hung or crashed in {root}, in or just after {join_names(paths, 3)} (or memory ran out). "
+            "Finished shards are kept; remove the file, or use ",
+            Argument("workers", 0),
+            " to see its error",
+        )
+    )
 
 
 def load_sample(files: Sequence[Path], preprocess: Callable) -> torch.Tensor | None:

@@ -53,4 +53,4 @@ def test_workers_by_device_and_a_batch_size_that_nothing_can_be_measured_for():
     assert resolve_worker_count(None, torch.device("cuda")) >= 1
     with pytest.raises(InputError) as caught:
         measure_batch_size(None, None)
-    assert str(caught.value) == "--batch-size auto: none of the images tried can be read; give a number"
+    assert str(caught.value) == "batch_size auto: none of the images tried can be read; give a number"

@@ -121,6 +121,6 @@ def test_a_forged_memory_costs_a_reading_and_nothing_else(cli, miniature, tmp_pa
     assert forged != text
     kept(cache).write_text(signed(forged))
     answer = cli(*args)
-    assert answer.code == 0 and "mini/dark: 24 rows, 0 encoded, 24 kept" in answer.err
+    assert answer.code == 0 and "mini/dark: 24 rows, 0 encoded, 24 reused" in answer.err
     assert [path for path in (cache / "mini").iterdir() if path.is_dir()] == [folder]
     assert kept(cache).read_text().count("1fd650a7") == 1

@@ -105,8 +105,8 @@ def test_a_full_disk_is_one_line_and_the_shards_before_it_stay(cli, miniature, t
     folder = next((tmp_path / "mini").glob("*")) / "light"
     assert answer.code == 1
     assert re.fullmatch(
-        rf"Error: cannot write {folder}/shard-00000-[0-9a-f]{{8}}\.h5: File too large\. Finished shards are kept; make "
-        "room, and the same command goes on",
+        rf"Error: cannot write {folder}/shard-00000-[0-9a-f]{{8}}\.h5: File too large\. Finished shards are kept; free "
+        "disk space and run it again",
         answer.err.splitlines()[-1],
     )
     assert not folder.exists()
@@ -128,7 +128,7 @@ def test_a_really_full_disk(miniature, tmp_path):
         process = started(*command)
         errors = process.communicate()[1]
         assert process.returncode == 1 and "Traceback" not in errors
-        assert "No space left on device. Finished shards are kept; make room" in errors.splitlines()[-1]
+        assert "No space left on device. Finished shards are kept; free disk space" in errors.splitlines()[-1]
         folder = next(disk.glob("icons/*/color"))
         before = {path: path.stat().st_mtime_ns for path in shard_files(folder)}
         assert 0 < len(before) < 6 and not list(folder.glob("*.part"))
@@ -214,7 +214,7 @@ def test_a_file_system_without_locks_is_worked_on_without_one(
 
 def test_no_decision_of_stage_one_reads_the_clock():
     """Clocks jump: only one module looks at a file's time, and what it finds can cause a reading and save none."""
-    files = [PACKAGE / "base" / "files.py", *PACKAGE.glob("extract/*.py"), *PACKAGE.glob("cache/*.py")]
+    files = [PACKAGE / "base" / "atomic_io.py", PACKAGE / "base" / "safe_open.py", *PACKAGE.glob("extract/*.py"), *PACKAGE.glob("cache/*.py")]
     for path in sorted(set(files) - {PACKAGE / "cache" / "file_digests.py"}):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -255,7 +255,9 @@ def test_a_shard_swapped_with_another_domains_is_refused(light, encoder, miniatu
     with pytest.raises(StaleCacheError) as caught:
         load(tmp_path, miniature)
     assert str(caught.value) == (
-        f"stale shard {path}: domain: expected 'light', got 'dark'. Run: unimos-pipe extract --domain light --force"
+        f"stale shard {path}: domain: expected 'light', got 'dark'. Run: unimos_pipe.extract_features("
+        "features=unimos_pipe.feature_set(dataset='mini'), domains=['light'], "
+        "options=unimos_pipe.ExtractOptions(force=True))"
     )
     assert extract_images(light, encoder, tmp_path, workers=0).encoded == 24
     assert load(tmp_path, miniature).paths == light.paths
@@ -275,7 +277,7 @@ def test_a_shard_of_an_older_model_is_refused(light, encoder, miniature, tmp_pat
     path = shard_files(tmp_path / "light")[0]
     assert str(caught.value) == (
         f"stale shard {path}: weights_sha256: expected {'f' * 64}, got {encoder.identity.weights_sha256}. "
-        "Add --force to encode light again"
+        "Add force=True to encode light again"
     )
 
 
@@ -332,6 +334,6 @@ def test_a_decoder_that_takes_its_process_along_names_the_batch(fault, light, en
         extract_images(light, encoder, tmp_path, workers=1, shard_size=8, batch_size=8)
     assert str(caught.value) == (
         f"the decoder hung or crashed in {light.root}, in or just after bar/0.png, bar/1.png, bar/2.png and 5 more "
-        "(or memory ran out). Finished shards are kept; remove the file, or use --workers 0 to see its error"
+        "(or memory ran out). Finished shards are kept; remove the file, or use workers=0 to see its error"
     )
     assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL  # torch's own handler would raise in whatever runs

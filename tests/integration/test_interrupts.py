@@ -82,7 +82,10 @@ def pair(tmp_path):
 def ended(process: subprocess.Popen, children: list[int], seconds: float) -> str:
     """What a command says that is to end within some seconds; its children are gone, too."""
     said = process.communicate(timeout=seconds)[1]
-    assert all(is_gone(pid) for pid in children)
+    until = time.monotonic() + seconds  # a killed process closes its files a moment before it is gone
+    while not all(is_gone(pid) for pid in children):
+        assert time.monotonic() < until, children
+        time.sleep(0.02)
     return said
 
 

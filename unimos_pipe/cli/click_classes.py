@@ -48,7 +48,8 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except UnimosPipeError as error:
-            error.args = (in_command_words(error, ctx.command),)
+            message = in_command_words(error, ctx.command)
+            error.args, error.parts = (message,), (message,)  # the groups around the command leave it as it is
             raise
 
     def _check_repeated(self, ctx: click.Context, args: Sequence[str]) -> None:

@@ -11,9 +11,10 @@ from rounding import perturbed, rounding_bounds
 from safetensors.numpy import load_file
 
 import unimos_pipe
-from unimos_pipe.base.method_config import method_spec
+from unimos_pipe.base.method_config import MethodSpec, method_spec
 from unimos_pipe.evaluation.calibration import cross_fit_logits, fit_temperature
 from unimos_pipe.experiments.run_plans import open_loader
+from unimos_pipe.methods import accuracy_estimate
 from unimos_pipe.methods.registry import METHODS
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.trainer import Trainer
@@ -29,6 +30,7 @@ from unimos_pipe.training.calibration_runs import (
     fit_calibrations,
     remove_calibrations,
 )
+from unimos_pipe.training.fit_methods import fit_runs
 
 PAIR = ("--dataset", "icons", "--src", "line", "--tgt", "sketch")
 
@@ -69,17 +71,45 @@ def test_a_temperature_makes_a_short_run_less_wrong(runs):
 
 
 def test_the_companion_keeps_a_fifth_of_the_source_back(runs):
-    assert result_of(runs / "unimos")["calibration"]["rows"] == int(HOLDOUT * 624)
-    assert result_of(runs / "fused")["calibration"]["rows"] == 624
+    calibration = result_of(runs / "unimos")["calibration"]
+    assert (calibration["rows"], calibration["basis"]) == (int(HOLDOUT * 624), "source")
 
 
-def test_a_quick_methods_temperature_is_that_of_its_cross_fitted_answers(runs, icons_cache):
-    data = unimos_pipe.make_task(
-        unimos_pipe.feature_set("icons", cache=icons_cache), "line", "sketch", device="cpu"
-    ).data
-    held = cross_fit_logits(METHODS["fused"], data.task, torch.Generator().manual_seed(0))
-    wanted = fit_temperature(held, data.task.source.labels)
-    assert result_of(runs / "fused")["calibration"]["temperature"] == pytest.approx(wanted, rel=1e-9)
+def test_a_quick_methods_mean_probability_is_its_estimated_accuracy(runs):
+    """Over the 716 images of the target."""
+    result = result_of(runs / "fused")
+    calibration = result["calibration"]
+    assert (calibration["rows"], calibration["basis"]) == (716, "estimate")
+    # bisection in float32: a mean of 716 probabilities is off by some epsilons of 1, far less than 1e-5
+    assert result["estimate"]["confidence"] == pytest.approx(result["estimate"]["accuracy"], abs=1e-5)
+
+
+def test_without_an_estimate_a_quick_methods_temperature_is_that_of_its_cross_fitted_answers(
+    icons_cache, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(accuracy_estimate, "MAX_DISTANCE", -1.0)  # the estimators always disagree
+    store = unimos_pipe.feature_set("icons", cache=icons_cache).store()
+    spec = RunSpec(
+        dataset="icons",
+        encoder_id=store.folder.name,
+        source="line",
+        target="sketch",
+        variant="",
+        seed=0,
+        templates=("a {domain} photo of a {class}.",),
+        options=MethodSpec(),
+        method="fused",
+        calibrate=True,
+    )
+    plans = [PlannedRun(spec, tmp_path / "fused")]
+    loader = open_loader(plans, store, "cpu")
+    (outcome,) = fit_runs(plans, loader)
+    task = loader.pair("line", "sketch").task
+    held_out = cross_fit_logits(METHODS["fused"], task, torch.Generator().manual_seed(0))
+    calibration = outcome.result.calibration
+    assert outcome.result.estimate.accuracy is None
+    assert (calibration.rows, calibration.basis) == (624, "source")
+    assert calibration.temperature == pytest.approx(fit_temperature(held_out, task.source.labels), rel=1e-9)
 
 
 @pytest.mark.numerical
@@ -114,7 +144,11 @@ def test_the_exported_and_reloaded_model_gives_the_same_numbers_to_the_bit(cli, 
             for column in ("probability", "raw_probability"):
                 assert float(found[column]) == pytest.approx(float(written[column]), abs=bound)
     card = (tmp_path / "model" / "README.md").read_text()
-    assert f"divided by a temperature, {temperature:.3g}, fitted to held-out images of line" in card
+    basis = {
+        "unimos": "fitted to held-out images of line",
+        "fused": "with which their mean on sketch is the accuracy that was estimated there without labels",
+    }
+    assert f"divided by a temperature, {temperature:.3g}, {basis[name]}; " in card
 
 
 def test_one_companion_a_pair_and_cell_serves_all_seeds(icons_cache, tmp_path):
@@ -160,7 +194,7 @@ def test_a_temperature_is_fitted_to_the_rows_that_training_did_not_see(icons_cac
     *_, (_, (record,)) = ((epoch, list(records)) for epoch, records in Trainer([run]).train())
     model = UniMoSModel(record.heads, record.text, run.method)
     held, seen = (
-        fit_temperature(model.logits(part.features), part.labels) for part in (run.held_source, run.task.source)
+        fit_temperature(model.logits(part.features), part.labels) for part in (run.held_out_source, run.task.source)
     )
     assert abs(seen / held - 1) > 0.1
     assert found.temperature == pytest.approx(held, rel=0.01)

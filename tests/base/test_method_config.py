@@ -21,6 +21,8 @@ def leaves(spec, make=lambda inner: inner):
     """(name, spec with that one field changed) for every field below a spec."""
     for entry in fields(spec):
         value = getattr(spec, entry.name)
+        if "extra" in entry.metadata:
+            continue  # options from outside the package
         if is_dataclass(value):
             for name, inner in leaves(value):
                 yield f"{entry.name}.{name}", replace(spec, **{entry.name: inner})

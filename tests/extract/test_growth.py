@@ -99,7 +99,7 @@ def test_the_command_says_how_many_were_encoded_and_kept(cli, miniature, tmp_pat
     assert cli(*args).code == 0
     draw(miniature.root / "light" / "bar" / "new.png", 2, np.random.default_rng(1), False)
     lines = cli(*args).err.splitlines()
-    assert [line.rpartition(", ")[0] for line in lines[:1]] == ["mini/dark: 24 rows, 0 encoded, 24 kept"]
+    assert [line.rpartition(", ")[0] for line in lines[:1]] == ["mini/dark: 24 rows, 0 encoded, 24 reused"]
     assert lines[1].startswith("mini/light: 25 rows, 1 encoded, 24 reused, ")
 
 

@@ -52,7 +52,7 @@ def test_auto_decides_once_and_keeps_why(bound, taken, machine, extract, tmp_pat
     assert kept.pop("smallest_cosine") > 0.9995
     assert kept == {"precision": taken, "device": "cpu", "candidate": "bf16", "images": 24}
     monkeypatch.setattr(encoder, "load_encoder", None)  # nothing is loaded again, nor twice
-    assert "0 encoded, 24 kept" in extract("dark").err
+    assert "0 encoded, 24 reused" in extract("dark").err
     monkeypatch.undo()
     assert "24 encoded" in extract("light").err
     assert folders(tmp_path) == [folder] and len(machine) == 1
@@ -60,7 +60,7 @@ def test_auto_decides_once_and_keeps_why(bound, taken, machine, extract, tmp_pat
 
 def test_features_that_are_there_go_on_in_their_precision(machine, extract, tmp_path):
     assert extract("dark", "--encoder-precision", "bf16").code == 0
-    assert "24 encoded" in extract("light").err and "24 kept" in extract("light", "--encoder-precision", "auto").err
+    assert "24 encoded" in extract("light").err and "24 reused" in extract("light", "--encoder-precision", "auto").err
     assert len(folders(tmp_path)) == 1 and not machine
 
 

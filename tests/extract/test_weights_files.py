@@ -153,7 +153,7 @@ def test_the_option_reaches_every_command_that_loads_an_encoder(cli, halved, min
     cache, root = tmp_path / "cache", ("--data-root", miniature.root)
     chosen = ("--encoder", "tiny", "--pretrained", path)
     args = (*miniature.args(cache), *chosen)
-    trust, refusal = "--allow-torchscript", "add allow_torchscript=True"
+    trust, refusal = "--allow-torchscript", "add --allow-torchscript"
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         f'name = "r"\ndataset = "{miniature.spec}"\npairs = ["dark->light"]\nseeds = 1\n[options.train]\nepochs = 1\n'

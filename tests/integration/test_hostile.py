@@ -137,8 +137,13 @@ def export(tmp_path):
     method = small_method()
 
     def write(config=(), **tensors: torch.Tensor):
-        encoder = dict.fromkeys(EncoderIdentity.__dataclass_fields__, "0")
-        sound = {"format": 2, "classes": ["a", "b"], "encoder": encoder, "encoder_id": "e", "about": {}}
+        encoder = dict.fromkeys(EncoderIdentity.__dataclass_fields__, "0") | {
+            "precision": "fp32",
+            "activation": "GELU",
+            "weights_sha256": "0" * 64,
+        }
+        sound = {"format": 2, "classes": ["a", "b"], "encoder": encoder, "encoder_id": "e"}
+        sound |= {"about": {"dataset": "d", "source": "s", "target": "t"}}
         sound |= {"method": "unimos", "options": asdict(method), "temperature": None}
         (tmp_path / "config.json").write_text(json.dumps({**sound, **dict(config)}))
         state = made_heads(method, dim=4, classes=2, dtype=torch.float32).run_state(0) | {
@@ -152,11 +157,11 @@ def export(tmp_path):
 
 def test_a_sound_export_answers(export):
     """One of format 1, too, when UniMoS was the only method."""
-    found = unimos_pipe.load(export(), "cpu").predict_features(torch.ones(3, 4))
+    found = unimos_pipe.load(export(), "cpu", allow_edited=True).predict_features(torch.ones(3, 4))
     assert found.probabilities.shape == (3, 2) and found.raw.equal(found.probabilities)
-    old = unimos_pipe.load(export({"format": 1, "method": asdict(small_method())}), "cpu").predict_features(
-        torch.ones(3, 4)
-    )
+    old = unimos_pipe.load(
+        export({"format": 1, "method": asdict(small_method())}), "cpu", allow_edited=True
+    ).predict_features(torch.ones(3, 4))
     assert old.probabilities.equal(found.probabilities)
 
 
@@ -183,8 +188,8 @@ ABLE = (
             {"weight": torch.ones(4, 3), "bias": torch.ones(3), "answered": torch.ones(3, dtype=torch.bool)},
             "tensors: expected logits for 2 classes, got [1, 3]",
         ),
-        ({"temperature": 0}, {}, "config.json: temperature: expected a number above 0, got 0"),
-        ({"temperature": "x"}, {}, "config.json: temperature: expected a number above 0, got 'x'"),
+        ({"temperature": 0}, {}, "config.json: temperature: expected a number from 0.01 to 100.0, got 0"),
+        ({"temperature": "x"}, {}, "config.json: temperature: expected a number from 0.01 to 100.0, got 'x'"),
         ({"encoder_id": 0}, {}, "config.json: encoder and encoder_id: expected strings"),
         ({"options": {"loss": {"alpha": 10**400}}}, {}, f"config.json: options: loss.alpha: {BITS} {LONG}"),
         ({"options": {"train": {"epochs": 10**400}}}, {}, f"config.json: options: train.epochs: {BITS} {LONG}"),
@@ -208,7 +213,7 @@ ABLE = (
 )
 def test_a_hostile_export_is_one_line(config, tensors, fault, export):
     with pytest.raises(InputError) as caught:
-        unimos_pipe.load(export(config, **tensors), "cpu")
+        unimos_pipe.load(export(config, **tensors), "cpu", allow_edited=True)
     assert str(caught.value) == f"the model's {fault}"
 
 

@@ -15,7 +15,7 @@ def test_every_class_id_comes_back(classes):
     for answers in epochs[:2]:
         log.add(answers)
     resumed = PredictionLog(classes)
-    resumed.restore(log.memory(), 20)
+    resumed.set_state(log.get_state(), 20)
     for answers in epochs[2:]:
         resumed.add(answers)
     assert np.array_equal(from_bytes(resumed.to_bytes(), 4, 20, classes), epochs)

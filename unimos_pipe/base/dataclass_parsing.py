@@ -65,8 +65,9 @@ def collect_dataclass_errors(cls: type, values: Mapping[str, Any], prefix: str, 
     extra = next((entry for entry in known.values() if "extra" in entry.metadata), None)
     if extra is not None:
         values = _gather_extra(values, extra, prefix, problems)
+    names = [prefix + name for name, entry in known.items() if entry is not extra]
     if unknown := [f"{prefix}{key}" for key in values if key not in known]:
-        problems.append(f"unknown {join_names(unknown)} ({suggestions(unknown, [prefix + name for name in known])})")
+        problems.append(f"unknown {join_names(unknown)} ({suggestions(unknown, names)})")
     values_by_name = {}
     for name, entry in known.items():
         if name not in values:

@@ -20,8 +20,6 @@ LINES = {  # the function that each command line calls first
     "report runs": "make_report",
     "rerun runs": "rerun",
     "compare one other": "compare_runs",
-    "rerun run": "rerun",
-    "bench methods folder": "bench_methods",
     "predict --run run --images folder -o out.csv": "predict",
     "predict --run run --domain sketch -o out.csv": "predict_cached",
     "export --run run --out model": "export_run",

@@ -103,7 +103,12 @@ CASES = [
         "domainnet/clipart.train: 345 images, 33180 fewer than the expected 33525; per class: 1 (",
     ),
     Case(
-        "mini_domainnet", ("clipart", "sketch"), "sketch", 2 * (126 + 26) + 2 * 12, 26, "numbers 126 classes otherwise"
+        "mini_domainnet",
+        ("clipart", "sketch"),
+        "sketch",
+        2 * (126 + 26) + 2 * 12,
+        26,
+        "numbers 126 classes differently from the spec",
     ),
     Case(
         "office31",

@@ -37,6 +37,7 @@ SOUND = {  # command lines that work, in the prepared folder, as option -> value
     ("sweep",): {"": "recipe.toml", "--cache": "cache", "--runs": "runs", "--dry-run": None},
     ("run",): {"": "recipe.toml", "--cache": "cache", "--runs": "runs", "--data-root": "images", "--dry-run": None},
     ("compare",): {"--out": "table.md", "--": "run", "": "run"},  # two folders: everything after -- is positional
+    ("rerun",): {"": "run", "--dataset": "mini.toml", "--cache": "cache"},
     ("report",): {"": "run", "--out": "report", "--cache": "cache"},
     ("predict",): {"--run": "run", "--images": "images/light/bar", "-o": "answers.csv", "--workers": "0"},
     ("export",): {"--run": "run", "--out": "model"},

@@ -21,7 +21,7 @@ def sweep(cli, icons_cache, tmp_path_factory):
     recipe.write_text(f'name = "quick"\ndataset = "icons"\nmethods = {json.dumps(METHODS)}\n')
     assert cli("sweep", recipe, "--cache", icons_cache, "--runs", folder).code == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_figures, "save", lambda *_: "<svg></svg>")
+        patch.setattr(report_figures, "save_figure", lambda *_: "<svg></svg>")
         assert cli("report", folder / "quick", "--out", folder / "report", "--cache", icons_cache).code == 0
     return folder
 

@@ -66,7 +66,7 @@ def test_no_cluster_at_the_address_is_one_line():
     with pytest.raises(InputError) as caught, run_ray_jobs(RayOptions(address="127.0.0.1:1")):
         pass
     assert str(caught.value).startswith("no Ray cluster at 127.0.0.1:1: ")
-    assert str(caught.value).endswith("Start one with: ray start --head")
+    assert str(caught.value).endswith("Start one with ray start (README, on Ray)")
 
 
 @pytest.mark.parametrize(("shards", "killed_at"), [(4, 1), pytest.param(12, 3, marks=pytest.mark.slow)])

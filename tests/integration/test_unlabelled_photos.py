@@ -73,7 +73,7 @@ def test_every_file_is_accounted_for(cli, miniature, phone, tmp_path):
     assert answer.code == 0
     assert note in answer.err.splitlines()
     assert f"Warning: skipped phone/{rows[2]}: OSError: image file is truncated" in answer.err
-    assert "own/phone: 4 rows, 4 encoded, 0 kept" in answer.err
+    assert "own/phone: 4 rows, 4 encoded, 0 reused" in answer.err
 
     run, out = tmp_path / "run", tmp_path / "out.csv"
     pair = ("--dataset", own, "--src", "shop", "--tgt", "phone", "--cache", cache, "--out", run)

@@ -42,7 +42,8 @@ def restore_model(
         raise InputError("the model's tensors", expected="all float32, or all float64", got=got)
     if non_finite := [name for name in names if not tensors[name].isfinite().all()]:
         raise InputError("the model's tensors", expected="finite values", got=f"{non_finite[0]} with others")
-    if fault := text_fault(text.float().numpy()):
+    fused_text = options is not None and options.train.text == "fused"  # its text features are not of unit norm
+    if not fused_text and (fault := text_fault(text.float().numpy())):
         raise InputError(f"the model's text_features {fault}")
     if options is None:
         return model

@@ -35,7 +35,7 @@ def encode_on_cluster(
     # workers may run on other machines, so paths are absolute
     manifest = replace(job.manifest, root=job.manifest.root.absolute())
     files = tuple(path.absolute() for path in job.older_files)
-    job = replace(job, manifest=manifest, folder=job.folder.absolute(), files=files)
+    job = replace(job, manifest=manifest, folder=job.folder.absolute(), older_files=files)
     if Path(spec.pretrained).is_file():
         spec = replace(spec, pretrained=str(Path(spec.pretrained).absolute()))
     total = EncodeResult()

@@ -29,7 +29,10 @@ def gather_candidates(runs: Sequence[FinishedRun], labels: Sequence[str]) -> dic
 
 
 def validator_scores(candidates: Candidates) -> dict[str, Scores]:
-    """Return validator -> label -> pair -> score of the last epoch: of validators that all runs have, and EnsV."""
+    """Return validator -> label -> pair -> score of the last epoch: of validators that all runs have, and EnsV.
+
+    EnsV compares predictions row by row, so it is left out if the runs differ in protocol and so in evaluated rows.
+    """
     every = [run for by_pair in candidates.values() for same in by_pair.values() for run in same]
     names = list(every[0].result.validators) if every else []
     names = [name for name in names if all(name in run.result.validators for run in every)]
@@ -40,6 +43,8 @@ def validator_scores(candidates: Candidates) -> dict[str, Scores]:
         }
         for name in names
     }
+    if len({run.spec.protocol for run in every}) > 1:
+        return scores
     pairs = next(iter(candidates.values()), {})
     by_pair = {pair: ensv_scores({label: own[pair] for label, own in candidates.items()}) for pair in pairs}
     return {**scores, ENSV: {label: {pair: by_pair[pair][label] for pair in pairs} for label in candidates}}

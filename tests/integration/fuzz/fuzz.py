@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["unimos_pipe", "tomllib", "json"]):
     from unimos_pipe.data import row_lists
     from unimos_pipe.data.dataset_spec import load_spec
     from unimos_pipe.deploy import adapted_model, model_config
-    from unimos_pipe.runs import read_run
+    from unimos_pipe.runs import read_run as run_reader
     from unimos_pipe.runs.recipe import load_recipe
 
 import numpy as np
@@ -110,7 +110,7 @@ def read_run(data: bytes) -> None:
     (WORK / "result.json").write_bytes(first)
     (WORK / "config.json").write_bytes(second)
     with contextlib.suppress(UnimosPipeError):
-        read_run.read_run(WORK)
+        run_reader.read_run(WORK)
 
 
 def read_list(data: bytes) -> None:

@@ -150,10 +150,10 @@ def test_a_sound_line_of_every_command_is_known_here():
 
 
 def test_every_sound_line_works_and_ends_with_the_next_command(cli, prepared, tmp_path, monkeypatch):
-    """All but three: ``cache path`` prints a folder for other programs, ``manifest scan`` names it in its note, and
-    ``compare`` is the end of a way.
+    """All but four: ``cache path`` prints a folder for other programs, ``manifest scan`` names the next command in its
+    note, and nothing follows ``compare`` and ``rerun``.
     """
-    silent = {("cache", "path"), ("manifest", "scan"), ("compare",)}
+    silent = {("cache", "path"), ("manifest", "scan"), ("compare",), ("rerun",)}
     shutil.copytree(prepared, tmp_path / "work", symlinks=True)
     monkeypatch.chdir(tmp_path / "work")
     for words, options in SOUND.items():

@@ -189,4 +189,6 @@ def test_prune_under_errors_loses_nothing(start, work):
 
 @pytest.mark.slow
 def test_60_prunes_under_errors_lose_nothing(start, work):
-    print(f"60 prunes under errors: {dict(prunes(start, work, 60, seed=1))}")
+    ended = prunes(start, work, 60, seed=1)
+    print(f"60 prunes under errors: {dict(ended)}")
+    assert ended.total() == 60

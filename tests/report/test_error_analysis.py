@@ -52,7 +52,9 @@ def test_thumbnails_show_the_image_and_never_leave_the_folder(tmp_path):
     data = encode_thumbnail(folder, "red.png")
     with Image.open(io.BytesIO(base64.b64decode(data.removeprefix("data:image/jpeg;base64,")))) as image:
         assert image.size == (112, 56) and np.allclose(image.getpixel((50, 20)), (250, 10, 10), atol=6)
-    assert [encode_thumbnail(folder, path) for path in ("../../secret.png", "broken.png", "none.png")] == ["", "", ""]
+    (folder / "loop.png").symlink_to("loop.png")
+    paths = ("../../secret.png", "broken.png", "none.png", "loop.png")
+    assert [encode_thumbnail(folder, path) for path in paths] == [""] * 4
     run = run_of(tmp_path / "runs")
     assert find_image_folder(run, tmp_path / "images", tmp_path) == folder
     assert (

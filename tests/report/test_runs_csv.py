@@ -61,3 +61,10 @@ def test_files_hold_the_same_and_no_formula(experiments, tmp_path):
         assert {name: float(row[name]) if row[name] else None for name in numbers} == {
             name: values[name] for name in numbers
         }
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_escaped(tmp_path):
+    write_run(tmp_path / "a\udcff")
+    write_runs_csv(find_runs([tmp_path])[0], tmp_path)
+    (row,) = json.loads((tmp_path / "runs.json").read_text(encoding="utf-8"))
+    assert row["folder"].startswith(f"{tmp_path}/a\\udcff/mini/")

@@ -36,7 +36,7 @@ def run_rows(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
             **_metric_columns(run),
             **{name: getattr(run.result, name) for name in COUNTS},
             "seconds": run.result.seconds,
-            "folder": str(run.folder),
+            "folder": str(run.folder).encode("utf-8", "backslashreplace").decode(),
         }
         for experiment in experiments
         for run in experiment.runs

@@ -36,7 +36,10 @@ def find_image_folder(run: FinishedRun, data_root: Path | None, cache: Path) -> 
 
 def encode_thumbnail(folder: Path, path: str) -> str:
     """Return a small JPEG of an image as a ``data:`` URL; empty if it cannot be read or lies outside the folder."""
-    file = (folder / path).resolve()
+    try:
+        file = (folder / path).resolve()
+    except (OSError, RuntimeError):  # links that form a loop
+        return ""
     if not file.is_relative_to(folder.resolve()):
         return ""
     try:

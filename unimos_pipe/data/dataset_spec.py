@@ -9,6 +9,7 @@ from pathlib import Path
 from unimos_pipe.base.dataclass_parsing import option, parse_dataclass
 from unimos_pipe.base.errors import Argument, InputError, ReadError, join_names, short_repr, suggestions
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
+from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.data.prompts import clean_class_name
 
 PACKAGE = Path(__file__).parents[1]
@@ -210,6 +211,8 @@ def _check_classes(spec: DatasetSpec) -> list[str]:
         faults.append(f"classes named twice: {join_names(repeated)}")
     if not all(name.strip() for name in spec.classes):
         faults.append("a class without a name")
+    if UNKNOWN_CLASS in spec.classes:
+        faults.append(f"class {UNKNOWN_CLASS!r}: this name stands for images of none of the classes")
     if len(spec.classes) < 2:
         faults.append("at least 2 classes are needed")
     for name, wording in spec.display.items():

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import numpy as np  # importing numpy takes a third of the start-up time
 
 NO_LABEL = -1
+UNKNOWN_CLASS = "(unknown)"  # in a label file: the image is of none of the classes
 
 
 @dataclass(frozen=True)

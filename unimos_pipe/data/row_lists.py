@@ -13,6 +13,7 @@ from unimos_pipe.base.csv_escaping import escape_name, escape_path, unescape_nam
 from unimos_pipe.base.errors import InputError, ReadError, join_names, short_repr
 from unimos_pipe.base.safe_open import read_text
 from unimos_pipe.data.domain_folders import match_class_names
+from unimos_pipe.data.manifest import UNKNOWN_CLASS
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path")
 CLASS_COLUMNS = ("class", "label", "category", "class_name")
@@ -24,6 +25,16 @@ class ManifestRow:
 
     path: str
     label: str
+
+
+@dataclass(frozen=True)
+class CsvColumns:
+    """The columns of a CSV: indices of path and class (None = no such column), and the number of columns."""
+
+    path: int
+    label: int | None
+    width: int
+    head: bool  # True if a head line names them
 
 
 def read_list(file: Path, folder: Path | None = None) -> list[ManifestRow]:
@@ -62,17 +73,16 @@ def read_csv(file: Path, folder: Path | None = None) -> list[ManifestRow]:
         note = short_repr(text.splitlines()[0])
         raise InputError(f"list file {file}: line 1 is {note}, a note for Excel", todo="Delete this line")
     table, faults = _parse_cells(text, detect_separator(text))
-    path_index, class_index, width, min_cells = 0, 1, 2, 1
-    if table and (columns := _find_columns(file, table)):
-        path_index, class_index, width = columns
-        min_cells = 1 + max(path_index, class_index or 0)
+    columns, min_cells = CsvColumns(0, 1, 2, head=False), 1
+    if table and (head := find_columns(file, table)):
+        columns, min_cells = head, 1 + max(head.path, head.label or 0)
         table = table[1:]
     rows = []
     for line, cells in table:
-        path, label = (cells[at] if at is not None and at < len(cells) else "" for at in (path_index, class_index))
-        rows.append(ManifestRow(_relative_path(unescape_path(path), folder), unescape_name(label)))
-        if len(cells) < min_cells or any(cells[width:]):
-            faults.append(f"line {line}: expected {width} cells, got {len(cells)}: {short_repr(cells)}")
+        path, label = (cells[at] if at is not None and at < len(cells) else "" for at in (columns.path, columns.label))
+        rows.append(ManifestRow(row_path(path, folder), unescape_name(label)))
+        if len(cells) < min_cells or any(cells[columns.width :]):
+            faults.append(f"line {line}: expected {columns.width} cells, got {len(cells)}: {short_repr(cells)}")
         elif not path:
             faults.append(f"line {line}: no path")
     _raise_faults(file, faults or _check_paths(rows))
@@ -117,9 +127,11 @@ def _parse_cells(text: str, delimiter: str) -> tuple[list[tuple[int, list[str]]]
     return table, []
 
 
-def _find_columns(file: Path, table: Sequence[tuple[int, list[str]]]) -> tuple[int, int | None, int] | None:
-    """Return the columns of path and class, and the number of columns; None if the first row is not a head.
+def find_columns(file: Path, table: Sequence[tuple[int, list[str]]]) -> CsvColumns | None:
+    """Return the columns that the first row of a CSV names; None if it is not a head.
 
+    Args:
+        table: the (line number, cells) of each row.
     Raises:
         InputError: a head that lacks one of the two, or names one twice.
     """
@@ -149,7 +161,7 @@ def _find_columns(file: Path, table: Sequence[tuple[int, list[str]]]) -> tuple[i
         )
     if repeated := [name for name in (path, label) if head.count(name) > 1]:
         raise InputError(f"{where}: columns named twice: {join_names(repeated)}")
-    return head.index(path), None if label is None else head.index(label), len(head)
+    return CsvColumns(head.index(path), None if label is None else head.index(label), len(head), head=True)
 
 
 def read_list_text(file: Path) -> str:
@@ -179,6 +191,11 @@ def _check_paths(rows: Sequence[ManifestRow]) -> list[str]:
             faults.append(f"{short_repr(row.path)} is listed twice")
         seen.add(path)
     return faults
+
+
+def row_path(cell: str, folder: Path | None) -> str:
+    """Return the path of a CSV's cell: unescaped, and relative to the images' folder if it is absolute and in it."""
+    return _relative_path(unescape_path(cell), folder)
 
 
 def _relative_path(path: str, folder: Path | None) -> str:
@@ -251,12 +268,14 @@ def labels_from_numbers(file: Path, rows: Sequence[ManifestRow], classes: Sequen
 
 
 def labels_from_names(file: Path, rows: Sequence[ManifestRow], classes: Sequence[str], no_label: int) -> list[int]:
-    """Return label ids of a CSV's rows by class name, also after stripping spaces; an empty name is ``no_label``.
+    """Return label ids of a CSV's rows by class name, also after stripping spaces.
+
+    An empty name and :data:`unimos_pipe.data.manifest.UNKNOWN_CLASS` are ``no_label``.
 
     Raises:
         InputError: names that are not classes of the spec.
     """
-    ids = {name: label for label, name in enumerate(classes)} | {"": no_label}
+    ids = {name: label for label, name in enumerate(classes)} | {"": no_label, UNKNOWN_CLASS: no_label}
     names = [row.label if row.label in ids else row.label.strip() for row in rows]
     if unknown := sorted({name for name in names if name not in ids}):
         raise InputError(

@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.deploy.predict import predict_cached as predict_cached
     from unimos_pipe.deploy.predictions import Predictions as Predictions
     from unimos_pipe.deploy.sklearn_estimator import UniMoSClassifier as UniMoSClassifier
+    from unimos_pipe.experiments.dry_run import RecipePlan as RecipePlan
     from unimos_pipe.experiments.dry_run import plan_recipe as plan_recipe
     from unimos_pipe.experiments.pairs import AdaptOptions as AdaptOptions
     from unimos_pipe.experiments.pairs import RunLocation as RunLocation
@@ -54,6 +55,7 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.experiments.rerun import rerun as rerun
     from unimos_pipe.experiments.run_plans import RunResult as RunResult
     from unimos_pipe.experiments.sweep import SweepOptions as SweepOptions
+    from unimos_pipe.experiments.sweep import SweepPlan as SweepPlan
     from unimos_pipe.experiments.sweep import SweepResult as SweepResult
     from unimos_pipe.experiments.sweep import plan_sweep as plan_sweep
     from unimos_pipe.experiments.sweep import run_sweep as run_sweep
@@ -88,9 +90,9 @@ _HOMES = {
     "interop.export_features": ("export_features",),
     "experiments.run_plans": ("RunResult",),
     "experiments.pairs": ("adapt_pairs", "AdaptOptions", "RunLocation"),
-    "experiments.sweep": ("run_sweep", "plan_sweep", "SweepOptions", "SweepResult"),
+    "experiments.sweep": ("run_sweep", "plan_sweep", "SweepOptions", "SweepPlan", "SweepResult"),
     "experiments.rerun": ("rerun", "Repetition"),
-    "experiments.dry_run": ("plan_recipe",),
+    "experiments.dry_run": ("plan_recipe", "RecipePlan"),
     "runs.resolved_recipe": ("resolve_recipe",),
     "cache.cache_paths": ("default_cache",),
     "runs.cache_usage": ("list_cache", "verify_cache", "find_prunable", "prune_cache"),

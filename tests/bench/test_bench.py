@@ -31,7 +31,7 @@ def test_bench_extract_prints_every_figure(cli, miniature, tmp_path):
     )
     cosine = re.search(r"smallest cosine to its features, means subtracted: ([\d.]+)", answer.out)
     assert re.search(
-        r"good loop \(the same, channels_last, (bf16|no) autocast, 2 workers\): [\d.]+ images/s, ", answer.out
+        r"tuned loop \(the same, channels_last, (bf16|no) autocast, 2 workers\): [\d.]+ images/s, ", answer.out
     )
     assert float(cosine[1]) > 0.999  # the same fp32 arithmetic; what differs is float16 storage
 

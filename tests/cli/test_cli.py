@@ -170,11 +170,11 @@ def test_missing_features_name_the_command_that_makes_them(cli, icons_cache, min
     assert (answer.code, answer.err) == (
         2,
         f"Error: no features of office_home by RN50-quickgelu_openai in {tmp_path}/none. Make them first: "
-        "unimos-pipe extract --dataset office_home --all\n",
+        f"unimos-pipe extract --dataset office_home --cache {tmp_path}/none --all\n",
     )
     answer = cli("adapt", "--src", "art", "--tgt", "clipart", "--cache", icons_cache)
     assert answer.code == 2 and answer.err.endswith(
-        "extract --dataset office_home --all. There are features of icons\n"
+        f"extract --dataset office_home --cache {icons_cache} --all. There are features of icons\n"
     )
     miniature, cache = mini
     folder = only(cache, "mini/*/light")
@@ -183,7 +183,7 @@ def test_missing_features_name_the_command_that_makes_them(cli, icons_cache, min
     assert (answer.code, answer.err) == (
         2,
         f"Error: shards of mini/light are missing in {folder}: expected all of them, got none. "
-        f"Run: unimos-pipe extract --dataset {miniature.spec} --domain light\n",
+        f"Run: unimos-pipe extract --dataset {miniature.spec} --cache {cache} --domain light\n",
     )
 
 

@@ -14,6 +14,7 @@ from unimos_pipe.evaluation.validators import (
     validator_scores,
     validator_tensors,
 )
+from unimos_pipe.runs.validator_names import EPOCH_VALIDATORS
 
 # float64: 1e-12 is some thousand epsilons, 1e-9 some million; 1e-4 is for the 1e-5 that logarithms are shifted by.
 pytestmark = pytest.mark.numerical
@@ -66,5 +67,5 @@ def test_soft_neighbourhood_density_in_blocks_equals_a_loop_over_rows():
 def test_all_validators_by_name():
     bottleneck = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = validator_scores(validator_tensors(SURE, bottleneck), 6, 3)
-    assert list(found) == ["im", "entropy", "bnm", "snd"]
+    assert [*found, "source"] == list(EPOCH_VALIDATORS) == ["im", "entropy", "bnm", "snd", "source"]
     assert found["bnm"] == pytest.approx(1.0) and all(math.isfinite(value) for value in found.values())

@@ -53,7 +53,7 @@ def test_a_sweep_runs_everything_once_and_shows_one_table(cli, recipe, icons_cac
     assert f"0 run(s) trained, 8 kept, 0 failed, in {runs}/small\n" in again.err and again.out == first.out
     labels = [line.split("│")[1].strip() for line in first.out.splitlines() if line.startswith("│")]
     assert labels == [
-        *("zero-shot", "source-probe", "full", "no-im", "full, picked by bnm", "no-im, picked by bnm"),
+        *("zero-shot", "source-probe", "full", "no-im", "full, chosen by bnm", "no-im, chosen by bnm"),
         *("full, oracle best", "no-im, oracle best", "target probe, oracle"),
     ]
     last = [json.loads((path / "result.json").read_text())["accuracy"]["last"]["accuracy"]
@@ -141,7 +141,7 @@ def test_missing_or_stale_shards_stop_a_sweep_before_it_starts(cli, recipe, icon
         2,
         f"Error: shards of icons/color are missing in {shard.parent}: expected all 1 that domain.json names, "
         f"got no {shard.name}. "
-        "Run: unimos-pipe extract --dataset icons --encoder tiny --domain color\n",
+        f"Run: unimos-pipe extract --dataset icons --encoder tiny --cache {cache} --domain color\n",
     )
     assert not runs.exists()
 
@@ -184,7 +184,7 @@ def test_tables_average_pairs_and_spread_over_seeds(tmp_path):
         ("zero-shot", "50.0", "50.0", "50.0"),
         ("source-probe", "40.0", "50.0", "45.0"),
         ("full", "61.0 ± 1.4", "73.0 ± 4.2", "67.0 ± 2.8"),
-        ("full, picked by im", "51.0 ± 1.4", "63.0 ± 4.2", "57.0 ± 2.8"),
+        ("full, chosen by im", "51.0 ± 1.4", "63.0 ± 4.2", "57.0 ± 2.8"),
         ("full, oracle best", "71.0 ± 1.4", "83.0 ± 4.2", "77.0 ± 2.8"),
         ("target probe, oracle", "-", "90.0", "-"),
     ]

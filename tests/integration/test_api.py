@@ -169,5 +169,5 @@ def test_faults_are_said(tmp_path):
         unimos_pipe.feature_set("icons", cache=tmp_path).store()
     assert str(error.value) == (
         f"no features of icons by tinyclip-r24-64_embedded in {tmp_path}. Make them first: "
-        "unimos_pipe.extract_features(features=unimos_pipe.feature_set(dataset='icons'))"
+        f"unimos_pipe.extract_features(features=unimos_pipe.feature_set(dataset='icons', cache={str(tmp_path)!r}))"
     )

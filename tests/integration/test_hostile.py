@@ -19,6 +19,7 @@ from unimos_pipe.base.errors import InputError, UnimosPipeError
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.report.thumbnails import find_image_folder
+from unimos_pipe.runs.method_names import METHODS, TARGET_ONLY
 from unimos_pipe.runs.read_run import RunFolderError, read_run
 from unimos_pipe.runs.recipe import load_recipe
 
@@ -165,9 +166,7 @@ def test_a_sound_export_answers(export):
     assert old.probabilities.equal(found.probabilities)
 
 
-ABLE = (
-    "unimos, zero-shot, source-probe, fused, stacked, gda, linear-im, cross-modal-probe, clip-distillation, ensv, auto"
-)
+ABLE = ", ".join(name for name in METHODS if name not in TARGET_ONLY)
 
 
 @pytest.mark.parametrize(

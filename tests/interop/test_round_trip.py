@@ -205,7 +205,8 @@ def test_ours_and_theirs_are_never_mixed(cli, exported, icons_cache, tmp_path):
     assert (refused.code, refused.err) == (
         2,
         f"Error: shards of icons/sketch are missing in {cache / 'icons' / theirs / 'sketch'}: expected all of them, "
-        "got none. Run: unimos-pipe cache import FEATURES --dataset icons --encoder-name NAME --domain sketch\n",
+        "got none. Run: unimos-pipe cache import FEATURES --dataset icons --encoder-name NAME "
+        f"--cache {cache} --domain sketch\n",
     )
 
 
@@ -221,8 +222,8 @@ def test_one_encoder_needs_no_name_and_a_target_needs_text(cli, exported, tmp_pa
     folder = next((cache / "copy").iterdir())
     assert refused.err == (
         f"Error: the prompts of sketch ('a sketch photo of a airplane.', ...) are not in {folder / 'text'}. Run: "
-        f"unimos-pipe cache import FEATURES --dataset {spec} --encoder-name NAME --domain sketch, with --text or "
-        "--text-from\n"
+        f"unimos-pipe cache import FEATURES --dataset {spec} --encoder-name NAME --cache {cache} --domain sketch, "
+        "with --text or --text-from\n"
     )
     again = cli("cache", "import", source / "sketch.npy", *args, "--domain", "sketch", "--text-from", "tiny")
     assert again.out == "copy/sketch: 716 rows, D = 128, 0 with labels, by a copy, unchanged\n"

@@ -131,8 +131,8 @@ def test_other_wording_and_words_are_prompts_of_their_own(cli, miniature, tmp_pa
     answer = cli(*adapt)
     assert answer.code == 2
     assert answer.err.endswith(
-        f"Run: unimos-pipe extract --dataset {miniature.spec} --domain-word dark=dusk --domain dark, "
-        "with --template where it is not the default\n"
+        f"Run: unimos-pipe extract --dataset {miniature.spec} --domain-word dark=dusk "
+        f"--cache {tmp_path / 'c'} --domain dark, with --template where it is not the default\n"
     )
 
 

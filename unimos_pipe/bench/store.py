@@ -9,6 +9,7 @@ from statistics import median
 
 import numpy as np
 
+from unimos_pipe.base.errors import Call
 from unimos_pipe.cache.cache_paths import shard_files, shard_path
 from unimos_pipe.cache.domain_index import DomainIndex, write_index
 from unimos_pipe.cache.shard import ImageHeader, read_header, write_image_shard
@@ -63,7 +64,7 @@ def write_random_domain(folder: Path, rows: int, dim: int, shard_size: int = 409
         shards.append((target.name, read_header(target).features_digest))
     labels = np.arange(rows) % 2
     write_index(folder / "random", DomainIndex("bench", "random", spec.classes, rows, tuple(shards), labels))
-    return FeatureStore(spec, folder, "unimos-pipe bench store")
+    return FeatureStore(spec, folder, Call("bench_store"))
 
 
 def _seconds(work: Callable[[], object]) -> float:

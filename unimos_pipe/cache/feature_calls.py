@@ -1,11 +1,12 @@
 """The calls that make features, for messages."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.errors import Call
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec
-from unimos_pipe.cache.cache_paths import ENCODER_FOLDER
+from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, default_cache
 from unimos_pipe.cache.encoder_identity import IMPORTED
 
 
@@ -15,12 +16,14 @@ def extract_call(
     encoder: str | EncoderSpec | None = None,
     templates: Sequence[str] = (DEFAULT_TEMPLATE,),
     words: Mapping[str, str] | None = None,
+    cache: Path | None = None,
 ) -> Call:
     """Return the call of stage one for a data set, without its domains; defaults are left out."""
     arguments: dict[str, Any] = {"dataset": dataset}
     arguments |= {"encoder": encoder} if encoder else {}
     arguments |= {"templates": tuple(templates)} if tuple(templates) != (DEFAULT_TEMPLATE,) else {}
     arguments |= {"words": dict(words)} if words else {}
+    arguments |= {"cache": cache} if cache and cache != default_cache() else {}
     return Call("extract_features", {"features": Call("feature_set", arguments)})
 
 
@@ -29,8 +32,11 @@ def import_or_extract_call(encoder_id: str, extract: Call) -> Call:
     match = ENCODER_FOLDER.fullmatch(encoder_id)
     if not match or match[1] != IMPORTED:
         return extract
-    dataset = extract.arguments["features"].arguments["dataset"]
-    return Call("import_features", {"files": "FEATURES", "dataset": dataset, "encoder_name": "NAME"})
+    features = extract.arguments["features"].arguments
+    cache = {"cache": features["cache"]} if "cache" in features else {}
+    return Call(
+        "import_features", {"files": "FEATURES", "dataset": features["dataset"], "encoder_name": "NAME"} | cache
+    )
 
 
 def domain_call(call: Call, domain: str, *, force: bool) -> Call:

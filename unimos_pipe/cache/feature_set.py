@@ -95,13 +95,14 @@ def feature_set(
         InputError: unknown names, or an invalid spec file or template.
     """
     spec = load_spec(dataset).with_words(words or {})
+    cache = Path(cache) if cache else default_cache()
     encoder_spec = encoder if isinstance(encoder, EncoderSpec) else find_preset(encoder or spec.encoder)
     return FeatureSet(
         spec,
         encoder_spec,
         parse_dataclass(PromptSpec, {"templates": tuple(templates)}, "templates").templates,
-        Path(cache) if cache else default_cache(),
-        extract_call(dataset, encoder=encoder, templates=templates, words=words),
+        cache,
+        extract_call(dataset, encoder=encoder, templates=templates, words=words, cache=cache),
         encoder_id,
         encoder_given=encoder is not None,
     )

@@ -101,14 +101,14 @@ def bench_extract(
 
 
 def _show_speedup(output: Output, speedup: "unimos_pipe.bench.extract.BaselineSpeedup") -> None:
-    rate, plain_rate, good_rate = (median(side) for side in zip(*speedup.rates, strict=True))
-    times, good_times = (median(round_[0] / round_[side] for round_ in speedup.rates) for side in (1, 2))
+    rate, simple_rate, tuned_rate = (median(side) for side in zip(*speedup.rates, strict=True))
+    times, tuned_times = (median(round_[0] / round_[side] for round_ in speedup.rates) for side in (1, 2))
     output.result(
-        f"plain loop (open_clip, fp32, DataLoader of {speedup.batch}, no workers) on {speedup.images} images: "
-        f"{plain_rate:.1f} images/s against {rate:.1f}, {times:.1f} times (median of {len(speedup.rates)} pairs); "
+        f"simple loop (open_clip, fp32, DataLoader of {speedup.batch}, no workers) on {speedup.images} images: "
+        f"{simple_rate:.1f} images/s against {rate:.1f}, {times:.1f} times (median of {len(speedup.rates)} pairs); "
         f"smallest cosine to its features, means subtracted: {speedup.cosine:.5f}"
     )
-    output.result(f"good loop (the same, {speedup.tuned}): {good_rate:.1f} images/s, {good_times:.2f} times")
+    output.result(f"tuned loop (the same, {speedup.tuned}): {tuned_rate:.1f} images/s, {tuned_times:.2f} times")
 
 
 @bench.command("store")

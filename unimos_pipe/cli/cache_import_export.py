@@ -118,7 +118,7 @@ def import_command(
     """Import image features of another program.
 
     \b
-    FEATURES: .npy .npz .safetensors .pt .pth .parquet .h5, of (n, D) floats; several files form one domain, in order.
+    FEATURES: .npy .npz .safetensors .pt .pth .parquet .h5 .hdf5 of (n, D) floats; several form one domain, in order.
     Examples:
       unimos-pipe cache import art.pt --dataset office_home --domain art --encoder-name RN50 --paths art.txt
       unimos-pipe cache import bank.h5 --dataset my.toml --domain shop --encoder-name DINOv2 --classes names.txt

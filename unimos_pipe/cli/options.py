@@ -23,6 +23,7 @@ from unimos_pipe.cli import completion
 from unimos_pipe.cli.click_classes import SuggestingChoice
 from unimos_pipe.data.dataset_spec import PROTOCOLS, load_spec
 from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
+from unimos_pipe.runs.validator_names import EPOCH_VALIDATORS
 
 
 def option_group(name: str, make: Callable, *options: Callable) -> Callable[[Callable], Callable]:
@@ -86,7 +87,9 @@ def _features(
     chosen = encoder_spec(encoder or spec.encoder, model, pretrained, encoder_precision, allow_torchscript)
     template_list = parse_dataclass(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
     changed = model or pretrained or allow_torchscript or encoder_precision != "auto"
-    call = extract_call(dataset, encoder=chosen if changed else encoder, templates=template_list, words=words)
+    call = extract_call(
+        dataset, encoder=chosen if changed else encoder, templates=template_list, words=words, cache=cache
+    )
     named = bool(encoder or model or pretrained)
     return FeatureSet(spec, chosen, template_list, cache or default_cache(), call, encoder_id, named)
 
@@ -283,8 +286,7 @@ recipe_options = option_group(
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the work and its estimated time, then stop.")
 
-# Rows of a sweep's table: the validators of evaluation/validators.py, and more.
-SHOW_CHOICES = ("im", "entropy", "bnm", "snd", "source", "oracle", "probes")
+SHOW_CHOICES = (*EPOCH_VALIDATORS, "oracle", "probes")  # rows of a sweep's table
 
 
 stale_option = click.option(

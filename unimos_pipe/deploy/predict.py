@@ -116,8 +116,10 @@ def predict_cached(
     """
     model = load(run, device, allow_edited=allow_edited)
     spec = load_spec(dataset or model.settings["about"]["dataset"])
-    folder = (cache or default_cache()) / spec.name / model.settings["encoder_id"]
-    store = FeatureStore(spec, folder, import_or_extract_call(folder.name, extract_call(dataset or spec.name)))
+    cache = cache or default_cache()
+    folder = cache / spec.name / model.settings["encoder_id"]
+    call = import_or_extract_call(folder.name, extract_call(dataset or spec.name, cache=cache))
+    store = FeatureStore(spec, folder, call)
     return predict_domain(model, store, domain, Path(out), top=top)
 
 

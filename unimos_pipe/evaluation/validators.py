@@ -1,8 +1,7 @@
 """Label-free validators: scores that select an epoch without target labels.
 
 Each takes ensemble probabilities P (n, K) or bottleneck features (n, H); higher is better. A new one is a function, an
-entry in :func:`validator_tensors` and :func:`validator_scores`, and a name in ``VALIDATORS`` of runs/recipe.py and
-``SHOW_CHOICES`` of cli/options.py.
+entry in :func:`validator_tensors`, and a name in :mod:`unimos_pipe.runs.validator_names`.
 """
 
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unimos_pipe.methods.unimos.losses import entropy
+from unimos_pipe.runs.validator_names import EPOCH_VALIDATORS
 
 SND_TEMPERATURE = 0.05
 SND_ROWS = 1024
@@ -31,9 +31,8 @@ def validator_tensors(probabilities: Tensor, bottleneck: Tensor) -> dict[str, Te
 
 def validator_scores(tensors: Mapping[str, Tensor], rows: int, classes: int) -> dict[str, float]:
     """Return all validator scores by name, from :func:`validator_tensors` on the CPU."""
-    scores = {name: tensors[name] for name in ("im", "entropy", "snd")}
-    scores["bnm"] = nuclear_norm(tensors["gram"], rows, classes)
-    return {name: float(scores[name]) for name in ("im", "entropy", "bnm", "snd")}
+    scores = {**tensors, "bnm": nuclear_norm(tensors["gram"], rows, classes)}
+    return {name: float(scores[name]) for name in EPOCH_VALIDATORS if name in scores}
 
 
 def information_maximisation(probabilities: Tensor) -> Tensor:

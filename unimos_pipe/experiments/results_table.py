@@ -123,7 +123,7 @@ def result_rows(
         table += rows("{}, overall accuracy", lambda result: result.accuracy.last.accuracy)
     for name in (name for name in show if name not in (ORACLE_ROW, PROBES)):
         table += rows(
-            f"{{}}, picked by {name}", lambda result, name=name: getattr(result.selected.get(name), metric, None)
+            f"{{}}, chosen by {name}", lambda result, name=name: getattr(result.selected.get(name), metric, None)
         )
     if ORACLE_ROW in show:
         table += rows("{}, oracle best", lambda result: getattr(result.accuracy.oracle_best, metric, None))

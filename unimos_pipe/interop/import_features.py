@@ -83,8 +83,8 @@ def import_features(
     """Import image features of another program as verified shards.
 
     Args:
-        files: of (n, D) features: .npy, .npz, .safetensors, .pt or .pth of tensors, .parquet, .h5; several are one
-            domain in the order given.
+        files: of (n, D) features, in a format of :data:`unimos_pipe.interop.array_readers.ARRAY_READERS`; several are
+            one domain in the order given.
         dataset: a known data set's name, or the path of a spec file.
         domain: the domain, or one of its splits (``clipart.train``).
         encoder_name: the encoder's name; features imported under one name count as one encoder.

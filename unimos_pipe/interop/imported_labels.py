@@ -16,6 +16,7 @@ from unimos_pipe.data.row_lists import (
     read_row_paths,
     row_names,
 )
+from unimos_pipe.interop.array_readers import ARRAY_READERS
 from unimos_pipe.interop.find_arrays import FeatureRows, read_paths
 
 
@@ -74,7 +75,7 @@ def _labels_from_list(file: Path, listed: list[ManifestRow], classes: Sequence[s
 
 
 def _read_listed_rows(file: Path) -> list[ManifestRow]:
-    if file.suffix.lower() in (".parquet", ".npz", ".h5", ".hdf5"):
+    if file.suffix.lower() in ARRAY_READERS:
         return [ManifestRow(path, "") for path in read_paths(file)]
     return read_row_paths(file)
 

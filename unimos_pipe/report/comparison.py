@@ -1,7 +1,7 @@
 """Comparison of folders of runs: paired differences, and differing settings, versions and code."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -13,7 +13,11 @@ from unimos_pipe.report.significance import PairedDifference, paired_difference
 from unimos_pipe.report.table import Cell, Table, change_cell, correct_tests, mean_cell, name_cell, text_cell
 from unimos_pipe.report.table_writers import to_csv, to_latex, to_markdown
 from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.run_values import RecordedSpec
 
+# Fields of a spec that are compared as they are; the others are the pair's, the seed, or compared key by key.
+OTHER_FIELDS = {"dataset", "source", "target", "seed", "templates", "options", "settings", "changed"}
+COMPARED_FIELDS = [entry.name for entry in fields(RecordedSpec) if entry.name not in OTHER_FIELDS]
 Scores = dict[str, dict[int, float]]  # pair -> seed -> score
 
 
@@ -177,9 +181,11 @@ def _facts(runs: Sequence[FinishedRun]) -> dict[str, str]:
 
     for run in runs:
         spec, environment = run.spec, run.config.environment
-        for name in ("method", "variant", "protocol", "label_set", "calibrate", "encoder_id"):
+        for name in COMPARED_FIELDS:
             add(name, getattr(spec, name))
         add("prompts", "; ".join(spec.templates))
+        for name, value in spec.settings.items():
+            add(f"{spec.method}.{name}", value)
         for section, options in spec.options.items():
             for name, value in options.items():
                 add(f"{section}.{name}", value)

@@ -12,8 +12,8 @@ from unimos_pipe.base.csv_escaping import escape_name, escape_path
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.validator_names import VALIDATORS
 
-VALIDATORS = ("im", "entropy", "bnm", "snd", "source", "rankme", "agreement")  # of the last epoch
 BRANCHES = ("vac", "lac")
 COUNTS = ("source_rows", "target_rows", "scored_rows", "labelled_rows", "classes")
 

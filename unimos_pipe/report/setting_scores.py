@@ -6,8 +6,8 @@ from statistics import mean
 import numpy as np
 
 from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.validator_names import ENSV
 
-ENSV = "ensv"
 Scores = dict[str, dict[str, float]]  # label -> pair -> mean over seeds
 Candidates = Mapping[str, Mapping[str, Sequence[FinishedRun]]]  # label -> pair -> runs, equal pairs for every label
 

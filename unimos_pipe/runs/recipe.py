@@ -30,8 +30,8 @@ from unimos_pipe.runs.method_names import (
 )
 from unimos_pipe.runs.published_results import load_published_rows
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.validator_names import SELECTION_VALIDATORS
 
-VALIDATORS = ("im", "entropy", "bnm", "snd", "source", "rankme", "agreement", "ensv")  # label-free
 LEAVE_ONE_OUT = "leave-one-out"  # each domain as the target of all others together
 MAX_RUNS = 100_000  # per recipe; all runs are planned before the first one starts
 RECIPE_FOLDERS = (PACKAGE / "pipelines", PACKAGE.parent / "pipelines")  # installed wheel, checkout
@@ -54,7 +54,9 @@ class Recipe:
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
     protocol: str = option("", "empty = the data set's own", choices=("", *PROTOCOLS))
     published_table: str = ""  # where paper_results.toml has the published figures
-    select: str = option("", "validator that selects the headline's configuration of a grid", choices=("", *VALIDATORS))
+    select: str = option(
+        "", "validator that selects the headline's configuration of a grid", choices=("", *SELECTION_VALIDATORS)
+    )
     options: dict = field(default_factory=dict)
     grid: dict = field(default_factory=dict)
 

@@ -52,7 +52,8 @@ def resolve_recipe(
     recipe = replace(recipe, seeds=seeds or recipe.seeds, protocol=spec.protocol(protocol or recipe.protocol or None))
     name = recipe.encoder or spec.encoder
     encoder = with_weights(find_preset(name), pretrained, allow_torchscript)
-    call = extract_call(recipe.dataset, encoder=encoder if pretrained or allow_torchscript else name)
-    named = bool(recipe.encoder or pretrained)
     cache = cache or default_cache()
+    chosen = encoder if pretrained or allow_torchscript else name
+    call = extract_call(recipe.dataset, encoder=chosen, templates=recipe.templates, cache=cache)
+    named = bool(recipe.encoder or pretrained)
     return ResolvedRecipe(recipe, FeatureSet(spec, encoder, recipe.templates, cache, call, encoder_id, named))

@@ -144,6 +144,14 @@ def ragged_parquet(place):
     pq.write_table(pa.table({"emb": [[1.0, 2.0], [1.0]]}), place / "x.parquet")
 
 
+def empty_cells_parquet(*rows: list[float | None] | None):
+    def write(place):
+        pq, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+        pq.write_table(pa.table({"emb": pa.array(rows, pa.list_(pa.float32()))}), place / "x.parquet")
+
+    return write
+
+
 def torchscript(place):
     with zipfile.ZipFile(place / "x.pt", "w") as archive:
         archive.writestr("x/constants.pkl", b"")
@@ -247,6 +255,12 @@ BAD = {
     ),
     "data in another file": (outside_h5, "x.h5", "{x} has no (n, D) array of floats: it has none"),
     "lists of two lengths": (ragged_parquet, "x.parquet", "{x}: column emb: expected lists of one length, got 2 and 1"),
+    "an empty cell inside a list": (
+        empty_cells_parquet([1.0, None], [1.0, 2.0]), "x.parquet", "{x}: column emb has empty cells"
+    ),
+    "an empty cell in the place of a list": (
+        empty_cells_parquet([1.0, 2.0], None, [1.0, 2.0]), "x.parquet", "{x}: column emb has empty cells"
+    ),
     "NaN": (
         saved(lambda x: x.__setitem__((3, 1), np.nan)),
         "x.npy",

@@ -161,3 +161,15 @@ def test_only_a_runs_own_folder_is_replaced(tmp_path):
     assert str(caught.value) == (
         f"{folder} is not empty and not a run folder (answers.csv is not a run's file); {choose}"
     )
+
+
+@pytest.mark.parametrize("name", ["config.json", "predictions.csv"])
+def test_a_folder_with_a_link_in_it_is_not_replaced(name, tmp_path):
+    folder = write_run(tmp_path)
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError) as caught:
+        check_run_folder(folder, force=True)
+    assert str(caught.value) == (
+        f"{folder} is not empty and not a run folder ({name} is not a run's file); choose another out or runs"
+    )

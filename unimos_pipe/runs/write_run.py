@@ -120,7 +120,7 @@ def check_run_folder(folder: Path, *, force: bool) -> None:
     if folder.is_symlink():
         raise InputError((f"{folder} is a link; ", *_CHOOSE))
     if names and not _holds_only_run_files(folder, names):
-        foreign = [name for name in names if name not in FILES]
+        foreign = [name for name in names if name not in FILES or (folder / name).is_symlink()]
         reason = f"{foreign[0]} is not a run's file" if foreign else f"no {CONFIG} that a run wrote"
         raise InputError((f"{folder} is not empty and not a run folder ({reason}); ", *_CHOOSE))
     parent = next(path for path in folder.absolute().parents if path.exists())

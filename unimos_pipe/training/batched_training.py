@@ -110,7 +110,7 @@ def train_runs(
     references = references or PairReferenceCache()
     stack_plan = plan_stacks(runs, stack_size, loader.device)
     open_stacks = [members for members in stack_plan.stacks if not all(previous[i].reused for i in members)]
-    concurrent_stacks = stack_plan.concurrent_stacks(len(open_stacks))
+    concurrent = stack_plan.concurrent_stacks(len(open_stacks))
     on_epochs(count_epochs(runs) - sum(count_epochs(runs[i] for i in members) for members in open_stacks))
     if stack_plan.processes > 1:
         for pair in (data[i] for members in open_stacks for i in members if not previous[i].reused):
@@ -121,21 +121,24 @@ def train_runs(
         stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
         send_line = on_metrics and (lambda spec, line: send((spec, line)))
         with lock_run_folders([plans[i] for i in members if not previous[i].reused]):
-            return stack.train(
-                checkpoints, send, send_line, stack_outcomes, references, calibrations, concurrent_stacks
-            )
+            return stack.train(checkpoints, send, send_line, stack_outcomes, references, calibrations, concurrent)
 
     def on_message(message: int | tuple[RunSpec, Mapping[str, Any]]) -> None:
         on_epochs(message) if isinstance(message, int) else on_metrics(*message)
 
-    with contextlib.ExitStack() as stack:
-        for i in itertools.chain(*open_stacks):
-            stack.enter_context(create_parent_dir(plans[i].folder))  # shared by several processes
+    with _create_parent_dirs([plans[i] for i in itertools.chain(*open_stacks)]):
         trained = parallel_map(train, open_stacks, stack_plan.processes, on_message)
-    outcomes = dict(enumerate(previous))
-    for members, stack_outcomes in zip(open_stacks, trained, strict=True):
-        outcomes.update(zip(members, stack_outcomes, strict=True))
-    return list(outcomes.values())
+    outcomes = dict(zip(itertools.chain(*open_stacks), itertools.chain(*trained), strict=True))
+    return [outcomes.get(index, outcome) for index, outcome in enumerate(previous)]
+
+
+@contextlib.contextmanager
+def _create_parent_dirs(plans: Sequence[PlannedRun]) -> Iterator[None]:
+    """Create the parents of run folders, which several processes share. If the block fails, empty ones are removed."""
+    with contextlib.ExitStack() as stack:
+        for plan in plans:
+            stack.enter_context(create_parent_dir(plan.folder))
+        yield
 
 
 def _load_previous(plans: Sequence[PlannedRun], data: Sequence[PairData], keep_finished: bool) -> list[RunOutcome]:

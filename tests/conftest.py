@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
+from factories.images import draw
 from rounding import OtherRounding
+from workspace import copy_workspace, live_in, prepare
 
 from unimos_pipe.cli.main import main
 
@@ -78,20 +79,6 @@ class Miniature:
         return "--dataset", self.spec, "--cache", cache
 
 
-def draw(path: Path, shape: int, rng: np.random.Generator, dark: bool) -> None:
-    """Write one 64 x 64 PNG of a shape (0 circle, 1 square, 2 bar) at a random place."""
-    y, x = np.mgrid[:64, :64]
-    cy, cx, size = *rng.integers(24, 40, 2), rng.integers(10, 18)
-    inside = [
-        (y - cy) ** 2 + (x - cx) ** 2 < size**2,
-        np.maximum(abs(y - cy), abs(x - cx)) < size,
-        (abs(y - cy) < 5) & (abs(x - cx) < 24),
-    ][shape]
-    pixels = np.where(inside[..., None], rng.integers(0, 90, 3), rng.integers(200, 255, 3)).astype(np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(255 - pixels if dark else pixels).save(path)
-
-
 @pytest.fixture
 def miniature(tmp_path) -> Miniature:
     """A fresh miniature data set of 2 domains x 3 classes x 8 images."""
@@ -106,6 +93,24 @@ def miniature(tmp_path) -> Miniature:
         'name = "mini"\nclasses = ["circle", "square", "bar"]\nencoder = "tiny"\n[domains]\ndark = {}\nlight = {}\n'
     )
     return Miniature(spec, root)
+
+
+@pytest.fixture(scope="session")
+def prepared(cli, tmp_path_factory) -> Path:
+    """The folder of tests/workspace.py with a cache, a run and an export; do not write to it."""
+    return prepare(cli, tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="session")
+def lived_in(cli, prepared, tmp_path_factory) -> Path:
+    """A copy of it in which every writing command has been; do not write to it."""
+    return live_in(cli, copy_workspace(prepared, tmp_path_factory.mktemp("lived-in") / "work"))
+
+
+@pytest.fixture
+def work(lived_in, tmp_path) -> Path:
+    """A copy of that, to write to."""
+    return copy_workspace(lived_in, tmp_path / "work")
 
 
 @pytest.fixture(scope="session", autouse="UNIMOS_TEST_ROUNDING" in os.environ)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw
+from factories.images import draw
 from file_tree import tree
 
 import unimos_pipe

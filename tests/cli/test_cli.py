@@ -12,7 +12,7 @@ import click
 import numpy as np
 import pytest
 import torch
-from conftest import draw
+from factories.images import draw
 
 from unimos_pipe import __version__
 from unimos_pipe.base.method_config import VARIANTS

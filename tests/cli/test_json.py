@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from workspace import prepare
+from workspace import copy_workspace
 
 import unimos_pipe
 from unimos_pipe.bench.adapt import SIZES, AdaptBench, StepTimes
@@ -40,8 +40,8 @@ BENCHES = {
 
 
 @pytest.fixture(scope="module")
-def work(cli, tmp_path_factory) -> Path:
-    return prepare(cli, tmp_path_factory.mktemp("work"))
+def work(prepared, tmp_path_factory) -> Path:
+    return copy_workspace(prepared, tmp_path_factory.mktemp("json") / "work")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw
+from factories.images import draw
 from PIL import Image
 
 from unimos_pipe.data.build_manifest import find_root

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import draw
+from factories.images import draw
 from factories.tasks import TINY
 
 from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError

@@ -12,7 +12,6 @@ from pathlib import Path
 import click
 import pytest
 from file_tree import damage, tree
-from workspace import prepare
 
 from unimos_pipe.cli.main import main
 
@@ -102,11 +101,6 @@ def line(words: tuple[str, ...], option: str, kind: str) -> list[str]:
     given = {**SOUND[words], aliases.get(option, option): BAD[kind]}
     options = [part for name, value in given.items() if name for part in ([name] if value is None else [name, value])]
     return [*words, *options, *([given[""]] if "" in given else [])]
-
-
-@pytest.fixture(scope="module")
-def prepared(cli, tmp_path_factory) -> Path:
-    return prepare(cli, tmp_path_factory.mktemp("prepared"))
 
 
 def run_trials(cli, prepared, tmp_path, monkeypatch, chosen) -> Counter:

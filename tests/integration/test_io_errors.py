@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 from file_tree import damage, tree
 from fork_server import CALLS, SHORT, Ended, Fault, Zygote, fault_library, zygote
-from test_kill_and_full_disk import DATA, FORCED, WRITERS, Wholeness, check, leftovers
-from workspace import prepare
+from workspace import DATA, WRITERS, Wholeness, check, leftovers
 
 READERS = {
     "ls": ["cache", "ls", "--cache", "cache"],
@@ -56,26 +55,6 @@ def start(tmp_path_factory):
         pytest.skip("needs Linux and a C compiler")
     with zygote(tmp_path_factory.mktemp("said"), library) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def lived_in(cli, start, tmp_path_factory) -> Path:
-    """The folder in which trials begin: every writer has been there once."""
-    folder = prepare(cli, tmp_path_factory.mktemp("lived-in"))
-    adapt = ["other" if word == "run" else word for word in FORCED["adapt"]]
-    names = ("sweep", "report", "scan", "predict", "method", "hand out", "import")
-    for words in (adapt, *(WRITERS[name] for name in names)):
-        answer = start.run([word for word in words if word != "--force"], folder)
-        assert answer.code == 0, answer.err
-    return folder
-
-
-@pytest.fixture
-def work(lived_in, tmp_path) -> Path:
-    shutil.copytree(lived_in, tmp_path / "work", symlinks=True)
-    recipe = tmp_path / "work" / "recipe.toml"
-    recipe.write_text(recipe.read_text().replace(str(lived_in), str(tmp_path / "work")))
-    return tmp_path / "work"
 
 
 class Soundness(Wholeness):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw
+from factories.images import draw
 
 from unimos_pipe.data.build_manifest import build_manifest
 from unimos_pipe.data.dataset_spec import load_spec

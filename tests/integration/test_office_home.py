@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import numpy as np
-from conftest import draw
 from factories.hub import made_hub
+from factories.images import draw
 
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.extract.weights import EMBEDDED

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from conftest import draw
+from factories.images import draw
 
 import unimos_pipe
 from unimos_pipe import api

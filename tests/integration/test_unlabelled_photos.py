@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 import pytest
-from conftest import draw
+from factories.images import draw
 from PIL import Image
 
 ROWS = ["IMG_1.HEIC", "IMG_2.JPG", "IMG_3.JPG", "IMG_4", "IMG_5.JPG"]

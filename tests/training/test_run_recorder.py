@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import draw
+from factories.images import draw
 
 PLAN = """\
 Office-Home, CLIP RN50 (transductive)

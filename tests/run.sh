@@ -10,6 +10,8 @@ if [ "${1:-}" = "--slow" ]; then
     shift
     marks="not gpu"
 fi
+# Most tests start commands; without bytecode each of them would compile the package again.
+unset PYTHONDONTWRITEBYTECODE
 # Two workers with a thread each are faster than one with two: most tests are too small to share.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 "$PYTHON" tests/describe_cpu.py

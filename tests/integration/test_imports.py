@@ -130,3 +130,16 @@ finally:
 def test_the_command_line_alone_imports_neither_numpy_nor_pil():
     code = "import sys, unimos_pipe.cli.main; print(sorted({'numpy', 'PIL', 'h5py', 'torch'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+def test_the_table_of_common_changes_names_what_exists():
+    """Every file is there, and every name occurs in the source."""
+    table = (PACKAGE / "README.md").read_text(encoding="utf-8").partition("## Where to make common changes")[2]
+    names = set(re.findall(r"`([^`]+)`", table))
+    files = {name for name in names if "/" in name and "*" not in name}
+    roots = (PACKAGE, PACKAGE.parent)
+    assert [name for name in sorted(files) if not any((root / name).exists() for root in roots)] == []
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in [*PACKAGE.rglob("*.py"), Path(__file__)])
+    symbols = {part for name in names if "/" not in name for part in name.split(".") if part.isidentifier()}
+    assert [name for name in sorted(symbols) if not re.search(rf"\b{name}\b", sources)] == []
+    assert len(files) > 25 and len(symbols) > 15

@@ -1,7 +1,6 @@
 """Ctrl-C ends the process, whatever its main thread or its children are caught in."""
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import threading
@@ -51,6 +50,8 @@ def _leave(number: int) -> None:
 def exit_at_once(code: int) -> None:
     """Kill the children and exit without Python's own end, which waits for them and takes its handlers off."""
     with contextlib.suppress(Exception):
+        import multiprocessing  # not at the top: it slows --help
+
         for child in multiprocessing.active_children():
             child.kill()
     os._exit(code)

@@ -69,6 +69,13 @@ class DatasetSpec:
     metric: str = option("accuracy", "the figure published for it", choices=METRICS)
     display: dict = field(default_factory=dict)  # class name -> wording in the prompts
     base: Path = Path()  # the folder of the spec file
+    file: Path = Path()  # the spec file
+
+    @property
+    def own_file(self) -> str | None:
+        """Absolute path of the spec file; None for a data set of the package."""
+        of_package = self.file == Path() or self.file.parent in SPEC_FOLDERS
+        return None if of_package else str(self.file.absolute())
 
     def domain(self, name: str) -> DomainSpec:
         """Return the named domain. Raises InputError listing the known ones."""
@@ -172,7 +179,7 @@ def check_spec(values: Mapping, path: Path) -> DatasetSpec:
         )
         faults += _check_domain(name, domain)
     try:
-        spec = parse_dataclass(DatasetSpec, {**values, "domains": domain_specs, "base": path.parent}, str(path))
+        spec = parse_dataclass(DatasetSpec, {**values, "domains": domain_specs, "base": path.parent, "file": path}, str(path))
     except InputError as error:
         raise InputError("; ".join([str(error), *faults])) from None
     faults += _check_classes(spec)

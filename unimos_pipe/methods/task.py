@@ -97,6 +97,7 @@ class PairData:
     encoder: EncoderIdentity
     shard_digests: dict[str, list[str]]  # of all that training sees: features, prompts, the source's labels and classes
     scored_labels: list[str]  # of the labels and class names that only scoring sees
+    dataset_file: str | None = None  # absolute path of the data set's spec; None for a data set of the package
 
 
 def training_dtype(precision: str) -> torch.dtype:
@@ -210,7 +211,7 @@ class PairLoader:
         seen_labels = [digest for domain in sources for _, digest in domain.label_digests]
         scored_labels = [digest for _, digest in scored.label_digests]
         digests |= {"text": [text_digest], "source labels": seen_labels}
-        return PairData(task, held_out, scored.paths, target_domain.encoder, digests, scored_labels)
+        return PairData(task, held_out, scored.paths, target_domain.encoder, digests, scored_labels, spec.own_file)
 
 
 def _check_same_encoder(source: DomainFeatures, target: DomainFeatures) -> None:

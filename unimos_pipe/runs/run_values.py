@@ -124,6 +124,7 @@ class RunMetrics:
     seconds: float
     stack: dict[str, Any] | None = field(default=None, metadata=OMIT_NONE)  # number of runs, fingerprint
     command: str | None = field(default=None, metadata=OMIT_NONE)
+    dataset_file: str | None = field(default=None, metadata=OMIT_NONE)  # absolute path of a spec of the user's own
     validators: dict[str, float] = field(default_factory=dict)  # after the last epoch, for the selection of settings
     estimate: Estimate = field(default_factory=Estimate)
     calibration: Calibration | None = None

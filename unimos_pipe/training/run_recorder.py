@@ -253,7 +253,7 @@ def gather_probabilities(probabilities: torch.Tensor, classes: torch.Tensor) -> 
 
 
 def result_counts(spec: RunSpec, data: PairData) -> dict[str, Any]:
-    """Return the first entries of every ``result.json``: protocol, metric and counts."""
+    """Return the first entries of every ``result.json``: protocol, metric, counts and the spec file."""
     return {
         "protocol": spec.protocol,
         "metric": data.held_out.metric,
@@ -262,6 +262,7 @@ def result_counts(spec: RunSpec, data: PairData) -> dict[str, Any]:
         "scored_rows": len(data.scored_paths),
         "labelled_rows": len(data.held_out.labelled),
         "classes": len(data.held_out.classes),
+        "dataset_file": data.dataset_file,
     }
 
 

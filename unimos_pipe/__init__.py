@@ -69,6 +69,11 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.interop.import_features import import_features as import_features
     from unimos_pipe.methods.from_arrays import task_from_arrays as task_from_arrays
     from unimos_pipe.methods.unimos.loss_terms import register_loss as register_loss
+    from unimos_pipe.photos.review_photos import ReviewResult as ReviewResult
+    from unimos_pipe.photos.review_photos import review_photos as review_photos
+    from unimos_pipe.photos.sort_photos import SortOptions as SortOptions
+    from unimos_pipe.photos.sort_photos import SortResult as SortResult
+    from unimos_pipe.photos.sort_photos import sort_photos as sort_photos
     from unimos_pipe.report.comparison import Comparison as Comparison
     from unimos_pipe.report.comparison import compare_runs as compare_runs
     from unimos_pipe.report.make_report import Report as Report
@@ -102,6 +107,8 @@ _HOMES = {
     "methods.unimos.loss_terms": ("register_loss",),
     "report.make_report": ("make_report", "Report"),
     "report.comparison": ("compare_runs", "Comparison"),
+    "photos.review_photos": ("review_photos", "ReviewResult"),
+    "photos.sort_photos": ("sort_photos", "SortOptions", "SortResult"),
     "deploy.predict": ("predict", "predict_cached", "PredictOptions"),
     "deploy.export": ("export_run",),
     "deploy.adapted_model": ("load", "AdaptedModel"),

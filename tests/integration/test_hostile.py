@@ -18,7 +18,7 @@ import unimos_pipe
 from unimos_pipe.base.errors import InputError, UnimosPipeError
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.data.dataset_spec import load_spec
-from unimos_pipe.report.thumbnails import find_image_folder
+from unimos_pipe.photos.image_folder import find_image_folder
 from unimos_pipe.runs.method_names import METHODS, TARGET_ONLY
 from unimos_pipe.runs.read_run import RunFolderError, read_run
 from unimos_pipe.runs.recipe import load_recipe
@@ -235,5 +235,7 @@ def test_a_runs_target_cannot_leave_the_images_folder(tmp_path):
     (tmp_path / "phone").mkdir()
     (tmp_path / "shop" / "phone").mkdir(parents=True)
     for target, folder in (("phone", tmp_path / "shop" / "phone"), ("../phone", None), (".", None)):
-        run = SimpleNamespace(spec=SimpleNamespace(dataset="own", target=target))
+        run = SimpleNamespace(
+            spec=SimpleNamespace(dataset="own", target=target), result=SimpleNamespace(dataset_file=None)
+        )
         assert find_image_folder(run, tmp_path / "shop", tmp_path) == folder

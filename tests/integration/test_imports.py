@@ -12,7 +12,7 @@ from unimos_pipe.base.encoder_presets import EMBEDDED
 from unimos_pipe.cache.file_digests import MIN_AGE
 
 PACKAGE = Path(__file__).parents[2] / "unimos_pipe"
-TORCHLESS = {"data", "cache", "runs", "report"}
+TORCHLESS = {"data", "cache", "runs", "photos", "report"}
 APART = {"methods", "extract", "report"}  # know nothing of each other
 DOORS = {
     "open_clip": {"extract/load_weights", "extract/encoder", "extract/tokenizer", "extract/weights"},
@@ -26,6 +26,8 @@ DOORS = {
     "ray": {"base/ray_cluster"},
     "matplotlib": {"report/figures"},
     "jinja2": {"report/page"},
+    "fastapi": {"photos/review_server"},
+    "uvicorn": {"photos/review_server"},
     "onnxruntime": {"deploy/export"},
     "huggingface_hub": {"deploy/adapted_model", "extract/hub"},
 }

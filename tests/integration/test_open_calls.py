@@ -23,6 +23,7 @@ ALLOWED = {
     ("bench/memory", "status.read_text"): "/proc",
     ("bench/store", "path.read_bytes"): "what plain reading takes is measured",
     ("cache/shard", "h5py.File"): "in memory",
+    ("cli/review", "webbrowser.open"): "an address",
     ("cli/error_handling", "os.open"): "/dev/null, to write",
     ("cli/error_handling", "os.fdopen"): "to write",
     ("data/dataset_check", "hashlib.file_digest"): "of a file that safe_open has opened",

@@ -9,9 +9,10 @@ import pytest
 from factories.runs import write_run
 from PIL import Image
 
+from unimos_pipe.photos.image_folder import find_image_folder
 from unimos_pipe.report.error_analysis import class_gains, find_disagreements, worst_confusions
 from unimos_pipe.report.experiment import find_runs
-from unimos_pipe.report.thumbnails import encode_thumbnail, find_image_folder
+from unimos_pipe.report.thumbnails import encode_thumbnail
 
 ROWS = [
     ("a.png", "circle", 0.9, "circle", 0.8, "circle", 0.7, "circle"),  # agreed

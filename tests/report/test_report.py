@@ -14,6 +14,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from factories.browser import browser
 from factories.runs import CLASSES, forge_json, write_run
 from PIL import Image
 
@@ -23,22 +24,6 @@ from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.report import figures as report_figures
 
 EVIL = "<script>alert(1)</script>"
-
-
-@contextlib.contextmanager
-def browser():
-    """A headless Chromium; skips, saying why, where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright's Python package is not installed")
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--no-first-run", *quiet]
-        )
-        yield chromium
-        chromium.close()
 
 
 @contextlib.contextmanager

@@ -27,7 +27,9 @@ from unimos_pipe.cli.manifest import manifest
 from unimos_pipe.cli.predict import predict
 from unimos_pipe.cli.report import report
 from unimos_pipe.cli.rerun import rerun
+from unimos_pipe.cli.review import review
 from unimos_pipe.cli.run import run
+from unimos_pipe.cli.sort import sort
 from unimos_pipe.cli.sweep import sweep
 
 
@@ -108,6 +110,8 @@ for command in (
     compare,
     predict,
     export,
+    sort,
+    review,
     demo,
     manifest,
     encoder,

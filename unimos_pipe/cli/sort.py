@@ -41,7 +41,7 @@ sort_options = option_group(
 
 @click.command(cls=Command)
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
-@folder_option("--to", help="Folder for the class folders and sorted.csv; apart from the photos.")
+@folder_option("--to", default=Path("sorted"), help="Where the class folders and sorted.csv go; apart from the photos.")
 @sort_options
 @folder_option("--data-root", help="Folder of the photos. Default: the one that the data set's spec names.")
 @folder_option("--cache", help="Where embedded images are unpacked.")
@@ -49,7 +49,7 @@ sort_options = option_group(
 def sort(
     output: Output,
     run: Path,
-    to: Path | None,
+    to: Path,
     options: "unimos_pipe.SortOptions",
     data_root: Path | None,
     cache: Path | None,
@@ -63,11 +63,9 @@ def sort(
     Labels typed in the label file win over predictions. Photos of no class are in unknown/, doubtful ones in review/.
     Repeat it after corrections: only its own links change. sorted.csv has a row for each photo.
     """
-    result = unimos_pipe.sort_photos(
-        run, to or Path("sorted"), options, root=data_root, cache=cache, reporter=output
-    )
+    result = unimos_pipe.sort_photos(run, to, options, root=data_root, cache=cache, reporter=output)
     show_sorted(output, result, options)
-    suggest_next(output, "sort", run, "--to", result.folder)
+    suggest_next(output, "review", run)
 
 
 def show_sorted(output: Output, result: "unimos_pipe.SortResult", options: "unimos_pipe.SortOptions") -> None:

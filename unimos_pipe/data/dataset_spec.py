@@ -179,7 +179,8 @@ def check_spec(values: Mapping, path: Path) -> DatasetSpec:
         )
         faults += _check_domain(name, domain)
     try:
-        spec = parse_dataclass(DatasetSpec, {**values, "domains": domain_specs, "base": path.parent, "file": path}, str(path))
+        own_values = {"domains": domain_specs, "base": path.parent, "file": path}
+        spec = parse_dataclass(DatasetSpec, {**values, **own_values}, str(path))
     except InputError as error:
         raise InputError("; ".join([str(error), *faults])) from None
     faults += _check_classes(spec)

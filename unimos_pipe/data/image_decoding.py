@@ -103,6 +103,17 @@ def decode(source: Path | Picture | bytes) -> Picture:
         return to_rgb(image)
 
 
+def small_jpeg(source: Path | Picture | bytes, side: int) -> bytes:
+    """Return an image as an upright JPEG whose longer side is at most ``side`` pixels. Raises as :func:`decode`."""
+    with open_image(source) as image:
+        image.draft("RGB", (side, side))  # JPEGs are decoded at a fraction of their size, at least this one
+        small = to_rgb(image)
+    small.thumbnail((side, side))
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=82)
+    return data.getvalue()
+
+
 def to_rgb(image: Picture) -> Picture:
     """Convert an opened image as :func:`decode` does. Raises what that raises."""
     check_aspect_ratio(*image.size)

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.errors import Call
-from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
-from unimos_pipe.data.dataset_spec import find_spec_files
 from unimos_pipe.report.experiment import Experiment
-from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.run_calls import adapt_call, dataset_argument
 
 
 def reproduce_calls(experiment: Experiment, recipe_file: Path, cache: Path | None) -> list[str | Call]:
@@ -21,7 +19,7 @@ def reproduce_calls(experiment: Experiment, recipe_file: Path, cache: Path | Non
     """
     if has_recipe(experiment):
         return [_sweep_call(experiment, recipe_file, cache)]
-    custom = experiment.dataset not in find_spec_files()
+    custom = dataset_argument(experiment.runs[0]) == f"{experiment.dataset}.toml"
     lines: list[str | Call] = []
     if custom:
         lines.append(
@@ -51,34 +49,8 @@ def _adapt_calls(experiment: Experiment, runs: Sequence[FinishedRun], cache: Pat
     seeds = [run.spec.seed for run in runs]
     in_layout = [run.folder.resolve().is_relative_to(experiment.root / experiment.dataset) for run in runs]
     if all(in_layout) and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
-        return [_adapt_call(runs[0], seeds, cache, {"runs": experiment.root})]
-    return [_adapt_call(run, [run.spec.seed], cache, {"out": run.folder}) for run in runs]
-
-
-def _adapt_call(run: FinishedRun, seeds: Sequence[int], cache: Path | None, location: dict[str, Path]) -> Call:
-    spec = run.spec
-    features: dict[str, Any] = {
-        "dataset": spec.dataset if spec.dataset in find_spec_files() else f"{spec.dataset}.toml",
-        "encoder_id": spec.encoder_id,
-    }
-    features |= {"templates": spec.templates} if spec.templates != (DEFAULT_TEMPLATE,) else {}
-    features |= {"cache": cache} if cache else {}
-    training: dict[str, Any] = {"method": spec.method} if spec.method != UNIMOS else {}
-    training |= {"label_set": spec.label_set} if spec.label_set else {}
-    training |= {"variant": spec.variant} if spec.variant not in ("", "full") else {}
-    training |= {"protocol": spec.protocol}
-    training |= {} if spec.calibrate else {"calibrate": False}
-    training |= {"settings": dict(spec.changed)} if spec.changed else {}
-    training |= {"seeds": tuple(seeds)} if tuple(seeds) != (0,) else {}
-    return Call(
-        "adapt_pairs",
-        {
-            "features": Call("feature_set", features),
-            "pairs": [(spec.source, spec.target)],
-            "options": Call("AdaptOptions", training),
-            "location": Call("RunLocation", location),
-        },
-    )
+        return [adapt_call(runs[0], seeds, cache, {"runs": experiment.root})]
+    return [adapt_call(run, [run.spec.seed], cache, {"out": run.folder}) for run in runs]
 
 
 def recipe_toml(recipe: Mapping[str, Any]) -> str:

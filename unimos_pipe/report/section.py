@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.cache.encoder_identity import slug
+from unimos_pipe.photos.image_folder import find_image_folder
 from unimos_pipe.report import figures as report_figures
 from unimos_pipe.report.error_analysis import (
     Disagreement,
@@ -27,7 +28,7 @@ from unimos_pipe.report.setting_selection import setting_selection_tables
 from unimos_pipe.report.summary_tiles import SummaryTile, summary_tiles
 from unimos_pipe.report.table import Table, correct_tests
 from unimos_pipe.report.table_writers import write_table
-from unimos_pipe.report.thumbnails import encode_thumbnail, find_image_folder
+from unimos_pipe.report.thumbnails import encode_thumbnail
 from unimos_pipe.report.unimos_tables import ablation_table, matrix_table, published_table, selection_table
 from unimos_pipe.report.unlabelled_target import UncertainImage, class_shares, diagnostics_table, find_uncertain_images
 from unimos_pipe.runs.statistics import MeanStd

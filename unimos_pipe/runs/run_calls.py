@@ -1,0 +1,62 @@
+"""Calls that train a finished run again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unimos_pipe.base.encoder_presets import ENCODERS
+from unimos_pipe.base.errors import Call
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
+from unimos_pipe.data.dataset_spec import find_spec_files
+from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.read_run import FinishedRun
+
+
+def dataset_argument(run: FinishedRun) -> str:
+    """Return the name of a packaged data set, the recorded spec file, or ``NAME.toml`` if none was recorded."""
+    name = run.spec.dataset
+    return run.result.dataset_file or (name if name in find_spec_files() else f"{name}.toml")
+
+
+def adapt_call(run: FinishedRun, seeds: Sequence[int], cache: Path | None, location: dict[str, Any]) -> Call:
+    """Return the call that makes runs with the options of a run.
+
+    Args:
+        cache: named where it is not the default one.
+        location: arguments of ``RunLocation``.
+    """
+    spec = run.spec
+    features: dict[str, Any] = {"dataset": dataset_argument(run), "encoder_id": spec.encoder_id}
+    features |= {"templates": spec.templates} if spec.templates != (DEFAULT_TEMPLATE,) else {}
+    features |= {"cache": cache} if cache else {}
+    training: dict[str, Any] = {"method": spec.method} if spec.method != UNIMOS else {}
+    training |= {"label_set": spec.label_set} if spec.label_set else {}
+    training |= {"variant": spec.variant} if spec.variant not in ("", "full") else {}
+    training |= {"protocol": spec.protocol}
+    training |= {} if spec.calibrate else {"calibrate": False}
+    training |= {"settings": dict(spec.changed)} if spec.changed else {}
+    training |= {"seeds": tuple(seeds)} if tuple(seeds) != (0,) else {}
+    return Call(
+        "adapt_pairs",
+        {
+            "features": Call("feature_set", features),
+            "pairs": [(spec.source, spec.target)],
+            "options": Call("AdaptOptions", training),
+            "location": Call("RunLocation", location),
+        },
+    )
+
+
+def adapt_again_calls(run: FinishedRun, cache: Path | None = None) -> list[Call]:
+    """Return the calls that read the target's labels again and adapt in place of a run.
+
+    Args:
+        cache: named where it is not the default one.
+    """
+    model = run.config.encoder["model"]
+    preset = next((name for name, encoder in ENCODERS.items() if encoder.model == model), None)
+    features: dict[str, Any] = {"dataset": dataset_argument(run)}
+    features |= {"encoder": preset} if preset else {}
+    features |= {"cache": cache} if cache else {}
+    extract = Call("extract_features", {"features": Call("feature_set", features), "domains": [run.spec.target]})
+    return [extract, adapt_call(run, [run.spec.seed], cache, {"out": run.folder, "force": True})]

@@ -77,9 +77,8 @@ def show_sorted(output: Output, result: "unimos_pipe.SortResult", options: "unim
     labels = f"; {result.labelled} by typed labels" if result.labelled else ""
     output.result(f"{result.folder}: {result.photos} photos: {', '.join(parts)}{labels}")
     if options.precision is not None:
-        goal = f"{format_percent(options.precision)}% expected precision"
-        none = math.isinf(result.threshold)
-        output.result(f"  {goal}: {'no probability is high enough' if none else f'probability {result.threshold:.3f}'}")
+        value = "none is high enough" if math.isinf(result.threshold) else f"{result.threshold:.3f}"
+        output.result(f"  probability for an expected precision of {format_percent(options.precision)}%: {value}")
     if result.expected_error is not None:
         basis = BASES.get(result.basis, result.basis)
         output.result(

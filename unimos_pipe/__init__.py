@@ -51,6 +51,10 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.experiments.pairs import AdaptOptions as AdaptOptions
     from unimos_pipe.experiments.pairs import RunLocation as RunLocation
     from unimos_pipe.experiments.pairs import adapt_pairs as adapt_pairs
+    from unimos_pipe.experiments.photo_job import EncoderWeights as EncoderWeights
+    from unimos_pipe.experiments.photo_job import PhotoJobOptions as PhotoJobOptions
+    from unimos_pipe.experiments.photo_job import PhotoJobResult as PhotoJobResult
+    from unimos_pipe.experiments.photo_job import run_photo_job as run_photo_job
     from unimos_pipe.experiments.rerun import Repetition as Repetition
     from unimos_pipe.experiments.rerun import rerun as rerun
     from unimos_pipe.experiments.run_plans import RunResult as RunResult
@@ -96,6 +100,7 @@ _HOMES = {
     "experiments.run_plans": ("RunResult",),
     "experiments.pairs": ("adapt_pairs", "AdaptOptions", "RunLocation"),
     "experiments.sweep": ("run_sweep", "plan_sweep", "SweepOptions", "SweepPlan", "SweepResult"),
+    "experiments.photo_job": ("run_photo_job", "PhotoJobOptions", "PhotoJobResult", "EncoderWeights"),
     "experiments.rerun": ("rerun", "Repetition"),
     "experiments.dry_run": ("plan_recipe", "RecipePlan"),
     "runs.resolved_recipe": ("resolve_recipe",),

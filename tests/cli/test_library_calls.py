@@ -23,6 +23,7 @@ LINES = {  # the function that each command line calls first
     "predict --run run --images folder -o out.csv": "predict",
     "predict --run run --domain sketch -o out.csv": "predict_cached",
     "export --run run --out model": "export_run",
+    "photos shop phone": "run_photo_job",
     "sort run --to folder": "sort_photos",
     "review run": "review_photos",
     "demo": "demo",

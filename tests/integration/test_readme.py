@@ -46,6 +46,7 @@ QUICK = {  # added to, or instead of the same options of, commands that train or
     "bench adapt": ("--size", "icons"),
     "bench methods": ("--method", "zero-shot", "--pair", "line->color"),
     "cache prune": ("--yes",),
+    "photos": ("--encoder", "tiny"),
 }
 SHORT = {
     '"train.epochs": 20': '"train.epochs": 1',

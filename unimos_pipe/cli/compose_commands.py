@@ -15,10 +15,12 @@ from unimos_pipe.base.method_config import EncoderSpec
 PROGRAM = "unimos-pipe"
 COMMANDS = {  # of a function
     "adapt_pairs": "adapt",
+    "create_dataset_spec": "manifest scan",
     "extract_features": "extract",
     "import_features": "cache import",
     "make_report": "report",
     "run_sweep": "sweep",
+    "sort_photos": "sort",
 }
 PARAMETERS = {  # of a function: of a command, where they differ
     "images": "with_encoder",

@@ -24,6 +24,7 @@ from unimos_pipe.cli.error_handling import SigTerm, run_with_error_handling
 from unimos_pipe.cli.export import export
 from unimos_pipe.cli.extract import extract
 from unimos_pipe.cli.manifest import manifest
+from unimos_pipe.cli.photos import photos
 from unimos_pipe.cli.predict import predict
 from unimos_pipe.cli.report import report
 from unimos_pipe.cli.rerun import rerun
@@ -101,6 +102,7 @@ def main(plugins: tuple[str, ...]) -> None:
 
 
 for command in (
+    photos,
     extract,
     adapt,
     sweep,

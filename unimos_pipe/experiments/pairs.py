@@ -68,6 +68,7 @@ class RunLocation:
     runs: Path = Path("runs")
     out: Path | None = None  # several runs go below it
     force: bool = False  # retrain finished runs
+    keep: bool = False  # reuse a finished run of equal options and features, and replace any other
     stale: str = "keep"  # or rerun, or error: what becomes of finished runs that were made by other code
 
     def __post_init__(self):
@@ -181,9 +182,9 @@ def _reuse_finished(
     previous = [RunOutcome(None) if location.force else load_finished(plan, plan.load_data(loader)) for plan in plans]
     reused = {}
     for plan, outcome in zip(plans, previous, strict=True):
-        if outcome.reused and not outcome.relabelled and several_seeds:
+        if outcome.reused and not outcome.relabelled and (several_seeds or location.keep):
             reused[plan.folder] = RunResult(plan.spec, plan.folder, outcome.result, None, True, outcome.changed_code)
         else:
             run_again = bool(outcome.changed_code) and not outcome.reused
-            check_run_folder(plan.folder, force=location.force or outcome.relabelled or run_again)
+            check_run_folder(plan.folder, force=location.force or location.keep or outcome.relabelled or run_again)
     return reused, any(outcome.relabelled for outcome in previous)

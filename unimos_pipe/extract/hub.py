@@ -38,6 +38,18 @@ def cached_weights(hub_file: HubFile) -> Path | None:
     return next((Path(path) for path in cached if isinstance(path, str)), None)
 
 
+def download_size(hub_file: HubFile) -> int | None:
+    """Return the bytes of the file on the hub; None if the hub cannot be reached or does not have it."""
+    for file in hub_file.files:
+        try:
+            return get_hf_file_metadata(hf_hub_url(hub_file.repository, file), timeout=METADATA_TIMEOUT).size
+        except EntryNotFoundError:
+            continue
+        except Exception:  # the hub's client raises many types
+            return None
+    return None
+
+
 def download(hub_file: HubFile, description: str) -> Path:
     """Return the file in the local hub cache; download it first if it is missing.
 

@@ -1,0 +1,113 @@
+"""The job of a person with photos: two folders become sorted folders; labels and new photos change what they must."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import draw
+
+from unimos_pipe.data.dataset_spec import load_spec
+from unimos_pipe.experiments import photo_job
+from unimos_pipe.photos.review_session import ReviewSession
+from unimos_pipe.photos.run_photos import load_run_photos
+from unimos_pipe.report import figures, modality_gap
+
+CLASSES = ("circle", "square", "bar")
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch) -> Path:
+    """10 labelled images and 16 photos of each class, the photos in two folders with equal names in them."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(CLASSES):
+        for index in range(10):
+            draw(tmp_path / "shop" / name / f"{index}.png", label, rng, False)
+        for index in range(16):
+            draw(tmp_path / "DCIM" / f"{2023 + index % 2}" / f"IMG_{name}{index // 2}.png", label, rng, True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNIMOS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(figures, "save_figure", lambda *_: "<svg></svg>")
+    monkeypatch.setattr(modality_gap, "tsne", lambda groups: {name: rows[:, :2] for name, rows in groups.items()})
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def links(folder: Path) -> dict[str, str]:
+    """The class folder of each link by the photo that it leads to."""
+    photos = (folder.parent / "DCIM").resolve()
+    return {
+        path.resolve().relative_to(photos).as_posix(): path.parent.name
+        for path in folder.rglob("*")
+        if path.is_symlink()
+    }
+
+
+def test_two_folders_to_sorted_photos_and_again_after_corrections(cli, folders, monkeypatch):
+    command = ("photos", "shop", "DCIM", "--encoder", "tiny", "--precision", 0.5, "--workers", 0)
+    originals = {name: contents(folders / name) for name in ("shop", "DCIM")}
+    adapted = photo_job.adapt_pairs
+    monkeypatch.setattr(photo_job, "adapt_pairs", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert cli(*command).code == 130
+    monkeypatch.setattr(photo_job, "adapt_pairs", adapted)
+    answer = cli(*command)
+    assert answer.code == 0, answer.err
+    steps = [line.partition("unimos-pipe ")[2] for line in answer.err.splitlines() if "/5  " in line]
+    spec, run = "photo-work/photos.toml", "photo-work/run"
+    assert steps == [
+        f"extract --dataset {spec} --encoder tiny --all",
+        f"adapt --dataset {spec} --encoder tiny --src shop --tgt phone --method auto --out {run}",
+        f"report {run} --out photo-work/report",
+        f"sort {run} --to sorted --precision 0.5",
+    ]
+    assert "     encoder tiny (tinyclip-r24-64, MIT, for icons only): on this machine\n" in answer.err
+    assert "photos/phone: 48 rows, 0 encoded, 48 reused" in answer.err
+    assert answer.err.endswith(f"next: unimos-pipe review {run}\n")
+    first = links(folders / "sorted")
+    rows = list(csv.DictReader((folders / run / "predictions.csv").open(newline="")))
+    assert (
+        len(first) == 48
+        and {path: first[path] for path in first if first[path] != "review"}.items()
+        <= {row["path"]: row["class"] for row in rows}.items()
+    )
+
+    for line in steps:  # the single commands do the same
+        again = cli(*line.split())
+        assert again.code == (2 if line.startswith("adapt") else 0), again.err  # the run is finished
+    assert links(folders / "sorted") == first
+
+    session = ReviewSession(load_run_photos(folders / run))  # what the page's keys call
+    chosen = sorted(range(48), key=lambda row: session.photos.photos[row].probability)[:30]
+    names = [session.photos.photos[row].path for row in chosen]
+    truth = [next(name for name in CLASSES if name in path) for path in names]
+    typed = [*truth[:28], "(unknown)", "bar"]
+    for row, label in zip(chosen, typed, strict=True):
+        session.decide(row, label)
+    correct = [session.photos.photos[row].predicted == label for row, label in zip(chosen, typed, strict=True)]
+    assert session.scores().correct == sum(correct)
+    answer = cli(*command)
+    assert answer.code == 0, answer.err
+    second = links(folders / "sorted")
+    expected = {path: label.replace("(unknown)", "unknown") for path, label in zip(names, typed, strict=True)}
+    assert {path: second[path] for path in names} == expected
+    assert "30 by typed labels" in answer.out and "29 labelled of 48" in answer.out
+    assert {name: contents(folders / name) for name in ("shop", "DCIM")} == originals
+    assert load_spec(spec).own_file == str(folders / spec)
+
+
+def test_other_folders_need_another_place(cli, folders):
+    (folders / "photo-work").mkdir()
+    (folders / "photo-work" / "photos.toml").write_text(
+        'name = "photos"\nclasses = ["a", "b"]\n[domains.shop]\nroot = "../DCIM"\n[domains.phone]\nroot = "../shop"\n'
+    )
+    answer = cli("photos", "shop", "DCIM")
+    assert (answer.code, answer.err) == (
+        2,
+        "Error: photo-work/photos.toml describes other folders than shop and DCIM. Choose another folder with --work\n",
+    )
+    assert cli("photos", "shop", "nowhere").err == "Error: no folder nowhere\n"
+    assert cli("photos", "shop", "DCIM", "--encoder", "RN5").code == 2

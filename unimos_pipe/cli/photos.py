@@ -1,0 +1,141 @@
+"""``unimos-pipe photos``: from two folders to sorted photos."""
+
+from pathlib import Path
+
+import click
+
+import unimos_pipe
+from unimos_pipe.base.encoder_presets import PRESETS
+from unimos_pipe.base.errors import Call
+from unimos_pipe.base.optional_deps import install_command
+from unimos_pipe.base.ray_cluster import ComputeConfig
+from unimos_pipe.base.terminal import Output, format_percent
+from unimos_pipe.cli.click_classes import Command, SuggestingChoice
+from unimos_pipe.cli.compose_commands import command_line
+from unimos_pipe.cli.next_command import suggest_next
+from unimos_pipe.cli.options import device_option, folder_option, option_group
+from unimos_pipe.cli.sort import show_sorted
+from unimos_pipe.runs.method_names import LABEL_SETS
+from unimos_pipe.runs.run_values import RunMetrics
+from unimos_pipe.runs.statistics import describe_labelled_rows
+
+STEPS = 5
+
+
+def _job_options(
+    encoder: str, label_set: str | None, copy: bool, precision: float, workers: int
+) -> "unimos_pipe.PhotoJobOptions":
+    sorting = unimos_pipe.SortOptions(copy=copy, precision=precision)
+    return unimos_pipe.PhotoJobOptions(encoder=encoder, label_set=label_set or "", sort=sorting, workers=workers)
+
+
+job_options = option_group(
+    "options",
+    _job_options,
+    click.option(
+        "--encoder",
+        type=SuggestingChoice(["", *PRESETS]),
+        default="",
+        metavar="NAME",
+        help="Encoder preset (encoder ls). Default: ViT-B-16; that of the earlier job where there is one.",
+    ),
+    click.option(
+        "--label-set",
+        type=SuggestingChoice(LABEL_SETS),
+        help="closed if every class occurs among the photos, partial if only some do.",
+    ),
+    click.option("--copy", is_flag=True, help="Copies instead of links."),
+    click.option(
+        "--precision",
+        type=click.FloatRange(0, 1),
+        default=0.9,
+        show_default=True,
+        metavar="P",
+        help="Expected share of correct photos in the class folders; the others go to review/.",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(0, 1024), default=2, show_default=True, help="Processes that decode images."
+    ),
+)
+
+
+@click.command(cls=Command)
+@click.argument("shop", type=click.Path(path_type=Path), metavar="SHOP")
+@click.argument("phone", type=click.Path(path_type=Path), metavar="PHONE")
+@folder_option("--to", default=Path("sorted"), help="Where the class folders go; apart from the photos.")
+@folder_option("--work", default=Path("photo-work"), help="Spec, label file, run and report of the job.")
+@job_options
+@folder_option("--cache", help="Feature cache. Default: $UNIMOS_CACHE, otherwise the user's cache folder.")
+@device_option
+@click.pass_obj
+def photos(
+    output: Output,
+    shop: Path,
+    phone: Path,
+    to: Path,
+    work: Path,
+    options: "unimos_pipe.PhotoJobOptions",
+    cache: Path | None,
+    device: str,
+) -> None:
+    """Sort unlabelled photos by the classes of labelled ones, in one go.
+
+    \b
+    SHOP has a folder of images for each class, PHONE the photos to sort. Example:
+      unimos-pipe photos photos/shop photos/DCIM --to sorted
+
+    It runs manifest scan, extract, adapt --method auto, report and sort, and prints each of these commands. Finished
+    steps are kept: an interrupted job resumes, and after labels were typed or photos were added it does the rest.
+    """
+    count = 0
+
+    def show_step(call: Call) -> None:
+        nonlocal count
+        count = max(count + 1, STEPS - _STEP_NAMES[::-1].index(call.function))
+        output.note(f"{count}/{STEPS}  {command_line(call)}")
+
+    result = unimos_pipe.run_photo_job(
+        shop,
+        phone,
+        to,
+        work,
+        options,
+        cache=cache,
+        compute=ComputeConfig(device),
+        reporter=output,
+        on_step=show_step,
+        on_encoder=lambda weights: _show_encoder(output, weights),
+        format_call=command_line,
+    )
+    _show_accuracy(output, result.run.result)
+    show_sorted(output, result.sorted, options.sort)
+    if result.report is None:
+        output.note(f"  for a report: {install_command('report')}")
+    else:
+        output.result(f"  report: {result.report.page}")
+    output.note("  label about 50 photos, the least sure first; then run photos again:")
+    suggest_next(output, "review", result.run.folder)
+
+
+_STEP_NAMES = ("create_dataset_spec", "extract_features", "adapt_pairs", "make_report", "sort_photos")
+
+
+def _show_encoder(output: Output, weights: "unimos_pipe.EncoderWeights") -> None:
+    preset = PRESETS.get(weights.name)
+    about = f" ({preset.spec.model}, {preset.licence})" if preset else ""
+    size = f"{weights.download_bytes / 1e6:,.0f} MB to download" if weights.download_bytes else "not on this machine"
+    output.note(f"     encoder {weights.name or 'of the spec'}{about}: {'on this machine' if weights.here else size}")
+
+
+def _show_accuracy(output: Output, result: RunMetrics) -> None:
+    """Print the accuracy on labelled photos, else the estimate."""
+    estimate = result.estimate
+    if result.accuracy:
+        value = result.accuracy.last.accuracy
+        rows = describe_labelled_rows(value, result.labelled_rows, result.scored_rows)
+        output.result(f"accuracy {format_percent(value)} on {rows}")
+    elif estimate.accuracy is not None:
+        low, high = format_percent(estimate.low), format_percent(estimate.high)
+        output.result(f"estimated accuracy {format_percent(estimate.accuracy)}, from {low} to {high}")
+    else:
+        output.result(f"the accuracy cannot be estimated: {estimate.reason}")

@@ -100,6 +100,7 @@ ssize_t pwrite64(int to, const void *from, size_t n, off64_t at) {
     REAL(pwrite64); ON(held(to), WRITE, -1); return real(to, from, SOME(n), at);
 }
 int fsync(int to) { REAL(fsync); ON(held(to), FSYNC, -1); return real(to); }
+int syncfs(int to) { REAL(syncfs); ON(held(to), FSYNC, -1); return real(to); }
 int fdatasync(int to) { REAL(fdatasync); ON(held(to), FSYNC, -1); return real(to); }
 int rename(const char *from, const char *to) { REAL(rename); ON(named(to), RENAME, -1); return real(from, to); }
 int renameat(int a, const char *from, int b, const char *to) {

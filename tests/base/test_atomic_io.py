@@ -1,11 +1,13 @@
 """Files and folders are whole or absent, and nothing of the user's is replaced."""
 
+import errno
 import os
 import signal
 import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +40,48 @@ def test_the_file_that_was_written_takes_the_name_and_is_on_disk_before_it_does(
         made = part.stat().st_ino
     assert target.stat().st_ino == made
     assert told == [(made, False), (tmp_path.stat().st_ino, True)]
+
+
+@pytest.mark.parametrize(("files", "synced"), [(3, 5), (62, 64), (63, 1)])
+def test_a_folder_is_synced_once(tmp_path, monkeypatch, files, synced):
+    """Its files, itself and its parent are synced once each; many are synced by one call and the parent."""
+    real, paths = os.fsync, []
+
+    def fsync(handle):
+        paths.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        real(handle)
+
+    if sys.platform != "linux":
+        pytest.skip("names of open files are read from /proc")
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_replace_dir(tmp_path / "folder") as fresh:
+        for number in range(files):
+            write_text(fresh / f"{number}", "x")
+        assert paths == []
+    assert len(paths) == len(set(paths)) == synced and paths[-1] == str(tmp_path)
+    assert len(names(tmp_path / "folder")) == files
+
+
+def test_a_full_disk_at_the_one_call_is_an_error(tmp_path, monkeypatch):
+    """Errors of the file system are not lost."""
+    real = atomic_io.ctypes.CDLL
+
+    class Library:
+        def __init__(self, *args, **kwargs):
+            self.real = real(*args, **kwargs)
+
+        def syncfs(self, handle):
+            atomic_io.ctypes.set_errno(errno.ENOSPC)
+            return -1
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+    monkeypatch.setattr(atomic_io.ctypes, "CDLL", Library)
+    with pytest.raises(OSError, match="No space left on device"), atomic_replace_dir(tmp_path / "folder") as fresh:
+        for number in range(64):
+            write_text(fresh / f"{number}", "x")
+    assert names(tmp_path) == []
 
 
 def names(folder):

@@ -203,13 +203,19 @@ def test_missing_data_root_shows_the_layout(cli, tmp_path):
     )
 
 
-def test_an_unreadable_image_fails_the_run(cli, miniature, tmp_path):
+def test_an_unreadable_image_is_left_out_or_fails_the_run(cli, miniature, tmp_path):
     (miniature.root / "light" / "circle" / "3.png").write_bytes(b"")
     args = ("extract", *miniature.args(tmp_path / "cache"), "--domain", "light", "--data-root", miniature.root)
-    answer = cli(*args)
+    answer = cli(*args, "--on-error", "fail")
     assert answer.code == 1 and "circle/3.png" in answer.err and "--on-error skip" in answer.err
-    answer = cli(*args, "--on-error", "skip")
-    assert answer.code == 0 and "Warning: skipped light/circle/3.png" in answer.err
+    answer = cli(*args)
+    (listed,) = (tmp_path / "cache").rglob("unreadable.csv")
+    assert answer.code == 0
+    assert (
+        "Warning: light: 1 unreadable image(s) are left out: circle/3.png (an empty file); "
+        f"listed in {listed}\nmini/light: 23 rows, 0 encoded, 23 reused, "
+    ) in answer.err
+    assert listed.read_bytes() == b"path,reason\r\ncircle/3.png,an empty file\r\n"
 
 
 def test_class_folders_that_do_not_fit(cli, miniature, tmp_path):

@@ -27,20 +27,39 @@ def test_each_fault_is_found(cli, miniature, tmp_path):
     extra = ", ".join(f"light/square/{index}.png" for index in range(8))
     lines = answer.out.replace("truncated (0 bytes not processed)", "truncated").splitlines()  # by PIL's version
     assert lines == [
-        "error: missing, a broken link, or no file, 2: dark/bar/1.png, dark/circle/4.png",
-        "error: unreadable image, 2: dark/bar/2.png (an empty file), dark/bar/3.png (OSError: image file is truncated)",
         f"notice: note, 1: {dark}: 1 left out: broken link 1 (.png 1)",
+        "notice: missing, a broken link, or no file, 2: dark/bar/1.png, dark/circle/4.png",
         f"notice: image not in the manifest, 9: light/new one.png, {extra}",
         "notice: counts differ from the published ones, 1: own/light: 16 images, 8 fewer than the expected 24; "
         "per class: 8 (bar) to 8 (circle); empty: yak, square",
         "notice: class without an image, 1: yak",
         "notice: class absent in a domain, 1: square in light",
+        "notice: unreadable image, 2: dark/bar/2.png (an empty file), dark/bar/3.png (OSError: image file is "
+        "truncated)",
         "notice: same contents, 1: dark/bar/0.png = light/bar/1.png",
+        "own: 40 rows, nothing serious to report",
     ]
-    assert (answer.code, answer.err) == (
-        1,
-        "Error: 4 fault(s) in 40 rows of own; fix them, then check again\n",
+    assert answer.code == 0
+
+
+def test_a_part_of_which_nothing_is_readable_or_there_is_an_error(cli, miniature, tmp_path):
+    for image in (miniature.root / "dark").rglob("*.png"):
+        image.write_bytes(b"")
+    for image in (miniature.root / "light").rglob("*.png"):
+        image.unlink()
+    spec = tmp_path / "own.toml"
+    domains = "".join(
+        f'{name} = {{ root = "{miniature.root / name}", manifest = "{name}.csv" }}\n' for name in ("dark", "light")
     )
+    spec.write_text(f'name = "own"\nclasses = ["circle", "bar"]\n[domains]\n{domains}')
+    for name in ("dark", "light"):
+        (tmp_path / f"{name}.csv").write_text("path,class\ncircle/0.png,circle\nbar/0.png,bar\n")
+    answer = cli("manifest", "check", spec)
+    assert answer.out.splitlines()[:2] == [
+        "error: missing, a broken link, or no file, 2: light/circle/0.png, light/bar/0.png",
+        "error: unreadable image, 2: dark/circle/0.png (an empty file), dark/bar/0.png (an empty file)",
+    ]
+    assert (answer.code, answer.err) == (1, "Error: 4 fault(s) in 4 rows of own; fix them, then check again\n")
 
 
 def test_rows_that_cannot_be_read_and_other_names(cli, miniature, tmp_path):

@@ -21,6 +21,7 @@ from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.cache_paths import shard_files, text_path
+from unimos_pipe.cache.domain_index import read_index
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, TextIdentity, encoder_id
 from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.cache.shard import read_image_shard, read_text_shard
@@ -228,15 +229,34 @@ def test_bad_images_fail_the_run_after_the_good_shards_or_are_left_out(miniature
         extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10)
     assert str(caught.value) == (
         f"1 unreadable image(s) in {manifest.root}: circle/3.png (not an image of a known format). "
-        "The other shards are kept; fix the files, or skip them with skip_bad=True"
+        "The features of all others are kept; fix the files, or skip them with skip_bad=True"
     )
-    assert len(shard_files(tmp_path / "light")) == 2  # the shard that holds circle/3.png is missing
+    assert len(shard_files(tmp_path / "light")) == 3 and read_index(tmp_path / "light") is None
+    with pytest.raises(ExecutionError, match=r"^1 unreadable"):  # a shard that lacks an image is not taken for whole
+        extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10)
+    assert len(shard_files(tmp_path / "light")) == 3
     report = extract_images(manifest, encoder, tmp_path, workers=0, shard_size=10, skip_bad=True)
-    assert (report.shards_reused, report.shards_written, len(report.skipped)) == (2, 1, 1)
+    assert (report.shards_reused, report.encoded, report.reused, len(report.skipped)) == (3, 0, 23, 1)
     found = load(tmp_path / "light", spec)
     assert found.paths == tuple(path for path in manifest.paths if path != "circle/3.png")
     headers = [read_image_shard(path).header for path in shard_files(tmp_path / "light")]
     assert [path for header in headers for path, _, _ in header.skipped] == ["circle/3.png"]
+
+
+def test_a_shard_of_bad_images_alone_is_no_fault(miniature, encoder, tmp_path):
+    manifest = build_manifest(load_spec(str(miniature.spec)), "light", miniature.root)
+    for path in manifest.paths[10:20]:
+        (manifest.root / path).write_bytes(b"")
+    for encoded, reused in ((14, 0), (0, 14)):
+        report = extract_images(manifest, encoder, tmp_path, workers=0, shard_size=5, skip_bad=True)
+        assert (report.encoded, report.reused, len(report.skipped)) == (encoded, reused, 10)
+    kept = (*manifest.paths[:10], *manifest.paths[20:])
+    assert load(tmp_path / "light", load_spec(str(miniature.spec))).paths == kept
+    for path in manifest.paths:
+        (manifest.root / path).write_bytes(b"")
+    with pytest.raises(ExecutionError, match=r"^no readable image in .*light: bar/0\.png \(an empty file\), "):
+        extract_images(manifest, encoder, tmp_path, workers=0, skip_bad=True)
+    assert load(tmp_path / "light", load_spec(str(miniature.spec))).paths == kept
 
 
 def local_model(folder: Path) -> Path:

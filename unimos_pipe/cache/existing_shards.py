@@ -27,13 +27,20 @@ class ExistingShards:
         positions = [self.positions.get(row.tobytes(), (-1, -1)) for row in file_digests.digests]
         return np.array(positions, np.int64).reshape(-1, 2)
 
-    def find_shard(self, start: int, stop: int, paths: Sequence[str], file_digests: FileDigests) -> Path | None:
-        """Return a shard that holds exactly these rows of the manifest with their current contents, or None."""
+    def find_shard(
+        self, start: int, stop: int, paths: Sequence[str], file_digests: FileDigests, with_skipped: bool
+    ) -> Path | None:
+        """Return a shard of exactly these rows of the manifest with their current contents, or None.
+
+        ``with_skipped`` admits a shard that lacks the features of unreadable images.
+        """
         digests = tuple(row.tobytes() for row in file_digests.digests[start:stop])
         match = self.shards.get((start, tuple(paths[start:stop]), digests))
         if match is None:
             return None
         path, rows, stamps = match
+        if len(rows) < stop - start and not with_skipped:
+            return None
         return path if np.array_equal(file_digests.stamps[rows], stamps) else None
 
 

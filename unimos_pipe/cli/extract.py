@@ -24,13 +24,13 @@ from unimos_pipe.cli.options import (
 
 
 def _reading(
-    strict_counts: bool, batch_size: int | str, workers: int | None, shard_size: int, on_error: str, force: bool
+    strict_counts: bool, batch_size: int | str, workers: int | None, shard_size: int, on_error: str | None, force: bool
 ) -> "unimos_pipe.ExtractOptions":
     return unimos_pipe.ExtractOptions(
         batch_size=batch_size,
         workers=workers,
         shard_size=shard_size,
-        skip_bad=on_error == "skip",
+        skip_bad=None if on_error is None else on_error == "skip",
         strict_counts=strict_counts,
         force=force,
     )
@@ -48,9 +48,8 @@ reading_options = option_group(
     click.option(
         "--on-error",
         type=SuggestingChoice(["fail", "skip"]),
-        default="fail",
-        show_default=True,
-        help="Unreadable images: fail after the good shards are written, or skip and list them.",
+        help="Unreadable images: skip and list them (default for your own data), or fail after all others are encoded "
+        "(default for known data sets).",
     ),
     click.option("--force", is_flag=True, help="Re-encode cached images."),
 )

@@ -103,11 +103,12 @@ class RowList:
     notes: list[str] = field(default_factory=list)
 
 
-def build_manifest(spec: DatasetSpec, part: str, root: Path) -> Manifest:
+def build_manifest(spec: DatasetSpec, part: str, root: Path, *, skip_missing: bool = False) -> Manifest:
     """Return the manifest of a domain or split, rows in the order of the list file, or sorted.
 
     Args:
         part: one of :meth:`DatasetSpec.parts`.
+        skip_missing: leave out listed images that are missing, with a note, unless all are.
     Raises:
         InputError: no domain folder, classes that the spec does not know, missing images, broken links, or
             names that are not UTF-8.
@@ -119,7 +120,7 @@ def build_manifest(spec: DatasetSpec, part: str, root: Path) -> Manifest:
         extra = unlisted_images(images.paths, rows.paths)
         note = f"{folder}: {len(extra)} image(s) that the CSV does not list: {join_names(extra, 3)}" if extra else None
         rows.notes += _drop_none(note, skipped_summary(folder, images.skipped))
-    return _build_manifest(spec, part, folder, rows)
+    return _build_manifest(spec, part, folder, rows, skip_missing)
 
 
 def unlisted_images(paths: Sequence[str], listed: Sequence[str]) -> list[str]:
@@ -182,7 +183,7 @@ def loose_images_note(folder: Path, paths: Sequence[str]) -> str | None:
     return None
 
 
-def _build_manifest(spec: DatasetSpec, part: str, folder: Path, rows: RowList) -> Manifest:
+def _build_manifest(spec: DatasetSpec, part: str, folder: Path, rows: RowList, skip_missing: bool) -> Manifest:
     if not rows.paths:
         raise InputError(
             f"no images of {part} in {folder}",
@@ -192,21 +193,26 @@ def _build_manifest(spec: DatasetSpec, part: str, folder: Path, rows: RowList) -
     if bad := find_non_utf8_names(rows.paths):
         raise InputError(f"{folder}: file names that are not UTF-8: {join_names(bad, 3)}; rename them")
     sizes = [file_size(folder / path) for path in rows.paths]
+    notes = list(rows.notes)
     if missing := [path for path, size in zip(rows.paths, sizes, strict=True) if size is None]:
-        raise InputError(
+        what = (
             f"{len(missing)} of {len(sizes)} images of {part} are missing, broken links, or no files, in "
-            f"{folder}: {join_names(missing, 5)}",
-            todo=path_form_hint(missing, folder) or "Restore them, or take them out of the list",
+            f"{folder}: {join_names(missing, 5)}"
         )
+        if not skip_missing or len(missing) == len(sizes):
+            todo = path_form_hint(missing, folder) or "Restore them, or take them out of the list"
+            raise InputError(what, todo=todo)
+        notes.append(f"{what}; they are left out. An update of the data set takes them off its list")
+    kept = [row for row, size in enumerate(sizes) if size is not None]
     return Manifest(
         spec.name,
         part,
         spec.classes,
         folder,
-        tuple(rows.paths),
-        np.array(rows.labels, np.int64),
-        np.array(sizes, np.int64),
-        tuple(rows.notes),
+        tuple(rows.paths[row] for row in kept),
+        np.array([rows.labels[row] for row in kept], np.int64),
+        np.array([sizes[row] for row in kept], np.int64),
+        tuple(notes),
     )
 
 

@@ -1,7 +1,7 @@
 """Checks of all files of a data set."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -75,6 +75,7 @@ def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
             continue
         parts |= domain_parts
         for part, rows in domain_parts.items():
+            absent: list[str] = []
             places["note", False] += rows.notes
             if difference := compare_counts(spec, part, rows.labels):
                 places["counts differ from the published ones", False].append(difference)
@@ -82,9 +83,12 @@ def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
                 if bad := find_non_utf8_names([path]):
                     places["name is not UTF-8", True].append(f"{part}/{bad[0]!r}")
                 elif file_size(folder / path) is None:
-                    places["missing, a broken link, or no file", True].append(f"{part}/{path}")
+                    absent.append(f"{part}/{path}")
                 else:
                     files.append(ImageFile(part, path, folder / path))
+            if absent:  # of own data, those that are left are enough
+                serious = not spec.is_own or len(absent) == len(rows.paths)
+                places["missing, a broken link, or no file", serious] += absent
         if spec.domain(domain).manifest:
             scan = find_images(folder)
             extra = unlisted_images(scan.paths, parts[domain].paths)
@@ -95,20 +99,28 @@ def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
 
 
 def inspect_files(
-    files: Sequence[ImageFile], threads: int = 4, on_files: Callable[[int], None] = lambda count: None
+    files: Sequence[ImageFile],
+    threads: int = 4,
+    on_files: Callable[[int], None] = lambda count: None,
+    *,
+    skip_bad: bool = False,
 ) -> tuple[Finding, ...]:
     """Decode every file; return findings about unreadable files and files with equal contents.
 
     Args:
+        skip_bad: unreadable images are skipped by the extraction, unless all of a part are.
         threads: number of images decoded concurrently.
         on_files: called with the number of files just checked.
     """
     places: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    total, unreadable = Counter(file.part for file in files), defaultdict(list)
     with ThreadPoolExecutor(threads) as pool:
         for file, fault in zip(files, pool.map(_decoding_fault, files), strict=True):
             on_files(1)
             if fault:
-                places["unreadable image", True].append(f"{file} ({fault})")
+                unreadable[file.part].append(f"{file} ({fault})")
+    for part, images in unreadable.items():
+        places["unreadable image", not skip_bad or len(images) == total[part]] += images
     for group in find_equal_files(files):
         places["same contents", False].append(" = ".join(str(file) for file in group))
     return _to_findings(places)

@@ -77,6 +77,11 @@ class DatasetSpec:
         of_package = self.file == Path() or self.file.parent in SPEC_FOLDERS
         return None if of_package else str(self.file.absolute())
 
+    @property
+    def is_own(self) -> bool:
+        """True for a spec of the user's, False for one of the package."""
+        return self.base not in SPEC_FOLDERS
+
     def domain(self, name: str) -> DomainSpec:
         """Return the named domain. Raises InputError listing the known ones."""
         if name not in self.domains:

@@ -103,7 +103,10 @@ def _count_rows_on_disk(resolved: ResolvedRecipe, domains: Sequence[str], root: 
     """Count each domain's rows on disk. Raises InputError if images are missing."""
     spec = resolved.dataset
     images = find_root(spec, root, resolved.features.cache)
-    parts = {domain: [len(build_manifest(spec, part, images)) for part in spec.parts(domain)] for domain in domains}
+    parts = {
+        domain: [len(build_manifest(spec, part, images, skip_missing=spec.is_own)) for part in spec.parts(domain)]
+        for domain in domains
+    }
     inductive = resolved.recipe.protocol == "inductive"
     return {domain: RowCounts(*counts) if inductive else RowCounts(sum(counts)) for domain, counts in parts.items()}
 

@@ -17,6 +17,7 @@ from unimos_pipe.cache.encoder_identity import TextIdentity
 from unimos_pipe.cache.existing_shards import ExistingShards, read_existing_shards
 from unimos_pipe.cache.file_digests import read_file_digests
 from unimos_pipe.cache.shard import ImageHeader, TextHeader, read_header, read_text_shard, write_text_shard
+from unimos_pipe.cache.unreadable_images import write_unreadable
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.prompts import build_prompts, clean_class_name
 from unimos_pipe.extract.encoder_protocol import Encoder
@@ -59,14 +60,15 @@ def extract_images(
 
     Args:
         encoder_folder: ``<cache>/<dataset>/<encoder-id>``.
-        skip_bad: skip unreadable images and list them, instead of failing after the readable shards are written.
+        skip_bad: skip unreadable images and list them, instead of failing after all others are encoded.
         force: encode all images again.
         on_rows: called with the number of rows that were finished.
         encode: writes the shards with new images, in this process
             (:func:`unimos_pipe.extract.write_shards.encode_shards`) or on a cluster.
     Raises:
         StaleCacheError: existing shards are another encoder's or have another format version.
-        ExecutionError: unreadable images (shards without any are kept), a full disk, a decoder that hung or crashed.
+        ExecutionError: unreadable images without ``skip_bad`` (the features of all others are kept), no readable
+            image, a full disk, a decoder that hung or crashed.
     """
     started = time.perf_counter()
     folder = encoder_folder / manifest.domain
@@ -77,7 +79,10 @@ def extract_images(
         todo = ("Add ", Argument("force", True), f" to encode {manifest.domain} again")
         existing = ExistingShards() if force else read_existing_shards(folder, encoder.identity, manifest.domain, todo)
         job = _plan_job(manifest, encoder, folder, existing, shard_size, (batch_size, workers, skip_bad))
-        reusable = [existing.find_shard(start, stop, manifest.paths, job.file_digests) for start, stop in job.bounds]
+        reusable = [
+            existing.find_shard(*bounds, manifest.paths, job.file_digests, with_skipped=skip_bad)
+            for bounds in job.bounds
+        ]
         reused = {index: path for index, path in enumerate(reusable) if path}
         on_rows(sum(job.rows(index) for index in reused))
         missing = [index for index in range(len(job.bounds)) if index not in reused]
@@ -89,10 +94,13 @@ def extract_images(
         encode_shards(job, to_copy, encoder, on_rows)
         paths = [reused.get(index) or job.path(index) for index in range(len(job.bounds))]
         headers = [read_header(path) for path in paths]
+        skipped = tuple((path, reason) for header in headers for path, reason, _ in header.skipped)
+        if len(skipped) == len(manifest):
+            raise ExecutionError(f"no readable image in {manifest.root}: {describe_images(skipped)}")
         _update_index(folder, manifest, paths, headers)
+        write_unreadable(folder, skipped)
         if exclusive:
             remove_superseded(folder, paths)
-    skipped = tuple((path, reason) for header in headers for path, reason, _ in header.skipped)
     rows = len(manifest)
     return ExtractReport(
         manifest.domain, rows, result.encoded, rows - len(skipped) - result.encoded,
@@ -119,16 +127,20 @@ def _plan_job(
 
 
 def _unreadable_error(result: EncodeResult, manifest: Manifest) -> ExecutionError:
-    names = join_names((f"{path} ({reason})" for path, reason in result.bad), 5)
     return ExecutionError(
         (
             (
-                f"{len(result.bad)} unreadable image(s) in {manifest.root}: {names}. The "
-                "other shards are kept; fix the files, or skip them with "
+                f"{len(result.bad)} unreadable image(s) in {manifest.root}: {describe_images(result.bad)}. The "
+                "features of all others are kept; fix the files, or skip them with "
             ),
             Argument("skip_bad", True),
         )
     )
+
+
+def describe_images(images: Sequence[tuple[str, str]]) -> str:
+    """Return (path, reason) of images for a message; a long list is cut."""
+    return join_names((f"{path} ({reason})" for path, reason in images), 5)
 
 
 def _update_index(folder: Path, manifest: Manifest, paths: Sequence[Path], headers: Sequence[ImageHeader]) -> None:

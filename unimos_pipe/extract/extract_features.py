@@ -11,6 +11,7 @@ from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.encoder_identity import encoder_id
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
+from unimos_pipe.cache.unreadable_images import unreadable_path
 from unimos_pipe.data.build_manifest import build_manifest, count_warning, find_root
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder_identity_cache import (
@@ -21,7 +22,7 @@ from unimos_pipe.extract.encoder_identity_cache import (
     store_identity,
 )
 from unimos_pipe.extract.encoder_protocol import Encoder
-from unimos_pipe.extract.extract_domain import ExtractReport, extract_images, extract_text
+from unimos_pipe.extract.extract_domain import ExtractReport, describe_images, extract_images, extract_text
 from unimos_pipe.extract.precision import resolve_precision, save_precision_check
 from unimos_pipe.extract.write_shards import encode_shards
 
@@ -33,7 +34,7 @@ class ExtractOptions:
     batch_size: int | str = 64  # images per encoder call; "auto" measures the fastest
     workers: int | None = None  # decoder processes; None: 2, on a GPU one per core
     shard_size: int = 4096  # largest number of rows in a shard
-    skip_bad: bool = False  # skip and list unreadable images instead of failing after the readable shards
+    skip_bad: bool | None = None  # skip and list unreadable images; False: fail after all others; None: skip own ones
     strict_counts: bool = False  # fail if image counts differ from the published ones (default: warn)
     force: bool = False  # encode cached images again
 
@@ -72,18 +73,21 @@ def extract_features(
     Raises:
         InputError: unknown names, missing images or weights, or a cache that is not writable.
         StaleCacheError: cached shards of another encoder or format version.
-        ExecutionError: unreadable images (shards without any are kept), a full disk, or a decoder that hung or
-            crashed.
+        ExecutionError: unreadable images that are not to be skipped (the features of all others are kept), no readable
+            image in a domain, a full disk, or a decoder that hung or crashed.
     """
     features = feature_set(features) if isinstance(features, str) else features
     spec = features.dataset
+    if options.skip_bad is None:
+        options = replace(options, skip_bad=spec.is_own)
     domain_names = tuple(dict.fromkeys(domains)) or tuple(spec.domains)
     for name in domain_names:
         spec.domain(name)
     check_writable_folder(features.cache, "cache")
     features = replace(features, encoder=resolve_precision(features))
     images = find_root(spec, Path(root) if root else None, features.cache)
-    manifests = [build_manifest(spec, part, images) for name in domain_names for part in spec.parts(name)]
+    parts = [part for name in domain_names for part in spec.parts(name)]
+    manifests = [build_manifest(spec, part, images, skip_missing=bool(options.skip_bad)) for part in parts]
     warnings = _check_counts(features, manifests, options.strict_counts, reporter)
     load = partial(_load_encoder, features, compute.device, manifests, reporter)
     arguments = features, domain_names, manifests, options, compute, reporter
@@ -144,7 +148,7 @@ def _update_cache(
     options = _resolve_batch_size(options, encoder, manifests, reporter)
     encode = _select_encode(features, encoder, compute)
     reports = [_extract_domain(manifest, encoder, folder, options, encode, reporter) for manifest in manifests]
-    warnings = [line for report in reports for line in _skipped_lines(report)]
+    warnings = [line for report in reports if (line := _describe_skipped(report, folder))]
     extracted = replace(features, encoder_id=folder.name)
     return ExtractResult(extracted, tuple(reports), tuple(warnings), encoder.identity.precision, options.batch_size)
 
@@ -213,7 +217,7 @@ def _extract_domain(
             on_rows=advance,
             encode=encode,
         )
-    for line in _skipped_lines(report):
+    if line := _describe_skipped(report, folder):
         reporter.warn(line)
     rate = f", {report.encoded / report.seconds:,.0f} images/s" if report.encoded else ""
     reporter.note(
@@ -223,5 +227,11 @@ def _extract_domain(
     return report
 
 
-def _skipped_lines(report: ExtractReport) -> list[str]:
-    return [f"skipped {report.domain}/{path}: {reason}" for path, reason in report.skipped]
+def _describe_skipped(report: ExtractReport, folder: Path) -> str | None:
+    """Return a line about a domain's unreadable images and where all are listed, or None."""
+    if not report.skipped:
+        return None
+    return (
+        f"{report.domain}: {len(report.skipped)} unreadable image(s) are left out: {describe_images(report.skipped)}; "
+        f"listed in {unreadable_path(folder / report.domain)}"
+    )

@@ -3,17 +3,17 @@
 import importlib.metadata
 import platform
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from unimos_pipe.base.errors import ExecutionError, ReadError
+from unimos_pipe.base.errors import ReadError
 from unimos_pipe.cache.cache_paths import shard_path
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
-from unimos_pipe.cache.file_digests import FileDigests, file_stamp
+from unimos_pipe.cache.file_digests import UNREAD, FileDigests, file_stamp
 from unimos_pipe.cache.shard import ImageHeader, read_image_shard, write_image_shard
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder_protocol import Encoder
@@ -67,7 +67,7 @@ class EncodeResult:
 def encode_shards(
     job: ShardJob, indices: Sequence[int], encoder: Encoder, on_rows: Callable[[int], None] = lambda rows: None
 ) -> EncodeResult:
-    """Encode and write shards. A shard with unreadable images is not written unless ``skip_bad``.
+    """Encode and write shards; unreadable images are left out of them and listed in their headers.
 
     Raises:
         ExecutionError: a full disk, features that are not finite, or a decoder that hung or crashed.
@@ -75,7 +75,7 @@ def encode_shards(
     plan = [rows for index in indices for rows in job.batches(index)]
     stream = overlap_copies(_decode_batches(job, plan, encoder), encoder) if plan else iter(())
     result = EncodeResult()
-    with _ShardWriter(job, result) as writer:
+    with _ShardWriter(job, result, lambda: encoder.encode_texts(["a photo"]).shape[1]) as writer:
         for index in indices:
             rows, features, bad = [], [], []
             for batch in job.batches(index):
@@ -123,8 +123,8 @@ def _decode_batches(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encod
 class _ShardWriter:
     """Assembles each shard from new and older features, and writes it in a thread."""
 
-    def __init__(self, job: ShardJob, result: EncodeResult):
-        self.job, self.result = job, result
+    def __init__(self, job: ShardJob, result: EncodeResult, feature_dim: Callable[[], int]):
+        self.job, self.result, self.feature_dim = job, result, feature_dim
         self.thread = ThreadPoolExecutor(1)
         self.writing: Future | None = None
 
@@ -140,28 +140,30 @@ class _ShardWriter:
     def write(self, index: int, rows: list[int], features: list[np.ndarray], bad: list[tuple[int, str]]) -> None:
         """Write a shard from new rows, whose (m, D) features come in batches, and from older shards.
 
-        ``bad`` holds (row, reason) of rows that could not be encoded.
+        ``bad`` holds (row, reason) of rows that could not be encoded. A shard that such rows keep from being used, and
+        that would hold no new feature, is not written.
         """
         job = self.job
         changed = {row for row in rows if not _is_unchanged(job, row)}
         bad = sorted([*bad, *((row, "it changed while it was read") for row in changed)])
         names = [(job.manifest.paths[row], reason) for row, reason in bad]
         self.result.bad += names
-        if bad and not job.skip_bad:
+        if bad and not job.skip_bad and len(changed) == len(rows):
             return
         new_features = dict(zip(rows, (feature for batch in features for feature in batch), strict=True))
         missing = {row for row, _ in bad}
         stored = [row for row in range(*job.bounds[index]) if row not in missing]
-        if not stored:
-            first, stop = job.bounds[index]
-            raise ExecutionError(f"no readable image in rows {first} to {stop - 1} of {job.manifest.root}")
         older_features = _read_older_features(job, [row for row in stored if row not in new_features])
-        stacked = np.stack([new_features[row] if row in new_features else older_features[row] for row in stored])
+        stacked = (
+            np.stack([new_features[row] if row in new_features else older_features[row] for row in stored])
+            if stored
+            else np.empty((0, self.feature_dim()), np.float16)
+        )
         self._wait()
         self.writing = self.thread.submit(
             write_image_shard,
             job.path(index),
-            _build_header(job, index, bad),
+            _build_header(job, index, bad, changed),
             stacked,
             [job.manifest.paths[row] for row in stored],
             np.array(stored),
@@ -195,7 +197,8 @@ def _read_older_features(job: ShardJob, rows: Sequence[int]) -> dict[int, np.nda
     return features_by_row
 
 
-def _build_header(job: ShardJob, index: int, bad: Sequence[tuple[int, str]]) -> ImageHeader:
+def _build_header(job: ShardJob, index: int, bad: Sequence[tuple[int, str]], changed: Collection[int]) -> ImageHeader:
+    """Return a shard's header; rows in ``changed`` get no digest, so that they are read again next time."""
     manifest, (start, stop) = job.manifest, job.bounds[index]
     return ImageHeader(
         **asdict(job.encoder),
@@ -204,7 +207,8 @@ def _build_header(job: ShardJob, index: int, bad: Sequence[tuple[int, str]]) -> 
         row_start=start,
         row_stop=stop,
         skipped=tuple(
-            (manifest.paths[row], reason, job.file_digests.digests[row].tobytes().hex()) for row, reason in bad
+            (manifest.paths[row], reason, (UNREAD if row in changed else job.file_digests.digests[row].tobytes()).hex())
+            for row, reason in bad
         ),
         read_at=job.file_digests.read_at,
         origin={},

@@ -11,8 +11,8 @@ import xxhash
 
 from unimos_pipe.base.encoder_presets import EMBEDDED, ENCODERS
 from unimos_pipe.base.method_config import EncoderSpec
-from unimos_pipe.cache import file_digests
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
+from unimos_pipe.data import file_digests
 from unimos_pipe.extract.encoder_identity_cache import load_identity, locate_weights_file, store_identity
 
 IDENTITY = EncoderIdentity("a" * 64, "tinyclip-r24-64", "GELU", "", "fp32")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from unimos_pipe.base.encoder_presets import EMBEDDED
-from unimos_pipe.cache import file_digests
 from unimos_pipe.cache.feature_set import feature_set
+from unimos_pipe.data import file_digests
 from unimos_pipe.extract import encoder
 
 EVIDENCE = "precision.json"

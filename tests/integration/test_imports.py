@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from unimos_pipe.base.encoder_presets import EMBEDDED
-from unimos_pipe.cache.file_digests import MIN_AGE
+from unimos_pipe.data.file_digests import MIN_AGE
 
 PACKAGE = Path(__file__).parents[2] / "unimos_pipe"
 TORCHLESS = {"data", "cache", "runs", "photos", "report"}

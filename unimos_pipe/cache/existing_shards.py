@@ -9,8 +9,8 @@ import numpy as np
 from unimos_pipe.base.errors import StaleCacheError, Text
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
-from unimos_pipe.cache.file_digests import UNREAD, FileDigests, FileRecord
 from unimos_pipe.cache.shard import ImageShard, SchemaVersionError, first_difference, read_image_shard
+from unimos_pipe.data.file_digests import UNREAD, FileDigests, FileRecord
 
 
 @dataclass

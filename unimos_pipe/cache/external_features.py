@@ -14,7 +14,6 @@ from unimos_pipe.base.safe_open import list_folder
 from unimos_pipe.cache.cache_paths import domain_lock, shard_path, text_path, wait_for_prune
 from unimos_pipe.cache.domain_index import DomainIndex, read_index, remove_superseded, write_index
 from unimos_pipe.cache.encoder_identity import imported_identity
-from unimos_pipe.cache.file_digests import DIGEST_BYTES, STAMP
 from unimos_pipe.cache.shard import (
     ImageHeader,
     ImageShard,
@@ -24,6 +23,7 @@ from unimos_pipe.cache.shard import (
     write_text_shard,
 )
 from unimos_pipe.data.dataset_spec import DatasetSpec
+from unimos_pipe.data.file_digests import DIGEST_BYTES, STAMP
 
 SHARD_ROWS = 4096
 
@@ -73,7 +73,7 @@ def write_imported_domain(encoder_folder: Path, domain: ImportedDomain, versions
         else:
             paths, digests = _write_shards(folder, domain, versions)
         index = DomainIndex(
-            domain.spec.name,
+            domain.spec.cache_name,
             domain.part,
             domain.spec.classes,
             len(domain.features),
@@ -128,7 +128,7 @@ def _write_shards(folder: Path, domain: ImportedDomain, versions: dict) -> tuple
         count, path = len(features), shard_path(folder, number, extraction_id)
         header = ImageHeader(
             **asdict(imported_identity(domain.encoder_name)),
-            dataset=domain.spec.name,
+            dataset=domain.spec.cache_name,
             domain=domain.part,
             row_start=start,
             row_stop=start + count,

@@ -42,11 +42,11 @@ class FeatureSet:
         Raises:
             InputError: none is there, or several.
         """
-        wanted = self.cache, self.dataset.name, self.encoder.precision
+        wanted = self.cache, self.dataset.cache_name, self.encoder.precision
         only = None if self.encoder_given or self.encoder_id else only_encoder_folder(*wanted)
         if only:
             return only
-        return find_encoder_folder(self.cache, self.dataset.name, self.encoder, self.encoder_id, self.call)
+        return find_encoder_folder(self.cache, self.dataset.cache_name, self.encoder, self.encoder_id, self.call)
 
     def store(self) -> "FeatureStore":
         """Return the store that reads the features. Raises what :meth:`folder` raises."""
@@ -61,7 +61,7 @@ class FeatureSet:
         Raises:
             InputError: several folders fit.
         """
-        if not self.encoder_id and not encoder_folders(self.cache, self.dataset.name, self.encoder):
+        if not self.encoder_id and not encoder_folders(self.cache, self.dataset.cache_name, self.encoder):
             return list(domains)
         store = self.store()
         missing = []

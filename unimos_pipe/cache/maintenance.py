@@ -16,7 +16,6 @@ from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, domain_locks, index_pa
 from unimos_pipe.cache.domain_index import read_index
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
 from unimos_pipe.cache.feature_checks import count_non_unit, text_fault
-from unimos_pipe.cache.file_digests import read_file_digests
 from unimos_pipe.cache.shard import (
     ImageShard,
     SchemaVersionError,
@@ -25,6 +24,7 @@ from unimos_pipe.cache.shard import (
     read_image_shard,
     read_text_shard,
 )
+from unimos_pipe.data.file_digests import read_file_digests
 from unimos_pipe.data.manifest import Manifest
 
 

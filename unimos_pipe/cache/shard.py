@@ -30,7 +30,7 @@ from unimos_pipe.cache.feature_checks import (
     image_fault,
     text_fault,
 )
-from unimos_pipe.cache.file_digests import STAMP
+from unimos_pipe.data.file_digests import STAMP
 
 SCHEMA = 3
 # What json and numpy raise of bytes that are no shard's. Not: OSError, MemoryError.

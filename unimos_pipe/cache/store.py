@@ -143,7 +143,7 @@ class FeatureStore:
         row, first = 0, shards[0].header
         what = f"stale labels in {index_path(self.folder / name)}"
         for field, got, wanted in (
-            ("dataset", index.dataset, self.spec.name),
+            ("dataset", index.dataset, self.spec.cache_name),
             ("domain", index.domain, name),
             ("class_names", index.class_names, self.spec.classes),
             ("labels", len(index.labels), sum(len(shard.paths) for shard in shards)),
@@ -153,7 +153,7 @@ class FeatureStore:
         for (file, digest), shard in zip(index.shards, shards, strict=True):
             header = shard.header
             checks = [
-                ("dataset", header.dataset, self.spec.name),
+                ("dataset", header.dataset, self.spec.cache_name),
                 ("domain", header.domain, name),
                 ("row_start", header.row_start, row),
                 first_difference(header.encoder(), first.encoder()) or ("", None, None),

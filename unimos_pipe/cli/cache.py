@@ -99,7 +99,7 @@ def verify(
         raise InputError("--deep needs --dataset, and --data-root where the images are not embedded")
     spec = load_spec(dataset) if dataset else None
     folder = cache or default_cache()
-    verified = unimos_pipe.verify_cache(folder, spec and spec.name, reporter=output)
+    verified = unimos_pipe.verify_cache(folder, spec and spec.cache_name, reporter=output)
     entries, problems = verified.entries, list(verified.problems)
     if deep:
         encoder_to_check = encoder_spec(encoder or spec.encoder, model, pretrained, "fp32", allow_torchscript)

@@ -21,6 +21,7 @@ COMMANDS = {  # of a function
     "make_report": "report",
     "run_sweep": "sweep",
     "sort_photos": "sort",
+    "update_dataset_spec": "manifest update",
 }
 PARAMETERS = {  # of a function: of a command, where they differ
     "images": "with_encoder",

@@ -15,6 +15,19 @@ from unimos_pipe.cli.compose_commands import join_command
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.data.expected_layout import expected_layout
+from unimos_pipe.data.update_dataset import DomainUpdate
+
+keep_folder_option = click.option(
+    "--keep-folder",
+    "keep_folders",
+    multiple=True,
+    metavar="NAME",
+    help="A class folder that is a class, though its name, such as misc, or lack of images suggests otherwise; "
+    "repeatable.",
+)
+skip_folder_option = click.option(
+    "--skip-folder", "skip_folders", multiple=True, metavar="NAME", help="A class folder to leave out; repeatable."
+)
 
 
 @click.group(cls=Group)
@@ -73,9 +86,20 @@ def show(output: Output, dataset: str) -> None:
 @click.option(
     "--encoder", type=SuggestingChoice(list(ENCODERS)), default="RN50", show_default=True, help="Its encoder."
 )
-@click.option("--force", is_flag=True, help="Replace the files of an earlier scan; no others.")
+@click.option("--force", is_flag=True, help="Replace the files of an earlier scan that were not edited; no others.")
+@keep_folder_option
+@skip_folder_option
 @click.pass_obj
-def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, encoder: str, force: bool) -> None:
+def scan(
+    output: Output,
+    domains: tuple[str, ...],
+    out: Path,
+    name: str | None,
+    encoder: str,
+    force: bool,
+    keep_folders: tuple[str, ...],
+    skip_folders: tuple[str, ...],
+) -> None:
     """Describe folders of your own images as a data set.
 
     It becomes a TOML spec, and a CSV of paths and classes per domain.
@@ -89,10 +113,61 @@ def scan(output: Output, domains: tuple[str, ...], out: Path, name: str | None, 
       unimos-pipe extract --dataset my.toml --all
       unimos-pipe adapt --dataset my.toml --src product --tgt phone --out phone-run
     """
-    spec = unimos_pipe.create_dataset_spec(domains, out, name=name, encoder=encoder, force=force, reporter=output)
+    spec = unimos_pipe.create_dataset_spec(
+        domains,
+        out,
+        name=name,
+        encoder=encoder,
+        force=force,
+        keep_folders=keep_folders,
+        skip_folders=skip_folders,
+        reporter=output,
+    )
     rows = ", ".join(f"{key}: {domain.images}" for key, domain in spec.domains.items())
     output.result(f"{out}: {len(spec.classes)} classes ({join_names(spec.classes, 6)}); images: {rows}")
     output.note(f"  read it through, then: {join_command('extract', '--dataset', out, '--all')}")
+
+
+@manifest.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.toml")
+@keep_folder_option
+@skip_folder_option
+@click.pass_obj
+def update(output: Output, file: Path, keep_folders: tuple[str, ...], skip_folders: tuple[str, ...]) -> None:
+    """Take new, moved, changed and deleted images into a data set of your own.
+
+    Images are recognised by their contents. Labels, class order, wordings and comments are kept; a new class folder
+    becomes a class at the end. The files as they were are kept in a backup folder beside them.
+    """
+    result = unimos_pipe.update_dataset_spec(file, keep_folders=keep_folders, skip_folders=skip_folders)
+    for domain in result.domains:
+        for line in _describe_update(domain):
+            output.result(line)
+    if result.new_classes:
+        output.result(f"new classes, at the end: {join_names(result.new_classes)}")
+    if result.empty_classes:
+        output.warn(
+            f"classes without an image: {join_names(result.empty_classes)}; take them out of {file} if so meant"
+        )
+    if result.backup is None:
+        output.result(f"{file}: nothing has changed")
+        return
+    output.note(f"the files as they were: {result.backup}")
+    suggest_next(output, "extract", "--dataset", file, "--all")
+
+
+def _describe_update(domain: DomainUpdate) -> list[str]:
+    """Return the lines about a domain's changes: the counts, then some examples of each kind."""
+    examples = {
+        "new": domain.added,
+        "moved": [f"{old} -> {new}" for old, new in domain.moved],
+        "in another class now": [f"{path} ({old or 'no class'} -> {new})" for path, old, new in domain.relabelled],
+        "of new contents, labels kept": domain.changed,
+        "gone": [f"{row.path} ({row.label})" if row.label else row.path for row in domain.removed],
+    }
+    counts = ", ".join(f"{len(names)} {kind}" for kind, names in examples.items() if names) or "no change"
+    head = f"{domain.domain}: {counts}; {domain.images} images, {domain.labelled} with a label"
+    return [head, *(f"  {kind}: {join_names(names, 3)}" for kind, names in examples.items() if names)]
 
 
 @manifest.command()

@@ -205,7 +205,7 @@ def _build_manifest(spec: DatasetSpec, part: str, folder: Path, rows: RowList, s
         notes.append(f"{what}; they are left out. An update of the data set takes them off its list")
     kept = [row for row, size in enumerate(sizes) if size is not None]
     return Manifest(
-        spec.name,
+        spec.cache_name,
         part,
         spec.classes,
         folder,

@@ -2,16 +2,20 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unimos_pipe.base.atomic_io import check_owned_file, write_text
-from unimos_pipe.base.errors import Argument, InputError, join_names
+from unimos_pipe.base.errors import Argument, Call, InputError, join_names
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.data.build_manifest import file_size, find_non_utf8_names, loose_images_note, unlisted_images
 from unimos_pipe.data.dataset_spec import DatasetSpec, check_spec
+from unimos_pipe.data.doubtful_folders import check_class_folders, check_named_folders, class_folder
 from unimos_pipe.data.find_images import find_images, skipped_summary
+from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.data.row_lists import ManifestRow, csv_text, read_csv
+from unimos_pipe.data.scan_record import ScanRecord, data_id, read_image_records, read_record, write_record
 
 FIRST_LINE = "# A data set of one's own,"  # the mark of a file that this tool wrote
 ROWS = "rows are in the CSV files."
@@ -46,18 +50,26 @@ class CustomDomain:
         return [] if self.labels in ("folders", "none") else [self.folder / self.labels, Path(self.labels)]
 
 
-def read_domain_rows(domain: CustomDomain) -> tuple[list[ManifestRow], list[str]]:
+def read_domain_rows(
+    domain: CustomDomain, keep_folders: Sequence[str] = (), skip_folders: Sequence[str] = ()
+) -> tuple[list[ManifestRow], list[str]]:
     """Return the domain's images, sorted, with class names ('' = none), and notes about skipped files.
 
+    Args:
+        keep_folders, skip_folders: class folders that are classes, or are left out, though they look otherwise
+            (:func:`unimos_pipe.data.doubtful_folders.check_class_folders`).
     Raises:
-        InputError: no image, images without a label in the CSV (or the other way round), names that are not UTF-8.
+        InputError: no image, images without a label in the CSV (or the other way round), names that are not UTF-8,
+            folders that may be no classes and are not named.
     """
     scan = find_images(domain.folder)
     notes = [skipped_summary(domain.folder, scan.skipped)]
     if domain.labels == "none":
         rows = [ManifestRow(path, "") for path in scan.paths]
     elif domain.labels == "folders":
-        rows = [ManifestRow(path, path.partition("/")[0]) for path in scan.paths if "/" in path]
+        rows = [ManifestRow(path, folder) for path in scan.paths if (folder := class_folder(path))]
+        check_class_folders(domain.name, domain.folder, rows, (*keep_folders, *skip_folders))
+        rows = [row for row in rows if row.label not in skip_folders]
         notes.append(loose_images_note(domain.folder, scan.paths))
         if not rows and scan.paths:
             raise InputError(
@@ -87,28 +99,44 @@ def read_domain_rows(domain: CustomDomain) -> tuple[list[ManifestRow], list[str]
 
 
 def write_dataset(
-    out: Path, name: str, encoder: str, domains: list[CustomDomain], *, force: bool = False
+    out: Path,
+    name: str,
+    encoder: str,
+    domains: list[CustomDomain],
+    *,
+    force: bool = False,
+    keep_folders: Sequence[str] = (),
+    skip_folders: Sequence[str] = (),
 ) -> tuple[DatasetSpec, list[str]]:
-    """Scan domains and write ``out`` (TOML) and, in the same folder, ``<stem of out>.<domain>.csv``.
+    """Scan domains and write ``out`` (TOML) and, in the same folder, ``<stem of out>.<domain>.csv`` and a record.
 
+    Args:
+        keep_folders, skip_folders: as :func:`read_domain_rows` has them.
     Returns:
         The spec, and notes about skipped files.
 
     Raises:
         InputError: a domain given twice or unreadable, no labelled domain, a spec that would not be valid, or files of
-            these names: with ``force`` those of an earlier scan are replaced, others never.
+            these names: with ``force`` those of an earlier scan are replaced unless they were edited, others never.
     """
     if len({domain.name for domain in domains}) < len(domains):
         raise InputError((Argument("domains"), ": a name is given twice"))
     csv_files = {domain.name: out.with_name(f"{out.stem}.{domain.name}.csv") for domain in domains}
     _check_replaceable(out, domains, csv_files, force)
-    rows_and_notes = {domain.name: read_domain_rows(domain) for domain in domains}
+    check_named_folders(
+        [domain.folder for domain in domains if domain.labels == "folders"], (*keep_folders, *skip_folders)
+    )
+    rows_and_notes = {domain.name: read_domain_rows(domain, keep_folders, skip_folders) for domain in domains}
     rows = {name: part for name, (part, _) in rows_and_notes.items()}
-    classes = sorted({row.label for part in rows.values() for row in part} - {""})
+    classes = sorted({row.label for part in rows.values() for row in part} - {"", UNKNOWN_CLASS} | {*keep_folders})
     if not classes:
         raise InputError("no domain has labels; adaptation needs a labelled source, DIR:folders or DIR:FILE.csv")
+    images = {
+        domain.name: read_image_records(domain.folder, [row.path for row in rows[domain.name]]) for domain in domains
+    }
     values = {
         "name": name,
+        "id": data_id(images, {key: {row.path: row.label for row in part} for key, part in rows.items()}),
         "encoder": encoder,
         "classes": classes,
         "domains": {
@@ -127,6 +155,8 @@ def write_dataset(
             write_text(csv_files[domain], csv_text(part))
         head = f"{FIRST_LINE} for unimos-pipe. Label ids follow the order of `classes`; {ROWS}"
         write_text(out, spec_text(values, head))
+        labels, skipped = {domain.name: domain.labels for domain in domains}, tuple(skip_folders)
+        write_record(out, ScanRecord({}, labels, skipped, images), [out, *csv_files.values()])
     return spec, [note for _, notes in rows_and_notes.values() for note in notes]
 
 
@@ -138,6 +168,13 @@ def _check_replaceable(out: Path, domains: list[CustomDomain], csv_files: dict[s
             (f"{join_names(existing)} exists; add ", Argument("force", True), " to replace what an earlier scan wrote")
         )
     check_owned_file(out, FIRST_LINE, "a spec", "out")
+    record = read_record(out)
+    if edited := [path for path in files if os.path.lexists(path) and not record.is_unedited(path)]:
+        raise InputError(
+            f"{join_names(edited)} has been edited since it was written, or is not of this data set; a new scan would "
+            "lose that",
+            todo=("Take in new, moved and deleted images with: ", Call("update_dataset_spec", {"file": out})),
+        )
     for table in csv_files.values():
         check_owned_file(table, ",".join(HEADER), "a table of images", "out")
         if any(table.resolve() == place.resolve() for domain in domains for place in domain.label_files()):

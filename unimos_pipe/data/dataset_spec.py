@@ -68,6 +68,7 @@ class DatasetSpec:
     roots: tuple[str, ...] = option((), "usual names of the data set's own folder, looked for below the data root")
     metric: str = option("accuracy", "the figure published for it", choices=METRICS)
     display: dict = field(default_factory=dict)  # class name -> wording in the prompts
+    id: str = option("", "identity of the data beside its name; a scan writes it")
     base: Path = Path()  # the folder of the spec file
     file: Path = Path()  # the spec file
 
@@ -76,6 +77,11 @@ class DatasetSpec:
         """Absolute path of the spec file; None for a data set of the package."""
         of_package = self.file == Path() or self.file.parent in SPEC_FOLDERS
         return None if of_package else str(self.file.absolute())
+
+    @property
+    def cache_name(self) -> str:
+        """Name of the data set in the cache and in run folders: with its ``id``, if it has one."""
+        return f"{self.name}-{self.id}" if self.id else self.name
 
     @property
     def is_own(self) -> bool:
@@ -218,6 +224,8 @@ def _check_classes(spec: DatasetSpec) -> list[str]:
     faults = []
     if not is_valid_name(spec.name):
         faults.append(f"name {spec.name!r}: letters, digits, '-' and '_' only")
+    if spec.id and not is_valid_name(spec.id):
+        faults.append(f"id {spec.id!r}: letters, digits, '-' and '_' only")
     if spec.embedded and spec.embedded not in EMBEDDED:
         faults.append(f"embedded {short_repr(spec.embedded)}: the package has {join_names(EMBEDDED)}")
     if repeated := [name for name, count in Counter(spec.classes).items() if count > 1]:

@@ -10,6 +10,7 @@ from unimos_pipe.data.build_manifest import find_root
 from unimos_pipe.data.custom_dataset import CustomDomain, write_dataset
 from unimos_pipe.data.dataset_check import Finding, collect_files, inspect_files
 from unimos_pipe.data.dataset_spec import DatasetSpec, find_spec_files, load_spec
+from unimos_pipe.data.update_dataset import DatasetUpdate, update_dataset
 
 
 def list_datasets() -> dict[str, DatasetSpec]:
@@ -24,27 +25,58 @@ def create_dataset_spec(
     name: str | None = None,
     encoder: str = "RN50",
     force: bool = False,
+    keep_folders: Sequence[str] = (),
+    skip_folders: Sequence[str] = (),
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> DatasetSpec:
     """Write a spec for folders of images: ``out`` (TOML), and a CSV of paths and classes per domain in its folder.
+
+    A record of the images' digests, ``<stem of out>.scan.json``, lets :func:`update_dataset_spec` recognise them.
 
     Args:
         domains: ``NAME=DIR``, ``NAME=DIR:none`` without labels, or ``NAME=DIR:FILE.csv``.
         name: of the data set; None takes the file's.
         encoder: a preset's name.
-        force: replace a spec that exists.
+        force: replace a spec that exists and was not edited.
+        keep_folders: class folders that are classes though their name, such as ``misc``, or their lack of images
+            suggests otherwise.
+        skip_folders: class folders to leave out.
     Raises:
-        InputError: folders or lists that cannot be read, no labelled domain, or an existing spec without ``force``.
+        InputError: folders or lists that cannot be read, no labelled domain, an existing spec without ``force`` or with
+            edits, or class folders that may be no classes and are neither kept nor skipped.
     """
     out = Path(out)
     if out.suffix != ".toml":
         raise InputError((Argument("out"), f" {out}"), expected="a name that ends in .toml", got=out.name)
     spec, notes = write_dataset(
-        out, name or out.stem, encoder, [CustomDomain.parse(text) for text in domains], force=force
+        out,
+        name or out.stem,
+        encoder,
+        [CustomDomain.parse(text) for text in domains],
+        force=force,
+        keep_folders=keep_folders,
+        skip_folders=skip_folders,
     )
     for note in notes:
         reporter.warn(note)
     return spec
+
+
+def update_dataset_spec(
+    file: str | Path, *, keep_folders: Sequence[str] = (), skip_folders: Sequence[str] = ()
+) -> DatasetUpdate:
+    """Take new, moved, changed and deleted images into a spec of one's own and its CSVs.
+
+    Images are recognised by their contents. Labels, class order, wordings and comments are kept; a class folder that is
+    new becomes a class at the end. The files as they were are copied to ``<stem of file>.backup/<time>`` first.
+
+    Args:
+        keep_folders, skip_folders: as :func:`create_dataset_spec` has them.
+    Raises:
+        InputError: a spec that cannot be read or names no CSV, labels that are no classes, a missing or empty folder,
+            or class folders that may be no classes and are neither kept nor skipped. No file changes.
+    """
+    return update_dataset(Path(file), keep_folders=keep_folders, skip_folders=skip_folders)
 
 
 @dataclass(frozen=True)

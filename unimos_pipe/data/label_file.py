@@ -3,21 +3,16 @@
 An empty class is still to be labelled; :data:`UNKNOWN_CLASS` is an image of none of the classes.
 """
 
-import codecs
-import csv
-import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unimos_pipe.base.atomic_io import atomic_write
-from unimos_pipe.base.csv_escaping import escape_name
 from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
 from unimos_pipe.base.locks import writer_lock
-from unimos_pipe.base.safe_open import MAX_TEXT_BYTES, read_bytes
+from unimos_pipe.data.csv_edit import CsvText
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
-from unimos_pipe.data.row_lists import CsvColumns, detect_separator, find_columns, read_csv, row_path
+from unimos_pipe.data.row_lists import read_csv
 
 
 @dataclass(frozen=True)
@@ -60,13 +55,9 @@ class LabelFile:
             before = self.read()
             if missing := [path for path in labels if path not in before]:
                 raise InputError(f"{self.path} does not list {join_names(map(short_repr, missing), 3)}")
-            changes = {path: label for path, label in labels.items() if before[path] != label}
-            if changes:
-                content = read_bytes(target, MAX_TEXT_BYTES)
-                mark = codecs.BOM_UTF8 if content.startswith(codecs.BOM_UTF8) else b""
-                text = _replace_labels(self.path, content.decode("utf-8-sig"), changes, self.folder)
-                with atomic_write(target) as part:
-                    part.write_bytes(mark + text.encode())
+            if any(before[path] != label for path, label in labels.items()):
+                text = CsvText.read(target, self.folder)
+                text.edit(lambda row: replace(row, label=labels.get(row.path, row.label))).write(target)
         return {path: before[path] for path in labels}
 
 
@@ -84,43 +75,3 @@ def label_file(spec: DatasetSpec, domain: str) -> LabelFile:
             todo="Scan the images, which writes both",
         )
     return LabelFile(spec.base / entry.manifest, spec.classes, spec.base / entry.root if entry.root else None)
-
-
-def _replace_labels(file: Path, text: str, changes: Mapping[str, str], folder: Path | None) -> str:
-    """Return the text of a CSV with other classes; rows without a change keep their bytes."""
-    separator = detect_separator(text)
-    records = _split_records(text, separator)
-    filled = [(number, cells) for number, (_, cells) in enumerate(records) if any(cell.strip() for cell in cells)]
-    columns = find_columns(file, filled) or CsvColumns(0, 1, 2, head=False)
-    head = filled[0][0] if columns.head else None
-    label_at = len(records[head][1]) if columns.label is None else columns.label
-    adds_column = columns.label is None
-    new_cells = {path: escape_name(label) for path, label in changes.items()}
-    for number, cells in filled:
-        if number == head:
-            cell = "class" if adds_column else None
-        else:
-            cell = new_cells.get(row_path(cells[columns.path], folder), "" if adds_column else None)
-        if cell is not None:
-            padded = cells + [""] * (label_at + 1 - len(cells))
-            padded[label_at] = cell
-            records[number] = _format_record(padded, separator, records[number][0]), padded
-    return "".join(record for record, _ in records)
-
-
-def _split_records(text: str, separator: str) -> list[tuple[str, list[str]]]:
-    """Return the text and the cells of each record of a CSV; quoted cells may span lines."""
-    lines = list(io.StringIO(text, newline=""))
-    reader = csv.reader(lines, delimiter=separator, strict=True)
-    records, start = [], 0
-    for cells in reader:
-        records.append(("".join(lines[start : reader.line_num]), cells))
-        start = reader.line_num
-    return records
-
-
-def _format_record(cells: list[str], separator: str, before: str) -> str:
-    """Return cells as a record with the line end of the record before."""
-    line = io.StringIO()
-    csv.writer(line, delimiter=separator, lineterminator="\n").writerow(cells)
-    return line.getvalue()[:-1] + before[len(before.rstrip("\r\n")) :]

@@ -117,7 +117,7 @@ def predict_cached(
     model = load(run, device, allow_edited=allow_edited)
     spec = load_spec(dataset or model.settings["about"]["dataset"])
     cache = cache or default_cache()
-    folder = cache / spec.name / model.settings["encoder_id"]
+    folder = cache / spec.cache_name / model.settings["encoder_id"]
     call = import_or_extract_call(folder.name, extract_call(dataset or spec.name, cache=cache))
     store = FeatureStore(spec, folder, call)
     return predict_domain(model, store, domain, Path(out), top=top)

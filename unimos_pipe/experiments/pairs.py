@@ -148,7 +148,7 @@ def _plan_runs(
 ) -> list[PlannedRun]:
     """Return one run per pair and seed. Raises InputError if a folder holds something other than a run."""
     template = RunSpec(
-        dataset=features.dataset.name,
+        dataset=features.dataset.cache_name,
         encoder_id=encoder_id,
         source="",
         target="",

@@ -22,7 +22,7 @@ from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name, is_weights_path
-from unimos_pipe.cache.file_digests import FileRecord, stat_file
+from unimos_pipe.data.file_digests import FileRecord, stat_file
 from unimos_pipe.data.image_decoding import DECODER
 from unimos_pipe.extract.encoder_protocol import Encoder
 from unimos_pipe.extract.write_shards import library_versions

@@ -15,9 +15,9 @@ from unimos_pipe.cache.cache_paths import domain_lock, text_path, wait_for_prune
 from unimos_pipe.cache.domain_index import DomainIndex, read_index, remove_superseded, write_index
 from unimos_pipe.cache.encoder_identity import TextIdentity
 from unimos_pipe.cache.existing_shards import ExistingShards, read_existing_shards
-from unimos_pipe.cache.file_digests import read_file_digests
 from unimos_pipe.cache.shard import ImageHeader, TextHeader, read_header, read_text_shard, write_text_shard
 from unimos_pipe.cache.unreadable_images import write_unreadable
+from unimos_pipe.data.file_digests import read_file_digests
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.prompts import build_prompts, clean_class_name
 from unimos_pipe.extract.encoder_protocol import Encoder

@@ -121,7 +121,7 @@ def _load_encoder(
 
 def _encoder_folder(features: FeatureSet, encoder: Encoder) -> Path:
     """``<cache>/<dataset>/<encoder-id>``."""
-    return features.cache / features.dataset.name / encoder_id(features.encoder, encoder.identity)
+    return features.cache / features.dataset.cache_name / encoder_id(features.encoder, encoder.identity)
 
 
 def _update_cache(
@@ -141,7 +141,7 @@ def _update_cache(
         f"{encoder.identity.precision}; cache {folder}"
     )
     for name in names:
-        prompt_arguments = spec.name, spec.domain(name).word, spec.classes, features.templates
+        prompt_arguments = spec.cache_name, spec.domain(name).word, spec.classes, features.templates
         extract_text(
             *prompt_arguments, encoder, folder, spec.class_prompts(), force=options.force, on_note=reporter.warn
         )

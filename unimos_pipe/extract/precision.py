@@ -30,7 +30,9 @@ def resolve_precision(features: FeatureSet) -> EncoderSpec:
     spec = features.encoder
     if spec.precision != "auto":
         return spec
-    folders = [path for path in encoder_folders(features.cache, features.dataset.name, spec) if _has_features(path)]
+    folders = [
+        path for path in encoder_folders(features.cache, features.dataset.cache_name, spec) if _has_features(path)
+    ]
     precisions = sorted({ENCODER_FOLDER.fullmatch(path.name)[1] for path in folders})
     if len(precisions) > 1:
         raise InputError(

@@ -64,7 +64,7 @@ def verify_encoding(
     problems: list[str] = []
     count = 0
     for entry in list_entries(cache):
-        if entry.dataset != spec.name or entry.domain == "text":
+        if entry.dataset != spec.cache_name or entry.domain == "text":
             continue
         if reason := checker.reason_to_skip(entry, device):
             reporter.note(f"{entry.folder}: {reason}, not encoded again")

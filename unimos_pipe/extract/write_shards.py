@@ -13,8 +13,8 @@ import numpy as np
 from unimos_pipe.base.errors import ReadError
 from unimos_pipe.cache.cache_paths import shard_path
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
-from unimos_pipe.cache.file_digests import UNREAD, FileDigests, file_stamp
 from unimos_pipe.cache.shard import ImageHeader, read_image_shard, write_image_shard
+from unimos_pipe.data.file_digests import UNREAD, FileDigests, file_stamp
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder_protocol import Encoder
 

@@ -108,7 +108,7 @@ def import_features(
             spec_edit.spec, domain, encoder_name, rows.features, labelled_rows.paths, labelled_rows.labels, origin
         )
         warnings = [*labelled_rows.notes, *_check_counts(imported, options.strict_counts)]
-        encoder_folder = Path(cache or default_cache()) / imported.spec.name / imported_id(encoder_name)
+        encoder_folder = Path(cache or default_cache()) / imported.spec.cache_name / imported_id(encoder_name)
         check_same_dim(encoder_folder, imported)
         text = _make_text_features(imported, options, device)
         if text and (note := identical_text_features(text[1], imported.spec.classes)):
@@ -168,7 +168,7 @@ def _find_metadata(files: Sequence[Path]) -> tuple[Path, ...]:
 def _check_counts(imported: ImportedDomain, strict: bool) -> list[str]:
     """Return a warning if counts differ from the published ones. Raises InputError with ``strict``."""
     spec, sizes = imported.spec, np.zeros(len(imported.paths), np.int64)
-    rows = Manifest(spec.name, imported.part, spec.classes, Path(), imported.paths, imported.labels, sizes)
+    rows = Manifest(spec.cache_name, imported.part, spec.classes, Path(), imported.paths, imported.labels, sizes)
     warning = count_warning(spec, rows)
     if warning and strict:
         raise InputError((Argument("strict_counts"), f": {warning}"))
@@ -216,7 +216,7 @@ def _make_text_features(
         **asdict(imported_identity(imported.encoder_name)),
         class_names=spec.classes,
         prompts=tuple(tuple(row) for row in prompts),
-        dataset=spec.name,
+        dataset=spec.cache_name,
         word=word,
         templates=options.templates,
         versions=library_versions(),

@@ -108,8 +108,8 @@ def find_needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> tup
     for name in (*known_recipes(), *recipes):
         recipe, dataset = load_recipe(name)
         prefix = readable_name(ENCODERS[recipe.encoder or dataset.encoder])
-        for path in list_folder(cache / dataset.name):
+        for path in list_folder(cache / dataset.cache_name):
             match = ENCODER_FOLDER.fullmatch(path.name)
             if match and path.name == f"{prefix}_{match[1]}-{match[2]}":
-                needed.add((dataset.name, path.name))
+                needed.add((dataset.cache_name, path.name))
     return needed, count

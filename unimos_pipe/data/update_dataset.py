@@ -1,0 +1,276 @@
+"""Update of a data set of one's own: its spec and CSVs take in new, moved, changed and deleted images.
+
+Labels, class order, wordings, comments and other columns are kept.
+"""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from unimos_pipe.base.atomic_io import write_text
+from unimos_pipe.base.errors import InputError, ReadError, join_names, suggestions
+from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
+from unimos_pipe.data.csv_edit import CsvText
+from unimos_pipe.data.custom_dataset import CustomDomain
+from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
+from unimos_pipe.data.doubtful_folders import check_class_folders, check_named_folders, class_folder
+from unimos_pipe.data.file_digests import UNREAD, FileRecord
+from unimos_pipe.data.find_images import find_images
+from unimos_pipe.data.manifest import UNKNOWN_CLASS
+from unimos_pipe.data.match_images import ImageMatches, match_images
+from unimos_pipe.data.row_lists import ManifestRow, read_csv
+from unimos_pipe.data.scan_record import ScanRecord, read_image_records, read_record, record_path, write_record
+
+
+@dataclass(frozen=True)
+class DomainUpdate:
+    """Changes of a domain's rows.
+
+    ``moved`` has (old path, new path), ``relabelled`` (path, old class, new class) where an image was moved to another
+    class folder, ``changed`` the images of new contents, whose labels are kept, ``removed`` the rows without an image.
+    """
+
+    domain: str
+    images: int
+    added: tuple[str, ...]
+    moved: tuple[tuple[str, str], ...]
+    relabelled: tuple[tuple[str, str, str], ...]
+    changed: tuple[str, ...]
+    removed: tuple[ManifestRow, ...]
+    labelled: int  # rows with a label
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no row changes."""
+        return not (self.added or self.moved or self.relabelled or self.changed or self.removed)
+
+
+@dataclass(frozen=True)
+class DatasetUpdate:
+    """Result of :func:`update_dataset`; ``backup`` is None if no file changed."""
+
+    file: Path
+    domains: tuple[DomainUpdate, ...]
+    new_classes: tuple[str, ...]
+    empty_classes: tuple[str, ...]  # without an image in any domain
+    backup: Path | None
+
+
+@dataclass(frozen=True)
+class _DomainPlan:
+    """A domain's file, its new text, the records of its images, and its changes."""
+
+    file: Path
+    text: CsvText
+    images: Mapping[str, FileRecord]
+    rows: tuple[ManifestRow, ...]
+    update: DomainUpdate
+
+
+def update_dataset(file: Path, *, keep_folders: Sequence[str] = (), skip_folders: Sequence[str] = ()) -> DatasetUpdate:
+    """Update a spec and the CSVs that it names; the old ones are copied to ``<stem>.backup/<time>`` first.
+
+    Args:
+        keep_folders, skip_folders: new class folders that are classes, or are left out, though they look otherwise.
+    Raises:
+        InputError: a spec that cannot be read or has no CSV, labels that are no classes, a folder that is missing or
+            without images, folders that may be no classes and are not named.
+    """
+    spec, record = load_spec(str(file)), read_record(file)
+    names = [name for name, entry in spec.domains.items() if entry.manifest and entry.root]
+    if not names:
+        raise InputError(f"{file} has no domain with a root and a CSV of images; nothing can be updated")
+    folders = [spec.base / spec.domain(name).root for name in names]
+    check_named_folders([folder for folder in folders if folder.is_dir()], (*keep_folders, *skip_folders))
+    skipped = tuple(dict.fromkeys((*record.skip_folders, *skip_folders)))
+    targets = [file, *(spec.base / spec.domain(name).manifest for name in names)]
+    with writer_lock(*targets):
+        plans = {name: _plan_domain(spec, name, record, keep_folders, skipped) for name in names}
+        rows = [row for plan in plans.values() for row in plan.rows]
+        used = {row.label for row in rows} | {*keep_folders}
+        new_classes = tuple(sorted(used - {"", UNKNOWN_CLASS, *spec.classes}))
+        counts = Counter(row.label for row in rows)
+        empty = tuple(name for name in (*spec.classes, *new_classes) if not counts[name])
+        updates = tuple(plan.update for plan in plans.values())
+        unedited, backup = [path for path in targets if record.is_unedited(path)], None
+        if new_classes or any(not update.is_empty for update in updates):
+            backup = _back_up(file, [*targets, record_path(file)])
+            write_text(
+                file.resolve(), _edit_spec(file, new_classes, {name: len(plan.rows) for name, plan in plans.items()})
+            )
+            for plan in plans.values():
+                plan.text.write(plan.file.resolve())
+        images = {**record.images, **{name: plan.images for name, plan in plans.items()}}
+        write_record(file, replace(record, skip_folders=skipped, images=images), unedited)
+    return DatasetUpdate(file, updates, new_classes, empty, backup)
+
+
+def _plan_domain(
+    spec: DatasetSpec, name: str, record: ScanRecord, keep_folders: Sequence[str], skip_folders: Sequence[str]
+) -> _DomainPlan:
+    entry = spec.domain(name)
+    folder, file = spec.base / entry.root, spec.base / entry.manifest
+    if not folder.is_dir():
+        raise InputError(f"domain {name} of {spec.name}: no folder {folder}; correct its root in the spec")
+    old_rows = {row.path: replace(row, label=row.label.strip()) for row in read_csv(file, folder)}
+    known = {*spec.classes, "", UNKNOWN_CLASS}
+    if wrong := sorted({row.label for row in old_rows.values()} - known):
+        raise InputError(
+            f"{file}: labels that are no classes of {spec.name}: {join_names(wrong)}; "
+            f"{suggestions(wrong, spec.classes)}. Correct them, or add them to the end of the spec's classes"
+        )
+    labels = record.labels.get(name) or _guess_labels(old_rows.values())
+    paths = [path for path in find_images(folder).paths if labels != "folders" or class_folder(path)]
+    if labels == "folders":
+        in_folders = [ManifestRow(path, class_folder(path)) for path in paths]
+        check_class_folders(name, folder, in_folders, (*spec.classes, *keep_folders, *skip_folders))
+        paths = [path for path in paths if class_folder(path) not in skip_folders]
+    if not paths:
+        raise InputError(f"domain {name} of {spec.name}: no images in {folder}; the files are left as they are")
+    old_images = record.images.get(name, {})
+    images = read_image_records(folder, paths, old_images)
+    matches = match_images(
+        {path: _known_digest(old_images.get(path)) for path in old_rows},
+        {path: record.digest for path, record in images.items()},
+    )
+    new_labels = _folder_labels if labels == "folders" else _content_labels
+    label_of = new_labels(spec, name, labels, old_rows, matches, images)
+    return _plan_rows(name, file, folder, old_rows, matches, images, label_of)
+
+
+def _known_digest(record: FileRecord | None) -> bytes | None:
+    return record.digest if record and record.digest != UNREAD else None
+
+
+def _guess_labels(rows) -> str:
+    """Return the source of a domain's labels where no record tells it."""
+    return "folders" if all(row.label and row.label == class_folder(row.path) for row in rows) else "none"
+
+
+def _folder_labels(
+    spec: DatasetSpec,
+    name: str,
+    labels: str,
+    old_rows: Mapping[str, ManifestRow],
+    matches: ImageMatches,
+    images: Mapping[str, FileRecord],
+) -> dict[str, str]:
+    """Return the class of each image by its folder; a label that differed from its folder's class is kept.
+
+    A folder that is no class is a class's renamed folder if all its images have the class's label and the folder that
+    they came from is empty now; else it is a new class.
+    """
+    filled = {class_folder(path) for path in images}
+    class_of = {folder: folder for folder in filled if folder in spec.classes}
+    for folder in sorted(filled - {*class_of}):
+        inside = {new: old for new, old in matches.old_path.items() if class_folder(new) == folder}
+        stayed = Counter(old_rows[old].label for old in inside.values() if class_folder(old) == folder)
+        arrived = {old_rows[old].label for old in inside.values()}
+        origins = {class_folder(old) for old in inside.values()}
+        if stayed:
+            class_of[folder] = stayed.most_common(1)[0][0]
+        else:
+            renamed = len(arrived) == 1 and not origins & filled
+            class_of[folder] = arrived.pop() if renamed else folder
+    label_of = {path: class_of[class_folder(path)] for path in images}
+    for new, old in matches.old_path.items():
+        label = old_rows[old].label
+        if class_folder(new) == class_folder(old) or label != class_folder(old):
+            label_of[new] = label
+    return label_of
+
+
+def _content_labels(
+    spec: DatasetSpec,
+    name: str,
+    labels: str,
+    old_rows: Mapping[str, ManifestRow],
+    matches: ImageMatches,
+    images: Mapping[str, FileRecord],
+) -> dict[str, str]:
+    """Return the class of each image: that of its row, else of an image of equal contents, else of the CSV scanned."""
+    label_of = {new: old_rows[old].label for new, old in matches.old_path.items()}
+    by_digest = {images[path].digest: label for path, label in label_of.items() if label}
+    listed = _scanned_labels(spec, name, labels) if matches.added else {}
+    for path in matches.added:
+        label_of[path] = by_digest.get(images[path].digest, "") or listed.get(path, "")
+    return label_of
+
+
+def _scanned_labels(spec: DatasetSpec, name: str, labels: str) -> dict[str, str]:
+    """Return the classes in the CSV that a scan read, by path; empty if there is none."""
+    folder = spec.base / spec.domain(name).root
+    for file in CustomDomain(name, folder, labels).label_files():
+        if file.is_file():
+            rows = {row.path: row.label.strip() for row in read_csv(file, folder)}
+            return {path: label for path, label in rows.items() if label in spec.classes}
+    return {}
+
+
+def _plan_rows(
+    name: str,
+    file: Path,
+    folder: Path,
+    old_rows: Mapping[str, ManifestRow],
+    matches: ImageMatches,
+    images: Mapping[str, FileRecord],
+    label_of: Mapping[str, str],
+) -> _DomainPlan:
+    new_path = {old: new for new, old in matches.old_path.items()}
+
+    def change(row: ManifestRow) -> ManifestRow | None:
+        new = new_path.get(row.path)
+        return None if new is None else ManifestRow(new, label_of[new])
+
+    added = tuple(ManifestRow(path, label_of[path]) for path in matches.added)
+    rows = tuple(ManifestRow(new, label_of[new]) for new in new_path.values()) + added
+    pairs = [(old_rows[old], new) for old, new in new_path.items()]
+    update = DomainUpdate(
+        name,
+        len(rows),
+        matches.added,
+        tuple((row.path, new) for row, new in pairs if row.path != new),
+        tuple((new, row.label, label_of[new]) for row, new in pairs if row.label != label_of[new]),
+        matches.changed,
+        tuple(old_rows[path] for path in matches.removed),
+        sum(bool(row.label) for row in rows),
+    )
+    return _DomainPlan(file, CsvText.read(file, folder).edit(change, added), images, rows, update)
+
+
+def _edit_spec(file: Path, new_classes: Sequence[str], images: Mapping[str, int]) -> str:
+    """Return the text of a spec with more classes and other counts; all else is kept."""
+    document: Any = tomlkit.parse(read_text(file, MAX_SETTINGS_BYTES))
+    classes = document["classes"]
+    for name in new_classes:
+        if "\n" in classes.as_string():
+            classes.add_line(name, indent="  ")
+        else:
+            classes.append(name)
+    for name, count in images.items():
+        entry = document["domains"][name]
+        if "images" in entry:
+            entry["images"] = count
+    return tomlkit.dumps(document)
+
+
+def _back_up(file: Path, files: Sequence[Path]) -> Path:
+    """Copy files to a new folder beside a spec and return it."""
+    folder = file.with_suffix(".backup") / time.strftime("%Y-%m-%d-%H%M%S")
+    while folder.exists():
+        folder = folder.with_name(f"{folder.name}+")
+    folder.mkdir(parents=True)
+    try:
+        for path in files:
+            if path.is_file():
+                shutil.copy2(path, folder / path.name)
+    except OSError as error:
+        raise ReadError.of(folder, error) from None
+    return folder

@@ -15,6 +15,7 @@ from unimos_pipe.cache.domain_index import DomainIndex, read_index
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity, TextIdentity
 from unimos_pipe.cache.feature_calls import domain_call
 from unimos_pipe.cache.feature_checks import text_fault
+from unimos_pipe.cache.label_changes import describe_label_changes
 from unimos_pipe.cache.shard import (
     ImageShard,
     SchemaVersionError,
@@ -86,6 +87,18 @@ class FeatureStore:
             tuple((name, tuple(digest for _, digest in part.index.shards)) for name, part in loaded.items()),
             tuple((name, part.index.labels_digest()) for name, part in loaded.items()),
         )
+
+    def label_changes(self, domain: DomainFeatures) -> str | None:
+        """Return a line about labels that were changed since the last extraction of a domain, or None."""
+        if domain.encoder.precision == IMPORTED:
+            return None
+        folder = self.folder / domain.name
+        return describe_label_changes(self.spec, domain.name, folder, domain.paths, domain.labels)
+
+    def check_labels(self, domain: DomainFeatures) -> None:
+        """Raise StaleCacheError if labels were changed since the last extraction of a domain."""
+        if changes := self.label_changes(domain):
+            raise StaleCacheError(changes, todo=self._renew_hint(domain.name, force=False))
 
     def _renew_hint(self, name: str, force: bool = True) -> Text:
         """Return what to do, for messages: the call that writes a part again."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unimos_pipe.base.atomic_io import write_text
-from unimos_pipe.base.csv_escaping import escape_name, escape_path
+from unimos_pipe.base.csv_escaping import escape_name, escape_path, unescape_path
+from unimos_pipe.base.errors import ReadError
+from unimos_pipe.base.safe_open import read_text
 
 
 def unreadable_path(folder: Path) -> Path:
@@ -25,3 +27,14 @@ def write_unreadable(folder: Path, images: Sequence[tuple[str, str]]) -> None:
     writer.writerow(["path", "reason"])
     writer.writerows((escape_path(path), escape_name(reason)) for path, reason in images)
     write_text(target, text.getvalue())
+
+
+def read_unreadable(folder: Path) -> set[str]:
+    """Return the paths of the images in the list of a domain's folder; empty if there is none."""
+    try:
+        text = read_text(unreadable_path(folder))
+    except ReadError as error:
+        if error.absent:
+            return set()
+        raise
+    return {unescape_path(cells[0]) for cells in list(csv.reader(io.StringIO(text, newline="")))[1:]}

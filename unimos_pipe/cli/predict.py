@@ -143,6 +143,7 @@ def predict(
                 top=options.top,
                 device=device,
                 allow_edited=options.allow_edited,
+                reporter=output,
             )
         else:
             result = unimos_pipe.predict(run_folder, sources, table, options, device=device, reporter=output)

@@ -103,6 +103,7 @@ def predict_cached(
     top: int = 1,
     device: str = "auto",
     allow_edited: bool = False,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> PredictResult:
     """Classify a domain's cached features with a finished run. Needs neither images nor weights.
 
@@ -120,7 +121,7 @@ def predict_cached(
     folder = cache / spec.cache_name / model.settings["encoder_id"]
     call = import_or_extract_call(folder.name, extract_call(dataset or spec.name, cache=cache))
     store = FeatureStore(spec, folder, call)
-    return predict_domain(model, store, domain, Path(out), top=top)
+    return predict_domain(model, store, domain, Path(out), top=top, reporter=reporter)
 
 
 def list_images(sources: Sequence[Path]) -> tuple[list[Path], list[str], list[str]]:
@@ -201,10 +202,19 @@ def predict_images(
     return unreadable
 
 
-def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Path, *, top: int = 1) -> PredictResult:
+def predict_domain(
+    model: AdaptedModel,
+    store: FeatureStore,
+    name: str,
+    out: Path,
+    *,
+    top: int = 1,
+    reporter: ProgressReporter = NO_PROGRESS,
+) -> PredictResult:
     """Classify a domain's cached features. Needs neither images nor encoder weights.
 
-    The accuracy on rows with a label is computed if data set and model have the same classes.
+    The accuracy on rows with a label is computed if data set and model have the same classes. Labels that changed since
+    the domain was extracted are reported.
 
     Raises:
         StaleCacheError: features of another encoder than the model's.
@@ -218,6 +228,8 @@ def predict_domain(model: AdaptedModel, store: FeatureStore, name: str, out: Pat
         raise StaleCacheError(
             f"{store.folder / name} was not encoded by the run's encoder: {field}", expected=expected, got=got
         )
+    if changes := store.label_changes(domain):
+        reporter.warn(f"{changes}; the accuracy is that of the older labels until it is extracted again")
     predictions = model.predict_features(load_unit_rows(domain, model.text.dtype, model.device))
     rows = prediction_rows(predictions, top, model.temperature is not None)
     rows_with_paths = ([escape_path(path), *row] for path, row in zip(domain.paths, rows, strict=True))

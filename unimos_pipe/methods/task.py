@@ -149,6 +149,7 @@ class PairLoader:
         """Return parts of a domain as one domain, and their unit-norm features on the device."""
         if parts not in self._domains:
             self._domains[parts] = self.store.domain(*parts)
+            self.store.check_labels(self._domains[parts])
         domain = self._domains[parts]
         if (parts, dtype) not in self._rows:
             self._rows[parts, dtype] = load_unit_rows(domain, dtype, self.device)

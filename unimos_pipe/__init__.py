@@ -87,6 +87,7 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.runs.cache_usage import list_cache as list_cache
     from unimos_pipe.runs.cache_usage import prune_cache as prune_cache
     from unimos_pipe.runs.cache_usage import verify_cache as verify_cache
+    from unimos_pipe.runs.duplicates import find_duplicates as find_duplicates
     from unimos_pipe.runs.method_names import register_method as register_method
     from unimos_pipe.runs.recipe import Recipe as Recipe
     from unimos_pipe.runs.recipe import load_recipe as load_recipe
@@ -119,6 +120,7 @@ _HOMES = {
     "deploy.export": ("export_run",),
     "deploy.adapted_model": ("load", "AdaptedModel"),
     "deploy.predictions": ("Predictions",),
+    "runs.duplicates": ("find_duplicates",),
     "data.datasets": ("list_datasets", "create_dataset_spec", "update_dataset_spec", "check_dataset"),
     "data.dataset_spec": ("load_spec",),
     "bench.extract": ("bench_extract", "ExtractTrial"),

@@ -20,7 +20,8 @@ def test_the_files_it_writes(cli, miniature, tmp_path):
     assert answer.out == f"{out}: 3 classes (bar, circle, square); images: a: 24, b: 2, c_d: 24\n"
     assert out.read_text() == (
         "# A data set of one's own, for unimos-pipe. Label ids follow the order of `classes`; rows are in the CSV "
-        'files.\nname = "own"\nencoder = "tiny"\nclasses = [  # in label order\n  "bar",\n  "circle",\n  "square",\n]\n'
+        f'files.\nname = "own"\nid = "{load_spec(str(out)).id}"\nencoder = "tiny"\n'
+        'classes = [  # in label order\n  "bar",\n  "circle",\n  "square",\n]\n'
         '\n[display]  # other wording for a class in the prompts, such as: flipflops = "flip-flops"\n'
         '\n[domains.a]\nroot = "images/dark"\nmanifest = "own data.a.csv"\nword = "a"\nimages = 24\n'
         '\n[domains.b]\nroot = "images/light"\nmanifest = "own data.b.csv"\nword = "b"\nimages = 2\n'
@@ -70,6 +71,8 @@ def test_force_replaces_an_earlier_scan_and_no_table_of_the_users(cli, miniature
         f"Error: {table} holds the labels to read and would be replaced; choose another --out\n"
     )
     assert not out.exists() and table.read_text() == "path,class\nbar/0.png,bar\n"
+    assert scan(cli, out, domain, "--force").err.startswith(f"Error: {table} has been edited since it was written, or ")
+    table.unlink()
     for _ in range(2):
         assert scan(cli, out, domain, "--force").code == 0
     assert len(table.read_text().splitlines()) == 25

@@ -1,12 +1,14 @@
 """``unimos-pipe manifest``: custom data sets, and checks of any data set."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import unimos_pipe
 from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import ExecutionError, join_names
+from unimos_pipe.base.errors import ExecutionError, InputError, join_names
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli import completion
@@ -15,7 +17,9 @@ from unimos_pipe.cli.compose_commands import join_command
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.data.expected_layout import expected_layout
-from unimos_pipe.data.update_dataset import DomainUpdate
+
+if TYPE_CHECKING:
+    from unimos_pipe.data.update_dataset import DomainUpdate
 
 keep_folder_option = click.option(
     "--keep-folder",
@@ -134,10 +138,10 @@ def scan(
 @skip_folder_option
 @click.pass_obj
 def update(output: Output, file: Path, keep_folders: tuple[str, ...], skip_folders: tuple[str, ...]) -> None:
-    """Take new, moved, changed and deleted images into a data set of your own.
+    """Take new, moved and deleted images into your data set.
 
-    Images are recognised by their contents. Labels, class order, wordings and comments are kept; a new class folder
-    becomes a class at the end. The files as they were are kept in a backup folder beside them.
+    Changed images, too. Images are recognised by their contents. Labels, class order, wordings and comments are kept;
+    a new class folder becomes a class at the end. The files as they were are kept in a backup folder beside them.
     """
     result = unimos_pipe.update_dataset_spec(file, keep_folders=keep_folders, skip_folders=skip_folders)
     for domain in result.domains:
@@ -156,7 +160,7 @@ def update(output: Output, file: Path, keep_folders: tuple[str, ...], skip_folde
     suggest_next(output, "extract", "--dataset", file, "--all")
 
 
-def _describe_update(domain: DomainUpdate) -> list[str]:
+def _describe_update(domain: "DomainUpdate") -> list[str]:
     """Return the lines about a domain's changes: the counts, then some examples of each kind."""
     examples = {
         "new": domain.added,
@@ -181,22 +185,53 @@ def _describe_update(domain: DomainUpdate) -> list[str]:
     help="Folder that holds the domains' folders, or the data set's.",
 )
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Where embedded images are unpacked.")
+@click.option(
+    "--features", is_flag=True, help="Also list images whose cached features are equal or nearly equal; needs extract."
+)
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="With --features: a finished run, to be scored with and without the target's images that its source has.",
+)
+@click.option(
+    "--encoder-id", metavar="ID", help="With --features: the encoder's folder in the cache, if it has several."
+)
 @click.option("--max-examples", type=click.IntRange(1), default=5, show_default=True, help="Files to name per finding.")
 @json_options
 @click.pass_obj
-def check(output: Output, dataset: str, data_root: Path | None, cache: Path | None, max_examples: int) -> None:
+def check(
+    output: Output,
+    dataset: str,
+    data_root: Path | None,
+    cache: Path | None,
+    features: bool,
+    run: Path | None,
+    encoder_id: str | None,
+    max_examples: int,
+) -> None:
     """Look at every image of a data set and report what is wrong.
 
     Finds missing and unreadable files, names that are not UTF-8, images of equal contents or not in the manifest,
     classes that have no image or are absent in a domain, and counts what is left out. Exit code 1 where extract would
     fail.
     """
+    if (run or encoder_id) and not features:
+        raise InputError("--run and --encoder-id need --features")
     result = unimos_pipe.check_dataset(dataset, data_root, cache or default_cache(), reporter=output)
+    scores = None
+    if features:
+        chosen = unimos_pipe.feature_set(dataset, cache=cache, encoder_id=encoder_id)
+        duplicates = unimos_pipe.find_duplicates(chosen, run=run)
+        result = replace(result, findings=(*result.findings, *duplicates.findings()))
+        scores = duplicates.scores
     print_json(output, result)
     name = result.dataset.name
     for finding in result.findings:
         places = join_names((place.encode(errors="replace").decode() for place in finding.places), max_examples)
         output.result(f"{'error' if finding.serious else 'notice'}: {finding.kind}, {len(finding.places)}: {places}")
+    if scores:
+        output.result(str(scores))
     if result.faults:
         raise ExecutionError(f"{result.faults} fault(s) in {result.rows} rows of {name}; fix them, then check again")
     output.result(f"{name}: {result.rows} rows, {'nothing serious' if result.findings else 'nothing'} to report")

@@ -168,6 +168,12 @@ def _check_replaceable(out: Path, domains: list[CustomDomain], csv_files: dict[s
             (f"{join_names(existing)} exists; add ", Argument("force", True), " to replace what an earlier scan wrote")
         )
     check_owned_file(out, FIRST_LINE, "a spec", "out")
+    for table in csv_files.values():
+        check_owned_file(table, ",".join(HEADER), "a table of images", "out")
+        if any(table.resolve() == place.resolve() for domain in domains for place in domain.label_files()):
+            raise InputError(
+                (f"{table} holds the labels to read and would be replaced; choose another ", Argument("out"))
+            )
     record = read_record(out)
     if edited := [path for path in files if os.path.lexists(path) and not record.is_unedited(path)]:
         raise InputError(
@@ -175,12 +181,6 @@ def _check_replaceable(out: Path, domains: list[CustomDomain], csv_files: dict[s
             "lose that",
             todo=("Take in new, moved and deleted images with: ", Call("update_dataset_spec", {"file": out})),
         )
-    for table in csv_files.values():
-        check_owned_file(table, ",".join(HEADER), "a table of images", "out")
-        if any(table.resolve() == place.resolve() for domain in domains for place in domain.label_files()):
-            raise InputError(
-                (f"{table} holds the labels to read and would be replaced; choose another ", Argument("out"))
-            )
 
 
 def _spec_path(folder: Path, base: Path) -> str:

@@ -43,6 +43,7 @@ class ImageFile:
     part: str
     path: str  # relative to the folder
     full_path: Path
+    label: str = ""  # class; empty without one
 
     def __str__(self) -> str:
         return self.path if "." in self.part else f"{self.part}/{self.path}"
@@ -79,13 +80,14 @@ def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
             places["note", False] += rows.notes
             if difference := compare_counts(spec, part, rows.labels):
                 places["counts differ from the published ones", False].append(difference)
-            for path in rows.paths:
+            for path, label in zip(rows.paths, rows.labels, strict=True):
                 if bad := find_non_utf8_names([path]):
                     places["name is not UTF-8", True].append(f"{part}/{bad[0]!r}")
                 elif file_size(folder / path) is None:
                     absent.append(f"{part}/{path}")
                 else:
-                    files.append(ImageFile(part, path, folder / path))
+                    name = "" if label == NO_LABEL else spec.classes[label]
+                    files.append(ImageFile(part, path, folder / path, name))
             if absent:  # of own data, those that are left are enough
                 serious = not spec.is_own or len(absent) == len(rows.paths)
                 places["missing, a broken link, or no file", serious] += absent
@@ -122,7 +124,12 @@ def inspect_files(
     for part, images in unreadable.items():
         places["unreadable image", not skip_bad or len(images) == total[part]] += images
     for group in find_equal_files(files):
-        places["same contents", False].append(" = ".join(str(file) for file in group))
+        classes = {file.label for file in group if file.label}
+        if len(classes) > 1:
+            named = (f"{file} ({file.label})" if file.label else str(file) for file in group)
+            places["same contents in two classes", False].append(" = ".join(named))
+        else:
+            places["same contents", False].append(" = ".join(str(file) for file in group))
     return _to_findings(places)
 
 

@@ -147,7 +147,9 @@ def _update_cache(
         )
     options = _resolve_batch_size(options, encoder, manifests, reporter)
     encode = _select_encode(features, encoder, compute)
-    reports = [_extract_domain(manifest, encoder, folder, options, encode, reporter) for manifest in manifests]
+    reports = [
+        _extract_domain(spec.name, manifest, encoder, folder, options, encode, reporter) for manifest in manifests
+    ]
     warnings = [line for report in reports if (line := _describe_skipped(report, folder))]
     extracted = replace(features, encoder_id=folder.name)
     return ExtractResult(extracted, tuple(reports), tuple(warnings), encoder.identity.precision, options.batch_size)
@@ -196,6 +198,7 @@ def _select_encode(features: FeatureSet, encoder: Encoder, compute: ComputeConfi
 
 
 def _extract_domain(
+    name: str,
     manifest: Manifest,
     encoder: Encoder,
     folder: Path,
@@ -203,8 +206,8 @@ def _extract_domain(
     encode: Callable,
     reporter: ProgressReporter,
 ) -> ExtractReport:
-    """Extract one domain or split, and report progress and result."""
-    with reporter.progress(f"{manifest.dataset}/{manifest.domain}", len(manifest), "images") as advance:
+    """Extract one domain or split of a data set of this name, and report progress and result."""
+    with reporter.progress(f"{name}/{manifest.domain}", len(manifest), "images") as advance:
         report = extract_images(
             manifest,
             encoder,
@@ -221,7 +224,7 @@ def _extract_domain(
         reporter.warn(line)
     rate = f", {report.encoded / report.seconds:,.0f} images/s" if report.encoded else ""
     reporter.note(
-        f"{manifest.dataset}/{report.domain}: {report.rows - len(report.skipped)} rows, {report.encoded} encoded, "
+        f"{name}/{report.domain}: {report.rows - len(report.skipped)} rows, {report.encoded} encoded, "
         f"{report.reused} reused, {report.seconds:.1f} s{rate}"
     )
     return report

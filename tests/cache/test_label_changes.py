@@ -44,7 +44,7 @@ def test_adapt_and_predict_tell_it(cli, miniature, tmp_path):
     changed = f"labels of light changed since the last extract: 1 of 24 images have another class, in {table}"
     assert (answer.code, answer.err) == (
         2,
-        f"Error: {changed}. Run: unimos-pipe extract --dataset {own} --domain light\n",
+        f"Error: {changed}. Run: unimos-pipe extract --dataset {own} --cache {cache} --domain light\n",
     )
     assert cli("extract", *options, "--all", "--workers", 0).code == 0
     answer = cli(*pair)

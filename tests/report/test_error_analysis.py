@@ -10,7 +10,7 @@ from factories.runs import write_run
 from PIL import Image
 
 from unimos_pipe.photos.image_folder import find_image_folder
-from unimos_pipe.report.error_analysis import class_gains, find_disagreements, worst_confusions
+from unimos_pipe.report.error_analysis import class_gains, find_disagreements, significant_gains, worst_confusions
 from unimos_pipe.report.experiment import find_runs
 from unimos_pipe.report.thumbnails import encode_thumbnail
 
@@ -73,6 +73,14 @@ def test_class_changes_are_ordered_by_gain(tmp_path):
     run = replace(run, result=replace(run.result, accuracy=replace(scores, last=last, zero_shot=zero_shot)))
     names, ours, zero = class_gains([run])
     assert names == ["bar", "circle"] and ours == [0.9, 0.5] and zero == [0.6, 0.6]
+
+
+def test_a_gain_is_significant_where_the_intervals_are_apart(tmp_path):
+    truth = ["circle"] * 30 + ["bar"] * 3
+    run = run_of(tmp_path, rows=[(f"{i}.png", name, 0.9, name, 0.9, name, 0.9, name) for i, name in enumerate(truth)])
+    # Wilson intervals of 30 rows: 0.9 is 0.744 to 0.965, 0.5 is 0.332 to 0.668, 0.7 is 0.521 to 0.833
+    names, ours, zero = ["circle", "circle", "circle", "bar"], [0.9, 0.5, 0.9, 1.0], [0.5, 0.9, 0.7, 0.0]
+    assert significant_gains(run, names, ours, zero) == [True, True, False, False]
 
 
 def test_confusions_are_shares_of_the_true_class(tmp_path):

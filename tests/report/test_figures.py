@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from factories.runs import write_run
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from unimos_pipe.report import figures as report_figures
@@ -54,10 +55,13 @@ def test_curves_have_every_seed_faint_and_the_mean_strong(tmp_path):
 
 
 def test_bars_and_grids_show_their_figures():
-    axes = draw_class_bars("fused", ["a", "b"], [0.9, 0.2], [0.5, 0.4]).axes[0]
-    bars = [bar for bar in axes.patches if bar.get_height() == pytest.approx(0.66)][:2]
-    assert [bar.get_width() for bar in bars] == pytest.approx([90, 20])
-    assert points(axes.figure, "zero-shot")[:, 0].tolist() == pytest.approx([50, 40])
+    known = [True, True, False]
+    axes = draw_class_bars("fused", ["a", "b", "c"], [0.9, 0.2, 0.9], [0.5, 0.4, 0.8], known).axes[0]
+    bars = [bar for bar in axes.patches if bar.get_height() == pytest.approx(0.66)][:3]
+    assert [bar.get_width() for bar in bars] == pytest.approx([90, 20, 90])
+    colours = [to_rgb(COLOURS[name]) for name in ("ensemble", "down", "other")]
+    assert [bar.get_facecolor()[:3] for bar in bars] == colours  # only a significant gain is green
+    assert points(axes.figure, "zero-shot")[:, 0].tolist() == pytest.approx([50, 40, 80])
     figure = draw_heatmap(np.array([[1.0, np.nan], [3.0, 4.25]]), ["r", "s"], ["c", "d"], ("y", "x"), "{:.1f}", "%")
     assert [text.get_text() for text in figure.axes[0].texts] == ["1.0", "3.0", "4.2"]
 

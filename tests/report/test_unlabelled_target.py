@@ -8,7 +8,7 @@ from factories.runs import write_run
 from unimos_pipe.report.experiment import find_runs
 from unimos_pipe.report.summary_tiles import summary_tiles
 from unimos_pipe.report.sweeps_table import sweeps_table
-from unimos_pipe.report.unlabelled_target import class_shares, diagnostics_table, find_uncertain_images
+from unimos_pipe.report.unlabelled_target import diagnostics_table
 
 KNOWN = {
     "accuracy": 0.61, "branches": 0.3, "agreement": {"zero-shot": 0.5}, "low": 0.51, "high": 0.71, "confidence": 0.9,
@@ -28,9 +28,8 @@ def test_tiles_say_what_is_known_and_how_well(tmp_path):
     found = run_of(tmp_path, seed=1, more={**more, "estimate": {**KNOWN, "accuracy": 0.65}})
     assert [(tile.name, tile.text) for tile in summary_tiles(found)] == [
         ("estimated accuracy", "63.0 ± 2.8"),
-        ("VAC and LAC agree", "30.0 ± 0.0"),
-        ("confidence, calibrated", "90.0 ± 0.0"),
-        ("class share distance", "20.0 ± 0.0"),
+        ("sure, 90% and more", "12"),
+        ("doubtful, below 50%", "0"),
         ("runs", "2"),
         ("pairs", "1"),
         ("target images", "12"),
@@ -42,7 +41,16 @@ def test_what_cannot_be_told_is_said(tmp_path):
     found = run_of(tmp_path, more={"estimate": {**KNOWN, "accuracy": None}})
     lead, *rest = summary_tiles(found)
     assert (lead.text, lead.note) == ("–", "not estimated: label about 50 images to measure it")
-    assert "confidence, raw" in [tile.name for tile in rest]
+    assert [tile.name for tile in rest] == ["sure, 90% and more", "doubtful, below 50%", "photos"]
+
+
+def test_one_run_has_its_range_and_the_first_card_its_interval(tmp_path):
+    lead = summary_tiles(run_of(tmp_path, more={"estimate": KNOWN}))[0]
+    assert (lead.text, lead.note) == ("61.0", "from 51.0 to 71.0; the range held the accuracy for 92% of trials")
+    write_run(tmp_path / "some", last=0.5, more={"scored_rows": 12, "labelled_rows": 4})
+    lead = summary_tiles(find_runs([tmp_path / "some"])[0][0])[0]
+    assert (lead.name, lead.text) == ("accuracy, UniMoS", "50.0")
+    assert lead.note == "4 of 12 labelled, 95% interval 15.0 to 85.0"  # Wilson, 2 of 4
 
 
 def test_a_run_without_an_estimate_still_has_its_row(tmp_path):
@@ -52,30 +60,18 @@ def test_a_run_without_an_estimate_still_has_its_row(tmp_path):
     ]
 
 
-def test_the_least_sure_answers_come_first(tmp_path):
-    first, second = find_uncertain_images(run_of(tmp_path, rows=ROWS).runs[0])
-    assert (first.path, second.path) == ("b.png", "a.png")
-    assert [(name, found.predicted, found.probability) for name, found, _ in first.predictions] == [
-        ("predicted", "bar", 0.4),
-        ("VAC", "square", 0.8),
-        ("LAC", "bar", 0.95),
-    ]
-    (quick, _) = find_uncertain_images(run_of(tmp_path / "quick", rows=ROWS, method="fused").runs[0])
-    assert [name for name, *_ in quick.predictions] == ["predicted"]
-
-
-def test_shares_of_the_classes(tmp_path):
-    run = run_of(tmp_path, more={"estimate": KNOWN}).runs[0]
-    assert class_shares(run) == (["square", "bar", "circle"], [0.5, 0.3, 0.2], [0.4, 0.3, 0.3])
-    assert class_shares(run_of(tmp_path / "old").runs[0]) == ([], [], [])
-
-
 @pytest.mark.parametrize("shares", [[0.5, 0.5], [0.5, "x", 0.5], 3])
 def test_shares_that_no_run_wrote_are_left_out(shares, tmp_path):
     write_run(tmp_path / "sound")
     write_run(tmp_path, labelled=False, more={"estimate": {**KNOWN, "class_shares": shares}})
     experiments, skipped = find_runs([tmp_path])
     assert len(experiments) == 1 and len(skipped) == 1
+
+
+def test_a_method_without_branches_has_no_column_of_them(tmp_path):
+    table = diagnostics_table(run_of(tmp_path, method="fused", more={"estimate": KNOWN}))
+    assert "VAC and LAC" not in table.columns and "VAC" not in table.caption
+    assert [cell.text for cell in table.rows[0]][1:] == ["61.0", "51.0", "71.0", "50.0", "–", "–", "90.0", "20.0"]
 
 
 def test_sweeps_side_by_side(tmp_path):

@@ -90,6 +90,7 @@ def _bind(port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((HOST, port))
+        bound.listen()  # a browser that is faster than the service waits
     except OSError as error:
         bound.close()
         raise InputError(f"port {port} of {HOST}: {error.strerror}", todo="Choose another port, or 0 for any") from None

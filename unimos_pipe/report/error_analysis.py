@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unimos_pipe.report.experiment import FinishedRun
+from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.statistics import wilson_interval
 
 MAX_BARS = 40  # most classes in a bar chart
 CONFUSION_CLASSES = 10  # classes in the confusion matrix
@@ -97,6 +98,22 @@ def class_gains(runs: Sequence[FinishedRun]) -> tuple[list[str], list[float], li
     order = largest[np.argsort(-gain[largest], kind="stable")]
     names = runs[0].classes
     return [names[k] for k in order], ours[order].tolist(), zero[order].tolist()
+
+
+def significant_gains(
+    run: FinishedRun, names: Sequence[str], ours: Sequence[float], zero_shot: Sequence[float]
+) -> list[bool]:
+    """Return for each class whether the 95% Wilson intervals of both accuracies, over its rows, do not overlap.
+
+    The two are of the same rows, so that a test of pairs would find more; it needs zero-shot's predictions, which a run
+    does not keep.
+    """
+    rows = Counter(row["label"] for row in run.predictions)
+    significant = []
+    for name, first, second in zip(names, ours, zero_shot, strict=True):
+        low, high = sorted((first, second))
+        significant.append(wilson_interval(low, rows[name])[1] < wilson_interval(high, rows[name])[0])
+    return significant
 
 
 def classes_by_method(runs_by_method: Mapping[str, Sequence[FinishedRun]]) -> tuple[np.ndarray, list[str]]:

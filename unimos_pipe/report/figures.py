@@ -229,12 +229,18 @@ def _empty_map(title: str):
 
 
 @_styled
-def draw_class_bars(method: str, names: Sequence[str], ours: Sequence[float], zero_shot: Sequence[float]) -> Figure:
-    """Draw the accuracy of each class in %, best gain on top, with a mark at zero-shot's."""
+def draw_class_bars(
+    method: str, names: Sequence[str], ours: Sequence[float], zero_shot: Sequence[float], significant: Sequence[bool]
+) -> Figure:
+    """Draw the accuracy of each class in %, best gain on top, with a mark at zero-shot's.
+
+    A bar is green or red where the difference is significant.
+    """
     figure = Figure(figsize=(WIDTH, 0.9 + 0.185 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     rows = np.arange(len(names))[::-1]
-    colours = [COLOURS["ensemble" if a >= b else "down"] for a, b in zip(ours, zero_shot, strict=True)]
+    signs = ["ensemble" if a >= b else "down" for a, b in zip(ours, zero_shot, strict=True)]
+    colours = [COLOURS[sign if known else "other"] for sign, known in zip(signs, significant, strict=True)]
     axes.barh(rows, 100 * np.array(ours), height=0.66, color=colours, alpha=0.85)
     axes.scatter(
         100 * np.array(zero_shot), rows, marker="|", s=70, c=COLOURS["ink"], linewidths=1.8, label="zero-shot", zorder=3
@@ -246,24 +252,8 @@ def draw_class_bars(method: str, names: Sequence[str], ours: Sequence[float], ze
     axes.tick_params(axis="y", length=0)
     axes.barh([0], [0], color=COLOURS["ensemble"], label="better")
     axes.barh([0], [0], color=COLOURS["down"], label="worse")
-    figure.legend(loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.2)
-    return figure
-
-
-@_styled
-def draw_share_bars(names: Sequence[str], ours: Sequence[float], source: Sequence[float]) -> Figure:
-    """Draw the share of each class among the predictions in %, with a mark at its share of the source."""
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.185 * len(names)), layout="constrained")
-    axes = figure.add_subplot()
-    rows = np.arange(len(names))[::-1]
-    axes.barh(rows, 100 * np.array(ours), height=0.66, color=COLOURS["vac"], alpha=0.85, label="predictions")
-    shares = 100 * np.array(source)
-    axes.scatter(shares, rows, marker="|", s=70, c=COLOURS["ink"], linewidths=1.8, label="source", zorder=3)
-    axes.set_yticks(rows, [_truncate(name) for name in names], fontsize=8, color=COLOURS["ink"])
-    axes.set(ylim=(-0.7, len(names) - 0.3), xlabel="share of the images, %")
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0)
-    figure.legend(loc="outside upper center", ncols=2, handletextpad=0.4, columnspacing=1.2)
+    axes.barh([0], [0], color=COLOURS["other"], label="not significant")
+    figure.legend(loc="outside upper center", ncols=4, handletextpad=0.4, columnspacing=1.2)
     return figure
 
 

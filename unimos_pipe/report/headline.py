@@ -58,7 +58,7 @@ def _columns(experiment: Experiment, paper: PublishedResults) -> list[Column]:
         Column(headline_title, headline_mean("last", "main")),
         Column("gain", lambda label, pairs: change_cell(gain_over_baseline(experiment, label, pairs))),
         *(Column(experiment.display_names[label], setting_mean(label)) for label in experiment.compared_settings),
-        *(Column(name, baseline_column(name)) for name in BASELINES),
+        *(Column(name, baseline_column(name)) for name in BASELINES if _is_known(experiment, name)),
         Column(other_title, lambda label, pairs: mean_cell(_other_metric_mean(experiment, other_metric, label, pairs))),
     ]
     if experiment.has_unimos:
@@ -67,6 +67,11 @@ def _columns(experiment: Experiment, paper: PublishedResults) -> list[Column]:
     if any(experiment.label_counts(pair) for pair in experiment.pairs):
         columns.append(Column("labels", lambda label, pairs: _labels_cell(experiment, label, pairs)))
     return columns
+
+
+def _is_known(experiment: Experiment, name: str) -> bool:
+    """Return whether a baseline is known for any pair."""
+    return any(experiment.baseline(name, pair) is not None for pair in experiment.pairs)
 
 
 def _published_columns(experiment: Experiment, paper: PublishedResults) -> list[Column]:
@@ -134,7 +139,7 @@ def _caption(experiment: Experiment, paper: PublishedResults, columns: Sequence[
     if experiment.has_unimos:
         parts.append("UniMoS: last epoch.")
     parts.append("Gain: difference to the better baseline of the row (zero-shot or source-probe).")
-    if not any(experiment.baseline("source-probe", pair) is not None for pair in experiment.pairs):
+    if not _is_known(experiment, "source-probe"):
         parts.append("Source-probe was not run. The method source-probe or the probes of a sweep give it.")
     if "oracle best" in titles:
         parts.append(

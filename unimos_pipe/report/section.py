@@ -14,12 +14,14 @@ from unimos_pipe.report.error_analysis import (
     class_gains,
     classes_by_method,
     find_disagreements,
+    significant_gains,
     worst_confusions,
 )
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.headline import headline, mean_baseline
 from unimos_pipe.report.method_tables import baselines_without_runs, common_pairs, method_table, settings_table
 from unimos_pipe.report.modality_gap import bottleneck_classes, bottleneck_positions, gap_table, modality_positions
+from unimos_pipe.report.photo_overview import PhotoOverview, is_photo_target, photo_overview
 from unimos_pipe.report.provenance import collect_provenance
 from unimos_pipe.report.published_tables import find_published
 from unimos_pipe.report.sensitivity import sensitivity_grid, sensitivity_table
@@ -30,7 +32,7 @@ from unimos_pipe.report.table import Table, correct_tests
 from unimos_pipe.report.table_writers import write_table
 from unimos_pipe.report.thumbnails import encode_thumbnail
 from unimos_pipe.report.unimos_tables import ablation_table, matrix_table, published_table, selection_table
-from unimos_pipe.report.unlabelled_target import UncertainImage, class_shares, diagnostics_table, find_uncertain_images
+from unimos_pipe.report.unlabelled_target import diagnostics_table
 from unimos_pipe.runs.statistics import MeanStd
 
 STEPS = 10  # of a section, those of UniMoS included: the progress bar counts them
@@ -63,8 +65,8 @@ class Section:
     method: str = ""  # display name of the setting that figures show
     calibrated: bool = False  # its probabilities are calibrated
     disagreements: list[Disagreement] = field(default_factory=list)
-    uncertain_images: list[UncertainImage] = field(default_factory=list)  # only of a target without labels
     disagreement_counts: DisagreementCounts | None = None
+    photos: PhotoOverview | None = None  # only of a target with rows that have no label
     has_thumbnails: bool = False
     provenance: list[tuple[str, list[str]]] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)  # command lines that reproduce runs and report
@@ -98,7 +100,7 @@ class SectionBuilder:
             self._add_tables,
             self._add_class_figures,
             self._add_method_figures,
-            lambda: self._add_uncertain_images(data_root, cache),
+            lambda: self._add_photo_overview(data_root, cache),
         ]
         steps = [*shared_steps, *(unimos_steps if self.section.has_unimos else [])]
         for step in steps:
@@ -255,10 +257,15 @@ class SectionBuilder:
         if not self.section.labelled:
             return
         names, ours, zero = class_gains(self.runs)
-        caption = "Accuracy of each class, sorted by gain. The vertical mark is zero-shot."
+        caption = (
+            "Accuracy of each class, sorted by gain. The vertical mark is zero-shot. Coloured: the 95% Wilson "
+            "intervals of both do not overlap."
+        )
         if len(names) < len(self.runs[0].classes):
             caption += f" Shown: the {len(names)} of {len(self.runs[0].classes)} classes that changed most."
-        bars = report_figures.draw_class_bars(self.experiment.default_setting_name, names, ours, zero)
+        bars = report_figures.draw_class_bars(
+            self.experiment.default_setting_name, names, ours, zero, significant_gains(self.runs[0], names, ours, zero)
+        )
         self._add_figure("classes", "Accuracy by class", caption, bars)
         shares, rows, columns = worst_confusions(self.runs)
         caption = (
@@ -280,20 +287,12 @@ class SectionBuilder:
         images, self.section.disagreement_counts = find_disagreements(run)
         self.section.disagreements = self._with_thumbnails(images, data_root, cache)
 
-    def _add_uncertain_images(self, data_root: Path | None, cache: Path) -> None:
-        """Add the least confident predictions and the class shares of a target without labels."""
-        if self.section.labelled:
+    def _add_photo_overview(self, data_root: Path | None, cache: Path) -> None:
+        if not is_photo_target(self.experiment):
             return
-        run = self.runs[0]
-        self.section.uncertain_images = self._with_thumbnails(find_uncertain_images(run), data_root, cache)
-        names, ours, source = class_shares(run)
-        if names:
-            caption = "Share of each predicted class. The vertical mark is its share of the source."
-            if len(names) < len(run.classes):
-                caption += f" Shown: the {len(names)} of {len(run.classes)} classes whose shares differ most."
-            self._add_figure(
-                "shares", "Predicted class shares", caption, report_figures.draw_share_bars(names, ours, source)
-            )
+        folder = find_image_folder(self.runs[0], data_root, cache)
+        self.section.photos = photo_overview(self.runs[0], folder and (lambda path: encode_thumbnail(folder, path)))
+        self.section.has_thumbnails = any(photo.thumbnail for photo in self.section.photos.doubtful)
 
     def _with_thumbnails(self, items: Sequence[Any], data_root: Path | None, cache: Path) -> list[Any]:
         """Return the items with thumbnails of their images, if these are available."""

@@ -59,6 +59,7 @@ def test_two_folders_to_sorted_photos_and_again_after_corrections(cli, folders, 
     steps = [line.partition("unimos-pipe ")[2] for line in answer.err.splitlines() if "/5  " in line]
     spec, run = "photo-work/photos.toml", "photo-work/run"
     assert steps == [
+        f"manifest update {spec}",
         f"extract --dataset {spec} --encoder tiny --all",
         f"adapt --dataset {spec} --encoder tiny --src shop --tgt phone --method auto --out {run}",
         f"report {run} --out photo-work/report",
@@ -89,12 +90,15 @@ def test_two_folders_to_sorted_photos_and_again_after_corrections(cli, folders, 
         session.decide(row, label)
     correct = [session.photos.photos[row].predicted == label for row, label in zip(chosen, typed, strict=True)]
     assert session.scores().correct == sum(correct)
+    draw(folders / "DCIM" / "new.png", 0, np.random.default_rng(7), True)
     answer = cli(*command)
     assert answer.code == 0, answer.err
+    assert "     phone: 1 new; 49 images, 30 with a label\n" in answer.err
     second = links(folders / "sorted")
     expected = {path: label.replace("(unknown)", "unknown") for path, label in zip(names, typed, strict=True)}
     assert {path: second[path] for path in names} == expected
-    assert "30 by typed labels" in answer.out and "29 labelled of 48" in answer.out
+    assert "30 by typed labels" in answer.out and "29 labelled of 49" in answer.out and "new.png" in second
+    (folders / "DCIM" / "new.png").unlink()
     assert {name: contents(folders / name) for name in ("shop", "DCIM")} == originals
     assert load_spec(spec).own_file == str(folders / spec)
 

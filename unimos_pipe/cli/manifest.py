@@ -145,7 +145,7 @@ def update(output: Output, file: Path, keep_folders: tuple[str, ...], skip_folde
     """
     result = unimos_pipe.update_dataset_spec(file, keep_folders=keep_folders, skip_folders=skip_folders)
     for domain in result.domains:
-        for line in _describe_update(domain):
+        for line in describe_update(domain):
             output.result(line)
     if result.new_classes:
         output.result(f"new classes, at the end: {join_names(result.new_classes)}")
@@ -160,7 +160,7 @@ def update(output: Output, file: Path, keep_folders: tuple[str, ...], skip_folde
     suggest_next(output, "extract", "--dataset", file, "--all")
 
 
-def _describe_update(domain: "DomainUpdate") -> list[str]:
+def describe_update(domain: "DomainUpdate") -> list[str]:
     """Return the lines about a domain's changes: the counts, then some examples of each kind."""
     examples = {
         "new": domain.added,

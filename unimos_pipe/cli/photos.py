@@ -1,6 +1,7 @@
 """``unimos-pipe photos``: from two folders to sorted photos."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,12 +13,16 @@ from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.cli.click_classes import Command, SuggestingChoice
 from unimos_pipe.cli.compose_commands import command_line
+from unimos_pipe.cli.manifest import describe_update
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import device_option, folder_option, option_group
 from unimos_pipe.cli.sort import show_sorted
 from unimos_pipe.runs.method_names import LABEL_SETS
 from unimos_pipe.runs.run_values import RunMetrics
 from unimos_pipe.runs.statistics import describe_labelled_rows
+
+if TYPE_CHECKING:
+    from unimos_pipe.data.update_dataset import DatasetUpdate
 
 STEPS = 5
 
@@ -84,14 +89,15 @@ def photos(
     SHOP has a folder of images for each class, PHONE the photos to sort. Example:
       unimos-pipe photos photos/shop photos/DCIM --to sorted
 
-    It runs manifest scan, extract, adapt --method auto, report and sort, and prints each of these commands. Finished
-    steps are kept: an interrupted job resumes, and after labels were typed or photos were added it does the rest.
+    It runs manifest scan (later manifest update), extract, adapt --method auto, report and sort, and prints each of
+    these commands. Finished steps are kept: an interrupted job resumes, and after labels were typed or photos were
+    added it does the rest.
     """
     count = 0
 
     def show_step(call: Call) -> None:
         nonlocal count
-        count = max(count + 1, STEPS - _STEP_NAMES[::-1].index(call.function))
+        count += 1
         output.note(f"{count}/{STEPS}  {command_line(call)}")
 
     result = unimos_pipe.run_photo_job(
@@ -104,6 +110,7 @@ def photos(
         compute=ComputeConfig(device),
         reporter=output,
         on_step=show_step,
+        on_update=lambda update: _show_update(output, update),
         on_encoder=lambda weights: _show_encoder(output, weights),
         format_call=command_line,
     )
@@ -117,7 +124,11 @@ def photos(
     suggest_next(output, "review", result.run.folder)
 
 
-_STEP_NAMES = ("create_dataset_spec", "extract_features", "adapt_pairs", "make_report", "sort_photos")
+def _show_update(output: Output, update: "DatasetUpdate") -> None:
+    for domain in update.domains:
+        if not domain.is_empty:
+            for line in describe_update(domain):
+                output.note(f"     {line}")
 
 
 def _show_encoder(output: Output, weights: "unimos_pipe.EncoderWeights") -> None:

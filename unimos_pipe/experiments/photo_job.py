@@ -11,7 +11,8 @@ from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.data.dataset_spec import load_spec
-from unimos_pipe.data.datasets import create_dataset_spec
+from unimos_pipe.data.datasets import create_dataset_spec, update_dataset_spec
+from unimos_pipe.data.update_dataset import DatasetUpdate
 from unimos_pipe.experiments.pairs import AdaptOptions, RunLocation, adapt_pairs
 from unimos_pipe.experiments.run_plans import RunResult
 from unimos_pipe.extract.extract_features import ExtractOptions, extract_features
@@ -67,6 +68,7 @@ def run_photo_job(
     compute: ComputeConfig = ComputeConfig(),
     reporter: ProgressReporter = NO_PROGRESS,
     on_step: Callable[[Call], None] = lambda call: None,
+    on_update: Callable[[DatasetUpdate], None] = lambda update: None,
     on_encoder: Callable[[EncoderWeights], None] = lambda weights: None,
     format_call: Callable[[Call], str] = str,
 ) -> PhotoJobResult:
@@ -80,13 +82,16 @@ def run_photo_job(
         to: where the class folders go; apart from both.
         work: folder of the job: ``photos.toml``, ``photos.phone.csv`` (labels can be typed there), ``run``, ``report``.
         on_step: called with the equivalent call before each step.
+        on_update: called with the changes of the photos since the last time.
         on_encoder: called before the encoder is used.
         format_call: how the page shows calls.
     Raises:
         InputError, ExecutionError: as the five functions; or ``work`` holds the job of other folders.
     """
     work, cache = Path(work), Path(cache) if cache else None
-    spec_file = _describe(Path(shop), Path(phone), work / "photos.toml", options.encoder, reporter, on_step)
+    spec_file, update = _describe(Path(shop), Path(phone), work / "photos.toml", options.encoder, reporter, on_step)
+    if update:
+        on_update(update)
     features = feature_set(str(spec_file), encoder=options.encoder or None, cache=cache)
     given = {"encoder": options.encoder} if options.encoder else {}
     features_call = Call("feature_set", {"dataset": str(spec_file), **given, **({"cache": cache} if cache else {})})
@@ -121,8 +126,8 @@ def run_photo_job(
 
 def _describe(
     shop: Path, phone: Path, spec_file: Path, encoder: str, reporter: ProgressReporter, on_step: Callable[[Call], None]
-) -> Path:
-    """Return the job's spec file, written if there is none yet."""
+) -> tuple[Path, DatasetUpdate | None]:
+    """Return the job's spec file, written if there is none yet; else updated, with the changes of the photos."""
     if encoder and encoder not in PRESETS:
         raise InputError(f"unknown encoder {encoder!r}; {suggestions(encoder, PRESETS)}")
     for folder in (shop, phone):
@@ -133,7 +138,7 @@ def _describe(
         chosen = encoder or ENCODER
         on_step(Call("create_dataset_spec", {"domains": domains, "out": spec_file, "encoder": chosen}))
         create_dataset_spec(domains, spec_file, encoder=chosen, reporter=reporter)
-        return spec_file
+        return spec_file, None
     spec = load_spec(str(spec_file))
     for name, folder in ((SOURCE, shop), (TARGET, phone)):
         if name not in spec.domains or (spec.base / spec.domain(name).root).resolve() != folder.resolve():
@@ -141,7 +146,8 @@ def _describe(
                 f"{spec_file} describes other folders than {shop} and {phone}",
                 todo=("Choose another folder with ", Argument("work")),
             )
-    return spec_file
+    on_step(Call("update_dataset_spec", {"file": spec_file}))
+    return spec_file, update_dataset_spec(spec_file)
 
 
 def _tell_encoder(features: FeatureSet, on_encoder: Callable[[EncoderWeights], None]) -> None:

@@ -30,6 +30,7 @@ from unimos_pipe.runs.method_names import LABEL_SETS, UNIMOS, is_seeded
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import RunMetrics
 from unimos_pipe.runs.statistics import MeanStd, describe_labelled_rows, mean_and_std
+from unimos_pipe.runs.unknown_option import OFF
 
 FIGURES = {"accuracy": "accuracy", "per_class_mean": "per-class mean"}
 
@@ -59,6 +60,7 @@ def _training(
     seed: int,
     seeds: int,
     calibrate: bool,
+    unknown: str,
 ) -> "unimos_pipe.AdaptOptions":
     shortcuts = [(name, value) for name, value in (("train.epochs", epochs), ("train.lr", lr)) if value is not None]
     values = unique_dict("--set, --epochs and --lr", [*map(parse_setting, settings), *shortcuts])
@@ -71,6 +73,7 @@ def _training(
         method=method,
         label_set=label_set or "",
         calibrate=calibrate,
+        unknown=unknown,
     )
 
 
@@ -121,6 +124,14 @@ training_options = option_group(
         show_default=True,
         help="Fit a temperature: for UniMoS by a second run that holds out source images, for others to the estimated "
         "accuracy or, where there is none, to held-out source images.",
+    ),
+    click.option(
+        "--unknown",
+        default=OFF,
+        show_default=True,
+        metavar="off|auto|SHARE",
+        help="Look for images of none of the classes: as many as their unknown scores suggest (auto), or a share of "
+        "the images such as 0.2. Their class is (unknown).",
     ),
 )
 

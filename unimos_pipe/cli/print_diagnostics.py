@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import unimos_pipe
 from unimos_pipe.base.errors import join_names
 from unimos_pipe.base.terminal import Output, format_percent
+from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.runs.method_names import AUTO, ESTIMATE_ERROR
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import Choice, Estimate, RunMetrics
@@ -21,6 +22,8 @@ def print_diagnostics(output: Output, spec: RunSpec, result: RunMetrics, classes
     if result.accuracy is None:
         for line in _lines(estimate, classes, result.calibration is not None):
             output.result(f"  {line}")
+    if result.unknown:
+        output.result(f"  {_unknown_line(result)}")
     for what, share in _agreements(spec.method, estimate):
         if share < 0.5:
             output.warn(
@@ -56,6 +59,13 @@ def _lines(estimate: Estimate, classes: tuple[str, ...], calibrated: bool) -> li
         f"agreement with {alike}{branches}; mean {kind} probability {estimate.confidence:.2f}",
         f"class shares differ by {format_percent(estimate.total_variation)}% from the source's, most (source): {most}",
     ]
+
+
+def _unknown_line(result: RunMetrics) -> str:
+    """Return how many images are of none of the classes."""
+    count = round(result.unknown.share * result.scored_rows)
+    percent = format_percent(result.unknown.share)
+    return f"{UNKNOWN_CLASS}: {count} of {result.scored_rows} images, {percent}%, look like none of the classes"
 
 
 def _agreements(method: str, estimate: Estimate) -> list[tuple[str, float]]:

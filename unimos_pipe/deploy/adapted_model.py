@@ -23,7 +23,7 @@ from unimos_pipe.deploy.image_inputs import ImageInput, normalise_inputs
 from unimos_pipe.deploy.model_card import render_card
 from unimos_pipe.deploy.model_config import CONFIG, WEIGHTS, check_config, export_digest, read_export, run_model_config
 from unimos_pipe.deploy.predictions import Predictions, concatenate, with_errors
-from unimos_pipe.deploy.restore import restore_model
+from unimos_pipe.deploy.restore import restore_model, restore_scorer
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.image_loader import read_batches
 from unimos_pipe.extract.weights import recorded_spec
@@ -58,6 +58,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         self.device = pick_device(device)
         self.fitted = restore_model(tensors, len(self.classes), self.method, options, self.device)
         self.text = tensors["text_features"].to(self.device)
+        self.scorer = restore_scorer(tensors, self.device)  # of rows of none of the classes; None without one
         self._encoder: ClipEncoder | None = None
 
     @torch.no_grad()
@@ -66,13 +67,17 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         x = unit_rows(torch.as_tensor(features), self.text.dtype, self.device)
         batches = [self.probabilities(rows) for rows in x.split(8192)] or [self.probabilities(x)]
         columns = [torch.cat(column).float().cpu() for column in zip(*batches, strict=True)]
+        unknown_scores, unknown = None, None
+        if self.scorer:
+            scores = self.scorer.score(x)
+            unknown_scores, unknown = scores.float().cpu(), (scores >= self.scorer.threshold).cpu()
         if wrong := int((~torch.stack([column.isfinite().all(-1) for column in columns]).all(0)).sum()):
             raise ExecutionError(
                 f"{wrong} of {len(x)} predictions are not finite",
                 todo="Check the features and the weights, or try another device or precision",
             )
         branches = columns[2:] or [None, None]
-        return Predictions(self.classes, *columns[:2], *branches, (None,) * len(x))
+        return Predictions(self.classes, *columns[:2], *branches, (None,) * len(x), unknown_scores, unknown)
 
     def probabilities(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return (n, K) probabilities of (n, D) unit-norm rows: calibrated, raw, for UniMoS also of VAC and LAC."""
@@ -158,6 +163,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write weights and config. Called by the hub mixin, which adds a card if there is none."""
         state = {**self.fitted.state_dict(), "text_features": self.text.cpu().clone()}
+        state |= self.scorer.state_dict() if self.scorer else {}
         content = save({name: tensor.contiguous() for name, tensor in state.items()})
         (save_directory / WEIGHTS).write_bytes(content)  # save_file creates a file that other users cannot read
         signed = {**self.settings, "digest": export_digest(self.settings, content)}

@@ -22,6 +22,7 @@ from unimos_pipe.runs.read_run import read_run
 
 TOLERANCE = 1e-4  # largest difference between the probabilities of onnxruntime and torch
 OUTPUTS = ("probabilities", "raw", "vac", "lac")  # of a graph; other methods than UniMoS have the first two
+SCORE_OUTPUT = "unknown_score"  # and this one if the run looked for images of none of the classes
 CHECKED_IMAGES = 16
 CARD = "README.md"
 
@@ -99,7 +100,7 @@ def _check_output(out: Path, force: bool) -> None:
 
 
 class _HeadsGraph(torch.nn.Module):
-    """Graph from (n, D) image features to (n, K) probabilities, see :data:`OUTPUTS`."""
+    """Graph from (n, D) image features to (n, K) probabilities and (n,) unknown scores, see :data:`OUTPUTS`."""
 
     def __init__(self, model: AdaptedModel):
         super().__init__()
@@ -107,7 +108,8 @@ class _HeadsGraph(torch.nn.Module):
 
     def forward(self, features):
         x = torch.nn.functional.normalize(features.to(self.model.text.dtype), dim=-1)
-        return tuple(values.float() for values in self.model.probabilities(x))
+        scores = (self.model.scorer.score(x),) if self.model.scorer else ()
+        return tuple(values.float() for values in (*self.model.probabilities(x), *scores))
 
 
 class _ImageGraph(torch.nn.Module):
@@ -140,7 +142,8 @@ def _write_onnx(graph: torch.nn.Module, rows: torch.Tensor, name: str, path: Pat
 
     graph.eval()
     expected = [values.numpy() for values in graph(rows)]
-    names = list(OUTPUTS[: len(expected)])
+    scored = expected[-1].ndim == 1
+    names = [*OUTPUTS[: len(expected) - scored], *([SCORE_OUTPUT] if scored else [])]
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its optimiser logs every node that it does not change
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

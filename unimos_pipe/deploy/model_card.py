@@ -6,6 +6,7 @@ from typing import Any
 
 from unimos_pipe.base.terminal import format_percent
 from unimos_pipe.cache.encoder_identity import IMPORTED
+from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.runs.method_names import AUTO, UNIMOS, UNIMOS_NAME, citation
 from unimos_pipe.runs.statistics import describe_labelled_rows
 
@@ -60,7 +61,7 @@ def render_card(settings: Mapping[str, Any]) -> str:
         "",
         "## Limits",
         "",
-        f"The model predicts one of these classes for every image. It was fitted to {target} of this data set; on "
+        f"{_describe_classes(settings['about'])} It was fitted to {target} of this data set; on "
         "other domains it may be worse than zero-shot CLIP. It inherits the biases of CLIP's training data. "
         f"{_describe_calibration(settings, source, target)}",
         "",
@@ -75,6 +76,16 @@ def _describe_encoder(settings: Mapping[str, Any]) -> str:
     return (
         f"- encoder weights: sha256 {encoder['weights_sha256']} ({_escape(settings['encoder_id'])}); they are not in "
         "this folder; they are downloaded and verified when the first image is classified"
+    )
+
+
+def _describe_classes(about: Mapping[str, Any]) -> str:
+    share = about.get("unknown_share")
+    if share is None:
+        return "The model predicts one of these classes for every image."
+    return (
+        f"The model predicts one of these classes, or {UNKNOWN_CLASS} for an image that looks like none of them; on "
+        f"the images it was fitted to these were {format_percent(share)}%."
     )
 
 

@@ -95,6 +95,7 @@ def run_model_config(run: FinishedRun) -> dict[str, Any]:
             "accuracy": accuracy and {"last": accuracy.last.accuracy, "zero_shot": accuracy.zero_shot.accuracy},
             "rows": rows,
             "calibration_basis": result.calibration and result.calibration.basis,
+            **({"unknown_share": result.unknown.share} if result.unknown else {}),
         },
     }
 

@@ -18,12 +18,13 @@ from unimos_pipe.cache.shard import first_difference
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.find_images import find_images, skipped_summary
+from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.deploy.adapted_model import AdaptedModel, load
 from unimos_pipe.deploy.predictions import Predictions
 from unimos_pipe.evaluation.metrics import score_predictions
 from unimos_pipe.methods.task import HeldOutLabels, load_unit_rows
 from unimos_pipe.runs.method_names import UNIMOS
-from unimos_pipe.runs.write_run import BRANCH_COLUMNS, PREDICTION_COLUMNS, RAW_COLUMN
+from unimos_pipe.runs.write_run import BRANCH_COLUMNS, PREDICTION_COLUMNS, RAW_COLUMN, UNKNOWN_COLUMNS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,20 +245,28 @@ def table_columns(model: AdaptedModel, top: int) -> list[str]:
     """Return the column names of a model's predictions."""
     raw = [RAW_COLUMN] if model.temperature is not None else []
     branches = BRANCH_COLUMNS if model.method == UNIMOS else ()
+    unknown = UNKNOWN_COLUMNS if model.scorer else ()
     ranked = [name for rank in range(2, top + 1) for name in (f"class_{rank}", f"probability_{rank}")]
-    return [*PREDICTION_COLUMNS, *raw, *branches, *ranked]
+    return [*PREDICTION_COLUMNS, *raw, *branches, *unknown, *ranked]
 
 
 def prediction_rows(predictions: Predictions, top: int, raw: bool) -> Iterator[list[str]]:
-    """Yield each row without its path: class, probability, raw probability if ``raw``, branches, ranks 2 to ``top``."""
+    """Yield each row without its path, in the order of :func:`table_columns`.
+
+    Args:
+        raw: also the probability before calibration.
+    """
+    unknown = None if predictions.unknown is None else predictions.unknown.tolist()
     for index, ranked in enumerate(predictions.top(top)):
         (name, p), *others = ranked
-        row = [escape_name(name), f"{p:.6f}"]
+        row = [UNKNOWN_CLASS if unknown and unknown[index] else escape_name(name), f"{p:.6f}"]
         row += [f"{predictions.raw[index].max():.6f}"] if raw else []
         for branch in (predictions.vac, predictions.lac):
             if branch is not None:
                 best = branch[index].max(0)
                 row += [escape_name(predictions.classes[int(best.indices)]), f"{best.values:.6f}"]
+        if unknown:
+            row += [f"{predictions.unknown_scores[index]:.6f}", escape_name(name)]
         yield row + [part for name, p in others for part in (escape_name(name), f"{p:.6f}")]
 
 

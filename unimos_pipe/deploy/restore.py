@@ -12,6 +12,7 @@ from unimos_pipe.methods.base import Model
 from unimos_pipe.methods.registry import get_method
 from unimos_pipe.methods.unimos.heads import Heads, parameter_shapes
 from unimos_pipe.methods.unimos.model import UniMoSModel
+from unimos_pipe.methods.unknown_score import PREFIX, UnknownScorer
 
 
 def restore_model(
@@ -55,6 +56,26 @@ def restore_model(
             "the model's bottleneck_bn.running_var", expected="no negative values", got=variance.min().item()
         )
     return UniMoSModel(Heads.from_state(tensors, options.heads, device), text.to(device), options)
+
+
+def restore_scorer(tensors: Mapping[str, Tensor], device: torch.device) -> UnknownScorer | None:
+    """Return the scorer of unknown rows among a run's or an export's tensors; None without one.
+
+    Raises:
+        InputError: missing tensors, wrong shapes, or values that are not finite.
+    """
+    row = torch.zeros_like(tensors["text_features"][:1]).to(device)
+    try:
+        scorer = UnknownScorer.from_state(tensors, device)
+        valid = scorer is None or (scorer.score(row).shape == (1,) and scorer.threshold.shape == (1,))
+    except (KeyError, RuntimeError):
+        valid = False
+    if not valid:
+        raise InputError("the model's tensors of unknown scores", expected="each, of fitting shapes", got="others")
+    wrong = [name for name, tensor in vars(scorer).items() if not tensor.isfinite().all()] if scorer else []
+    if wrong:
+        raise InputError("the model's tensors", expected="finite values", got=f"{PREFIX}{wrong[0]} with others")
+    return scorer
 
 
 def _restore_fitted(tensors: Mapping[str, Tensor], classes: int, method: str) -> Model:

@@ -23,6 +23,7 @@ from unimos_pipe.runs.method_names import (
     protocol_fault,
 )
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.unknown_option import OFF, unknown_fault
 from unimos_pipe.runs.write_run import check_run_folder
 from unimos_pipe.training.batched_training import OnMetrics, PlannedRun, RunOutcome, load_finished
 from unimos_pipe.training.checkpoint import CHECKPOINTS
@@ -39,6 +40,7 @@ class AdaptOptions:
     method: str = UNIMOS  # other shipped ones (unimos_pipe.runs.method_names) have no variant, settings or seeds
     label_set: str = ""  # for auto: "closed" (the target has every class) or "partial"; empty: unknown
     calibrate: bool = True  # UniMoS: by a calibration run, which doubles its time; others: to the estimated accuracy
+    unknown: str = OFF  # whether rows of none of the classes are looked for: off, auto, or their share such as "0.2"
 
     def method_spec(self, protocol: str) -> MethodSpec:
         """Return UniMoS's hyperparameters. Raises InputError with every option that does not fit the method."""
@@ -56,6 +58,7 @@ class AdaptOptions:
         if self.label_set not in ("", *LABEL_SETS):
             faults.append(f"label_set: expected {' or '.join(LABEL_SETS)}, got {short_repr(self.label_set)}")
         faults += [fault] if (fault := protocol_fault(self.method, protocol)) else []
+        faults += [fault] if (fault := unknown_fault(self.unknown)) else []
         if faults:
             raise InputError("; ".join(faults))
         return method_spec(self.variant, self.settings if self.method == UNIMOS else {}, "adapt")
@@ -160,6 +163,7 @@ def _plan_runs(
         method=options.method,
         label_set=options.label_set,
         calibrate=options.calibrate,
+        unknown=options.unknown,
         settings=parse_method_settings(options.method, options.settings, []),
     )
     plans = []

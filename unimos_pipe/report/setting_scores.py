@@ -70,7 +70,7 @@ def _probabilities(run: FinishedRun) -> np.ndarray:
     rows = run.predictions
     column = "raw_probability" if "raw_probability" in rows[0] else "probability"
     top = np.array([float(row[column]) for row in rows], np.float32)
-    classes = np.array([ids[row["class"]] for row in rows])
+    classes = np.array([ids[row.get("known_class", row["class"])] for row in rows])
     probabilities = np.repeat(((1 - top) / max(1, len(ids) - 1))[:, None], len(ids), axis=1)
     probabilities[np.arange(len(rows)), classes] = top
     return probabilities

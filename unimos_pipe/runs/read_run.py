@@ -19,6 +19,7 @@ from unimos_pipe.base.errors import Argument, InputError, ReadError, short_repr
 from unimos_pipe.base.record_parsing import RecordError, parse_record
 from unimos_pipe.base.renamed import RENAMED
 from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, MAX_SETTINGS_BYTES, MAX_TEXT_BYTES, read_bytes
+from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.run_values import EpochScores, RecordedSpec, RunConfig, RunMetrics, Scores
 from unimos_pipe.runs.write_run import (
@@ -139,7 +140,7 @@ class FinishedRun:
 
     @cached_property
     def predictions(self) -> list[dict[str, str]]:
-        """The rows of predictions.csv, in the target's order; ``label`` is empty if unknown."""
+        """The rows of predictions.csv, in the target's order; ``label`` is empty without one."""
         try:
             rows = list(csv.DictReader(io.StringIO(self.read_verified(PREDICTIONS).decode(), newline="")))
         except (ValueError, csv.Error) as error:
@@ -148,12 +149,13 @@ class FinishedRun:
         needed = (*PREDICTION_COLUMNS, *(BRANCH_COLUMNS if self.method == UNIMOS else ()))
         if not rows or any(name not in rows[0] for name in needed):
             raise self._fault(PREDICTIONS, f"expected the columns {', '.join(needed)}")
-        columns = [name for name in ("class", "vac", "lac", LABEL_COLUMN) if name in rows[0]]
+        columns = [name for name in ("class", "known_class", "vac", "lac", LABEL_COLUMN) if name in rows[0]]
+        allowed = {"class": {UNKNOWN_CLASS}, LABEL_COLUMN: {UNKNOWN_CLASS, ""}}  # beside the classes
         for row in rows:
             row |= {name: unescape_name(row[name] or "") for name in columns}
             row["path"] = unescape_path(row["path"])
         cells = ((name, row[name]) for row in rows for name in columns)
-        if any(value not in classes and (name, value) != (LABEL_COLUMN, "") for name, value in cells):
+        if any(value not in classes and value not in allowed.get(name, ()) for name, value in cells):
             raise self._fault(PREDICTIONS, f"a class that {CONFIG} does not name")
         return rows
 

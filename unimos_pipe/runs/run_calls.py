@@ -10,6 +10,7 @@ from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
 from unimos_pipe.data.dataset_spec import find_spec_files
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.unknown_option import OFF
 
 
 def dataset_argument(run: FinishedRun) -> str:
@@ -31,6 +32,7 @@ def adapt_call(run: FinishedRun, seeds: Sequence[int], cache: Path | None, locat
     features |= {"cache": cache} if cache else {}
     training: dict[str, Any] = {"method": spec.method} if spec.method != UNIMOS else {}
     training |= {"label_set": spec.label_set} if spec.label_set else {}
+    training |= {"unknown": spec.unknown} if spec.unknown != OFF else {}
     training |= {"variant": spec.variant} if spec.variant not in ("", "full") else {}
     training |= {"protocol": spec.protocol}
     training |= {} if spec.calibrate else {"calibrate": False}

@@ -8,6 +8,7 @@ from typing import Any
 from unimos_pipe.base.dataclass_parsing import fingerprint, option_fields
 from unimos_pipe.base.method_config import MethodSpec, display_name, method_spec
 from unimos_pipe.runs.method_names import UNIMOS, UNIMOS_NAME
+from unimos_pipe.runs.unknown_option import AUTO_SHARE, OFF
 
 # Increased when a default of MethodSpec or a result of equal options changes; finished runs are then trained again.
 RESULTS_VERSION = 6
@@ -30,6 +31,7 @@ class RunSpec:
     label_set: str = ""  # for auto: closed (the target has every class) or partial; empty: unknown
     calibrate: bool = False  # by a temperature, see runs.run_values.Calibration
     settings: tuple[tuple[str, Any], ...] = ()  # of a method from outside the package: those that are not the defaults
+    unknown: str = OFF  # whether rows of no class are looked for: off, auto, or their share as a text
 
     @property
     def name(self) -> str:
@@ -48,7 +50,10 @@ class RunSpec:
         class_part = [f"{self.label_set}-set"] if self.label_set else []
         protocol = ["inductive"] if self.protocol == "inductive" else []
         changed = (f"{key.rpartition('.')[2]}={value}" for key, value in self.changed.items())
-        return ",".join([self.name, *class_part, *protocol, *changed])
+        unknown = (
+            [] if self.unknown == OFF else ["unknown" if self.unknown == AUTO_SHARE else f"unknown={self.unknown}"]
+        )
+        return ",".join([self.name, *class_part, *protocol, *unknown, *changed])
 
     def folder(self, runs: Path) -> Path:
         """Return the run's folder below a runs folder."""
@@ -106,6 +111,7 @@ def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: 
     method_entries = {} if spec.method == UNIMOS else {"method": spec.method, "label_set": spec.label_set}
     method_entries |= {"calibrate": True} if spec.calibrate else {}
     method_entries |= {"settings": dict(spec.settings)} if spec.settings else {}
+    method_entries |= {"unknown": spec.unknown} if spec.unknown != OFF else {}
     return fingerprint(
         {
             **method_entries,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from unimos_pipe.base.record_parsing import OMIT_NONE
 from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.unknown_option import OFF
 
 Share = Annotated[float, ("minimum", 0), ("maximum", 1)]  # a fraction
 
@@ -108,6 +109,19 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unknown:
+    """Rows of none of the classes: those whose unknown score is at least ``threshold``, and their share.
+
+    ``otsu_share`` and ``source_share`` bound the share that is chosen without labels (methods/unknown_score.py).
+    """
+
+    threshold: float
+    share: Share
+    otsu_share: Share
+    source_share: Share
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunMetrics:
     """Values of ``result.json``."""
 
@@ -129,6 +143,7 @@ class RunMetrics:
     estimate: Estimate = field(default_factory=Estimate)
     calibration: Calibration | None = None
     reliability: Reliability | None = None
+    unknown: Unknown | None = field(default=None, metadata=OMIT_NONE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +167,7 @@ class RecordedSpec:
     label_set: str = ""
     calibrate: bool = False
     settings: dict[str, Any] = field(default_factory=dict)  # of a method from outside the package
+    unknown: str = OFF
     changed: dict[str, Any]
 
 

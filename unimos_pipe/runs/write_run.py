@@ -33,6 +33,7 @@ FILES = (CONFIG, EPOCHS, PREDICTIONS, HEADS, SAMPLE, RESULT)
 PREDICTION_COLUMNS = ("path", "class", "probability")
 RAW_COLUMN = "raw_probability"  # before calibration; only runs with a temperature
 BRANCH_COLUMNS = ("vac", "vac_probability", "lac", "lac_probability")  # of UniMoS
+UNKNOWN_COLUMNS = ("unknown_score", "known_class")  # where rows of no class, UNKNOWN_CLASS, were looked for
 LABEL_COLUMN = "label"  # last column, if the target has labels; empty in a row without
 
 
@@ -80,7 +81,7 @@ def encode_json(values: Mapping[str, Any]) -> bytes:
 
 def format_predictions(columns: Mapping[str, Sequence[str]]) -> str:
     """Return the text of ``predictions.csv``; cells are escaped so that spreadsheets do not run them as formulas."""
-    escapes = {"path": escape_path, **dict.fromkeys(("class", "vac", "lac", LABEL_COLUMN), escape_name)}
+    escapes = {"path": escape_path, **dict.fromkeys(("class", "known_class", "vac", "lac", LABEL_COLUMN), escape_name)}
     escaped = [map(escapes.get(name, str), values) for name, values in columns.items()]
     file = io.StringIO(newline="")
     writer = csv.writer(file)

@@ -40,6 +40,7 @@ from unimos_pipe.training.run_recorder import (
     sample_after_training,
     sample_before_training,
 )
+from unimos_pipe.training.unknown_rows import check_unknown, find_run_unknowns
 
 OnMetrics = Callable[[RunSpec, Mapping[str, Any]], None]
 
@@ -105,6 +106,8 @@ def train_runs(
             before training starts); or another process is writing a run folder.
     """
     data = [plan.load_data(loader) for plan in plans]
+    for plan, pair in zip(plans, data, strict=True):
+        check_unknown(plan.spec, pair)
     runs = [create_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
     previous = _load_previous(plans, data, keep_finished)
     references = references or PairReferenceCache()
@@ -287,6 +290,7 @@ class _Stack:
             seconds=seconds,
             reference=reference,
             calibration=calibration,
+            unknown=find_run_unknowns(self.plans[index].spec, self.data[index], reference),
         )
 
     def _describe_stack(self) -> dict[str, Any]:

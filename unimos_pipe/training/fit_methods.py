@@ -35,7 +35,9 @@ from unimos_pipe.training.run_recorder import (
     gather_probabilities,
     result_counts,
     sample_images,
+    scorer_tensors,
 )
+from unimos_pipe.training.unknown_rows import check_unknown, find_run_unknowns
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def fit_runs(
 
 def _fit_run(plan: PlannedRun, data: PairData, reference: PairReference, notes: tuple[str, ...]) -> RunOutcome:
     try:
+        check_unknown(plan.spec, data)
         fit_result = fit_method(plan.spec, data)
         if plan.spec.calibrate:
             fit_result = replace(fit_result, calibration=_calibrate(plan.spec, data, fit_result, reference))
@@ -151,12 +154,14 @@ def _build_contents(spec: RunSpec, data: PairData, fit_result: FitResult, refere
     accuracy = None
     if scores:
         accuracy = Accuracies(last=scores, zero_shot=score_zero_shot(data))
+    unknown = find_run_unknowns(spec, data, reference)
     state = {} if fit_result.model is None else fit_result.model.state_dict()
+    state |= scorer_tensors(unknown)
     state["text_features"] = data.task.text_features
     return RunContents(
         config=build_run_config(spec, data, {"environment": describe_environment(data.task.text_features.device)}),
         epochs=fit_result.lines or [_metrics_line(scores)],
-        predictions=build_prediction_columns(data, predictions),
+        predictions=build_prediction_columns(data, predictions, unknown),
         heads={name: tensor.cpu().numpy() for name, tensor in state.items()},
         sample={name: tensor.numpy() for name, tensor in sample_images(data.task).items()},
         result=RunMetrics(
@@ -167,6 +172,7 @@ def _build_contents(spec: RunSpec, data: PairData, fit_result: FitResult, refere
             seconds=round(fit_result.seconds, 3),
             command=command_line(),
             **run_diagnostics(reference, data.held_out, raw, calibrated, calibration),
+            unknown=unknown and unknown.values,
         ),
     )
 

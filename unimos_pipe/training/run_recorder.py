@@ -35,6 +35,7 @@ from unimos_pipe.runs.run_values import (
 from unimos_pipe.runs.write_run import LABEL_COLUMN, RunContents, write_run
 from unimos_pipe.training.environment import command_line
 from unimos_pipe.training.prediction_log import PredictionLog
+from unimos_pipe.training.unknown_rows import RunUnknowns
 
 SAMPLE_ROWS = 1000
 
@@ -52,6 +53,7 @@ class FinalState:
     seconds: float
     reference: PairReference
     calibration: Calibration | None
+    unknown: RunUnknowns | None
 
 
 @dataclass
@@ -132,8 +134,8 @@ class RunRecorder:
         contents = RunContents(
             config=build_run_config(self.spec, self.data, {"environment": final.environment}),
             epochs=self.lines,
-            predictions=build_prediction_columns(self.data, predictions),
-            heads={name: tensor.numpy() for name, tensor in final.heads.items()},
+            predictions=build_prediction_columns(self.data, predictions, final.unknown),
+            heads={name: tensor.numpy() for name, tensor in (final.heads | scorer_tensors(final.unknown)).items()},
             sample={**sample, "answers": self.prediction_log.to_bytes()},
             result=self._build_result(final, raw, calibrated),
         )
@@ -155,6 +157,7 @@ class RunRecorder:
             command=command_line(),
             validators=last_validators | setting_validators(final.reference, raw, evaluation.bottleneck),
             **run_diagnostics(final.reference, held_out, raw, calibrated, final.calibration, branches),
+            unknown=final.unknown and final.unknown.values,
         )
 
 
@@ -225,11 +228,14 @@ def _all_settings(spec: RunSpec) -> dict[str, Any]:
 
 
 def build_prediction_columns(
-    data: PairData, predictions: Mapping[str, tuple[torch.Tensor | None, torch.Tensor]]
+    data: PairData,
+    predictions: Mapping[str, tuple[torch.Tensor | None, torch.Tensor]],
+    unknown: RunUnknowns | None,
 ) -> dict[str, Sequence[str]]:
     """Return the columns of ``predictions.csv`` from (n,) class ids and (n,) probabilities by name.
 
-    ``raw`` has only probabilities: those of ``class`` before calibration.
+    ``raw`` has only probabilities: those of ``class`` before calibration. With ``unknown``, the class of a row may be
+    none of the classes.
     """
     names = data.held_out.classes
     columns: dict[str, Sequence[str]] = {"path": data.scored_paths}
@@ -238,7 +244,13 @@ def build_prediction_columns(
             columns[name] = [names[k] for k in classes.tolist()]
         column = "probability" if name == "class" else f"{name}_probability"
         columns[column] = [f"{p:.6f}" for p in probabilities.tolist()]
+    columns |= unknown.columns(list(columns["class"])) if unknown else {}
     return columns | build_label_column(data)
+
+
+def scorer_tensors(unknown: RunUnknowns | None) -> dict[str, torch.Tensor]:
+    """Return the tensors of the scorer of new rows; none without one."""
+    return unknown.scorer.state_dict() if unknown else {}
 
 
 def build_label_column(data: PairData) -> dict[str, list[str]]:

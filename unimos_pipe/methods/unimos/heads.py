@@ -129,7 +129,8 @@ class Heads:
         """Return one run (R = 1) for inference from :meth:`run_state`; tensors with other names are ignored."""
         buffers = ("bottleneck_bn.running_mean", "bottleneck_bn.running_var", "label_prior")
         stacked = {name: tensor.to(device).unsqueeze(0) for name, tensor in tensors.items()}
-        params = {name: tensor for name, tensor in stacked.items() if name not in (*buffers, "text_features")}
+        names = parameter_shapes(1, 1, spec).keys()
+        params = {name: tensor for name, tensor in stacked.items() if name in names}
         return cls(params, *(stacked[name] for name in buffers), spec)
 
     def runs(self, start: int, stop: int, training: bool = True) -> "Heads":

@@ -296,8 +296,8 @@ def test_openai_weights_in_a_gelu_model_are_refused(cli, miniature, tmp_path):
     answer = cli(*args, "--model", "RN50", "--pretrained", weights)
     assert (answer.code, answer.err) == (
         2,
-        "Error: RN50.pt are OpenAI's weights and need QuickGELU, the model: expected RN50-quickgelu, got RN50, "
-        "which builds GELU and would corrupt the text features\n",
+        "Error: weights RN50.pt were trained with QuickGELU, the model: expected RN50-quickgelu, got RN50, which has "
+        "GELU and would corrupt the features\n",
     )
 
 

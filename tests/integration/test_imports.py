@@ -15,7 +15,13 @@ PACKAGE = Path(__file__).parents[2] / "unimos_pipe"
 TORCHLESS = {"data", "cache", "runs", "photos", "report"}
 APART = {"methods", "extract", "report"}  # know nothing of each other
 DOORS = {
-    "open_clip": {"extract/load_weights", "extract/encoder", "extract/tokenizer", "extract/weights"},
+    "open_clip": {
+        "extract/activation",
+        "extract/load_weights",
+        "extract/encoder",
+        "extract/tokenizer",
+        "extract/weights",
+    },
     "h5py": {"cache/shard", "interop/array_readers"},
     "pyarrow": {"interop/array_readers"},
     "rich": {"base/terminal"},

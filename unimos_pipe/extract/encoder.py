@@ -23,12 +23,13 @@ from unimos_pipe.base.malloc import tune_malloc
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name
 from unimos_pipe.data.image_decoding import DECODING_WARNINGS, Picture, image_from_array
+from unimos_pipe.extract.activation import activation_of, check_file_activation, check_tag_activation
 from unimos_pipe.extract.image_loader import load_sample
 from unimos_pipe.extract.jpeg_decoding import decoder_name
 from unimos_pipe.extract.load_weights import load_weights
 from unimos_pipe.extract.prompt_checks import tokenize_checked
 from unimos_pipe.extract.tokenizer import load_tokenizer
-from unimos_pipe.extract.weights import EMBEDDED, check_activation, find_weights, preprocessing, quiet_logging
+from unimos_pipe.extract.weights import EMBEDDED, find_weights, preprocessing, quiet_logging
 
 CACHED_PIXELS = 8 * 224 * 224
 ENCODER_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -48,11 +49,12 @@ class ClipEncoder:
         if not is_weights_name(spec.model) and spec.model not in open_clip.list_models():
             similar = [name for name in open_clip.list_models() if name.lower().startswith(spec.model[:4].lower())]
             raise InputError(f"open_clip has no model {spec.model!r}; close: {join_names(similar, 12)}")
+        check_tag_activation(spec)
         weights = find_weights(spec)
         sha256 = file_sha256(weights)
         config = _read_model_config(spec.model)
-        activation = "QuickGELU" if config.get("quick_gelu") else "GELU"
-        check_activation(spec, weights, sha256, activation)
+        activation = activation_of(config)
+        check_file_activation(spec, weights, sha256, activation)
         self.tokenizer = load_tokenizer(spec.model, config["text_cfg"])
         model, transform = create_open_clip_model(spec, weights, device)
         if device.type == "cpu":

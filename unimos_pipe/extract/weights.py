@@ -1,4 +1,4 @@
-"""Location of weights files (embedded, folder, file, hub), and checks that they fit the model."""
+"""Location of weights files: embedded, folder, file, hub."""
 
 import contextlib
 import logging
@@ -10,7 +10,7 @@ import open_clip
 from unimos_pipe.base.encoder_presets import EMBEDDED, ENCODERS
 from unimos_pipe.base.errors import Argument, InputError, join_names, suggestions
 from unimos_pipe.base.method_config import EncoderSpec
-from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name, is_weights_path, readable_name
+from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_path, readable_name
 from unimos_pipe.extract.hub import WEIGHTS_FILES, HubFile, download
 
 
@@ -104,18 +104,6 @@ def preprocessing(spec: EncoderSpec) -> dict:
     configs = [open_clip.get_pretrained_cfg(spec.model, tag) for tag in chosen]
     options = [{key: tag.get(key) for key in ("mean", "std", "interpolation", "resize_mode")} for tag in configs]
     return options[0] if options and all(entry == options[0] for entry in options) else {}
-
-
-def check_activation(spec: EncoderSpec, weights: Path, sha256: str, activation: str) -> None:
-    """Raise InputError for OpenAI's weights in a GELU model, which silently gives wrong text features."""
-    tagged = spec.pretrained == "openai" and not is_weights_name(spec.model)
-    openai = tagged or "openai" in str(weights).lower() or sha256 in openai_hashes()
-    if openai and activation != "QuickGELU":
-        raise InputError(
-            f"{weights.name} are OpenAI's weights and need QuickGELU, the model",
-            expected=f"{spec.model}-quickgelu",
-            got=f"{spec.model}, which builds {activation} and would corrupt the text features",
-        )
 
 
 def openai_hashes() -> set[str]:

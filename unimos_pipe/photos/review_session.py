@@ -137,7 +137,9 @@ class ReviewSession:
         if not 0 <= row < len(self._labels):
             raise InputError(f"no photo {row}", expected=f"0 to {len(self._labels) - 1}")
         path = self.photos.photos[row].path
+        self._take_in_changes()
         before = self._file.set({path: label})[path]
+        self._stamp = self._file_stamp()  # own changes need no reading
         self._labels[row] = label
         self._changed.append(row)
         return Decision(row, before, label)

@@ -4,6 +4,7 @@ import pytest
 from factories.photo_runs import write_photo_run
 
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.photos.label_sample import is_like_random
 from unimos_pipe.photos.review_session import Decision, ReviewSession
 from unimos_pipe.photos.run_photos import load_run_photos
 
@@ -65,3 +66,15 @@ def test_what_cannot_be_labelled(made, tmp_path):
         f"the photos of {made.run} are not found: expected a spec file {made.spec} with their folder. "
         "Name the folder with root"
     )
+
+
+def test_labels_that_are_no_random_choice_are_told():
+    probabilities = [index / 100 for index in range(100)]  # mean 0.495, standard deviation 0.2887
+    # of 25 rows drawn without replacement the mean has a standard error of 0.2887 * sqrt(75 / (25 * 99)) = 0.0503
+    spread = [index % 4 == 0 for index in range(100)]  # mean 0.48
+    lowest = [index < 25 for index in range(100)]  # mean 0.12
+    assert is_like_random(probabilities, spread) and not is_like_random(probabilities, lowest)
+    moved = [index in range(25, 50) for index in range(100)]  # mean 0.37, 2.5 standard errors below
+    assert is_like_random(probabilities, moved)
+    assert is_like_random(probabilities, [True] * 100) and is_like_random([0.5] * 3, [True, False, False])
+    assert is_like_random([], [])

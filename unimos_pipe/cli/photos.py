@@ -114,13 +114,13 @@ def photos(
         on_encoder=lambda weights: _show_encoder(output, weights),
         format_call=command_line,
     )
-    _show_accuracy(output, result.run.result)
+    _show_accuracy(output, result.run.result, result.labels_like_random)
     show_sorted(output, result.sorted, options.sort)
     if result.report is None:
         output.note(f"  for a report: {install_command('report')}")
     else:
         output.result(f"  report: {result.report.page}")
-    output.note("  label about 50 photos, the least sure first; then run photos again:")
+    output.note("  label about 50 photos (in random order to measure the accuracy), then run photos again:")
     suggest_next(output, "review", result.run.folder)
 
 
@@ -138,14 +138,17 @@ def _show_encoder(output: Output, weights: "unimos_pipe.EncoderWeights") -> None
     output.note(f"     encoder {weights.name or 'of the spec'}{about}: {'on this machine' if weights.here else size}")
 
 
-def _show_accuracy(output: Output, result: RunMetrics) -> None:
-    """Print the accuracy on labelled photos, else the estimate."""
+def _show_accuracy(output: Output, result: RunMetrics, labels_like_random: bool) -> None:
+    """Print the accuracy on labelled photos, and the estimate where these do not stand for all."""
     estimate = result.estimate
     if result.accuracy:
         value = result.accuracy.last.accuracy
         rows = describe_labelled_rows(value, result.labelled_rows, result.scored_rows)
-        output.result(f"accuracy {format_percent(value)} on {rows}")
-    elif estimate.accuracy is not None:
+        chosen = "" if labels_like_random else "; these are no random choice, so it is not that of all photos"
+        output.result(f"accuracy {format_percent(value)} on {rows}{chosen}")
+        if labels_like_random:
+            return
+    if estimate.accuracy is not None:
         low, high = format_percent(estimate.low), format_percent(estimate.high)
         output.result(f"estimated accuracy {format_percent(estimate.accuracy)}, from {low} to {high}")
     else:

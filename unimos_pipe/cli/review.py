@@ -47,8 +47,9 @@ def review(
     )
     if scores.accuracy is not None:
         low, high = format_percent(scores.low), format_percent(scores.high)
-        output.result(
-            f"  predictions are right for {format_percent(scores.accuracy)}% of them, 95% interval {low} to {high}"
+        interval = (
+            f"95% interval {low} to {high}" if scores.like_random else "no random choice, so not that of all photos"
         )
+        output.result(f"  predictions are right for {format_percent(scores.accuracy)}% of them, {interval}")
     for call in result.calls if result.decisions else ():
         output.suggest_command(command_line(call))

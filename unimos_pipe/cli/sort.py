@@ -110,4 +110,6 @@ def _warn(output: Output, result: "unimos_pipe.SortResult") -> None:
         if names:
             output.warn(f"{len(names)} {text}: {join_names(names, 3)}")
     if result.not_predicted:
-        output.warn(f"{result.not_predicted} photo(s) of the label file are not in this run; extract and adapt again")
+        output.warn(
+            f"{result.not_predicted} photo(s) of the label file are not in this run: unreadable, or added since"
+        )

@@ -17,9 +17,11 @@ from unimos_pipe.experiments.pairs import AdaptOptions, RunLocation, adapt_pairs
 from unimos_pipe.experiments.run_plans import RunResult
 from unimos_pipe.extract.extract_features import ExtractOptions, extract_features
 from unimos_pipe.extract.hub import HubFile, cached_weights, download_size
+from unimos_pipe.photos.label_sample import labels_like_random
 from unimos_pipe.photos.sort_photos import SortOptions, SortResult, sort_photos
 from unimos_pipe.report.make_report import Report, make_report
 from unimos_pipe.runs.method_names import AUTO
+from unimos_pipe.runs.read_run import read_run
 
 SOURCE, TARGET = "shop", "phone"  # domains
 ENCODER = "ViT-B-16"
@@ -55,6 +57,7 @@ class PhotoJobResult:
     run: RunResult
     report: Report | None
     sorted: SortResult
+    labels_like_random: bool  # False: labelled photos are surer, or less sure, than all
 
 
 def run_photo_job(
@@ -119,9 +122,8 @@ def run_photo_job(
     report = _report(run_folder, work / "report", cache, reporter, on_step, format_call)
     sort_arguments = {name: value for name, value in vars(options.sort).items() if value not in (None, False)}
     on_step(Call("sort_photos", {"run": str(run_folder), "to": Path(to), **sort_arguments}))
-    return PhotoJobResult(
-        spec_file, run, report, sort_photos(run_folder, to, options.sort, cache=cache, reporter=reporter)
-    )
+    result = sort_photos(run_folder, to, options.sort, cache=cache, reporter=reporter)
+    return PhotoJobResult(spec_file, run, report, result, labels_like_random(read_run(run_folder).predictions))
 
 
 def _describe(

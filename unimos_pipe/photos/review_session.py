@@ -7,6 +7,7 @@ from typing import Any
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
+from unimos_pipe.photos.label_sample import is_like_random
 from unimos_pipe.photos.run_photos import RunPhotos
 from unimos_pipe.runs.statistics import wilson_interval
 
@@ -30,6 +31,7 @@ class ReviewScores:
     accuracy: float | None
     low: float | None
     high: float | None
+    like_random: bool = True  # False: the labelled photos are surer, or less sure, than all
 
 
 class ReviewSession:
@@ -131,7 +133,10 @@ class ReviewSession:
         if not typed:
             return ReviewScores(len(pairs), 0, 0, None, None, None)
         accuracy = correct / len(typed)
-        return ReviewScores(len(pairs), len(typed), correct, accuracy, *wilson_interval(accuracy, len(typed)))
+        probabilities = [photo.probability for photo in self.photos.photos]
+        like_random = is_like_random(probabilities, [bool(label) for _, label in pairs])
+        interval = wilson_interval(accuracy, len(typed))
+        return ReviewScores(len(pairs), len(typed), correct, accuracy, *interval, like_random)
 
     def _write(self, row: int, label: str) -> Decision:
         if not 0 <= row < len(self._labels):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
+from unimos_pipe.photos.label_sample import labels_like_random
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.headline import better_baseline, gain_over_baseline, mean_baseline
 from unimos_pipe.report.photo_overview import SURE, UNSURE, count_photos, is_photo_target
@@ -80,6 +81,8 @@ def _headline_tiles(experiment: Experiment) -> list[SummaryTile]:
             accuracy = mean_and_std((run.pair, run.spec.seed, run.accuracy("last")) for run in runs).mean
             low, high = (mean_cell(end).text for end in wilson_interval(accuracy, counts[0]))
             note = f"{counts[0]} of {counts[1]:,} labelled, 95% interval {low} to {high}"
+            if not all(labels_like_random(run.predictions) for run in runs):
+                note = f"on {counts[0]} of {counts[1]:,} photos; not drawn at random, so not that of all photos"
             return [SummaryTile(f"accuracy, {experiment.default_setting_name}", mean.text(), "lead", note)]
         return [SummaryTile(experiment.default_setting_name, mean.text(), "lead")]
     means = [experiment.mean("last", label).mean for label in experiment.headline_settings]

@@ -130,7 +130,8 @@ function showScores(scores) {
   element("progress").textContent = `${scores.labelled} of ${scores.photos} labelled` + (unsaved ? `, ${unsaved} being saved` : "");
   const percent = (value) => (100 * value).toFixed(1);
   element("accuracy").textContent = scores.accuracy === null ? "" :
-    `${percent(scores.accuracy)}% of them predicted right (95%: ${percent(scores.low)} to ${percent(scores.high)})`;
+    `${percent(scores.accuracy)}% of them predicted right ` +
+    (scores.like_random ? `(95%: ${percent(scores.low)} to ${percent(scores.high)})` : "(no random choice: not that of all)");
 }
 
 function showClasses() {

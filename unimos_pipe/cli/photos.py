@@ -20,6 +20,7 @@ from unimos_pipe.cli.sort import show_sorted
 from unimos_pipe.runs.method_names import LABEL_SETS
 from unimos_pipe.runs.run_values import RunMetrics
 from unimos_pipe.runs.statistics import describe_labelled_rows
+from unimos_pipe.runs.unknown_option import AUTO_SHARE
 
 if TYPE_CHECKING:
     from unimos_pipe.data.update_dataset import DatasetUpdate
@@ -28,10 +29,12 @@ STEPS = 5
 
 
 def _job_options(
-    encoder: str, label_set: str | None, copy: bool, precision: float, workers: int
+    encoder: str, unknown: str, label_set: str | None, copy: bool, precision: float, workers: int
 ) -> "unimos_pipe.PhotoJobOptions":
     sorting = unimos_pipe.SortOptions(copy=copy, precision=precision)
-    return unimos_pipe.PhotoJobOptions(encoder=encoder, label_set=label_set or "", sort=sorting, workers=workers)
+    return unimos_pipe.PhotoJobOptions(
+        encoder=encoder, unknown=unknown, label_set=label_set or "", sort=sorting, workers=workers
+    )
 
 
 job_options = option_group(
@@ -43,6 +46,13 @@ job_options = option_group(
         default="",
         metavar="NAME",
         help="Encoder preset (encoder ls). Default: ViT-B-16; that of the earlier job where there is one.",
+    ),
+    click.option(
+        "--unknown",
+        default=AUTO_SHARE,
+        show_default=True,
+        metavar="auto|off|SHARE",
+        help="Photos of none of the classes: as many as their scores suggest, none, or a share such as 0.2.",
     ),
     click.option(
         "--label-set",

@@ -22,6 +22,7 @@ from unimos_pipe.photos.sort_photos import SortOptions, SortResult, sort_photos
 from unimos_pipe.report.make_report import Report, make_report
 from unimos_pipe.runs.method_names import AUTO
 from unimos_pipe.runs.read_run import read_run
+from unimos_pipe.runs.unknown_option import AUTO_SHARE, OFF
 
 SOURCE, TARGET = "shop", "phone"  # domains
 ENCODER = "ViT-B-16"
@@ -32,6 +33,7 @@ class PhotoJobOptions:
     """Options of :func:`run_photo_job`."""
 
     encoder: str = ""  # a preset's name; empty: that of the job's spec, or ViT-B-16 for a new job
+    unknown: str = AUTO_SHARE  # photos of none of the classes: auto, off, or their share such as "0.2"
     label_set: str = ""  # closed (every class occurs among the photos) or partial; empty: unknown
     sort: SortOptions = field(default_factory=lambda: SortOptions(precision=0.9))
     workers: int = 2  # processes that decode images
@@ -101,8 +103,9 @@ def run_photo_job(
     _tell_encoder(features, on_encoder)
     on_step(Call("extract_features", {"features": features_call}))
     extract_features(features, options=ExtractOptions(workers=options.workers), compute=compute, reporter=reporter)
-    training = AdaptOptions(method=AUTO, label_set=options.label_set)
-    label_set = {"label_set": options.label_set} if options.label_set else {}
+    training = AdaptOptions(method=AUTO, label_set=options.label_set, unknown=options.unknown)
+    changed = {"label_set": options.label_set} if options.label_set else {}
+    changed |= {"unknown": options.unknown} if options.unknown != OFF else {}
     run_folder = work / "run"
     on_step(
         Call(
@@ -110,7 +113,7 @@ def run_photo_job(
             {
                 "features": features_call,
                 "pairs": [(SOURCE, TARGET)],
-                "options": Call("AdaptOptions", {"method": AUTO, **label_set}),
+                "options": Call("AdaptOptions", {"method": AUTO, **changed}),
                 "location": Call("RunLocation", {"out": run_folder}),
             },
         )

@@ -87,6 +87,7 @@ class ReviewSession:
             "paths": [photo.path for photo in photos],
             "predicted": [numbers[photo.predicted] for photo in photos],
             "probability": [photo.probability for photo in photos],
+            "closest": [numbers[photo.known_class] for photo in photos],
             "unknown": [photo.unknown_score for photo in photos],
             "differ": [photo.branches_differ for photo in photos],
             "branches": [[numbers[name] for name in photo.branches] for photo in photos],

@@ -24,6 +24,7 @@ class Photo:
     predicted: str
     probability: float
     unknown_score: float | None = None
+    known_class: str = ""  # the likeliest class, where rows of no class were looked for
     branches: tuple[str, ...] = ()
 
     @property
@@ -101,7 +102,14 @@ def load_run_photos(run_folder: Path, root: Path | None = None, cache: Path | No
 def _photo(row: dict[str, str]) -> Photo:
     score = row.get("unknown_score")
     branches = tuple(row[name] for name in ("vac", "lac") if name in row)
-    return Photo(row["path"], row["class"], float(row["probability"]), float(score) if score else None, branches)
+    return Photo(
+        row["path"],
+        row["class"],
+        float(row["probability"]),
+        float(score) if score else None,
+        row.get("known_class", ""),
+        branches,
+    )
 
 
 def _find_labels(spec: DatasetSpec | None, domain: str) -> LabelFile | None:

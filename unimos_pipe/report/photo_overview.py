@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs.read_run import FinishedRun
 
@@ -92,8 +93,8 @@ def photo_overview(run: FinishedRun, thumbnail: Callable[[str], str] | None) -> 
 
 
 def count_photos(run: FinishedRun, low: float, high: float = 2.0) -> int:
-    """Return the number of photos whose probability is at least ``low`` and below ``high``."""
-    return sum(low <= float(row["probability"]) < high for row in run.predictions)
+    """Return the number of photos of a class whose probability is at least ``low`` and below ``high``."""
+    return sum(low <= float(row["probability"]) < high for row in run.predictions if row["class"] != UNKNOWN_CLASS)
 
 
 def _class_bars(run: FinishedRun) -> tuple[tuple[Bar, ...], int]:
@@ -122,6 +123,8 @@ def _probability_bars(run: FinishedRun) -> tuple[Bar, ...]:
         count = count_photos(run, low, high)
         bars.append(Bar(name, count, count / total, None, 100 * count / total, None))
         high = low
+    if unknown := sum(row["class"] == UNKNOWN_CLASS for row in run.predictions):
+        bars.append(Bar("of no class", unknown, unknown / total, None, 100 * unknown / total, None))
     return tuple(bars)
 
 

@@ -94,6 +94,7 @@ function show() {
 }
 
 function branches(row) {
+  if (data.predicted[row] === UNKNOWN && data.closest[row] !== null) return ` of ${className(data.closest[row])}, the closest class`;
   if (!data.differ[row]) return "";
   return ` (VAC ${className(data.branches[row][0])}, LAC ${className(data.branches[row][1])})`;
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.safe_open import reading
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.photos.label_sample import is_like_random
 from unimos_pipe.photos.run_photos import RunPhotos
@@ -164,5 +165,6 @@ class ReviewSession:
         self._labels, self._stamp = labels, stamp
 
     def _file_stamp(self) -> tuple[int, int, int]:
-        status = self._file.path.stat()
+        with reading(self._file.path):
+            status = self._file.path.stat()
         return status.st_ino, status.st_size, status.st_mtime_ns

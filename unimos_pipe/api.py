@@ -232,6 +232,13 @@ def adapt_task(
         InputError: unknown options or values.
         ExecutionError: training that diverged.
     """
+    if not isinstance(task, Task):
+        raise InputError(
+            "task",
+            expected="one of make_task, whose encoder and classes a model needs",
+            got=type(task).__name__,
+            todo="Features in arrays are adapted by UniMoSClassifier, or make a data set of them with import_features",
+        )
     if method != UNIMOS:
         return _fit_task(task, method, settings or {}, seed)
     options = method_spec(variant, with_native_logit_scale(settings or {}, task.store.read_logit_scale()), "adapt_task")

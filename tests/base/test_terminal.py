@@ -37,3 +37,10 @@ def test_a_narrow_terminal_drops_columns_and_no_digits(width, times, rate, bar):
     (line,) = {text for text in CONTROL.sub("\n", seen.getvalue()).splitlines() if f"{TOTAL}/{TOTAL}" in text}
     assert len(line) <= width and line.startswith("office_ho")
     assert (len(re.findall(r"\d:\d\d:\d\d", line)), "images/s" in line, "━━━━━" in line) == (times, rate, bar)
+
+
+def test_the_same_warning_is_printed_once(capsys):
+    output = Output()
+    for text in ("one", "two", "one"):
+        output.warn(text)
+    assert capsys.readouterr().err == "Warning: one\nWarning: two\n"

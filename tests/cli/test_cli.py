@@ -386,3 +386,10 @@ def test_domain_drawn_twice_is_encoded_once(cli, miniature, tmp_path):
     assert cli(*args).err == "Error: say which domains: --domain NAME (known: dark, light) or --all\n"
     draw(miniature.root / "dark" / "bar" / "9.png", 2, np.random.default_rng(1), True)
     assert cli(*args, "--domain", "dark").err.startswith("mini/dark: 25 rows, 1 encoded, 24 reused, ")
+
+
+@pytest.mark.parametrize("words", [(), ("cache",), ("manifest",), ("encoder",)])
+def test_a_group_alone_prints_its_help(words, cli):
+    lines = cli(*words).err.splitlines()
+    assert lines[0] == " ".join(("Usage:", "main", *words, "[OPTIONS] COMMAND [ARGS]..."))
+    assert "Commands:" in lines and "\\n" not in "".join(lines)

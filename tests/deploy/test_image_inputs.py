@@ -17,6 +17,7 @@ from unimos_pipe.data.build_manifest import find_root
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.image_decoding import decode
 from unimos_pipe.deploy import adapted_model as model_module
+from unimos_pipe.deploy.image_inputs import normalise_inputs
 
 pytestmark = pytest.mark.numerical
 THREADS, ROUNDS = 8, 3
@@ -46,6 +47,20 @@ def bound(model, files) -> float:
     """Return a bound on rounding differences of these images' probabilities by batch size, threads or CPU."""
     pixels = torch.stack([model.encoder().preprocess(decode(path)) for path in files])
     return half_precision_bound(model, model.encoder().encode_images(pixels))
+
+
+def test_open_files_are_read_and_addresses_refused(tmp_path):
+    assert normalise_inputs(io.BytesIO(b"one\ntwo")) == [b"one\ntwo"]
+    (tmp_path / "a.jpg").write_bytes(b"a\nb")
+    with (tmp_path / "a.jpg").open("rb") as file:
+        assert normalise_inputs([file, tmp_path / "b.jpg"]) == [b"a\nb", tmp_path / "b.jpg"]
+    with pytest.raises(InputError, match=r"^image 0: expected a file opened for reading bytes, got a file of text$"):
+        normalise_inputs(io.StringIO("a"))
+    with pytest.raises(InputError) as caught:
+        normalise_inputs("https://example.org/a.jpg")
+    assert str(caught.value) == (
+        "https://example.org/a.jpg is an address, not a file. Download it and give the file, or its bytes"
+    )
 
 
 def test_every_form_of_an_image_has_the_same_answer(model, files, bound):

@@ -118,7 +118,7 @@ def test_faults_are_said(cli, run, tmp_path):
     )
     wrong = tmp_path / "wrong.safetensors"
     wrong.write_bytes(b"x")
-    answer = cli("predict", "--run", run, "--images", tmp_path / "one.png", "--weights", wrong, *out)
+    answer = cli("predict", "--run", run, "--images", tmp_path / "one.png", "--pretrained", wrong, *out)
     half = f"Error: weights {wrong} are cut off, half a download (1 of 129 bytes). Download it again\n"
     assert (answer.code, answer.err) == (2, half)
     (tmp_path / "bad.png").write_bytes(b"x")

@@ -105,6 +105,11 @@ def test_a_task_from_arrays_is_the_task():
     assert torch.allclose(found.source.features, made.source.features) and found.source.labels.equal(made.source.labels)
     assert torch.allclose(found.target.features, made.target.features)
     assert torch.allclose(found.text_features, made.text_features)
+    rows = len(made.source.features), len(made.target.features)
+    dim = made.text_features.shape[1]
+    assert repr(found) == f"<AdaptationTask: {rows[0]} source and {rows[1]} target rows, 5 classes, D = {dim}>"
+    with pytest.raises(InputError, match=r"^task: expected one of make_task, .*, got AdaptationTask\. Features"):
+        unimos_pipe.adapt_task(found)
 
 
 X = np.eye(4)

@@ -89,11 +89,19 @@ def test_a_tokenizer_without_its_package_says_what_to_install(monkeypatch):
     )
 
 
+def test_encoder_ls_fits_80_columns(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = cli("encoder", "ls").out.splitlines()
+    assert "…" not in "".join(lines) and {len(line) for line in lines if line.startswith("│")} < set(range(81))
+    rows = {cells[0]: cells[1:] for line in lines if len(cells := line.strip("│").replace(" ", "").split("│")) == 5}
+    assert rows["SigLIP2-SO400M-14"][:3] == ["224", "1152", "Apache-2.0"] and rows["tiny"][1] == "128"
+
+
 def test_encoder_ls_needs_no_torch(tmp_path):
     code = (
         "import atexit, sys\nfrom unimos_pipe.cli.main import main\n"
         "atexit.register(lambda: print([m for m in ('torch', 'open_clip') if m in sys.modules]))\n"
-        "main(['encoder', 'ls'])"
+        "main(['encoder', 'ls', '-v'])"
     )
     places = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:1", "PYTHONPATH": os.pathsep.join(sys.path)}
     seen = subprocess.check_output(

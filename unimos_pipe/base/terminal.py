@@ -48,6 +48,7 @@ class Output:
     def __init__(self, verbosity: int = 0):
         self.verbosity = verbosity
         self.as_document = False  # print one JSON document instead of lines and tables
+        self.warned: set[str] = set()
         self.write_error: OSError | None = None  # the error of writing results to stdout
         self.out = _Console(highlight=False, soft_wrap=True)
         self.err = _Console(stderr=True, highlight=False, soft_wrap=True)
@@ -77,7 +78,10 @@ class Output:
             self._print(self.err, self._escape(self.err, text))
 
     def warn(self, text: str) -> None:
-        """Print a warning, at every verbosity."""
+        """Print a warning, at every verbosity; the same one only once."""
+        if text in self.warned:
+            return
+        self.warned.add(text)
         self._print(self.err, f"[yellow]Warning:[/] {self._escape(self.err, text)}")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], footer: Sequence[str] = ()):

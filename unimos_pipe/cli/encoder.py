@@ -16,15 +16,15 @@ def encoder() -> None:
 @encoder.command("ls")
 @click.pass_obj
 def ls(output: Output) -> None:
-    """List model, tag, image size, D, licence, and whether weights are here.
+    """List image size, D, licence, and whether weights are here.
 
-    Nothing is loaded or downloaded. For other models of open_clip or your own weights use --model and --pretrained.
+    -v adds open_clip's model and tag. Nothing is loaded or downloaded. For other models of open_clip or your own
+    weights use --model and --pretrained.
     """
     rows = [
         (
             name,
-            listing.preset.spec.model,
-            listing.preset.spec.pretrained,
+            *((listing.preset.spec.model, listing.preset.spec.pretrained) if output.verbosity > 0 else ()),
             str(listing.preset.image_size),
             str(listing.preset.dim),
             listing.preset.licence,
@@ -32,5 +32,6 @@ def ls(output: Output) -> None:
         )
         for name, listing in unimos_pipe.list_encoders().items()
     ]
-    output.table("encoders", ("name", "model", "weights", "pixels", "D", "licence", "cached"), rows)
+    models = ("model", "weights") if output.verbosity > 0 else ()
+    output.table("encoders", ("name", *models, "pixels", "D", "licence", "cached"), rows)
     suggest_next(output, "extract", "--encoder", "NAME", "--all", "--data-root", "ROOT")

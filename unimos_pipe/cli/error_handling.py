@@ -16,6 +16,7 @@ import click
 from unimos_pipe.base.errors import PATH_FAULTS, UnimosPipeError
 from unimos_pipe.base.terminal import escape_control_chars
 
+NO_ARGS_IS_HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())  # of click 8.2 and later
 OUTPUT_LOST = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}  # of a stream
 
 
@@ -36,7 +37,8 @@ def run_with_error_handling(command: Callable[[], object]) -> int:
         sys.stdout = stdout  # click has met a closed pipe, put a stdout without flush here, and would leave silently
         return _print_error(f"Error: {_format_os_error(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))}", 1)
     except click.ClickException as error:
-        error.message = escape_control_chars(error.message)
+        if not isinstance(error, NO_ARGS_IS_HELP):  # its message is the help
+            error.message = escape_control_chars(error.message)
         with contextlib.suppress(OSError):
             error.show()
         return error.exit_code

@@ -47,7 +47,8 @@ predict_options = option_group(
         help="Write the N likeliest classes; 5 without a number.",
     ),
     click.option(
-        "--weights",
+        "--pretrained",
+        "weights",
         type=click.Path(path_type=Path),
         metavar="FILE",
         help="Weights file of the encoder, if it was loaded from one.",

@@ -9,6 +9,7 @@ OPTIONS = {
     "--target-classes": ("--label-set",),
     "--to": ("--out",),
     "--trust-weights": ("--allow-torchscript",),
+    "--weights": ("--pretrained",),
     "--word": ("--domain-word",),
 }
 COMMANDS = {"grow": ("memory",)}

@@ -20,6 +20,7 @@ from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.find_images import find_images, skipped_summary
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.deploy.adapted_model import AdaptedModel, load
+from unimos_pipe.deploy.image_inputs import check_is_path
 from unimos_pipe.deploy.predictions import Predictions
 from unimos_pipe.evaluation.metrics import score_predictions
 from unimos_pipe.methods.task import HeldOutLabels, load_unit_rows
@@ -74,6 +75,8 @@ def predict(
     Raises:
         InputError: no such run or image, or weights other than the run's.
     """
+    for source in images:
+        check_is_path(source)
     files, names, notes = list_images([Path(source) for source in images])
     model = load(run, device, allow_edited=options.allow_edited)
     check_top(options.top, model.classes)

@@ -62,6 +62,13 @@ class AdaptationTask:
                 "the source domain", expected=f"{len(self.source.features)} labels", got=len(self.source.labels)
             )
 
+    def __repr__(self) -> str:
+        classes, dim = self.text_features.shape
+        return (
+            f"<AdaptationTask: {len(self.source.features):,} source and {len(self.target.features):,} target rows, "
+            f"{classes} classes, D = {dim}>"
+        )
+
 
 @dataclass(frozen=True)
 class HeldOutLabels:

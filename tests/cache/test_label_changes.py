@@ -6,6 +6,8 @@ from unimos_pipe.cache.domain_index import read_index
 from unimos_pipe.cache.label_changes import describe_label_changes
 from unimos_pipe.cache.unreadable_images import read_unreadable, write_unreadable
 from unimos_pipe.data.dataset_spec import check_spec
+from unimos_pipe.runs.read_run import read_run
+from unimos_pipe.runs.run_label_changes import describe_run_label_changes
 
 
 def test_what_differs_is_counted(tmp_path):
@@ -40,6 +42,10 @@ def test_adapt_and_predict_tell_it(cli, miniature, tmp_path):
     assert cli(*pair).code == 0
     table = tmp_path / "own.light.csv"
     table.write_text(table.read_text().replace("bar/0.png,bar", "bar/0.png,square"))
+    assert describe_run_label_changes(read_run(tmp_path / "run")) == (
+        f"labels of light changed since {tmp_path}/run was made: 1 of 24 images have another class in {table}. Run "
+        "extract, then adapt, to use them"
+    )
     answer = cli(*pair)
     changed = f"labels of light changed since the last extract: 1 of 24 images have another class, in {table}"
     assert (answer.code, answer.err) == (

@@ -99,3 +99,13 @@ def test_labelled_and_unlabelled_targets_are_shown_apart(tmp_path):
         (f"{start}, with labels)", ["dark->light"]),
         (f"{start}, without labels)", ["light->dark"]),
     ]
+
+
+def test_runs_of_merged_classes_are_shown_apart(tmp_path):
+    write_run(tmp_path)
+    write_run(tmp_path, seed=1, classes=("circle", "bar"))
+    start = f"mini, tinyclip-r24-64 ({tmp_path.name}, tinyclip-r24-64"
+    assert [found.title for found in find_runs([tmp_path])[0]] == [
+        f"{start}, 3 classes, with labels)",
+        f"{start}, 2 classes, with labels)",
+    ]

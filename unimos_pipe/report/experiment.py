@@ -249,7 +249,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
             skipped.append(f"{folder}: {error.reason}")
             continue
         root = _infer_root(run)
-        key = root, run.spec.dataset, run.spec.encoder_id, bool(run.result.accuracy)
+        key = root, run.spec.dataset, run.spec.encoder_id, bool(run.result.accuracy), run.classes
         run_key = *key, run.pair, run.label, run.spec.seed
         if run_key in folders:
             description = f"{run.pair}, {run.label}, seed {run.spec.seed}"
@@ -273,9 +273,11 @@ def _disambiguate_titles(experiments: Sequence[Experiment]) -> None:
     for title in {title for title in titles if titles.count(title) > 1}:
         same = [experiment for experiment in experiments if experiment.title == title]
         folders = shorten_paths([experiment.root for experiment in same])
+        class_lists = {experiment.runs[0].classes for experiment in same}
         for experiment, folder in zip(same, folders, strict=True):
             labels = "with labels" if experiment.labelled else "without labels"
-            more = f", {experiment.model}, {labels}" if folders.count(folder) > 1 else ""
+            count = f", {len(experiment.runs[0].classes)} classes" if len(class_lists) > 1 else ""
+            more = f", {experiment.model}{count}, {labels}" if folders.count(folder) > 1 else ""
             experiment.title_suffix = f" ({folder}{more})"
 
 

@@ -49,10 +49,14 @@ def make_report(
     from unimos_pipe.report.experiment import find_runs
     from unimos_pipe.report.page import write_page  # of the extra [report]
     from unimos_pipe.report.section import STEPS
+    from unimos_pipe.runs.run_label_changes import describe_run_label_changes
 
     folders = [runs] if isinstance(runs, str | Path) else runs
     started = time.perf_counter()
     experiments, skipped = find_runs([Path(folder) for folder in folders])
+    for run in (run for experiment in experiments for run in experiment.runs):
+        if changes := describe_run_label_changes(run):
+            reporter.warn(changes)
     with reporter.progress("report", STEPS * len(experiments), "steps") as advance:
         write_page(
             experiments,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from unimos_pipe.data.update_dataset import DatasetUpdate
 
 STEPS = 5
+MANY_UNKNOWN = 0.25  # share of photos
 
 
 def _job_options(
@@ -126,6 +127,13 @@ def photos(
     )
     _show_accuracy(output, result.run.result, result.labels_like_random)
     show_sorted(output, result.sorted, options.sort)
+    unknown = result.run.result.unknown
+    if unknown and unknown.share > MANY_UNKNOWN:
+        percent = format_percent(unknown.share)
+        output.warn(
+            f"{percent}% of the photos look like none of the classes; if that is too many, say --unknown off, or their "
+            "share such as 0.1"
+        )
     if result.report is None:
         output.note(f"  for a report: {install_command('report')}")
     else:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.deploy.predict import predict_cached as predict_cached
     from unimos_pipe.deploy.predictions import Predictions as Predictions
     from unimos_pipe.deploy.sklearn_estimator import UniMoSClassifier as UniMoSClassifier
+    from unimos_pipe.experiments.adapt_again import adapt_again as adapt_again
     from unimos_pipe.experiments.dry_run import RecipePlan as RecipePlan
     from unimos_pipe.experiments.dry_run import plan_recipe as plan_recipe
     from unimos_pipe.experiments.pairs import AdaptOptions as AdaptOptions
@@ -100,6 +101,7 @@ _HOMES = {
     "interop.import_features": ("import_features", "ImportOptions"),
     "interop.export_features": ("export_features",),
     "experiments.run_plans": ("RunResult",),
+    "experiments.adapt_again": ("adapt_again",),
     "experiments.pairs": ("adapt_pairs", "AdaptOptions", "RunLocation"),
     "experiments.sweep": ("run_sweep", "plan_sweep", "SweepOptions", "SweepPlan", "SweepResult"),
     "experiments.photo_job": ("run_photo_job", "PhotoJobOptions", "PhotoJobResult", "EncoderWeights"),

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from conftest import draw
 
+import unimos_pipe
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.experiments import photo_job
+from unimos_pipe.photos.review_photos import ReviewResult
 from unimos_pipe.photos.review_session import ReviewSession
 from unimos_pipe.photos.run_photos import load_run_photos
 from unimos_pipe.report import figures, modality_gap
@@ -90,6 +92,11 @@ def test_two_folders_to_sorted_photos_and_again_after_corrections(cli, folders, 
         session.decide(row, label)
     correct = [session.photos.photos[row].predicted == label for row, label in zip(chosen, typed, strict=True)]
     assert session.scores().correct == sum(correct)
+    reviewed = ReviewResult(session.photos.labels.path, 30, session.scores(), True, ())
+    monkeypatch.setattr(unimos_pipe, "review_photos", lambda *_, **__: reviewed)  # ended by the page's button
+    answer = cli("review", run)
+    assert answer.code == 0 and "29 labelled of 48 rows" in answer.out, answer.err
+    assert answer.err.endswith(f"next: unimos-pipe review {run}\n")
     draw(folders / "DCIM" / "new.png", 0, np.random.default_rng(7), True)
     answer = cli(*command)
     assert answer.code == 0, answer.err

@@ -5,7 +5,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -33,7 +35,9 @@ def made(tmp_path) -> PhotoRun:
 @pytest.fixture
 def client(made, tmp_path) -> TestClient:
     session = ReviewSession(load_run_photos(made.run))
-    return TestClient(make_app(session, ThumbnailCache(tmp_path / "cache"), ["adapt again"], "token", 8000))
+    return TestClient(
+        make_app(session, ThumbnailCache(tmp_path / "cache"), ["adapt again"], "token", 8000, lambda: None)
+    )
 
 
 def test_only_this_machine_with_the_token_is_answered(client):
@@ -80,11 +84,22 @@ def test_decisions_are_saved_and_faults_told(client, made):
     assert (fault.status_code, fault.json()) == (409, {"detail": f"cannot read {labels}: No such file or directory"})
 
 
+def test_the_button_ends_the_review(made, tmp_path):
+    server = ReviewServer(ReviewSession(load_run_photos(made.run)), tmp_path / "cache", [])
+    worker = threading.Thread(target=server.serve)
+    worker.start()
+    with urllib.request.urlopen(urllib.request.Request(f"{server.address}finish", b"", method="POST")) as answer:
+        assert answer.status == 200
+    worker.join(20)
+    assert not worker.is_alive() and server.finished
+
+
 def test_the_address_has_a_token_of_its_own_and_a_free_port(made, tmp_path):
     session = ReviewSession(load_run_photos(made.run))
     servers = [ReviewServer(session, tmp_path / "cache", []) for _ in range(2)]
     addresses = [re.fullmatch(r"http://127\.0\.0\.1:(\d+)/([\w-]{32})/", server.address) for server in servers]
     assert all(addresses) and addresses[0][1] != addresses[1][1] and addresses[0][2] != addresses[1][2]
+    assert not servers[0].finished
     for server in servers:
         server.stop()
         server.serve()

@@ -201,7 +201,7 @@ def adapt(
     print_json(output, {"runs": runs, "mean": mean})
     for run in runs:
         if run.result:
-            output.result(_summary(run.spec, run.result))
+            output.result(run_summary(run.spec, run.result))
             print_diagnostics(output, run.spec, run.result, features.dataset.classes)
             output.note(f"  {'kept in' if run.reused else 'written to'} {run.folder}")
     warn_of_changed_code(output, runs)
@@ -225,7 +225,7 @@ def _tell_mean(output: Output, runs: "Sequence[unimos_pipe.RunResult]", mean: Me
     output.result(f"{head}: {FIGURES[run.result.metric]} {mean.text()} (mean ± std over seeds)")
 
 
-def _summary(run: RunSpec, result: RunMetrics) -> str:
+def run_summary(run: RunSpec, result: RunMetrics) -> str:
     """Return one line: the data set's published figure, the other figure, and the protocol."""
     tuned = run.method == UNIMOS
     name = f"{display_name(run.label())}, seed {run.seed}" if is_seeded(run.method) else run.label()

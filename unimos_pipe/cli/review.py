@@ -7,8 +7,10 @@ import click
 
 import unimos_pipe
 from unimos_pipe.base.terminal import Output, format_percent
+from unimos_pipe.cli.adapt import run_summary
 from unimos_pipe.cli.click_classes import Command
 from unimos_pipe.cli.compose_commands import command_line
+from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import folder_option
 
 
@@ -25,7 +27,8 @@ def review(
     """Review predictions and label photos in a browser.
 
     \b
-    Prints the address of a page on this machine, until Ctrl-C. Example:
+    Prints the address of a page on this machine, until Ctrl-C or the page's button, which adapts again with the
+    labels. Example:
       unimos-pipe review phone-run
 
     The least sure photos come first. Keys: Enter accepts, 1 to 9 and C choose another class, U is unknown, S skips,
@@ -51,5 +54,10 @@ def review(
             f"95% interval {low} to {high}" if scores.like_random else "no random choice, so not that of all photos"
         )
         output.result(f"  predictions are right for {format_percent(scores.accuracy)}% of them, {interval}")
-    for call in result.calls if result.decisions else ():
-        output.suggest_command(command_line(call))
+    if result.finished:
+        again = unimos_pipe.adapt_again(run, cache=cache, reporter=output)
+        output.result(run_summary(again.spec, again.result))
+        suggest_next(output, "review", run)
+    else:
+        for call in result.calls if result.decisions else ():
+            output.suggest_command(command_line(call))

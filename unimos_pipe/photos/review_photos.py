@@ -14,11 +14,12 @@ from unimos_pipe.runs.run_calls import adapt_again_calls
 
 @dataclass(frozen=True)
 class ReviewResult:
-    """Result of :func:`review_photos`: the label file, decisions made in this session, and scores of all labels."""
+    """Result of :func:`review_photos`: the label file, decisions of this session, scores of all labels, its end."""
 
     labels: Path
     decisions: int
     scores: ReviewScores
+    finished: bool  # the page asked to adapt again; False: ended by Ctrl-C
     calls: tuple[Call, ...]  # that adapt again with the labels
 
 
@@ -31,7 +32,7 @@ def review_photos(
     format_call: Callable[[Call], str] = str,
     on_ready: Callable[[str], None] = lambda address: None,
 ) -> ReviewResult:
-    """Serve a page on 127.0.0.1 to label the photos of a run's target, until Ctrl-C.
+    """Serve a page on 127.0.0.1 to label the photos of a run's target, until Ctrl-C or its button.
 
     Every decision is saved to the domain's label file at once.
 
@@ -59,4 +60,4 @@ def review_photos(
         if type(stop) is not KeyboardInterrupt:  # SIGTERM
             raise
     session.changes_since(0)
-    return ReviewResult(session.photos.labels.path, session.decisions, session.scores(), calls)
+    return ReviewResult(session.photos.labels.path, session.decisions, session.scores(), server.finished, calls)

@@ -50,7 +50,8 @@ class ReviewServer:
         self.token = secrets.token_urlsafe(24)
         self._socket = _bind(port)
         self.port = self._socket.getsockname()[1]
-        app = make_app(session, ThumbnailCache(cache), commands, self.token, self.port)
+        self.finished = False  # True once the page has asked for the run to be made again
+        app = make_app(session, ThumbnailCache(cache), commands, self.token, self.port, self._finish)
         config = uvicorn.Config(
             app,
             log_level="error",
@@ -80,6 +81,10 @@ class ReviewServer:
             worker.join(2 * CLOSING)
             self._socket.close()
 
+    def _finish(self) -> None:
+        self.finished = True
+        self.stop()
+
     def stop(self) -> None:
         """End :meth:`serve`; open requests are finished."""
         self._server.should_exit = True
@@ -97,13 +102,21 @@ def _bind(port: int) -> socket.socket:
     return bound
 
 
-def make_app(session: ReviewSession, thumbnails: ThumbnailCache, commands: list[str], token: str, port: int) -> FastAPI:
+def make_app(
+    session: ReviewSession,
+    thumbnails: ThumbnailCache,
+    commands: list[str],
+    token: str,
+    port: int,
+    on_finish: Callable[[], None],
+) -> FastAPI:
     """Return the service of a session.
 
     Args:
         commands: command lines that adapt again with the labels, for the page.
         token: the secret in the address.
         port: of the address, for the check of the Host header.
+        on_finish: called when the page asks to end the review and to adapt again.
     """
 
     def check_token(given: str) -> None:
@@ -150,6 +163,11 @@ def make_app(session: ReviewSession, thumbnails: ThumbnailCache, commands: list[
     @app.post("/{given}/undo", **guarded)
     def undo(since: int) -> Response:
         return JSONResponse(_state(session, since, session.undo()))
+
+    @app.post("/{given}/finish", **guarded)
+    def finish() -> Response:
+        on_finish()
+        return JSONResponse({})
 
     @app.get("/{given}/thumbnail/{row}", **guarded)
     def thumbnail(row: int) -> Response:

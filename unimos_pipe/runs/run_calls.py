@@ -49,14 +49,19 @@ def adapt_call(run: FinishedRun, seeds: Sequence[int], cache: Path | None, locat
     )
 
 
+def encoder_preset(run: FinishedRun) -> str | None:
+    """Return the name of the preset of a run's encoder; None if it has none."""
+    model = run.config.encoder["model"]
+    return next((name for name, encoder in ENCODERS.items() if encoder.model == model), None)
+
+
 def adapt_again_calls(run: FinishedRun, cache: Path | None = None) -> list[Call]:
     """Return the calls that read the target's labels again and adapt in place of a run.
 
     Args:
         cache: named where it is not the default one.
     """
-    model = run.config.encoder["model"]
-    preset = next((name for name, encoder in ENCODERS.items() if encoder.model == model), None)
+    preset = encoder_preset(run)
     features: dict[str, Any] = {"dataset": dataset_argument(run)}
     features |= {"encoder": preset} if preset else {}
     features |= {"cache": cache} if cache else {}

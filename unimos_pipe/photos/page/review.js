@@ -222,6 +222,17 @@ function undo() {
   });
 }
 
+function finish() {
+  saving = saving.then(async () => {
+    if (stopped) return;
+    try {
+      await post("finish");
+      stopped = true;
+      fault("The review has ended; the command goes on and adapts again. Then start review again.");
+    } catch (error) { fault(`Not ended (${error.message}).`); }
+  });
+}
+
 // The chooser of classes ---------------------------------------------------------------------------------------------
 
 function openChooser() {
@@ -272,7 +283,7 @@ document.addEventListener("click", (event) => {  // keys then go to the photo, n
 });
 
 const CLICKS = {
-  accept: ACTIONS.Enter, other: openChooser, none: ACTIONS.u, skip: ACTIONS.s, back: ACTIONS.ArrowLeft, undo,
+  accept: ACTIONS.Enter, other: openChooser, none: ACTIONS.u, skip: ACTIONS.s, back: ACTIONS.ArrowLeft, undo, finish,
   clear: ACTIONS.Delete, previous: ACTIONS.PageUp, next: ACTIONS.PageDown,
 };
 

@@ -18,6 +18,7 @@ from unimos_pipe.evaluation.diagnostics import (
     run_diagnostics,
 )
 from unimos_pipe.methods import source_probe
+from unimos_pipe.methods.accuracy_estimate import NearestRows
 from unimos_pipe.methods.base import LinearModel
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
 from unimos_pipe.runs.run_values import Calibration
@@ -33,7 +34,7 @@ VIEW = PairReference(
         "fused": torch.tensor([0, 0, 1, 1]).repeat(8),
         "stacked": torch.tensor([0, 0, 1, 2]).repeat(8),
     },
-    NEAREST,
+    NearestRows(torch.arange(32), NEAREST),
     torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64),
     STACKED,
 )
@@ -125,9 +126,9 @@ def test_pairs_of_one_target_are_answered_from_their_own_sources():
     for pair, wanted in zip(pairs, alone, strict=True):
         found = cache.get(pair)
         assert all(found.predictions[name].equal(wanted.predictions[name]) for name in REFERENCE_METHODS)
-        assert found.nearest.equal(wanted.nearest) and found.source_shares.equal(wanted.source_shares)
+        assert found.nearest.nearest.equal(wanted.nearest.nearest) and found.source_shares.equal(wanted.source_shares)
     answers = {tuple(reference.predictions["fused"].tolist()) for reference in alone}
-    assert len(answers) == 6 and len({tuple(reference.nearest.flatten().tolist()) for reference in alone}) >= 2
+    assert len(answers) == 6 and len({tuple(reference.nearest.nearest.flatten().tolist()) for reference in alone}) >= 2
 
 
 def test_a_run_of_unimos_says_what_is_known(cli, icons_cache, tmp_path):

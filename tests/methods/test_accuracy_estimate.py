@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from tests.factories.tasks import random_task
+from unimos_pipe.methods import accuracy_estimate
 from unimos_pipe.methods.accuracy_estimate import (
     AccuracyEstimate,
+    NearestRows,
     agreement_rate,
     class_shares,
     estimate_accuracy,
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.numerical
 def test_neighbour_agreement_by_hand():
     """Of class 0's three rows two neighbours each count, of which 4 of 6 agree; class 1's single row counts none."""
     answers = torch.tensor([0, 0, 0, 1])
-    nearest = torch.tensor([[1, 2], [0, 3], [0, 3], [0, 1]])
+    nearest = NearestRows(torch.arange(4), torch.tensor([[1, 2], [0, 3], [0, 3], [0, 1]]))
     assert neighbour_agreement(answers, nearest) == pytest.approx((4 / 6 - 0.625) / 0.375)
 
 
@@ -41,7 +43,28 @@ def test_neighbour_agreement_by_loop_on_features():
 
 @pytest.mark.parametrize("answers", [[1, 1, 1], [0, 1, 2]], ids=["alike", "different"])
 def test_answers_that_are_all_the_same_or_all_different_say_nothing(answers):
-    assert neighbour_agreement(torch.tensor(answers), torch.tensor([[1], [0], [0]])) == 0.0
+    nearest = NearestRows(torch.arange(3), torch.tensor([[1], [0], [0]]))
+    assert neighbour_agreement(torch.tensor(answers), nearest) == 0.0
+
+
+def test_many_rows_are_sampled(monkeypatch):
+    """Sampled rows have the neighbours that they have among all; the agreement differs by chance alone."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.arange(4).repeat(250)
+    centres = torch.randn(4, 16, generator=generator, dtype=torch.float64)
+    rows = centres[classes] + torch.randn(1000, 16, generator=generator, dtype=torch.float64)
+    rows /= rows.norm(dim=-1, keepdim=True)
+    answers = torch.where(torch.rand(1000, generator=generator) < 0.3, (classes + 1) % 4, classes)
+    whole = find_nearest_rows(rows)
+    monkeypatch.setattr(accuracy_estimate, "SAMPLED_ROWS", 300)
+    sample = find_nearest_rows(rows)
+    assert whole.rows.tolist() == list(range(1000)) and sample.rows.unique().tolist() == sample.rows.tolist()
+    assert len(sample.rows) == 300 and sample.nearest.equal(whole.nearest[sample.rows])
+    assert int(sample.rows.diff().max()) > 8  # drawn at random, not the first ones or every third
+    # The share of 300 of 1,000 rows: three standard deviations of a mean of values within [0, 1], over 1 - e = 0.75.
+    bound = 3 * (0.25 / 300 * 0.7) ** 0.5 / 0.75
+    difference = neighbour_agreement(answers, sample) - neighbour_agreement(answers, whole)
+    assert 0 < abs(difference) < bound
 
 
 def test_the_estimate_is_the_middle_with_a_range():

@@ -13,6 +13,7 @@ from unimos_pipe.evaluation.validators import rank_me, validator_scores, validat
 from unimos_pipe.methods import fused, source_probe, zero_shot
 from unimos_pipe.methods.accuracy_estimate import (
     AccuracyEstimate,
+    NearestRows,
     agreement_rate,
     class_shares,
     estimate_accuracy,
@@ -36,14 +37,14 @@ ONE_CLASS = "the source has rows of one class"
 class PairReference:
     """Reference predictions of a pair, shared by its runs.
 
-    ``rows`` (n, D) are the scored rows, ``nearest`` (n, k) the numbers of their nearest rows. ``predictions`` are (n,)
-    classes of :data:`REFERENCE_METHODS`, and ``stacked`` is the model of the last. If the source has rows of only one
-    class, only zero-shot is present and ``stacked`` is None. ``source_shares`` is (K,).
+    ``rows`` (n, D) are the scored rows, ``nearest`` their nearest rows by number. ``predictions`` are (n,) classes of
+    :data:`REFERENCE_METHODS`, and ``stacked`` is the model of the last. If the source has rows of only one class, only
+    zero-shot is present and ``stacked`` is None. ``source_shares`` is (K,).
     """
 
     rows: Tensor
     predictions: Mapping[str, Tensor]
-    nearest: Tensor
+    nearest: NearestRows
     source_shares: Tensor
     stacked: LinearModel | None
 
@@ -60,7 +61,7 @@ class PairReferenceCache:
 
     def __init__(self):
         self._references: dict[tuple, PairReference] = {}
-        self._nearest: dict[tuple, Tensor] = {}
+        self._nearest: dict[tuple, NearestRows] = {}
         self._probes: dict[tuple, tuple[LinearModel, CrossFit]] = {}
 
     def get(self, data: PairData) -> PairReference:

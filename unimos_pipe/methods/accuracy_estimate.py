@@ -13,6 +13,7 @@ from torch import Tensor
 from unimos_pipe.methods.knn import find_neighbours
 
 NEIGHBOURS = 5
+SAMPLED_ROWS = 8192  # of more rows, as many have their neighbours searched: the search of all is quadratic
 MAX_DISTANCE = 0.2  # between the estimators; beyond it nothing is estimated
 MARGIN = 0.1  # of the range on both sides
 MIN_ROWS = 30
@@ -28,12 +29,28 @@ class AccuracyEstimate:
     reason: str | None
 
 
-def find_nearest_rows(features: Tensor) -> Tensor:
-    """Return the (n, 5) row numbers of each row's nearest other rows by cosine; fewer if there are fewer rows."""
-    return find_neighbours(features, NEIGHBOURS)[1]
+@dataclass(frozen=True)
+class NearestRows:
+    """Row numbers (m,) and those of their nearest other rows by cosine, (m, k), nearest first."""
+
+    rows: Tensor
+    nearest: Tensor
 
 
-def neighbour_agreement(answers: Tensor, nearest: Tensor) -> float:
+def find_nearest_rows(features: Tensor) -> NearestRows:
+    """Return the 5 nearest other rows, or all others, of each of (n, D) unit-norm rows, or of a fixed random sample.
+
+    A share over the sample is within 0.011 of that over all rows in 95 of 100 cases (two standard deviations).
+    """
+    count = len(features)
+    rows = torch.arange(count)
+    if count > SAMPLED_ROWS:
+        rows = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:SAMPLED_ROWS].sort().values
+    rows = rows.to(features.device)
+    return NearestRows(rows, find_neighbours(features, NEIGHBOURS, rows)[1])
+
+
+def neighbour_agreement(answers: Tensor, neighbours: NearestRows) -> float:
     """kn = (o - e) / (1 - e): how much more often neighbours share a class than by chance, at most 1.
 
     A row counts as many of its neighbours, nearest first, as its predicted class has other rows: a class of three rows
@@ -42,11 +59,12 @@ def neighbour_agreement(answers: Tensor, nearest: Tensor) -> float:
 
     Args:
         answers: (n,) class ids.
-        nearest: (n, k) row numbers from :func:`find_nearest_rows`.
+        neighbours: the rows' nearest, from :func:`find_nearest_rows`.
     """
     sizes = torch.bincount(answers)
-    counted = torch.arange(nearest.shape[1], device=nearest.device) < (sizes[answers] - 1).unsqueeze(-1)
-    same = (answers[nearest] == answers.unsqueeze(-1)) & counted
+    nearest, own = neighbours.nearest, answers[neighbours.rows]
+    counted = torch.arange(nearest.shape[1], device=nearest.device) < (sizes[own] - 1).unsqueeze(-1)
+    same = (answers[nearest] == own.unsqueeze(-1)) & counted
     expected = float((sizes.double() / len(answers)).square().sum())
     if expected == 1 or not counted.any():
         return 0.0

@@ -121,4 +121,18 @@ def test_other_folders_need_another_place(cli, folders):
         "Error: photo-work/photos.toml describes other folders than shop and DCIM. Choose another folder with --work\n",
     )
     assert cli("photos", "shop", "nowhere").err == "Error: no folder nowhere\n"
+    assert cli("photos", "shop", "DCIM/..").err == (
+        "Error: shop and DCIM/.. are one folder, or one is in the other: expected two folders apart\n"
+    )
+    told = f"Error: --to 'DCIM/s': expected a folder apart from the images, got one in {folders / 'DCIM'}\n"
+    assert cli("photos", "shop", "DCIM", "--to", "DCIM/s", "--work", "other").err == told
+    (folders / "file").touch()
+    assert cli("photos", "shop", "DCIM", "--work", "file").err == (
+        "Error: cannot write to file: Not a directory; choose another folder with --work\n"
+    )
+    assert cli("photos", "shop", "DCIM", "--work", "shop/x").err == (
+        "Error: --work shop/x: it is in a folder of images: expected a folder apart\n"
+    )
+    assert cli("photos", "shop", "DCIM", "--unknown", "3", "--work", "other").code == 2
+    assert not (folders / "other").exists()  # told before any work
     assert cli("photos", "shop", "DCIM", "--encoder", "RN5").code == 2

@@ -182,6 +182,9 @@ def test_nothing_is_written_outside(tmp_path):
     (to / sorted_folder.RECORD).write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"its path '\.\./precious' leaves the folder"):
         sort_photos(made.run, to)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InputError, match=r"cannot write to .*loop"):
+        sort_photos(made.run, tmp_path / "loop")
     for place, where in ((made.photos / "in", "in"), (tmp_path, "around"), (tmp_path / "shop", "in")):
         with pytest.raises(InputError, match=f"expected a folder apart from the images, got one {where}"):
             sort_photos(made.run, place)

@@ -30,11 +30,11 @@ MANY_UNKNOWN = 0.25  # share of photos
 
 
 def _job_options(
-    encoder: str, unknown: str, label_set: str | None, copy: bool, precision: float, workers: int
+    encoder: str | None, unknown: str, label_set: str | None, copy: bool, precision: float, workers: int
 ) -> "unimos_pipe.PhotoJobOptions":
     sorting = unimos_pipe.SortOptions(copy=copy, precision=precision)
     return unimos_pipe.PhotoJobOptions(
-        encoder=encoder, unknown=unknown, label_set=label_set or "", sort=sorting, workers=workers
+        encoder=encoder or "", unknown=unknown, label_set=label_set or "", sort=sorting, workers=workers
     )
 
 
@@ -43,8 +43,7 @@ job_options = option_group(
     _job_options,
     click.option(
         "--encoder",
-        type=SuggestingChoice(["", *PRESETS]),
-        default="",
+        type=SuggestingChoice(list(PRESETS)),
         metavar="NAME",
         help="Encoder preset (encoder ls). Default: ViT-B-16; that of the earlier job where there is one.",
     ),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unimos_pipe.base.atomic_io import check_writable_folder
 from unimos_pipe.base.encoder_presets import PRESETS
 from unimos_pipe.base.errors import Argument, Call, ExecutionError, InputError, suggestions
 from unimos_pipe.base.optional_deps import find_missing_packages
@@ -18,7 +19,7 @@ from unimos_pipe.experiments.run_plans import RunResult
 from unimos_pipe.extract.extract_features import ExtractOptions, extract_features
 from unimos_pipe.extract.hub import HubFile, cached_weights, download_size
 from unimos_pipe.photos.label_sample import labels_like_random
-from unimos_pipe.photos.sort_photos import SortOptions, SortResult, sort_photos
+from unimos_pipe.photos.sort_photos import SortOptions, SortResult, check_apart, sort_photos
 from unimos_pipe.report.make_report import Report, make_report
 from unimos_pipe.runs.method_names import AUTO
 from unimos_pipe.runs.read_run import read_run
@@ -93,8 +94,12 @@ def run_photo_job(
     Raises:
         InputError, ExecutionError: as the five functions; or ``work`` holds the job of other folders.
     """
-    work, cache = Path(work), Path(cache) if cache else None
-    spec_file, update = _describe(Path(shop), Path(phone), work / "photos.toml", options.encoder, reporter, on_step)
+    shop, phone, to, work = Path(shop), Path(phone), Path(to), Path(work)
+    cache = Path(cache) if cache else None
+    training = AdaptOptions(method=AUTO, label_set=options.label_set, unknown=options.unknown)
+    training.method_spec("transductive")  # faults of the options are told before hours of work
+    _check_folders(shop, phone, to, work)
+    spec_file, update = _describe(shop, phone, work / "photos.toml", options.encoder, reporter, on_step)
     if update:
         on_update(update)
     features = feature_set(str(spec_file), encoder=options.encoder or None, cache=cache)
@@ -103,7 +108,6 @@ def run_photo_job(
     _tell_encoder(features, on_encoder)
     on_step(Call("extract_features", {"features": features_call}))
     extract_features(features, options=ExtractOptions(workers=options.workers), compute=compute, reporter=reporter)
-    training = AdaptOptions(method=AUTO, label_set=options.label_set, unknown=options.unknown)
     changed = {"label_set": options.label_set} if options.label_set else {}
     changed |= {"unknown": options.unknown} if options.unknown != OFF else {}
     run_folder = work / "run"
@@ -124,9 +128,24 @@ def run_photo_job(
         raise ExecutionError(f"{run.folder}: {run.error}")
     report = _report(run_folder, work / "report", cache, reporter, on_step, format_call)
     sort_arguments = {name: value for name, value in vars(options.sort).items() if value not in (None, False)}
-    on_step(Call("sort_photos", {"run": str(run_folder), "to": Path(to), **sort_arguments}))
+    on_step(Call("sort_photos", {"run": str(run_folder), "to": to, **sort_arguments}))
     result = sort_photos(run_folder, to, options.sort, cache=cache, reporter=reporter)
     return PhotoJobResult(spec_file, run, report, result, labels_like_random(read_run(run_folder).predictions))
+
+
+def _check_folders(shop: Path, phone: Path, to: Path, work: Path) -> None:
+    """Raise InputError for folders that are missing, in each other, or cannot be written to."""
+    for folder in (shop, phone):
+        if not folder.is_dir():
+            raise InputError(f"no folder {folder}")
+    first, second = shop.resolve(), phone.resolve()
+    if first.is_relative_to(second) or second.is_relative_to(first):
+        raise InputError(f"{shop} and {phone} are one folder, or one is in the other", expected="two folders apart")
+    check_apart(to, (shop, phone))
+    if any(work.absolute().is_relative_to(folder.absolute()) for folder in (shop, phone)):
+        raise InputError((Argument("work"), f" {work}: it is in a folder of images"), expected="a folder apart")
+    check_writable_folder(work, "work")
+    check_writable_folder(to, "to")
 
 
 def _describe(
@@ -135,9 +154,6 @@ def _describe(
     """Return the job's spec file, written if there is none yet; else updated, with the changes of the photos."""
     if encoder and encoder not in PRESETS:
         raise InputError(f"unknown encoder {encoder!r}; {suggestions(encoder, PRESETS)}")
-    for folder in (shop, phone):
-        if not folder.is_dir():
-            raise InputError(f"no folder {folder}")
     if not spec_file.exists():
         domains = [f"{SOURCE}={shop}:folders", f"{TARGET}={phone}:none"]
         chosen = encoder or ENCODER

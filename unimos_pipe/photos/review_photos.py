@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from unimos_pipe.base.atomic_io import check_writable_folder
 from unimos_pipe.base.errors import Call
 from unimos_pipe.base.optional_deps import require_extra
 from unimos_pipe.cache.cache_paths import default_cache
@@ -50,6 +51,7 @@ def review_photos(
 
     from unimos_pipe.photos.review_server import ReviewServer  # of the extra [serve]
 
+    check_writable_folder(cache or default_cache(), "cache")
     session = ReviewSession(load_run_photos(Path(run), Path(root) if root else None, cache))
     calls = tuple(adapt_again_calls(session.photos.run, cache))
     server = ReviewServer(session, cache or default_cache(), [format_call(call) for call in calls], port)

@@ -3,14 +3,15 @@
 import csv
 import io
 import math
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unimos_pipe.base.atomic_io import check_owned_file, check_writable_folder, write_text
 from unimos_pipe.base.csv_escaping import escape_name, escape_path
-from unimos_pipe.base.errors import Argument, InputError
+from unimos_pipe.base.errors import Argument, InputError, short_repr
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.photos.run_photos import RunPhotos, load_run_photos
@@ -109,7 +110,7 @@ def sort_photos(
     """
     to = Path(to)
     photos = load_run_photos(Path(run), Path(root) if root else None, cache)
-    _check_apart(photos, to)
+    check_apart(to, _image_folders(photos))
     threshold = _find_threshold(photos, options)
     labels = photos.read_labels()
     choices = choose_folders(photos.photos, labels, -math.inf if threshold is None else threshold)
@@ -141,18 +142,27 @@ def sort_photos(
     )
 
 
-def _check_apart(photos: RunPhotos, to: Path) -> None:
+def _image_folders(photos: RunPhotos) -> list[Path]:
+    """Return the folder of a run's photos and those of all domains of its data set."""
+    spec = photos.spec
+    roots = [spec.base / entry.root for entry in spec.domains.values() if entry.root] if spec else []
+    return [photos.folder, *roots]
+
+
+def check_apart(to: Path, folders: Iterable[Path]) -> None:
     """Raise InputError if a folder of images is in ``to``, or around it: links would be taken for images."""
-    spec, place = photos.spec, to.resolve()
-    folders = [photos.folder]
-    folders += [(spec.base / domain.root).resolve() for domain in spec.domains.values() if domain.root] if spec else []
-    for folder in folders:
+    place = _real_path(to)
+    for folder in map(_real_path, folders):
         if place.is_relative_to(folder) or folder.is_relative_to(place):
             raise InputError(
-                (Argument("to"), f" {to}"),
+                (Argument("to"), f" {short_repr(str(to))}"),
                 expected="a folder apart from the images",
                 got=f"one {'in' if place.is_relative_to(folder) else 'around'} {folder}",
             )
+
+
+def _real_path(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # of a link to itself the path; Path.resolve raises
 
 
 def _find_threshold(photos: RunPhotos, options: SortOptions) -> float | None:

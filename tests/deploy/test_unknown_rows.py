@@ -51,7 +51,7 @@ def test_a_run_marks_unknown_rows_and_keeps_their_most_likely_class(run, icons_c
     right = sum(name == row["label"] for name, row in zip(known, rows, strict=True))
     assert json.loads((run / "result.json").read_text())["accuracy"]["last"]["accuracy"] == right / len(rows)
     data = unimos_pipe.make_task(unimos_pipe.feature_set("icons", cache=icons_cache), "line", "sketch").data
-    stacked, nearest = fit_stacked(data.task).model, find_nearest_rows(data.task.target.features)
+    stacked, nearest = fit_stacked(data.task).model, find_nearest_rows(data.task.target.features).nearest
     scores = find_unknown_rows(data.task, stacked, nearest).scores
     np.testing.assert_allclose([float(row["unknown_score"]) for row in rows], scores.cpu(), atol=1e-4)
 
@@ -124,7 +124,7 @@ def test_test_rows_of_an_inductive_run_are_new_rows():
     data = PairData(task, held_out, ("p",) * 20, None, {}, [])
     reference = PairReferenceCache().get(data)
     unknowns = find_run_unknowns(made_spec("0.25"), data, reference)
-    nearest = find_nearest_rows(task.target.features)
+    nearest = find_nearest_rows(task.target.features).nearest
     scorer = find_unknown_rows(task, reference.stacked, nearest, 0.25).scorer
     assert torch.equal(unknowns.scores, scorer.score(test_rows)) and unknowns.values.threshold == float(
         scorer.threshold

@@ -33,7 +33,7 @@ def task() -> AdaptationTask:
 
 @pytest.fixture(scope="module")
 def unknown_rows(task):
-    return find_unknown_rows(task, fit_stacked(task).model, find_nearest_rows(task.target.features))
+    return find_unknown_rows(task, fit_stacked(task).model, find_nearest_rows(task.target.features).nearest)
 
 
 def test_scores_are_those_of_a_loop_over_rows(task, unknown_rows):
@@ -79,7 +79,7 @@ def test_the_share_is_the_smallest_bound(unknown_rows):
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.2, 18), (0.999, 90)])
 def test_a_given_share_is_taken(task, share, count):
-    nearest = find_nearest_rows(task.target.features)
+    nearest = find_nearest_rows(task.target.features).nearest
     rows = find_unknown_rows(task, fit_stacked(task).model, nearest, share)
     assert int((rows.scores >= rows.threshold).sum()) == count
     new = rows.scorer.score(task.target.features) >= rows.scorer.threshold
@@ -98,7 +98,7 @@ def test_a_scorer_is_restored_from_its_tensors(task, unknown_rows):
 def test_a_class_without_source_rows_is_left_out(task):
     rows = task.source.labels != 1
     fewer = AdaptationTask(task.source.subset(rows), task.target, task.text_features)
-    found = find_unknown_rows(fewer, fit_stacked(fewer).model, find_nearest_rows(task.target.features))
+    found = find_unknown_rows(fewer, fit_stacked(fewer).model, find_nearest_rows(task.target.features).nearest)
     assert found.scorer.weight.shape == (16, 3) and found.scorer.class_means.shape == (3, 16)
     assert found.scores.isfinite().all()
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.evaluation.diagnostics import ONE_CLASS, PairReference
-from unimos_pipe.methods.accuracy_estimate import find_nearest_rows
+from unimos_pipe.methods.accuracy_estimate import NEIGHBOURS
+from unimos_pipe.methods.knn import find_neighbours
 from unimos_pipe.methods.task import PairData
 from unimos_pipe.methods.unknown_score import UnknownScorer, find_unknown_rows
 from unimos_pipe.runs.run_spec import RunSpec
@@ -49,7 +50,9 @@ def find_run_unknowns(spec: RunSpec, data: PairData, reference: PairReference) -
     if spec.unknown == OFF:
         return None
     transductive = data.held_out.features is None
-    nearest = reference.nearest if transductive else find_nearest_rows(data.task.target.features)
+    nearest = reference.nearest.nearest
+    if not transductive or len(nearest) < len(reference.rows):  # of other rows, or of a sample
+        nearest = find_neighbours(data.task.target.features, NEIGHBOURS)[1]
     target = find_unknown_rows(data.task, reference.stacked, nearest, unknown_share(spec.unknown))
     scores, threshold = target.scores, target.threshold
     if not transductive:

@@ -21,6 +21,10 @@ def test_decisions_undo_and_scores(made):
     table = session.table()
     assert table["classes"] == ["cat", "dog", "a/b"] and table["predicted"] == [0, 1, 2, 0]
     assert table["labels"] == [None] * 4 and table["differ"] == [False, True, False, False]
+    assert table["place"] == [0, 1, 2, 3] and not table["reordered"]
+    lines = made.labels.path.read_text().splitlines(keepends=True)
+    made.labels.path.write_text("".join([lines[0], lines[3], *lines[1:3], lines[4]]))
+    assert session.table()["place"] == [1, 2, 0, 3] and session.table()["reordered"]
     assert session.scores().accuracy is None and session.undo() is None
     assert session.decide(1, "cat") == Decision(1, "", "cat")
     session.decide(0, "cat")

@@ -73,11 +73,16 @@ class ReviewSession:
         return self.photos.folder / self.photos.photos[row].path if in_range else None
 
     def table(self) -> dict[str, Any]:
-        """Return all photos as columns, with class numbers into ``classes``: -1 is unknown, None no label."""
+        """Return all photos as columns, with class numbers into ``classes``: -1 is unknown, None no label.
+
+        ``place`` is the row of the label file; it was ``reordered`` if these differ from the order of the predictions.
+        """
         photos = self.photos.photos
         names = list(dict.fromkeys([*self.classes, *self.photos.run.classes]))
         numbers: dict[str, int | None] = {name: number for number, name in enumerate(names)}
         numbers |= {UNKNOWN_CLASS: -1, "": None}
+        places = {path: place for place, path in enumerate(self._file.read())}
+        order = [places.get(photo.path, len(places)) for photo in photos]
         with self._lock:
             labels = [numbers[label] for label in self._labels]
             version = len(self._changed)
@@ -93,6 +98,8 @@ class ReviewSession:
             "differ": [photo.branches_differ for photo in photos],
             "branches": [[numbers[name] for name in photo.branches] for photo in photos],
             "labels": labels,
+            "place": order,
+            "reordered": order != sorted(order),
         }
 
     def decide(self, row: int, label: str) -> Decision:

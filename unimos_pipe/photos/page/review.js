@@ -50,7 +50,7 @@ const KEYS = {
   doubt: (row) => [data.probability[row]],
   random: (row) => [randomKey(row)],
   class: (row) => [data.predicted[row], data.probability[row]],
-  file: (row) => [row],
+  file: (row) => [data.place[row]],
   unknown: (row) => [-(data.unknown[row] ?? 0)],
 };
 
@@ -309,6 +309,7 @@ async function start() {
   window.addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });
   window.addEventListener("focus", catchUp);
   setInterval(catchUp, POLL_MS);
+  if (data.reordered) element("order").value = "file";  // rows that were chosen for labelling are first there
   showScores(data.scores);
   showClasses();
   makeList();

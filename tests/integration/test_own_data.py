@@ -2,7 +2,7 @@
 
 import pytest
 
-from unimos_pipe.data.custom_dataset import CustomDomain
+from unimos_pipe.data.custom_domain import CustomDomain
 from unimos_pipe.data.dataset_spec import load_spec
 
 

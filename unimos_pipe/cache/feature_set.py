@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.encoder_presets import ENCODERS
@@ -17,6 +17,7 @@ from unimos_pipe.cache.cache_paths import (
 )
 from unimos_pipe.cache.feature_calls import extract_call, import_or_extract_call
 from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
+from unimos_pipe.data.frame_dataset import is_frame, write_frame_dataset
 
 if TYPE_CHECKING:
     from unimos_pipe.cache.store import FeatureStore
@@ -74,8 +75,11 @@ class FeatureSet:
 
 
 def feature_set(
-    dataset: str = "icons",
+    dataset: str | Any = "icons",
     *,
+    path: str = "path",
+    label: str | None = None,
+    domain: str | None = None,
     encoder: str | EncoderSpec | None = None,
     templates: Sequence[str] = (DEFAULT_TEMPLATE,),
     words: Mapping[str, str] | None = None,
@@ -85,7 +89,10 @@ def feature_set(
     """Return a :class:`FeatureSet`, whether the features exist yet or not.
 
     Args:
-        dataset: a known data set's name, or the path of a spec file.
+        dataset: a known data set's name, the path of a spec file, or a table with named columns and a row for each
+            image, such as a pandas DataFrame; a spec of the table is written to the cache.
+        path, label, domain: columns of such a table: image files, class names, domain names
+            (:func:`unimos_pipe.data.frame_dataset.write_frame_dataset`).
         encoder: a preset's name, or a spec; None takes the data set's.
         templates: prompts with ``{domain}`` and ``{class}``; several are averaged.
         words: replacement words for domains in the prompts, by domain.
@@ -94,8 +101,10 @@ def feature_set(
     Raises:
         InputError: unknown names, or an invalid spec file or template.
     """
-    spec = load_spec(dataset).with_words(words or {})
     cache = Path(cache) if cache else default_cache()
+    if is_frame(dataset):
+        dataset = str(write_frame_dataset(dataset, cache / "frames", path=path, label=label, domain=domain))
+    spec = load_spec(dataset).with_words(words or {})
     encoder_spec = encoder if isinstance(encoder, EncoderSpec) else find_preset(encoder or spec.encoder)
     return FeatureSet(
         spec,

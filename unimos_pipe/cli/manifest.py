@@ -83,7 +83,8 @@ def show(output: Output, dataset: str) -> None:
     multiple=True,
     required=True,
     metavar="NAME=DIR[:LABELS]",
-    help="A domain's images; repeatable. LABELS: folders (default), none, or a CSV file of path and class in DIR.",
+    help="A domain's images; repeatable, also for further folders of a domain. LABELS: folders (default), none, or a "
+    "CSV file of path and class in DIR.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE.toml", help="Spec to write.")
 @click.option("--name", metavar="NAME", help="The data set's name.  [default: the file's]")
@@ -91,6 +92,9 @@ def show(output: Output, dataset: str) -> None:
     "--encoder", type=SuggestingChoice(list(ENCODERS)), default="RN50", show_default=True, help="Its encoder."
 )
 @click.option("--force", is_flag=True, help="Replace the files of an earlier scan that were not edited; no others.")
+@click.option(
+    "--allow-outside", is_flag=True, help="A CSV may list images outside its folder, by their absolute paths."
+)
 @keep_folder_option
 @skip_folder_option
 @click.pass_obj
@@ -101,6 +105,7 @@ def scan(
     name: str | None,
     encoder: str,
     force: bool,
+    allow_outside: bool,
     keep_folders: tuple[str, ...],
     skip_folders: tuple[str, ...],
 ) -> None:
@@ -125,6 +130,7 @@ def scan(
         force=force,
         keep_folders=keep_folders,
         skip_folders=skip_folders,
+        allow_outside=allow_outside,
         reporter=output,
     )
     rows = ", ".join(f"{key}: {domain.images}" for key, domain in spec.domains.items())

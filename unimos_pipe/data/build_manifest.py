@@ -18,7 +18,7 @@ from unimos_pipe.base.safe_open import reading
 from unimos_pipe.data.dataset_spec import PACKAGE, DatasetSpec
 from unimos_pipe.data.domain_folders import find_domain_folder, find_list, list_class_folders, match_class_names
 from unimos_pipe.data.expected_layout import expected_layout
-from unimos_pipe.data.find_images import find_images, skipped_summary
+from unimos_pipe.data.find_images import find_domain_images, find_images, skipped_summary
 from unimos_pipe.data.manifest import NO_LABEL, Manifest
 from unimos_pipe.data.row_lists import (
     ManifestRow,
@@ -115,8 +115,9 @@ def build_manifest(spec: DatasetSpec, part: str, root: Path, *, skip_missing: bo
     """
     folder = find_domain_folder(spec, spec.domain_of(part), root)
     rows = read_part(spec, part, folder)
-    if spec.domain(spec.domain_of(part)).manifest:
-        images = find_images(folder)
+    entry = spec.domain(spec.domain_of(part))
+    if entry.manifest:
+        images = find_domain_images(folder, entry.search, listed_only=entry.listed_only)
         extra = unlisted_images(images.paths, rows.paths)
         note = f"{folder}: {len(extra)} image(s) that the CSV does not list: {join_names(extra, 3)}" if extra else None
         rows.notes += _drop_none(note, skipped_summary(folder, images.skipped))

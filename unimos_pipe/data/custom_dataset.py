@@ -2,100 +2,23 @@
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from unimos_pipe.base.atomic_io import check_owned_file, write_text
 from unimos_pipe.base.errors import Argument, Call, InputError, join_names
 from unimos_pipe.base.locks import writer_lock
-from unimos_pipe.data.build_manifest import file_size, find_non_utf8_names, loose_images_note, unlisted_images
+from unimos_pipe.data.custom_domain import CustomDomain, ScannedDomain, scan_domain
 from unimos_pipe.data.dataset_spec import DatasetSpec, check_spec
-from unimos_pipe.data.doubtful_folders import check_class_folders, check_named_folders, class_folder
-from unimos_pipe.data.find_images import find_images, skipped_summary
+from unimos_pipe.data.doubtful_folders import check_named_folders
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
-from unimos_pipe.data.row_lists import ManifestRow, csv_text, read_csv
+from unimos_pipe.data.row_lists import csv_text
 from unimos_pipe.data.scan_record import ScanRecord, data_id, read_image_records, read_record, write_record
 
 FIRST_LINE = "# A data set of one's own,"  # the mark of a file that this tool wrote
 ROWS = "rows are in the CSV files."
 HEADER = ("path", "class")
-
-
-@dataclass(frozen=True)
-class CustomDomain:
-    """The folder of a domain's images and the source of its labels: ``folders``, ``none`` or the name of a CSV file."""
-
-    name: str
-    folder: Path
-    labels: str
-
-    @classmethod
-    def parse(cls, text: str) -> "CustomDomain":
-        """Parse ``NAME=DIR[:folders|none|FILE.csv]``. Raises InputError on another form or a missing folder."""
-        name, equals, location = text.partition("=")
-        folder, colon, labels = location.rpartition(":")
-        if not colon or not (labels in ("folders", "none") or labels.lower().endswith((".csv", ".tsv"))):
-            folder, labels = location, "folders"
-        if not name or not equals or not folder:
-            raise InputError(
-                (Argument("domains"), f" {text}"), expected="NAME=DIR:folders, NAME=DIR:none or NAME=DIR:FILE.csv"
-            )
-        if not Path(folder).expanduser().is_dir():
-            raise InputError((Argument("domains"), f" {text}: no folder {folder}"))
-        return cls(name, Path(folder).expanduser(), labels)
-
-    def label_files(self) -> list[Path]:
-        """Return the possible paths of a CSV of labels: in the folder, then as given; empty without a CSV."""
-        return [] if self.labels in ("folders", "none") else [self.folder / self.labels, Path(self.labels)]
-
-
-def read_domain_rows(
-    domain: CustomDomain, keep_folders: Sequence[str] = (), skip_folders: Sequence[str] = ()
-) -> tuple[list[ManifestRow], list[str]]:
-    """Return the domain's images, sorted, with class names ('' = none), and notes about skipped files.
-
-    Args:
-        keep_folders, skip_folders: class folders that are classes, or are left out, though they look otherwise
-            (:func:`unimos_pipe.data.doubtful_folders.check_class_folders`).
-    Raises:
-        InputError: no image, images without a label in the CSV (or the other way round), names that are not UTF-8,
-            folders that may be no classes and are not named.
-    """
-    scan = find_images(domain.folder)
-    notes = [skipped_summary(domain.folder, scan.skipped)]
-    if domain.labels == "none":
-        rows = [ManifestRow(path, "") for path in scan.paths]
-    elif domain.labels == "folders":
-        rows = [ManifestRow(path, folder) for path in scan.paths if (folder := class_folder(path))]
-        check_class_folders(domain.name, domain.folder, rows, (*keep_folders, *skip_folders))
-        rows = [row for row in rows if row.label not in skip_folders]
-        notes.append(loose_images_note(domain.folder, scan.paths))
-        if not rows and scan.paths:
-            raise InputError(
-                f"domain {domain.name}: {domain.folder} holds images but no class folders",
-                expected="<class>/<image>",
-                todo=f"Say {domain.name}={domain.folder}:none if they have no labels, or name a CSV file instead",
-            )
-    else:
-        in_folder, as_given = domain.label_files()
-        rows = read_csv(in_folder if in_folder.exists() else as_given)
-        rows = [ManifestRow(row.path, row.label.strip()) for row in rows]
-        if unlisted_paths := unlisted_images(scan.paths, [row.path for row in rows]):
-            names = join_names(unlisted_paths, 3)
-            notes.append(f"{domain.folder}: {len(unlisted_paths)} image(s) that {domain.labels} does not list: {names}")
-    kept_notes = [note for note in notes if note]
-    if not rows:
-        raise InputError("; ".join([f"domain {domain.name}: no images in {domain.folder}", *kept_notes]))
-    if bad := find_non_utf8_names([row.path for row in rows]):
-        raise InputError(f"{domain.folder}: file names that are not UTF-8: {join_names(bad, 3)}; rename them")
-    missing = [row.path for row in rows if file_size(domain.folder / row.path) is None]
-    if missing:
-        raise InputError(
-            f"domain {domain.name}: {len(missing)} image(s) missing in {domain.folder}, broken links, or no "
-            f"files: {join_names(missing, 5)}"
-        )
-    return rows, kept_notes
 
 
 def write_dataset(
@@ -107,70 +30,98 @@ def write_dataset(
     force: bool = False,
     keep_folders: Sequence[str] = (),
     skip_folders: Sequence[str] = (),
+    allow_outside: bool = False,
 ) -> tuple[DatasetSpec, list[str]]:
     """Scan domains and write ``out`` (TOML) and, in the same folder, ``<stem of out>.<domain>.csv`` and a record.
 
     Args:
-        keep_folders, skip_folders: as :func:`read_domain_rows` has them.
+        domains: several of one name are one domain of several folders.
+        keep_folders, skip_folders, allow_outside: as :func:`unimos_pipe.data.custom_domain.scan_domain` has them.
     Returns:
         The spec, and notes about skipped files.
 
     Raises:
-        InputError: a domain given twice or unreadable, no labelled domain, a spec that would not be valid, or files of
+        InputError: a domain that is unreadable, no labelled domain, a spec that would not be valid, or files of
             these names: with ``force`` those of an earlier scan are replaced unless they were edited, others never.
     """
-    if len({domain.name for domain in domains}) < len(domains):
-        raise InputError((Argument("domains"), ": a name is given twice"))
-    csv_files = {domain.name: out.with_name(f"{out.stem}.{domain.name}.csv") for domain in domains}
-    _check_replaceable(out, domains, csv_files, force)
+    parts = {domain.name: [part for part in domains if part.name == domain.name] for domain in domains}
+    inputs = [place for domain in domains for place in domain.label_files()]
+    _check_replaceable(out, inputs, list(_csv_files(out, parts).values()), force)
     check_named_folders(
         [domain.folder for domain in domains if domain.labels == "folders"], (*keep_folders, *skip_folders)
     )
-    rows_and_notes = {domain.name: read_domain_rows(domain, keep_folders, skip_folders) for domain in domains}
-    rows = {name: part for name, (part, _) in rows_and_notes.items()}
-    classes = sorted({row.label for part in rows.values() for row in part} - {"", UNKNOWN_CLASS} | {*keep_folders})
-    if not classes:
+    scanned = [scan_domain(group, keep_folders, skip_folders, allow_outside=allow_outside) for group in parts.values()]
+    spec = write_scanned(out, name, encoder, scanned, keep_folders, skip_folders)
+    return spec, [note for domain in scanned for note in domain.notes]
+
+
+def write_scanned(
+    out: Path,
+    name: str,
+    encoder: str,
+    domains: Sequence[ScannedDomain],
+    classes: Sequence[str] = (),
+    skip_folders: Sequence[str] = (),
+) -> DatasetSpec:
+    """Write the spec, CSVs and record of scanned domains; files of these names are replaced.
+
+    Args:
+        classes: further ones, without an image.
+        skip_folders: class folders that were left out.
+    Raises:
+        InputError: no labelled domain, or a spec that would not be valid.
+    """
+    csv_files = _csv_files(out, [domain.name for domain in domains])
+    names = sorted({row.label for domain in domains for row in domain.rows} - {"", UNKNOWN_CLASS} | {*classes})
+    if not names:
         raise InputError("no domain has labels; adaptation needs a labelled source, DIR:folders or DIR:FILE.csv")
-    images = {
-        domain.name: read_image_records(domain.folder, [row.path for row in rows[domain.name]]) for domain in domains
-    }
+    images = {domain.name: read_image_records(domain.root, [row.path for row in domain.rows]) for domain in domains}
+    labels = {domain.name: {row.path: row.label for row in domain.rows} for domain in domains}
     values = {
         "name": name,
-        "id": data_id(images, {key: {row.path: row.label for row in part} for key, part in rows.items()}),
+        "id": data_id(images, labels),
         "encoder": encoder,
-        "classes": classes,
-        "domains": {
-            domain.name: {
-                "root": _spec_path(domain.folder, out.parent),
-                "manifest": csv_files[domain.name].name,
-                "word": domain.name.replace("_", " "),
-                "images": len(rows[domain.name]),
-            }
-            for domain in domains
-        },
+        "classes": names,
+        "domains": {domain.name: _domain_values(domain, out, csv_files[domain.name]) for domain in domains},
     }
     spec = check_spec(values, out)
     with writer_lock(out, *csv_files.values()):
-        for domain, part in rows.items():
-            write_text(csv_files[domain], csv_text(part))
+        for domain in domains:
+            write_text(csv_files[domain.name], csv_text(domain.rows))
         head = f"{FIRST_LINE} for unimos-pipe. Label ids follow the order of `classes`; {ROWS}"
         write_text(out, spec_text(values, head))
-        labels, skipped = {domain.name: domain.labels for domain in domains}, tuple(skip_folders)
-        write_record(out, ScanRecord({}, labels, skipped, images), [out, *csv_files.values()])
-    return spec, [note for _, notes in rows_and_notes.values() for note in notes]
+        sources = {domain.name: domain.labels for domain in domains}
+        write_record(out, ScanRecord({}, sources, tuple(skip_folders), images), [out, *csv_files.values()])
+    return spec
 
 
-def _check_replaceable(out: Path, domains: list[CustomDomain], csv_files: dict[str, Path], force: bool) -> None:
+def _csv_files(out: Path, names: Iterable[str]) -> dict[str, Path]:
+    return {name: out.with_name(f"{out.stem}.{name}.csv") for name in names}
+
+
+def _domain_values(domain: ScannedDomain, out: Path, table: Path) -> dict[str, Any]:
+    """Return the table of a domain in the spec."""
+    return {
+        "root": _spec_path(domain.root, out.parent),
+        **({"search": list(domain.search)} if domain.search else {}),
+        **({"listed_only": True} if domain.listed_only else {}),
+        "manifest": table.name,
+        "word": domain.name.replace("_", " "),
+        "images": len(domain.rows),
+    }
+
+
+def _check_replaceable(out: Path, inputs: list[Path], csv_files: list[Path], force: bool) -> None:
     """Raise InputError for existing files without ``force``; with it, for files of another origin and for inputs."""
-    files = [out, *csv_files.values()]
+    files = [out, *csv_files]
     if not force and (existing := [path for path in files if os.path.lexists(path)]):
         raise InputError(
             (f"{join_names(existing)} exists; add ", Argument("force", True), " to replace what an earlier scan wrote")
         )
     check_owned_file(out, FIRST_LINE, "a spec", "out")
-    for table in csv_files.values():
+    for table in csv_files:
         check_owned_file(table, ",".join(HEADER), "a table of images", "out")
-        if any(table.resolve() == place.resolve() for domain in domains for place in domain.label_files()):
+        if any(table.resolve() == place.resolve() for place in inputs):
             raise InputError(
                 (f"{table} holds the labels to read and would be replaced; choose another ", Argument("out"))
             )

@@ -22,7 +22,7 @@ from unimos_pipe.data.build_manifest import (
     unlisted_images,
 )
 from unimos_pipe.data.dataset_spec import DatasetSpec
-from unimos_pipe.data.find_images import find_images, skipped_summary
+from unimos_pipe.data.find_images import find_domain_images, skipped_summary
 from unimos_pipe.data.image_decoding import DECODE_SECONDS, decode, describe_error
 from unimos_pipe.data.manifest import NO_LABEL
 
@@ -91,8 +91,9 @@ def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
             if absent:  # of own data, those that are left are enough
                 serious = not spec.is_own or len(absent) == len(rows.paths)
                 places["missing, a broken link, or no file", serious] += absent
-        if spec.domain(domain).manifest:
-            scan = find_images(folder)
+        entry = spec.domain(domain)
+        if entry.manifest:
+            scan = find_domain_images(folder, entry.search, listed_only=entry.listed_only)
             extra = unlisted_images(scan.paths, parts[domain].paths)
             places["image not in the manifest", False] += [f"{domain}/{path}" for path in extra]
             places["note", False] += [note] if (note := skipped_summary(folder, scan.skipped)) else []

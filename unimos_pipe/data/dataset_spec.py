@@ -41,6 +41,8 @@ class DomainSpec:
     list: tuple[str, ...] = option((), "list file in the folder, '<path> <label>' a line, instead of class folders")
     train: tuple[str, ...] = option((), "list file of the training split, in the folder")
     test: tuple[str, ...] = option((), "list file of the test split, in the folder")
+    search: tuple[str, ...] = option((), "folders in the root that hold the images; default: the root")
+    listed_only: bool = option(False, "take the CSV's images only; no folder is searched for others")
     manifest: str = option("", "CSV of path and class, relative to the spec file, instead of class folders")
     images: int = option(0, "expected number of images; 0 = not known", low=0)
     train_images: int = option(0, "expected rows of the training split; 0 = not known", low=0)
@@ -209,12 +211,14 @@ def _check_domain(name: str, domain: DomainSpec) -> list[str]:
     faults = []
     if name == "text" or not is_valid_name(name):
         faults.append(f"domain {name!r}: a name is letters, digits, '-' and '_', and not 'text'")
-    inside = (*domain.folder, *domain.list, *domain.train, *domain.test)
+    inside = (*domain.folder, *domain.list, *domain.train, *domain.test, *domain.search)
     if any(Path(part).is_absolute() or ".." in Path(part).parts for part in inside):
         faults.append(f"domain {name!r}: its folder or list leaves the data root")
     if bool(domain.train) != bool(domain.test):
         faults.append(f"domain {name!r}: train and test go together")
     ways = {"list": domain.list, "train": domain.train, "manifest": domain.manifest, "labels": domain.labels == "none"}
+    if (domain.search or domain.listed_only) and not domain.manifest:
+        faults.append(f"domain {name!r}: search and listed_only need a manifest")
     if len(given := [way for way, value in ways.items() if value]) > 1:
         faults.append(f"domain {name!r}: {' and '.join(given)} exclude each other")
     return faults

@@ -7,7 +7,8 @@ from pathlib import Path
 from unimos_pipe.base.errors import Argument, InputError
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.data.build_manifest import find_root
-from unimos_pipe.data.custom_dataset import CustomDomain, write_dataset
+from unimos_pipe.data.custom_dataset import write_dataset
+from unimos_pipe.data.custom_domain import CustomDomain
 from unimos_pipe.data.dataset_check import Finding, collect_files, inspect_files
 from unimos_pipe.data.dataset_spec import DatasetSpec, find_spec_files, load_spec
 from unimos_pipe.data.update_dataset import DatasetUpdate, update_dataset
@@ -27,6 +28,7 @@ def create_dataset_spec(
     force: bool = False,
     keep_folders: Sequence[str] = (),
     skip_folders: Sequence[str] = (),
+    allow_outside: bool = False,
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> DatasetSpec:
     """Write a spec for folders of images: ``out`` (TOML), and a CSV of paths and classes per domain in its folder.
@@ -34,13 +36,15 @@ def create_dataset_spec(
     A record of the images' digests, ``<stem of out>.scan.json``, lets :func:`update_dataset_spec` recognise them.
 
     Args:
-        domains: ``NAME=DIR``, ``NAME=DIR:none`` without labels, or ``NAME=DIR:FILE.csv``.
+        domains: ``NAME=DIR``, ``NAME=DIR:none`` without labels, or ``NAME=DIR:FILE.csv``; several folders of one name
+            are one domain.
         name: of the data set; None takes the file's.
         encoder: a preset's name.
         force: replace a spec that exists and was not edited.
         keep_folders: class folders that are classes though their name, such as ``misc``, or their lack of images
             suggests otherwise.
         skip_folders: class folders to leave out.
+        allow_outside: whether a CSV may list images outside its folder, by their absolute paths.
     Raises:
         InputError: folders or lists that cannot be read, no labelled domain, an existing spec without ``force`` or with
             edits, or class folders that may be no classes and are neither kept nor skipped.
@@ -56,6 +60,7 @@ def create_dataset_spec(
         force=force,
         keep_folders=keep_folders,
         skip_folders=skip_folders,
+        allow_outside=allow_outside,
     )
     for note in notes:
         reporter.warn(note)

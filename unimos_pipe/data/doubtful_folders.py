@@ -15,8 +15,16 @@ DOUBTFUL_NAMES = frozenset({  # as unimos_pipe.data.domain_folders.name_key writ
 })  # fmt: skip
 
 
-def class_folder(path: str) -> str:
-    """Return the class folder of an image's path; '' for an image outside of class folders."""
+def class_folder(path: str, search: Sequence[str] = ()) -> str:
+    """Return the class folder of an image's path; '' for an image outside of class folders.
+
+    Args:
+        search: the folders of a domain that hold class folders; empty for the domain's own.
+    """
+    for part in search:
+        if path.startswith(f"{part}/"):
+            path = path[len(part) + 1 :]
+            break
     return path.partition("/")[0] if "/" in path else ""
 
 

@@ -2,6 +2,7 @@
 
 import stat
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,20 @@ def find_images(folder: Path) -> ImageScan:
         else:
             paths.append(path)
     return ImageScan(tuple(paths), skipped)
+
+
+def find_domain_images(folder: Path, search: Sequence[str] = (), *, listed_only: bool = False) -> ImageScan:
+    """Find the images of a domain, with paths relative to its folder.
+
+    Args:
+        search: folders in it to search; empty takes the folder itself.
+        listed_only: search nothing.
+    Raises:
+        InputError, ReadError: as :func:`find_images`.
+    """
+    scans = {part: find_images(folder / part) for part in search or (".",)} if not listed_only else {}
+    paths = [path if part == "." else f"{part}/{path}" for part, scan in scans.items() for path in scan.paths]
+    return ImageScan(tuple(dict.fromkeys(paths)), sum((scan.skipped for scan in scans.values()), Counter()))
 
 
 def _hidden_reason(name: str) -> str | None:

@@ -56,7 +56,7 @@ def read_list(file: Path, folder: Path | None = None) -> list[ManifestRow]:
     return rows
 
 
-def read_csv(file: Path, folder: Path | None = None) -> list[ManifestRow]:
+def read_csv(file: Path, folder: Path | None = None, *, allow_outside: bool = False) -> list[ManifestRow]:
     """Read a CSV of path and class; cells are separated by comma, semicolon or tab, and a class may be empty.
 
     A head line names the columns (:data:`PATH_COLUMNS`, :data:`CLASS_COLUMNS`; others are ignored); without one the
@@ -64,6 +64,7 @@ def read_csv(file: Path, folder: Path | None = None) -> list[ManifestRow]:
 
     Args:
         folder: the images' folder; absolute paths in it become relative to it.
+        allow_outside: whether absolute paths elsewhere are allowed, which stay absolute.
     Raises:
         InputError: not readable as UTF-8, no CSV, a head without the columns, rows of another length (line numbers
             given), unsafe or repeated paths.
@@ -85,7 +86,7 @@ def read_csv(file: Path, folder: Path | None = None) -> list[ManifestRow]:
             faults.append(f"line {line}: expected {columns.width} cells, got {len(cells)}: {short_repr(cells)}")
         elif not path:
             faults.append(f"line {line}: no path")
-    _raise_faults(file, faults or _check_paths(rows))
+    _raise_faults(file, faults or _check_paths(rows, allow_outside))
     return rows
 
 
@@ -179,11 +180,11 @@ def read_list_text(file: Path) -> str:
         raise InputError(f"list file {file}: cannot be read: {error}") from None
 
 
-def _check_paths(rows: Sequence[ManifestRow]) -> list[str]:
+def _check_paths(rows: Sequence[ManifestRow], allow_outside: bool = False) -> list[str]:
     faults, seen = [], set()
     for row in rows:
         path = PurePosixPath(row.path)
-        if path.is_absolute() or ".." in path.parts:
+        if (path.is_absolute() and not allow_outside) or ".." in path.parts:
             faults.append(f"{short_repr(row.path)} leaves the images' folder")
         elif not path.parts or "\0" in row.path:
             faults.append(f"{short_repr(row.path)} is no path")

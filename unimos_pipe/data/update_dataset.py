@@ -6,7 +6,7 @@ Labels, class order, wordings, comments and other columns are kept.
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.errors import InputError, ReadError, join_names, suggestions
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
+from unimos_pipe.data.build_manifest import file_size
 from unimos_pipe.data.csv_edit import CsvText
-from unimos_pipe.data.custom_dataset import CustomDomain
+from unimos_pipe.data.custom_domain import CustomDomain
 from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
 from unimos_pipe.data.doubtful_folders import check_class_folders, check_named_folders, class_folder
 from unimos_pipe.data.file_digests import UNREAD, FileRecord
-from unimos_pipe.data.find_images import find_images
+from unimos_pipe.data.find_images import find_domain_images
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.data.match_images import ImageMatches, match_images
 from unimos_pipe.data.row_lists import ManifestRow, read_csv
@@ -126,12 +127,18 @@ def _plan_domain(
             f"{file}: labels that are no classes of {spec.name}: {join_names(wrong)}; "
             f"{suggestions(wrong, spec.classes)}. Correct them, or add them to the end of the spec's classes"
         )
-    labels = record.labels.get(name) or _guess_labels(old_rows.values())
-    paths = [path for path in find_images(folder).paths if labels != "folders" or class_folder(path)]
+    search = entry.search
+    labels = record.labels.get(name) or _guess_labels(old_rows.values(), search)
+    image_paths = find_domain_images(folder, search, listed_only=entry.listed_only).paths
+    paths = [path for path in image_paths if labels != "folders" or class_folder(path, search)]
     if labels == "folders":
-        in_folders = [ManifestRow(path, class_folder(path)) for path in paths]
-        check_class_folders(name, folder, in_folders, (*spec.classes, *keep_folders, *skip_folders))
-        paths = [path for path in paths if class_folder(path) not in skip_folders]
+        for part in search or (".",):
+            prefix = "" if part == "." else f"{part}/"
+            inside = [ManifestRow(path, class_folder(path, search)) for path in paths if path.startswith(prefix)]
+            check_class_folders(name, folder / part, inside, (*spec.classes, *keep_folders, *skip_folders))
+        paths = [path for path in paths if class_folder(path, search) not in skip_folders]
+    others = [path for path in old_rows if path not in {*image_paths} and file_size(folder / path) is not None]
+    paths += others  # listed, but outside of the folders searched, or of an unknown kind
     if not paths:
         raise InputError(f"domain {name} of {spec.name}: no images in {folder}; the files are left as they are")
     old_images = record.images.get(name, {})
@@ -149,9 +156,10 @@ def _known_digest(record: FileRecord | None) -> bytes | None:
     return record.digest if record and record.digest != UNREAD else None
 
 
-def _guess_labels(rows) -> str:
+def _guess_labels(rows: Iterable[ManifestRow], search: Sequence[str]) -> str:
     """Return the source of a domain's labels where no record tells it."""
-    return "folders" if all(row.label and row.label == class_folder(row.path) for row in rows) else "none"
+    in_folders = all(row.label and row.label == class_folder(row.path, search) for row in rows)
+    return "folders" if in_folders else "none"
 
 
 def _folder_labels(
@@ -167,22 +175,23 @@ def _folder_labels(
     A folder that is no class is a class's renamed folder if all its images have the class's label and the folder that
     they came from is empty now; else it is a new class.
     """
-    filled = {class_folder(path) for path in images}
+    search = spec.domain(name).search
+    filled = {class_folder(path, search) for path in images}
     class_of = {folder: folder for folder in filled if folder in spec.classes}
     for folder in sorted(filled - {*class_of}):
-        inside = {new: old for new, old in matches.old_path.items() if class_folder(new) == folder}
-        stayed = Counter(old_rows[old].label for old in inside.values() if class_folder(old) == folder)
+        inside = {new: old for new, old in matches.old_path.items() if class_folder(new, search) == folder}
+        stayed = Counter(old_rows[old].label for old in inside.values() if class_folder(old, search) == folder)
         arrived = {old_rows[old].label for old in inside.values()}
-        origins = {class_folder(old) for old in inside.values()}
+        origins = {class_folder(old, search) for old in inside.values()}
         if stayed:
             class_of[folder] = stayed.most_common(1)[0][0]
         else:
             renamed = len(arrived) == 1 and not origins & filled
             class_of[folder] = arrived.pop() if renamed else folder
-    label_of = {path: class_of[class_folder(path)] for path in images}
+    label_of = {path: class_of[class_folder(path, search)] for path in images}
     for new, old in matches.old_path.items():
         label = old_rows[old].label
-        if class_folder(new) == class_folder(old) or label != class_folder(old):
+        if class_folder(new, search) == class_folder(old, search) or label != class_folder(old, search):
             label_of[new] = label
     return label_of
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from unimos_pipe.base.atomic_io import check_writable_folder
 from unimos_pipe.base.errors import Argument, InputError
@@ -56,10 +57,13 @@ class ExtractResult:
 
 
 def extract_features(
-    features: str | FeatureSet = "icons",
+    features: str | FeatureSet | Any = "icons",
     domains: Sequence[str] = (),
     root: str | Path | None = None,
     *,
+    path: str = "path",
+    label: str | None = None,
+    domain: str | None = None,
     options: ExtractOptions = ExtractOptions(),
     compute: ComputeConfig = ComputeConfig(),
     reporter: ProgressReporter = NO_PROGRESS,
@@ -67,16 +71,19 @@ def extract_features(
     """Encode a data set's images and prompts into the cache; valid cached features are kept.
 
     Args:
-        features: name or spec file of a data set, or a :class:`unimos_pipe.cache.feature_set.FeatureSet`.
+        features: name or spec file of a data set, a table of images such as a pandas DataFrame, or a
+            :class:`unimos_pipe.cache.feature_set.FeatureSet`.
         domains: names of domains; empty takes all.
         root: folder of the domains' folders; embedded data needs none.
+        path, label, domain: columns of a table (:func:`unimos_pipe.feature_set`).
     Raises:
         InputError: unknown names, missing images or weights, or a cache that is not writable.
         StaleCacheError: cached shards of another encoder or format version.
         ExecutionError: unreadable images that are not to be skipped (the features of all others are kept), no readable
             image in a domain, a full disk, or a decoder that hung or crashed.
     """
-    features = feature_set(features) if isinstance(features, str) else features
+    if not isinstance(features, FeatureSet):
+        features = feature_set(features, path=path, label=label, domain=domain)
     spec = features.dataset
     if options.skip_bad is None:
         options = replace(options, skip_bad=spec.is_own)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.encoder_presets import ENCODERS
@@ -17,10 +17,10 @@ from unimos_pipe.cache.cache_paths import (
 )
 from unimos_pipe.cache.feature_calls import extract_call, import_or_extract_call
 from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
-from unimos_pipe.data.frame_dataset import is_frame, write_frame_dataset
 
 if TYPE_CHECKING:
     from unimos_pipe.cache.store import FeatureStore
+    from unimos_pipe.data.frame_dataset import Frame
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class FeatureSet:
 
 
 def feature_set(
-    dataset: str | Any = "icons",
+    dataset: "str | Frame" = "icons",
     *,
     path: str = "path",
     label: str | None = None,
@@ -102,7 +102,11 @@ def feature_set(
         InputError: unknown names, or an invalid spec file or template.
     """
     cache = Path(cache) if cache else default_cache()
-    if is_frame(dataset):
+    if not isinstance(dataset, str):
+        from unimos_pipe.data.frame_dataset import is_frame, write_frame_dataset  # numpy takes a while
+
+        if not is_frame(dataset):
+            raise InputError("dataset", expected="a name, a spec file or a table", got=type(dataset).__name__)
         dataset = str(write_frame_dataset(dataset, cache / "frames", path=path, label=label, domain=domain))
     spec = load_spec(dataset).with_words(words or {})
     encoder_spec = encoder if isinstance(encoder, EncoderSpec) else find_preset(encoder or spec.encoder)

@@ -4,13 +4,13 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import xxhash
 
-from unimos_pipe.base.errors import Argument, InputError, join_names, short_repr, suggestions
+from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
 from unimos_pipe.data.build_manifest import file_size
 from unimos_pipe.data.custom_dataset import write_scanned
 from unimos_pipe.data.custom_domain import ScannedDomain
@@ -18,13 +18,24 @@ from unimos_pipe.data.dataset_spec import is_valid_name
 from unimos_pipe.data.row_lists import ManifestRow
 
 
-def is_frame(value: object) -> bool:
+class Frame(Protocol):
+    """A table with named columns, such as a pandas or polars DataFrame."""
+
+    @property
+    def columns(self) -> Any:
+        """Names of the columns."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return the values of a column."""
+
+
+def is_frame(value: object) -> TypeGuard[Frame]:
     """Return True for a table with named columns, such as a pandas or polars DataFrame."""
     return hasattr(value, "columns") and hasattr(value, "__getitem__")
 
 
 def write_frame_dataset(
-    frame: Any,
+    frame: Frame,
     folder: Path,
     *,
     path: str = "path",
@@ -51,7 +62,7 @@ def write_frame_dataset(
     chosen = {"path": path, "label": _optional(label, "label", columns), "domain": _optional(domain, "domain", columns)}
     for parameter, column in chosen.items():
         if column is not None and column not in columns:
-            raise InputError((Argument(parameter), f": no column {short_repr(column)}; {suggestions(column, columns)}"))
+            raise InputError(f"{parameter}: no column {short_repr(column)}; {suggestions(column, columns)}")
     paths = [_text(value, path) for value in list(frame[path])]
     labels = _texts(frame, chosen["label"], len(paths), "")
     domains = _texts(frame, chosen["domain"], len(paths), name)
@@ -60,7 +71,7 @@ def write_frame_dataset(
             f"domains {join_names(map(short_repr, wrong), 3)}", expected="letters, digits, '-' and '_' only"
         )
     if not paths or not all(paths):
-        raise InputError((Argument("path"), f": {paths.count('') or 'all'} rows without a path"))
+        raise InputError(f"column {path}: {paths.count('') or 'all'} rows without a path")
     rows: dict[str, list[tuple[Path, str]]] = {text: [] for text in domains}
     for file, text, row_domain in zip(paths, labels, domains, strict=True):
         rows[row_domain].append((Path(os.path.abspath(Path(file).expanduser())), text))  # noqa: PTH100 - keeps links
@@ -75,7 +86,7 @@ def _optional(column: str | None, usual: str, columns: Sequence[str]) -> str | N
     return column if column is not None else usual if usual in columns else None
 
 
-def _texts(frame: Mapping, column: str | None, count: int, default: str) -> list[str]:
+def _texts(frame: Frame, column: str | None, count: int, default: str) -> list[str]:
     return [default] * count if column is None else [_text(value, column) for value in list(frame[column])]
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from unimos_pipe.base.atomic_io import check_writable_folder
 from unimos_pipe.base.errors import Argument, InputError
@@ -14,6 +13,7 @@ from unimos_pipe.cache.encoder_identity import encoder_id
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.cache.unreadable_images import unreadable_path
 from unimos_pipe.data.build_manifest import build_manifest, count_warning, find_root
+from unimos_pipe.data.frame_dataset import Frame
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.encoder_identity_cache import (
     EncoderIdentityChangedError,
@@ -57,7 +57,7 @@ class ExtractResult:
 
 
 def extract_features(
-    features: str | FeatureSet | Any = "icons",
+    features: str | FeatureSet | Frame = "icons",
     domains: Sequence[str] = (),
     root: str | Path | None = None,
     *,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.data.datasets import create_dataset_spec as create_dataset_spec
     from unimos_pipe.data.datasets import list_datasets as list_datasets
     from unimos_pipe.data.datasets import update_dataset_spec as update_dataset_spec
+    from unimos_pipe.data.unpack_images import unpack_images as unpack_images
     from unimos_pipe.deploy.adapted_model import AdaptedModel as AdaptedModel
     from unimos_pipe.deploy.adapted_model import load as load
     from unimos_pipe.deploy.export import export_run as export_run
@@ -122,6 +123,7 @@ _HOMES = {
     "deploy.export": ("export_run",),
     "deploy.adapted_model": ("load", "AdaptedModel"),
     "deploy.predictions": ("Predictions",),
+    "data.unpack_images": ("unpack_images",),
     "runs.duplicates": ("find_duplicates",),
     "data.datasets": ("list_datasets", "create_dataset_spec", "update_dataset_spec", "check_dataset"),
     "data.dataset_spec": ("load_spec",),

@@ -31,6 +31,7 @@ LINES = {  # the function that each command line calls first
     "manifest show icons": "load_spec",
     "manifest scan --domain a=folder -o spec.toml": "create_dataset_spec",
     "manifest update spec.toml": "update_dataset_spec",
+    "manifest unpack shard.tar -o out": "unpack_images",
     "manifest check icons": "check_dataset",
     "encoder ls": "list_encoders",
     "cache path": "default_cache",

@@ -1,6 +1,9 @@
 """Inputs that people have: several folders, CSVs with absolute paths, frames, Parquet, Hugging Face folders, tars."""
 
 import csv
+import io
+import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +110,85 @@ def folder_features(miniature, cache: Path) -> dict[str, bytes]:
     features = unimos_pipe.feature_set(str(miniature.spec), cache=cache)
     result = unimos_pipe.extract_features(features, root=miniature.root, options=unimos_pipe.ExtractOptions(workers=0))
     return features_by_name({name: result.features.store().domain(name) for name in ("dark", "light")})
+
+
+def hugging_face_table(files: list[Path]):
+    """Rows of image bytes and class numbers, with the description that the datasets library writes."""
+    pyarrow = pytest.importorskip("pyarrow")
+    names = ["circle", "square", "bar"]
+    features = {"image": {"_type": "Image"}, "kind": {"names": names, "_type": "ClassLabel"}}
+    rows = {
+        "kind": [names.index(file.parent.name) for file in files],
+        "image": [{"bytes": file.read_bytes(), "path": None} for file in files],
+    }
+    return pyarrow.table(rows).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def write_sources(files: list[Path], folder: Path) -> dict[str, list[Path]]:
+    """The same images as tar shards of WebDataset, as Parquet, and as a Hugging Face data set on disk."""
+    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow_parquet = pytest.importorskip("pyarrow.parquet")
+    folder.mkdir()
+    for shard in range(2):
+        with tarfile.open(folder / f"shard-{shard}.tar", "w") as tar:
+            for number, file in enumerate(files[shard::2]):
+                for suffix, content in (("cls", file.parent.name.encode()), ("png", file.read_bytes())):
+                    member = tarfile.TarInfo(f"{number:04d}.{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    table = hugging_face_table(files)
+    pyarrow_parquet.write_table(table, folder / "all.parquet", row_group_size=10)
+    (folder / "saved").mkdir()
+    stored = pyarrow.OSFile(str(folder / "saved" / "data-00000-of-00001.arrow"), "wb")
+    with stored, pyarrow.ipc.new_stream(stored, table.schema) as writer:
+        writer.write_table(table, max_chunksize=7)
+    (folder / "saved" / "state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
+    return {
+        "tars": [folder / "shard-0.tar", folder / "shard-1.tar"],
+        "parquet": [folder / "all.parquet"],
+        "saved": [folder / "saved"],
+    }
+
+
+def test_packed_images_have_the_features_of_their_folder(tmp_path, miniature, cli):
+    cache = tmp_path / "cache"
+    files = sorted((miniature.root / "dark").rglob("*.png"))
+    wanted = sorted(feature for name, feature in folder_features(miniature, cache).items() if name.startswith("dark"))
+    for kind, sources in write_sources(files, tmp_path / "packed").items():
+        out = tmp_path / kind
+        answer = cli("manifest", "unpack", *sources, "-o", out)
+        assert answer.out == f"{out}: 24 images, 24 with a label\n", answer.err
+        unpacked = {path.read_bytes() for path in out.rglob("*.png")}
+        assert unpacked == {path.read_bytes() for path in files}
+        spec = tmp_path / f"{kind}.toml"
+        assert cli("manifest", "scan", f"--domain=x={out}:labels.csv", "-o", spec, "--encoder", "tiny").code == 0
+        features = unimos_pipe.feature_set(str(spec), cache=cache)
+        unimos_pipe.extract_features(features, options=unimos_pipe.ExtractOptions(workers=0))
+        domain = features.store().domain("x")
+        assert sorted(row.tobytes() for row in domain.features) == wanted
+        assert np.bincount(domain.labels).tolist() == [8, 8, 8]
+
+
+def test_what_cannot_be_unpacked_names_the_way_round(tmp_path, cli):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(InputError) as caught:
+        unimos_pipe.unpack_images([tmp_path / "photos"], tmp_path / "out")
+    assert str(caught.value) == (
+        f"{tmp_path}/photos: expected a file (.tar, .tgz, .tar.gz, .parquet, .arrow), or a folder of such files, got "
+        "neither. A folder of image files needs no unpacking: scan it. Other archives: unpack them to a folder first"
+    )
+    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("../up.png"))
+    with pytest.raises(InputError, match=r"bad\.tar: '\.\./up\.png' is too large or leaves the archive$"):
+        unimos_pipe.unpack_images([tmp_path / "bad.tar"], tmp_path / "out")
+    (tmp_path / "cut.tar").write_bytes(b"x" * 1000)
+    with pytest.raises(InputError, match=r"cut\.tar is no whole tar archive: "):
+        unimos_pipe.unpack_images([tmp_path / "cut.tar"], tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".unimos*"))
+    scan = ("manifest", "scan", "-o", tmp_path / "my.toml", "--domain")
+    assert cli(*scan, f"a={tmp_path}/bad.tar").err == (
+        f"Error: --domain a={tmp_path}/bad.tar: no folder {tmp_path}/bad.tar. Unpack it to a folder first: unimos-pipe "
+        f"manifest unpack {tmp_path}/bad.tar --out DIR\n"
+    )
+    assert cli(*scan, "a=s3://bucket/x").err.endswith("download or mount them first\n")
+    assert cli(*scan, "a=photos.zip").err.endswith("Unpack the archive to a folder, and name the folder\n")

@@ -21,6 +21,7 @@ COMMANDS = {  # of a function
     "make_report": "report",
     "run_sweep": "sweep",
     "sort_photos": "sort",
+    "unpack_images": "manifest unpack",
     "update_dataset_spec": "manifest update",
 }
 PARAMETERS = {  # of a function: of a command, where they differ

@@ -166,6 +166,28 @@ def update(output: Output, file: Path, keep_folders: tuple[str, ...], skip_folde
     suggest_next(output, "extract", "--dataset", file, "--all")
 
 
+@manifest.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SOURCE...")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder.")
+@click.option("--image-column", metavar="NAME", help="A table's column of images, if the data set does not tell it.")
+@click.option("--label-column", metavar="NAME", help="A table's column of labels, if the data set does not tell it.")
+@click.pass_obj
+def unpack(
+    output: Output, sources: tuple[Path, ...], out: Path, image_column: str | None, label_column: str | None
+) -> None:
+    """Unpack images of tar, Parquet and Arrow files to a folder.
+
+    SOURCE is a WebDataset shard (.tar), a Parquet file with image bytes, a folder of these, or a Hugging Face data set
+    saved to disk. The images' bytes stay as they are; labels are written to labels.csv in the folder.
+    """
+    result = unimos_pipe.unpack_images(
+        sources, out, image_column=image_column, label_column=label_column, reporter=output
+    )
+    output.result(f"{out}: {result.images} images, {result.labelled} with a label")
+    labels = "labels.csv" if result.labelled else "none"
+    output.note(f"  then: {join_command('manifest', 'scan', '--domain', f'NAME={out}:{labels}', '-o', 'FILE.toml')}")
+
+
 def describe_update(domain: "DomainUpdate") -> list[str]:
     """Return the lines about a domain's changes: the counts, then some examples of each kind."""
     examples = {

@@ -1,12 +1,13 @@
 """Domains of one's own: folders of images with labels from class folders, from a CSV, or without labels."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unimos_pipe.base.errors import Argument, InputError, join_names
+from unimos_pipe.base.errors import Argument, Call, InputError, Text, join_names
 from unimos_pipe.data.build_manifest import file_size, find_non_utf8_names, loose_images_note, unlisted_images
 from unimos_pipe.data.doubtful_folders import check_class_folders, class_folder
 from unimos_pipe.data.find_images import find_images, skipped_summary
@@ -33,12 +34,23 @@ class CustomDomain:
                 (Argument("domains"), f" {text}"), expected="NAME=DIR:folders, NAME=DIR:none or NAME=DIR:FILE.csv"
             )
         if not Path(folder).expanduser().is_dir():
-            raise InputError((Argument("domains"), f" {text}: no folder {folder}"))
+            raise InputError((Argument("domains"), f" {text}: no folder {folder}"), todo=_way_round(folder))
         return cls(name, Path(folder).expanduser(), labels)
 
     def label_files(self) -> list[Path]:
         """Return the possible paths of a CSV of labels: in the folder, then as given; empty without a CSV."""
         return [] if self.labels in ("folders", "none") else [self.folder / self.labels, Path(self.labels)]
+
+
+def _way_round(place: str) -> Text | None:
+    """Return how images of another place become a folder, or None."""
+    if re.match("[a-z0-9]+:/", place):
+        return "Images are read from files of this machine: download or mount them first"
+    if place.lower().endswith((".tar", ".tgz", ".tar.gz", ".parquet", ".arrow")):
+        return "Unpack it to a folder first: ", Call("unpack_images", {"sources": [place], "out": "DIR"})
+    if place.lower().endswith((".zip", ".7z", ".rar")):
+        return "Unpack the archive to a folder, and name the folder"
+    return None
 
 
 @dataclass(frozen=True)

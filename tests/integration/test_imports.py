@@ -23,7 +23,7 @@ DOORS = {
         "extract/weights",
     },
     "h5py": {"cache/shard", "interop/array_readers"},
-    "pyarrow": {"interop/array_readers"},
+    "pyarrow": {"interop/array_readers", "data/packed_images"},
     "rich": {"base/terminal"},
     "PIL": {"data/image_decoding"},
     "pillow_heif": {"data/image_decoding"},

@@ -29,6 +29,8 @@ ALLOWED = {
     ("data/dataset_check", "hashlib.file_digest"): "of a file that safe_open has opened",
     ("data/image_decoding", "Image.open"): "of bytes, or of a file that safe_open has opened",
     ("data/build_manifest", "zipfile.ZipFile"): "the package's own archives",
+    ("data/packed_images", "tarfile.open"): "of a file that safe_open has opened",
+    ("data/packed_images", "pyarrow.parquet.ParquetFile"): "of a file that safe_open has opened",
     ("deploy/predict", "part.open"): "to write",
     ("extract/image_loader", "Path(os.devnull).open"): "/dev/null, to write",
     ("extract/jpeg_decoding", "os.fdopen"): "a pipe, and stderr",

@@ -143,8 +143,8 @@ def test_from_python(example, icons_cache):
     task = unimos_pipe.make_task(unimos_pipe.feature_set("icons", cache=icons_cache), "line", "sketch")
     model = unimos_pipe.adapt_task(task, method="ridge", settings={"ridge.penalty": 0.5})
     assert model.settings["about"]["accuracy"]["last"] > 0.55
-    with pytest.raises(InputError, match="method 'stata' has no model that predicts new images"):
-        unimos_pipe.adapt_task(task, method="stata")
+    with pytest.raises(InputError, match="method 'best' has no model that predicts new images"):
+        unimos_pipe.adapt_task(task, method="best")
     with pytest.raises(InputError, match="that no shipped method has"):
         unimos_pipe.register_method("gda", lambda task: None)
     with pytest.raises(InputError, match="expected a Python name that no option of loss has"):

@@ -98,3 +98,39 @@ def test_a_sweep_says_what_its_accuracies_are_of_and_takes_new_labels(cli, some,
     again = cli(*sweep)
     assert "accuracies on phone are those of 7 labelled of 24 rows" in again.err.splitlines()
     assert "0 run(s) trained, 1 kept" in again.err and "1 run(s) re-scored without training" in again.err
+
+
+def test_labels_teach_a_method_and_are_scored_by_fits_without_them(cli, some, tmp_path):
+    given = *some, "--src", "shop", "--tgt", "phone", "--use-target-labels"
+    answer = cli("adapt", *given, "--method", "auto", "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    rows = list(csv.DictReader((tmp_path / "run" / "predictions.csv").open()))
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    right = sum(row["class"] == row["label"] for row in rows if row["label"]) / LABELLED
+    assert result["accuracy"]["last"]["accuracy"] == right
+    assert (result["taught_rows"], result["labelled_rows"]) == (LABELLED, LABELLED)
+    assert "; 6 labels of the target taught; each is scored by a fit without it; " in answer.out
+    assert cli("predict", "--run", tmp_path / "run", "--domain", "phone", *some, "-o", tmp_path / "a.csv").code == 0
+    refused = cli("adapt", *given, "--method", "zero-shot", "--out", tmp_path / "other")
+    assert (refused.code, refused.err) == (2, "Error: zero-shot learns from no labels\n")
+
+
+def test_labels_teach_unimos_and_are_not_scored(cli, some, tmp_path):
+    told, result = adapted(cli, some, tmp_path / "run", "--use-target-labels")
+    assert "24 rows without labels predicted in " in told and " s after learning from 6 labels of the target\n" in told
+    assert (result["accuracy"], result["taught_rows"], result["labelled_rows"]) == (None, LABELLED, 0)
+    rows = list(csv.DictReader((tmp_path / "run" / "predictions.csv").open()))
+    assert "label" not in rows[0]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["label"] == "full,target-labels,epochs=2" and len(config["shards"]["target labels"]) == 1
+    again = cli("adapt", *some, "--src", "phone", "--tgt", "shop", "--out", tmp_path / "other")
+    assert again.code == 2  # a source needs every label
+
+
+def test_labels_of_a_target_without_any_are_refused(cli, some, tmp_path):
+    table = tmp_path / "my.phone.csv"
+    table.write_text(re.sub(r",(square|bar)$", ",", table.read_text(), flags=re.MULTILINE))
+    assert cli("extract", *some, "--all", "--workers", 0).code == 0
+    answer = cli("adapt", *some, "--src", "shop", "--tgt", "phone", "--use-target-labels", "--out", tmp_path / "run")
+    told = "target labels are to be used, and no image of phone has one. Label some in its CSV and extract again"
+    assert (answer.code, answer.err) == (2, f"Error: {told}\n")

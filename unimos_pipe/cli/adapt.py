@@ -61,6 +61,7 @@ def _training(
     seeds: int,
     calibrate: bool,
     unknown: str,
+    use_target_labels: bool,
 ) -> "unimos_pipe.AdaptOptions":
     shortcuts = [(name, value) for name, value in (("train.epochs", epochs), ("train.lr", lr)) if value is not None]
     values = unique_dict("--set, --epochs and --lr", [*map(parse_setting, settings), *shortcuts])
@@ -74,6 +75,7 @@ def _training(
         label_set=label_set or "",
         calibrate=calibrate,
         unknown=unknown,
+        use_target_labels=use_target_labels,
     )
 
 
@@ -124,6 +126,11 @@ training_options = option_group(
         show_default=True,
         help="Fit a temperature: for UniMoS by a second run that holds out source images, for others to the estimated "
         "accuracy or, where there is none, to held-out source images.",
+    ),
+    click.option(
+        "--use-target-labels",
+        is_flag=True,
+        help="Learn from the labels that some target images have, too. These images are not scored.",
     ),
     click.option(
         "--unknown",
@@ -232,7 +239,8 @@ def run_summary(run: RunSpec, result: RunMetrics) -> str:
     head = f"{run.source} -> {run.target}, {name} ({run.protocol})"
     accuracy = result.accuracy
     if accuracy is None:
-        return f"{head}: {result.scored_rows} rows without labels predicted in {result.seconds:.1f} s"
+        taught = f" after learning from {result.taught_rows} labels of the target" if result.taught_rows else ""
+        return f"{head}: {result.scored_rows} rows without labels predicted in {result.seconds:.1f} s{taught}"
     rows, labelled = result.scored_rows, result.labelled_rows
     some = f"; accuracy on {describe_labelled_rows(accuracy.last.accuracy, labelled, rows)}" if labelled < rows else ""
     first = result.metric
@@ -246,4 +254,12 @@ def run_summary(run: RunSpec, result: RunMetrics) -> str:
         best = accuracy.oracle_best
         figures.append(f"oracle best {format_percent(getattr(best, first))} (epoch {best.epoch})")
     other = f"{FIGURES[second]} {format_percent(getattr(accuracy.last, second))}{some}"
-    return f"{head}: {', '.join(figures)}; {other}; {result.seconds:.1f} s"
+    taught = f"; {_describe_taught(run, result)}" if result.taught_rows else ""
+    return f"{head}: {', '.join(figures)}; {other}{taught}; {result.seconds:.1f} s"
+
+
+def _describe_taught(run: RunSpec, result: RunMetrics) -> str:
+    """Return how many labels of the target taught, and how their rows are scored."""
+    if run.method == UNIMOS or run.protocol == "inductive":
+        return f"{result.taught_rows} labels of the target taught and are not scored"
+    return f"{result.taught_rows} labels of the target taught; each is scored by a fit without it"

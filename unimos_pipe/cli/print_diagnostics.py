@@ -19,6 +19,11 @@ def print_diagnostics(output: Output, spec: RunSpec, result: RunMetrics, classes
     estimate = result.estimate
     if spec.method == AUTO:
         _print_selection(output, result.choice, estimate)
+    if result.answers and result.answers.predictions != result.answers.model:
+        agreement = format_percent(result.answers.agreement)
+        output.result(
+            f"  new images: a linear head, which agrees with {spec.method} on {agreement}% of the target's rows"
+        )
     if result.accuracy is None:
         for line in _lines(estimate, classes, result.calibration is not None):
             output.result(f"  {line}")

@@ -40,7 +40,7 @@ def cross_fit_logits(method: Method, task: AdaptationTask, generator: torch.Gene
         in_training[fold] = False
         training_source = source.subset(in_training)
         held_out = source.features[fold]
-        if method.load_model is None:
+        if method.transductive or method.load_model is None:
             extended = UnlabelledFeatures(torch.cat([target, held_out]))
             logits[fold] = method.fit(replace(task, source=training_source, target=extended)).logits[len(target) :]
         else:

@@ -18,6 +18,7 @@ from unimos_pipe.runs.method_names import (
     METHODS,
     UNIMOS,
     is_seeded,
+    labels_fault,
     method_names,
     parse_method_settings,
     protocol_fault,
@@ -40,6 +41,7 @@ class AdaptOptions:
     method: str = UNIMOS  # other shipped ones (unimos_pipe.runs.method_names) have no variant, settings or seeds
     label_set: str = ""  # for auto: "closed" (the target has every class) or "partial"; empty: unknown
     calibrate: bool = True  # UniMoS: by a calibration run, which doubles its time; others: to the estimated accuracy
+    use_target_labels: bool = False  # labelled target rows teach, and are not scored
     unknown: str = OFF  # whether rows of none of the classes are looked for: off, auto, or their share such as "0.2"
 
     def method_spec(self, protocol: str) -> MethodSpec:
@@ -58,6 +60,7 @@ class AdaptOptions:
         if self.label_set not in ("", *LABEL_SETS):
             faults.append(f"label_set: expected {' or '.join(LABEL_SETS)}, got {short_repr(self.label_set)}")
         faults += [fault] if (fault := protocol_fault(self.method, protocol)) else []
+        faults += [fault] if self.use_target_labels and (fault := labels_fault(self.method)) else []
         faults += [fault] if (fault := unknown_fault(self.unknown)) else []
         if faults:
             raise InputError("; ".join(faults))
@@ -163,6 +166,7 @@ def _plan_runs(
         method=options.method,
         label_set=options.label_set,
         calibrate=options.calibrate,
+        use_target_labels=options.use_target_labels,
         unknown=options.unknown,
         settings=parse_method_settings(options.method, options.settings, []),
     )

@@ -31,7 +31,7 @@ from unimos_pipe.methods.base import LinearModel, MethodOutput
 from unimos_pipe.methods.ensemble3 import average_logits
 from unimos_pipe.methods.logistic_regression import minimise_cross_entropy
 from unimos_pipe.methods.stacked import fit_stacked
-from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
+from unimos_pipe.methods.task import TAUGHT, AdaptationTask, LabelledFeatures, UnlabelledFeatures
 
 SHARPNESS = 6.0  # of the average whose parts have deviation one, as probabilities for the head
 PULL = 1e-5
@@ -95,13 +95,15 @@ def center_task(task: AdaptationTask) -> AdaptationTask:
     source = task.source
     origins = torch.zeros_like(source.labels) if source.origins is None else source.origins
     features = torch.empty_like(source.features)
+    target_mean = task.target.features.mean(0)
     for origin in origins.unique():
-        features[origins == origin] = _center_rows(source.features[origins == origin])
+        rows = source.features[origins == origin]
+        features[origins == origin] = _center_rows(rows, target_mean if origin == TAUGHT else rows.mean(0))
     return replace(
         task,
-        source=LabelledFeatures(features, source.labels, f"{source.name}, centred", source.origins),
-        target=UnlabelledFeatures(_center_rows(task.target.features), f"{task.target.name}, centred"),
-        text_features=_center_rows(task.text_features),
+        source=LabelledFeatures(features, source.labels, f"{source.name}, centred", source.origins, source.weights),
+        target=UnlabelledFeatures(_center_rows(task.target.features, target_mean), f"{task.target.name}, centred"),
+        text_features=_center_rows(task.text_features, task.text_features.mean(0)),
     )
 
 
@@ -128,8 +130,8 @@ def fit_head(task: AdaptationTask, average: Tensor) -> LinearModel:
     return LinearModel(parameters[:-1], parameters[-1])
 
 
-def _center_rows(rows: Tensor) -> Tensor:
-    return F.normalize(rows - rows.mean(0), dim=-1)
+def _center_rows(rows: Tensor, mean: Tensor) -> Tensor:
+    return F.normalize(rows - mean, dim=-1)
 
 
 def _reason(same: float) -> str:

@@ -53,10 +53,14 @@ Fit = Callable[[AdaptationTask], MethodOutput]
 
 @dataclass(frozen=True)
 class Method:
-    """Entry of the registry: ``load_model`` builds a model from its state; None if the method has no model."""
+    """Entry of the registry: ``load_model`` builds a model from its state; None if the method has no model.
+
+    The model of a ``transductive`` method is a linear head that was fitted to its predictions of the target's rows.
+    """
 
     fit: Fit
     load_model: Callable[[Mapping[str, Tensor]], Model] | None = None
+    transductive: bool = False
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ def entropy(probabilities: Tensor) -> Tensor:
 def objective(task: AdaptationTask, weight: Tensor, bias: Tensor) -> Tensor:
     """Objective of ``weight`` (K, D) and ``bias`` (K,)."""
     head = SCALE * weight.mT
-    source = F.cross_entropy(task.source.features @ head + bias, task.source.labels)
+    losses = F.cross_entropy(task.source.features @ head + bias, task.source.labels, reduction="none")
+    source = losses.mean() if task.source.weights is None else losses @ task.source.weights.to(losses) / len(losses)
     probabilities = (task.target.features @ head + bias).softmax(-1)
     information = entropy(probabilities).mean() - entropy(probabilities.mean(0))
     return source + IM_WEIGHT * information + PENALTY * weight.square().sum()

@@ -3,6 +3,7 @@
 from functools import cache
 
 from unimos_pipe.base.plugins import LOSSES, OutsideLoss, OutsideMethod, find_outside, outside_method, source_root
+from unimos_pipe.methods.linear_head import with_linear_head
 from unimos_pipe.methods.registry import METHODS
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.source_digest import source_digests
@@ -30,7 +31,8 @@ def method_code(method: str, losses: tuple[str, ...] = ()) -> dict[str, str]:
 
 @cache
 def _shipped_code(method: str) -> dict[str, str]:
-    return source_digests(ROOTS.get(method) or (METHODS[method].fit.__module__,))
+    head = (with_linear_head.__module__,) if method in METHODS and METHODS[method].transductive else ()
+    return source_digests(ROOTS.get(method) or (METHODS[method].fit.__module__, *head))
 
 
 def _code_of(outside: OutsideMethod | OutsideLoss) -> dict[str, str]:

@@ -23,7 +23,13 @@ from unimos_pipe.methods import (
     zero_shot,
     zlap,
 )
-from unimos_pipe.methods.base import LinearModel, Method
+from unimos_pipe.methods.base import Fit, LinearModel, Method
+from unimos_pipe.methods.linear_head import with_linear_head
+
+
+def _transductive(fit: Fit) -> Method:
+    return Method(with_linear_head(fit), LinearModel.from_state, transductive=True)
+
 
 METHODS: dict[str, Method] = {
     "zero-shot": Method(zero_shot.fit, LinearModel.from_state),
@@ -31,11 +37,11 @@ METHODS: dict[str, Method] = {
     "fused": Method(fused.fit, LinearModel.from_state),
     "stacked": Method(stacked.fit, LinearModel.from_state),
     "gda": Method(gda.fit, LinearModel.from_state),
-    "stata": Method(stata.fit),
-    "stata-fused": Method(stata.fit_from_fused),
-    "zlap": Method(zlap.fit),
+    "stata": _transductive(stata.fit),
+    "stata-fused": _transductive(stata.fit_from_fused),
+    "zlap": _transductive(zlap.fit),
     "linear-im": Method(linear_im.fit, LinearModel.from_state),
-    "ensemble3": Method(ensemble3.fit),
+    "ensemble3": _transductive(ensemble3.fit),
     "cross-modal-probe": Method(cross_modal_probe.fit, LinearModel.from_state),
     "clip-distillation": Method(clip_distillation.fit, LinearModel.from_state),
     "ensv": Method(ensv.fit, LinearModel.from_state),

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.methods.base import LinearModel, MethodOutput
-from unimos_pipe.methods.logistic_regression import C, domain_balanced_weights
+from unimos_pipe.methods.logistic_regression import C, row_weights
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 
 MAX_ITERATIONS = 1000
@@ -39,7 +39,8 @@ def fit_logistic_regression(
 
 def fit_source_regression(source: LabelledFeatures, intercept: bool = True) -> LogisticRegression:
     """Fit the probe of a source with equally weighted domains. Raises as :func:`fit_logistic_regression`."""
-    weights = None if source.origins is None else domain_balanced_weights(source.origins).cpu().numpy()
+    weighted = source.weights is not None or source.origins is not None
+    weights = row_weights(source).double().cpu().numpy() if weighted else None
     return fit_logistic_regression(source.features.cpu().numpy(), source.labels.cpu().numpy(), weights, intercept)
 
 

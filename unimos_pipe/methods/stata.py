@@ -23,6 +23,7 @@ from torch import Tensor
 from unimos_pipe.methods import fused, zero_shot
 from unimos_pipe.methods.base import MethodOutput
 from unimos_pipe.methods.knn import find_neighbours
+from unimos_pipe.methods.target_labels import set_target_labels
 from unimos_pipe.methods.task import AdaptationTask
 
 TAU = 50.0
@@ -82,7 +83,7 @@ def fit_from_logits(task: AdaptationTask, start: Tensor, graph: NeighbourGraph |
     """
     rows, text = task.target.features, task.text_features
     graph = graph or neighbour_graph(task)
-    log_start = start.log_softmax(-1)
+    log_start = set_target_labels(task, start).log_softmax(-1)
     r, means = log_start.exp(), text
     mass = r.sum(0)
     s0 = (r.sum(1) @ rows.square() - 2 * (text * (r.mT @ rows)).sum(0) + mass @ text.square()) / len(rows)

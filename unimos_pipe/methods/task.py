@@ -14,23 +14,29 @@ from unimos_pipe.cache.feature_checks import NORM_TOLERANCE
 from unimos_pipe.cache.store import DomainFeatures, FeatureStore
 from unimos_pipe.data.manifest import NO_LABEL
 
+TAUGHT = -1  # origin of target rows that have joined the source with their labels
+
 
 @dataclass(frozen=True)
 class LabelledFeatures:
     """Source: (n, D) unit-norm features and (n,) int64 labels. Equal names mean equal features.
 
-    ``origins`` (n,) int64 is the number of each row's domain, 0, 1, ..., if the source has several.
+    ``origins`` (n,) int64 is the number of each row's domain, 0, 1, ..., if the source has several; TAUGHT for labelled
+    target rows that have joined it. ``weights`` (n,) of the rows have mean one; None: all one, or every domain counts
+    the same.
     """
 
     features: torch.Tensor
     labels: torch.Tensor
     name: str = "source"
     origins: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
     def subset(self, rows: torch.Tensor, name: str = "source") -> "LabelledFeatures":
         """Return some rows, by number or mask, under another name."""
         origins = None if self.origins is None else self.origins[rows]
-        return LabelledFeatures(self.features[rows], self.labels[rows], name, origins)
+        weights = None if self.weights is None else self.weights[rows]
+        return LabelledFeatures(self.features[rows], self.labels[rows], name, origins, weights)
 
 
 @dataclass(frozen=True)
@@ -42,16 +48,26 @@ class UnlabelledFeatures:
 
 
 @dataclass(frozen=True)
+class TargetLabels:
+    """Labels of target rows that the user gives to training: numbers (m,) of target rows, and (m,) int64 labels."""
+
+    rows: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True)
 class AdaptationTask:
     """A pair of domains for training. ``text_features`` (K, D) are the target's prompts, unit norm.
 
-    ``logit_scale`` times the cosine is a zero-shot logit: CLIP's scale, or a model's own.
+    ``logit_scale`` times the cosine is a zero-shot logit: CLIP's scale, or a model's own. ``target_labels`` are None
+    unless the user gives labels of target rows to training.
     """
 
     source: LabelledFeatures
     target: UnlabelledFeatures
     text_features: torch.Tensor
     logit_scale: float = CLIP_LOGIT_SCALE
+    target_labels: TargetLabels | None = None
 
     def __post_init__(self):
         for name, side in (("source", self.source), ("target", self.target)):
@@ -105,6 +121,16 @@ class PairData:
     shard_digests: dict[str, list[str]]  # of all that training sees: features, prompts, the source's labels and classes
     scored_labels: list[str]  # of the labels and class names that only scoring sees
     dataset_file: str | None = None  # absolute path of the data set's spec; None for a data set of the package
+
+    def without_taught_labels(self) -> "PairData":
+        """Return the pair without the labels for scoring that training has."""
+        taught, labels = self.task.target_labels, self.held_out.labels
+        if taught is None or labels is None or self.held_out.features is not None:
+            return self
+        labels = labels.copy()
+        labels[taught.rows.cpu().numpy()] = NO_LABEL
+        labels = labels if (labels != NO_LABEL).any() else None
+        return replace(self, held_out=replace(self.held_out, labels=labels))
 
 
 def training_dtype(precision: str) -> torch.dtype:
@@ -182,7 +208,13 @@ class PairLoader:
         return domains, LabelledFeatures(self._rows[*parts, dtype], labels, name, origins)
 
     def pair(
-        self, source: str, target: str, protocol: str = "transductive", precision: str = TrainSpec.precision
+        self,
+        source: str,
+        target: str,
+        protocol: str = "transductive",
+        precision: str = TrainSpec.precision,
+        *,
+        use_target_labels: bool = False,
     ) -> PairData:
         """Load source, target and the target's prompts. ``art+photo`` is a source of two domains, concatenated.
 
@@ -191,9 +223,10 @@ class PairLoader:
 
         Args:
             precision: the run's ``train.precision``, which determines the features' dtype.
+            use_target_labels: give the labels of the target rows that it trains on to training.
         Raises:
-            InputError: unknown or repeated domains, missing shards, an unlabelled source, fewer than 2 rows, or an
-                inductive pair of a data set without splits.
+            InputError: unknown or repeated domains, missing shards, an unlabelled source, fewer than 2 rows, an
+                inductive pair of a data set without splits, or target labels of which there are none.
             StaleCacheError: shards that are damaged or do not match each other.
         """
         spec, dtype = self.store.spec, training_dtype(precision)
@@ -213,13 +246,27 @@ class PairLoader:
             unit_rows(torch.tensor(text), dtype, self.device),
             self.store.read_logit_scale() or CLIP_LOGIT_SCALE,
         )
+        taught = _take_target_labels(target_domain, self.device) if use_target_labels else None
         labels = scored.labels if (scored.labels != NO_LABEL).any() else None
         held_out = HeldOutLabels(labels, spec.classes, spec.metric, test_features)
+        task = replace(task, target_labels=taught)
         digests = {part: list(digests) for side in (*sources, target_domain, scored) for part, digests in side.digests}
         seen_labels = [digest for domain in sources for _, digest in domain.label_digests]
         scored_labels = [digest for _, digest in scored.label_digests]
         digests |= {"text": [text_digest], "source labels": seen_labels}
+        digests |= {"target labels": [digest for _, digest in target_domain.label_digests]} if taught else {}
         return PairData(task, held_out, scored.paths, target_domain.encoder, digests, scored_labels, spec.own_file)
+
+
+def _take_target_labels(domain: DomainFeatures, device: torch.device) -> TargetLabels:
+    """Return the labels of a target domain. Raises InputError if it has none."""
+    rows = np.flatnonzero(domain.labels != NO_LABEL)
+    if not len(rows):
+        raise InputError(
+            ("target labels are to be used, and no image of ", domain.name, " has one"),
+            todo="Label some in its CSV and extract again",
+        )
+    return TargetLabels(torch.from_numpy(rows).to(device), torch.from_numpy(domain.labels[rows]).to(device))
 
 
 def _check_same_encoder(source: DomainFeatures, target: DomainFeatures) -> None:

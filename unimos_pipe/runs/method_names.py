@@ -48,14 +48,15 @@ CITATIONS = {  # whom to cite for each
     "ensv": "Hu et al., Towards Reliable Model Selection for Unsupervised Domain Adaptation, NeurIPS 2024",
     AUTO: "unimos-pipe's own: the mean of zero-shot and of stata (arXiv 2501.03729) on centred features",
 }
-TARGET_ONLY = (
-    "stata",
-    "stata-fused",
-    "zlap",
-    "ensemble3",
-)  # transductive: they predict only the rows they were fitted on
+LABEL_FREE = ("zero-shot", "zlap", "clip-distillation")  # they read prompts and target rows alone
 ESTIMATE_ERROR = "on 422 trial pairs the range held 92% of the accuracies of auto"
 ESTIMATE_WITHIN = "the range held the accuracy for 92% of trials"  # the same, where there is little room
+LABEL_CHOICES = (
+    "coverage",
+    "random",
+    "margin",
+    "disagreement",
+)  # ways to choose images to label; the first is the default
 LABEL_SETS = ("closed", "partial")  # the target has every class of the source, or only some (partial-set adaptation)
 
 
@@ -110,13 +111,18 @@ def is_seeded(method: str) -> bool:
 def answers_new_rows(method: str) -> bool:
     """Return whether a method has a model that predicts new rows (inductive)."""
     outside = None if method in METHODS else plugins.outside_method(method)
-    return method not in TARGET_ONLY if outside is None else outside.load_model is not None
+    return outside is None or outside.load_model is not None
 
 
 def citation(method: str) -> str | None:
     """Return whom to cite for a method; None if unknown."""
     outside = None if method in METHODS else plugins.outside_method(method)
     return CITATIONS.get(method) or (outside.citation if outside else None) or None
+
+
+def labels_fault(method: str) -> str | None:
+    """Why a method cannot learn from labels, or None."""
+    return f"{method} learns from no labels" if method in LABEL_FREE else None
 
 
 def protocol_fault(method: str, protocol: str) -> str | None:

@@ -24,12 +24,14 @@ from unimos_pipe.runs.method_names import (
     METHODS,
     UNIMOS,
     is_seeded,
+    labels_fault,
     method_names,
     parse_method_settings,
     protocol_fault,
 )
 from unimos_pipe.runs.published_results import load_published_rows
 from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.unknown_option import OFF, unknown_fault
 from unimos_pipe.runs.validator_names import SELECTION_VALIDATORS
 
 LEAVE_ONE_OUT = "leave-one-out"  # each domain as the target of all others together
@@ -51,6 +53,8 @@ class Recipe:
     variants: tuple[str, ...] = ("full",)
     label_set: str = option("", "for auto: whether source and target share all classes", choices=("", *LABEL_SETS))
     calibrate: bool = False  # UniMoS: by a run per pair and configuration; others: to the estimated accuracy
+    use_target_labels: bool = False  # labels of target rows teach, too
+    unknown: str = OFF  # off, auto or a share: whether rows of none of the classes are looked for
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
     protocol: str = option("", "empty = the data set's own", choices=("", *PROTOCOLS))
     published_table: str = ""  # where paper_results.toml has the published figures
@@ -164,6 +168,8 @@ class Recipe:
             "templates": self.templates,
             "protocol": spec.protocol(self.protocol or None),
             "calibrate": self.calibrate,
+            "use_target_labels": self.use_target_labels,
+            "unknown": self.unknown,
         }
 
 
@@ -297,6 +303,9 @@ def _find_method_faults(recipe: Recipe) -> list[str]:
         changed = {"variants": recipe.variants != ("full",), "options": own, "grid": grid}
         names = [name for name, is_changed in changed.items() if is_changed]
         faults += [f"{join_names(names)}: only {UNIMOS} has such options, and it is not among methods"] if names else []
+    if recipe.use_target_labels:
+        faults += [f"use_target_labels: {fault}" for name in recipe.methods if (fault := labels_fault(name))]
+    faults += [fault] if (fault := unknown_fault(recipe.unknown)) else []
     if recipe.label_set and AUTO not in recipe.methods:
         faults.append(f"label_set: only {AUTO} asks for it, and it is not among methods")
     return faults

@@ -32,6 +32,7 @@ def adapt_call(run: FinishedRun, seeds: Sequence[int], cache: Path | None, locat
     features |= {"cache": cache} if cache else {}
     training: dict[str, Any] = {"method": spec.method} if spec.method != UNIMOS else {}
     training |= {"label_set": spec.label_set} if spec.label_set else {}
+    training |= {"use_target_labels": True} if spec.use_target_labels else {}
     training |= {"unknown": spec.unknown} if spec.unknown != OFF else {}
     training |= {"variant": spec.variant} if spec.variant not in ("", "full") else {}
     training |= {"protocol": spec.protocol}

@@ -31,6 +31,7 @@ class RunSpec:
     label_set: str = ""  # for auto: closed (the target has every class) or partial; empty: unknown
     calibrate: bool = False  # by a temperature, see runs.run_values.Calibration
     settings: tuple[tuple[str, Any], ...] = ()  # of a method from outside the package: those that are not the defaults
+    use_target_labels: bool = False  # labelled target rows teach, and are not scored
     unknown: str = OFF  # whether rows of no class are looked for: off, auto, or their share as a text
 
     @property
@@ -53,7 +54,8 @@ class RunSpec:
         unknown = (
             [] if self.unknown == OFF else ["unknown" if self.unknown == AUTO_SHARE else f"unknown={self.unknown}"]
         )
-        return ",".join([self.name, *class_part, *protocol, *unknown, *changed])
+        taught = ["target-labels"] if self.use_target_labels else []
+        return ",".join([self.name, *class_part, *protocol, *taught, *unknown, *changed])
 
     def folder(self, runs: Path) -> Path:
         """Return the run's folder below a runs folder."""
@@ -111,6 +113,7 @@ def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: 
     method_entries = {} if spec.method == UNIMOS else {"method": spec.method, "label_set": spec.label_set}
     method_entries |= {"calibrate": True} if spec.calibrate else {}
     method_entries |= {"settings": dict(spec.settings)} if spec.settings else {}
+    method_entries |= {"use_target_labels": True} if spec.use_target_labels else {}
     method_entries |= {"unknown": spec.unknown} if spec.unknown != OFF else {}
     return fingerprint(
         {

@@ -109,6 +109,18 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Whose predictions are whose: ``predictions`` made ``predictions.csv``, ``model`` predicts new images.
+
+    ``agreement`` is the share of the fitted target rows of which the method and its linear head predict the same class.
+    """
+
+    predictions: str
+    model: str
+    agreement: Share
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unknown:
     """Rows of none of the classes: those whose unknown score is at least ``threshold``, and their share.
 
@@ -130,11 +142,13 @@ class RunMetrics:
     source_rows: int | None = None
     target_rows: int = 0
     scored_rows: int | None = None
-    labelled_rows: int | None = None
+    labelled_rows: int | None = None  # that are scored
+    taught_rows: int | None = field(default=None, metadata=OMIT_NONE)  # target rows whose labels training had
     classes: int = 0
     accuracy: Accuracies | None = None  # None without target labels
     selected: dict[str, EpochScores] = field(default_factory=dict)  # by validator
     choice: Choice | None = field(default=None, metadata=OMIT_NONE)
+    answers: Answers | None = field(default=None, metadata=OMIT_NONE)  # of methods that end in a linear head
     seconds: float
     stack: dict[str, Any] | None = field(default=None, metadata=OMIT_NONE)  # number of runs, fingerprint
     command: str | None = field(default=None, metadata=OMIT_NONE)
@@ -167,6 +181,7 @@ class RecordedSpec:
     label_set: str = ""
     calibrate: bool = False
     settings: dict[str, Any] = field(default_factory=dict)  # of a method from outside the package
+    use_target_labels: bool = False
     unknown: str = OFF
     changed: dict[str, Any]
 

@@ -18,12 +18,13 @@ from unimos_pipe.base.fork_pool import Send, parallel_map
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.evaluation.diagnostics import PairReference, PairReferenceCache
 from unimos_pipe.methods.method_code import method_code
-from unimos_pipe.methods.task import PairData, PairLoader
+from unimos_pipe.methods.task import AdaptationTask, PairData, PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.pseudo_labels import TargetEvaluation
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import EpochSnapshot, Trainer
 from unimos_pipe.methods.unimos.training_run import TrainingRun, create_run
+from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import RunFolderError, read_run
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import Calibration, RunMetrics
@@ -56,7 +57,9 @@ class PlannedRun:
     def load_data(self, loader: PairLoader) -> PairData:
         """Load the run's pair in the dtype of its training precision."""
         spec = self.spec
-        return loader.pair(spec.source, spec.target, spec.protocol, spec.options.train.precision)
+        precision, use_labels = spec.options.train.precision, spec.use_target_labels
+        data = loader.pair(spec.source, spec.target, spec.protocol, precision, use_target_labels=use_labels)
+        return data.without_taught_labels() if spec.method == UNIMOS else data
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,10 @@ class _Stack:
         """
         started = time.perf_counter()
         trainer = Trainer(self.runs)
-        untrained = [sample_before_training(run.task, trainer.eval_heads(index)) for index, run in enumerate(self.runs)]
+        untrained = [
+            sample_before_training(self._sampled_task(index), trainer.eval_heads(index))
+            for index in range(len(self.runs))
+        ]
         checkpoint = Checkpoint.open(checkpoints, self.identities)
         recorders = [
             None if outcome.reused else RunRecorder(plan.folder, plan.spec, data)
@@ -278,7 +284,7 @@ class _Stack:
         reference: PairReference,
         calibration: Calibration | None,
     ) -> FinalState:
-        task, options = self.runs[index].task, self.runs[index].method
+        task, options = self._sampled_task(index), self.runs[index].method
         heads, state = trainer.eval_heads(index), trainer.model_state(index)
         return FinalState(
             evaluation=evaluation,
@@ -292,6 +298,10 @@ class _Stack:
             calibration=calibration,
             unknown=find_run_unknowns(self.plans[index].spec, self.data[index], reference),
         )
+
+    def _sampled_task(self, index: int) -> AdaptationTask:
+        """Return the task whose rows a run's sample shows: without target rows that have joined the source."""
+        return self.data[index].task if self.data[index].task.target_labels else self.runs[index].task
 
     def _describe_stack(self) -> dict[str, Any]:
         """Return the ``stack`` of ``result.json``."""

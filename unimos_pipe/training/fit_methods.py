@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -19,13 +20,15 @@ from unimos_pipe.evaluation.diagnostics import (
     setting_validators,
 )
 from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
+from unimos_pipe.methods.accuracy_estimate import agreement_rate
 from unimos_pipe.methods.auto import AutoSelection, fit_auto
-from unimos_pipe.methods.base import Method, Model
+from unimos_pipe.methods.base import Method, MethodOutput, Model
 from unimos_pipe.methods.registry import get_method
-from unimos_pipe.methods.task import PairData, PairLoader
+from unimos_pipe.methods.target_labels import cross_fit_labelled_rows, join_target_labels
+from unimos_pipe.methods.task import AdaptationTask, PairData, PairLoader
 from unimos_pipe.runs.method_names import AUTO
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.runs.run_values import Accuracies, Calibration, Choice, RunMetrics, Scores
+from unimos_pipe.runs.run_values import Accuracies, Answers, Calibration, Choice, RunMetrics, Scores
 from unimos_pipe.runs.write_run import RunContents, check_run_folder, write_run
 from unimos_pipe.training.batched_training import PlannedRun, RunOutcome, load_finished, lock_run_folders
 from unimos_pipe.training.environment import command_line, describe_environment
@@ -39,6 +42,8 @@ from unimos_pipe.training.run_recorder import (
 )
 from unimos_pipe.training.unknown_rows import check_unknown, find_run_unknowns
 
+LINEAR_HEAD = "linear head"
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -48,6 +53,7 @@ class FitResult:
     model: Model | None
     selection: AutoSelection | None
     seconds: float
+    answers: Answers | None = None
     calibration: Calibration | None = None
     lines: tuple[dict[str, Any], ...] = ()  # of metrics.jsonl, of a method that tells of its epochs
 
@@ -102,7 +108,10 @@ def _fit_run(plan: PlannedRun, data: PairData, reference: PairReference, notes: 
 
 @torch.no_grad()
 def fit_method(spec: RunSpec, data: PairData) -> FitResult:
-    """Fit the method of a spec to a pair and predict the scored rows."""
+    """Fit the method of a spec to a pair and predict the scored rows.
+
+    Scored rows whose labels teach are predicted by cross-fitting: by a fit without their labels.
+    """
     started = time.perf_counter()
     lines: list[dict[str, Any]] = []
 
@@ -111,11 +120,34 @@ def fit_method(spec: RunSpec, data: PairData) -> FitResult:
         scores = score_predictions(logits.argmax(-1), data.held_out) if scored else None
         lines.append(_metrics_line(scores, len(lines), losses))
 
-    selection = fit_auto(data.task, spec.label_set or None) if spec.method == AUTO else None
-    output = selection.output if selection else _bind_method(spec, on_epoch).fit(data.task)
+    task = join_target_labels(data.task)
+    selection = fit_auto(task, spec.label_set or None) if spec.method == AUTO else None
+    output = selection.output if selection else _bind_method(spec, on_epoch).fit(task)
     test_features = data.held_out.features
     logits = output.logits if test_features is None else output.model.logits(test_features)
-    return FitResult(logits, output.model, selection, time.perf_counter() - started, lines=tuple(lines))
+    if (taught := data.task.target_labels) and test_features is None:
+        logits = logits.index_copy(0, taught.rows, cross_fit_labelled_rows(data.task, partial(_fit_task, spec)))
+    answers = _describe_answers(spec, task, output, selection)
+    return FitResult(logits, output.model, selection, time.perf_counter() - started, answers, lines=tuple(lines))
+
+
+def _describe_answers(
+    spec: RunSpec, task: AdaptationTask, output: MethodOutput, selection: AutoSelection | None
+) -> Answers | None:
+    """Return who predicts the scored rows and new rows; None for methods without a linear head."""
+    if selection:
+        return Answers(predictions=LINEAR_HEAD, model=LINEAR_HEAD, agreement=selection.head_agreement)
+    if not _bind_method(spec).transductive:
+        return None
+    agreement = agreement_rate(output.classes, output.model.logits(task.target.features).argmax(-1))
+    predictions = spec.method if spec.protocol == "transductive" else LINEAR_HEAD
+    return Answers(predictions=predictions, model=LINEAR_HEAD, agreement=agreement)
+
+
+def _fit_task(spec: RunSpec, task: AdaptationTask) -> MethodOutput:
+    if spec.method == AUTO:
+        return fit_auto(task, spec.label_set or None).output
+    return _bind_method(spec).fit(task)
 
 
 def _bind_method(spec: RunSpec, on_epoch: Callable | None = None) -> Method:
@@ -168,6 +200,7 @@ def _build_contents(spec: RunSpec, data: PairData, fit_result: FitResult, refere
             **result_counts(spec, data),
             accuracy=accuracy,
             validators=setting_validators(reference, raw, raw),
+            answers=fit_result.answers,
             choice=fit_result.selection and _selection_values(fit_result.selection),
             seconds=round(fit_result.seconds, 3),
             command=command_line(),

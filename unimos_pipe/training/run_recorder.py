@@ -266,6 +266,7 @@ def gather_probabilities(probabilities: torch.Tensor, classes: torch.Tensor) -> 
 
 def result_counts(spec: RunSpec, data: PairData) -> dict[str, Any]:
     """Return the first entries of every ``result.json``: protocol, metric, counts and the spec file."""
+    taught = data.task.target_labels
     return {
         "protocol": spec.protocol,
         "metric": data.held_out.metric,
@@ -273,6 +274,7 @@ def result_counts(spec: RunSpec, data: PairData) -> dict[str, Any]:
         "target_rows": len(data.task.target.features),
         "scored_rows": len(data.scored_paths),
         "labelled_rows": len(data.held_out.labelled),
+        "taught_rows": taught and len(taught.rows),
         "classes": len(data.held_out.classes),
         "dataset_file": data.dataset_file,
     }

@@ -244,7 +244,10 @@ class Trainer:
         run, heads, text = self.runs[position], self.eval_heads(index), self.text[position]
         evaluation = evaluate_target(heads, run.task.target.features, text, epoch, run.method.eval)
         start = self.offsets.pseudo[position]
-        self.pseudo_labels[start : start + len(evaluation.pseudo_labels)] = evaluation.pseudo_labels
+        pseudo_labels = self.pseudo_labels[start : start + len(evaluation.pseudo_labels)]
+        pseudo_labels.copy_(evaluation.pseudo_labels)
+        if given := run.task.target_labels:
+            pseudo_labels[given.rows] = given.labels
         return EpochSnapshot(index, evaluation, heads, text)
 
     def _measure_run(self, snapshot: "EpochSnapshot", means: Tensor | None) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from unimos_pipe.base.method_config import MethodSpec
+from unimos_pipe.methods.target_labels import join_target_labels
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 from unimos_pipe.methods.unimos.random_streams import RandomStreams, holdout_order
 from unimos_pipe.methods.unimos.schedules import batch_rows, steps_per_epoch
@@ -36,6 +37,7 @@ def create_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingR
             for part, what in ((order[:rows], f"{rows} held out"), (order[rows:], f"without {rows} by seed {seed}"))
         )
         task = replace(task, source=rest)
+    task = join_target_labels(task)
     sizes = len(task.source.features), len(task.target.features)
     batch = batch_rows(*sizes, method.train.batch_size)
     steps = steps_per_epoch(*sizes, batch, method.train.max_steps)

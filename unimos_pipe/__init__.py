@@ -42,6 +42,8 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.data.unpack_images import unpack_images as unpack_images
     from unimos_pipe.deploy.adapted_model import AdaptedModel as AdaptedModel
     from unimos_pipe.deploy.adapted_model import load as load
+    from unimos_pipe.deploy.choose_images import ImagesToLabel as ImagesToLabel
+    from unimos_pipe.deploy.choose_images import choose_images_to_label as choose_images_to_label
     from unimos_pipe.deploy.export import export_run as export_run
     from unimos_pipe.deploy.predict import PredictOptions as PredictOptions
     from unimos_pipe.deploy.predict import predict as predict
@@ -118,6 +120,7 @@ _HOMES = {
     "report.make_report": ("make_report", "Report"),
     "report.comparison": ("compare_runs", "Comparison"),
     "photos.review_photos": ("review_photos", "ReviewResult"),
+    "deploy.choose_images": ("choose_images_to_label", "ImagesToLabel"),
     "photos.sort_photos": ("sort_photos", "SortOptions", "SortResult"),
     "deploy.predict": ("predict", "predict_cached", "PredictOptions"),
     "deploy.export": ("export_run",),

@@ -26,6 +26,7 @@ LINES = {  # the function that each command line calls first
     "photos shop phone": "run_photo_job",
     "sort run --to folder": "sort_photos",
     "review run": "review_photos",
+    "label next --run run": "choose_images_to_label",
     "demo": "demo",
     "manifest ls": "list_datasets",
     "manifest show icons": "load_spec",

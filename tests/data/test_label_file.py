@@ -101,3 +101,17 @@ def test_the_file_of_a_domain(tmp_path):
         label_file(spec, "shop")
     with pytest.raises(InputError, match=r"class '\(unknown\)': this name stands for images of none of the classes"):
         check_spec(values | {"classes": ("cat", "(unknown)")}, tmp_path / "my.toml")
+
+
+def test_rows_move_to_the_beginning_with_their_cells(tmp_path):
+    labels = LabelFile(tmp_path / "l.csv", CLASSES)
+    labels.path.write_bytes(b'\xef\xbb\xbfpath;class;note\r\na.jpg;;x\r\n\r\nb.jpg;dog;"two\r\nlines"\r\nc.jpg;cat;')
+    labels.move_first(["c.jpg", "b.jpg"])
+    moved = b'\xef\xbb\xbfpath;class;note\r\nc.jpg;cat;\r\nb.jpg;dog;"two\r\nlines"\r\na.jpg;;x\r\n\r\n'
+    assert labels.path.read_bytes() == moved
+    labels.path.write_bytes(b"a.jpg,cat\nb.jpg,\n")  # no head
+    labels.move_first(["b.jpg"])
+    assert labels.path.read_bytes() == b"b.jpg,\na.jpg,cat\n"
+    with pytest.raises(InputError) as error:
+        labels.move_first(["z.jpg"])
+    assert str(error.value) == f"{labels.path} does not list 'z.jpg'"

@@ -134,3 +134,24 @@ def test_labels_of_a_target_without_any_are_refused(cli, some, tmp_path):
     answer = cli("adapt", *some, "--src", "shop", "--tgt", "phone", "--use-target-labels", "--out", tmp_path / "run")
     told = "target labels are to be used, and no image of phone has one. Label some in its CSV and extract again"
     assert (answer.code, answer.err) == (2, f"Error: {told}\n")
+
+
+def test_images_to_label_next_come_first_in_the_label_file(cli, some, tmp_path):
+    run, table = tmp_path / "run", tmp_path / "my.phone.csv"
+    pair = ("--src", "shop", "--tgt", "phone", "--method", "fused", "--out", run)
+    assert cli("adapt", *some, *pair).code == 0
+    before = table.read_text().splitlines()
+    answer = cli("label", "next", "--run", run, "-n", 4, "--cache", tmp_path / "c")
+    assert (answer.code, answer.out) == (0, f"{table}: 4 of 18 images without a label are now first\n"), answer.err
+    after = table.read_text().splitlines()
+    assert after[0] == before[0] and sorted(after) == sorted(before)
+    assert all(line.endswith(",") for line in after[1:5])
+    assert [line for line in before if line not in after[1:5]] == [after[0], *after[5:]]
+    assert answer.err.startswith("".join(f"  {line[:-1]}\n" for line in after[1:5]))
+    assert cli("extract", *some, "--all", "--workers", 0).code == 0
+    told = cli("adapt", *some, *pair, "--force").err
+    assert "labels of phone changed" not in told
+    other = cli("label", "next", "--run", run, "-n", 30, "--way", "random", "--cache", tmp_path / "c")
+    assert other.out == f"{table}: 18 of 18 images without a label are now first\n"
+    wrong = cli("label", "next", "--run", run, "--way", "rnadom")
+    assert wrong.code == 2 and "'rnadom' is not one of its values" in wrong.err

@@ -15,6 +15,7 @@ from unimos_pipe.base.method_config import EncoderSpec
 PROGRAM = "unimos-pipe"
 COMMANDS = {  # of a function
     "adapt_pairs": "adapt",
+    "choose_images_to_label": "label next",
     "create_dataset_spec": "manifest scan",
     "extract_features": "extract",
     "import_features": "cache import",

@@ -23,6 +23,7 @@ from unimos_pipe.cli.encoder import encoder
 from unimos_pipe.cli.error_handling import SigTerm, run_with_error_handling
 from unimos_pipe.cli.export import export
 from unimos_pipe.cli.extract import extract
+from unimos_pipe.cli.label import label
 from unimos_pipe.cli.manifest import manifest
 from unimos_pipe.cli.photos import photos
 from unimos_pipe.cli.predict import predict
@@ -114,6 +115,7 @@ for command in (
     export,
     sort,
     review,
+    label,
     demo,
     manifest,
     encoder,

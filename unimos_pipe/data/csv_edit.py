@@ -3,7 +3,7 @@
 import codecs
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,18 @@ class CsvText:
                 records[-1] = records[-1][0] + line_end, records[-1][1]
             records += [text._record(text._cells(row, (), None), line_end) for row in new_rows]
         return CsvText(text.mark, text.separator, tuple(records), text.columns, text.folder)
+
+    def move_first(self, paths: Sequence[str]) -> "CsvText":
+        """Return the text with the rows of some paths after its head, in this order; every row keeps its bytes."""
+        line_end = next((end for record, _ in self.records if (end := _line_end(record))), "\n")
+        records = [(record if _line_end(record) else record + line_end, cells) for record, cells in self.records]
+        filled = [number for number, (_, cells) in enumerate(records) if any(map(str.strip, cells))]
+        start = filled.pop(0) + 1 if self.columns.head else 0
+        row_of = {self._row(records[number][1]).path: number for number in filled}
+        moved = [row_of[path] for path in paths]
+        rest = [number for number in range(start, len(records)) if number not in set(moved)]
+        ordered = tuple(records[number] for number in (*range(start), *moved, *rest))
+        return CsvText(self.mark, self.separator, ordered, self.columns, self.folder)
 
     def _with_labels(self) -> "CsvText":
         """Return the text with an empty column of classes at the end."""

@@ -3,7 +3,7 @@
 An empty class is still to be labelled; :data:`UNKNOWN_CLASS` is an image of none of the classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,6 +59,19 @@ class LabelFile:
                 text = CsvText.read(target, self.folder)
                 text.edit(lambda row: replace(row, label=labels.get(row.path, row.label))).write(target)
         return {path: before[path] for path in labels}
+
+    def move_first(self, paths: Sequence[str]) -> None:
+        """Move the rows of images to the beginning, in this order; the other rows keep theirs, and every row its cells.
+
+        Raises:
+            InputError: a path that the file does not list, or a file that cannot be read.
+        """
+        target = self.path.resolve()
+        with writer_lock(target, wait=True):
+            listed = self.read()
+            if missing := [path for path in paths if path not in listed]:
+                raise InputError(f"{self.path} does not list {join_names(map(short_repr, missing), 3)}")
+            CsvText.read(target, self.folder).move_first(paths).write(target)
 
 
 def label_file(spec: DatasetSpec, domain: str) -> LabelFile:

@@ -1,6 +1,7 @@
 """Calls that train a finished run again."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import Call
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
 from unimos_pipe.data.dataset_spec import find_spec_files
-from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.method_names import UNIMOS, labels_fault
 from unimos_pipe.runs.read_run import FinishedRun
 from unimos_pipe.runs.unknown_option import OFF
 
@@ -57,7 +58,7 @@ def encoder_preset(run: FinishedRun) -> str | None:
 
 
 def adapt_again_calls(run: FinishedRun, cache: Path | None = None) -> list[Call]:
-    """Return the calls that read the target's labels again and adapt in place of a run.
+    """Return the calls that read the target's labels again and adapt with them in place of a run.
 
     Args:
         cache: named where it is not the default one.
@@ -67,4 +68,6 @@ def adapt_again_calls(run: FinishedRun, cache: Path | None = None) -> list[Call]
     features |= {"encoder": preset} if preset else {}
     features |= {"cache": cache} if cache else {}
     extract = Call("extract_features", {"features": Call("feature_set", features), "domains": [run.spec.target]})
-    return [extract, adapt_call(run, [run.spec.seed], cache, {"out": run.folder, "force": True})]
+    spec = replace(run.spec, use_target_labels=labels_fault(run.method) is None)
+    taught = replace(run, config=replace(run.config, spec=spec))
+    return [extract, adapt_call(taught, [run.spec.seed], cache, {"out": run.folder, "force": True})]

@@ -147,8 +147,22 @@ def test_what_no_method_of_the_recipe_reads_is_a_fault():
     known = ", ".join(METHODS)
     assert str(caught.value) == (
         f"r.toml: unknown method best (known: {known}); method fused is listed twice; variants, options: only unimos "
-        "has such options, and it is not among methods; label_set: only auto asks for it, and it is not among methods; "
-        "stata predicts only the rows it was fitted on, and an inductive run scores others; use protocol transductive"
+        "has such options, and it is not among methods; label_set: only auto asks for it, and it is not among methods"
+    )
+
+
+def test_labels_and_unknown_rows_are_options_of_every_run():
+    values = {"name": "m", "dataset": "icons", "methods": ["fused", "unimos"], "seeds": 1}
+    recipe, spec = check_recipe(values | {"use_target_labels": True, "unknown": "auto"}, "here")
+    assert {run.label() for run in recipe.runs(spec, "e")} == {
+        "fused,target-labels,unknown",
+        "full,target-labels,unknown",
+    }
+    with pytest.raises(InputError) as caught:
+        check_recipe(values | {"methods": ["zlap"], "use_target_labels": True, "unknown": "some"}, "r.toml")
+    assert str(caught.value) == (
+        "r.toml: use_target_labels: zlap learns from no labels; unknown: expected off, auto or a share from 0 to below "
+        "1, got 'some'"
     )
 
 

@@ -31,6 +31,7 @@ from unimos_pipe.methods.base import LinearModel, MethodOutput
 from unimos_pipe.methods.ensemble3 import average_logits
 from unimos_pipe.methods.logistic_regression import minimise_cross_entropy
 from unimos_pipe.methods.stacked import fit_stacked
+from unimos_pipe.methods.target_labels import set_target_labels
 from unimos_pipe.methods.task import TAUGHT, AdaptationTask, LabelledFeatures, UnlabelledFeatures
 
 SHARPNESS = 6.0  # of the average whose parts have deviation one, as probabilities for the head
@@ -73,7 +74,7 @@ def fit_auto(task: AdaptationTask, label_set: LabelSet | None = None) -> AutoSel
     parts = [text, *fit_centered_anchors(task)]
     if label_set == "partial":
         parts.append(stata.fit_from_fused(task).logits)
-    average = average_logits(parts)
+    average = set_target_labels(task, average_logits(parts))
     output = fit_head(task, average).predict_target(task)
     same = agreement_rate(output.classes, text.argmax(-1))
     return AutoSelection(output, agreement_rate(output.classes, average.argmax(-1)), same, _reason(same))

@@ -1,8 +1,9 @@
 """Labels of target rows in training.
 
 The labelled target rows join the source's rows. Together they weigh :data:`SHARE` times as much as the source. They are
-centred by the target's mean, not by their own (:func:`unimos_pipe.methods.auto.center_task`). Methods that start from
-logits of the target's rows start from these labels in their rows.
+centred by the target's mean, not by their own (:func:`unimos_pipe.methods.auto.center_task`). Statistical anchors start
+from these labels in their rows. UniMoS draws them as often as each domain of the source, and they are the pseudo-labels
+of their rows.
 """
 
 import zlib
@@ -17,7 +18,7 @@ from unimos_pipe.methods.base import MethodOutput
 from unimos_pipe.methods.logistic_regression import FOLDS, row_weights
 from unimos_pipe.methods.task import TAUGHT, AdaptationTask, LabelledFeatures, TargetLabels
 
-SHARE = 1.0
+SHARE = 0.3
 CERTAIN = 20.0  # logit of a labelled row's class, 0 for the others
 
 

@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from tests.factories.tasks import random_task
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.methods import fused, gda, linear_im, source_probe
+from unimos_pipe.methods.logistic_regression import domain_balanced_weights
 from unimos_pipe.methods.registry import METHODS
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
 
@@ -69,7 +70,11 @@ def test_a_model_answers_the_target_as_its_fit_did_and_comes_back_from_its_state
     answers = METHODS[name].fit(task)
     assert answers.logits.dtype == torch.float32 and answers.logits.shape == (56, CLASSES)
     back = METHODS[name].load_model(load(save(answers.model.state_dict())))
-    assert torch.equal(back.logits(task.target.features), answers.logits)
+    logits = back.logits(task.target.features)
+    if METHODS[name].transductive:  # the head is fitted to the method's own answers
+        assert (logits.argmax(-1) == answers.classes).float().mean() > 0.95
+    else:
+        assert torch.equal(logits, answers.logits)
     assert torch.equal(METHODS[name].fit(task).logits, answers.logits)
 
 
@@ -157,7 +162,7 @@ def test_every_domain_of_a_source_counts_the_same():
 
 
 def test_equal_say_gives_every_source_the_same_sum():
-    assert_close(source_probe.domain_balanced_weights(torch.tensor([0, 0, 0, 2])), [4 / 6, 4 / 6, 4 / 6, 2])
+    assert_close(domain_balanced_weights(torch.tensor([0, 0, 0, 2])), [4 / 6, 4 / 6, 4 / 6, 2])
 
 
 def test_fused_by_loop():

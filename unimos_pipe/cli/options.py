@@ -175,7 +175,8 @@ strict_counts_option = click.option(
 protocol_option = click.option(
     "--protocol",
     type=SuggestingChoice(PROTOCOLS),
-    help="Inductive (default where there are splits): learn from the target's train rows, score its test rows.",
+    help="Inductive (default where there are splits): learn from the target's train rows, score its test rows. Open: "
+    "the source lacks the unknown_classes of the spec.",
 )
 
 

@@ -8,7 +8,7 @@ from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.runs.method_names import AUTO, ESTIMATE_ERROR
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.runs.run_values import Choice, Estimate, RunMetrics
+from unimos_pipe.runs.run_values import Choice, Estimate, RunMetrics, UnknownScores
 
 NOT_ESTIMATED = "accuracy cannot be estimated: {}; label about 50 images to measure it"
 SHOWN = 3  # classes whose shares differ most
@@ -29,6 +29,8 @@ def print_diagnostics(output: Output, spec: RunSpec, result: RunMetrics, classes
             output.result(f"  {line}")
     if result.unknown:
         output.result(f"  {_unknown_line(result)}")
+        if result.unknown.scores:
+            output.result(f"  {_unknown_scores_line(result.unknown.scores)}")
     for what, share in _agreements(spec.method, estimate):
         if share < 0.5:
             output.warn(
@@ -71,6 +73,19 @@ def _unknown_line(result: RunMetrics) -> str:
     count = round(result.unknown.share * result.scored_rows)
     percent = format_percent(result.unknown.share)
     return f"{UNKNOWN_CLASS}: {count} of {result.scored_rows} images, {percent}%, look like none of the classes"
+
+
+def _unknown_scores_line(scores: UnknownScores) -> str:
+    """Return the metrics of unknown images against labels."""
+    before, after, found, h_score, best, auroc, oscr = (
+        format_percent(getattr(scores, name))
+        for name in ("known_before", "known_after", "found", "h_score", "best_h_score", "auroc", "oscr")
+    )
+    return (
+        f"of {scores.unknown_rows} images labelled {UNKNOWN_CLASS} {found}% are found; accuracy on "
+        f"{scores.known_rows} known ones {before}, after that {after}; H-score {h_score} (best threshold {best}), "
+        f"AUROC {auroc}, OSCR {oscr}"
+    )
 
 
 def _agreements(method: str, estimate: Estimate) -> list[tuple[str, float]]:

@@ -24,7 +24,8 @@ EMBEDDED = ("icons.zip",)  # archives in data/embedded; a run needs the spec, bu
 SPLITS = ("train", "test")
 
 
-PROTOCOLS = ("inductive", "transductive")
+PROTOCOLS = ("inductive", "transductive", "open-set", "open-partial")
+OPEN_PROTOCOLS = PROTOCOLS[2:]  # transductive; the target has classes that the source lacks
 
 
 METRICS = ("accuracy", "per_class_mean")
@@ -69,6 +70,10 @@ class DatasetSpec:
     embedded: str = ""
     roots: tuple[str, ...] = option((), "usual names of the data set's own folder, looked for below the data root")
     metric: str = option("accuracy", "the figure published for it", choices=METRICS)
+    unknown_classes: tuple[str, ...] = option(
+        (), "classes that the source lacks in protocols open-set and open-partial"
+    )
+    source_only_classes: tuple[str, ...] = option((), "classes that the target lacks in protocol open-partial")
     display: dict = field(default_factory=dict)  # class name -> wording in the prompts
     id: str = option("", "identity of the data beside its name; a scan writes it")
     base: Path = Path()  # the folder of the spec file
@@ -132,13 +137,15 @@ class DatasetSpec:
         """Return the protocol: the chosen one, else inductive if the data set has test splits, else transductive.
 
         Raises:
-            InputError: inductive, but the data set has no splits.
+            InputError: inductive, but the data set has no splits; or an open one without classes to hide.
         """
         has_splits = all(entry.has_splits for entry in self.domains.values())
         if requested == "inductive" and not has_splits:
             raise InputError(
                 (f"{self.name} has no train and test splits, so ", Argument("protocol"), " can only be transductive")
             )
+        if requested in OPEN_PROTOCOLS and not self.unknown_classes:
+            raise InputError(f"{self.name} names no unknown_classes, so that protocol {requested} has none to hide")
         return requested or ("inductive" if has_splits else "transductive")
 
     def with_words(self, words: Mapping[str, str]) -> "DatasetSpec":
@@ -240,6 +247,12 @@ def _check_classes(spec: DatasetSpec) -> list[str]:
         faults.append(f"class {UNKNOWN_CLASS!r}: this name stands for images of none of the classes")
     if len(spec.classes) < 2:
         faults.append("at least 2 classes are needed")
+    for key in ("unknown_classes", "source_only_classes"):
+        faults += [f"{key}: no class {name!r}" for name in getattr(spec, key) if name not in spec.classes]
+    if twice := sorted({*spec.unknown_classes} & {*spec.source_only_classes}):
+        faults.append(f"classes in unknown_classes and source_only_classes: {join_names(twice)}")
+    if spec.unknown_classes and len({*spec.classes} - {*spec.unknown_classes}) < 2:
+        faults.append("unknown_classes: at least 2 other classes are needed")
     for name, wording in spec.display.items():
         if name not in spec.classes:
             faults.append(f"display: no class {name!r}")

@@ -10,6 +10,7 @@ from unimos_pipe.base.method_config import MethodSpec, method_spec, with_native_
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
+from unimos_pipe.data.dataset_spec import OPEN_PROTOCOLS
 from unimos_pipe.experiments.run_plans import RunResult, apply_stale_policy, execute_plans, load_pairs, open_loader
 from unimos_pipe.methods.task import PairLoader, resolve_train_precision
 from unimos_pipe.runs.method_names import (
@@ -61,6 +62,8 @@ class AdaptOptions:
             faults.append(f"label_set: expected {' or '.join(LABEL_SETS)}, got {short_repr(self.label_set)}")
         faults += [fault] if (fault := protocol_fault(self.method, protocol)) else []
         faults += [fault] if self.use_target_labels and (fault := labels_fault(self.method)) else []
+        if self.use_target_labels and protocol in OPEN_PROTOCOLS:
+            faults.append(f"protocol {protocol} hides classes of the target, whose labels cannot teach then")
         faults += [fault] if (fault := unknown_fault(self.unknown)) else []
         if faults:
             raise InputError("; ".join(faults))

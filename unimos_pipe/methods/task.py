@@ -1,18 +1,22 @@
 """Inputs of a method. Target labels have a separate type that only evaluation uses."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.device import pick_device, precision_on_device
 from unimos_pipe.base.errors import Argument, InputError, StaleCacheError
 from unimos_pipe.base.method_config import CLIP_LOGIT_SCALE, MethodSpec, TrainSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.cache.feature_checks import NORM_TOLERANCE
 from unimos_pipe.cache.store import DomainFeatures, FeatureStore
-from unimos_pipe.data.manifest import NO_LABEL
+from unimos_pipe.data.dataset_spec import DatasetSpec
+from unimos_pipe.data.label_file import label_file
+from unimos_pipe.data.manifest import NO_LABEL, UNKNOWN_CLASS
 
 TAUGHT = -1  # origin of target rows that have joined the source with their labels
 
@@ -99,6 +103,9 @@ class HeldOutLabels:
     classes: tuple[str, ...]
     metric: str = "accuracy"  # the figure published for the data set: accuracy or per_class_mean
     features: torch.Tensor | None = None
+    unknown: np.ndarray | None = (
+        None  # (n,) bool, rows that are known to be of none of the classes; None: of none known
+    )
 
     @property
     def labelled(self) -> np.ndarray:
@@ -248,14 +255,25 @@ class PairLoader:
         )
         taught = _take_target_labels(target_domain, self.device) if use_target_labels else None
         labels = scored.labels if (scored.labels != NO_LABEL).any() else None
-        held_out = HeldOutLabels(labels, spec.classes, spec.metric, test_features)
+        unknown = _read_unknown_rows(spec, target, scored.paths)
+        held_out = HeldOutLabels(labels, spec.classes, spec.metric, test_features, unknown)
         task = replace(task, target_labels=taught)
         digests = {part: list(digests) for side in (*sources, target_domain, scored) for part, digests in side.digests}
         seen_labels = [digest for domain in sources for _, digest in domain.label_digests]
         scored_labels = [digest for _, digest in scored.label_digests]
+        scored_labels += [] if unknown is None else [fingerprint(np.flatnonzero(unknown).tolist())]
         digests |= {"text": [text_digest], "source labels": seen_labels}
         digests |= {"target labels": [digest for _, digest in target_domain.label_digests]} if taught else {}
         return PairData(task, held_out, scored.paths, target_domain.encoder, digests, scored_labels, spec.own_file)
+
+
+def _read_unknown_rows(spec: DatasetSpec, domain: str, paths: Sequence[str]) -> np.ndarray | None:
+    """Return (n,) bool: the rows that the domain's label file calls unknown; None if it calls none so."""
+    if not spec.domain(domain).manifest:
+        return None
+    labels = label_file(spec, domain).read()
+    unknown = np.array([labels.get(path) == UNKNOWN_CLASS for path in paths])
+    return unknown if unknown.any() else None
 
 
 def _take_target_labels(domain: DomainFeatures, device: torch.device) -> TargetLabels:

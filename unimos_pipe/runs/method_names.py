@@ -127,7 +127,7 @@ def labels_fault(method: str) -> str | None:
 
 def protocol_fault(method: str, protocol: str) -> str | None:
     """Why a method cannot make runs of a protocol, or None."""
-    if protocol == "transductive" or method not in method_names() or answers_new_rows(method):
+    if protocol != "inductive" or method not in method_names() or answers_new_rows(method):
         return None
     return (
         f"{method} predicts only the rows it was fitted on, and an inductive run scores others; "

@@ -16,7 +16,7 @@ from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError, ReadError, join_names, short_repr, suggestions
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, VARIANTS, MethodSpec, method_spec, setting_fields
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
-from unimos_pipe.data.dataset_spec import PACKAGE, PROTOCOLS, DatasetSpec, load_spec
+from unimos_pipe.data.dataset_spec import OPEN_PROTOCOLS, PACKAGE, PROTOCOLS, DatasetSpec, load_spec
 from unimos_pipe.data.prompts import build_prompts
 from unimos_pipe.runs.method_names import (
     AUTO,
@@ -304,6 +304,8 @@ def _find_method_faults(recipe: Recipe) -> list[str]:
         names = [name for name, is_changed in changed.items() if is_changed]
         faults += [f"{join_names(names)}: only {UNIMOS} has such options, and it is not among methods"] if names else []
     if recipe.use_target_labels:
+        if recipe.protocol in OPEN_PROTOCOLS:
+            faults.append(f"use_target_labels: protocol {recipe.protocol} hides classes of the target")
         faults += [f"use_target_labels: {fault}" for name in recipe.methods if (fault := labels_fault(name))]
     faults += [fault] if (fault := unknown_fault(recipe.unknown)) else []
     if recipe.label_set and AUTO not in recipe.methods:

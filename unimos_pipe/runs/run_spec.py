@@ -49,7 +49,7 @@ class RunSpec:
     def label(self) -> str:
         """Return ``no-im``, ``fused`` or ``full,inductive,alpha=0.1``: the run's row in a table and its folder name."""
         class_part = [f"{self.label_set}-set"] if self.label_set else []
-        protocol = ["inductive"] if self.protocol == "inductive" else []
+        protocol = [] if self.protocol == "transductive" else [self.protocol]
         changed = (f"{key.rpartition('.')[2]}={value}" for key, value in self.changed.items())
         unknown = (
             [] if self.unknown == OFF else ["unknown" if self.unknown == AUTO_SHARE else f"unknown={self.unknown}"]

@@ -121,6 +121,26 @@ class Answers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnknownScores:
+    """Metrics of unknown rows against labels, as fractions, see ``evaluation/open_set.py``.
+
+    ``known_before`` and ``known_after`` are the accuracies on known rows: of the most likely classes, and with rows
+    that are called unknown as wrong. ``found`` is the share of unknown rows that are called so. ``best_h_score`` is
+    that of the best threshold by labels, an oracle.
+    """
+
+    known_rows: int
+    unknown_rows: int
+    known_before: Share
+    known_after: Share
+    found: Share
+    h_score: Share
+    best_h_score: Share
+    auroc: Share
+    oscr: Share
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unknown:
     """Rows of none of the classes: those whose unknown score is at least ``threshold``, and their share.
 
@@ -131,6 +151,7 @@ class Unknown:
     share: Share
     otsu_share: Share
     source_share: Share
+    scores: UnknownScores | None = field(default=None, metadata=OMIT_NONE)  # where labels mark unknown rows
 
 
 @dataclass(frozen=True, kw_only=True)

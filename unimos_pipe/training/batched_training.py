@@ -16,8 +16,10 @@ from unimos_pipe.base.atomic_io import create_parent_dir
 from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.fork_pool import Send, parallel_map
 from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.data.dataset_spec import OPEN_PROTOCOLS
 from unimos_pipe.evaluation.diagnostics import PairReference, PairReferenceCache
 from unimos_pipe.methods.method_code import method_code
+from unimos_pipe.methods.open_set_task import hide_classes
 from unimos_pipe.methods.task import AdaptationTask, PairData, PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.pseudo_labels import TargetEvaluation
@@ -59,6 +61,10 @@ class PlannedRun:
         spec = self.spec
         precision, use_labels = spec.options.train.precision, spec.use_target_labels
         data = loader.pair(spec.source, spec.target, spec.protocol, precision, use_target_labels=use_labels)
+        if spec.protocol in OPEN_PROTOCOLS:
+            dataset = loader.store.spec
+            source_only = dataset.source_only_classes if spec.protocol == "open-partial" else ()
+            data = hide_classes(data, dataset.unknown_classes, source_only)
         return data.without_taught_labels() if spec.method == UNIMOS else data
 
 

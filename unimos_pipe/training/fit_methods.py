@@ -140,7 +140,7 @@ def _describe_answers(
     if not _bind_method(spec).transductive:
         return None
     agreement = agreement_rate(output.classes, output.model.logits(task.target.features).argmax(-1))
-    predictions = spec.method if spec.protocol == "transductive" else LINEAR_HEAD
+    predictions = LINEAR_HEAD if spec.protocol == "inductive" else spec.method
     return Answers(predictions=predictions, model=LINEAR_HEAD, agreement=agreement)
 
 
@@ -205,7 +205,7 @@ def _build_contents(spec: RunSpec, data: PairData, fit_result: FitResult, refere
             seconds=round(fit_result.seconds, 3),
             command=command_line(),
             **run_diagnostics(reference, data.held_out, raw, calibrated, calibration),
-            unknown=unknown and unknown.values,
+            unknown=unknown and unknown.score(classes, data.held_out),
         ),
     )
 

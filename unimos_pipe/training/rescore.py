@@ -7,6 +7,7 @@ import torch
 
 from unimos_pipe.evaluation.diagnostics import labelled_metrics
 from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
+from unimos_pipe.evaluation.open_set import score_unknown_rows
 from unimos_pipe.methods.task import PairData
 from unimos_pipe.methods.unimos.heads import Heads
 from unimos_pipe.methods.unimos.model import UniMoSModel
@@ -14,7 +15,7 @@ from unimos_pipe.methods.unimos.pseudo_labels import CHUNK
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.runs.run_values import Reliability, RunMetrics
+from unimos_pipe.runs.run_values import Reliability, RunMetrics, Unknown
 from unimos_pipe.runs.write_run import HEADS, LABEL_COLUMN, SAMPLE, RunContents, write_run
 from unimos_pipe.training.prediction_log import BRANCHES, from_bytes
 from unimos_pipe.training.run_recorder import (
@@ -64,10 +65,22 @@ def rescore_run(run: FinishedRun, spec: RunSpec, data: PairData) -> RunMetrics:
             accuracy=accuracy,
             selected=selected,
             reliability=_measure_reliability(run, spec, data),
+            unknown=_score_unknown_rows(run, data),
         ),
     )
     write_run(run.folder, contents)
     return contents.result
+
+
+def _score_unknown_rows(run: FinishedRun, data: PairData) -> Unknown | None:
+    """Return the values of unknown rows with scores against the new labels; None if the run has none."""
+    values = run.result.unknown
+    if values is None:
+        return None
+    ids = {name: k for k, name in enumerate(data.held_out.classes)}
+    predictions = torch.tensor([ids[row["known_class"]] for row in run.predictions])
+    scores = torch.tensor([float(row["unknown_score"]) for row in run.predictions], dtype=torch.float64)
+    return replace(values, scores=score_unknown_rows(predictions, scores, values.threshold, data.held_out))
 
 
 def _score_epochs(run: FinishedRun, data: PairData) -> list[BranchScores]:

@@ -10,7 +10,7 @@ import torch
 
 from unimos_pipe.base.plugins import outside_method
 from unimos_pipe.base.record_parsing import parse_record, to_plain
-from unimos_pipe.data.manifest import NO_LABEL
+from unimos_pipe.data.manifest import NO_LABEL, UNKNOWN_CLASS
 from unimos_pipe.evaluation.diagnostics import PairReference, run_diagnostics, setting_validators
 from unimos_pipe.evaluation.metrics import score_predictions, score_zero_shot
 from unimos_pipe.evaluation.validators import validator_scores, validator_tensors
@@ -157,7 +157,7 @@ class RunRecorder:
             command=command_line(),
             validators=last_validators | setting_validators(final.reference, raw, evaluation.bottleneck),
             **run_diagnostics(final.reference, held_out, raw, calibrated, final.calibration, branches),
-            unknown=final.unknown and final.unknown.values,
+            unknown=final.unknown and final.unknown.score(evaluation.predictions, held_out),
         )
 
 
@@ -255,8 +255,14 @@ def scorer_tensors(unknown: RunUnknowns | None) -> dict[str, torch.Tensor]:
 
 def build_label_column(data: PairData) -> dict[str, list[str]]:
     """Return the label column of ``predictions.csv``; empty if no row has a label."""
-    names, labels = data.held_out.classes, data.held_out.labels
-    return {} if labels is None else {LABEL_COLUMN: ["" if k == NO_LABEL else names[k] for k in labels.tolist()]}
+    names, labels, unknown = data.held_out.classes, data.held_out.labels, data.held_out.unknown
+    if labels is None and unknown is None:
+        return {}
+    labels = np.full(len(data.scored_paths), NO_LABEL) if labels is None else labels
+    column = ["" if k == NO_LABEL else names[k] for k in labels.tolist()]
+    for row in [] if unknown is None else np.flatnonzero(unknown).tolist():
+        column[row] = UNKNOWN_CLASS
+    return {LABEL_COLUMN: column}
 
 
 def gather_probabilities(probabilities: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

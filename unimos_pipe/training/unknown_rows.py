@@ -1,6 +1,6 @@
 """Rows of none of the classes among a run's scored rows, for its files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -8,9 +8,10 @@ from torch import Tensor
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.evaluation.diagnostics import ONE_CLASS, PairReference
+from unimos_pipe.evaluation.open_set import score_unknown_rows
 from unimos_pipe.methods.accuracy_estimate import NEIGHBOURS
 from unimos_pipe.methods.knn import find_neighbours
-from unimos_pipe.methods.task import PairData
+from unimos_pipe.methods.task import HeldOutLabels, PairData
 from unimos_pipe.methods.unknown_score import UnknownScorer, find_unknown_rows
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import Unknown
@@ -24,6 +25,15 @@ class RunUnknowns:
     scores: Tensor
     values: Unknown
     scorer: UnknownScorer
+
+    def score(self, predictions: Tensor, held_out: HeldOutLabels) -> Unknown:
+        """Return the values with the scores against labels, where these mark unknown rows.
+
+        Args:
+            predictions: (n,) most likely known classes.
+        """
+        scores = score_unknown_rows(predictions, self.scores, self.values.threshold, held_out)
+        return replace(self.values, scores=scores)
 
     def columns(self, known_classes: list[str]) -> dict[str, list[str]]:
         """Return the columns of ``predictions.csv`` that differ, given the n predicted classes."""

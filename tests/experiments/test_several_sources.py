@@ -9,8 +9,9 @@ from factories.tasks import random_task, small_method
 from rounding import assert_within, perturbed_task, rounding_bounds
 
 import unimos_pipe
-from unimos_pipe.methods.logistic_regression import domain_balanced_weights, fit_logistic_regression
+from unimos_pipe.methods.logistic_regression import domain_balanced_weights
 from unimos_pipe.methods.registry import METHODS
+from unimos_pipe.methods.source_probe import fit_logistic_regression
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import create_run

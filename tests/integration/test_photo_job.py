@@ -14,6 +14,7 @@ from unimos_pipe.photos.review_photos import ReviewResult
 from unimos_pipe.photos.review_session import ReviewSession
 from unimos_pipe.photos.run_photos import load_run_photos
 from unimos_pipe.report import figures, modality_gap
+from unimos_pipe.runs.read_run import read_run
 
 CLASSES = ("circle", "square", "bar")
 
@@ -69,7 +70,7 @@ def test_two_folders_to_sorted_photos_and_again_after_corrections(cli, folders, 
     ]
     assert "     encoder tiny (tinyclip-r24-64, MIT, for icons only): on this machine\n" in answer.err
     assert "photos/phone: 48 rows, 0 encoded, 48 reused" in answer.err
-    assert answer.err.endswith(f"next: unimos-pipe review {run}\n")
+    assert answer.err.endswith(f"next: unimos-pipe label next --run {run} -n 50\n")
     first = links(folders / "sorted")
     rows = list(csv.DictReader((folders / run / "predictions.csv").open(newline="")))
     assert (
@@ -97,6 +98,7 @@ def test_two_folders_to_sorted_photos_and_again_after_corrections(cli, folders, 
     answer = cli("review", run)
     assert answer.code == 0 and "29 labelled of 48 rows" in answer.out, answer.err
     assert answer.err.endswith(f"next: unimos-pipe review {run}\n")
+    assert read_run(folders / run).result.taught_rows == 29
     draw(folders / "DCIM" / "new.png", 0, np.random.default_rng(7), True)
     answer = cli(*command)
     assert answer.code == 0, answer.err
@@ -104,7 +106,9 @@ def test_two_folders_to_sorted_photos_and_again_after_corrections(cli, folders, 
     second = links(folders / "sorted")
     expected = {path: label.replace("(unknown)", "unknown") for path, label in zip(names, typed, strict=True)}
     assert {path: second[path] for path in names} == expected
-    assert "30 by typed labels" in answer.out and "29 labelled of 49" in answer.out and "new.png" in second
+    assert "30 by typed labels" in answer.out and "new.png" in second
+    assert "29 labelled of 49 rows" in answer.out and "they teach, and each is scored by a fit without it" in answer.out
+    assert " --use-target-labels " in answer.err
     (folders / "DCIM" / "new.png").unlink()
     assert {name: contents(folders / name) for name in ("shop", "DCIM")} == originals
     assert load_spec(spec).own_file == str(folders / spec)

@@ -137,8 +137,8 @@ def photos(
         output.note(f"  for a report: {install_command('report')}")
     else:
         output.result(f"  report: {result.report.page}")
-    output.note("  label about 50 photos (in random order to measure the accuracy), then run photos again:")
-    suggest_next(output, "review", result.run.folder)
+    output.note("  label the photos that teach most, review them, then run photos again:")
+    suggest_next(output, "label", "next", "--run", result.run.folder, "-n", 50)
 
 
 def _show_update(output: Output, update: "DatasetUpdate") -> None:
@@ -162,7 +162,8 @@ def _show_accuracy(output: Output, result: RunMetrics, labels_like_random: bool)
         value = result.accuracy.last.accuracy
         rows = describe_labelled_rows(value, result.labelled_rows, result.scored_rows)
         chosen = "" if labels_like_random else "; these are no random choice, so it is not that of all photos"
-        output.result(f"accuracy {format_percent(value)} on {rows}{chosen}")
+        taught = "; they teach, and each is scored by a fit without it" if result.taught_rows else ""
+        output.result(f"accuracy {format_percent(value)} on {rows}{taught}{chosen}")
         if labels_like_random:
             return
     if estimate.accuracy is not None:

@@ -1,7 +1,7 @@
 """The whole job on two folders of photos: describe, encode, adapt, report, sort. Finished steps are kept."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unimos_pipe.base.atomic_io import check_writable_folder
@@ -13,6 +13,7 @@ from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.datasets import create_dataset_spec, update_dataset_spec
+from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.data.update_dataset import DatasetUpdate
 from unimos_pipe.experiments.pairs import AdaptOptions, RunLocation, adapt_pairs
 from unimos_pipe.experiments.run_plans import RunResult
@@ -80,7 +81,8 @@ def run_photo_job(
 ) -> PhotoJobResult:
     """Sort unlabelled photos by class: the five public functions that a person would call, one after the other.
 
-    An interrupted job resumes. Repeated after photos or labels have changed, it does only what these changed.
+    An interrupted job resumes. Repeated after photos or labels have changed, it does only what these changed. Typed
+    labels of photos teach.
 
     Args:
         shop: folder with a folder of labelled images for each class.
@@ -108,8 +110,11 @@ def run_photo_job(
     _tell_encoder(features, on_encoder)
     on_step(Call("extract_features", {"features": features_call}))
     extract_features(features, options=ExtractOptions(workers=options.workers), compute=compute, reporter=reporter)
+    taught = bool((features.store().domain(TARGET).labels != NO_LABEL).any())
+    training = replace(training, use_target_labels=taught)
     changed = {"label_set": options.label_set} if options.label_set else {}
     changed |= {"unknown": options.unknown} if options.unknown != OFF else {}
+    changed |= {"use_target_labels": True} if taught else {}
     run_folder = work / "run"
     on_step(
         Call(

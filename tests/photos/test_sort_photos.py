@@ -222,3 +222,16 @@ def test_the_command_prints_where_photos_went(cli, tmp_path):
     assert cli("sort", made.run, "--to", to, "--review-below", 0.7, "--precision", 0.9).err == (
         "Error: --review-below and --precision exclude each other\n"
     )
+
+
+def test_photos_of_no_class_go_to_unknown(tmp_path):
+    rows = [("a.png", "cat", 0.9), ("b.png", "(unknown)", 0.2), ("c.png", "(unknown)", 0.95), ("d.png", "dog", 0.4)]
+    made = write_photo_run(tmp_path, rows, classes=("cat", "dog", "unknown"))
+    made.labels.set({"c.png": "unknown"})  # the class of this name has another folder
+    result = sort_photos(made.run, tmp_path / "sorted", SortOptions(precision=0.9))
+    assert set(tree(tmp_path / "sorted")) - {"sorted.csv", ".unimos-sorted.json"} == {
+        "cat/a.png", "unknown/b.png", "unknown-2/c.png", "review/d.png",
+    }  # fmt: skip
+    assert math.isclose(result.expected_error, 0.1) and result.label_errors == (0, 0)  # of a.png alone
+    rows = list(csv.DictReader((tmp_path / "sorted" / "sorted.csv").open(newline="")))
+    assert [row["reason"] for row in rows] == ["prediction", "unknown", "label", "below the threshold"]

@@ -9,6 +9,7 @@ from PIL import Image
 from unimos_pipe.report import figures as report_figures
 from unimos_pipe.report.experiment import find_runs
 from unimos_pipe.report.photo_overview import is_photo_target, photo_overview
+from unimos_pipe.report.summary_tiles import summary_tiles
 from unimos_pipe.runs.write_run import RESULT
 
 SOURCE = {"source_shares": [0.5, 0.25, 0.25]}
@@ -42,6 +43,15 @@ def test_classes_against_the_source(tmp_path):
     assert [(gallery.name, [photo.path for photo in gallery.photos]) for gallery in found.galleries] == [
         ("cat", ["a.png", "b.png", "c.png"]), ("dog", ["d.png"]),
     ]  # fmt: skip
+
+
+def test_photos_of_no_class_have_a_bar_and_a_tile(tmp_path):
+    experiment, found = overview_of(tmp_path, [*ROWS, ("e.png", "(unknown)", 0.99)])
+    assert {bar.name: bar.text for bar in found.bars}["(unknown)"] == "20% of the photos (1)"
+    counts = {bar.name: bar.count for bar in found.bands}
+    assert counts["of no class"] == 1 and counts["95% and more"] == 2  # without it
+    tiles = {tile.name: tile.text for tile in summary_tiles(experiment)}
+    assert tiles["of no class"] == "1" and tiles["sure, 90% and more"] == "2" and tiles["photos"] == "5"
 
 
 def test_a_gallery_is_spread_and_needs_the_images(tmp_path):

@@ -1,6 +1,9 @@
 """Fixtures shared by all tests: the command line in-process, miniature data sets, and features cached once."""
 
 import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # before torch loads OpenMP, as the command line has it
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from factories.figures import leave_out_figures
 from factories.images import draw
 from rounding import OtherRounding
 from workspace import copy_workspace, live_in, prepare
@@ -16,7 +20,27 @@ from unimos_pipe.cli.main import main
 
 SHARED = Path(__file__).parent.parent.parent / "shared"  # facts and recordings beside a developer's checkout, if any
 
+TERMINATED = 143  # the exit code of a command after SIGTERM
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
+
+
+LONGEST = (  # files that take long come first, so that both workers of ``pytest -n 2 --dist loadfile`` end together
+    *("test_ray.py", "test_readme.py", "test_io_errors.py", "test_kill_and_full_disk.py", "test_parallel_stacks.py"),
+    *("test_fuzz.py", "test_report.py", "test_benchmarks.py", "test_interrupts.py", "test_faults.py"),
+    *("test_changed_code.py", "test_command_lines.py", "test_export.py", "test_wheel.py", "test_interleavings.py"),
+    *("test_sweep.py", "test_api.py", "test_fork_pool.py", "test_office_home.py", "test_run_recorder.py"),
+)
+
+
+def pytest_configure(config):
+    """Hand out files in the order of collection: pytest-xdist would begin with those of most tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files of :data:`LONGEST` first."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,13 +71,18 @@ class Answer:
 
 @pytest.fixture(scope="session")
 def cli():
-    """Run ``unimos-pipe`` in this process: ``cli("extract", "--all", ...) -> Answer``. A traceback fails the test."""
+    """Run ``unimos-pipe`` in this process: ``cli("extract", "--all", ...) -> Answer``. A traceback fails the test.
+
+    A SIGTERM, such as that of a time limit, ends the command and then the tests.
+    """
 
     def run(*args: object) -> Answer:
         result = CliRunner().invoke(main, [str(arg) for arg in args])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert "Error: unexpected" not in result.stderr, result.stderr
+        if result.exit_code == TERMINATED:
+            pytest.exit("terminated", TERMINATED)
         return Answer(result.exit_code, result.stdout, result.stderr)
 
     return run
@@ -95,6 +124,12 @@ def miniature(tmp_path) -> Miniature:
     return Miniature(spec, root)
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Reports of this process draw no figures."""
+    leave_out_figures(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def prepared(cli, tmp_path_factory) -> Path:
     """The folder of tests/workspace.py with a cache, a run and an export; do not write to it."""
@@ -104,7 +139,10 @@ def prepared(cli, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def lived_in(cli, prepared, tmp_path_factory) -> Path:
     """A copy of it in which every writing command has been; do not write to it."""
-    return live_in(cli, copy_workspace(prepared, tmp_path_factory.mktemp("lived-in") / "work"))
+    folder = copy_workspace(prepared, tmp_path_factory.mktemp("lived-in") / "work")
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_figures(patch)
+        return live_in(cli, folder)
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_the_command(cli, icons_cache, tmp_path):
     )
 
 
-def test_a_sweep_with_its_baselines_and_report(cli, icons_cache, tmp_path):
+def test_a_sweep_with_its_baselines_and_report(cli, icons_cache, no_figures, tmp_path):
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         'name = "r"\ndataset = "icons"\npairs = ["sketch+color->line"]\nseeds = 1\n'

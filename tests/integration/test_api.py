@@ -25,7 +25,7 @@ def test_importing_the_package_is_light():
         _ = unimos_pipe.nothing
 
 
-def test_extract_sweep_and_report_without_the_command_line(tmp_path):
+def test_extract_sweep_and_report_without_the_command_line(no_figures, tmp_path):
     """The icons, 2 pairs x 2 seeds x 2 variants; the returned means are those of the runs' result.json files."""
     pytest.importorskip("jinja2")
     done = unimos_pipe.extract_features(unimos_pipe.feature_set("icons", cache=tmp_path / "cache"))
@@ -55,7 +55,7 @@ def test_extract_sweep_and_report_without_the_command_line(tmp_path):
     assert "no-im" in report.page.read_text(encoding="utf-8")
 
 
-def test_a_recipe_from_images_to_its_page(miniature, tmp_path):
+def test_a_recipe_from_images_to_its_page(miniature, no_figures, tmp_path):
     features = unimos_pipe.feature_set(str(miniature.spec), cache=tmp_path / "cache")
     assert features.missing_domains(["dark", "light"]) == ["dark", "light"]
     recipe = unimos_pipe.Recipe("mini", str(miniature.spec), seeds=1, options={"train": {"epochs": 1}})

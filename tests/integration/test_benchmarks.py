@@ -136,7 +136,7 @@ IN_CI = ("office_home", "visda2017", "domainnet")  # flat folders, lists with sp
     "case",
     [pytest.param(case, id=case.name, marks=[] if case.name in IN_CI else pytest.mark.slow) for case in CASES],
 )
-def test_a_benchmark_from_its_published_layout(cli, tmp_path, monkeypatch, case):
+def test_a_benchmark_from_its_published_layout(cli, no_figures, tmp_path, monkeypatch, case):
     root, cache, runs = tmp_path / "data", tmp_path / "cache", tmp_path / "runs"
     spec = build(case.name, root)
     source, target = case.pair

@@ -8,8 +8,6 @@ from conftest import Answer
 from factories.photos import BROKEN, CLASSES, PHOTOS, PRODUCTS, make_photos
 from subprocesses import program
 
-from unimos_pipe.report import modality_gap
-
 
 def told(answer: Answer, **places: str) -> list[str]:
     """The words of the command that an answer ends with, its placeholders filled in."""
@@ -18,14 +16,9 @@ def told(answer: Answer, **places: str) -> list[str]:
     return [places.get(word, word) for word in shlex.split(command)]
 
 
-def test_from_two_folders_to_a_service(cli, icons_cache, tmp_path, monkeypatch):
+def test_from_two_folders_to_a_service(cli, icons_cache, no_figures, tmp_path, monkeypatch):
     pytest.importorskip("jinja2")
     client = pytest.importorskip("fastapi.testclient")
-    monkeypatch.setattr(
-        modality_gap,
-        "tsne",
-        lambda groups: {name: rows[modality_gap.evenly_spaced(len(rows)), :2] for name, rows in groups.items()},
-    )
     truth = make_photos(icons_cache, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UNIMOS_CACHE", str(tmp_path / "cache"))

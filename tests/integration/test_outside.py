@@ -12,7 +12,6 @@ from unimos_pipe.base import plugins
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.methods.base import LinearModel
 from unimos_pipe.methods.unimos.loss_terms import LOSSES
-from unimos_pipe.report import figures as report_figures
 
 EXAMPLE = Path(__file__).parents[2] / "pipelines" / "outside"
 PAIR = ("--dataset", "icons", "--src", "line", "--tgt", "sketch")
@@ -56,7 +55,7 @@ def forget():
     LOSSES.pop("vision_entropy", None)
 
 
-def test_sweep_report_predict_and_export(cli, example, icons_cache, tmp_path, monkeypatch):
+def test_sweep_report_predict_and_export(cli, example, icons_cache, no_figures, tmp_path):
     recipe = tmp_path / "outside.toml"
     recipe.write_text(RECIPE)
     args = ("sweep", recipe, "--cache", icons_cache, "--runs", tmp_path / "runs")
@@ -78,7 +77,6 @@ def test_sweep_report_predict_and_export(cli, example, icons_cache, tmp_path, mo
     plain = next((tmp_path / "runs").rglob("full,epochs=1/seed0/config.json"))
     assert "outside_methods" not in json.loads(plain.read_text())["code"]
 
-    monkeypatch.setattr(report_figures, "save_figure", lambda *_: "<svg></svg>")
     report = tmp_path / "report"
     assert cli("report", tmp_path / "runs" / "outside", "--out", report, "--cache", icons_cache).code == 0
     page = (report / "report.html").read_text()

@@ -74,7 +74,7 @@ def test_transductive_learns_from_every_row(cli, split, miniature, tmp_path):
     assert (result["protocol"], result["target_rows"], result["scored_rows"]) == ("transductive", 24, 24)
 
 
-def test_the_two_never_share_a_folder_or_a_table(cli, split, miniature, tmp_path):
+def test_the_two_never_share_a_folder_or_a_table(cli, split, miniature, no_figures, tmp_path):
     recipe = tmp_path / "r.toml"
     recipe.write_text(f'name = "r"\ndataset = "{split}"\nseeds = 1\n[options.train]\nepochs = 2\n')
     place = ("--cache", tmp_path / "c", "--runs", tmp_path / "runs")

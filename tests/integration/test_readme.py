@@ -21,7 +21,6 @@ from unimos_pipe.bench import adapt as bench
 from unimos_pipe.cli.main import main
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.deploy import export
-from unimos_pipe.report import figures, modality_gap
 from unimos_pipe.runs.recipe import load_recipe
 
 PROJECT = Path(__file__).parents[2]
@@ -78,18 +77,13 @@ def prose(path: Path) -> str:
     return re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
-def first_two_columns(groups: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """In the place of a t-SNE."""
-    return {name: rows[modality_gap.evenly_spaced(len(rows)), :2] for name, rows in groups.items()}
-
-
 def section(path: Path, heading: str) -> str:
     """What stands under a heading of the second rank."""
     return path.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch, icons_cache) -> Path:
+def home(tmp_path, monkeypatch, icons_cache, no_figures) -> Path:
     """A home folder with the images that the READMEs speak of, in miniature, and the icons' features."""
     rng = np.random.default_rng(0)
     office = load_spec("office_home")
@@ -113,8 +107,6 @@ def home(tmp_path, monkeypatch, icons_cache) -> Path:
     monkeypatch.chdir(tmp_path)
     demo = functools.partial(unimos_pipe.Recipe, pairs=("line->color",), options={"train": {"epochs": 1}})
     monkeypatch.setattr(api, "Recipe", demo)
-    monkeypatch.setattr(modality_gap, "tsne", first_two_columns)  # tests/report makes maps and figures
-    monkeypatch.setattr(figures, "save_figure", lambda *_: "<svg></svg>")
     monkeypatch.setattr(export, "_write_onnx", lambda *_: 0.0)  # tests/deploy writes graphs, by the same command
     monkeypatch.setitem(bench.SIZES, "icons", bench.Size(64, 64, 16, 3))
     for name, preset in ENCODERS.items():

@@ -32,7 +32,7 @@ def adapted(cli, given, out, *options):
     return answer.out, json.loads((out / "result.json").read_text())
 
 
-def test_six_of_24_rows(cli, some, tmp_path):
+def test_six_of_24_rows(cli, some, no_figures, tmp_path):
     out = tmp_path / "run"
     told, result = adapted(cli, some, out)
     rows = list(csv.DictReader((out / "predictions.csv").open()))

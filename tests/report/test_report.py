@@ -21,7 +21,6 @@ from PIL import Image
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.optional_deps import install_command
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.report import figures as report_figures
 
 EVIL = "<script>alert(1)</script>"
 
@@ -190,12 +189,6 @@ def test_names_from_files_are_text(cli, tmp_path):
     with browser() as chromium, opened(chromium, tmp_path / "out" / "report.html", 1280) as (tab, faults):
         assert faults == [] and tab.evaluate("document.scripts.length") == 0
         assert tab.inner_text("h1") == EVIL and EVIL in tab.inner_text(".case")
-
-
-@pytest.fixture
-def no_figures(monkeypatch):
-    """Figures are drawn but not written, which takes most of a report's time."""
-    monkeypatch.setattr(report_figures, "save_figure", lambda *_: "<svg></svg>")
 
 
 def test_a_target_without_labels(cli, no_figures, tmp_path):

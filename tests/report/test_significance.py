@@ -48,21 +48,21 @@ def test_holm_is_that_of_the_textbook():
     assert holm([0.5, 0.6]) == [1.0, 1.0] and holm([]) == []
 
 
-@pytest.mark.parametrize("seeds", [1, 3, 10])
+@pytest.mark.parametrize("seeds", [1, 10])
 def test_without_an_effect_one_table_in_twenty_is_significant(seeds):
     """Differences of 12 pairs with sd 1.0 over pairs and 0.3 over seeds, none of them an effect.
 
-    4,000 tables put the rate's standard error at 0.34 points, so that 4 to 6% is three of them on either side; the
+    1,000 tables put the rate's standard error at 0.69 points, so that 2.9 to 7.1% is three of them on either side; the
     test over pairs and seeds as independent had 25.9% with three seeds and 54% with ten.
     """
     rng = np.random.default_rng(7)
-    effects = rng.normal(0, 1.0, (4000, 12, 1)) + rng.normal(0, 0.3, (4000, 12, seeds))
+    effects = rng.normal(0, 1.0, (1000, 12, 1)) + rng.normal(0, 0.3, (1000, 12, seeds))
     tables = [
         paired_difference((str(pair), seed, value, 0.0) for (pair, seed), value in np.ndenumerate(table))
         for table in effects
     ]
-    assert 0.04 <= sum(table.p < LEVEL for table in tables) / 4000 <= 0.06
-    assert 0.94 <= sum(table.interval[0] <= 0 <= table.interval[1] for table in tables) / 4000 <= 0.96
+    assert 0.029 <= sum(table.p < LEVEL for table in tables) / 1000 <= 0.071
+    assert 0.929 <= sum(table.interval[0] <= 0 <= table.interval[1] for table in tables) / 1000 <= 0.971
 
 
 def test_holm_holds_the_rate_over_nine_comparisons_of_a_table():

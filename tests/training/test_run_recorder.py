@@ -36,7 +36,7 @@ def recipe(miniature, tmp_path):
     return path
 
 
-def test_both_stages_and_only_what_is_missing(cli, miniature, recipe, tmp_path):
+def test_both_stages_and_only_what_is_missing(cli, miniature, recipe, no_figures, tmp_path):
     place = ("--cache", tmp_path / "c", "--runs", tmp_path / "runs")
     planned = cli("run", recipe, *place, "--dry-run", "--data-root", miniature.root)
     lines = planned.out.splitlines()
@@ -64,7 +64,7 @@ def test_both_stages_and_only_what_is_missing(cli, miniature, recipe, tmp_path):
     assert "mini/dark" not in third.err
 
 
-def test_published_figures_stand_below_ours(cli, miniature, tmp_path):
+def test_published_figures_stand_below_ours(cli, miniature, no_figures, tmp_path):
     path = tmp_path / "r.toml"
     path.write_text(
         f'name = "r"\ndataset = "{miniature.spec}"\nseeds = 1\npublished_table = "ablation.office_home"\n'
@@ -136,7 +136,7 @@ def test_other_wording_and_words_are_prompts_of_their_own(cli, miniature, tmp_pa
     )
 
 
-def test_the_published_figure_comes_first(cli, miniature, recipe, tmp_path):
+def test_the_published_figure_comes_first(cli, miniature, recipe, no_figures, tmp_path):
     """As for VisDA-2017: the mean of per-class accuracies, and the overall accuracy in a row of its own."""
     for path in (miniature.root / "light" / "bar").glob("[2-7].png"):
         path.unlink()  # so that the two figures differ

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 
 import pytest
 import torch
+from conftest import THREADS
 from factories.runs import SMALL_SWEEP
 from file_tree import tree
 
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def recipe(tmp_path, epochs=3):
+def recipe(tmp_path, epochs=2):
     path = tmp_path / "small.toml"
     path.write_text(SMALL_SWEEP.replace("epochs = 4", f"epochs = {epochs}"))
     return path
@@ -54,33 +56,50 @@ def test_stacks_are_even_and_keep_all_processes_busy(runs, most, processes, size
     assert split_evenly(runs, most, processes) == sizes
 
 
-def test_results_are_those_of_stacks_one_after_the_other(cli, icons_cache, tmp_path, two_threads):
-    words = ("sweep", recipe(tmp_path), "--stack-size", 3, "--cache", icons_cache, "--runs")
-    beside = cli(*words, tmp_path / "beside")
-    assert beside.code == 0 and f"8 run(s) trained, 0 kept, 0 failed, in {tmp_path}/beside/small\n" in beside.err
+@pytest.fixture(scope="module")
+def beside(cli, icons_cache, tmp_path_factory):
+    """A sweep of two stacks that trained side by side: the answer, and the runs, which are not to be changed."""
+    folder = tmp_path_factory.mktemp("beside")
+    torch.set_num_threads(2)
+    try:
+        words = ("sweep", recipe(folder), "--stack-size", 4, "--cache", icons_cache)
+        return cli(*words, "--runs", folder / "runs"), folder / "runs"
+    finally:
+        torch.set_num_threads(THREADS)
+
+
+def thread_counts(runs):
+    """The number of threads that each run's config.json names."""
+    return [json.loads(path.read_text())["environment"]["threads"] for path in runs.rglob("config.json")]
+
+
+def test_results_are_those_of_stacks_one_after_the_other(beside, cli, icons_cache, tmp_path, two_threads):
+    answer, runs = beside
+    assert answer.code == 0 and f"8 run(s) trained, 0 kept, 0 failed, in {runs}/small\n" in answer.err
+    assert thread_counts(runs) == [1] * 8
     torch.set_num_threads(1)
-    after = cli(*words, tmp_path / "after")
-    assert beside.out.replace("beside", "after").split("s a run")[0] == after.out.split("s a run")[0]
-    assert files(tmp_path / "beside") == files(tmp_path / "after")
-
-
-def test_one_open_stack_trains_as_it_would_have_beside_others(cli, icons_cache, tmp_path, two_threads):
     words = ("sweep", recipe(tmp_path), "--stack-size", 4, "--cache", icons_cache, "--runs", tmp_path / "runs")
-    assert cli(*words).code == 0
-    whole = files(tmp_path / "runs")
+    after = cli(*words)
+    shown = answer.out.replace(str(runs), str(tmp_path / "runs"))
+    assert shown.split("s a run")[0] == after.out.split("s a run")[0]
+    assert files(runs) == files(tmp_path / "runs")
+
+
+def test_one_open_stack_trains_as_it_would_have_beside_others(beside, cli, icons_cache, tmp_path, two_threads):
+    _, runs = beside
+    shutil.copytree(runs, tmp_path / "runs")
     for run in (tmp_path / "runs").rglob("no-im,*/seed*"):
         (run / "heads.safetensors").write_bytes(b"damaged")
+    words = ("sweep", recipe(tmp_path), "--stack-size", 4, "--cache", icons_cache, "--runs", tmp_path / "runs")
     again = cli(*words)
     assert "4 run(s) trained, 4 kept, 0 failed" in again.err
-    assert files(tmp_path / "runs") == whole
+    assert files(tmp_path / "runs") == files(runs)
 
 
-@pytest.mark.parametrize(("stack_size", "threads"), [(8, 2), (4, 1)])
-def test_a_lone_stack_has_all_threads(stack_size, threads, cli, icons_cache, tmp_path, two_threads):
-    words = ("sweep", recipe(tmp_path), "--cache", icons_cache, "--runs", tmp_path / "runs")
-    assert cli(*words, "--stack-size", stack_size).code == 0
-    configs = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("config.json")]
-    assert [config["environment"]["threads"] for config in configs] == [threads] * 8
+def test_a_lone_stack_has_all_threads(cli, icons_cache, tmp_path, two_threads):
+    words = ("sweep", recipe(tmp_path, epochs=1), "--cache", icons_cache, "--runs", tmp_path / "runs")
+    assert cli(*words, "--stack-size", 8).code == 0
+    assert thread_counts(tmp_path / "runs") == [2] * 8
 
 
 def test_epochs_are_told_in_this_process(icons_cache, tmp_path, two_threads):
@@ -155,5 +174,5 @@ def test_after_a_kill_the_same_command_goes_on(cli, icons_cache, tmp_path, two_t
         except ProcessLookupError:
             break
         time.sleep(0.05)
-    answer = cli("sweep", recipe(tmp_path), "--cache", icons_cache, "--runs", tmp_path / "runs")
+    answer = cli("sweep", recipe(tmp_path, epochs=1), "--cache", icons_cache, "--runs", tmp_path / "runs")
     assert answer.code == 0 and "8 run(s) trained" in answer.err

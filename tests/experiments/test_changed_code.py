@@ -39,7 +39,8 @@ def test_a_mended_method_is_not_taken_for_the_broken_one(recipe, icons_cache, tm
     whole = method.read_text()
 
     def sweep(*more: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "unimos_pipe", "sweep", recipe, "--cache", icons_cache, "--runs", runs, *more]
+        place = ["--cache", icons_cache, "--runs", runs]
+        command = [sys.executable, "-m", "unimos_pipe", "sweep", recipe, *place, *more]
         environment = {**os.environ, "PYTHONPATH": str(copy)}
         return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
 

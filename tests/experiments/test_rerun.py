@@ -15,7 +15,7 @@ seeds = 2
 methods = ["unimos", "zero-shot", "gda", "fused"]
 calibrate = true
 [options.train]
-epochs = 2
+epochs = 1
 """
 
 

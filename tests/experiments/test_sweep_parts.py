@@ -14,6 +14,7 @@ seeds = 2
 methods = ["unimos", "gda", "fused"]
 [options.train]
 epochs = 1
+max_steps = 4
 [grid]
 "loss.alpha" = [0.1, 1.0]
 """

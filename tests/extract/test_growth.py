@@ -389,7 +389,7 @@ def kill_growths(rounds: int, cli, miniature, tmp_path: Path, seed: int) -> list
     return found
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_killed_growth_is_the_old_domain_or_the_new_one(rounds, cli, miniature, tmp_path):
     assert len(kill_growths(rounds, cli, miniature, tmp_path, seed=rounds)) == rounds
 

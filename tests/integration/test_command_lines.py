@@ -15,7 +15,8 @@ from file_tree import damage, tree
 
 from unimos_pipe.cli.main import main
 
-SHORT = 150  # command lines in CI; all of them with --slow
+SHORT = 80  # command lines in CI; all of them with --slow
+INTERRUPTED = 130  # Ctrl-C, or a time limit that sends SIGINT, fell into a command
 NEVER = {"bench", "demo"}  # whole measurements and a whole demonstration: their options alone are tried, with --help
 
 
@@ -117,6 +118,8 @@ def run_trials(cli, prepared, tmp_path, monkeypatch, chosen) -> Counter:
         except Exception as error:
             faults.append(f"{trial}: {type(error).__name__}: {str(error)[:300]}")
             continue
+        if answer.code == INTERRUPTED:
+            raise KeyboardInterrupt
         codes[answer.code] += 1
         after = tree(work)
         if answer.code not in (0, 1, 2):
@@ -143,7 +146,7 @@ def test_a_sound_line_of_every_command_is_known_here():
     assert set(SOUND) == {words for words, _ in commands() if words[0] not in NEVER}
 
 
-def test_every_sound_line_works_and_ends_with_the_next_command(cli, prepared, tmp_path, monkeypatch):
+def test_every_sound_line_works_and_ends_with_the_next_command(cli, prepared, no_figures, tmp_path, monkeypatch):
     """All but four: ``cache path`` prints a folder for other programs, ``manifest scan`` names the next command in its
     note, and nothing follows ``compare`` and ``rerun``.
     """
@@ -158,14 +161,14 @@ def test_every_sound_line_works_and_ends_with_the_next_command(cli, prepared, tm
         assert len(following) == (words not in silent), (words, answer.err)
 
 
-def test_a_sample_of_bad_command_lines(cli, prepared, tmp_path, monkeypatch):
+def test_a_sample_of_bad_command_lines(cli, prepared, no_figures, tmp_path, monkeypatch):
     chosen = random.Random(0).sample(trials(), SHORT)
     codes = run_trials(cli, prepared, tmp_path, monkeypatch, chosen)
     assert sum(codes.values()) == SHORT and codes[2] > SHORT // 2
 
 
 @pytest.mark.slow
-def test_all_bad_command_lines(cli, prepared, tmp_path, monkeypatch):
+def test_all_bad_command_lines(cli, prepared, no_figures, tmp_path, monkeypatch):
     codes = run_trials(cli, prepared, tmp_path, monkeypatch, trials())
     print(f"{sum(codes.values())} command lines: exit codes {dict(codes)}")
     assert sum(codes.values()) >= 300

@@ -1,6 +1,7 @@
 """Data flows one way: a folder imports only from those below it, and each heavy library has one door."""
 
 import ast
+import functools
 import re
 import shutil
 import subprocess
@@ -57,6 +58,7 @@ def modules() -> dict[str, Path]:
     return {name: path for name, path in found.items() if name not in ("__init__", "__main__")}
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     """Every module a file names in an import, wherever it stands."""
     names = set()

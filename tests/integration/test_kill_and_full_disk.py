@@ -65,11 +65,11 @@ def assert_whole_after_kills(start: Zygote, work: Path, names: list[str], seed: 
 
 @pytest.mark.parametrize("name", FORCED)
 def test_a_killed_force_leaves_the_old_or_the_new(name, start, work):
-    assert_whole_after_kills(start, work, [name] * 2, seed=0)
+    assert_whole_after_kills(start, work, [name], seed=0)
 
 
 def test_a_kill_of_any_command_leaves_the_old_or_the_new(start, work):
-    assert_whole_after_kills(start, work, ["sweep", "predict", "import"], seed=1)
+    assert_whole_after_kills(start, work, ["sweep", "import"], seed=1)
 
 
 @pytest.mark.slow
@@ -96,7 +96,9 @@ def without_room(start: Zygote, work: Path, name: str, **options) -> bool:
     return bool(answer.code)
 
 
-@pytest.mark.parametrize("name", [name for name in WRITERS if name != "prune"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "run")) for name in WRITERS if name != "prune"]
+)
 def test_files_that_do_not_fit_are_one_line_and_change_nothing(name, start, work):
     assert without_room(start, work, name, largest=100)
     check(start.run(WRITERS[name], work), (0,))

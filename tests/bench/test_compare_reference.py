@@ -43,7 +43,7 @@ def test_ratios_are_by_round_and_per_run():
 
 
 def test_everybody_trains_the_same_task_to_the_last_epoch():
-    method = method_spec("full", {"train.epochs": 3})
+    method = method_spec("full", {"train.epochs": 3, "train.min_steps": 1})
     made = build_candidates(TINY, method, (1, 3), ("fp32", "bf16"), torch.device("cpu"))
     assert [(found.name, found.runs, found.steps) for found in made] == [
         ("reference program", 1, 2),

@@ -69,7 +69,11 @@ def test_a_target_without_labels_ends_with_what_can_be_known():
     ("changes", "warnings"),
     [
         (
-            {"branches": 0.31},
+            {"outvoted": 0.151, "branches": None},
+            ["on 15.1% of the rows zero-shot and stacked agree on another class than unimos; try --method auto"],
+        ),
+        (
+            {"outvoted": 0.15, "branches": 0.31},
             ["VAC and LAC disagree on 69.0% of the rows; check a sample before using these predictions"],
         ),
         (

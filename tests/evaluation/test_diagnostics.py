@@ -54,6 +54,7 @@ def test_an_estimate_by_hand():
         "two estimates disagree, 20% and 44%",
     )
     assert found.agreement == {"zero-shot": 0.5, "fused": 0.75, "stacked": 1.0}
+    assert found.outvoted == 0.0 and label_free_metrics(VIEW, other, None, 0.9).outvoted == 0.25
     assert (found.branches, found.confidence) == (0.5, 0.9)
     assert found.class_shares == (0.5, 0.25, 0.25) and found.total_variation == 0.0
 

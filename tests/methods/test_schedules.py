@@ -45,4 +45,6 @@ def test_a_batch_is_no_larger_than_the_smaller_domain(source, target, rows):
 def test_steps_are_whole_batches_of_the_smaller_domain():
     assert steps_per_epoch(2427, 4365, 32, 1500) == 75
     assert steps_per_epoch(152397, 55388, 32, 1500) == 1500
+    assert [steps_per_epoch(70, 500, 32, 1500, least) for least in (1, 2, 10)] == [2, 2, 10]
+    assert steps_per_epoch(70, 500, 32, 3, 10) == 3 and steps_per_epoch(500, 400, 32, 1500, 10) == 12
     assert [batch_rows(20, 50, 32), batch_rows(500, 50, 32), batch_rows(2, 9, 32)] == [20, 32, 2]

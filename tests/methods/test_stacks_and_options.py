@@ -33,6 +33,7 @@ OTHER = {  # a value that is not the base's; booleans and choices take the one t
     "train.momentum": 0.5,
     "train.batch_size": 6,
     "train.max_steps": 3,
+    "train.min_steps": 8,
     "train.prior_momentum": 0.5,
     "train.reset_probability": 1.0,
     "train.source_holdout": 0.25,

@@ -32,6 +32,7 @@ def test_a_row_for_every_run(experiments):
     assert [first[name] for name in ("vac_accuracy", "lac_accuracy", "zero_shot_accuracy", "oracle_best_accuracy")] == [
         *(pytest.approx(value) for value in (0.6123456789, 0.6623456789, 0.6, 0.8))
     ]
+    assert first["gain"] == pytest.approx(0.1123456789) and blind["gain"] is None
     counts = ("source_rows", "target_rows", "scored_rows", "labelled_rows", "classes")
     assert [first[name] for name in counts] == [12, 12, 11, 10, 3]
     assert (fused["method"], fused["loss.alpha"], fused["vac_accuracy"]) == ("fused", None, None)

@@ -21,7 +21,7 @@ SHARDS = {"line": ["11"], "color": ["22"], "text": ["33"]}
 
 def test_a_changed_default_raises_the_arithmetic():
     """If a default or a result changed, raise RESULTS_VERSION. If only an option was added, renew the digest alone."""
-    assert (RESULTS_VERSION, fingerprint(MethodSpec())[:16]) == (6, "e450b64595ace646")
+    assert (RESULTS_VERSION, fingerprint(MethodSpec())[:16]) == (6, "4cf56df114685f85")
 
 
 def test_a_default_that_was_typed_changes_nothing():
@@ -49,6 +49,16 @@ def test_everything_that_shapes_a_run_is_in_its_identity():
     assert identity(variant="other") == identity()  # only a name for options
     assert identity(method="fused") not in found and identity(method="gda") != identity(method="fused")
     assert identity(method="auto") != identity(method="auto", label_set="partial")
+
+
+def test_the_least_steps_are_in_the_identity_where_they_raise_the_steps():
+    def identity(raised=(), **settings):
+        changed = replace(PLAIN, options=method_spec("full", settings))
+        return run_identity(changed, SHARDS, "accuracy", raised)
+
+    plain = identity()
+    assert plain == identity([None, None]) == identity(**{"train.min_steps": 1}) == identity(**{"train.min_steps": 3})
+    assert len({plain, identity([10]), identity([12]), identity([None, 10])}) == 4
 
 
 def test_a_run_of_unimos_is_known_as_before_there_were_other_methods():

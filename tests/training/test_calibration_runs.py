@@ -19,12 +19,11 @@ from unimos_pipe.methods.registry import METHODS
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import create_run
-from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_spec import CALIBRATION_HOLDOUT, RunSpec
 from unimos_pipe.training import checkpoint
 from unimos_pipe.training.batched_training import PlannedRun
 from unimos_pipe.training.calibration_runs import (
     CALIBRATION_FILES,
-    HOLDOUT,
     calibration_spec,
     calibration_specs,
     fit_calibrations,
@@ -72,7 +71,7 @@ def test_a_temperature_makes_a_short_run_less_wrong(runs):
 
 def test_the_companion_keeps_a_fifth_of_the_source_back(runs):
     calibration = result_of(runs / "unimos")["calibration"]
-    assert (calibration["rows"], calibration["basis"]) == (int(HOLDOUT * 624), "source")
+    assert (calibration["rows"], calibration["basis"]) == (int(CALIBRATION_HOLDOUT * 624), "source")
 
 
 def test_a_quick_methods_mean_probability_is_its_estimated_accuracy(runs):
@@ -189,7 +188,7 @@ def test_a_temperature_is_fitted_to_the_rows_that_training_did_not_see(icons_cac
     plans = [PlannedRun(replace(spec, calibrate=True), tmp_path)]
     loader = open_loader(plans, store, "cpu")
     (found,) = fit_calibrations(plans, loader).values()
-    held_options = replace(options, train=replace(options.train, source_holdout=HOLDOUT))
+    held_options = replace(options, train=replace(options.train, source_holdout=CALIBRATION_HOLDOUT))
     run = create_run(loader.pair("line", "color").task, held_options, 0)
     *_, (_, (record,)) = ((epoch, list(records)) for epoch, records in Trainer([run]).train())
     model = UniMoSModel(record.heads, record.text, run.method)

@@ -83,6 +83,7 @@ class TrainSpec:
     momentum: float = option(0.9, "SGD momentum", low=0.0, high=0.9999)
     batch_size: int = option(32, "rows per domain and step", low=2)
     max_steps: int = option(1500, "most steps in an epoch", low=1)
+    min_steps: int = option(10, "least steps in an epoch (ours); 1 is the released code's", low=1)
     prior_momentum: float = option(0.99, "momentum of the label prior q (eq. 9)", low=0.0, high=1.0)
     reset_probability: float = option(
         0.5, "chance per epoch that a weight-generator tensor restarts", low=0.0, high=1.0

@@ -6,11 +6,12 @@ import unimos_pipe
 from unimos_pipe.base.errors import join_names
 from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
-from unimos_pipe.runs.method_names import AUTO, ESTIMATE_ERROR
+from unimos_pipe.runs.method_names import AUTO, ESTIMATE_ERROR, UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import Choice, Estimate, RunMetrics, UnknownScores
 
 NOT_ESTIMATED = "accuracy cannot be estimated: {}; label about 50 images to measure it"
+MAX_OUTVOTED = 0.15
 SHOWN = 3  # classes whose shares differ most
 
 
@@ -37,6 +38,11 @@ def print_diagnostics(output: Output, spec: RunSpec, result: RunMetrics, classes
                 f"{what} disagree on {format_percent(1 - share)}% of the rows; "
                 "check a sample before using these predictions"
             )
+    if spec.method == UNIMOS and (estimate.outvoted or 0) > MAX_OUTVOTED:
+        output.warn(
+            f"on {format_percent(estimate.outvoted)}% of the rows zero-shot and stacked agree on another class than "
+            "unimos; try --method auto"
+        )
 
 
 def _print_selection(output: Output, choice: Choice, estimate: Estimate) -> None:

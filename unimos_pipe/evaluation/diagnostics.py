@@ -117,7 +117,8 @@ def label_free_metrics(
 
     ``accuracy``, ``low`` and ``high`` are None if they cannot be estimated, and ``reason`` says why.
     ``neighbour_agreement`` and ``stacked_probability`` are the two estimators. ``agreement`` is the share of rows on
-    which each of :data:`REFERENCE_METHODS` predicts the same class; ``branches`` that of VAC and LAC (UniMoS only).
+    which each of :data:`REFERENCE_METHODS` predicts the same class; ``outvoted`` that of rows on which zero-shot and
+    stacked fusion agree on another class, None without the latter; ``branches`` that of VAC and LAC (UniMoS only).
     ``total_variation`` compares the predicted class shares with the source's.
     """
     shares = class_shares(classes, len(reference.source_shares))
@@ -126,12 +127,20 @@ def label_free_metrics(
         neighbour_agreement=neighbour_agreement(classes, reference.nearest),
         stacked_probability=reference.stacked_probability(classes),
         agreement={name: agreement_rate(classes, others) for name, others in reference.predictions.items()},
+        outvoted=_outvoted_rate(reference, classes),
         branches=branches and agreement_rate(*branches),
         confidence=confidence,
         class_shares=tuple(shares.tolist()),
         source_shares=tuple(reference.source_shares.tolist()),
         total_variation=total_variation(shares, reference.source_shares),
     )
+
+
+def _outvoted_rate(reference: PairReference, classes: Tensor) -> float | None:
+    if "stacked" not in reference.predictions:
+        return None
+    text, stacked = (reference.predictions[name] for name in ("zero-shot", "stacked"))
+    return float(((text == stacked) & (text != classes)).double().mean())
 
 
 def run_diagnostics(

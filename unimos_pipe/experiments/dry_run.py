@@ -140,7 +140,7 @@ def measure_training_seconds(
     )
     timed_runs = []
     for run in stack:
-        train = replace(run.options.train, epochs=1)
+        train = replace(run.options.train, epochs=1, min_steps=1)
         timed_runs.append(create_run(task, replace(run.options, train=train), run.seed))
     per_step = measure_epoch_seconds(timed_runs, min(processes, len(sizes))) / (TIMED_STEPS * len(timed_runs))
     return per_step * sum(_count_steps(run, rows) for run in runs)
@@ -149,4 +149,6 @@ def measure_training_seconds(
 def _count_steps(run: RunSpec, rows: dict[str, RowCounts]) -> int:
     sizes = sum(rows[name].training for name in run.source.split("+")), rows[run.target].training
     train = run.options.train
-    return train.epochs * steps_per_epoch(*sizes, batch_rows(*sizes, train.batch_size), train.max_steps)
+    return train.epochs * steps_per_epoch(
+        *sizes, batch_rows(*sizes, train.batch_size), train.max_steps, train.min_steps
+    )

@@ -1,9 +1,10 @@
 """Repeat finished runs from their folders and compare the results byte by byte."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -121,9 +122,14 @@ def read_spec(recorded: RecordedSpec) -> RunSpec:
     settings = {f"{method}.{name}": value for name, value in recorded.settings.items()}
     chosen = {entry.name: getattr(recorded, entry.name) for entry in fields(RunSpec)}
     chosen |= {
-        "options": parse_dataclass(MethodSpec, recorded.options, "the run's options"),
+        "options": parse_dataclass(MethodSpec, _with_min_steps(recorded.options), "the run's options"),
         "settings": parse_method_settings(method, settings, faults),
     }
     if faults:
         raise InputError("; ".join(faults))
     return RunSpec(**chosen)
+
+
+def _with_min_steps(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return recorded options; runs from before ``train.min_steps`` had no least number of steps."""
+    return {**options, "train": {"min_steps": 1, **options.get("train", {})}}

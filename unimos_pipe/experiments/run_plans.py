@@ -14,6 +14,7 @@ from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import format_percent
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.evaluation.diagnostics import PairReferenceCache
+from unimos_pipe.experiments.few_rows import few_rows_warning
 from unimos_pipe.experiments.ray_training import train_on_ray
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.runs.method_names import UNIMOS
@@ -114,6 +115,8 @@ def execute_plans(
     other_plans = [plan for plan in plans if plan.spec.method != UNIMOS]
     outcome_by_folder: dict[Path, RunOutcome] = {}
     if unimos_plans:
+        if warning := few_rows_warning(unimos_plans, loader):
+            reporter.warn(warning)
         shared = {"stack_size": stack_size, "keep_finished": keep_finished, "checkpoints": checkpoints}
         specs = [*(plan.spec for plan in unimos_plans), *calibration_specs(unimos_plans)]
         with reporter.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:

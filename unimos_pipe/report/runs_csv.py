@@ -74,6 +74,7 @@ def _metric_columns(run: FinishedRun) -> dict[str, Any]:
     for prefix, which in (("", "last"), ("zero_shot_", "zero_shot"), *((f"{prefix}_", prefix) for prefix in BRANCHES)):
         for metric in ("accuracy", "per_class_mean"):
             columns[f"{prefix}{metric}"] = getattr(run.scores(which), metric, None)
+    columns["gain"] = run.score("last") - run.score("zero_shot") if run.score("zero_shot") is not None else None
     oracle = run.scores("oracle_best")
     return columns | {
         "oracle_best_accuracy": oracle and oracle.accuracy,

@@ -18,6 +18,7 @@ from unimos_pipe.report.error_analysis import (
     worst_confusions,
 )
 from unimos_pipe.report.experiment import Experiment
+from unimos_pipe.report.gain_table import gain_table
 from unimos_pipe.report.headline import headline, mean_baseline
 from unimos_pipe.report.method_tables import baselines_without_runs, common_pairs, method_table, settings_table
 from unimos_pipe.report.modality_gap import bottleneck_classes, bottleneck_positions, gap_table, modality_positions
@@ -133,6 +134,7 @@ class SectionBuilder:
         paper = find_published(experiment)
         self._add_table(headline(experiment, paper))
         self._add_table(method_table(experiment))
+        self._add_table(gain_table(experiment))
         if len(experiment.pairs) > 1:
             self._add_table(matrix_table(experiment))
         if paper.averages:

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from unimos_pipe.report.significance import LEVEL, PairedDifference, holm
 from unimos_pipe.runs.statistics import MeanStd
 
+LOSS = -0.01 - 1e-9  # a gain below it counts as a loss; one of -1 point does not, however it is rounded
+
 
 @dataclass(frozen=True)
 class Cell:
     """A cell of a table.
 
     ``value`` and ``spread`` (standard deviation) are fractions, of kinds number and count plain numbers. ``kind`` is
-    "", name, text, main, oracle, paper, change, number or count.
+    "", name, text, main, oracle, paper, change, gain, number or count.
     """
 
     text: str
@@ -30,7 +32,9 @@ class Cell:
 
     @property
     def sign(self) -> str:
-        """``up`` or ``down`` for a significant change, ``even`` for any other change, else empty."""
+        """``up`` or ``down`` for a significant change, ``even`` for any other; ``down`` for a loss; else empty."""
+        if self.kind == "gain":
+            return "down" if self.value is not None and self.value < LOSS else ""
         if self.kind != "change" or self.value is None:
             return ""
         return "even" if not self.significant else "up" if self.value > 0 else "down"
@@ -93,6 +97,11 @@ def change_cell(change: PairedDifference | float | None) -> Cell:
     if not isinstance(change, PairedDifference):
         return Cell("–" if change is None else _signed(change), change, kind="change")
     return _with_text(Cell("", change.mean, kind="change", difference=change, p=change.p))
+
+
+def gain_cell(gain: float | None) -> Cell:
+    """Return a cell of a difference in points without a test; below -1 it is shown as a loss."""
+    return Cell("–" if gain is None else _signed(gain), gain, kind="gain")
 
 
 def correct_tests(table: Table) -> Table:

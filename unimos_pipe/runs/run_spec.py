@@ -1,7 +1,7 @@
 """Run specs, and the folder, label and identity derived from them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from unimos_pipe.runs.unknown_option import AUTO_SHARE, OFF
 
 # Increased when a default of MethodSpec or a result of equal options changes; finished runs are then trained again.
 RESULTS_VERSION = 6
+CALIBRATION_HOLDOUT = 0.2  # share of the source rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,15 +102,27 @@ def _get_option(method: MethodSpec, name: str) -> Any:
     return getattr(getattr(method, section), key)
 
 
-def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: str) -> str:
+def calibration_options(options: MethodSpec) -> MethodSpec:
+    """Return the options of the run that holds out source rows to fit a run's temperature."""
+    return replace(options, train=replace(options.train, source_holdout=CALIBRATION_HOLDOUT))
+
+
+def run_identity(
+    spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: str, raised_steps: Sequence[int | None] = ()
+) -> str:
     """Return the identity of a run: a finished run of equal identity is reused instead of trained again.
 
     Only options that differ from the defaults enter, so that a new option leaves finished runs valid. The variant's
     name does not enter, since it stands for options. Fields that only other methods have do not enter for UniMoS.
+    ``train.min_steps`` enters only where it raises the steps per epoch: elsewhere it changes nothing.
 
     Args:
         metric: the data set's metric, by which the best epoch is selected.
+        raised_steps: the steps per epoch of the run, and of its calibration run, where ``train.min_steps`` raises them.
     """
+    options = changed_options(spec.options, MethodSpec())
+    options.pop("train.min_steps", None)
+    options |= {"train.min_steps": list(raised_steps)} if any(raised_steps) else {}
     method_entries = {} if spec.method == UNIMOS else {"method": spec.method, "label_set": spec.label_set}
     method_entries |= {"calibrate": True} if spec.calibrate else {}
     method_entries |= {"settings": dict(spec.settings)} if spec.settings else {}
@@ -119,7 +132,7 @@ def run_identity(spec: RunSpec, shard_digests: Mapping[str, list[str]], metric: 
         {
             **method_entries,
             "arithmetic": RESULTS_VERSION,
-            "options": changed_options(spec.options, MethodSpec()),
+            "options": options,
             "dataset": spec.dataset,
             "encoder_id": spec.encoder_id,
             "source": spec.source,

@@ -51,7 +51,8 @@ class Accuracies:
 class Estimate:
     """Label-free diagnostics of a run's predictions, see ``evaluation/diagnostics.py``.
 
-    ``accuracy``, ``low`` and ``high`` are None if they cannot be estimated; ``reason`` says why.
+    ``accuracy``, ``low`` and ``high`` are None if they cannot be estimated; ``reason`` says why. ``outvoted`` is the
+    share of rows on which zero-shot and stacked fusion agree on another class.
     """
 
     accuracy: Share | None = None
@@ -61,6 +62,7 @@ class Estimate:
     neighbour_agreement: float | None = None
     stacked_probability: Share | None = None
     agreement: dict[str, Share] = field(default_factory=dict)  # by reference method
+    outvoted: Share | None = None
     branches: Share | None = None  # agreement of VAC and LAC
     confidence: Share | None = None
     class_shares: tuple[Share, ...] = ()  # (K,) of the predictions

@@ -23,14 +23,13 @@ from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import TrainingRun, create_run
-from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.runs.run_spec import RunSpec, calibration_options
 from unimos_pipe.runs.run_values import Calibration
 from unimos_pipe.training.batched_training import PlannedRun, load_finished
 from unimos_pipe.training.batching import count_epochs, plan_stacks
 from unimos_pipe.training.checkpoint import Checkpoint
 from unimos_pipe.training.run_recorder import pair_identity
 
-HOLDOUT = 0.2  # share of the source rows
 CALIBRATION_FILES = "calibration-*.json"  # names of files in the checkpoints' folder
 
 
@@ -132,8 +131,7 @@ def remove_calibrations(checkpoints: Path) -> None:
 
 
 def _create_holdout_run(task, spec: RunSpec) -> TrainingRun:
-    options = replace(spec.options, train=replace(spec.options.train, source_holdout=HOLDOUT))
-    return create_run(task, options, spec.seed)
+    return create_run(task, calibration_options(spec.options), spec.seed)
 
 
 def _fit_temperatures(

@@ -25,9 +25,9 @@ def pseudo_label_source(epoch: int, spec: EvalSpec) -> str:
     return "cluster" if epoch % 2 else "ensemble"
 
 
-def steps_per_epoch(source_rows: int, target_rows: int, batch: int, max_steps: int) -> int:
-    """Whole batches of the smaller domain, at most ``max_steps``."""
-    return min(source_rows // batch, target_rows // batch, max_steps)
+def steps_per_epoch(source_rows: int, target_rows: int, batch: int, max_steps: int, min_steps: int = 1) -> int:
+    """Whole batches of the smaller domain, at least ``min_steps`` and at most ``max_steps``, which prevails."""
+    return min(max(min(source_rows, target_rows) // batch, min_steps), max_steps)
 
 
 def batch_rows(source_rows: int, target_rows: int, batch_size: int) -> int:

@@ -27,10 +27,23 @@ class TrainingRun:
         return StackKey.create(self.method, self.batch, *self.task.text_features.shape)
 
 
+def count_held_out(method: MethodSpec, source_rows: int) -> int:
+    """Return how many of the source's rows training does not see."""
+    return int(method.train.source_holdout * source_rows)
+
+
+def raised_steps(method: MethodSpec, source_rows: int, target_rows: int) -> int | None:
+    """Return the steps per epoch where ``train.min_steps`` raises them; None where it changes nothing."""
+    sizes, train = (source_rows - count_held_out(method, source_rows), target_rows), method.train
+    batch = batch_rows(*sizes, train.batch_size)
+    steps = steps_per_epoch(*sizes, batch, train.max_steps, train.min_steps)
+    return steps if steps > steps_per_epoch(*sizes, batch, train.max_steps) else None
+
+
 def create_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingRun:
     """Return a run whose random choices all follow from its seed."""
     held_out = None
-    if rows := int(method.train.source_holdout * len(task.source.features)):
+    if rows := count_held_out(method, len(task.source.features)):
         order = holdout_order(seed, len(task.source.features)).to(task.source.labels.device)
         held_out, rest = (
             task.source.subset(part, f"{task.source.name}, {what}")
@@ -40,5 +53,5 @@ def create_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingR
     task = join_target_labels(task)
     sizes = len(task.source.features), len(task.target.features)
     batch = batch_rows(*sizes, method.train.batch_size)
-    steps = steps_per_epoch(*sizes, batch, method.train.max_steps)
+    steps = steps_per_epoch(*sizes, batch, method.train.max_steps, method.train.min_steps)
     return TrainingRun(task, method, RandomStreams(seed, *sizes, batch, task.source.origins), batch, steps, held_out)

@@ -1,0 +1,35 @@
+"""The warning before UniMoS trains on few rows a class."""
+
+from types import SimpleNamespace
+
+from factories.tasks import random_task
+
+from unimos_pipe.base.method_config import method_spec
+from unimos_pipe.experiments.few_rows import few_rows_warning
+from unimos_pipe.runs.run_spec import RunSpec
+from unimos_pipe.training.batched_training import PlannedRun
+
+
+class Loader:
+    """In the place of a loader: tasks of five classes by the source's name."""
+
+    def __init__(self, **rows: int):
+        self.rows = rows
+
+    def pair(self, source, target, protocol, precision):
+        return SimpleNamespace(task=random_task(source=self.rows[source]))
+
+
+def plan(source: str, seed: int = 0) -> PlannedRun:
+    spec = RunSpec(
+        dataset="d", encoder_id="e", source=source, target="t", variant="full", seed=seed, templates=(),
+        options=method_spec(),
+    )  # fmt: skip
+    return PlannedRun(spec, None)
+
+
+def test_a_source_of_at_most_five_rows_a_class_is_named_once():
+    loader = Loader(few=25, fewer=10, enough=26)
+    plans = [plan("few"), plan("few", seed=1), plan("fewer"), plan("enough")]
+    assert few_rows_warning([plan("enough")], loader) is None
+    assert few_rows_warning(plans, loader).startswith("few labelled images per class: few (5.0), fewer (2.0); with ")

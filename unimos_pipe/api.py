@@ -34,6 +34,7 @@ from unimos_pipe.experiments.results_table import ORACLE_ROW, ResultRow, result_
 from unimos_pipe.experiments.run_plans import execute_plans, open_loader
 from unimos_pipe.experiments.sweep import SweepOptions, SweepResult, plan_runs, run_sweep
 from unimos_pipe.extract.extract_features import ExtractOptions, ExtractResult, extract_features
+from unimos_pipe.methods.auto import fit_auto
 from unimos_pipe.methods.registry import get_method
 from unimos_pipe.methods.task import PairData, PairLoader, resolve_train_precision
 from unimos_pipe.methods.unimos.pseudo_labels import TargetEvaluation
@@ -41,7 +42,15 @@ from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import create_run
 from unimos_pipe.report.make_report import Report, make_report
-from unimos_pipe.runs.method_names import METHODS, UNIMOS, answers_new_rows, method_names, parse_method_settings
+from unimos_pipe.runs.method_names import (
+    AUTO,
+    METHODS,
+    UNIMOS,
+    answers_new_rows,
+    label_set_faults,
+    method_names,
+    parse_method_settings,
+)
 from unimos_pipe.runs.recipe import Recipe
 from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
 
@@ -214,6 +223,7 @@ def adapt_task(
     task: Task,
     *,
     method: str = UNIMOS,
+    label_set: str = "",
     variant: str = "full",
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -224,6 +234,7 @@ def adapt_task(
     Args:
         method: UniMoS, or another that predicts new images, one from outside the package among them; these have no
             variant and report no epochs.
+        label_set: for auto: "closed" (the target has every class) or "partial"; empty: unknown.
         variant: full, an ablation such as no-im, or fused-teacher, which is ours.
         settings: changed options by dotted name, such as ``{"train.epochs": 20, "loss.gamma": 0.05}``.
         seed: of everything random.
@@ -239,8 +250,10 @@ def adapt_task(
             got=type(task).__name__,
             todo="Features in arrays are adapted by UniMoSClassifier, or make a data set of them with import_features",
         )
+    if faults := label_set_faults(method, label_set):
+        raise InputError("; ".join(faults))
     if method != UNIMOS:
-        return _fit_task(task, method, settings or {}, seed)
+        return _fit_task(task, method, label_set, settings or {}, seed)
     options = method_spec(variant, with_native_logit_scale(settings or {}, task.store.read_logit_scale()), "adapt_task")
     options = resolve_train_precision(options, task.loader.device)
     data = task.loader.pair(task.source, task.target, precision=options.train.precision)
@@ -260,8 +273,8 @@ def adapt_task(
     return AdaptedModel(config, trainer.model_state(0), trainer.device.type)
 
 
-def _fit_task(task: Task, method: str, settings: Mapping[str, Any], seed: int) -> AdaptedModel:
-    """Return the model of a method other than UniMoS. Raises InputError if it has none, or a setting does not fit."""
+def _fit_task(task: Task, method: str, label_set: str, settings: Mapping[str, Any], seed: int) -> AdaptedModel:
+    """Return the model of a method other than UniMoS. Raises InputError if it has none, or an option does not fit."""
     faults: list[str] = []
     own = parse_method_settings(method, settings, faults)
     if method in METHODS and settings:
@@ -273,7 +286,11 @@ def _fit_task(task: Task, method: str, settings: Mapping[str, Any], seed: int) -
         raise InputError("; ".join(faults))
     data = task.data
     with torch.no_grad():
-        output = get_method(method, own, seed).fit(data.task)
+        output = (
+            fit_auto(data.task, label_set or None).output
+            if method == AUTO
+            else get_method(method, own, seed).fit(data.task)
+        )
     scores, zero_shot = score_predictions(output.classes, data.held_out), score_zero_shot(data)
     accuracy = {"last": scores.accuracy, "zero_shot": zero_shot.accuracy} if scores and zero_shot else None
     config = {**_model_config(task, data, MethodSpec(), "", seed, accuracy), "method": method}

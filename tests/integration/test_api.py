@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -16,6 +17,7 @@ from unimos_pipe.base import device
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.optional_deps import find_missing_packages
+from unimos_pipe.methods.auto import fit_auto
 
 
 def test_importing_the_package_is_light():
@@ -136,6 +138,19 @@ def test_a_task_has_the_dtype_of_the_precision_it_is_trained_in(miniature, tmp_p
     for precision, dtype in (("fp64", "torch.float64"), ("bf16", "torch.float32")):
         model = unimos_pipe.adapt_task(task, settings={"train.epochs": 1, "train.precision": precision})
         assert str(model.text.dtype) == dtype
+
+
+def test_auto_is_told_which_classes_occur(icons_cache):
+    features = unimos_pipe.feature_set("icons", cache=icons_cache)
+    task = unimos_pipe.make_task(features, "line", "color", device="cpu")
+    weights = {}
+    for label_set in ("", "closed", "partial"):
+        model = unimos_pipe.adapt_task(task, method="auto", label_set=label_set)
+        weights[label_set] = fit_auto(task.data.task, label_set or None).output.model.weight
+        assert torch.equal(model.fitted.weight, weights[label_set])
+    assert torch.equal(weights[""], weights["closed"]) and not torch.equal(weights["closed"], weights["partial"])
+    with pytest.raises(InputError, match=r"^unimos takes no label set; only auto does$"):
+        unimos_pipe.adapt_task(task, label_set="closed")
 
 
 def test_the_whole_pipeline(miniature, tmp_path, cli):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
+from unimos_pipe.base.errors import InputError, join_names, suggestions
 from unimos_pipe.base.method_config import MethodSpec, method_spec, with_native_logit_scale
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
@@ -14,12 +14,11 @@ from unimos_pipe.data.dataset_spec import OPEN_PROTOCOLS
 from unimos_pipe.experiments.run_plans import RunResult, apply_stale_policy, execute_plans, load_pairs, open_loader
 from unimos_pipe.methods.task import PairLoader, resolve_train_precision
 from unimos_pipe.runs.method_names import (
-    AUTO,
-    LABEL_SETS,
     METHODS,
     UNIMOS,
     is_seeded,
     labels_fault,
+    label_set_faults,
     method_names,
     parse_method_settings,
     protocol_fault,
@@ -56,10 +55,7 @@ class AdaptOptions:
         if self.method != UNIMOS and (changed := [name for name in changed if name not in own]):
             faults.append(f"{self.method} takes no {join_names(changed)}; only {UNIMOS} does")
         parse_method_settings(self.method, self.settings, faults)
-        if self.label_set and self.method != AUTO:
-            faults.append(f"{self.method} takes no label set; only {AUTO} does")
-        if self.label_set not in ("", *LABEL_SETS):
-            faults.append(f"label_set: expected {' or '.join(LABEL_SETS)}, got {short_repr(self.label_set)}")
+        faults += label_set_faults(self.method, self.label_set)
         faults += [fault] if (fault := protocol_fault(self.method, protocol)) else []
         faults += [fault] if self.use_target_labels and (fault := labels_fault(self.method)) else []
         if self.use_target_labels and protocol in OPEN_PROTOCOLS:

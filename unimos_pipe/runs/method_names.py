@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from unimos_pipe.base import plugins
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import InputError, short_repr
 
 UNIMOS = "unimos"
 UNIMOS_NAME = "UniMoS"  # for readers
@@ -100,6 +100,14 @@ def parse_method_settings(method: str, settings: Mapping[str, Any], faults: list
     own = {name.partition(".")[2]: value for name, value in settings.items() if name.partition(".")[0] == method}
     faults += [f"{method} has no setting {name}" for name in settings if name.partition(".")[0] != method]
     return outside.parse_settings(own, faults)
+
+
+def label_set_faults(method: str, label_set: str) -> list[str]:
+    """Return why a method cannot be told a label set: it asks for none, or there is no such one."""
+    faults = [f"{method} takes no label set; only {AUTO} does"] if label_set and method != AUTO else []
+    if label_set not in ("", *LABEL_SETS):
+        faults.append(f"label_set: expected {' or '.join(LABEL_SETS)}, got {short_repr(label_set)}")
+    return faults
 
 
 def is_seeded(method: str) -> bool:

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +15,7 @@ from unimos_pipe.bench.adapt import SIZES, AdaptBench, StepTimes
 from unimos_pipe.bench.compare_reference import ReferenceComparison, Timings
 from unimos_pipe.bench.extract import BaselineSpeedup, ExtractBench, ExtractRates
 from unimos_pipe.bench.memory import MemoryTrial
+from unimos_pipe.bench.methods import MethodResult, MethodsBench
 from unimos_pipe.bench.store import StoreTimes
 from unimos_pipe.cli.json_output import to_json
 from unimos_pipe.cli.schemas import FORMAT, SCHEMAS, TEXT, many, maybe, record
@@ -31,6 +32,9 @@ BENCHES = {
     "bench_store": StoreTimes((0.2, 0.3), (0.1, 0.1)),
     "bench_adapt": AdaptBench(
         SIZES["icons"], "cpu", StepTimes(1e9, 10**6, 0.01, 1.0, 0.1, {1: 0.5, 12: 2.0}, 10**9), (("addmm", 0.25),)
+    ),
+    "bench_methods": MethodsBench(
+        (MethodResult("a", "closed", "s->t", "zero-shot", 9, 8, 0.5, 0.25, 0.0, None, None, None, 0.1, None, 0.2),)
     ),
     "bench_memory": [MemoryTrial("extract, 1,000 images", 10**9, 1.5)],
     "bench_compare_reference": ReferenceComparison(
@@ -167,6 +171,8 @@ def test_bench(document, monkeypatch):
     assert document("bench store", "bench", "store")["ratio"] == 2.5
     found = document("bench adapt", "bench", "adapt")
     assert found["times"]["runs_per_second"] == {"1": 0.5, "12": 2.0} and found["shares"] == {"addmm": 0.25}
+    (found,) = document("bench methods", "bench", "methods", "mini.toml")["results"]
+    assert found == asdict(BENCHES["bench_methods"].results[0]) and found["estimate"] is None
     found = document("bench memory", "bench", "memory")["trials"]
     assert found == [{"name": "extract, 1,000 images", "peak_bytes": 10**9, "seconds": 1.5}]
     found = document("bench adapt --compare-rounds", "bench", "adapt", "--compare-rounds", 1)

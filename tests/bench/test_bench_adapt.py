@@ -22,7 +22,7 @@ def test_flops_of_a_step_by_hand():
 
 
 def test_figures_hang_together():
-    method = method_spec("full", {"train.epochs": 3})
+    method = method_spec("full", {"train.epochs": 3, "train.min_steps": 1})
     found = measure_adapt(TINY, method, (1, 2), torch.device("cpu"), repeats=1)
     assert found.step_flops == step_flops(TINY, method, 32)
     assert found.epoch == pytest.approx(2 * found.step + found.evaluation, rel=1e-9)  # 64 // 32 = 2 steps

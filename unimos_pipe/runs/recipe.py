@@ -49,7 +49,7 @@ class Recipe:
     encoder: str = ""  # preset; empty = the data set's own
     pairs: tuple[str, ...] = ("all",)  # or "leave-one-out", or "art->clipart", "art+photo->clipart", ...
     seeds: int = option(3, "seeds 0, 1, ... per pair", low=1)
-    methods: tuple[str, ...] = (UNIMOS,)  # variants are UniMoS's; seeds, options and grid also those of outside methods
+    methods: tuple[str, ...] = (UNIMOS,)  # variants: UniMoS's; options, grid and seeds: also of outside methods
     variants: tuple[str, ...] = ("full",)
     label_set: str = option("", "for auto: whether source and target share all classes", choices=("", *LABEL_SETS))
     calibrate: bool = False  # UniMoS: by a run per pair and configuration; others: to the estimated accuracy

@@ -1,13 +1,21 @@
 """Temperatures against a grid, measures by hand, and cross-fitting that never sees what it answers."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tests.factories.tasks import random_task
-from unimos_pipe.evaluation.calibration import calibration_metrics, cross_fit_logits, fit_temperature
+from unimos_pipe.evaluation.calibration import (
+    calibration_metrics,
+    cross_fit_logits,
+    fit_temperature,
+    held_out_logits,
+)
+from unimos_pipe.methods import fused
 from unimos_pipe.methods.base import LinearModel, Method, MethodOutput
+from unimos_pipe.methods.logistic_regression import cross_fit
 from unimos_pipe.methods.registry import METHODS
 
 # float64 sums of some hundred terms; a fitted temperature is as exact as its solver stops, 1e-4.
@@ -104,3 +112,25 @@ def test_every_method_can_be_cross_fitted(name):
     again = cross_fit_logits(METHODS[name], TASK, torch.Generator().manual_seed(0))
     assert torch.equal(found, again)
     assert (found.argmax(-1) == TASK.source.labels).double().mean() > 0.5
+
+
+def test_answers_of_rows_that_the_probe_did_not_see_follow_from_stacked_fusions_probes():
+    """In class 2, which has no source row, the answer is -inf; of every row, the sum is taken by hand."""
+    kept = TASK.source.labels != 2
+    task = replace(TASK, source=TASK.source.subset(kept))
+    probe = cross_fit(task.source, 5)
+    rows, present = task.source.features[probe.rows], [0, 1, 3, 4]
+    text, held = 100 * rows @ task.text_features.mT, probe.logits
+    scale = fused.probe_scale(task, probe.model)
+
+    def center(values):
+        return values - values.mean(-1, keepdim=True)
+
+    wanted = {
+        "source-probe": held[:, present],
+        "fused": (center(text[:, present]) + scale * center(held[:, present])) / 2,
+    }
+    for name, logits in wanted.items():
+        found = held_out_logits(name, task, probe)
+        assert torch.allclose(found[:, present], logits, rtol=1e-9) and (found[:, 2] == -math.inf).all()
+    assert held_out_logits("gda", task, probe) is None

@@ -12,9 +12,10 @@ from safetensors.numpy import load_file
 
 import unimos_pipe
 from unimos_pipe.base.method_config import MethodSpec, method_spec
-from unimos_pipe.evaluation.calibration import cross_fit_logits, fit_temperature
+from unimos_pipe.evaluation.calibration import cross_fit_logits, fit_temperature, held_out_logits
 from unimos_pipe.experiments.run_plans import open_loader
 from unimos_pipe.methods import accuracy_estimate
+from unimos_pipe.methods.logistic_regression import cross_fit
 from unimos_pipe.methods.registry import METHODS
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.trainer import Trainer
@@ -83,9 +84,11 @@ def test_a_quick_methods_mean_probability_is_its_estimated_accuracy(runs):
     assert result["estimate"]["confidence"] == pytest.approx(result["estimate"]["accuracy"], abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["fused", "gda", "stacked"])
 def test_without_an_estimate_a_quick_methods_temperature_is_that_of_its_cross_fitted_answers(
-    icons_cache, tmp_path, monkeypatch
+    icons_cache, tmp_path, monkeypatch, name
 ):
+    """Fused's come from stacked fusion's probes, those of other methods from five fits; stacked is fitted to them."""
     monkeypatch.setattr(accuracy_estimate, "MAX_DISTANCE", -1.0)  # the estimators always disagree
     store = unimos_pipe.feature_set("icons", cache=icons_cache).store()
     spec = RunSpec(
@@ -97,18 +100,24 @@ def test_without_an_estimate_a_quick_methods_temperature_is_that_of_its_cross_fi
         seed=0,
         templates=("a {domain} photo of a {class}.",),
         options=MethodSpec(),
-        method="fused",
+        method=name,
         calibrate=True,
     )
-    plans = [PlannedRun(spec, tmp_path / "fused")]
+    plans = [PlannedRun(spec, tmp_path / name)]
     loader = open_loader(plans, store, "cpu")
     (outcome,) = fit_runs(plans, loader)
     task = loader.pair("line", "sketch").task
-    held_out = cross_fit_logits(METHODS["fused"], task, torch.Generator().manual_seed(0))
+    labels = task.source.labels
+    if name == "fused":
+        probe = cross_fit(task.source, len(task.text_features))
+        held_out, labels = held_out_logits(name, task, probe), labels[probe.rows]
+    elif name == "gda":
+        held_out = cross_fit_logits(METHODS[name], task, torch.Generator().manual_seed(0))
     calibration = outcome.result.calibration
     assert outcome.result.estimate.accuracy is None
     assert (calibration.rows, calibration.basis) == (624, "source")
-    assert calibration.temperature == pytest.approx(fit_temperature(held_out, task.source.labels), rel=1e-9)
+    wanted = 1.0 if name == "stacked" else fit_temperature(held_out, labels)
+    assert calibration.temperature == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.numerical

@@ -10,8 +10,10 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from unimos_pipe.methods.base import FLOOR, Method
+from unimos_pipe.methods import fused, zero_shot
+from unimos_pipe.methods.base import FLOOR, Method, present_classes
 from unimos_pipe.methods.gda import match_mean_confidence
+from unimos_pipe.methods.logistic_regression import CrossFit
 from unimos_pipe.methods.task import AdaptationTask, UnlabelledFeatures
 from unimos_pipe.runs.run_values import CalibrationMetrics
 
@@ -46,6 +48,25 @@ def cross_fit_logits(method: Method, task: AdaptationTask, generator: torch.Gene
         else:
             logits[fold] = method.fit(replace(task, source=training_source)).model.logits(held_out)
     return logits
+
+
+def held_out_logits(name: str, task: AdaptationTask, probe: CrossFit) -> Tensor | None:
+    """Return (m, K) logits of the source rows ``probe.rows`` from probes that did not see them.
+
+    They are known without another fit for the source probe and fused; None for other methods.
+    """
+    present = present_classes(task)
+    text = zero_shot.build_classifier(task).logits(task.source.features[probe.rows])[:, present]
+    if name == "source-probe":
+        logits = probe.logits[:, present]
+    elif name == "fused":
+        scale = fused.probe_scale(task, probe.model)
+        logits = (fused.center(text) + scale * fused.center(probe.logits[:, present])) / 2
+    else:
+        return None
+    full = torch.full_like(probe.logits, -torch.inf)
+    full[:, present] = logits
+    return full
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

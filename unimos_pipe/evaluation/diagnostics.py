@@ -39,7 +39,8 @@ class PairReference:
 
     ``rows`` (n, D) are the scored rows, ``nearest`` their nearest rows by number. ``predictions`` are (n,) classes of
     :data:`REFERENCE_METHODS`, and ``stacked`` is the model of the last. If the source has rows of only one class, only
-    zero-shot is present and ``stacked`` is None. ``source_shares`` is (K,).
+    zero-shot is present, and ``stacked`` and ``probe``, the cross-fitted probe behind it, are None. ``source_shares``
+    is (K,).
     """
 
     rows: Tensor
@@ -47,6 +48,7 @@ class PairReference:
     nearest: NearestRows
     source_shares: Tensor
     stacked: LinearModel | None
+    probe: CrossFit | None = None
 
     def stacked_probability(self, classes: Tensor) -> float | None:
         """The mean probability of (n,) classes by stacked fusion; None without it."""
@@ -75,8 +77,9 @@ class PairReferenceCache:
             shares = class_shares(task.source.labels, len(task.text_features))
             models = self._models(task)
             predictions = {name: model.logits(rows).argmax(-1) for name, model in models.items()}
+            probe = self._probe(task)[1] if "stacked" in models else None
             self._references[key] = PairReference(
-                rows, predictions, self._nearest[target], shares, models.get("stacked")
+                rows, predictions, self._nearest[target], shares, models.get("stacked"), probe
             )
         return self._references[key]
 

@@ -50,12 +50,20 @@ def fit_model(task: AdaptationTask, probe: LinearModel | None = None) -> LinearM
     probe, present = probe or source_probe.fit_probe(task), present_classes(task)
     text_weight = center(zero_shot.build_classifier(task).weight[:, present])
     probe_weight, probe_bias = center(probe.weight[:, present]), center(probe.bias[present])
-    rows = task.target.features
-    scale = std(rows @ text_weight) / std(rows @ probe_weight + probe_bias).clamp_min(TINY)
+    scale = probe_scale(task, probe)
     weight, bias = torch.zeros_like(probe.weight), torch.full_like(probe.bias, -torch.inf)
     weight[:, present] = (text_weight + scale * probe_weight) / 2
     bias[present] = scale * probe_bias / 2
     return LinearModel(weight, bias)
+
+
+def probe_scale(task: AdaptationTask, probe: LinearModel) -> Tensor:
+    """sd(c(z)) / sd(c(p)) over the target's rows and the classes with source rows."""
+    present, rows = present_classes(task), task.target.features
+    text_logits, probe_logits = (
+        center(model.logits(rows)[:, present]) for model in (zero_shot.build_classifier(task), probe)
+    )
+    return std(text_logits) / std(probe_logits).clamp_min(TINY)
 
 
 def fused_text_features(task: AdaptationTask, probe: LinearModel) -> Tensor:

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.evaluation.calibration import cross_fit_logits, fit_temperature, match_temperature
+from unimos_pipe.evaluation.calibration import (
+    cross_fit_logits,
+    fit_temperature,
+    held_out_logits,
+    match_temperature,
+)
 from unimos_pipe.evaluation.diagnostics import (
     PairReference,
     PairReferenceCache,
@@ -158,8 +163,8 @@ def _bind_method(spec: RunSpec, on_epoch: Callable | None = None) -> Method:
 def _calibrate(spec: RunSpec, data: PairData, fit_result: FitResult, reference: PairReference) -> Calibration:
     """The temperature that matches the estimated accuracy; where there is none, the source's.
 
-    The source's is fitted by cross-fitting, five fits more. Auto takes the one that matches the mean probability which
-    stacked fusion, calibrated on the source, gives to its predictions.
+    Auto takes the one that matches the mean probability which stacked fusion, calibrated on the source, gives to its
+    predictions.
     """
     started = time.perf_counter()
     logits = fit_result.logits
@@ -169,11 +174,28 @@ def _calibrate(spec: RunSpec, data: PairData, fit_result: FitResult, reference: 
         basis = "source"
         accuracy = reference.stacked_probability(classes) if spec.method == AUTO else None
     if accuracy is None:
-        held_out_logits = cross_fit_logits(_bind_method(spec), data.task, torch.Generator().manual_seed(spec.seed))
-        temperature, rows = fit_temperature(held_out_logits, data.task.source.labels), len(held_out_logits)
+        temperature, rows = _fit_to_source(spec, data.task, reference)
     else:
         temperature = match_temperature(logits, accuracy)
     return Calibration(temperature, rows, round(time.perf_counter() - started, 3), basis)
+
+
+def _fit_to_source(spec: RunSpec, task: AdaptationTask, reference: PairReference) -> tuple[float, int]:
+    """Return the temperature of source rows that the fit did not see, and their number.
+
+    The probes of stacked fusion serve where the method is made of one; stacked fusion itself is fitted to these rows.
+    Other methods are fitted five times more.
+    """
+    labels, probe = task.source.labels, reference.probe
+    logits = None
+    if probe is not None and spec.method == "stacked":
+        return 1.0, len(probe.rows) or len(labels)
+    if probe is not None and len(probe.rows):
+        logits, labels = held_out_logits(spec.method, task, probe), labels[probe.rows]
+    if logits is None:
+        generator, labels = torch.Generator().manual_seed(spec.seed), task.source.labels
+        logits = cross_fit_logits(_bind_method(spec), task, generator)
+    return fit_temperature(logits, labels), len(labels)
 
 
 def _build_contents(spec: RunSpec, data: PairData, fit_result: FitResult, reference: PairReference) -> RunContents:

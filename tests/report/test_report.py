@@ -140,7 +140,7 @@ def expected_row(sweep: Path, source: str, target: str) -> list[str]:
 def test_files_beside_the_page(page, sweep):
     out = page.parent
     tables = {"headline", "methods", "sensitivity", "matrix", "ablation", "settings", "selection", "gap"}
-    tables |= {"select-settings", "select-methods"}
+    tables |= {"select-settings", "select-methods", "gains"}
     assert {path.name for path in (out / "tables").iterdir()} == {
         *(f"{t}.{s}" for t in tables for s in ("md", "csv", "tex")),
         *(f"{name}.{form}" for name in ("runs", "classes") for form in ("csv", "json")),

@@ -251,7 +251,7 @@ def test_methods_matrix_and_choice_of_epoch(report, sweep):
         ["oracle best", text(oracle), change(oracle, last, tested)],
     ]
     known = {"headline", "methods", "matrix", "selection", "ablation", "sensitivity", "settings", "gap"}
-    known |= {"select-settings", "select-methods"}  # reckoned in test_setting_selection
+    known |= {"select-settings", "select-methods", "gains"}  # reckoned in test_setting_selection and test_gain_table
     assert set(page.tables) == known  # the gap is reckoned in test_report_gap
 
 

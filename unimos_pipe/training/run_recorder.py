@@ -21,9 +21,9 @@ from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.pseudo_labels import CHUNK, TargetEvaluation, evaluate_target
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import EpochRecord, EpochSnapshot
-from unimos_pipe.methods.unimos.training_run import raised_steps
-from unimos_pipe.runs.method_names import CITATIONS, METHODS, UNIMOS, citation
-from unimos_pipe.runs.run_spec import RunSpec, calibration_options, run_identity
+from unimos_pipe.methods.unimos.training_run import raised_steps_of_spec
+from unimos_pipe.runs.method_names import CITATIONS, METHODS, citation
+from unimos_pipe.runs.run_spec import RunSpec, run_identity
 from unimos_pipe.runs.run_values import (
     Accuracies,
     Calibration,
@@ -196,21 +196,13 @@ def summarise_epochs(
 
 def training_identity(spec: RunSpec, data: PairData) -> str:
     """Return the identity of a run's training. Runs that differ only in their labels for scoring have the same."""
-    return run_identity(spec, data.shard_digests, data.held_out.metric, _raised_steps(spec, data.task))
+    return run_identity(spec, data.shard_digests, data.held_out.metric, raised_steps_of_spec(spec, data.task))
 
 
 def pair_identity(spec: RunSpec, data: PairData) -> str:
     """Return the identity of a run on a loaded pair: its training inputs and its labels for scoring."""
     digests = {**data.shard_digests, "scored labels": data.scored_labels}
-    return run_identity(spec, digests, data.held_out.metric, _raised_steps(spec, data.task))
-
-
-def _raised_steps(spec: RunSpec, task: AdaptationTask) -> list[int | None]:
-    """Return the steps per epoch of a run and of its calibration run where ``train.min_steps`` raises them."""
-    if spec.method != UNIMOS:
-        return []
-    options = [spec.options, *([calibration_options(spec.options)] if spec.calibrate else [])]
-    return [raised_steps(each, len(task.source.features), len(task.target.features)) for each in options]
+    return run_identity(spec, digests, data.held_out.metric, raised_steps_of_spec(spec, data.task))
 
 
 def build_run_config(spec: RunSpec, data: PairData, provenance: Mapping[str, Any]) -> RunConfig:

@@ -8,6 +8,8 @@ from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 from unimos_pipe.methods.unimos.random_streams import RandomStreams, holdout_order
 from unimos_pipe.methods.unimos.schedules import batch_rows, steps_per_epoch
 from unimos_pipe.methods.unimos.stack_key import StackKey
+from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.run_spec import RunSpec, calibration_options
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,14 @@ def raised_steps(method: MethodSpec, source_rows: int, target_rows: int) -> int 
     batch = batch_rows(*sizes, train.batch_size)
     steps = steps_per_epoch(*sizes, batch, train.max_steps, train.min_steps)
     return steps if steps > steps_per_epoch(*sizes, batch, train.max_steps) else None
+
+
+def raised_steps_of_spec(spec: RunSpec, task: AdaptationTask) -> list[int | None]:
+    """Return :func:`raised_steps` of a run and of its calibration run; empty for other methods than UniMoS."""
+    if spec.method != UNIMOS:
+        return []
+    options = [spec.options, *([calibration_options(spec.options)] if spec.calibrate else [])]
+    return [raised_steps(each, len(task.source.features), len(task.target.features)) for each in options]
 
 
 def create_run(task: AdaptationTask, method: MethodSpec, seed: int) -> TrainingRun:

@@ -132,7 +132,7 @@ class OtherRounding(TorchDispatchMode):
 
 
 def shift(tensor: Tensor, epsilons: float | None) -> None:
-    """Move every value but zeros in place: by up to so many epsilons of its row's typical value, or one of its own.
+    """Move every finite value but zeros in place: by up to so many epsilons of its row's typical value, or one of its own.
 
     A row's noise does not depend on its neighbours' values, and a value of few bits stays: it is exact, most likely.
     """
@@ -144,7 +144,7 @@ def shift(tensor: Tensor, epsilons: float | None) -> None:
     shape = int.from_bytes(hashlib.sha256(str(tuple(tensor.shape)).encode()).digest()[:4], "little")
     noise = ((bits ^ shape) * -0x61C8864680B583EB >> 61).to(wide.dtype) / 4  # -1 ... 0.75
     noise = noise.where(bits & (1 << mantissa // 2) - 1 != 0, 0)
-    size = wide.abs()
+    size = wide.abs().where(wide.isfinite(), 0)
     if epsilons is not None and wide.ndim:
         typical = wide.where(wide.isfinite(), 0).square().mean(-1, keepdim=True).sqrt()
         size = epsilons * typical.where(wide != 0, 0)

@@ -1,5 +1,6 @@
 """A finished run made anew in its place after labels were typed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from unimos_pipe.base.errors import ExecutionError
@@ -12,7 +13,7 @@ from unimos_pipe.experiments.run_plans import RunResult
 from unimos_pipe.extract.extract_features import extract_features
 from unimos_pipe.runs.method_names import labels_fault
 from unimos_pipe.runs.read_run import read_run
-from unimos_pipe.runs.run_calls import dataset_argument, encoder_preset
+from unimos_pipe.runs.run_calls import dataset_argument, encoder_preset, training_options
 
 
 def adapt_again(
@@ -37,17 +38,8 @@ def adapt_again(
     extract_features(features, [spec.target], compute=compute, reporter=reporter)
     target = features.store().domain(*features.dataset.parts(spec.target)[:1])
     labelled = bool((target.labels != NO_LABEL).any())
-    options = AdaptOptions(
-        variant=spec.variant or "full",
-        settings=dict(spec.changed),
-        seeds=(spec.seed,),
-        protocol=spec.protocol,
-        method=spec.method,
-        label_set=spec.label_set,
-        calibrate=spec.calibrate,
-        unknown=spec.unknown,
-        use_target_labels=labelled and labels_fault(spec.method) is None,
-    )
+    options = AdaptOptions(**training_options(spec, [spec.seed]))
+    options = replace(options, use_target_labels=labelled and labels_fault(spec.method) is None)
     features = feature_set(dataset, templates=spec.templates, cache=cache, encoder_id=spec.encoder_id)
     location = RunLocation(out=finished.folder, force=True)
     (result,) = adapt_pairs(

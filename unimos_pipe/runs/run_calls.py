@@ -11,6 +11,7 @@ from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
 from unimos_pipe.data.dataset_spec import find_spec_files
 from unimos_pipe.runs.method_names import UNIMOS, labels_fault
 from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.run_values import RecordedSpec
 from unimos_pipe.runs.unknown_option import OFF
 
 
@@ -18,6 +19,19 @@ def dataset_argument(run: FinishedRun) -> str:
     """Return the name of a packaged data set, the recorded spec file, or ``NAME.toml`` if none was recorded."""
     name = run.spec.dataset
     return run.result.dataset_file or (name if name in find_spec_files() else f"{name}.toml")
+
+
+def training_options(spec: RecordedSpec, seeds: Sequence[int]) -> dict[str, Any]:
+    """Return the arguments of ``AdaptOptions`` that are not its defaults, from the spec of a run."""
+    options: dict[str, Any] = {"method": spec.method} if spec.method != UNIMOS else {}
+    options |= {"label_set": spec.label_set} if spec.label_set else {}
+    options |= {"use_target_labels": True} if spec.use_target_labels else {}
+    options |= {"unknown": spec.unknown} if spec.unknown != OFF else {}
+    options |= {"variant": spec.variant} if spec.variant not in ("", "full") else {}
+    options |= {"protocol": spec.protocol}
+    options |= {} if spec.calibrate else {"calibrate": False}
+    options |= {"settings": dict(spec.changed)} if spec.changed else {}
+    return options | ({"seeds": tuple(seeds)} if tuple(seeds) != (0,) else {})
 
 
 def adapt_call(run: FinishedRun, seeds: Sequence[int], cache: Path | None, location: dict[str, Any]) -> Call:
@@ -31,21 +45,12 @@ def adapt_call(run: FinishedRun, seeds: Sequence[int], cache: Path | None, locat
     features: dict[str, Any] = {"dataset": dataset_argument(run), "encoder_id": spec.encoder_id}
     features |= {"templates": spec.templates} if spec.templates != (DEFAULT_TEMPLATE,) else {}
     features |= {"cache": cache} if cache else {}
-    training: dict[str, Any] = {"method": spec.method} if spec.method != UNIMOS else {}
-    training |= {"label_set": spec.label_set} if spec.label_set else {}
-    training |= {"use_target_labels": True} if spec.use_target_labels else {}
-    training |= {"unknown": spec.unknown} if spec.unknown != OFF else {}
-    training |= {"variant": spec.variant} if spec.variant not in ("", "full") else {}
-    training |= {"protocol": spec.protocol}
-    training |= {} if spec.calibrate else {"calibrate": False}
-    training |= {"settings": dict(spec.changed)} if spec.changed else {}
-    training |= {"seeds": tuple(seeds)} if tuple(seeds) != (0,) else {}
     return Call(
         "adapt_pairs",
         {
             "features": Call("feature_set", features),
             "pairs": [(spec.source, spec.target)],
-            "options": Call("AdaptOptions", training),
+            "options": Call("AdaptOptions", training_options(spec, seeds)),
             "location": Call("RunLocation", location),
         },
     )

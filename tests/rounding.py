@@ -132,7 +132,7 @@ class OtherRounding(TorchDispatchMode):
 
 
 def shift(tensor: Tensor, epsilons: float | None) -> None:
-    """Move finite values but zeros in place: by up to so many epsilons of their row's typical value, or one of their own.
+    """Move finite values but zeros in place: by up to so many epsilons of the row's typical value, or one of their own.
 
     A row's noise does not depend on its neighbours' values, and a value of few bits stays: it is exact, most likely.
     """

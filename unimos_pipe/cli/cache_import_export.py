@@ -1,6 +1,7 @@
 """``unimos-pipe cache import`` and ``cache export``: exchange of features with other programs."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -30,6 +31,8 @@ def _importing(
     labels: Path | None,
     paths: tuple[Path, ...],
     key: str | None,
+    label_key: str | None,
+    images_in: Literal["rows", "columns"] | None,
     classes: Path | None,
     text: Path | None,
     text_from: str | None,
@@ -45,6 +48,8 @@ def _importing(
         labels=labels,
         paths=paths,
         key=key,
+        label_key=label_key,
+        images_in=images_in,
         classes=classes,
         text=text,
         text_from=encoder,
@@ -58,7 +63,10 @@ import_options = option_group(
     "options",
     _importing,
     click.option(
-        "--labels", type=FILE, metavar="L.csv", help="Classes by name: path,class, or class alone in row order."
+        "--labels",
+        type=FILE,
+        metavar="L.csv|L.npy",
+        help="Classes by name: path,class, or class alone in row order; or an array of class numbers.",
     ),
     click.option(
         "--paths",
@@ -68,6 +76,10 @@ import_options = option_group(
         help="Paths of the rows in order, optionally with classes; also .parquet; repeatable.",
     ),
     click.option("--key", metavar="K", help="Name of the feature array, if a file has several."),
+    click.option("--label-key", metavar="K", help="Name of the label array, if a file has several; '' for none."),
+    click.option(
+        "--images-in", type=click.Choice(["rows", "columns"]), help="Axis of the images, if both readings are possible."
+    ),
     click.option(
         "--classes",
         type=FILE,

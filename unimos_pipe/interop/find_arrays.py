@@ -1,9 +1,9 @@
 """Reading of feature files: find the arrays of features, labels and paths, and normalise the features."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,32 +11,48 @@ from unimos_pipe.base.atomic_io import file_sha256
 from unimos_pipe.base.errors import Argument, InputError, join_names
 from unimos_pipe.data.row_lists import PATH_COLUMNS
 from unimos_pipe.interop.array_readers import LazyArray, open_arrays
+from unimos_pipe.interop.find_labels import LABEL_NAMES, column_candidates, usual_label_name
 
 FEATURE_NAMES = ("features", "feature", "fea", "feats", "image_features", "img_emb", "embeddings", "embedding", "x", "")
 TEXT_NAMES = ("text", "text_features", "classifier", "weights", "")
-LABEL_NAMES = ("labels", "label", "targets", "target", "y", "class")
 PATH_NAMES = (*PATH_COLUMNS, "paths", "filenames", "files")
 UNIT_TOLERANCE = 1e-3  # norms this close to 1 are float16 rounding; such rows are not changed
 BLOCK_ROWS = 8192  # rows normalised at once
+USUAL_DIMS = frozenset({256, 384, 512, 640, 768, 1024, 1152, 1280, 1536, 2048, 4096})  # sizes D of image features
+FEW_VALUES = 8  # so few different values in a table are labels, not features
 
 
 @dataclass(frozen=True)
 class FeatureRows:
     """The n rows of one or more files: unit features (n, D), and labels and paths if present.
 
-    ``labels`` are numbers or class names; ``file_records`` describes each file.
+    ``labels`` are numbers or class names; ``file_records`` describes each file. Without labels, ``columns`` holds the
+    arrays of n integers or texts that may be labels.
     """
 
     features: np.ndarray
     labels: np.ndarray | None
     paths: tuple[str, ...] | None
     file_records: tuple[dict[str, Any], ...]
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+ImageAxis = Literal["rows", "columns"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayChoice:
+    """Arrays to read from a file, where it holds several, and their axis of images."""
+
+    key: str | None = None  # name of the features; None looks for them
+    label_key: str | None = None  # name of the labels; None looks for them, "" takes none
+    images_in: ImageAxis | None = None  # axis of the images; None takes rows, and raises if columns fit better
 
 
 def read_feature_files(
     files: Sequence[Path],
     *,
-    key: str | None = None,
+    choice: ArrayChoice = ArrayChoice(),
     group: str = "",
     dtype: type = np.float16,
     names: Sequence[str] = FEATURE_NAMES,
@@ -44,15 +60,16 @@ def read_feature_files(
     """Read the features of files, in the given order, as one domain with rows of unit norm.
 
     Args:
-        key: the array's name, needed if a file has several candidates.
+        choice: names of arrays, needed if a file has several candidates, and the axis of the images.
         group: the domain's name in files laid out as ``domains/<domain>/label`` and ``.../views/<view>/feature``.
         dtype: of the features: float16 for images, float32 for text.
         names: usual names of feature arrays.
     Raises:
         InputError: what :func:`unimos_pipe.interop.array_readers.open_arrays` raises, no array of features or several,
-            another type of numbers, rows that are not finite or zero, or files that do not fit each other.
+            another type of numbers, rows that are not finite or zero, values that are no features, or files that do not
+            fit each other.
     """
-    parts = [_read_file(file, key, group, dtype, names) for file in files]
+    parts = [_read_file(file, choice, group, dtype, names) for file in files]
     first = parts[0]
     for file, part in zip(files, parts, strict=True):
         if part.features.shape[1] != first.features.shape[1]:
@@ -65,6 +82,11 @@ def read_feature_files(
         None if first.labels is None else np.concatenate([part.labels for part in parts]),
         None if first.paths is None else tuple(path for part in parts for path in part.paths),
         tuple(entry for part in parts for entry in part.file_records),
+        {
+            name: np.concatenate([part.columns[name] for part in parts])
+            for name in first.columns
+            if all(name in part.columns for part in parts)
+        },
     )
 
 
@@ -79,21 +101,85 @@ def read_paths(file: Path) -> list[str]:
         return arrays[name].read().tolist()
 
 
-def _read_file(file: Path, key: str | None, group: str, dtype: type, names: Sequence[str]) -> FeatureRows:
+def _read_file(file: Path, choice: ArrayChoice, group: str, dtype: type, names: Sequence[str]) -> FeatureRows:
     with open_arrays(file) as arrays:
-        array_name = _find_features(file, arrays, key, group, names)
-        head, views, _ = array_name.partition("/views/")
-        labels = [f"{head}/label", f"{head}/labels"] if views else LABEL_NAMES
-        label = next((name for name in labels if name in arrays and len(arrays[name].shape) <= 2), None)
+        array_name = _find_features(file, arrays, choice.key, group, names)
+        label = _find_label_name(file, arrays, choice.label_key, array_name)
         path = _find_usual_name(arrays, PATH_NAMES, "text")
         stored, where = arrays[array_name], f"{file}: {array_name}" if array_name else f"{file}"
-        features, norms = normalize_rows(stored.read(), dtype, where)
         label_values = None if label is None else np.asarray(arrays[label].read()).reshape(-1)
+        values = stored.read()
+        if names is FEATURE_NAMES:
+            row_count = None if label_values is None else len(label_values)
+            values = _put_images_in_rows(values, choice.images_in, row_count, where)
+            if choice.key is None:
+                _check_values(values, where)
+        features, norms = normalize_rows(values, dtype, where)
         if label_values is not None and len(label_values) != len(features):
             raise InputError(f"{file}: {label}", expected=f"{len(features)} labels, one a row", got=len(label_values))
         paths = None if path is None else tuple(str(name) for name in arrays[path].read().tolist())
+        ask = label is None and choice.label_key is None
+        columns = column_candidates(arrays, len(features), (array_name, path)) if ask else {}
     file_record = {"file": file.name, "sha256": file_sha256(file), "array": array_name, "dtype": stored.dtype}
-    return FeatureRows(features, label_values, paths, ({**file_record, "shape": list(stored.shape), "norms": norms},))
+    file_record |= {"shape": list(stored.shape), "norms": norms}
+    return FeatureRows(features, label_values, paths, (file_record,), columns)
+
+
+def _find_label_name(file: Path, arrays: Mapping[str, LazyArray], label_key: str | None, features: str) -> str | None:
+    """Return the name of the array of labels, or None. Raises InputError if the one named does not exist."""
+    if label_key is not None:
+        if label_key and label_key not in arrays:
+            raise InputError(f"{file} has no array {label_key!r}; it has {_describe_arrays(arrays)}")
+        return label_key or None
+    head, views, _ = features.partition("/views/")
+    if views:
+        return next((name for name in (f"{head}/label", f"{head}/labels") if name in arrays), None)
+    others = {name: array for name, array in arrays.items() if name != features}
+    return usual_label_name(others, LABEL_NAMES)
+
+
+def _put_images_in_rows(values: np.ndarray, images_in: ImageAxis | None, labels: int | None, what: str) -> np.ndarray:
+    """Return the array with an image a row.
+
+    Args:
+        labels: number of labels, if the file has them.
+    Raises:
+        InputError: no axis was given, and the columns fit the labels or the usual sizes better than the rows.
+    """
+    if values.ndim != 2 or images_in == "rows":
+        return values
+    if images_in == "columns":
+        return values.T
+    rows, columns = values.shape
+    fits_labels = labels is not None and rows != labels == columns
+    fits_dims = labels is None and columns > rows and rows in USUAL_DIMS and columns not in USUAL_DIMS
+    if fits_labels or fits_dims:
+        raise InputError(
+            (
+                f"{what} of shape ({rows}, {columns}) is {rows} images of D = {columns}, or {columns} images of "
+                f"D = {rows}; say which with ",
+                Argument("images_in", "rows"),
+                " or ",
+                Argument("images_in", "columns"),
+            )
+        )
+    return values
+
+
+def _check_values(values: np.ndarray, what: str) -> None:
+    """Raise InputError for a table of so few different values that it is one of labels, such as one-hot rows."""
+    block = np.asarray(values[:BLOCK_ROWS])
+    if block.ndim != 2 or block.shape[1] < 3 or block.size < 8 * FEW_VALUES or not np.isfinite(block).all():
+        return
+    distinct = np.unique(block)
+    if len(distinct) <= FEW_VALUES:
+        raise InputError(
+            (
+                f"{what} has {len(distinct)} different values ({join_names(f'{value:g}' for value in distinct)}), "
+                "as labels have; if these are features, name their array as ",
+                Argument("key"),
+            )
+        )
 
 
 def _find_features(

@@ -35,7 +35,7 @@ from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import encode_prompts
 from unimos_pipe.extract.prompt_checks import identical_text_features
 from unimos_pipe.extract.write_shards import library_versions
-from unimos_pipe.interop.find_arrays import TEXT_NAMES, FeatureRows, read_feature_files
+from unimos_pipe.interop.find_arrays import TEXT_NAMES, ArrayChoice, FeatureRows, ImageAxis, read_feature_files
 from unimos_pipe.interop.imported_labels import label_rows
 
 MAX_LISTED_FILES = 100  # listed one by one in a header: an HDF5 attribute holds 64 KiB
@@ -45,9 +45,11 @@ MAX_LISTED_FILES = 100  # listed one by one in a header: an HDF5 attribute holds
 class ImportOptions:
     """Options of an import, in addition to the files."""
 
-    labels: Path | None = None  # CSV of path,class, or class alone in row order
+    labels: Path | None = None  # CSV of path,class, or class alone in row order; or a file with an array of labels
     paths: tuple[Path, ...] = ()  # lists of the rows' paths, in their order
-    key: str | None = None  # the array's name, where a file holds several
+    key: str | None = None  # name of the array of features, where a file holds several
+    label_key: str | None = None  # name of the array of labels, where a file holds several; "" reads none
+    images_in: ImageAxis | None = None  # axis of the images, where an array may be read both ways
     classes: Path | None = None  # class names, one a line in label order: makes the spec or adds the domain to it
     text: Path | None = None  # (K, D) features of the class prompts for this domain's word
     text_from: EncoderSpec | None = None  # or the model whose text tower computes them, in fp32 by default
@@ -97,7 +99,8 @@ def import_features(
     """
     _check_options(files, encoder_name, options)
     files = [Path(file) for file in files]
-    rows = read_feature_files(files, key=options.key, group=domain.partition(".")[0])
+    choice = ArrayChoice(key=options.key, label_key=options.label_key, images_in=options.images_in)
+    rows = read_feature_files(files, choice=choice, group=domain.partition(".")[0])
     with _lock_spec(dataset, options.classes):
         spec_edit = _edit_spec(dataset, domain, options.classes, len(rows.features))
         what = f"{files[0]}" if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"

@@ -18,6 +18,7 @@ from unimos_pipe.data.row_lists import (
 )
 from unimos_pipe.interop.array_readers import ARRAY_READERS
 from unimos_pipe.interop.find_arrays import FeatureRows, read_paths
+from unimos_pipe.interop.find_labels import choose_labels, read_label_array
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def label_rows(
     """Combine the labels and paths of feature files, a CSV of labels and lists of paths.
 
     Args:
-        labels: a CSV of ``path,class``, or of ``class`` alone in row order; it overrides other labels.
+        labels: a CSV of ``path,class``, or of ``class`` alone in row order, or a file with an array of labels; it
+            overrides other labels.
         paths: lists of the rows' paths, in row order; numbers or classes in a list are used as labels.
         what: name of the features, for messages.
     Raises:
@@ -49,13 +51,21 @@ def label_rows(
         raise InputError(where, expected=f"{count} paths, one a row of {what}", got=len(listed))
     names = row_names([row.path for row in listed] if paths else rows.paths or (), where)
     notes: list[str] = []
-    if labels is not None:
+    if labels is not None and labels.suffix.lower() in ARRAY_READERS:
+        ids = _labels_from_array(read_label_array(labels), classes, f"{labels}")
+        if len(ids) != count:
+            raise InputError(f"{labels}", expected=f"{count} labels, one a row of {what}", got=len(ids))
+    elif labels is not None:
         names, ids = _labels_from_csv(labels, read_row_labels(labels), names, count, classes, what)
         ids = np.array(ids, np.int64)
     else:
+        in_list = any(row.label for row in listed)
+        in_file = rows.labels
+        if in_file is None and not in_list:
+            in_file, notes = choose_labels(rows.columns, classes, what)
         unlabelled = np.full(count, NO_LABEL, np.int64)
-        ids = file_ids = unlabelled if rows.labels is None else _labels_from_array(rows.labels, classes, what)
-        if any(row.label for row in listed):
+        ids = file_ids = unlabelled if in_file is None else _labels_from_array(in_file, classes, what)
+        if in_list:
             ids, notes = _labels_from_list(paths[0], listed, classes)
             if rows.labels is not None and (ids != file_ids).any():
                 row = int(np.argmax(ids != file_ids))

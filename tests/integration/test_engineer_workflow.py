@@ -50,7 +50,7 @@ def test_from_two_folders_to_a_service(cli, icons_cache, no_figures, tmp_path, m
     assert words[:3] == ["predict", "--run", "model"]
 
     serve = program("serve")
-    with client.TestClient(serve.make_app(serve.unimos_pipe.load("model", "cpu"), max_bytes=100_000)) as asked:
+    with client.TestClient(serve.make_app(serve.unimos_pipe.load("model", "cpu"))) as asked:
         for name in ("IMG_0010.HEIC", "IMG_0011.JPG"):
             found = asked.post("/predict", files={"file": (name, (tmp_path / "DCIM" / name).read_bytes())}).json()
             wanted = rows[name]

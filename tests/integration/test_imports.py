@@ -26,7 +26,7 @@ DOORS = {
     "h5py": {"cache/shard", "interop/array_readers"},
     "pyarrow": {"interop/array_readers", "data/packed_images"},
     "rich": {"base/terminal"},
-    "PIL": {"data/image_decoding"},
+    "PIL": {"data/image_decoding", "data/grey_range", "data/image_files"},
     "pillow_heif": {"data/image_decoding"},
     "sklearn": {
         "methods/label_selection",

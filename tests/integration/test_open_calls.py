@@ -18,6 +18,7 @@ ALLOWED = {
     ("base/fork_pool", "open"): "streams of a process, by their numbers",
     ("base/optional_deps", "metadata.distribution('unimos-pipe').read_text"): "of the installed package",
     ("base/waits", "Path(f'/proc/{pid}/stat').read_text"): "/proc",
+    ("deploy/decoder_process", "os.fdopen"): "its own stdout, by its number",
     ("bench/feature_pairs", "load_file"): "features that were prepared for a benchmark",
     ("bench/feature_pairs", "np.load"): "features that were prepared for a benchmark",
     ("bench/memory", "status.read_text"): "/proc",

@@ -21,7 +21,7 @@ def service(icons_cache):
     client = pytest.importorskip("fastapi.testclient")
     task = unimos_pipe.make_task(unimos_pipe.feature_set("icons", cache=icons_cache), "line", "sketch", device="cpu")
     model = unimos_pipe.adapt_task(task, settings={"train.epochs": 1})
-    with client.TestClient(program("serve").make_app(model, max_bytes=50_000)) as asked:
+    with client.TestClient(program("serve").make_app(model, program("serve").Limits(max_bytes=50_000))) as asked:
         yield model, asked
 
 
@@ -54,9 +54,36 @@ def test_what_is_refused(service):
     assert (broken.status_code, broken.json()) == (422, {"detail": "a.png: not an image of a known format"})
     large = asked.post("/predict", files={"file": ("a.png", png(400))})
     assert (large.status_code, large.json()) == (413, {"detail": "more than 50,000 bytes"})
-    endless = asked.post("/predict", content=(part for part in [b"x"] * 3))
-    assert (endless.status_code, endless.json()) == (411, {"detail": "Content-Length is missing"})
     assert asked.post("/predict").status_code == 422
+
+
+FORM = {"Content-Type": "multipart/form-data; boundary=edge"}
+HEAD = b'--edge\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+
+
+def test_a_chunked_body_is_counted(service):
+    _, asked = service
+    parts = [HEAD, png(), b"\r\n--edge--\r\n"]
+    assert asked.post("/predict", headers=FORM, content=iter(parts)).status_code == 200
+    endless = asked.post("/predict", headers=FORM, content=iter([HEAD, *[b"x" * 10_000] * 6]))
+    assert (endless.status_code, endless.json()) == (413, {"detail": "more than 50,000 bytes"})
+    assert endless.headers["connection"] == "close"
+
+
+def test_pixels_waiting_images_and_slow_bodies_have_limits(service):
+    model, _ = service
+    client, serve = pytest.importorskip("fastapi.testclient"), program("serve")
+    upload = {"files": {"file": ("a.png", png())}}
+    for limits, code, detail in (
+        (serve.Limits(max_pixels=4000), 422, "a.png: 64 x 64 pixels, more than 4,000"),
+        (serve.Limits(waiting=0), 503, "0 images wait already; try again"),
+        (serve.Limits(connections=0), 503, "too many requests at once; try again"),
+        (serve.Limits(body_seconds=-1), 408, "no whole body within -1 s"),
+        (serve.Limits(decode_seconds=0), 422, "a.png: not decoded after 0 s"),
+    ):
+        with client.TestClient(serve.make_app(model, limits)) as asked:
+            answer = asked.post("/predict", **upload)
+        assert (answer.status_code, answer.json()) == (code, {"detail": detail})
 
 
 def test_a_loss_from_outside_changes_training(icons_cache, monkeypatch):

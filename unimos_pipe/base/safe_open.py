@@ -28,6 +28,8 @@ def memory_size() -> int:
 MAX_SETTINGS_BYTES = 2**24  # bytes of a spec, a recipe, a config or a result: one of 10,000 classes takes a twentieth
 MAX_TEXT_BYTES = 2**29  # bytes of a list or a table; a list of a million images takes a fifth of it
 MAX_IMAGE_BYTES = 2**30  # of an image file
+DEFAULT_MAX_PIXELS = 200_000_000  # of an image; one of 8-bit colours takes 600 MB
+PIXEL_LIMIT = 2**30  # largest value of that limit
 MAX_ARRAY_BYTES = min(2**34, memory_size())  # of a shard, a run's tensors, a checkpoint or an export
 
 _KINDS = {

@@ -17,6 +17,7 @@ from unimos_pipe.cli.options import (
     data_root_option,
     domains_option,
     features_options,
+    max_pixels_option,
     option_group,
     strict_counts_option,
     workers_option,
@@ -24,11 +25,18 @@ from unimos_pipe.cli.options import (
 
 
 def _reading(
-    strict_counts: bool, batch_size: int | str, workers: int | None, shard_size: int, on_error: str | None, force: bool
+    strict_counts: bool,
+    batch_size: int | str,
+    workers: int | None,
+    max_pixels: int,
+    shard_size: int,
+    on_error: str | None,
+    force: bool,
 ) -> "unimos_pipe.ExtractOptions":
     return unimos_pipe.ExtractOptions(
         batch_size=batch_size,
         workers=workers,
+        max_pixels=max_pixels,
         shard_size=shard_size,
         skip_bad=None if on_error is None else on_error == "skip",
         strict_counts=strict_counts,
@@ -42,6 +50,7 @@ reading_options = option_group(
     strict_counts_option,
     batch_size_option,
     workers_option,
+    max_pixels_option,
     click.option(
         "--shard-size", type=click.IntRange(1), default=4096, show_default=True, help="Maximum rows per shard."
     ),

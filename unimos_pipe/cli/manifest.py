@@ -16,6 +16,7 @@ from unimos_pipe.cli.click_classes import Group, SuggestingChoice
 from unimos_pipe.cli.compose_commands import join_command
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
+from unimos_pipe.cli.options import max_pixels_option
 from unimos_pipe.data.expected_layout import expected_layout
 
 if TYPE_CHECKING:
@@ -225,6 +226,7 @@ def describe_update(domain: "DomainUpdate") -> list[str]:
 @click.option(
     "--encoder-id", metavar="ID", help="With --features: the encoder's folder in the cache, if it has several."
 )
+@max_pixels_option
 @click.option("--max-examples", type=click.IntRange(1), default=5, show_default=True, help="Files to name per finding.")
 @json_options
 @click.pass_obj
@@ -236,17 +238,19 @@ def check(
     features: bool,
     run: Path | None,
     encoder_id: str | None,
+    max_pixels: int,
     max_examples: int,
 ) -> None:
     """Look at every image of a data set and report what is wrong.
 
-    Finds missing and unreadable files, names that are not UTF-8, images of equal contents or not in the manifest,
-    classes that have no image or are absent in a domain, and counts what is left out. Exit code 1 where extract would
-    fail.
+    Finds missing and unreadable files, images without contrast, names that are not UTF-8, images of equal contents or
+    not in the manifest, classes that have no image or are absent in a domain, and counts what is left out. Exit code 1
+    where extract would fail.
     """
     if (run or encoder_id) and not features:
         raise InputError("--run and --encoder-id need --features")
-    result = unimos_pipe.check_dataset(dataset, data_root, cache or default_cache(), reporter=output)
+    cache = cache or default_cache()
+    result = unimos_pipe.check_dataset(dataset, data_root, cache, max_pixels=max_pixels, reporter=output)
     scores = None
     if features:
         chosen = unimos_pipe.feature_set(dataset, cache=cache, encoder_id=encoder_id)

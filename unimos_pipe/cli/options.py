@@ -15,6 +15,7 @@ from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError, suggestions
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec
 from unimos_pipe.base.ray_cluster import ComputeConfig, RayOptions
+from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS, PIXEL_LIMIT
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.encoder_identity import is_weights_name
 from unimos_pipe.cache.feature_calls import extract_call
@@ -249,6 +250,13 @@ batch_size_option = click.option(
     default=64,
     show_default=True,
     help="Images per encoder call; auto measures the fastest.",
+)
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1, PIXEL_LIMIT),
+    default=DEFAULT_MAX_PIXELS,
+    show_default=True,
+    help="Largest image to read; those above 89 million pixels are read at a fraction of their size.",
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(0, 1024), help="Processes that decode images. Default: 2, on a GPU one per core."

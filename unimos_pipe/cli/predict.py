@@ -15,19 +15,26 @@ from unimos_pipe.cli import completion
 from unimos_pipe.cli.click_classes import Command
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import is_run, suggest_next
-from unimos_pipe.cli.options import device_option, folder_option, option_group, trust_option
+from unimos_pipe.cli.options import device_option, folder_option, max_pixels_option, option_group, trust_option
 from unimos_pipe.runs.statistics import describe_labelled_rows
 
 STDOUT = "-"
 
 
 def _predict_options(
-    top: int, batch_size: int, workers: int, weights: Path | None, allow_torchscript: bool, allow_edited: bool
+    top: int,
+    batch_size: int,
+    workers: int,
+    max_pixels: int,
+    weights: Path | None,
+    allow_torchscript: bool,
+    allow_edited: bool,
 ) -> "unimos_pipe.PredictOptions":
     return unimos_pipe.PredictOptions(
         top=top,
         batch_size=batch_size,
         workers=workers,
+        max_pixels=max_pixels,
         weights=weights,
         allow_torchscript=allow_torchscript,
         allow_edited=allow_edited,
@@ -61,6 +68,7 @@ predict_options = option_group(
     click.option(
         "--workers", type=click.IntRange(0, 1024), default=2, show_default=True, help="Processes that decode images."
     ),
+    max_pixels_option,
 )
 
 

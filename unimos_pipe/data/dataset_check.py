@@ -5,12 +5,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import xxhash
 
 from unimos_pipe.base.errors import InputError, ReadError
-from unimos_pipe.base.safe_open import MAX_IMAGE_BYTES, open_regular
+from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS, MAX_IMAGE_BYTES, open_regular
 from unimos_pipe.base.time_limit import time_limit
 from unimos_pipe.data.build_manifest import (
     RowList,
@@ -23,8 +25,11 @@ from unimos_pipe.data.build_manifest import (
 )
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.find_images import find_domain_images, skipped_summary
+from unimos_pipe.data.grey_range import GUESSED
 from unimos_pipe.data.image_decoding import DECODE_SECONDS, decode, describe_error
 from unimos_pipe.data.manifest import NO_LABEL
+
+UNIFORM_SPREAD = 3  # of 255: an image whose values differ by less has no contrast
 
 
 @dataclass(frozen=True)
@@ -107,10 +112,12 @@ def inspect_files(
     on_files: Callable[[int], None] = lambda count: None,
     *,
     skip_bad: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> tuple[Finding, ...]:
-    """Decode every file; return findings about unreadable files and files with equal contents.
+    """Decode every file; return findings about unreadable and uniform images, guessed ranges, and equal contents.
 
     Args:
+        max_pixels: larger images are unreadable.
         skip_bad: unreadable images are skipped by the extraction, unless all of a part are.
         threads: number of images decoded concurrently.
         on_files: called with the number of files just checked.
@@ -118,10 +125,15 @@ def inspect_files(
     places: dict[tuple[str, bool], list[str]] = defaultdict(list)
     total, unreadable = Counter(file.part for file in files), defaultdict(list)
     with ThreadPoolExecutor(threads) as pool:
-        for file, fault in zip(files, pool.map(_decoding_fault, files), strict=True):
+        look = partial(_look_at_image, max_pixels=max_pixels)
+        for file, (fault, uniform, guessed) in zip(files, pool.map(look, files), strict=True):
             on_files(1)
             if fault:
                 unreadable[file.part].append(f"{file} ({fault})")
+            if uniform:
+                places["image without contrast", False].append(str(file))
+            if guessed:
+                places["grey values scaled by percentiles", False].append(f"{file} ({guessed})")
     for part, images in unreadable.items():
         places["unreadable image", not skip_bad or len(images) == total[part]] += images
     for group in find_equal_files(files):
@@ -153,17 +165,26 @@ def _check_classes(spec: DatasetSpec, parts: dict[str, RowList], places: dict) -
             places["class absent in a domain", False] += [f"{name} in {domain}" for domain in lacking]
 
 
-def _decoding_fault(file: ImageFile) -> str | None:
+class _ImageState(NamedTuple):
+    """Reason why an image is unreadable, whether it has no contrast, and its range of grey values if guessed."""
+
+    fault: str | None = None
+    uniform: bool = False
+    guessed: str | None = None
+
+
+def _look_at_image(file: ImageFile, max_pixels: int) -> _ImageState:
     try:
         with time_limit(DECODE_SECONDS, f"not decoded after {DECODE_SECONDS} s"):
-            decode(file.full_path)
+            image = decode(file.full_path, max_pixels)
+            uniform = all(high - low < UNIFORM_SPREAD for low, high in image.getextrema())
+            return _ImageState(None, uniform, image.info.get(GUESSED))
     except MemoryError:
         raise
     except Exception as error:  # decoders raise many types; each becomes a finding
         if isinstance(error, ReadError) and not error.lasting:
             raise
-        return describe_error(error, file.full_path)
-    return None
+        return _ImageState(describe_error(error, file.full_path))
 
 
 def find_equal_files(files: Sequence[ImageFile]) -> list[list[ImageFile]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unimos_pipe.base.errors import Argument, InputError
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
 from unimos_pipe.data.build_manifest import find_root
 from unimos_pipe.data.custom_dataset import write_dataset
 from unimos_pipe.data.custom_domain import CustomDomain
@@ -99,7 +100,12 @@ class DatasetCheck:
 
 
 def check_dataset(
-    dataset: str, root: Path | None, cache: Path, *, reporter: ProgressReporter = NO_PROGRESS
+    dataset: str,
+    root: Path | None,
+    cache: Path,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    reporter: ProgressReporter = NO_PROGRESS,
 ) -> DatasetCheck:
     """Check every image of a data set.
 
@@ -107,11 +113,13 @@ def check_dataset(
         dataset: a known data set's name, or the path of a spec file.
         root: folder that holds the domains' folders; embedded data needs none.
         cache: where embedded images are unpacked.
+        max_pixels: larger images are unreadable.
     Raises:
         InputError: an unknown data set or a missing folder.
     """
     spec = load_spec(dataset)
     files = collect_files(spec, find_root(spec, root, cache))
     with reporter.progress(f"checking {spec.name}", len(files.files), "images") as advance:
-        findings = [*files.findings, *inspect_files(files.files, on_files=advance, skip_bad=spec.is_own)]
+        looks = inspect_files(files.files, on_files=advance, skip_bad=spec.is_own, max_pixels=max_pixels)
+    findings = [*files.findings, *looks]
     return DatasetCheck(spec, files.rows, tuple(sorted(findings, key=lambda finding: not finding.serious)))

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import math
 import sys
 import threading
 import warnings
@@ -14,7 +15,9 @@ import pillow_heif
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from unimos_pipe.base.errors import ReadError
-from unimos_pipe.base.safe_open import MAX_IMAGE_BYTES, open_regular, read_bytes
+from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS, MAX_IMAGE_BYTES, PIXEL_LIMIT, open_regular, read_bytes
+from unimos_pipe.data.grey_range import to_eight_bit
+from unimos_pipe.data.image_files import describe_tiff, icon_sizes, silence_libraries, without_large_texts
 
 pillow_heif.register_heif_opener()
 
@@ -25,7 +28,8 @@ SIGNATURE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF", "BMP"
 FORMATS = (*SIGNATURE_FORMATS, "CUR", "DDS", "ICNS", "ICO", "PCX", "SGI", "SUN", "TGA", "XBM", "XPM")
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
 MAX_ASPECT_RATIO = 100  # longer side to shorter side; CLIP's resize scales the shorter one and keeps the ratio
-DECODER = "PIL, EXIF orientation applied, alpha on white, 16 bit and float scaled to 8, first frame"
+REDUCED_FROM = 89_478_485  # pixels; an image of more is decoded at a whole fraction of its size (PIL's own limit)
+DECODER = "PIL, EXIF orientation applied, alpha on white, grey scaled to 8 bits by its range, first frame"
 
 
 @functools.cache
@@ -44,21 +48,21 @@ def has_image_header(path: Path) -> bool:
         if not error.lasting:
             raise
         return False
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
         return True  # a too large image is an image
     except Exception:  # damaged headers raise anything
         return False
 
 
 class _DecodingWarnings:
-    """Warning filters while images are read: decompression-bomb warnings are raised, others are ignored.
+    """Warning filters and PIL's limit of pixels while images are read: warnings are ignored, the limit is ours.
 
     All threads share one list of filters. The first thread to enter sets it, the last one to leave restores it.
     """
 
     def __init__(self):
         self.lock, self.reading = threading.Lock(), 0
-        self.before = warnings.catch_warnings()
+        self.before, self.limit = warnings.catch_warnings(), Image.MAX_IMAGE_PIXELS
 
     def __enter__(self) -> None:
         with self.lock:
@@ -66,7 +70,7 @@ class _DecodingWarnings:
                 self.before = warnings.catch_warnings()
                 self.before.__enter__()
                 warnings.simplefilter("ignore")
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                self.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, PIXEL_LIMIT // 2  # PIL allows twice that
             self.reading += 1
 
     def __exit__(self, *_) -> None:
@@ -74,32 +78,51 @@ class _DecodingWarnings:
             self.reading -= 1
             if not self.reading:
                 self.before.__exit__(None, None, None)
+                Image.MAX_IMAGE_PIXELS = self.limit
 
 
 DECODING_WARNINGS = _DecodingWarnings()
 
 
 @contextlib.contextmanager
-def open_image(source: Path | Picture | bytes, formats: tuple[str, ...] = FORMATS) -> Iterator[Picture]:
-    """Open an image from a path, bytes or a PIL image; only the header is read."""
+def open_image(
+    source: Path | Picture | bytes, formats: tuple[str, ...] = FORMATS, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Iterator[Picture]:
+    """Open an image from a path, bytes or a PIL image; only the header is read.
+
+    Raises:
+        ValueError: more than ``max_pixels``.
+    """
+    silence_libraries()
     with DECODING_WARNINGS:
         if isinstance(source, Picture):
             yield source
             return
         content = source if isinstance(source, bytes) else read_bytes(source, MAX_IMAGE_BYTES)
-        with Image.open(io.BytesIO(content), formats=formats) as image:
+        for width, height in icon_sizes(content):  # PIL decodes an icon when it opens it
+            _check_pixel_count(width, height, max_pixels)
+        with Image.open(io.BytesIO(without_large_texts(content)), formats=formats) as image:
+            _check_pixel_count(*image.size, max_pixels)
             yield image
 
 
-def decode(source: Path | Picture | bytes) -> Picture:
+def _check_pixel_count(width: int, height: int, max_pixels: int) -> None:
+    """Raise ValueError for more pixels than are allowed."""
+    if width * height > max_pixels:
+        raise ValueError(f"{width:,} x {height:,} pixels, more than {max_pixels:,}")
+
+
+def decode(source: Path | Picture | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
     """Read an image from a path, bytes or a PIL image, and return it as an upright RGB image.
+
+    An image of more than 89 megapixels is returned at a whole fraction of its size.
 
     Raises:
         ReadError: the file cannot be read.
-        OSError, SyntaxError, ValueError: whatever PIL finds wrong with the image, decompression bombs included; or one
-            side is more than 100 times the other.
+        OSError, SyntaxError, ValueError: whatever PIL finds wrong with the image; more than ``max_pixels``; or one side
+            is more than 100 times the other.
     """
-    with open_image(source) as image:
+    with open_image(source, max_pixels=max_pixels) as image:
         return to_rgb(image)
 
 
@@ -117,15 +140,39 @@ def small_jpeg(source: Path | Picture | bytes, side: int) -> bytes:
 def to_rgb(image: Picture) -> Picture:
     """Convert an opened image as :func:`decode` does. Raises what that raises."""
     check_aspect_ratio(*image.size)
-    image.load()
+    opened, image = image, _load_reduced(image)
     image = _apply_exif_rotation(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return _to_eight_bit(image)
+        return to_eight_bit(image, opened)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _load_reduced(image: Picture) -> Picture:
+    """Load an opened image's pixels; above 89 megapixels at a half, a third, ... of its size, by the mean of blocks.
+
+    A JPEG of that size is decoded at a half or a fourth, which takes less memory.
+    """
+    if image.width * image.height <= REDUCED_FROM:
+        image.load()
+        return image
+    factor = math.ceil(math.sqrt(image.width * image.height / REDUCED_FROM))
+    if image.format in ("JPEG", "MPO"):
+        image.draft(None, (image.width // factor, image.height // factor))
+    image.load()
+    factor = math.ceil(math.sqrt(image.width * image.height / REDUCED_FROM))
+    if factor == 1:
+        return image
+    plain = image.convert("RGBA" if "transparency" in image.info else "RGB") if image.mode in ("P", "1") else image
+    if plain.mode.startswith("I;16"):
+        plain = plain.convert("I")
+    small = plain.reduce(factor)
+    small.info = plain.info
+    small.getexif().update(image.getexif())
+    return small
 
 
 def image_from_array(pixels: np.ndarray) -> Picture:
@@ -157,27 +204,15 @@ def _apply_exif_rotation(image: Picture) -> Picture:
         return image
 
 
-def _to_eight_bit(image: Image.Image) -> Image.Image:
-    """Convert grey images of more than 8 bits to RGB.
-
-    "I;16" modes are scaled by their 16 bits, 32-bit and float images by their range of values.
-    """
-    values = np.asarray(image, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("pixel values that are not finite")
-    top = values.max(initial=0)
-    if image.mode == "F" and top <= 1:
-        values = values * 255
-    elif image.mode.startswith("I;16") or top > 255:
-        values = values / 257
-    return Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8)).convert("RGB")
-
-
 def describe_error(error: Exception, source: Path | Picture | bytes) -> str:
     """Describe a decoder's error in a few words, without the path."""
     if isinstance(error, UnidentifiedImageError) and not isinstance(source, Picture):
-        size = len(source) if isinstance(source, bytes) else source.stat().st_size
-        return "not an image of a known format" if size else "an empty file"
+        try:
+            content = source if isinstance(source, bytes) else read_bytes(source, MAX_IMAGE_BYTES)
+        except ReadError as unread:
+            return unread.reason
+        with DECODING_WARNINGS:
+            return describe_tiff(content) or ("not an image of a known format" if content else "an empty file")
     if isinstance(error, ReadError):
         return error.reason
     text = " ".join(str(error).split())

@@ -16,6 +16,7 @@ from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import Argument, ExecutionError, InputError
 from unimos_pipe.base.method_config import MethodSpec
+from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
 from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
 from unimos_pipe.cache.shard import first_difference
 from unimos_pipe.data.image_decoding import Picture
@@ -142,17 +143,28 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         return concatenate(parts) if parts else self.predict_features(self.text[:0])
 
     def predict_batches(
-        self, images: Sequence[Path | Picture | bytes], batch_size: int, workers: int
+        self,
+        images: Sequence[Path | Picture | bytes],
+        batch_size: int,
+        workers: int,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> Iterator[Predictions]:
         """Yield the predictions of each batch of images, in order.
 
         Args:
             workers: decoder processes; 0 decodes in this process (some systems need that for PIL images).
+            max_pixels: largest image that is read.
         """
         encoder = self.encoder()
         batches = [list(range(i, min(i + batch_size, len(images)))) for i in range(0, len(images), batch_size)]
         stream = read_batches(
-            Path(), images, batches, encoder.preprocess, workers, on_gpu=encoder.device.type == "cuda"
+            Path(),
+            images,
+            batches,
+            encoder.preprocess,
+            workers,
+            on_gpu=encoder.device.type == "cuda",
+            max_pixels=max_pixels,
         )
         for rows, (good, pixels, bad) in zip(batches, stream, strict=True):
             # Rounded to float16 like cached features, so that both give the same predictions.

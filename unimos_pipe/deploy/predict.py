@@ -12,6 +12,7 @@ from unimos_pipe.base.csv_escaping import escape_name, escape_path
 from unimos_pipe.base.errors import Argument, ExecutionError, InputError, StaleCacheError, join_names
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
+from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.feature_calls import extract_call, import_or_extract_call
 from unimos_pipe.cache.shard import first_difference
@@ -35,6 +36,7 @@ class PredictOptions:
     top: int = 1  # number of most likely classes to write
     batch_size: int = 64  # images per encoder call
     workers: int = 2  # decoder processes; 0 decodes in this process
+    max_pixels: int = DEFAULT_MAX_PIXELS  # largest image that is read; those above 89 megapixels are reduced
     weights: Path | None = None  # the encoder's weights file, if it was not loaded by a tag
     allow_torchscript: bool = False  # whether that may be a TorchScript archive not of OpenAI's, which can run code
     allow_edited: bool = False  # whether an export may have been changed since it was made
@@ -92,6 +94,7 @@ def predict(
             top=options.top,
             batch_size=options.batch_size,
             workers=options.workers,
+            max_pixels=options.max_pixels,
             on_rows=advance,
         )
     return PredictResult(Path(out), len(files), tuple(unreadable))
@@ -175,6 +178,7 @@ def predict_images(
     top: int = 1,
     batch_size: int = 64,
     workers: int = 2,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
     on_rows: Callable[[int], None] = lambda rows: None,
 ) -> list[UnreadableImage]:
     """Classify images and write a row for each, in order; return the unreadable images.
@@ -190,7 +194,7 @@ def predict_images(
 
     def rows() -> Iterator[list[str]]:
         remaining_names = iter(names)
-        for predictions in model.predict_batches(files, batch_size, workers):
+        for predictions in model.predict_batches(files, batch_size, workers, max_pixels):
             rows = prediction_rows(predictions, top, model.temperature is not None)
             for row, error, name in zip(rows, predictions.errors, remaining_names, strict=False):
                 if error:

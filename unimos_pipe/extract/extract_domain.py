@@ -11,6 +11,7 @@ import numpy as np
 from unimos_pipe.base.atomic_io import remove_leftovers
 from unimos_pipe.base.errors import Argument, ExecutionError, StaleCacheError, join_names
 from unimos_pipe.base.locks import exclusive_lock
+from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
 from unimos_pipe.cache.cache_paths import domain_lock, text_path, wait_for_prune
 from unimos_pipe.cache.domain_index import DomainIndex, read_index, remove_superseded, write_index
 from unimos_pipe.cache.encoder_identity import TextIdentity
@@ -48,6 +49,7 @@ def extract_images(
     workers: int | None = 2,
     shard_size: int = 4096,
     skip_bad: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
     force: bool = False,
     on_rows: Callable[[int], None] = lambda rows: None,
     encode: Callable[[ShardJob, Sequence[int], Encoder, Callable[[int], None]], EncodeResult] = encode_shards,
@@ -61,6 +63,7 @@ def extract_images(
     Args:
         encoder_folder: ``<cache>/<dataset>/<encoder-id>``.
         skip_bad: skip unreadable images and list them, instead of failing after all others are encoded.
+        max_pixels: largest image that is read; larger ones are unreadable.
         force: encode all images again.
         on_rows: called with the number of rows that were finished.
         encode: writes the shards with new images, in this process
@@ -78,7 +81,7 @@ def extract_images(
             remove_leftovers(folder)
         todo = ("Add ", Argument("force", True), f" to encode {manifest.domain} again")
         existing = ExistingShards() if force else read_existing_shards(folder, encoder.identity, manifest.domain, todo)
-        job = _plan_job(manifest, encoder, folder, existing, shard_size, (batch_size, workers, skip_bad))
+        job = _plan_job(manifest, encoder, folder, existing, shard_size, (batch_size, workers, skip_bad, max_pixels))
         reusable = [
             existing.find_shard(*bounds, manifest.paths, job.file_digests, with_skipped=skip_bad)
             for bounds in job.bounds
@@ -114,7 +117,7 @@ def _plan_job(
     folder: Path,
     existing: ExistingShards,
     shard_size: int,
-    reading: tuple[int, int | None, bool],
+    reading: tuple[int, int | None, bool, int],
 ) -> ShardJob:
     """Return the job of a domain: digests of all images, bounds of the shards, and sources of known features."""
     file_digests = read_file_digests(manifest.root, manifest.paths, existing.records)

@@ -9,6 +9,7 @@ from unimos_pipe.base.atomic_io import check_writable_folder
 from unimos_pipe.base.errors import Argument, InputError
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
+from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
 from unimos_pipe.cache.encoder_identity import encoder_id
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.cache.unreadable_images import unreadable_path
@@ -36,6 +37,7 @@ class ExtractOptions:
     workers: int | None = None  # decoder processes; None: 2, on a GPU one per core
     shard_size: int = 4096  # largest number of rows in a shard
     skip_bad: bool | None = None  # skip and list unreadable images; False: fail after all others; None: skip own ones
+    max_pixels: int = DEFAULT_MAX_PIXELS  # largest image that is read; those above 89 megapixels are reduced
     strict_counts: bool = False  # fail if image counts differ from the published ones (default: warn)
     force: bool = False  # encode cached images again
 
@@ -223,6 +225,7 @@ def _extract_domain(
             workers=options.workers,
             shard_size=options.shard_size,
             skip_bad=options.skip_bad,
+            max_pixels=options.max_pixels,
             force=options.force,
             on_rows=advance,
             encode=encode,

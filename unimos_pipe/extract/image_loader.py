@@ -17,6 +17,7 @@ from unimos_pipe.base.device import count_usable_cores
 from unimos_pipe.base.errors import Argument, ExecutionError, ReadError, UnimosPipeError, join_names
 from unimos_pipe.base.fork_pool import reopen_std_streams
 from unimos_pipe.base.malloc import trim_malloc, tune_malloc
+from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
 from unimos_pipe.base.time_limit import time_limit
 from unimos_pipe.base.waits import stopped_processes, told_wait
 from unimos_pipe.data.image_decoding import DECODE_SECONDS, Picture, describe_error
@@ -31,8 +32,17 @@ CONSUMER_BATCHES = 2  # batches that the consumer holds: one that a GPU may stil
 class _DecodedBatches(Dataset):
     """Batches of rows of one folder, decoded into reused memory."""
 
-    def __init__(self, root: Path, paths: Sequence, batches: Sequence[Sequence[int]], preprocess: Callable, slots: int):
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence,
+        batches: Sequence[Sequence[int]],
+        preprocess: Callable,
+        slots: int,
+        max_pixels: int,
+    ):
         self.root, self.paths, self.batches, self.preprocess = root, paths, batches, preprocess
+        self.max_pixels = max_pixels
         shape = preprocess(np.zeros((1, 1, 3), np.uint8)).shape
         self.slots = torch.empty(slots, max(map(len, batches), default=0), *shape, dtype=torch.uint8)
 
@@ -54,7 +64,7 @@ class _DecodedBatches(Dataset):
                 source = self.root / entry if isinstance(entry, str | Path) else entry
                 try:
                     with time_limit(DECODE_SECONDS, f"not decoded after {DECODE_SECONDS} s"):
-                        slot[len(good)] = self.preprocess(read_pixels(source))
+                        slot[len(good)] = self.preprocess(read_pixels(source, self.max_pixels))
                     good.append(row)
                 except MemoryError:
                     return good, bad, ExecutionError(f"out of memory at {source}. Finished shards are kept")
@@ -131,6 +141,7 @@ def read_batches(
     workers: int,
     *,
     on_gpu: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Iterator[tuple[list[int], torch.Tensor, list[tuple[int, str]]]]:
     """Decode and preprocess batches of rows, in order.
 
@@ -142,6 +153,7 @@ def read_batches(
         workers: decoder processes, each at most two batches ahead; 0 decodes in this process.
         on_gpu: use page-locked memory and normal priority of the workers. Otherwise the workers yield the cores to the
             encoder.
+        max_pixels: largest image that is read.
     Yields:
         (readable rows, their (m, H, W, 3) uint8 pixels, [(unreadable row, reason)]) per batch. The memory of the
         pixels is reused when the next but one batch is requested.
@@ -149,7 +161,7 @@ def read_batches(
         ExecutionError: a worker died or hung; names the batch's files.
         ReadError: a file that cannot be read for a reason that may pass.
     """
-    data = _DecodedBatches(root, paths, batches, preprocess, PREFETCH_BATCHES * workers + CONSUMER_BATCHES)
+    data = _DecodedBatches(root, paths, batches, preprocess, PREFETCH_BATCHES * workers + CONSUMER_BATCHES, max_pixels)
     if workers:
         data.slots.share_memory_()
         trim_malloc()

@@ -17,15 +17,23 @@ import torchvision.io
 import xxhash
 from torch.utils.data import get_worker_info
 
-from unimos_pipe.base.safe_open import MAX_IMAGE_BYTES, read_bytes
-from unimos_pipe.data.image_decoding import DECODER, Picture, check_aspect_ratio, has_exif_rotation, open_image, to_rgb
+from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS, MAX_IMAGE_BYTES, read_bytes
+from unimos_pipe.data.image_decoding import (
+    DECODER,
+    REDUCED_FROM,
+    Picture,
+    check_aspect_ratio,
+    has_exif_rotation,
+    open_image,
+    to_rgb,
+)
 
 PROBES = Path(__file__).parents[1] / "data" / "embedded" / "jpeg"
 MAX_JPEG_BYTES = 1 << 27  # of a JPEG that torchvision decodes
 REFERENCE_DIGEST = "b92e33e9f7f561b328f47b9ec2b98938"  # digest of the probes' pixels as decoded by libjpeg-turbo
 
 
-def read_pixels(source: Path | Picture | bytes) -> np.ndarray:
+def read_pixels(source: Path | Picture | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
     """Return read-only (H, W, 3) uint8 pixels, equal to those of :func:`unimos_pipe.data.image_decoding.decode`.
 
     torchvision is used in worker processes only: it cannot be interrupted, and its output on stderr must be caught.
@@ -35,7 +43,7 @@ def read_pixels(source: Path | Picture | bytes) -> np.ndarray:
     """
     if isinstance(source, Path):
         source = read_bytes(source, MAX_IMAGE_BYTES)
-    with open_image(source) as image:
+    with open_image(source, max_pixels=max_pixels) as image:
         if get_worker_info() is not None and isinstance(source, bytes) and torchvision_agrees():
             check_aspect_ratio(*image.size)
             pixels = decode_plain_jpeg(image, source)
@@ -48,7 +56,7 @@ def decode_plain_jpeg(image: Picture, file: bytes) -> np.ndarray | None:
     """Return (H, W, 3) uint8 pixels of a plain JPEG opened by PIL; None for other and for damaged images."""
     if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L") or has_exif_rotation(image):
         return None
-    if len(file) > MAX_JPEG_BYTES:
+    if len(file) > MAX_JPEG_BYTES or image.width * image.height > REDUCED_FROM:
         return None
     content = np.frombuffer(file, np.uint8)
     if _read_frame_size(content) != image.size:

@@ -37,6 +37,7 @@ class ShardJob:
     batch_size: int
     workers: int | None  # decoder processes; None: by device
     skip_bad: bool
+    max_pixels: int  # largest image that is read
 
     def path(self, index: int) -> Path:
         """Return the file of a shard."""
@@ -117,7 +118,9 @@ def _decode_batches(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encod
 
     manifest, workers = job.manifest, resolve_worker_count(job.workers, encoder.device)
     on_gpu = encoder.device.type == "cuda"
-    return read_batches(manifest.root, manifest.paths, plan, encoder.preprocess, workers, on_gpu=on_gpu)
+    return read_batches(
+        manifest.root, manifest.paths, plan, encoder.preprocess, workers, on_gpu=on_gpu, max_pixels=job.max_pixels
+    )
 
 
 class _ShardWriter:

@@ -56,8 +56,9 @@ def odd_images() -> dict[str, tuple[bytes, float]]:
                 low, high = with_outliers(numbers, -5.0 * (bits == "8")), with_outliers(numbers, top * 1.02)
                 images[f"float TIFF, {bits} bits, overshoot, {name}"] = tiff(high.astype(np.float32)), mean
                 images[f"float TIFF, {bits} bits, undershoot, {name}"] = tiff(low.astype(np.float32)), mean
+            part_of_range = top / 65535  # as PNG defines it
+            images[f"uint16 PNG, {bits} bits, {name}"] = png(numbers.astype(np.uint16)), mean * part_of_range
             if bits != "8":
-                images[f"uint16 PNG, {bits} bits, {name}"] = png(numbers.astype(np.uint16)), mean
                 images[f"uint16 TIFF, {bits} bits, {name}"] = tiff(numbers.astype(np.uint16)), mean
         for overshoot in (1.0, 1.02, 1.5, 300.0, 1e6):
             images[f"float TIFF, one, outlier {overshoot}, {name}"] = (

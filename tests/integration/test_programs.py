@@ -75,7 +75,7 @@ def test_pixels_waiting_images_and_slow_bodies_have_limits(service):
     client, serve = pytest.importorskip("fastapi.testclient"), program("serve")
     upload = {"files": {"file": ("a.png", png())}}
     for limits, code, detail in (
-        (serve.Limits(max_pixels=4000), 422, "a.png: 64 x 64 pixels, more than 4,000"),
+        (serve.Limits(max_pixels=4000), 422, "a.png: ValueError: 64 x 64 pixels, more than 4,000"),
         (serve.Limits(waiting=0), 503, "0 images wait already; try again"),
         (serve.Limits(connections=0), 503, "too many requests at once; try again"),
         (serve.Limits(body_seconds=-1), 408, "no whole body within -1 s"),

@@ -74,7 +74,7 @@ KINDS = {
     "endless": lambda port: request(
         port, "Content-Length: 10\r\nTransfer-Encoding: chunked", (chunk(HEAD + bytes(1_000_000)) for _ in range(400))
     ),
-    "slow": lambda port: request(port, "Content-Length: 100000", [HEAD[:1]] * 40, wait=1),
+    "slow": lambda port: request(port, "Content-Length: 100000", [HEAD, *[b"x"] * 40], wait=1),
     "gone": lambda port: leave(port),
 }
 ALLOWED = {
@@ -164,5 +164,5 @@ def test_fifty_clients(service):
     for kind, counts in statuses.items():
         assert set(counts) <= ALLOWED[kind], (kind, counts)
     assert peak[0] < idle + BOUND
-    assert after < idle + 150_000_000  # the allocator's reserve; see base/malloc.py
+    assert after < idle + 350_000_000  # the reserve of base/malloc.py, and a second decoder process
     assert "Traceback" not in log.read_text() and process.poll() is None

@@ -159,7 +159,7 @@ def load_plugin(module: str) -> None:
     Raises:
         InputError: it cannot be imported.
     """
-    path = Path(module)
+    path = Path(module).expanduser()
     folder, name = (path.resolve().parent, path.stem) if path.suffix == ".py" else (Path.cwd(), module)
     if str(folder) not in sys.path:
         sys.path.append(str(folder))

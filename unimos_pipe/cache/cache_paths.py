@@ -22,8 +22,20 @@ ENCODER_FOLDER = re.compile(r".+_(fp32|fp16|bf16|imported)-([0-9a-f]{8})")
 
 
 def default_cache() -> Path:
-    """Return ``$UNIMOS_CACHE``, else the user's cache folder."""
-    return Path(os.environ.get("UNIMOS_CACHE") or platformdirs.user_cache_dir("unimos-pipe"))
+    """Return ``$UNIMOS_CACHE``, else the user's cache folder.
+
+    Raises:
+        InputError: neither exists, as for a user of a container who has no entry and no HOME.
+    """
+    try:
+        if named := os.environ.get("UNIMOS_CACHE"):
+            return Path(named).expanduser()
+        return Path(platformdirs.user_cache_dir("unimos-pipe"))
+    except RuntimeError:
+        raise InputError(
+            "this user has no home folder for the cache",
+            todo=("Set UNIMOS_CACHE or HOME to a folder that can be written, or pass ", Argument("cache")),
+        ) from None
 
 
 def shard_path(folder: Path, index: int, extraction_id: str) -> Path:

@@ -1,7 +1,9 @@
 """Command classes: -q and -v everywhere, repeated options refused, suggestions for unknown names."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
@@ -28,6 +30,27 @@ def _verbosity_options() -> list[click.Option]:
         click.Option(["-q", "--quiet"], help="Only results and warnings.", **flags),
         click.Option(["-v", "--verbose"], help="Print file locations and other details.", **flags),
     ]
+
+
+def expand_home(word: str) -> str:
+    """Expand ``~/`` at the start of a word of a command line, or of an option's value after ``=``.
+
+    A shell expands it in a word alone and not in quotes, after ``=`` or in a configuration file.
+    """
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    if value != "~" and not value.startswith("~/"):
+        return word
+    with contextlib.suppress(RuntimeError):  # this user has no home folder
+        return f"{option}{equals}{Path(value).expanduser()}"
+    return word
+
+
+class FolderPath(click.Path):
+    """A path, also from an environment variable, in which ``~`` is expanded."""
+
+    def convert(self, value, param, ctx):
+        """Return the path."""
+        return super().convert(expand_home(value) if isinstance(value, str) else value, param, ctx)
 
 
 class Command(click.Command):

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -16,7 +16,7 @@ from unimos_pipe.base.waits import waits_told_to
 from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.cli.bench import bench
 from unimos_pipe.cli.cache import cache
-from unimos_pipe.cli.click_classes import Group
+from unimos_pipe.cli.click_classes import Group, expand_home
 from unimos_pipe.cli.compare import compare
 from unimos_pipe.cli.demo import demo
 from unimos_pipe.cli.encoder import encoder
@@ -58,10 +58,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 class _Group(Group):
     """One door for every command: whatever goes wrong is one line and an exit code."""
 
-    def main(self, *args, standalone_mode: bool = True, **extra):
+    def main(self, args: Sequence[str] | None = None, *others, standalone_mode: bool = True, **extra):
         """Run a command line and exit: 0 done, 1 failed, 2 the user's mistake, 130 or 143 interrupted."""
+        words = [expand_home(word) for word in (sys.argv[1:] if args is None else args)]
         with _terminated_as_interrupt():
-            code = run_with_error_handling(lambda: super(_Group, self).main(*args, standalone_mode=False, **extra))
+            code = run_with_error_handling(
+                lambda: super(_Group, self).main(words, *others, standalone_mode=False, **extra)
+            )
         sys.exit(code)
 
     def invoke(self, ctx: click.Context):

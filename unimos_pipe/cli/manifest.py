@@ -12,7 +12,7 @@ from unimos_pipe.base.errors import ExecutionError, InputError, join_names
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.click_classes import Group, SuggestingChoice
+from unimos_pipe.cli.click_classes import FolderPath, Group, SuggestingChoice
 from unimos_pipe.cli.compose_commands import join_command
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
@@ -207,7 +207,7 @@ def describe_update(domain: "DomainUpdate") -> list[str]:
 @click.argument("dataset", metavar="NAME|FILE.toml", shell_complete=completion.datasets)
 @click.option(
     "--data-root",
-    type=click.Path(path_type=Path),
+    type=FolderPath(path_type=Path),
     envvar="UNIMOS_DATA_ROOT",
     show_envvar=True,
     metavar="DIR",

@@ -21,7 +21,7 @@ from unimos_pipe.cache.encoder_identity import is_weights_name
 from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.click_classes import SuggestingChoice
+from unimos_pipe.cli.click_classes import FolderPath, SuggestingChoice
 from unimos_pipe.data.dataset_spec import PROTOCOLS, load_spec
 from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
 from unimos_pipe.runs.validator_names import EPOCH_VALIDATORS
@@ -164,7 +164,7 @@ def unique_dict(options: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any
 
 data_root_option = click.option(
     "--data-root",
-    type=click.Path(path_type=Path),
+    type=FolderPath(path_type=Path),
     envvar="UNIMOS_DATA_ROOT",
     show_envvar=True,
     metavar="DIR",

@@ -1,7 +1,7 @@
 """Conversion of grey images of more than 8 bits: integers and floats of any range to 0..255.
 
-The range is that of the file's tags. Without tags it is a usual one, by the 99.9th percentile of the values, so that a
-few values beyond it do not change the scale of all others.
+The range is that of the file's format (PNG, PGM) or tags (TIFF). Otherwise it is a usual one, by the 99.9th percentile
+of the values, so that a few values beyond it do not change the scale of all others.
 """
 
 from typing import NamedTuple
@@ -53,8 +53,8 @@ def grey_range(image: Image.Image, values: np.ndarray) -> GreyRange:
     """
     if tagged := _tagged_range(image):
         return tagged
-    if image.format == "PPM" and image.mode == "I":  # scaled by the file's own maximum
-        return GreyRange(0, 65535)
+    if image.format == "PNG" or (image.format == "PPM" and image.mode == "I"):
+        return GreyRange(0, 65535)  # as PNG defines 16 bits, and as PIL scales a PGM by its own maximum
     if not values.size:
         return GreyRange(0, 255)
     low, high = np.percentile(values, (LOW_PERCENTILE, HIGH_PERCENTILE), method="closest_observation")

@@ -26,6 +26,7 @@ from unimos_pipe.extract.jpeg_decoding import read_pixels
 HANG_SECONDS = 300  # a worker exits if a batch takes longer, even inside C code
 NICENESS = 5  # of decoders that share the CPU with the encoder
 PREFETCH_BATCHES = 2  # batches that a worker may be ahead of the consumer
+SHARED_MEMORY = Path("/dev/shm")
 CONSUMER_BATCHES = 2  # batches that the consumer holds: one that a GPU may still read, and the next
 
 
@@ -161,8 +162,11 @@ def read_batches(
         ExecutionError: a worker died or hung; names the batch's files.
         ReadError: a file that cannot be read for a reason that may pass.
     """
+    if multiprocessing.current_process().daemon:  # which may have no children
+        workers = 0
     data = _DecodedBatches(root, paths, batches, preprocess, PREFETCH_BATCHES * workers + CONSUMER_BATCHES, max_pixels)
     if workers:
+        _check_shared_memory(data.slots.nbytes)
         data.slots.share_memory_()
         trim_malloc()
     loader = DataLoader(
@@ -191,6 +195,26 @@ def read_batches(
             yield good, data.slot(number)[: len(good)], bad
 
 
+def _check_shared_memory(size: int) -> None:
+    """Raise ExecutionError if the decoder processes' pixels do not fit into the shared memory that is free.
+
+    Writing to memory beyond it would kill the process with a bus error. A container has 64 MB by default.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return
+    status = os.statvfs(SHARED_MEMORY)
+    free = status.f_bavail * status.f_frsize
+    if size > free:
+        raise ExecutionError(
+            (
+                f"the decoders need {size / 1e6:,.0f} MB of shared memory, {SHARED_MEMORY} has {free / 1e6:,.0f} MB "
+                "free; decode in this process with ",
+                Argument("workers", 0),
+                ", take smaller batches or fewer workers, or start the container with more (docker's shm-size)",
+            )
+        )
+
+
 def _decoder_error(root: Path, paths: Sequence[str | Path | Picture | bytes]) -> ExecutionError:
     """Return the error of a worker that died or hung on one of these paths."""
     return ExecutionError(
@@ -198,9 +222,16 @@ def _decoder_error(root: Path, paths: Sequence[str | Path | Picture | bytes]) ->
             f"the decoder hung or crashed in {root}, in or just after {join_names(paths, 3)} (or memory ran out). "
             "Finished shards are kept; remove the file, or use ",
             Argument("workers", 0),
-            " to see its error",
+            f" to see its error{_guard_hint()}",
         )
     )
+
+
+def _guard_hint() -> str:
+    """Return a hint for scripts on systems whose worker processes import the main module."""
+    if multiprocessing.get_start_method() == "fork":
+        return ""
+    return ". A script that calls this must do so below if __name__ == '__main__':"
 
 
 def load_sample(files: Sequence[Path], preprocess: Callable) -> torch.Tensor | None:

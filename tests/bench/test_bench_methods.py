@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 import torch
+from factories.tasks import random_task
 from safetensors.numpy import save_file
 
-from tests.factories.tasks import random_task
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.bench.feature_pairs import FORMS, LabelledPair, LabelledRows, make_variant, read_pairs
 from unimos_pipe.bench.methods import MethodResult, bench_methods, measure_pair, summarise

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factories.tasks import random_task
 from safetensors.torch import load_file, save_file
 
 import unimos_pipe
-from tests.factories.tasks import random_task
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.deploy.predictions import concatenate, with_errors

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from factories.tasks import random_task
 
-from tests.factories.tasks import random_task
 from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.evaluation.baselines import score_target_probe
 from unimos_pipe.methods.task import HeldOutLabels

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from factories.tasks import random_task
 
-from tests.factories.tasks import random_task
 from unimos_pipe.evaluation.calibration import (
     calibration_metrics,
     cross_fit_logits,

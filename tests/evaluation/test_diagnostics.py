@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from factories.tasks import random_task
 
-from tests.factories.tasks import random_task
 from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.evaluation.calibration import calibration_metrics
 from unimos_pipe.evaluation.diagnostics import (

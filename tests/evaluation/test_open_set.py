@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from factories.tasks import random_task
 from sklearn.metrics import roc_auc_score
 
-from tests.factories.tasks import random_task
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.dataset_spec import check_spec
 from unimos_pipe.evaluation.open_set import score_unknown_rows

@@ -29,33 +29,28 @@ def accuracy(runs: Path) -> float:
     return json.loads(path.read_text())["accuracy"]["last"]["accuracy"]
 
 
-def test_a_mended_method_is_not_taken_for_the_broken_one(recipe, icons_cache, tmp_path):
-    """A shipped method is edited to invert its answers, run, mended, and swept again."""
+def test_a_mended_method_is_not_taken_for_the_broken_one(cli, recipe, icons_cache, tmp_path):
+    """A copy of the package whose method inverts its answers runs a sweep; the package itself sweeps again."""
     copy = tmp_path / "copy"
     shutil.copytree(PROJECT / "unimos_pipe", copy / "unimos_pipe", ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ("data_manifests", "pipelines"):
         (copy / folder).symlink_to(PROJECT / folder)
     method, runs = copy / "unimos_pipe" / "methods" / "gda.py", tmp_path / "runs"
     whole = method.read_text()
-
-    def sweep(*more: str) -> subprocess.CompletedProcess:
-        place = ["--cache", icons_cache, "--runs", runs]
-        command = [sys.executable, "-m", "unimos_pipe", "sweep", recipe, *place, *more]
-        environment = {**os.environ, "PYTHONPATH": str(copy)}
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-
     method.write_text(f"{whole}\n\nright = fit\n\n\ndef fit(task):\n    return MethodOutput(-right(task).logits)\n")
     if "MethodOutput" not in whole.partition("def ")[0]:
         method.write_text("from unimos_pipe.methods.base import MethodOutput\n" + method.read_text())
-    assert sweep().returncode == 0 and accuracy(runs) < 0.1
-    method.write_text(whole)
-    kept = sweep()
-    assert kept.returncode == 0 and accuracy(runs) < 0.1
+    words = ("sweep", recipe, "--cache", icons_cache, "--runs", runs)
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    subprocess.run([sys.executable, "-m", "unimos_pipe", *words], env=environment, cwd=tmp_path, check=True)
+    assert accuracy(runs) < 0.1
+    kept = cli(*words)
+    assert kept.code == 0 and accuracy(runs) < 0.1
     line = "1 kept run(s) were trained with different code (unimos_pipe.methods.gda); --stale rerun retrains them"
-    assert line in " ".join(kept.stderr.split())
-    again = sweep("--stale", "rerun")
-    assert again.returncode == 0 and accuracy(runs) > 0.6
-    assert "1 run(s) trained, 1 kept, 0 failed" in again.stderr and "other code" not in again.stderr
+    assert line in " ".join(kept.err.split())
+    again = cli(*words, "--stale", "rerun")
+    assert again.code == 0 and accuracy(runs) > 0.6
+    assert "1 run(s) trained, 1 kept, 0 failed" in again.err and "other code" not in again.err
 
 
 def test_what_a_sweep_says_and_does(cli, recipe, icons_cache, tmp_path, monkeypatch):

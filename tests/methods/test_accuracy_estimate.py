@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from factories.tasks import random_task
 
-from tests.factories.tasks import random_task
 from unimos_pipe.methods import accuracy_estimate
 from unimos_pipe.methods.accuracy_estimate import (
     AccuracyEstimate,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from factories.tasks import random_task
 
-from tests.factories.tasks import random_task
 from unimos_pipe.methods import auto, fused, stata, zero_shot
 from unimos_pipe.methods.auto import center_task, fit_auto, fit_head
 from unimos_pipe.methods.ensemble3 import average_logits

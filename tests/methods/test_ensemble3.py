@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
+from factories.tasks import random_task
 
-from tests.factories.tasks import random_task
 from unimos_pipe.methods import ensemble3, fused, linear_im, stata
 
 # float64: logarithms and sums of five terms, which round to 1e-15; 1e-8 is wide of that.

@@ -1,8 +1,8 @@
 """Nearest rows against a full sort, in blocks of any size."""
 
 import pytest
+from factories.tasks import random_task
 
-from tests.factories.tasks import random_task
 from unimos_pipe.methods import knn as module
 from unimos_pipe.methods.knn import find_neighbours
 

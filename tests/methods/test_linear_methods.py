@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from factories.tasks import random_task
 from safetensors.torch import load, save
 from scipy.optimize import minimize
 
-from tests.factories.tasks import random_task
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.methods import fused, gda, linear_im, source_probe
 from unimos_pipe.methods.logistic_regression import domain_balanced_weights

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from factories.tasks import random_task
 from sklearn.linear_model import LogisticRegression
 
-from tests.factories.tasks import random_task
 from unimos_pipe.methods import clip_distillation, cross_modal_probe, ensv, zero_shot
 from unimos_pipe.methods.registry import METHODS
 from unimos_pipe.methods.task import UnlabelledFeatures

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from factories.tasks import random_task
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from tests.factories.tasks import random_task
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.methods import logistic_regression, stacked
 from unimos_pipe.methods.logistic_regression import C, assign_folds, cross_fit, fit_logistic_regression

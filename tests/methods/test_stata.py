@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
+from factories.tasks import random_task
 
-from tests.factories.tasks import random_task
 from unimos_pipe.methods import fused, stata, zero_shot
 from unimos_pipe.methods.stata import NeighbourGraph, fit_from_logits, update_clusters
 from unimos_pipe.methods.task import AdaptationTask, UnlabelledFeatures

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from factories.tasks import random_task, small_method
 
-from tests.factories.tasks import random_task, small_method
 from unimos_pipe.methods import source_probe, stata
 from unimos_pipe.methods.auto import center_task
 from unimos_pipe.methods.base import MethodOutput

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from factories.tasks import random_task
 
-from tests.factories.tasks import random_task
 from unimos_pipe.methods.accuracy_estimate import find_nearest_rows
 from unimos_pipe.methods.auto import center_task
 from unimos_pipe.methods.stacked import fit_stacked

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from factories.tasks import random_task
 
-from tests.factories.tasks import random_task
 from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.methods import zlap
 from unimos_pipe.methods.task import AdaptationTask, UnlabelledFeatures

@@ -1,8 +1,8 @@
 """How many runs a stack holds: what a quarter of the free memory takes, shared by the stacks that train at a time."""
 
 import pytest
+from factories.tasks import random_task, small_method
 
-from tests.factories.tasks import random_task, small_method
 from unimos_pipe.methods.unimos.training_run import create_run
 from unimos_pipe.training import batching
 from unimos_pipe.training.batching import max_stack_size

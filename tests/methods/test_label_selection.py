@@ -47,5 +47,5 @@ def test_the_least_sure_row_of_each_cluster():
 def test_an_unknown_way():
     with pytest.raises(InputError) as error:
         choose("best", 1)
-    expected = "expected coverage, random, margin, disagreement, got best"
+    expected = "expected margin, disagreement, coverage, random, got best"
     assert str(error.value) == f"way to choose images: {expected}"

@@ -30,7 +30,7 @@ def label() -> None:
     type=SuggestingChoice(LABEL_CHOICES),
     default=LABEL_CHOICES[0],
     show_default=True,
-    help="The least sure image of each of N clusters, any, the least sure, or where zero-shot disagrees.",
+    help="The least sure images, those where zero-shot disagrees, the least sure of each of N clusters, or any.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed of coverage and random.")
 @click.option(

@@ -7,11 +7,9 @@ from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import feature_set
-from unimos_pipe.data.manifest import NO_LABEL
-from unimos_pipe.experiments.pairs import AdaptOptions, RunLocation, adapt_pairs
+from unimos_pipe.experiments.pairs import AdaptOptions, RunLocation, adapt_pairs, labels_can_teach
 from unimos_pipe.experiments.run_plans import RunResult
 from unimos_pipe.extract.extract_features import extract_features
-from unimos_pipe.runs.method_names import labels_fault
 from unimos_pipe.runs.read_run import read_run
 from unimos_pipe.runs.run_calls import dataset_argument, encoder_preset, training_options
 
@@ -36,10 +34,10 @@ def adapt_again(
     encoder = encoder_preset(finished)
     features = feature_set(dataset, encoder=encoder, templates=spec.templates, cache=cache)
     extract_features(features, [spec.target], compute=compute, reporter=reporter)
-    target = features.store().domain(*features.dataset.parts(spec.target)[:1])
-    labelled = bool((target.labels != NO_LABEL).any())
-    options = AdaptOptions(**training_options(spec, [spec.seed]))
-    options = replace(options, use_target_labels=labelled and labels_fault(spec.method) is None)
+    options = replace(
+        AdaptOptions(**training_options(spec, [spec.seed])),
+        use_target_labels=labels_can_teach(features, spec.target, spec.method, spec.protocol),
+    )
     features = feature_set(dataset, templates=spec.templates, cache=cache, encoder_id=spec.encoder_id)
     location = RunLocation(out=finished.folder, force=True)
     (result,) = adapt_pairs(

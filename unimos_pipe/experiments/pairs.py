@@ -11,6 +11,7 @@ from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.data.dataset_spec import OPEN_PROTOCOLS
+from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.experiments.run_plans import RunResult, apply_stale_policy, execute_plans, load_pairs, open_loader
 from unimos_pipe.methods.task import PairLoader, resolve_train_precision
 from unimos_pipe.runs.method_names import (
@@ -140,6 +141,16 @@ def adapt_pairs(
     )
     results = reused | {run.folder: run for run in runs}
     return [results[plan.folder] for plan in plans]
+
+
+def labels_can_teach(features: FeatureSet, target: str, method: str, protocol: str | None = None) -> bool:
+    """Return whether an extracted target has labels from which runs of a method can learn."""
+    protocol = features.dataset.protocol(protocol)
+    if labels_fault(method) or protocol in OPEN_PROTOCOLS:
+        return False
+    parts = features.dataset.parts(target)
+    domain = features.store().domain(*(parts[:1] if protocol == "inductive" else parts))
+    return bool((domain.labels != NO_LABEL).any())
 
 
 def _plan_runs(

@@ -13,9 +13,8 @@ from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.datasets import create_dataset_spec, update_dataset_spec
-from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.data.update_dataset import DatasetUpdate
-from unimos_pipe.experiments.pairs import AdaptOptions, RunLocation, adapt_pairs
+from unimos_pipe.experiments.pairs import AdaptOptions, RunLocation, adapt_pairs, labels_can_teach
 from unimos_pipe.experiments.run_plans import RunResult
 from unimos_pipe.extract.extract_features import ExtractOptions, extract_features
 from unimos_pipe.extract.hub import HubFile, cached_weights, download_size
@@ -110,7 +109,7 @@ def run_photo_job(
     _tell_encoder(features, on_encoder)
     on_step(Call("extract_features", {"features": features_call}))
     extract_features(features, options=ExtractOptions(workers=options.workers), compute=compute, reporter=reporter)
-    taught = bool((features.store().domain(TARGET).labels != NO_LABEL).any())
+    taught = labels_can_teach(features, TARGET, AUTO)
     training = replace(training, use_target_labels=taught)
     changed = {"label_set": options.label_set} if options.label_set else {}
     changed |= {"unknown": options.unknown} if options.unknown != OFF else {}

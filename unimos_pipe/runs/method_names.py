@@ -51,12 +51,8 @@ CITATIONS = {  # whom to cite for each
 LABEL_FREE = ("zero-shot", "zlap", "clip-distillation")  # they read prompts and target rows alone
 ESTIMATE_ERROR = "on 422 trial pairs the range held 92% of the accuracies of auto"
 ESTIMATE_WITHIN = "the range held the accuracy for 92% of trials"  # the same, where there is little room
-LABEL_CHOICES = (
-    "coverage",
-    "random",
-    "margin",
-    "disagreement",
-)  # ways to choose images to label; the first is the default
+# Ways to choose images to label; the first is the default.
+LABEL_CHOICES = ("margin", "disagreement", "coverage", "random")
 LABEL_SETS = ("closed", "partial")  # the target has every class of the source, or only some (partial-set adaptation)
 
 

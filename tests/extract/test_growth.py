@@ -504,3 +504,19 @@ def test_features_that_are_no_unit_vectors_are_refused_at_load(value, encoder, i
         "light: 1 stored feature(s), the first of bar/5.png: expected finite, of unit norm, "
         f"got a norm of {value:.4g}. Extract them again with force=True"
     )
+
+
+def test_another_data_set_of_the_same_name_replaces_nothing(encoder, images, tmp_path):
+    extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    before = tree(tmp_path / "light")
+    for number, path in enumerate(sorted((images / "light").rglob("*.png"))):
+        draw(path, 0, np.random.default_rng(100 + number), True)
+    with pytest.raises(InputError) as caught:
+        extract_images(manifest_of(images), encoder, tmp_path, **OPTIONS)
+    assert str(caught.value) == (
+        f"{tmp_path}/light holds the features of 24 other images; none of the 24 in {images}/light is among them. "
+        "If this is another data set of the same name, give its spec an id, such as id = '2'; if all images were "
+        "replaced, add force=True"
+    )
+    assert tree(tmp_path / "light") == before
+    assert extract_images(manifest_of(images), encoder, tmp_path, force=True, **OPTIONS).encoded == 24

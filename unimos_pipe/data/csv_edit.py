@@ -9,8 +9,9 @@ from pathlib import Path
 
 from unimos_pipe.base.atomic_io import atomic_write
 from unimos_pipe.base.csv_escaping import escape_name, escape_path, unescape_name
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.safe_open import MAX_TEXT_BYTES, read_bytes
-from unimos_pipe.data.row_lists import CsvColumns, ManifestRow, detect_separator, find_columns, row_path
+from unimos_pipe.data.row_lists import CsvColumns, ManifestRow, detect_separator, find_columns, read_csv, row_path
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,16 @@ class CsvText:
 
     @classmethod
     def read(cls, file: Path, folder: Path | None = None) -> "CsvText":
-        """Read a file that :func:`unimos_pipe.data.row_lists.read_csv` accepts."""
+        """Read a file. Raises what :func:`unimos_pipe.data.row_lists.read_csv` raises for a file that is no CSV."""
         content = read_bytes(file, MAX_TEXT_BYTES)
         mark = codecs.BOM_UTF8 if content.startswith(codecs.BOM_UTF8) else b""
-        text = content.decode("utf-8-sig")
-        separator = detect_separator(text)
-        records = _split_records(text, separator)
+        try:
+            text = content.decode("utf-8-sig")
+            separator = detect_separator(text)
+            records = _split_records(text, separator)
+        except (UnicodeDecodeError, csv.Error) as error:
+            read_csv(file, folder)  # says what is wrong, and where
+            raise InputError(f"{file}: {error}") from None
         filled = [(number, list(cells)) for number, (_, cells) in enumerate(records) if any(map(str.strip, cells))]
         columns = (find_columns(file, filled) if filled else None) or CsvColumns(0, 1, 2, head=False)
         return cls(mark, separator, records, columns, folder)
@@ -39,6 +44,11 @@ class CsvText:
         """Replace a file atomically."""
         with atomic_write(file) as part:
             part.write_bytes(self.mark + "".join(record for record, _ in self.records).encode())
+
+    def rows(self) -> list[ManifestRow]:
+        """Return the rows in order."""
+        filled = [cells for _, cells in self.records if any(map(str.strip, cells))]
+        return [self._row(cells) for cells in filled[self.columns.head :]]
 
     def edit(self, change: Callable[[ManifestRow], ManifestRow | None], new_rows: tuple[ManifestRow, ...] = ()):
         """Return the text with other rows. A column of classes is added if a class needs it.

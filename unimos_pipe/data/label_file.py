@@ -52,11 +52,11 @@ class LabelFile:
             raise InputError(f"no class {short_repr(unknown[0])}; {suggestions(unknown[0], self.classes)}")
         target = self.path.resolve()  # a link stays one
         with writer_lock(target, wait=True):
-            before = self.read()
+            text = CsvText.read(target, self.folder)
+            before = {row.path: row.label for row in text.rows()}
             if missing := [path for path in labels if path not in before]:
                 raise InputError(f"{self.path} does not list {join_names(map(short_repr, missing), 3)}")
             if any(before[path] != label for path, label in labels.items()):
-                text = CsvText.read(target, self.folder)
                 text.edit(lambda row: replace(row, label=labels.get(row.path, row.label))).write(target)
         return {path: before[path] for path in labels}
 

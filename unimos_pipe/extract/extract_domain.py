@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from unimos_pipe.base.atomic_io import remove_leftovers
-from unimos_pipe.base.errors import Argument, ExecutionError, StaleCacheError, join_names
+from unimos_pipe.base.errors import Argument, ExecutionError, InputError, StaleCacheError, join_names
 from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
-from unimos_pipe.cache.cache_paths import domain_lock, text_path, wait_for_prune
+from unimos_pipe.cache.cache_paths import domain_lock, index_path, text_path, wait_for_prune
 from unimos_pipe.cache.domain_index import DomainIndex, read_index, remove_superseded, write_index
 from unimos_pipe.cache.encoder_identity import TextIdentity
 from unimos_pipe.cache.existing_shards import ExistingShards, read_existing_shards
@@ -82,6 +82,7 @@ def extract_images(
         todo = ("Add ", Argument("force", True), f" to encode {manifest.domain} again")
         existing = ExistingShards() if force else read_existing_shards(folder, encoder.identity, manifest.domain, todo)
         job = _plan_job(manifest, encoder, folder, existing, shard_size, (batch_size, workers, skip_bad, max_pixels))
+        _check_same_data(folder, manifest, existing, job)
         reusable = [
             existing.find_shard(*bounds, manifest.paths, job.file_digests, with_skipped=skip_bad)
             for bounds in job.bounds
@@ -109,6 +110,21 @@ def extract_images(
         manifest.domain, rows, result.encoded, rows - len(skipped) - result.encoded,
         len(reused), len(missing), skipped, time.perf_counter() - started,
     )  # fmt: skip
+
+
+def _check_same_data(folder: Path, manifest: Manifest, existing: ExistingShards, job: ShardJob) -> None:
+    """Raise InputError if a finished domain has features of other images only: it may be another data set's."""
+    if not existing.records or (job.sources[:, 0] >= 0).any() or not index_path(folder).is_file():
+        return
+    raise InputError(
+        f"{folder} holds the features of {len(existing.records)} other images; none of the {len(manifest)} in "
+        f"{manifest.root} is among them",
+        todo=(
+            "If this is another data set of the same name, give its spec an id, such as id = '2'; if all images were "
+            "replaced, add ",
+            Argument("force", True),
+        ),
+    )
 
 
 def _plan_job(

@@ -124,6 +124,9 @@ def test_deleted_images(photos):
     assert list(photos.rows("phone")) == ["a/0.png", "a/2.png", "b/3.png", "b/5.png"]
     check_kept(photos, old, {"shop": 9, "phone": 4})
     assert b"a/1.png,cup" in (updates["result"].backup / "my.phone.csv").read_bytes()
+    save(photos.folder / "phone" / "back.png", 101)  # the labelled one, from a backup
+    photos.update()
+    assert photos.rows("phone")["back.png"] == "cup"
 
 
 def test_edited_labels_and_other_columns(photos):

@@ -25,13 +25,15 @@ class ScanRecord:
 
     ``files`` has the digest of each written file by name, ``labels`` the source of each domain's labels as
     :class:`unimos_pipe.data.custom_dataset.CustomDomain` has it, ``skip_folders`` the class folders left out, and
-    ``images`` the record of each image by domain and path.
+    ``images`` the record of each image by domain and path, ``kept_labels`` the typed labels of deleted images by domain
+    and digest.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     skip_folders: tuple[str, ...] = ()
     images: Mapping[str, Mapping[str, FileRecord]] = field(default_factory=dict)
+    kept_labels: Mapping[str, Mapping[bytes, str]] = field(default_factory=dict)
 
     def is_unedited(self, file: Path) -> bool:
         """Return True if a file is as it was written."""
@@ -73,6 +75,10 @@ def write_record(spec_file: Path, record: ScanRecord, written: list[Path]) -> No
         "labels": dict(record.labels),
         "skip_folders": list(record.skip_folders),
         "images": images,
+        "kept_labels": {
+            domain: {digest.hex(): label for digest, label in labels.items()}
+            for domain, labels in record.kept_labels.items()
+        },
     }
     write_text(record_path(spec_file), json.dumps(values, ensure_ascii=False))
 
@@ -90,7 +96,12 @@ def read_record(spec_file: Path) -> ScanRecord:
             }
             for domain, records in values["images"].items()
         }
-        return ScanRecord(dict(values["files"]), dict(values["labels"]), tuple(values["skip_folders"]), images)
+        kept_labels = {
+            domain: {bytes.fromhex(digest): str(label) for digest, label in labels.items()}
+            for domain, labels in values.get("kept_labels", {}).items()
+        }
+        skip_folders = tuple(values["skip_folders"])
+        return ScanRecord(dict(values["files"]), dict(values["labels"]), skip_folders, images, kept_labels)
     except ReadError as error:
         if not error.lasting:
             raise

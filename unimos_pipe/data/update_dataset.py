@@ -3,6 +3,7 @@
 Labels, class order, wordings, comments and other columns are kept.
 """
 
+import contextlib
 import shutil
 import time
 from collections import Counter
@@ -66,12 +67,13 @@ class DatasetUpdate:
 
 @dataclass(frozen=True)
 class _DomainPlan:
-    """A domain's file, its new text, the records of its images, and its changes."""
+    """A domain's file, its new text, the records of its images, typed labels of deleted images, and its changes."""
 
     file: Path
     text: CsvText
     images: Mapping[str, FileRecord]
     rows: tuple[ManifestRow, ...]
+    kept_labels: Mapping[bytes, str]
     update: DomainUpdate
 
 
@@ -92,7 +94,9 @@ def update_dataset(file: Path, *, keep_folders: Sequence[str] = (), skip_folders
     check_named_folders([folder for folder in folders if folder.is_dir()], (*keep_folders, *skip_folders))
     skipped = tuple(dict.fromkeys((*record.skip_folders, *skip_folders)))
     targets = [file, *(spec.base / spec.domain(name).manifest for name in names)]
-    with writer_lock(*targets):
+    with contextlib.ExitStack() as locks:
+        for target in targets:  # each by itself: labels may be set meanwhile
+            locks.enter_context(writer_lock(target.resolve(), wait=True))
         plans = {name: _plan_domain(spec, name, record, keep_folders, skipped) for name in names}
         rows = [row for plan in plans.values() for row in plan.rows]
         used = {row.label for row in rows} | {*keep_folders}
@@ -109,7 +113,8 @@ def update_dataset(file: Path, *, keep_folders: Sequence[str] = (), skip_folders
             for plan in plans.values():
                 plan.text.write(plan.file.resolve())
         images = {**record.images, **{name: plan.images for name, plan in plans.items()}}
-        write_record(file, replace(record, skip_folders=skipped, images=images), unedited)
+        kept = {**record.kept_labels, **{name: plan.kept_labels for name, plan in plans.items()}}
+        write_record(file, replace(record, skip_folders=skipped, images=images, kept_labels=kept), unedited)
     return DatasetUpdate(file, updates, new_classes, empty, backup)
 
 
@@ -137,7 +142,8 @@ def _plan_domain(
             inside = [ManifestRow(path, class_folder(path, search)) for path in paths if path.startswith(prefix)]
             check_class_folders(name, folder / part, inside, (*spec.classes, *keep_folders, *skip_folders))
         paths = [path for path in paths if class_folder(path, search) not in skip_folders]
-    others = [path for path in old_rows if path not in {*image_paths} and file_size(folder / path) is not None]
+    searched = {*image_paths}
+    others = [path for path in old_rows if path not in searched and file_size(folder / path) is not None]
     paths += others  # listed, but outside of the folders searched, or of an unknown kind
     if not paths:
         raise InputError(f"domain {name} of {spec.name}: no images in {folder}; the files are left as they are")
@@ -149,7 +155,15 @@ def _plan_domain(
     )
     new_labels = _folder_labels if labels == "folders" else _content_labels
     label_of = new_labels(spec, name, labels, old_rows, matches, images)
-    return _plan_rows(name, file, folder, old_rows, matches, images, label_of)
+    kept = dict(record.kept_labels.get(name, {}))  # a deleted image may come back
+    for path in matches.added:
+        label = kept.get(images[path].digest, "")
+        label_of[path] = label if label in known and label else label_of[path]
+    for row in (old_rows[path] for path in matches.removed):
+        digest = _known_digest(old_images.get(row.path))
+        if digest and row.label and (labels != "folders" or row.label != class_folder(row.path, search)):
+            kept[digest] = row.label
+    return _plan_rows(name, file, folder, old_rows, matches, images, label_of, kept)
 
 
 def _known_digest(record: FileRecord | None) -> bytes | None:
@@ -231,6 +245,7 @@ def _plan_rows(
     matches: ImageMatches,
     images: Mapping[str, FileRecord],
     label_of: Mapping[str, str],
+    kept_labels: Mapping[bytes, str],
 ) -> _DomainPlan:
     new_path = {old: new for new, old in matches.old_path.items()}
 
@@ -251,7 +266,7 @@ def _plan_rows(
         tuple(old_rows[path] for path in matches.removed),
         sum(bool(row.label) for row in rows),
     )
-    return _DomainPlan(file, CsvText.read(file, folder).edit(change, added), images, rows, update)
+    return _DomainPlan(file, CsvText.read(file, folder).edit(change, added), images, rows, kept_labels, update)
 
 
 def _edit_spec(file: Path, new_classes: Sequence[str], images: Mapping[str, int]) -> str:

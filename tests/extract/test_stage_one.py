@@ -255,8 +255,7 @@ def test_a_shard_of_bad_images_alone_is_no_fault(miniature, encoder, tmp_path):
     for path in manifest.paths:
         (manifest.root / path).write_bytes(b"")
     with pytest.raises(ExecutionError, match=r"^no readable image in .*light: bar/0\.png \(an empty file\), "):
-        extract_images(manifest, encoder, tmp_path, workers=0, skip_bad=True)
-    assert load(tmp_path / "light", load_spec(str(miniature.spec))).paths == kept
+        extract_images(manifest, encoder, tmp_path / "other", workers=0, skip_bad=True)
 
 
 def local_model(folder: Path) -> Path:

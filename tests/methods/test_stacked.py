@@ -39,10 +39,19 @@ def test_it_is_as_low_as_scikit_learn_and_near_it(shape):
     np.testing.assert_allclose(model.weight.numpy(), reference.coef_.T, atol=0.02)
 
 
-def test_a_start_near_the_optimum_ends_at_the_same_model():
-    cold = fit_logistic_regression(SOURCE, CLASSES)
-    warm = fit_logistic_regression(SOURCE, CLASSES, cold)
-    torch.testing.assert_close(warm.weight, cold.weight, atol=1e-12, rtol=0)  # its gradient is small from the start
+def test_coordinates_have_unit_variance_and_leave_predictions_as_they_are():
+    """Rows have the penalised variance one; slopes and bias in the coordinates predict as the model of x does."""
+    features = SOURCE.features + 3
+    coordinates = logistic_regression.Coordinates.of_rows(features, CLASSES)
+    rows = coordinates.of(features)
+    variance = (rows.square().mean(0) + CLASSES / (C * 40) / coordinates.scales.squeeze().square()).numpy()
+    np.testing.assert_allclose(variance, 1, rtol=1e-9)
+    parameters = torch.randn(17, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    model = coordinates.model(parameters, torch.tensor([0, 2, 4]), CLASSES)
+    wanted = rows @ parameters[:-1] + parameters[-1]
+    torch.testing.assert_close(model.logits(features)[:, [0, 2, 4]], wanted, atol=1e-9, rtol=0)
+    norm = (parameters[:-1] / coordinates.scales).square().sum()
+    assert float(model.weight.square().sum()) == pytest.approx(float(norm)) and model.bias[1] == -math.inf
 
 
 def test_every_domain_of_a_source_counts_the_same():

@@ -16,8 +16,10 @@ class Loader:
     def __init__(self, **rows: int):
         self.rows = rows
 
-    def pair(self, source, target, protocol, precision):
-        return SimpleNamespace(task=random_task(source=self.rows[source]))
+    def pair(self, source, *args, **options):
+        pair = SimpleNamespace(task=random_task(source=self.rows[source]))
+        pair.without_taught_labels = lambda: pair
+        return pair
 
 
 def plan(source: str, seed: int = 0) -> PlannedRun:

@@ -27,12 +27,12 @@ def review(
     """Review predictions and label photos in a browser.
 
     \b
-    Prints the address of a page on this machine, until Ctrl-C or the page's button, which adapts again with the
-    labels. Example:
+    Prints the address of a page on this machine. Example:
       unimos-pipe review phone-run
 
-    The least sure photos come first. Keys: Enter accepts, 1 to 9 and C choose another class, U is unknown, S skips,
-    Z undoes. Every decision is in the label file at once. Needs the extra serve.
+    The least sure photos come first, or those that label next chose. Keys: Enter accepts, 1 to 9 and C choose another
+    class, U is unknown, S skips, Z undoes. Every decision is in the label file at once. Ctrl-C ends the review, and so
+    does the page's button, which then adapts again with the labels. Needs the extra serve.
     """
 
     def show_address(address: str) -> None:

@@ -1,6 +1,7 @@
 """Unknown scores and their threshold against loops over rows, and against plain numbers."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,14 +11,14 @@ from factories.tasks import random_task
 from unimos_pipe.methods.accuracy_estimate import find_nearest_rows
 from unimos_pipe.methods.auto import center_task
 from unimos_pipe.methods.stacked import fit_stacked
-from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
+from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures, UnlabelledFeatures
 from unimos_pipe.methods.unknown_score import (
     UnknownScorer,
     average_neighbours,
     find_unknown_rows,
-    otsu_threshold,
     share_threshold,
     source_boundary,
+    split_by_otsu,
 )
 
 HIDDEN = 2  # the last classes of the target, which the source does not have
@@ -72,9 +73,18 @@ def test_rows_of_classes_that_the_source_lacks_score_higher(task, unknown_rows):
     assert recognised[hidden].sum() >= 25 and recognised[~hidden].sum() <= 3
 
 
-def test_the_share_is_the_smallest_bound(unknown_rows):
+def test_the_share_is_the_smallest_bound_scaled_by_the_separability(unknown_rows):
     share = float((unknown_rows.scores >= unknown_rows.threshold).double().mean())
-    assert share == pytest.approx(min(unknown_rows.otsu_share, unknown_rows.source_share, 0.5), abs=0.5 / 90)
+    scale = min(max((unknown_rows.separability - 0.6) / 0.12, 0), 1)
+    bound = min(unknown_rows.otsu_share, unknown_rows.source_share, 0.5)
+    assert scale > 0 and share == pytest.approx(scale * bound, abs=0.5 / 90)
+
+
+def test_no_row_is_unknown_where_no_cosine_is_below_the_sources_boundary(task):
+    known = torch.arange(90) % 6 < 6 - HIDDEN
+    closed = replace(task, target=UnlabelledFeatures(task.target.features[known]))
+    found = find_unknown_rows(closed, fit_stacked(closed).model, find_nearest_rows(closed.target.features).nearest)
+    assert found.source_share == 0 and not (found.scores >= found.threshold).any()
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.2, 18), (0.999, 90)])
@@ -104,16 +114,24 @@ def test_a_class_without_source_rows_is_left_out(task):
 
 
 def test_otsu_thresholds():
-    assert otsu_threshold(torch.tensor([5.0, 0, 1, 4, 6])) == 2.5
-    assert otsu_threshold(torch.tensor([1.0, 1, 1, 3])) == 2
-    assert otsu_threshold(torch.ones(4)) == math.inf
+    """Of 5, 0, 1, 4, 6 the variance is 5.36 and that between 0.5 and 5 is 6/25 4.5^2."""
+    assert split_by_otsu(torch.tensor([5.0, 0, 1, 4, 6])) == (2.5, pytest.approx(4.86 / 5.36))
+    assert split_by_otsu(torch.tensor([1.0, 1, 1, 3])) == (2, pytest.approx(1))
+    assert split_by_otsu(torch.ones(4)) == (math.inf, 0)
     values = torch.randn(101, generator=torch.Generator().manual_seed(0)).double()
     spreads = {}
     for cut in values.sort().values[1:].tolist():
         below, above = values[values < cut], values[values >= cut]
         spreads[cut] = len(below) * len(above) * float(below.mean() - above.mean()) ** 2
     best = max(spreads, key=spreads.get)
-    assert float(values[values < best].max()) < otsu_threshold(values) <= best
+    assert float(values[values < best].max()) < split_by_otsu(values)[0] <= best
+
+
+def test_known_shares_of_variance():
+    """A share of 2 / pi lies between the halves of a normal distribution, 3 / 4 between those of a uniform one."""
+    normal = torch.distributions.Normal(0, 1).icdf((torch.arange(10_000).double() + 0.5) / 10_000)
+    assert split_by_otsu(normal)[1] == pytest.approx(2 / math.pi, abs=1e-3)
+    assert split_by_otsu(torch.arange(10_000))[1] == pytest.approx(0.75, abs=1e-4)
 
 
 def test_thresholds_of_a_share():

@@ -17,6 +17,10 @@ The share of unknown rows is the smallest of three:
    rows have between their nearest class (their own class mean without the row) and their nearest other class, which is
    what a row of a class that is not there sees: as many of the first are below as of the second above;
 3. one half.
+
+It is scaled by (s - 0.6) / 0.12, between 0 and 1, where the separability s of the scores is the share of their variance
+that lies between the two groups at Otsu's threshold: 0.64 for a normal distribution, 0.75 for a uniform one. So few
+rows are unknown where the scores do not fall into two groups. Both numbers were chosen on development sets.
 """
 
 from collections.abc import Mapping
@@ -32,6 +36,7 @@ from unimos_pipe.methods.fused import TINY
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 
 MAX_SHARE = 0.5
+SEPARABLE_FROM, SEPARABLE_TO = 0.6, 0.72
 LONE_ROWS_QUANTILE = 0.8  # of the nearest other class, where no class has two source rows
 PREFIX = "unknown."  # of the scorer's tensors among a model's
 
@@ -80,13 +85,15 @@ class UnknownScorer:
 class UnknownRows:
     """Scores (n,) of the target's rows, the threshold from which a row is unknown, and the scorer of new rows.
 
-    ``otsu_share`` and ``source_share`` are the first two shares that bound the unknown ones.
+    ``otsu_share`` and ``source_share`` are the first two shares that bound the unknown ones; ``separability`` scales
+    the smallest.
     """
 
     scores: Tensor
     threshold: float
     otsu_share: float
     source_share: float
+    separability: float
     scorer: UnknownScorer
 
 
@@ -107,13 +114,15 @@ def find_unknown_rows(
     own_scores = -((similarities - scorer.means) / scorer.deviations).mean(-1)
     scores = average_neighbours(own_scores, nearest)
     cosines = average_neighbours(similarities[:, 1], nearest)
-    otsu_share = float((scores >= otsu_threshold(scores)).double().mean())
+    otsu_threshold, separability = split_by_otsu(scores)
+    otsu_share = float((scores >= otsu_threshold).double().mean())
     source_share = float((cosines < source_boundary(centered.source, len(task.text_features))).double().mean())
-    chosen = min(otsu_share, source_share, MAX_SHARE) if share is None else share
+    scale = min(max((separability - SEPARABLE_FROM) / (SEPARABLE_TO - SEPARABLE_FROM), 0.0), 1.0)
+    chosen = scale * min(otsu_share, source_share, MAX_SHARE) if share is None else share
     threshold = share_threshold(scores, chosen)
     new_rows_threshold = share_threshold(own_scores, float((scores >= threshold).double().mean()))
     scorer = replace(scorer, threshold=own_scores.new_tensor([new_rows_threshold]))
-    return UnknownRows(scores, threshold, otsu_share, source_share, scorer)
+    return UnknownRows(scores, threshold, otsu_share, source_share, separability, scorer)
 
 
 def _fit_scorer(task: AdaptationTask, centered: AdaptationTask, stacked: LinearModel) -> UnknownScorer:
@@ -145,21 +154,23 @@ def sum_classes(source: LabelledFeatures, classes: int) -> Tensor:
     return sums.index_add_(0, source.labels, source.features)
 
 
-def otsu_threshold(values: Tensor) -> float:
+def split_by_otsu(values: Tensor) -> tuple[float, float]:
     """Return the threshold that maximises the variance between the values below and from it on (Otsu's method).
 
-    It is the mean of two neighbouring values. Equal values have no threshold between them: infinity.
+    Returns:
+        The threshold, which is the mean of two neighbouring values, and the share of the variance that is between the
+        two groups. Equal values have no threshold between them: infinity, and 0.
     """
     ordered = values.double().sort().values
-    below = torch.arange(1, len(ordered), device=ordered.device)
+    count = len(ordered)
+    below = torch.arange(1, count, device=ordered.device)
     sums = ordered.cumsum(0)
-    above = len(ordered) - below
-    spread = below * above * ((sums[-1] - sums[:-1]) / above - sums[:-1] / below).square()
-    spread = spread.where(ordered[1:] > ordered[:-1], -1)
-    if not len(spread) or spread.max() < 0:
-        return float("inf")
-    cut = int(spread.argmax())
-    return float(ordered[cut : cut + 2].mean())
+    distances = (sums[-1] - sums[:-1]) / (count - below) - sums[:-1] / below
+    between = (below * (count - below) * distances.square() / count**2).where(ordered[1:] > ordered[:-1], -1)
+    if not len(between) or between.max() < 0:
+        return float("inf"), 0.0
+    cut = int(between.argmax())
+    return float(ordered[cut : cut + 2].mean()), float(between[cut] / ordered.var(correction=0))
 
 
 def share_threshold(scores: Tensor, share: float) -> float:

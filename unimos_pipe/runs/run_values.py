@@ -146,13 +146,15 @@ class UnknownScores:
 class Unknown:
     """Rows of none of the classes: those whose unknown score is at least ``threshold``, and their share.
 
-    ``otsu_share`` and ``source_share`` bound the share that is chosen without labels (methods/unknown_score.py).
+    ``otsu_share`` and ``source_share`` bound the share that is chosen without labels, and ``separability`` scales it
+    (methods/unknown_score.py).
     """
 
     threshold: float
     share: Share
     otsu_share: Share
     source_share: Share
+    separability: Share | None = None
     scores: UnknownScores | None = field(default=None, metadata=OMIT_NONE)  # where labels mark unknown rows
 
 

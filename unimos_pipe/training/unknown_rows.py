@@ -68,5 +68,11 @@ def find_run_unknowns(spec: RunSpec, data: PairData, reference: PairReference) -
     if not transductive:
         scores, threshold = target.scorer.score(reference.rows), float(target.scorer.threshold)
     share = float((scores >= threshold).double().mean())
-    values = Unknown(threshold=threshold, share=share, otsu_share=target.otsu_share, source_share=target.source_share)
+    values = Unknown(
+        threshold=threshold,
+        share=share,
+        otsu_share=target.otsu_share,
+        source_share=target.source_share,
+        separability=target.separability,
+    )
     return RunUnknowns(scores, values, target.scorer)

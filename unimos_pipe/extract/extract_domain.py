@@ -2,8 +2,9 @@
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,19 +84,10 @@ def extract_images(
         existing = ExistingShards() if force else read_existing_shards(folder, encoder.identity, manifest.domain, todo)
         job = _plan_job(manifest, encoder, folder, existing, shard_size, (batch_size, workers, skip_bad, max_pixels))
         _check_same_data(folder, manifest, existing, job)
-        reusable = [
-            existing.find_shard(*bounds, manifest.paths, job.file_digests, with_skipped=skip_bad)
-            for bounds in job.bounds
-        ]
-        reused = {index: path for index, path in enumerate(reusable) if path}
+        find = partial(existing.find_shard, paths=manifest.paths, file_digests=job.file_digests, with_skipped=skip_bad)
+        reused = {index: path for index, bounds in enumerate(job.bounds) if (path := find(*bounds))}
         on_rows(sum(job.rows(index) for index in reused))
-        missing = [index for index in range(len(job.bounds)) if index not in reused]
-        to_encode = [index for index in missing if job.new_rows(index)]
-        to_copy = [index for index in missing if not job.new_rows(index)]
-        result = encode(job, to_encode, encoder, on_rows) if to_encode else EncodeResult()
-        if result.bad and not skip_bad:
-            raise _unreadable_error(result, manifest)
-        encode_shards(job, to_copy, encoder, on_rows)
+        result = _write_missing(job, reused, encoder, encode, on_rows)
         paths = [reused.get(index) or job.path(index) for index in range(len(job.bounds))]
         headers = [read_header(path) for path in paths]
         skipped = tuple((path, reason) for header in headers for path, reason, _ in header.skipped)
@@ -108,8 +100,26 @@ def extract_images(
     rows = len(manifest)
     return ExtractReport(
         manifest.domain, rows, result.encoded, rows - len(skipped) - result.encoded,
-        len(reused), len(missing), skipped, time.perf_counter() - started,
+        len(reused), len(job.bounds) - len(reused), skipped, time.perf_counter() - started,
     )  # fmt: skip
+
+
+def _write_missing(
+    job: ShardJob,
+    reused: Mapping[int, Path],
+    encoder: Encoder,
+    encode: Callable[[ShardJob, Sequence[int], Encoder, Callable[[int], None]], EncodeResult],
+    on_rows: Callable[[int], None],
+) -> EncodeResult:
+    """Write the shards that are not reused: first those with new images. Raises ExecutionError for unreadable ones."""
+    missing = [index for index in range(len(job.bounds)) if index not in reused]
+    to_encode = [index for index in missing if job.new_rows(index)]
+    to_copy = [index for index in missing if not job.new_rows(index)]
+    result = encode(job, to_encode, encoder, on_rows) if to_encode else EncodeResult()
+    if result.bad and not job.skip_bad:
+        raise _unreadable_error(result, job.manifest)
+    encode_shards(job, to_copy, encoder, on_rows)
+    return result
 
 
 def _check_same_data(folder: Path, manifest: Manifest, existing: ExistingShards, job: ShardJob) -> None:

@@ -67,10 +67,9 @@ def extract_images(
         max_pixels: largest image that is read; larger ones are unreadable.
         force: encode all images again.
         on_rows: called with the number of rows that were finished.
-        encode: writes the shards with new images, in this process
-            (:func:`unimos_pipe.extract.write_shards.encode_shards`) or on a cluster.
+        encode: writes the shards with new images, in this process or on a cluster.
     Raises:
-        StaleCacheError: existing shards are another encoder's or have another format version.
+        InputError, StaleCacheError: existing shards are of other images only, of another encoder or format version.
         ExecutionError: unreadable images without ``skip_bad`` (the features of all others are kept), no readable
             image, a full disk, a decoder that hung or crashed.
     """

@@ -9,6 +9,7 @@ from typing import Any
 from unimos_pipe.base.atomic_io import check_owned_file, write_text
 from unimos_pipe.base.errors import Argument, Call, InputError, join_names
 from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.data.class_spellings import bind_spellings
 from unimos_pipe.data.custom_domain import CustomDomain, ScannedDomain, scan_domain
 from unimos_pipe.data.dataset_spec import DatasetSpec, check_spec
 from unimos_pipe.data.doubtful_folders import check_named_folders
@@ -41,18 +42,22 @@ def write_dataset(
         The spec, and notes about skipped files.
 
     Raises:
-        InputError: a domain that is unreadable, no labelled domain, a spec that would not be valid, or files of
-            these names: with ``force`` those of an earlier scan are replaced unless they were edited, others never.
+        InputError: a domain that is unreadable, no labelled domain, class names of unclear spelling, a spec that would
+            not be valid, or files of these names: with ``force`` those of an earlier scan are replaced unless they were
+            edited, others never.
     """
     parts = {domain.name: [part for part in domains if part.name == domain.name] for domain in domains}
     inputs = [place for domain in domains for place in domain.label_files()]
     _check_replaceable(out, inputs, list(_csv_files(out, parts).values()), force)
+    in_csv = any(domain.label_files() for domain in domains)  # whose classes may be kept, too
     check_named_folders(
-        [domain.folder for domain in domains if domain.labels == "folders"], (*keep_folders, *skip_folders)
+        [domain.folder for domain in domains if domain.labels == "folders"],
+        skip_folders if in_csv else (*keep_folders, *skip_folders),
     )
     scanned = [scan_domain(group, keep_folders, skip_folders, allow_outside=allow_outside) for group in parts.values()]
+    scanned, notes = bind_spellings(scanned, keep_folders)
     spec = write_scanned(out, name, encoder, scanned, keep_folders, skip_folders)
-    return spec, [note for domain in scanned for note in domain.notes]
+    return spec, [*(note for domain in scanned for note in domain.notes), *notes]
 
 
 def write_scanned(

@@ -14,6 +14,12 @@ VIDEO_SUFFIXES = frozenset(
     (".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".hevc")
 )
 RAW_SUFFIXES = frozenset((".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"))
+# Folders and files of archives, network drives and systems, with thumbnails and deleted files.
+SYSTEM_NAMES = frozenset((
+    "__macosx", "@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "@tmp", "$recycle.bin", "recycler",
+    "system volume information", "lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini", "network trash folder",
+    "temporary items",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def find_domain_images(folder: Path, search: Sequence[str] = (), *, listed_only:
 
 
 def _hidden_reason(name: str) -> str | None:
-    if name == "__MACOSX":  # what macOS puts beside the files of an archive
+    if name.casefold() in SYSTEM_NAMES:
         return name
     return "hidden" if name.startswith(".") else None
 

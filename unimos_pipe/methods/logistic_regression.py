@@ -44,7 +44,9 @@ def domain_balanced_weights(origins: Tensor) -> Tensor:
 
 
 def row_weights(source: LabelledFeatures) -> Tensor:
-    """(n,) weights of a source's rows in the features' dtype: one each, or every domain counts the same."""
+    """(n,) weights of a source's rows in the features' dtype: its own, one each, or every domain counts the same."""
+    if source.weights is not None:
+        return source.weights.to(source.features)
     if source.origins is None:
         return torch.ones_like(source.features[:, 0])
     return domain_balanced_weights(source.origins).to(source.features)

@@ -184,14 +184,30 @@ def test_the_page_by_keys_and_clicks_in_two_tabs_and_killed(tmp_path):
         page.keyboard.press("Tab")
         page.click("#classes button >> nth=1")
         assert page.evaluate("view.list") == [0, 3]
+        assert faults == []
+        page.click("#classes button >> nth=0")
+        lines = made.labels.path.read_text().splitlines(keepends=True)
+        made.labels.path.write_text("".join(line for line in lines if not line.startswith("23.png")))
+        page.evaluate("view.list = [23, 22]; view.at = 0; show()")
+        page.keyboard.press("u")
+        page.keyboard.press("u")
+        wait_until(page, saved(6))
+        assert page.evaluate("data.labels.slice(22)") == [-1, None] and made.labels.read()["22.png"] == "(unknown)"
+        page.evaluate("view.list = [23]; view.at = 0; show()")
+        page.keyboard.press("u")
+        wait_until(page, "!document.getElementById('fault').hidden")
+        assert page.inner_text("#fault").startswith("Not saved, 23.png: ")
+        page.keyboard.press("z")
+        wait_until(page, saved(5))
         page.select_option("#order", "random")
-        assert page.evaluate("document.scripts.length") == 1 and faults == []
+        assert page.evaluate("document.scripts.length") == 1
+        assert len(faults) == 2 and all("status of 409" in fault for fault in faults)  # both of 23.png
 
         assert review.end(signal.SIGKILL)[0] == -signal.SIGKILL
         page.keyboard.press("u")
         wait_until(page, "!document.getElementById('fault').hidden")
         assert page.inner_text("#fault").startswith("Not saved (")
-        assert sum(map(bool, made.labels.read().values())) == 5
+        assert sum(map(bool, made.labels.read().values())) == 5  # all that were counted
         again = Review(made, tmp_path / "cache")
         page.goto(again.address)
         wait_until(page, saved(5))

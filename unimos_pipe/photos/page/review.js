@@ -4,7 +4,7 @@ const UNKNOWN = -1, PAGE = 60, NUMBERED = 9, POLL_MS = 3000;
 const element = (id) => document.getElementById(id);
 const data = { version: 0, labels: [], classes: [] };
 const view = { list: [], at: 0, predicted: null };  // row numbers shown, position of the current one, class filter
-let saving = Promise.resolve(), unsaved = 0, stopped = false;
+let saving = Promise.resolve(), unsaved = 0, stopped = false, lost = false;
 
 async function request(path, options) {
   const response = await fetch(path, { cache: "no-store", ...options });
@@ -161,9 +161,14 @@ function classButton(number, text) {
   return item;
 }
 
-function fault(text) {
+function fault(text, passing = false) {  // a passing one goes with the next answer
   element("fault").textContent = text;
+  element("fault").dataset.passing = passing;
   element("fault").hidden = false;
+}
+
+function clearFault() {
+  if (element("fault").dataset.passing === "true") element("fault").hidden = true;
 }
 
 // Decisions ---------------------------------------------------------------------------------------------------------
@@ -177,6 +182,7 @@ function takeIn(state) {
 function decide(number, advance = true) {
   const row = current();
   if (row === undefined || stopped) return;
+  const before = data.labels[row];
   data.labels[row] = number;
   unsaved += 1;
   saving = saving.then(async () => {
@@ -184,8 +190,16 @@ function decide(number, advance = true) {
     try {
       const state = await post(`labels?since=${data.version}`, { row, label: className(number) });
       unsaved -= 1;
+      clearFault();
       takeIn(state);
     } catch (error) {
+      if (!(error instanceof TypeError)) {  // the service has answered: this photo alone is at fault
+        unsaved -= 1;
+        data.labels[row] = before;
+        fault(`Not saved, ${data.paths[row]}: ${error.message}`, true);
+        show();
+        return;
+      }
       stopped = true;
       fault(`Not saved (${error.message}): the last ${unsaved} decision(s). All before are in the label file. Start review again.`);
     }
@@ -321,9 +335,12 @@ async function catchUp() {
     const before = data.version, state = await request(`changes?since=${before}`);
     if (unsaved || before !== data.version) return;
     takeIn(state);
-    element("fault").hidden = true;
+    if (lost) { lost = false; element("fault").hidden = true; }
     if (Object.keys(state.labels).length) show();
-  } catch (error) { fault(`The review was stopped (${error.message}). Decisions so far are in the label file.`); }
+  } catch (error) {
+    lost = true;
+    fault(`The review was stopped (${error.message}). Decisions so far are in the label file.`);
+  }
 }
 
 start().catch((error) => fault(error.message));

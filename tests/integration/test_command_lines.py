@@ -168,7 +168,10 @@ def test_a_sample_of_bad_command_lines(cli, prepared, no_figures, tmp_path, monk
 
 
 @pytest.mark.slow
-def test_all_bad_command_lines(cli, prepared, no_figures, tmp_path, monkeypatch):
-    codes = run_trials(cli, prepared, tmp_path, monkeypatch, trials())
+@pytest.mark.parametrize("part", range(8))
+def test_all_bad_command_lines(part, cli, prepared, no_figures, tmp_path, monkeypatch):
+    """In eighths, by command."""
+    count = len(trials())
+    codes = run_trials(cli, prepared, tmp_path, monkeypatch, trials()[part * count // 8 : (part + 1) * count // 8])
     print(f"{sum(codes.values())} command lines: exit codes {dict(codes)}")
     assert sum(codes.values()) >= 300

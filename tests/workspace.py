@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,8 @@ def prepare(cli, folder: Path) -> Path:
     )
     for name, rows in (("features", 9), ("text", 3)):
         np.save(folder / f"{name}.npy", rng.normal(size=(rows, 16)).astype(np.float32))
+    with tarfile.open(folder / "shard.tar", "w") as shard:
+        shard.add(folder / "images" / "dark" / "bar" / "0.png", "0.png")
     (folder / "precious.jpg").write_bytes(b"\xff\xd8\xff\xe0 a photo")
     (folder / "circle").symlink_to("circle")
     with contextlib.chdir(folder):

@@ -17,7 +17,7 @@ from unimos_pipe.cli.main import main
 
 SHORT = 80  # command lines in CI; all of them with --slow
 INTERRUPTED = 130  # Ctrl-C, or a time limit that sends SIGINT, fell into a command
-NEVER = {"bench", "demo"}  # whole measurements and a whole demonstration: their options alone are tried, with --help
+NEVER = {"bench", "demo", "review"}  # whole measurements, a whole demonstration, and a page that waits for a person
 
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()):
@@ -41,9 +41,15 @@ SOUND = {  # command lines that work, in the prepared folder, as option -> value
     ("report",): {"": "run", "--out": "report", "--cache": "cache"},
     ("predict",): {"--run": "run", "--images": "images/light/bar", "-o": "answers.csv", "--workers": "0"},
     ("export",): {"--run": "run", "--out": "model"},
+    ("sort",): {"": "run", "--to": "sorted", "--data-root": "images", "--cache": "cache"},
+    ("photos",): {"--encoder": "tiny", "--to": "by class", "--work": "job", "--cache": "fresh", "--workers": "0",
+                  "--": "images/dark", "": "images/light"},
+    ("label", "next"): {"--run": "job/run", "--cache": "fresh", "--device": "cpu"},  # after photos
     ("manifest", "ls"): {},
     ("manifest", "show"): {"": "mini.toml"},
     ("manifest", "scan"): {"--domain": "a=images/dark", "-o": "own.toml"},
+    ("manifest", "update"): {"": "own.toml"},
+    ("manifest", "unpack"): {"": "shard.tar", "-o": "unpacked"},
     ("manifest", "check"): {"": "mini.toml", "--data-root": "images"},
     ("encoder", "ls"): {},
     ("cache", "import"): {"": "features.npy", "--dataset": "mini.toml", "--domain": "light", "--text": "text.npy",
@@ -147,10 +153,11 @@ def test_a_sound_line_of_every_command_is_known_here():
 
 
 def test_every_sound_line_works_and_ends_with_the_next_command(cli, prepared, no_figures, tmp_path, monkeypatch):
-    """All but four: ``cache path`` prints a folder for other programs, ``manifest scan`` names the next command in its
-    note, and nothing follows ``compare`` and ``rerun``.
+    """All but six: ``cache path`` prints a folder for other programs, ``manifest scan`` and ``unpack`` name the next
+    command in their notes, and nothing follows ``compare``, ``rerun`` and a ``manifest update`` without changes.
     """
-    silent = {("cache", "path"), ("manifest", "scan"), ("compare",), ("rerun",)}
+    silent = {("cache", "path"), ("compare",), ("rerun",)}
+    silent |= {("manifest", name) for name in ("scan", "update", "unpack")}
     shutil.copytree(prepared, tmp_path / "work", symlinks=True)
     monkeypatch.chdir(tmp_path / "work")
     for words, options in SOUND.items():

@@ -72,7 +72,7 @@ def test_a_model_answers_the_target_as_its_fit_did_and_comes_back_from_its_state
     back = METHODS[name].load_model(load(save(answers.model.state_dict())))
     logits = back.logits(task.target.features)
     if METHODS[name].transductive:  # the head is fitted to the method's own answers
-        assert (logits.argmax(-1) == answers.classes).float().mean() > 0.95
+        assert (logits.argmax(-1) == answers.classes).float().mean() > 0.97
     else:
         assert torch.equal(logits, answers.logits)
     assert torch.equal(METHODS[name].fit(task).logits, answers.logits)

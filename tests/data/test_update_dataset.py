@@ -202,8 +202,16 @@ def test_a_changed_file(photos):
     assert photos.update()["result"].backup is None
 
 
-def test_all_at_once(photos):
+def encoded(photos: Photos) -> dict[str, tuple[int, int]]:
+    """Numbers of encoded and of reused images by domain."""
+    features = unimos_pipe.feature_set(str(photos.spec), encoder="tiny", cache=photos.folder / "cache")
+    result = unimos_pipe.extract_features(features, options=unimos_pipe.ExtractOptions(workers=0))
+    return {report.domain: (report.encoded, report.reused) for report in result.reports}
+
+
+def test_all_at_once_and_only_new_contents_are_encoded(photos):
     phone, shop = photos.folder / "phone", photos.folder / "shop"
+    assert encoded(photos) == {"shop": (9, 0), "phone": (6, 0)}
     save(phone / "c" / "9.png", 600)  # new
     (phone / "a" / "1.png").rename(phone / "1.png")  # moved
     (phone / "b").rename(phone / "June")  # a renamed folder
@@ -226,6 +234,8 @@ def test_all_at_once(photos):
     assert [row.path for row in phone_update.removed] == ["a/0.png"]
     assert load_spec(str(photos.spec)).classes == ("bowl", "cup", "fork", "apron")
     assert "# my note" in photos.spec.read_text() and "# mugs, too" in photos.spec.read_text()
+    assert encoded(photos) == {"shop": (1, 9), "phone": (2, 4)}
+    assert encoded(photos) == {"shop": (0, 10), "phone": (0, 6)}
 
 
 def test_a_new_scan_does_not_write_over_edits(photos, cli):

@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from factories.tasks import random_task
+from factories.tasks import random_task, small_method
 from sklearn.linear_model import LogisticRegression
 
 from unimos_pipe.methods import clip_distillation, cross_modal_probe, ensv, zero_shot
 from unimos_pipe.methods.registry import METHODS
-from unimos_pipe.methods.task import UnlabelledFeatures
+from unimos_pipe.methods.task import AdaptationTask, UnlabelledFeatures
+from unimos_pipe.methods.unimos.trainer import Trainer
+from unimos_pipe.methods.unimos.training_run import create_run
 
 TASK = random_task()
 CLASSES = len(TASK.text_features)
@@ -90,6 +92,47 @@ def test_every_method_works_at_the_edges(name, shape):
     logits = METHODS[name].fit(task).logits
     assert logits.shape == (len(task.target.features), len(task.text_features))
     assert not logits.isnan().any() and logits.max(-1).values.isfinite().all()
+
+
+def duplicates(task: AdaptationTask) -> AdaptationTask:
+    """One row of each class and one target row, repeated."""
+    x, labels = task.source.features, task.source.labels
+    first = torch.stack([x[(labels == label).nonzero()[0, 0]] for label in labels])
+    target = task.target.features[:1].expand_as(task.target.features).clone()
+    return replace(task, source=replace(task.source, features=first), target=UnlabelledFeatures(target))
+
+
+def equal_rows(task: AdaptationTask) -> AdaptationTask:
+    """One row for all images of both domains."""
+    rows = task.source.features[:1]
+    source = replace(task.source, features=rows.expand_as(task.source.features).clone())
+    return replace(task, source=source, target=UnlabelledFeatures(rows.expand_as(task.target.features).clone()))
+
+
+ODD_TASKS = {
+    "duplicates": duplicates(TASK),
+    "equal rows": equal_rows(TASK),
+    "equal prompts": replace(TASK, text_features=TASK.text_features[:1].expand_as(TASK.text_features).clone()),
+    "a class without rows": replace(TASK, source=TASK.source.subset(TASK.source.labels != 3)),
+    "D above n": random_task(source=15, target=12, dim=200),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_TASKS)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_answers_odd_tasks(name, odd):
+    task = ODD_TASKS[odd]
+    logits = METHODS[name].fit(task).logits
+    assert logits.shape == (len(task.target.features), CLASSES)
+    assert not logits.isnan().any() and logits.max(-1).values.isfinite().all()
+
+
+@pytest.mark.parametrize("odd", ODD_TASKS)
+def test_unimos_answers_odd_tasks(odd):
+    trainer = Trainer([create_run(ODD_TASKS[odd], small_method(train__epochs=2, train__batch_size=8), 0)])
+    records = [record for _, epoch in trainer.train() for record in epoch]
+    assert not trainer.failures
+    assert all(record.evaluation.probabilities.isfinite().all() for record in records)
 
 
 @pytest.mark.slow

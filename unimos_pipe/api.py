@@ -36,6 +36,7 @@ from unimos_pipe.experiments.sweep import SweepOptions, SweepResult, plan_runs, 
 from unimos_pipe.extract.extract_features import ExtractOptions, ExtractResult, extract_features
 from unimos_pipe.methods.auto import fit_auto
 from unimos_pipe.methods.registry import get_method
+from unimos_pipe.methods.target_labels import join_target_labels
 from unimos_pipe.methods.task import PairData, PairLoader, resolve_train_precision
 from unimos_pipe.methods.unimos.pseudo_labels import TargetEvaluation
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
@@ -48,6 +49,7 @@ from unimos_pipe.runs.method_names import (
     UNIMOS,
     answers_new_rows,
     label_set_faults,
+    labels_fault,
     method_names,
     parse_method_settings,
 )
@@ -224,6 +226,7 @@ def adapt_task(
     *,
     method: str = UNIMOS,
     label_set: str = "",
+    use_target_labels: bool = False,
     variant: str = "full",
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -235,6 +238,7 @@ def adapt_task(
         method: UniMoS, or another that predicts new images, one from outside the package among them; these have no
             variant and report no epochs.
         label_set: for auto: "closed" (the target has every class) or "partial"; empty: unknown.
+        use_target_labels: learn from the labels that some target rows have; these are not scored.
         variant: full, an ablation such as no-im, or fused-teacher, which is ours.
         settings: changed options by dotted name, such as ``{"train.epochs": 20, "loss.gamma": 0.05}``.
         seed: of everything random.
@@ -252,11 +256,15 @@ def adapt_task(
         )
     if faults := label_set_faults(method, label_set):
         raise InputError("; ".join(faults))
+    if use_target_labels and (fault := labels_fault(method)):
+        raise InputError(fault)
     if method != UNIMOS:
-        return _fit_task(task, method, label_set, settings or {}, seed)
+        return _fit_task(task, method, label_set, settings or {}, seed, use_target_labels)
     options = method_spec(variant, with_native_logit_scale(settings or {}, task.store.read_logit_scale()), "adapt_task")
     options = resolve_train_precision(options, task.loader.device)
-    data = task.loader.pair(task.source, task.target, precision=options.train.precision)
+    precision = options.train.precision
+    data = task.loader.pair(task.source, task.target, precision=precision, use_target_labels=use_target_labels)
+    data = data.without_taught_labels()
     trainer = Trainer([create_run(data.task, options, seed)])
     accuracy = {}
     for epoch, records in trainer.train():
@@ -273,7 +281,9 @@ def adapt_task(
     return AdaptedModel(config, trainer.model_state(0), trainer.device.type)
 
 
-def _fit_task(task: Task, method: str, label_set: str, settings: Mapping[str, Any], seed: int) -> AdaptedModel:
+def _fit_task(
+    task: Task, method: str, label_set: str, settings: Mapping[str, Any], seed: int, use_target_labels: bool
+) -> AdaptedModel:
     """Return the model of a method other than UniMoS. Raises InputError if it has none, or an option does not fit."""
     faults: list[str] = []
     own = parse_method_settings(method, settings, faults)
@@ -284,12 +294,11 @@ def _fit_task(task: Task, method: str, label_set: str, settings: Mapping[str, An
         faults.append(f"method {method!r} has no model that predicts new images; {suggestions(method, known, 20)}")
     if faults:
         raise InputError("; ".join(faults))
-    data = task.data
+    data = task.loader.pair(task.source, task.target, use_target_labels=use_target_labels).without_taught_labels()
+    joined = join_target_labels(data.task)
     with torch.no_grad():
         output = (
-            fit_auto(data.task, label_set or None).output
-            if method == AUTO
-            else get_method(method, own, seed).fit(data.task)
+            fit_auto(joined, label_set or None).output if method == AUTO else get_method(method, own, seed).fit(joined)
         )
     scores, zero_shot = score_predictions(output.classes, data.held_out), score_zero_shot(data)
     accuracy = {"last": scores.accuracy, "zero_shot": zero_shot.accuracy} if scores and zero_shot else None

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+import unimos_pipe
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.runs.statistics import describe_labelled_rows
 
 LABELLED = 6  # of 24 rows
@@ -155,3 +157,18 @@ def test_images_to_label_next_come_first_in_the_label_file(cli, some, tmp_path):
     assert other.out == f"{table}: 18 of 18 images without a label are now first\n"
     wrong = cli("label", "next", "--run", run, "--way", "rnadom")
     assert wrong.code == 2 and "'rnadom' is not one of its values" in wrong.err
+
+
+def test_labels_teach_a_task_from_python(some, tmp_path):
+    features = unimos_pipe.feature_set(str(some[1]), cache=some[3])
+    task = unimos_pipe.make_task(features, "shop", "phone", device="cpu")
+    rows = task.data.task.target.features
+    for method, settings in (("fused", {}), ("unimos", {"train.epochs": 2})):
+        plain = unimos_pipe.adapt_task(task, method=method, settings=settings)
+        taught = unimos_pipe.adapt_task(task, method=method, settings=settings, use_target_labels=True)
+        assert plain.settings["about"]["rows"]["labelled"] == LABELLED
+        assert taught.settings["about"]["accuracy"] is None and "labelled" not in taught.settings["about"]["rows"]
+        first, second = (model.predict_features(rows).probabilities for model in (plain, taught))
+        assert (first - second).abs().max() > 1e-3
+    with pytest.raises(InputError, match=r"^zlap learns from no labels$"):
+        unimos_pipe.adapt_task(task, method="zlap", use_target_labels=True)

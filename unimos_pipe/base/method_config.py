@@ -95,7 +95,9 @@ class TrainSpec:
     )
     source_holdout: float = option(0.0, "share of source rows kept back for the source validator", low=0.0, high=0.5)
     text: str = option(
-        "prompts", "text features: the prompts', or fused with a source probe (ours)", choices=("prompts", "fused")
+        "prompts",
+        "text features: the prompts', or fused with a source probe (ours; loses where prompts are strong)",
+        choices=("prompts", "fused"),
     )
 
 

@@ -99,7 +99,8 @@ training_options = option_group(
         type=SuggestingChoice(list(VARIANTS)),
         default="full",
         show_default=True,
-        help="UniMoS variant: an ablation from Table 5 of the paper, or fused-teacher (our extension).",
+        help="UniMoS variant: an ablation from Table 5 of the paper, or fused-teacher (ours; loses "
+        "where the text is strong).",
     ),
     click.option("--epochs", type=click.IntRange(1), help=_setting_help("train.epochs")),
     click.option("--lr", type=click.FloatRange(0), help=_setting_help("train.lr")),

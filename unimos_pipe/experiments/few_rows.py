@@ -21,6 +21,6 @@ def few_rows_warning(plans: Sequence[PlannedRun], loader: PairLoader) -> str | N
     if not few:
         return None
     return (
-        f"few labelled images per class: {join_names(few, SHOWN)}; with so few UniMoS was up to 10 points below "
+        f"few labelled images per class: {join_names(few, SHOWN)}; with so few UniMoS was up to 32 points below "
         "zero-shot in trials, and the method auto up to 2"
     )

@@ -14,7 +14,11 @@ from unimos_pipe.report.runs_csv import class_rows, run_rows, write_runs_csv
 def experiments(tmp_path):
     known = {"accuracy": 0.61, "confidence": 0.9, "branches": 0.3, "class_shares": [0.5, 0.25, 0.25]}
     reliability = {name: {"ece": ece, "nll": 1.0, "brier": 1.0} for name, ece in (("raw", 0.2), ("calibrated", 0.05))}
+    shares = ("known_before", "known_after", "found", "h_score", "best_h_score", "auroc", "oscr")
+    scores = {name: index / 10 for index, name in enumerate(shares, 1)} | {"known_rows": 6, "unknown_rows": 4}
+    unknown = {"threshold": 0.5, "share": 0.25, "otsu_share": 0.4, "source_share": 0.25, "scores": scores}
     more = {"estimate": known, "reliability": reliability, "scored_rows": 11, "labelled_rows": 10}
+    more |= {"unknown": unknown, "taught_rows": 3}
     write_run(tmp_path, last=0.7123456789, changed={"loss.alpha": 0.1}, more=more)
     write_run(tmp_path, method="fused", dataset="mini", classes=CLASSES)
     write_run(tmp_path, "light->dark", labelled=False)
@@ -33,6 +37,9 @@ def test_a_row_for_every_run(experiments):
         *(pytest.approx(value) for value in (0.6123456789, 0.6623456789, 0.6, 0.8))
     ]
     assert first["gain"] == pytest.approx(0.1123456789) and blind["gain"] is None
+    unknown = ("share", "known_before", "known_after", "found", "h_score", "best_h_score", "auroc", "oscr")
+    assert [first[f"unknown_{name}"] for name in unknown] == [0.25, *(index / 10 for index in range(1, 8))]
+    assert first["taught_rows"] == 3 and fused["unknown_share"] is None is fused["unknown_auroc"]
     counts = ("source_rows", "target_rows", "scored_rows", "labelled_rows", "classes")
     assert [first[name] for name in counts] == [12, 12, 11, 10, 3]
     assert (fused["method"], fused["loss.alpha"], fused["vac_accuracy"]) == ("fused", None, None)

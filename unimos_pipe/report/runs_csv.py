@@ -15,7 +15,8 @@ from unimos_pipe.runs.read_run import FinishedRun
 from unimos_pipe.runs.validator_names import VALIDATORS
 
 BRANCHES = ("vac", "lac")
-COUNTS = ("source_rows", "target_rows", "scored_rows", "labelled_rows", "classes")
+COUNTS = ("source_rows", "target_rows", "scored_rows", "labelled_rows", "taught_rows", "classes")
+UNKNOWN_SCORES = ("known_before", "known_after", "found", "h_score", "best_h_score", "auroc", "oscr")
 
 
 def write_runs_csv(experiments: Sequence[Experiment], folder: Path) -> None:
@@ -84,7 +85,17 @@ def _metric_columns(run: FinishedRun) -> dict[str, Any]:
         "branches_agree": estimate.branches,
         "raw_ece": reliability and reliability.raw.ece,
         "calibrated_ece": reliability and reliability.calibrated and reliability.calibrated.ece,
+        **_unknown_columns(run),
         **{f"validator_{name}": run.result.validators.get(name) for name in VALIDATORS},
+    }
+
+
+def _unknown_columns(run: FinishedRun) -> dict[str, Any]:
+    """Return the share of unknown rows, and their metrics where labels mark them."""
+    unknown = run.result.unknown
+    scores = unknown and unknown.scores
+    return {"unknown_share": unknown and unknown.share} | {
+        f"unknown_{name}": scores and getattr(scores, name) for name in UNKNOWN_SCORES
     }
 
 

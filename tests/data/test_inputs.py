@@ -83,7 +83,10 @@ def test_a_frame_has_the_features_of_its_folder(tmp_path, miniature):
     })  # fmt: skip
     features = unimos_pipe.feature_set(frame, path="file", label="kind", domain="camera", encoder="tiny", cache=cache)
     options = unimos_pipe.ExtractOptions(workers=0)
+    extra = save(miniature.root / "dark" / "circle" / "not listed.png", 1)
     result = unimos_pipe.extract_features(features, options=options)
+    extra.unlink()
+    assert result.warnings == ()
     assert [(report.domain, report.encoded) for report in result.reports] == [("dark", 24), ("light", 24)]
     ours = {name: result.features.store().domain(name) for name in ("dark", "light")}
     assert ours["light"].labels.tolist() == [-1] * 24 and set(ours["dark"].labels.tolist()) == {0, 1, 2}

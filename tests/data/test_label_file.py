@@ -20,7 +20,10 @@ def write(tmp_path, content: bytes) -> LabelFile:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (b"path,class\r\na.jpg,\r\nb.jpg,cat\r\n", b"path,class\r\na.jpg,dog\r\nb.jpg,\r\n"),
+        (
+            b'path,class\r\na.jpg,\r\n"c.jpg",cat\r\nb.jpg,cat\r\n',
+            b'path,class\r\na.jpg,dog\r\n"c.jpg",cat\r\nb.jpg,\r\n',
+        ),
         (
             b'\xef\xbb\xbfnote;class;file\n"two\nlines; a";;a.jpg\n\n"x";cat;b.jpg',
             b'\xef\xbb\xbfnote;class;file\n"two\nlines; a";dog;a.jpg\n\nx;;b.jpg',

@@ -266,7 +266,8 @@ def test_a_new_scan_does_not_write_over_edits(photos, cli):
         "  moved: a/1.png -> 1.png\n"
     )
     assert cli("manifest", "update", photos.spec).out.endswith(f"{photos.spec}: nothing has changed\n")  # misc, too
-    assert cli(*words).code == 2  # what is edited stays so
+    again = cli(*words, "--skip-folder", "misc")
+    assert f"{photos.spec}, {photos.folder}/my.phone.csv has been edited" in again.err  # what is edited stays so
 
 
 def test_labels_that_are_no_classes_and_a_folder_that_is_away(photos):

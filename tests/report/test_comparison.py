@@ -89,3 +89,11 @@ def test_two_folders_of_one_name_are_told_apart_in_a_report(folders):
     titles = [experiment.title for experiment in experiments]
     assert [title[title.index(" (") :] for title in titles] == [" (before/icons)", " (after/icons)"]
     assert shorten_paths([folders[0]]) == ("icons",)
+
+
+def test_merged_classes_are_named(tmp_path):
+    for name, classes in (("before", ("circle", "square", "bar")), ("after", ("circle", "bar"))):
+        write_run(tmp_path / name, classes=classes)
+    assert compare_runs((tmp_path / "before", tmp_path / "after")).changes == (
+        ("UniMoS: classes", ("3 (circle, square, bar)", "2 (circle, bar)")),
+    )

@@ -183,6 +183,7 @@ def _facts(runs: Sequence[FinishedRun]) -> dict[str, str]:
         spec, environment = run.spec, run.config.environment
         for name in COMPARED_FIELDS:
             add(name, getattr(spec, name))
+        add("classes", f"{len(run.classes)} ({join_names(run.classes, 20)})")
         add("prompts", "; ".join(spec.templates))
         for name, value in spec.settings.items():
             add(f"{spec.method}.{name}", value)

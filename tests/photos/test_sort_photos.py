@@ -84,6 +84,9 @@ def test_review_below_a_threshold_and_by_precision(tmp_path):
     assert math.isclose(result.expected_error, 1 - (0.99 + 0.9 + 0.8) / 3)
     result = sort_photos(made.run, tmp_path / "two", SortOptions(precision=0.82))  # mean of the first four: 0.8225
     assert result.threshold == 0.6 and result.counts["review"] == 1
+    made.labels.set({"2023/IMG_1.HEIC": "cat"})  # the others: 0.9, 0.8, 0.6, 0.5
+    assert sort_photos(made.run, tmp_path / "two", SortOptions(precision=0.82)).threshold == 0.8
+    made.labels.set({"2023/IMG_1.HEIC": ""})
     result = sort_photos(made.run, tmp_path / "two", SortOptions(precision=1.0))
     assert result.threshold == math.inf and result.counts == {"review": 5} and result.expected_error is None
     with pytest.raises(InputError) as caught:
@@ -145,6 +148,30 @@ def test_copies_are_removed_only_while_the_original_is_there(tmp_path):
     made.labels.set({"2024/IMG_3.JPG": "dog"})
     sort_photos(made.run, to, copies)
     assert (to / "a_b/IMG_3.JPG").read_bytes() == made.originals["2024/IMG_3.JPG"]
+
+
+def test_a_copy_that_is_the_original_now_stays(tmp_path):
+    made = write_photo_run(tmp_path, ROWS)
+    to = tmp_path / "sorted"
+    sort_photos(made.run, to, SortOptions(copy=True))
+    original, copy = made.photos / "IMG_4.JPG", to / "cat" / "IMG_4.JPG"
+    shutil.move(original, copy)
+    original.symlink_to(copy)  # moved, and linked from where it was
+    made.labels.set({"IMG_4.JPG": "dog"})
+    result = sort_photos(made.run, to, SortOptions(copy=True))
+    assert result.changes.left == ["cat/IMG_4.JPG"] and copy.read_bytes() == made.originals["IMG_4.JPG"]
+
+
+def test_a_class_folder_that_was_moved_and_linked_is_left_alone(tmp_path):
+    made = write_photo_run(tmp_path, ROWS)
+    to, outside = tmp_path / "sorted", tmp_path / "outside"
+    sort_photos(made.run, to)
+    shutil.move(to / "cat", outside)
+    (to / "cat").symlink_to(outside)
+    made.labels.set({"IMG_4.JPG": "dog", "2023/IMG_1.HEIC": "dog"})
+    result = sort_photos(made.run, to)
+    assert sorted(result.changes.left) == ["cat/IMG_1.HEIC", "cat/IMG_4.JPG"]
+    assert sorted(path.name for path in outside.iterdir()) == ["IMG_1.HEIC", "IMG_4.JPG"]
 
 
 def test_a_killed_sort_is_finished_by_the_next(tmp_path, monkeypatch):

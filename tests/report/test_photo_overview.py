@@ -64,6 +64,16 @@ def test_a_gallery_is_spread_and_needs_the_images(tmp_path):
     assert found.galleries == () and found.doubtful[0].thumbnail == "" and found.doubtful[0].path == "049.png"
 
 
+def test_doubtful_photos_have_no_label_and_others_tell_whether_they_are_right(tmp_path):
+    rows = [("a.png", "bar", 0.9, "bar"), ("b.png", "bar", 0.2, "circle"), ("c.png", "bar", 0.5, "")]
+    table = [(path, name, p, name, p, name, p, label) for path, name, p, label in rows]
+    write_run(tmp_path, rows=table, more={"scored_rows": 3, "labelled_rows": 2})
+    experiment = find_runs([tmp_path])[0][0]
+    found = photo_overview(experiment.runs[0], lambda path: "data:")
+    assert is_photo_target(experiment) and [photo.path for photo in found.doubtful] == ["c.png"]
+    assert [photo.correct for photo in found.galleries[0].photos] == [True, None, False]
+
+
 def test_a_target_of_a_benchmark_has_no_overview(tmp_path):
     write_run(tmp_path)
     assert not is_photo_target(find_runs([tmp_path])[0][0])

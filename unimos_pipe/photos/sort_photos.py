@@ -16,7 +16,7 @@ from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.photos.run_photos import RunPhotos, load_run_photos
 from unimos_pipe.photos.safe_names import folder_names, link_names
-from unimos_pipe.photos.sorted_folder import RECORD, Changes, check_folders, update_folder
+from unimos_pipe.photos.sorted_folder import RECORD, Changes, update_folder
 from unimos_pipe.photos.sorting_rules import (
     REVIEW,
     UNKNOWN,
@@ -118,7 +118,6 @@ def sort_photos(
     check_writable_folder(to, "to")
     check_owned_file(to / TABLE, ",".join(COLUMNS), "a table of sorted photos", "to")
     wanted = {place: photos.folder / path for path, place in places.items()}
-    check_folders(to, wanted)
     with writer_lock(to / RECORD), reporter.progress("sort", len(wanted), "photos") as advance:
         changes = update_folder(to, wanted, copy=options.copy, on_files=advance)
         blocked = {*changes.blocked}

@@ -66,6 +66,12 @@ def test_bytes_that_steer_a_terminal_are_shown_not_sent(cli):
         (OSError(36, "File name too long", "/x/a"), "Error: /x/a: File name too long. Finished work is kept", 2),
         (NotADirectoryError(20, "Not a directory", b"/x"), "Error: /x: Not a directory. Finished work is kept", 2),
         (MemoryError(), "Error: out of memory. Finished shards and runs are kept", 1),
+        (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            "Error: a library cannot be loaded (libtorch_cpu.so: failed to map segment from shared object): too little "
+            "memory, or not installed",
+            1,
+        ),
     ],
 )
 def test_errors_of_the_system(error, line, code, capsys):

@@ -53,6 +53,9 @@ def run_with_error_handling(command: Callable[[], object]) -> int:
     except MemoryError:
         return _print_error("Error: out of memory. Finished shards and runs are kept", 1)
     except Exception as error:
+        if isinstance(error, ImportError) and "shared object" in str(error):
+            cause = " ".join(str(error).split())[:200]
+            return _print_error(f"Error: a library cannot be loaded ({cause}): too little memory, or not installed", 1)
         return _print_error(_format_unexpected(error), 1)
 
 

@@ -195,8 +195,7 @@ def test_the_page_by_keys_and_clicks_in_two_tabs_and_killed(tmp_path):
         assert page.evaluate("data.labels.slice(22)") == [-1, None] and made.labels.read()["22.png"] == "(unknown)"
         page.evaluate("view.list = [23]; view.at = 0; show()")
         page.keyboard.press("u")
-        wait_until(page, "!document.getElementById('fault').hidden")
-        assert page.inner_text("#fault").startswith("Not saved, 23.png: ")
+        wait_until(page, "document.getElementById('fault').textContent.startsWith('Not saved, 23.png: ')")
         page.keyboard.press("z")
         wait_until(page, saved(5))
         page.select_option("#order", "random")
@@ -205,8 +204,7 @@ def test_the_page_by_keys_and_clicks_in_two_tabs_and_killed(tmp_path):
 
         assert review.end(signal.SIGKILL)[0] == -signal.SIGKILL
         page.keyboard.press("u")
-        wait_until(page, "!document.getElementById('fault').hidden")
-        assert page.inner_text("#fault").startswith("Not saved (")
+        wait_until(page, "document.getElementById('fault').textContent.startsWith('Not saved (')")
         assert sum(map(bool, made.labels.read().values())) == 5  # all that were counted
         again = Review(made, tmp_path / "cache")
         page.goto(again.address)

@@ -168,7 +168,9 @@ function fault(text, passing = false) {  // a passing one goes with the next ans
 }
 
 function clearFault() {
-  if (element("fault").dataset.passing === "true") element("fault").hidden = true;
+  if (element("fault").dataset.passing !== "true") return;
+  element("fault").hidden = true;
+  element("fault").textContent = "";
 }
 
 // Decisions ---------------------------------------------------------------------------------------------------------
@@ -226,6 +228,7 @@ function undo() {
   saving = saving.then(async () => {
     try {
       const state = await post(`undo?since=${data.version}`);
+      clearFault();
       takeIn(state);
       if (state.undone !== null) {
         const at = view.list.indexOf(state.undone);

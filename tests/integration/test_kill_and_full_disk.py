@@ -100,7 +100,8 @@ def without_room(start: Zygote, work: Path, name: str, **options) -> bool:
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "run")) for name in WRITERS if name != "prune"]
 )
 def test_files_that_do_not_fit_are_one_line_and_change_nothing(name, start, work):
-    assert without_room(start, work, name, largest=100)
+    largest = 100 if name == "predict" else 700  # bytes; of stderr, too, which may have a warning before the error
+    assert without_room(start, work, name, largest=largest)
     check(start.run(WRITERS[name], work), (0,))
 
 

@@ -51,7 +51,7 @@ def links(folder: Path) -> dict[str, str]:
 
 
 def test_two_folders_to_sorted_photos_and_again_after_corrections(cli, folders, monkeypatch):
-    command = ("photos", "shop", "DCIM", "--encoder", "tiny", "--precision", 0.5, "--workers", 0)
+    command = ("photos", "shop", "DCIM", "--encoder", "tiny", "--unknown", "auto", "--precision", 0.5, "--workers", 0)
     originals = {name: contents(folders / name) for name in ("shop", "DCIM")}
     adapted = photo_job.adapt_pairs
     monkeypatch.setattr(photo_job, "adapt_pairs", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -20,7 +20,7 @@ from unimos_pipe.cli.sort import show_sorted
 from unimos_pipe.runs.method_names import LABEL_SETS
 from unimos_pipe.runs.run_values import RunMetrics
 from unimos_pipe.runs.statistics import describe_labelled_rows
-from unimos_pipe.runs.unknown_option import AUTO_SHARE
+from unimos_pipe.runs.unknown_option import OFF
 
 if TYPE_CHECKING:
     from unimos_pipe.data.update_dataset import DatasetUpdate
@@ -49,10 +49,10 @@ job_options = option_group(
     ),
     click.option(
         "--unknown",
-        default=AUTO_SHARE,
+        default=OFF,
         show_default=True,
-        metavar="auto|off|SHARE",
-        help="Photos of none of the classes: as many as their scores suggest, none, or a share such as 0.2.",
+        metavar="off|auto|SHARE",
+        help="Photos of none of the classes: not looked for, as many as their scores suggest, or a share such as 0.2.",
     ),
     click.option(
         "--label-set",

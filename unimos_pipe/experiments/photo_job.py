@@ -23,7 +23,7 @@ from unimos_pipe.photos.sort_photos import SortOptions, SortResult, check_apart,
 from unimos_pipe.report.make_report import Report, make_report
 from unimos_pipe.runs.method_names import AUTO
 from unimos_pipe.runs.read_run import read_run
-from unimos_pipe.runs.unknown_option import AUTO_SHARE, OFF
+from unimos_pipe.runs.unknown_option import OFF
 
 SOURCE, TARGET = "shop", "phone"  # domains
 ENCODER = "ViT-B-16"
@@ -34,7 +34,7 @@ class PhotoJobOptions:
     """Options of :func:`run_photo_job`."""
 
     encoder: str = ""  # a preset's name; empty: that of the job's spec, or ViT-B-16 for a new job
-    unknown: str = AUTO_SHARE  # photos of none of the classes: auto, off, or their share such as "0.2"
+    unknown: str = OFF  # photos of none of the classes: off, auto, or their share such as "0.2"
     label_set: str = ""  # closed (every class occurs among the photos) or partial; empty: unknown
     sort: SortOptions = field(default_factory=lambda: SortOptions(precision=0.9))
     workers: int = 2  # processes that decode images

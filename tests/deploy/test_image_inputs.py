@@ -106,7 +106,7 @@ def test_every_answer_has_its_error(model, files, tmp_path):
 def test_what_is_no_image_is_the_callers_mistake(model, images, told):
     with pytest.raises(InputError) as caught:
         model.predict(images)
-    expected = "a path, a PIL image, the bytes of an image file, or a uint8 array (H, W, 3)"
+    expected = "a path, a PIL image, the bytes of an image file, a file opened for bytes, or a uint8 array (H, W, 3)"
     assert str(caught.value) == told.format(expected)
 
 

@@ -114,9 +114,7 @@ def train_runs(
         InputError, StaleCacheError: the data cannot be loaded, or a folder holds something other than a run (both
             before training starts); or another process is writing a run folder.
     """
-    data = [plan.load_data(loader) for plan in plans]
-    for plan, pair in zip(plans, data, strict=True):
-        check_unknown(plan.spec, pair)
+    data = _load_data(plans, loader)
     runs = [create_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, data, strict=True)]
     previous = _load_previous(plans, data, keep_finished)
     references = references or PairReferenceCache()
@@ -125,8 +123,7 @@ def train_runs(
     concurrent = stack_plan.concurrent_stacks(len(open_stacks))
     on_epochs(count_epochs(runs) - sum(count_epochs(runs[i] for i in members) for members in open_stacks))
     if stack_plan.processes > 1:
-        for pair in (data[i] for members in open_stacks for i in members if not previous[i].reused):
-            references.get(pair)  # before forking, so that every process has it
+        _load_references(references, [data[i] for i in itertools.chain(*open_stacks) if not previous[i].reused])
 
     def train(members: Sequence[int], send: Send) -> list[RunOutcome]:
         stack_outcomes = [previous[i] for i in members]
@@ -142,6 +139,25 @@ def train_runs(
         trained = parallel_map(train, open_stacks, stack_plan.processes, on_message)
     outcomes = dict(zip(itertools.chain(*open_stacks), itertools.chain(*trained), strict=True))
     return [outcomes.get(index, outcome) for index, outcome in enumerate(previous)]
+
+
+def _load_data(plans: Sequence[PlannedRun], loader: PairLoader) -> list[PairData]:
+    """Load the pairs of runs. Raises what :meth:`PairLoader.pair` and :func:`check_unknown` raise."""
+    data = [plan.load_data(loader) for plan in plans]
+    for plan, pair in zip(plans, data, strict=True):
+        check_unknown(plan.spec, pair)
+    return data
+
+
+def _load_references(references: PairReferenceCache, pairs: Sequence[PairData]) -> None:
+    """Load references before processes are forked, so that each has them; on one thread, as the stacks then train."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for pair in pairs:
+            references.get(pair)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

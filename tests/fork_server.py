@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PARENT = """
-import ctypes, importlib, json, os, pkgutil, resource, sys, threading
+import ctypes, importlib, json, os, pkgutil, resource, subprocess, sys, threading
 import torch
 import unimos_pipe
 for module in pkgutil.walk_packages(unimos_pipe.__path__, "unimos_pipe."):
@@ -28,8 +28,15 @@ def tell(number, pid, code):
         print(json.dumps([number, pid, code]), flush=True)
 
 def child(job):
+    writers = []
     for stream, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f"{job['to']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        file = os.open(f"{job['to']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        if job["largest"] is None:
+            os.dup2(file, stream)
+        else:  # what the command prints is no file of limited size
+            writers.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file))
+            os.dup2(writers[-1].stdin.fileno(), stream)
+            writers[-1].stdin.close()
     os.chdir(job["folder"])
     os.environ.update(job["environment"])
     torch.set_num_threads(2)  # whatever the tests have: stacks train side by side
@@ -52,6 +59,10 @@ def child(job):
         if faults:
             with open(f"{job['to']}.calls", "w") as file:
                 json.dump([faults.io_faults_count(kind) for kind in range(6)], file)
+        if writers:
+            os.close(1), os.close(2)
+            for writer in writers:
+                writer.wait()
         os._exit(code)
 
 def wait(number, pid):

@@ -90,9 +90,7 @@ def test_several_precisions_have_to_be_chosen_from(machine, extract, cli, miniat
         assert replace(features, encoder=replace(features.encoder, precision=precision)).folder().name == name
     adapt = ("adapt", *miniature.args(tmp_path / "cache"), "--src", "dark", "--tgt", "light")
     refused = cli(*adapt, "--encoder-precision", "fp16", "--runs", tmp_path)
-    assert (
-        refused.code == 2 and "--encoder-precision fp16 --all, or choose with --encoder-id what is there" in refused.err
-    )
+    assert refused.code == 2 and "--all, or choose with --encoder-id what is there" in refused.err
 
 
 def test_the_embedded_weights_work_in_fp32(machine, extract, tmp_path):

@@ -43,11 +43,7 @@ def test_extract_says_both(cli, miniature, tmp_path):
     for _ in range(2):  # encoded, and kept
         answer = cli(*args)
         assert answer.code == 0
-        assert (
-            answer.err.splitlines()[:2]
-            == [
-                "Warning: classes with identical text features, which cannot be distinguished: 'circle' and 'bar'; "
-                "rename them under [display]"
-            ]
-            * 2
-        )  # for either domain's word
+        assert [line for line in answer.err.splitlines() if line.startswith("Warning")] == [
+            "Warning: classes with identical text features, which cannot be distinguished: 'circle' and 'bar'; "
+            "rename them under [display]"
+        ]  # once for both domains

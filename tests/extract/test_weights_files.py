@@ -172,7 +172,7 @@ def test_the_option_reaches_every_command_that_loads_an_encoder(cli, halved, min
     adapt = ("adapt", *args, "--src", "dark", "--tgt", "light", "--epochs", 1, "--out", tmp_path / "run")
     assert cli(*adapt).code == 0
     predict = ("predict", "--run", tmp_path / "run", "--images", miniature.root / "light", "-o", tmp_path / "a.csv")
-    predict = (*predict, "--weights", path, "--workers", 0)
+    predict = (*predict, "--pretrained", path, "--workers", 0)
     assert refusal in cli(*predict).err
     assert cli(*predict, trust).code == 0
 

@@ -1,4 +1,4 @@
-"""Whether the labelled photos can stand for all: their predictions are as sure as those of all photos."""
+"""Test of labelled photos as a random sample: their predictions are as sure as those of all photos."""
 
 from collections.abc import Mapping, Sequence
 from math import sqrt

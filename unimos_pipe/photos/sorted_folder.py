@@ -36,7 +36,7 @@ class Copy:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderRecord:
-    """What this tool made in a folder, by path relative to it; ``folders`` are the names of its subfolders."""
+    """Links and copies made in a folder, by path relative to it; ``folders`` are the names of its subfolders."""
 
     kind: str = KIND
     schema: int = SCHEMA

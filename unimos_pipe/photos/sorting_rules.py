@@ -15,7 +15,7 @@ BY_LABEL, BY_PREDICTION, BELOW, NONE_OF_THESE = "label", "prediction", "below th
 
 @dataclass(frozen=True)
 class Choice:
-    """Where a photo goes: ``class_name`` is None for the folders ``review`` and ``unknown``."""
+    """The folder of a photo; ``class_name`` is None for the folders ``review`` and ``unknown``."""
 
     photo: Photo
     label: str  # typed by a person; '' without

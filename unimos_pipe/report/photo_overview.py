@@ -44,7 +44,7 @@ class ShownPhoto:
 
     @property
     def correct(self) -> bool | None:
-        """Whether the prediction is the label; None without a label."""
+        """True if the prediction is the label; None without a label."""
         return self.predicted == self.label if self.label else None
 
 

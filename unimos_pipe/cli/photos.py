@@ -93,7 +93,7 @@ def photos(
     cache: Path | None,
     device: str,
 ) -> None:
-    """Sort unlabelled photos by the classes of labelled ones, in one go.
+    """Sort unlabelled photos by the classes of labelled ones.
 
     \b
     SHOP has a folder of images for each class, PHONE the photos to sort. Example:

@@ -54,7 +54,8 @@ def told(method: str = "unimos", choice=None, scores=None, **changes) -> Told:
 def test_a_target_without_labels_ends_with_what_can_be_known():
     output = told()
     assert output.results == [
-        "  estimated accuracy 71.2, from 61.2 to 81.2; on 422 trial pairs the range held 92% of the accuracies of auto",
+        "  estimated accuracy 71.2, from 61.2 to 81.2; on 422 trial pairs the range held 92% of the accuracies of auto"
+        ", it was not measured for unimos",
         "  agreement with zero-shot 90.0%, fused 80.0%, stacked 70.0%; VAC and LAC agree on 60.0%; mean "
         "calibrated probability 0.65",
         "  class shares differ by 30.0% from the source's, most (source): w 50.0% (25.0%), z 0.0% (25.0%), "
@@ -100,7 +101,12 @@ def test_auto_says_what_it_did():
     choice = {"reason": "because", "head_agreement": 0.99, "text_agreement": 0.8}
     output = told("auto", choice, scores={"last": {"accuracy": 0.5}, "zero_shot": {"accuracy": 0.4}})
     assert output.results[0] == "  auto: because"
-    assert output.results[1].startswith("  estimated accuracy 71.2, from 61.2 to 81.2; ") and output.warnings == []
+    assert output.results[1:] == [
+        "  estimated accuracy 71.2, from 61.2 to 81.2; on 422 trial pairs the range held 92% of the accuracies of auto"
+    ]
+    assert output.warnings == []
+    without_labels = told("auto", choice).results
+    assert len([line for line in without_labels if "estimated accuracy" in line]) == 1 and len(without_labels) == 4
 
 
 def test_auto_on_a_folder_without_labels(cli, miniature, tmp_path):
@@ -113,4 +119,4 @@ def test_auto_on_a_folder_without_labels(cli, miniature, tmp_path):
     first, pick, *rest = answer.out.splitlines()
     assert re.fullmatch(r"dark -> light, auto \(transductive\): 24 rows without labels predicted in \d+\.\d s", first)
     assert re.match(r"  auto: \d+% of the images keep the class that the text alone gives them; for the other ", pick)
-    assert len(rest) == 4 and rest[-1].startswith("  class shares ")
+    assert len(rest) == 3 and rest[-1].startswith("  class shares ")

@@ -34,7 +34,7 @@ def test_tiles_say_what_is_known_and_how_well(tmp_path):
         ("pairs", "1"),
         ("target images", "12"),
     ]
-    assert summary_tiles(found)[0].note == "the range held the accuracy for 92% of trials"
+    assert summary_tiles(found)[0].note == "the range was measured for auto only"
 
 
 def test_what_cannot_be_told_is_said(tmp_path):
@@ -46,6 +46,8 @@ def test_what_cannot_be_told_is_said(tmp_path):
 
 def test_one_run_has_its_range_and_the_first_card_its_interval(tmp_path):
     lead = summary_tiles(run_of(tmp_path, more={"estimate": KNOWN}))[0]
+    assert (lead.text, lead.note) == ("61.0", "from 51.0 to 71.0; the range was measured for auto only")
+    lead = summary_tiles(run_of(tmp_path / "auto", method="auto", variant="", more={"estimate": KNOWN}))[0]
     assert (lead.text, lead.note) == ("61.0", "from 51.0 to 71.0; the range held the accuracy for 92% of trials")
     write_run(tmp_path / "some", last=0.5, more={"scored_rows": 12, "labelled_rows": 4})
     lead = summary_tiles(find_runs([tmp_path / "some"])[0][0])[0]

@@ -8,7 +8,7 @@ from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
 from unimos_pipe.runs.method_names import AUTO, ESTIMATE_ERROR, UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
-from unimos_pipe.runs.run_values import Choice, Estimate, RunMetrics, UnknownScores
+from unimos_pipe.runs.run_values import Estimate, RunMetrics, UnknownScores
 
 NOT_ESTIMATED = "accuracy cannot be estimated: {}; label about 50 images to measure it"
 MAX_OUTVOTED = 0.15
@@ -19,12 +19,14 @@ def print_diagnostics(output: Output, spec: RunSpec, result: RunMetrics, classes
     """Print auto's selection, diagnostics if no row has a label, and warnings."""
     estimate = result.estimate
     if spec.method == AUTO:
-        _print_selection(output, result.choice, estimate)
+        output.result(f"  auto: {result.choice.reason}")
     if result.answers and result.answers.predictions != result.answers.model:
         agreement = format_percent(result.answers.agreement)
         output.result(
             f"  new images: a linear head, which agrees with {spec.method} on {agreement}% of the target's rows"
         )
+    if result.accuracy is None or spec.method == AUTO:
+        output.result(f"  {_accuracy(estimate, spec.method)}")
     if result.accuracy is None:
         for line in _lines(estimate, classes, result.calibration is not None):
             output.result(f"  {line}")
@@ -45,16 +47,12 @@ def print_diagnostics(output: Output, spec: RunSpec, result: RunMetrics, classes
         )
 
 
-def _print_selection(output: Output, choice: Choice, estimate: Estimate) -> None:
-    output.result(f"  auto: {choice.reason}")
-    output.result(f"  {_accuracy(estimate)}")
-
-
-def _accuracy(estimate: Estimate) -> str:
+def _accuracy(estimate: Estimate, method: str) -> str:
     if estimate.accuracy is None:
         return NOT_ESTIMATED.format(estimate.reason)
     accuracy, low, high = (format_percent(getattr(estimate, name)) for name in ("accuracy", "low", "high"))
-    return f"estimated accuracy {accuracy}, from {low} to {high}; {ESTIMATE_ERROR}"
+    unmeasured = "" if method == AUTO else f", it was not measured for {method}"
+    return f"estimated accuracy {accuracy}, from {low} to {high}; {ESTIMATE_ERROR}{unmeasured}"
 
 
 def _lines(estimate: Estimate, classes: tuple[str, ...], calibrated: bool) -> list[str]:
@@ -68,7 +66,6 @@ def _lines(estimate: Estimate, classes: tuple[str, ...], calibrated: bool) -> li
     )
     kind = "calibrated" if calibrated else "raw"
     return [
-        _accuracy(estimate),
         f"agreement with {alike}{branches}; mean {kind} probability {estimate.confidence:.2f}",
         f"class shares differ by {format_percent(estimate.total_variation)}% from the source's, most (source): {most}",
     ]

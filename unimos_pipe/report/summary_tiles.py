@@ -9,7 +9,7 @@ from unimos_pipe.report.headline import better_baseline, gain_over_baseline, mea
 from unimos_pipe.report.photo_overview import SURE, UNSURE, count_photos, is_photo_target
 from unimos_pipe.report.setting_names import BASELINES
 from unimos_pipe.report.table import change_cell, mean_cell
-from unimos_pipe.runs.method_names import ESTIMATE_WITHIN, UNIMOS_NAME
+from unimos_pipe.runs.method_names import AUTO, ESTIMATE_WITHIN, UNIMOS_NAME
 from unimos_pipe.runs.statistics import mean_and_std, wilson_interval
 
 
@@ -53,10 +53,11 @@ def _estimate_tile(experiment: Experiment) -> SummaryTile:
     if accuracy is None:
         return SummaryTile("estimated accuracy", "–", "lead", "not estimated: label about 50 images to measure it")
     first = runs[0].result.estimate
+    measured = ESTIMATE_WITHIN if all(run.method == AUTO for run in runs) else "the range was measured for auto only"
     if len(runs) == 1 and first.low is not None and first.high is not None:
-        note = f"from {mean_cell(first.low).text} to {mean_cell(first.high).text}; {ESTIMATE_WITHIN}"
+        note = f"from {mean_cell(first.low).text} to {mean_cell(first.high).text}; {measured}"
         return SummaryTile("estimated accuracy", accuracy.text(), "lead", note)
-    return SummaryTile("estimated accuracy", accuracy.text(), "lead", ESTIMATE_WITHIN)
+    return SummaryTile("estimated accuracy", accuracy.text(), "lead", measured)
 
 
 def _photo_tiles(experiment: Experiment) -> list[SummaryTile]:

@@ -236,7 +236,8 @@ def test_steps_of_a_stack_with_large_weights_take_no_fresh_memory(precision):
     train(stack)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     stack._train_epoch(1)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 500  # pages of 4 KiB, two steps
+    # pages of 4 KiB in two steps: one fresh copy of the weights in bf16 takes 6,144; the kernel alone causes some hundreds
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 3072
 
 
 def test_held_out_source_rows_are_not_trained_on_and_are_scored():

@@ -236,7 +236,7 @@ def test_steps_of_a_stack_with_large_weights_take_no_fresh_memory(precision):
     train(stack)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     stack._train_epoch(1)
-    # pages of 4 KiB in two steps: one fresh copy of the weights in bf16 takes 6,144; the kernel alone causes some hundreds
+    # Pages of 4 KiB. A fresh copy of the weights in bf16 takes 6,144; the kernel alone causes some hundreds.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 3072
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -16,8 +17,6 @@ from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.ray_cluster import TOKEN_HINT, RayOptions, run_ray_jobs
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.shard import read_image_shard
-from unimos_pipe.data.dataset_spec import load_spec
-from unimos_pipe.data.prompts import clean_class_name
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python or machine")
 PIPELINES = Path(__file__).parents[2] / "pipelines"
@@ -41,25 +40,43 @@ def features(cache: Path, domain: str) -> np.ndarray:
     return np.concatenate([read_image_shard(path).image_features for path in shard_files(folder)])
 
 
-@pytest.fixture
-def one_machine():
-    """Ray joined by this process. Its machine is not taken for lost as fast: Ray would end this process, too."""
-    ray.init(address="local", num_cpus=1, object_store_memory=80_000_000, include_dashboard=False)
-    yield
-    ray.shutdown()
+JOBS = """
+import ray
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.ray_cluster import RayOptions, run_ray_jobs
+from unimos_pipe.data.dataset_spec import load_spec
+from unimos_pipe.data.prompts import clean_class_name
 
-
-def test_jobs_give_their_results_and_their_errors(one_machine):
-    with run_ray_jobs(RayOptions()) as run:
-        assert dict(run(clean_class_name, ["Alarm_Clock", "cup"])) == {"Alarm_Clock": "Alarm Clock", "cup": "cup"}
-        with pytest.raises(InputError) as caught:
-            list(run(load_spec, ["icons", "nothing"]))
-    assert str(caught.value).startswith("unknown data set 'nothing'; known: ")
-    with pytest.raises(InputError) as caught, run_ray_jobs(RayOptions(cpus=64)):
+ray.init(address="local", num_cpus=1, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False)
+with run_ray_jobs(RayOptions()) as run:
+    print(sorted(run(clean_class_name, ["Alarm_Clock", "cup"])))
+    try:
+        list(run(load_spec, ["icons", "nothing"]))
+    except InputError as error:
+        print(str(error).partition(":")[0])
+try:
+    with run_ray_jobs(RayOptions(cpus=64)):
         pass
-    assert str(caught.value) == (
-        "the Ray cluster is too small for one job: expected 64 CPU(s), 0 GPU(s), got 1 CPU(s), 0 GPU(s)"
-    )
+except InputError as error:
+    print(error)
+"""
+
+
+def test_jobs_give_their_results_and_their_errors():
+    """In a process of its own, tried again if Ray aborts it.
+
+    Ray 2 now and then aborts a process that cancels jobs: "Tried to complete task that was not pending".
+    """
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", JOBS], capture_output=True, text=True, timeout=120)
+        if done.returncode != -signal.SIGABRT:
+            break
+    assert (done.returncode, done.stdout) == (
+        0,
+        "[('Alarm_Clock', 'Alarm Clock'), ('cup', 'cup')]\n"
+        "unknown data set 'nothing'; known\n"
+        "the Ray cluster is too small for one job: expected 64 CPU(s), 0 GPU(s), got 1 CPU(s), 0 GPU(s)\n",
+    ), done.stderr
 
 
 def test_no_cluster_at_the_address_is_one_line():

@@ -33,7 +33,7 @@ def score_unknown_rows(
     known_scores, unknown_scores = values[known], values[held_out.unknown]
     thresholds = np.append(np.unique(values[known | held_out.unknown]), np.inf)
     accuracies = np.array([_share(right & (known_scores < cut)) for cut in thresholds])
-    found = _share_at_least(unknown_scores, thresholds)
+    recalls = _share_at_least(unknown_scores, thresholds)
     after, recall = _share(right & (known_scores < threshold)), _share(unknown_scores >= threshold)
     return UnknownScores(
         known_rows=int(known.sum()),
@@ -42,9 +42,9 @@ def score_unknown_rows(
         known_after=after,
         found=recall,
         h_score=_harmonic_mean(after, recall),
-        best_h_score=max(map(_harmonic_mean, accuracies, found)),
+        best_h_score=max(map(_harmonic_mean, accuracies, recalls)),
         auroc=_area_under_roc(known_scores, unknown_scores),
-        oscr=float(np.trapezoid(accuracies, 1 - found)),
+        oscr=float(np.trapezoid(accuracies, 1 - recalls)),
     )
 
 

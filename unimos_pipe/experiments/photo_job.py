@@ -109,23 +109,9 @@ def run_photo_job(
     _tell_encoder(features, on_encoder)
     on_step(Call("extract_features", {"features": features_call}))
     extract_features(features, options=ExtractOptions(workers=options.workers), compute=compute, reporter=reporter)
-    taught = labels_can_teach(features, TARGET, AUTO)
-    training = replace(training, use_target_labels=taught)
-    changed = {"label_set": options.label_set} if options.label_set else {}
-    changed |= {"unknown": options.unknown} if options.unknown != OFF else {}
-    changed |= {"use_target_labels": True} if taught else {}
+    training = replace(training, use_target_labels=labels_can_teach(features, TARGET, AUTO))
     run_folder = work / "run"
-    on_step(
-        Call(
-            "adapt_pairs",
-            {
-                "features": features_call,
-                "pairs": [(SOURCE, TARGET)],
-                "options": Call("AdaptOptions", {"method": AUTO, **changed}),
-                "location": Call("RunLocation", {"out": run_folder}),
-            },
-        )
-    )
+    on_step(_adapt_call(features_call, training, run_folder))
     location = RunLocation(out=run_folder, keep=True)
     (run,) = adapt_pairs(features, [(SOURCE, TARGET)], training, location, compute=compute, reporter=reporter)
     if run.error:
@@ -135,6 +121,18 @@ def run_photo_job(
     on_step(Call("sort_photos", {"run": str(run_folder), "to": to, **sort_arguments}))
     result = sort_photos(run_folder, to, options.sort, cache=cache, reporter=reporter)
     return PhotoJobResult(spec_file, run, report, result, labels_like_random(read_run(run_folder).predictions))
+
+
+def _adapt_call(features: Call, training: AdaptOptions, run_folder: Path) -> Call:
+    """Return the call that adapts, with the options that are not the defaults."""
+    defaults = vars(AdaptOptions())
+    arguments = {
+        "features": features,
+        "pairs": [(SOURCE, TARGET)],
+        "options": Call("AdaptOptions", {name: new for name, new in vars(training).items() if new != defaults[name]}),
+        "location": Call("RunLocation", {"out": run_folder}),
+    }
+    return Call("adapt_pairs", arguments)
 
 
 def _check_folders(shop: Path, phone: Path, to: Path, work: Path) -> None:

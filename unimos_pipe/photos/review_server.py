@@ -9,11 +9,12 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 
 from unimos_pipe.base.errors import InputError, UnimosPipeError
@@ -23,6 +24,11 @@ from unimos_pipe.photos.thumbnail_cache import ThumbnailCache
 
 HOST = "127.0.0.1"
 PAGE = Path(__file__).parent / "page"
+PAGE_FILES = (  # path below the token, file, media type
+    ("", "review.html", "text/html"),
+    ("review.css", "review.css", "text/css"),
+    ("review.js", "review.js", "text/javascript"),
+)
 THUMBNAIL, LARGE = 256, 1280  # pixels of the longer side
 CLOSING = 1  # seconds that open requests have at the end
 MAX_BODY = 10_000  # bytes of a request
@@ -132,17 +138,8 @@ def make_app(
     def tell(request: Request, error: UnimosPipeError) -> Response:
         return JSONResponse({"detail": str(error)}, 409)
 
-    @app.get("/{given}/", **guarded)
-    def page() -> Response:
-        return HTMLResponse(read_text(PAGE / "review.html"))
-
-    @app.get("/{given}/review.css", **guarded)
-    def style() -> Response:
-        return Response(read_text(PAGE / "review.css"), media_type="text/css")
-
-    @app.get("/{given}/review.js", **guarded)
-    def script() -> Response:
-        return Response(read_text(PAGE / "review.js"), media_type="text/javascript")
+    for path, name, media_type in PAGE_FILES:
+        app.get(f"/{{given}}/{path}", **guarded)(partial(_send_file, PAGE / name, media_type))
 
     @app.get("/{given}/photos", **guarded)
     def photos() -> Response:
@@ -180,6 +177,10 @@ def make_app(
             return _image(session, thumbnails, row, LARGE)
 
     return app
+
+
+def _send_file(file: Path, media_type: str) -> Response:
+    return Response(read_text(file), media_type=media_type)
 
 
 def _guard(hosts: set[str]) -> Callable[[Request, Callable], Awaitable[Response]]:

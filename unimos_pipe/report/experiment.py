@@ -38,9 +38,7 @@ class Experiment:
     root: Path
     runs: list[FinishedRun]
     recipe: dict[str, Any] = field(default_factory=dict)
-    baselines: dict[str, float] = field(
-        default_factory=dict
-    )  # pair -> accuracy of source-probe, from the sweep's baselines.json
+    baselines: dict[str, float] = field(default_factory=dict)  # pair -> accuracy of the sweep's source-probe
     title_suffix: str = ""  # set where several experiments have one title
 
     @property

@@ -1,6 +1,7 @@
 """The yardstick of methods: files of features, variants by seed, and figures against hand counts."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ from factories.tasks import random_task
 from safetensors.numpy import save_file
 
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.bench import methods as methods_module
 from unimos_pipe.bench.feature_pairs import FORMS, LabelledPair, LabelledRows, make_variant, read_pairs
-from unimos_pipe.bench.methods import MethodResult, bench_methods, measure_pair, summarise
+from unimos_pipe.bench.method_results import MethodResult, hash_inputs, read_results, write_results
+from unimos_pipe.bench.methods import bench_methods, measure_pair, summarise
 from unimos_pipe.methods.registry import METHODS
+from unimos_pipe.runs.run_spec import RESULTS_VERSION
 
 TASK = random_task()
 TEXT = TASK.text_features.numpy()
@@ -117,6 +121,15 @@ def test_selectors_alone_are_measured_against_each_other():
     assert [result.regret for result in results] == [best - result.accuracy for result in results]
 
 
+def test_methods_of_other_outputs_answer_as_if_fitted_alone_and_count_their_seconds():
+    parts = ["zero-shot", "source-probe", "fused", "stacked", "gda", "linear-im"]
+    together = {result.method: result for result in measure_pair(PAIR, [*parts, "ensemble3", "ensv"])}
+    for name, used in (("ensemble3", ("fused", "linear-im")), ("ensv", parts)):
+        (alone,) = measure_pair(PAIR, [name])
+        assert (together[name].accuracy, together[name].ece) == (alone.accuracy, alone.ece)
+        assert together[name].seconds > sum(together[part].seconds for part in used)
+
+
 def result(dataset: str, **changes) -> MethodResult:
     values = {
         "dataset": dataset, "variant": "closed", "pair": "a->b", "method": "m", "source_rows": 1, "target_rows": 1,
@@ -164,3 +177,57 @@ def test_unimos_is_measured_where_it_is_asked_for(file):
     assert [result.method for result in found] == ["zero-shot", "unimos"] and 0 < found[1].accuracy <= 1
     with pytest.raises(InputError, match=r"^unknown method 'best'"):
         bench_methods([file], ["best"])
+
+
+def test_an_interrupted_file_is_continued(file, tmp_path, monkeypatch):
+    arguments = [file], ["zero-shot", "clip-distillation"], ["closed", "few-source-2"]
+    whole = bench_methods(*arguments, out=tmp_path / "whole.csv")
+    measured = []
+
+    def stop_at(count):
+        def measure(pair, methods):
+            if len(measured) == count:
+                raise KeyboardInterrupt
+            measured.append((pair.variant, pair.name))
+            return measure_pair(pair, methods)
+
+        return measure
+
+    monkeypatch.setattr(methods_module, "measure_pair", stop_at(3))
+    with pytest.raises(KeyboardInterrupt):
+        bench_methods(*arguments, out=tmp_path / "part.csv")
+    monkeypatch.setattr(methods_module, "measure_pair", stop_at(None))
+    part = bench_methods(*arguments, out=tmp_path / "part.csv")
+    assert measured == [(variant, pair) for variant in arguments[2] for pair in ("a->b", "b->a")]
+    assert [replace(row, seconds=0) for row in part.results] == [replace(row, seconds=0) for row in whole.results]
+    assert bench_methods(*arguments, out=tmp_path / "part.csv") == part and len(measured) == 4  # every float as it was
+
+
+def test_files_of_other_versions_columns_pairs_and_methods_are_refused(tmp_path):
+    path, key = tmp_path / "m.csv", hash_inputs(PAIR)
+    remedy = ". Give another file, or remove this one"
+    write_results(path, {key: [result("made", estimate=0.25)]})
+    sound = path.read_text()
+    assert read_results(path, [key], ["m"]) == {key: [result("made", estimate=0.25)]}
+    assert read_results(tmp_path / "none.csv", [key], ["m"]) == {}
+
+    def message(text: str, inputs=(key,), methods=("m",)) -> str:
+        path.write_text(text)
+        with pytest.raises(InputError) as error:
+            read_results(path, inputs, methods)
+        return str(error.value).removeprefix(str(path)).removesuffix(remedy)
+
+    assert message(sound.replace(f"{RESULTS_VERSION},{key}", f"1,{key}")) == (
+        f": version of the results: expected {RESULTS_VERSION}, got 1"
+    )
+    header = sound.splitlines()[0]
+    assert message(sound.replace("version,", "", 1)) == f": columns: expected {header}, got {header[8:]}"
+    assert message("") == f": columns: expected {header}, got none"
+    assert message(sound, methods=("m", "auto")) == ": methods: expected m, auto, got m"
+    assert message(sound.replace("0.25", "high")) == ", line 2: could not convert string to float: 'high'"
+    assert message(sound + "6\n") == ", line 3: cells: expected 17, got 1"
+    other = hash_inputs(replace(PAIR, target=replace(PAIR.target, labels=PAIR.target.labels[::-1])))
+    assert message(sound, inputs=(other,)) == ", line 2: expected a pair of this command, got made, closed, a->b"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"m\.csv is no CSV file: 'utf-8' codec"):
+        read_results(path, [key], ["m"])

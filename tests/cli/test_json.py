@@ -15,7 +15,8 @@ from unimos_pipe.bench.adapt import SIZES, AdaptBench, StepTimes
 from unimos_pipe.bench.compare_reference import ReferenceComparison, Timings
 from unimos_pipe.bench.extract import BaselineSpeedup, ExtractBench, ExtractRates
 from unimos_pipe.bench.memory import MemoryTrial
-from unimos_pipe.bench.methods import MethodResult, MethodsBench
+from unimos_pipe.bench.method_results import MethodResult
+from unimos_pipe.bench.methods import MethodsBench
 from unimos_pipe.bench.store import StoreTimes
 from unimos_pipe.cli.json_output import to_json
 from unimos_pipe.cli.schemas import FORMAT, SCHEMAS, TEXT, many, maybe, record

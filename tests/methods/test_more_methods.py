@@ -69,7 +69,7 @@ def test_the_score_is_the_agreement_with_the_ensemble():
 
 
 def test_ensv_is_the_candidate_of_the_highest_score():
-    outputs = [candidate.fit(TASK) for candidate in ensv.CANDIDATES]
+    outputs = [candidate.fit(TASK) for candidate in ensv.CANDIDATES.values()]
     scores = ensv.ensemble_scores([output.logits for output in outputs])
     assert torch.equal(ensv.fit(TASK).logits, outputs[scores.index(max(scores))].logits)
     assert outputs[0].classes.equal(zero_shot.fit(TASK).classes)

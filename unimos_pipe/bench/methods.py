@@ -2,21 +2,21 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean
 
 import torch
 
-from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.errors import InputError, suggestions
 from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.bench.feature_pairs import PARTIAL, VARIANTS, LabelledPair, make_variants, read_pairs
+from unimos_pipe.bench.method_results import MethodResult, hash_inputs, read_results, write_results
 from unimos_pipe.evaluation.calibration import calibration_metrics, match_temperature
 from unimos_pipe.evaluation.diagnostics import PairReference, PairReferenceCache, estimate_run_accuracy
-from unimos_pipe.methods import zero_shot
+from unimos_pipe.methods import ensemble3, ensv, zero_shot
 from unimos_pipe.methods.auto import fit_auto
 from unimos_pipe.methods.base import MethodOutput
 from unimos_pipe.methods.registry import METHODS
@@ -28,32 +28,8 @@ from unimos_pipe.runs.method_names import AUTO, OTHER_METHODS, UNIMOS
 
 SELECTORS = (AUTO, "ensv")  # not among those whose best is the measure of regret
 LOSS = -0.01  # to zero-shot, that counts as one
-
-
-@dataclass(frozen=True)
-class MethodResult:
-    """A method on a variant of a pair. Accuracies, estimates and ECE are fractions; None where nothing is estimated.
-
-    ``regret`` is the distance to the best of the methods measured, by target labels, selectors left out where there are
-    others; negative for a selector that is better than all. ``ece`` is that of raw probabilities, ``ece_matched`` after
-    the temperature that matches the estimate; where there is none, auto's matches stacked fusion's.
-    """
-
-    dataset: str
-    variant: str
-    pair: str
-    method: str
-    source_rows: int
-    target_rows: int
-    accuracy: float
-    regret: float
-    gain: float  # over zero-shot
-    estimate: float | None
-    low: float | None
-    high: float | None
-    ece: float
-    ece_matched: float | None
-    seconds: float
+# Methods of other methods' outputs, which are not fitted again; their seconds include those of the parts.
+COMBINED = {"ensemble3": ("fused", "linear-im"), "ensv": tuple(ensv.CANDIDATES)}
 
 
 @dataclass(frozen=True)
@@ -112,22 +88,27 @@ def bench_methods(
         methods: of :data:`unimos_pipe.runs.method_names.METHODS`; UniMoS trains for seconds a pair, with seed 0.
         variants: of :data:`unimos_pipe.bench.feature_pairs.VARIANTS`.
         pairs: ``SRC->TGT``; of a file that has none of them, all.
-        out: a CSV of all results.
+        out: a CSV of all results, written after every pair. If it exists, the pairs that it lacks are measured.
     Raises:
-        InputError: unknown names, or a file of another form.
+        InputError: unknown names, a file of another form, or ``out`` of other arguments or another version.
     """
     for name in methods:
         if name not in (UNIMOS, *OTHER_METHODS):
             raise InputError(f"unknown method {name!r}; {suggestions(name, (UNIMOS, *OTHER_METHODS))}")
     tasks = list(make_variants([pair for path in paths for pair in read_pairs(Path(path), pairs)], variants))
-    results: list[MethodResult] = []
-    with reporter.progress("methods", len(tasks), "pairs") as advance:
-        for pair in tasks:
-            results += measure_pair(pair, methods)
+    inputs = [hash_inputs(pair) for pair in tasks]
+    results = read_results(Path(out), inputs, methods) if out else {}
+    if results:
+        reporter.note(f"{out} has {len(results)} of {len(tasks)} pairs; the others are measured")
+    with reporter.progress("methods", len(tasks) - len(results), "pairs") as advance:
+        for key, pair in zip(inputs, tasks, strict=True):
+            if key in results:
+                continue
+            results[key] = measure_pair(pair, methods)
+            if out:
+                write_results(Path(out), results)
             advance(1)
-    if out:
-        write_text(Path(out), "".join(f"{','.join(row)}\n" for row in _csv_rows(results)))
-    return MethodsBench(tuple(results))
+    return MethodsBench(tuple(result for key in inputs for result in results[key]))
 
 
 def measure_pair(pair: LabelledPair, methods: Sequence[str]) -> list[MethodResult]:
@@ -137,9 +118,13 @@ def measure_pair(pair: LabelledPair, methods: Sequence[str]) -> list[MethodResul
     baseline = _accuracy(zero_shot.fit(task), labels)
     outputs: dict[str, tuple[MethodOutput, float]] = {}
     for name in methods:
+        parts = [outputs.get(part) for part in COMBINED.get(name, ())]
         started = time.perf_counter()
-        output = _select_fit(name, pair)(task)
-        outputs[name] = output, time.perf_counter() - started
+        if parts and all(parts):
+            output = _combine(name, task, [part for part, _ in parts])
+        else:
+            output, parts = _select_fit(name, pair)(task), []
+        outputs[name] = output, time.perf_counter() - started + sum(seconds for _, seconds in parts)
     accuracies = {name: _accuracy(output, labels) for name, (output, _) in outputs.items()}
     best = max(accuracies[name] for name in ({*accuracies} - {*SELECTORS} or accuracies))
     return [
@@ -193,6 +178,10 @@ def _select_fit(name: str, pair: LabelledPair) -> Callable[[AdaptationTask], Met
     return METHODS[name].fit
 
 
+def _combine(name: str, task: AdaptationTask, parts: Sequence[MethodOutput]) -> MethodOutput:
+    return ensv.select_output(parts) if name == "ensv" else ensemble3.average_outputs(task, *parts)
+
+
 def _fit_unimos(task: AdaptationTask, seed: int = 0) -> MethodOutput:
     """Return the output of UniMoS after its last epoch, with default options."""
     run = create_run(task, method_spec(), seed)
@@ -223,9 +212,3 @@ def _ece(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 def _accuracy(output: MethodOutput, labels: torch.Tensor) -> float:
     return float((output.classes == labels).double().mean())
-
-
-def _csv_rows(results: Sequence[MethodResult]) -> list[list[str]]:
-    header = [field.name for field in fields(MethodResult)]
-    rows = [["" if value is None else str(value) for value in astuple(result)] for result in results]
-    return [header, *rows]

@@ -34,7 +34,13 @@ ESTIMATE_COLUMNS = ("method", "estimate off", "estimated", "covered", "ECE", "ma
     metavar="SRC->TGT",
     help="Repeatable. A file that has any of them gives only these.",
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE.csv", help="Also write every result.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE.csv",
+    help="Also write every result; continues an interrupted FILE.csv.",
+)
 @json_options
 @click.pass_obj
 def bench_methods(

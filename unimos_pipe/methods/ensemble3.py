@@ -28,6 +28,11 @@ def fit(task: AdaptationTask) -> MethodOutput:
     Raises:
         InputError: the source has rows of fewer than two classes.
     """
-    fused_logits = fused.fit(task).logits
-    stata_logits = stata.fit_from_logits(task, fused_logits).logits
-    return MethodOutput(average_logits([fused_logits, stata_logits, linear_im.fit(task).logits]))
+    return average_outputs(task, fused.fit(task), linear_im.fit(task))
+
+
+def average_outputs(task: AdaptationTask, fused_output: MethodOutput, linear_output: MethodOutput) -> MethodOutput:
+    """Return the mean prediction of fused, of statistical anchors from it, and of linear-im."""
+    start = fused_output.logits
+    anchors = stata.fit_from_logits(task, start).logits
+    return MethodOutput(average_logits([start, anchors, linear_output.logits]))

@@ -14,7 +14,14 @@ from unimos_pipe.methods.accuracy_estimate import agreement_rate
 from unimos_pipe.methods.base import MethodOutput
 from unimos_pipe.methods.task import AdaptationTask
 
-CANDIDATES = (zero_shot, source_probe, fused, stacked, gda, linear_im)
+CANDIDATES = {
+    "zero-shot": zero_shot,
+    "source-probe": source_probe,
+    "fused": fused,
+    "stacked": stacked,
+    "gda": gda,
+    "linear-im": linear_im,
+}
 
 
 def ensemble_scores(logits: Sequence[Tensor]) -> list[float]:
@@ -29,6 +36,10 @@ def fit(task: AdaptationTask) -> MethodOutput:
     Raises:
         InputError: the source has rows of fewer than two classes.
     """
-    outputs = [candidate.fit(task) for candidate in CANDIDATES]
+    return select_output([candidate.fit(task) for candidate in CANDIDATES.values()])
+
+
+def select_output(outputs: Sequence[MethodOutput]) -> MethodOutput:
+    """Return the output of highest score, of all candidates' in order."""
     scores = ensemble_scores([output.logits for output in outputs])
     return outputs[scores.index(max(scores))]

@@ -9,6 +9,7 @@ import torch
 from factories.tasks import random_task
 
 from unimos_pipe.data.manifest import NO_LABEL
+from unimos_pipe.evaluation import diagnostics
 from unimos_pipe.evaluation.calibration import calibration_metrics
 from unimos_pipe.evaluation.diagnostics import (
     REFERENCE_METHODS,
@@ -17,7 +18,6 @@ from unimos_pipe.evaluation.diagnostics import (
     label_free_metrics,
     run_diagnostics,
 )
-from unimos_pipe.methods import source_probe
 from unimos_pipe.methods.accuracy_estimate import NearestRows
 from unimos_pipe.methods.base import LinearModel
 from unimos_pipe.methods.task import AdaptationTask, HeldOutLabels, PairData
@@ -99,8 +99,8 @@ def test_pairs_that_share_a_source_share_its_probe(monkeypatch):
         for task in (first, other)
     ]
     alone = [PairReferenceCache().get(pair).predictions for pair in pairs]
-    fitted, real = [], source_probe.fit_probe
-    monkeypatch.setattr(source_probe, "fit_probe", lambda task: fitted.append(task) or real(task))
+    fitted, real = [], diagnostics.cross_fit
+    monkeypatch.setattr(diagnostics, "cross_fit", lambda *args: fitted.append(args) or real(*args))
     views = PairReferenceCache()
     for pair, answers in zip(pairs, alone, strict=True):
         found = views.get(pair).predictions

@@ -7,7 +7,6 @@ import math
 from dataclasses import replace
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from unimos_pipe.methods import fused, zero_shot
@@ -19,6 +18,8 @@ from unimos_pipe.runs.run_values import CalibrationMetrics
 
 FOLDS = 5
 BINS = 15
+STEPS = 100
+PRECISION = 1e-9  # of a temperature, relative
 ENDS = (0.01, 100.0)  # of the temperature
 
 
@@ -72,22 +73,40 @@ def held_out_logits(name: str, task: AdaptationTask, probe: CrossFit) -> Tensor 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """Return the T in [0.01, 100] that minimises the negative log-likelihood of (n,) labels under softmax(logits / T).
 
-    Rows whose label has logit -inf do not depend on T and are excluded; 1 if no row remains.
+    The likelihood is convex in 1 / T; Newton steps find its minimum, and bisections of log T where one would leave the
+    interval. Rows whose label has logit -inf do not depend on T and are excluded; 1 if no row remains.
 
     Args:
         logits: (n, K) logits of held-out rows.
         labels: (n,) int64.
     """
-    finite = logits.gather(1, labels.unsqueeze(1)).squeeze(1).isfinite()
-    logits, labels = logits[finite].double(), labels[finite]
-    if not len(labels):
+    own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    finite = own.isfinite()
+    logits, own = logits[finite].double(), own[finite].double()
+    if not len(own):
         return 1.0
+    low, high = (1 / end for end in reversed(ENDS))
+    scale = 1.0
+    for _ in range(STEPS):
+        slope, curvature = _loss_derivatives(logits, own, scale)
+        low, high = (low, scale) if slope > 0 else (scale, high)
+        newton = scale - slope / curvature if curvature else math.inf
+        previous, scale = scale, newton if low < newton < high else math.sqrt(low * high)
+        if abs(scale - previous) <= PRECISION * previous:
+            break
+    return 1 / scale
 
-    def loss(log_temperature: float) -> float:
-        return float(torch.nn.functional.cross_entropy(logits / math.exp(log_temperature), labels))
 
-    bounds = tuple(math.log(end) for end in ENDS)
-    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
+def _loss_derivatives(logits: Tensor, own: Tensor, scale: float) -> tuple[float, float]:
+    """Return the first two derivatives by ``scale`` of the mean of -log softmax(scale logits) at the labels' logits.
+
+    They are the mean of E[l] - l_y, and of the variance of l, with l (n, K) the logits and l_y (n,) the labels' own.
+    """
+    probabilities = (scale * logits).softmax(-1)
+    values = logits.where(probabilities > 0, 0)
+    mean = (probabilities * values).sum(-1)
+    variance = (probabilities * values.square()).sum(-1) - mean.square()
+    return float((mean - own).mean()), float(variance.mean())
 
 
 def match_temperature(logits: Tensor, confidence: float) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.evaluation.calibration import calibration_metrics
 from unimos_pipe.evaluation.validators import rank_me, validator_scores, validator_tensors
-from unimos_pipe.methods import fused, source_probe, zero_shot
+from unimos_pipe.methods import fused, zero_shot
 from unimos_pipe.methods.accuracy_estimate import (
     AccuracyEstimate,
     NearestRows,
@@ -58,13 +58,13 @@ class PairReference:
 class PairReferenceCache:
     """Caches per-pair reference predictions.
 
-    Cost: one probe and its cross-fitting per source, one nearest-neighbour search per target.
+    Cost: one probe with its cross-fitting per source, one nearest-neighbour search per target.
     """
 
     def __init__(self):
         self._references: dict[tuple, PairReference] = {}
         self._nearest: dict[tuple, NearestRows] = {}
-        self._probes: dict[tuple, tuple[LinearModel, CrossFit]] = {}
+        self._probes: dict[tuple, CrossFit] = {}
 
     def get(self, data: PairData) -> PairReference:
         """Return the reference of a loaded pair; domains of equal names must have equal features."""
@@ -77,7 +77,7 @@ class PairReferenceCache:
             shares = class_shares(task.source.labels, len(task.text_features))
             models = self._models(task)
             predictions = {name: model.logits(rows).argmax(-1) for name, model in models.items()}
-            probe = self._probe(task)[1] if "stacked" in models else None
+            probe = self._probe(task) if "stacked" in models else None
             self._references[key] = PairReference(
                 rows, predictions, self._nearest[target], shares, models.get("stacked"), probe
             )
@@ -87,16 +87,16 @@ class PairReferenceCache:
     def _models(self, task: AdaptationTask) -> dict[str, LinearModel]:
         models = {"zero-shot": zero_shot.build_classifier(task)}
         try:
-            probe, crossed = self._probe(task)
+            probe = self._probe(task)
         except InputError:  # a source of one class
             return models
-        models["fused"] = fused.fit_model(task, probe)
-        return {**models, "stacked": fit_stacked(task, crossed).model}
+        models["fused"] = fused.fit_model(task, probe.model)
+        return {**models, "stacked": fit_stacked(task, probe).model}
 
-    def _probe(self, task: AdaptationTask) -> tuple[LinearModel, CrossFit]:
+    def _probe(self, task: AdaptationTask) -> CrossFit:
         key = task.source.name, task.text_features.dtype
         if key not in self._probes:
-            self._probes[key] = source_probe.fit_probe(task), cross_fit(task.source, len(task.text_features))
+            self._probes[key] = cross_fit(task.source, len(task.text_features))
         return self._probes[key]
 
 

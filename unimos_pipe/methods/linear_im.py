@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unimos_pipe.methods.base import LinearModel, MethodOutput
+from unimos_pipe.methods.lbfgs import minimise
 from unimos_pipe.methods.task import AdaptationTask
 
 SCALE = 20.0
@@ -26,7 +27,8 @@ IM_WEIGHT = 1.0
 PENALTY = 1e-4
 EPSILON = 1e-6
 ITERATIONS = 300
-HISTORY = 10
+TOLERANCE = 1e-7  # of the largest entry of the gradient
+LEAST_CHANGE = 1e-9  # of parameters and objective
 
 
 def entropy(probabilities: Tensor) -> Tensor:
@@ -47,22 +49,19 @@ def objective(task: AdaptationTask, weight: Tensor, bias: Tensor) -> Tensor:
 def fit(task: AdaptationTask) -> MethodOutput:
     """Train the head and predict the target."""
     precise = to_float64(task)
-    weight = torch.zeros_like(precise.text_features, requires_grad=True)
-    bias = torch.zeros_like(weight[:, 0], requires_grad=True)
-    optimiser = torch.optim.LBFGS(
-        [weight, bias], max_iter=ITERATIONS, history_size=HISTORY, line_search_fn="strong_wolfe"
-    )
 
-    def step() -> Tensor:
-        optimiser.zero_grad()
-        loss = objective(precise, weight, bias)
-        loss.backward()
-        return loss
+    classes, dim = precise.text_features.shape
 
-    with torch.enable_grad():
-        optimiser.step(step)
-    slopes = SCALE * weight.detach().mT
-    return LinearModel(slopes.to(task.text_features), bias.detach().to(task.text_features)).predict_target(task)
+    @torch.enable_grad()
+    def evaluate(parameters: Tensor) -> tuple[Tensor, Tensor]:
+        flat = parameters.detach().requires_grad_()
+        loss = objective(precise, flat[:-classes].view(classes, dim), flat[-classes:])
+        return loss.detach(), torch.autograd.grad(loss, flat)[0]
+
+    start = precise.text_features.new_zeros(classes * dim + classes)
+    flat = minimise(evaluate, start, iterations=ITERATIONS, tolerance=TOLERANCE, least_change=LEAST_CHANGE)
+    slopes, bias = SCALE * flat[:-classes].view(classes, dim).mT, flat[-classes:]
+    return LinearModel(slopes.to(task.text_features), bias.to(task.text_features)).predict_target(task)
 
 
 def to_float64(task: AdaptationTask) -> AdaptationTask:

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression by L-BFGS in torch, and its cross-fitting with warm starts.
+"""Multinomial logistic regression by L-BFGS, and its cross-fitting with warm starts.
 
 Minimises (1/n) sum_i w_i CE(x_i W + b, y_i) + ||W||^2 / (2 C n) over W (D, K) and b (K,), with C = 10: scikit-learn's
 objective divided by C n, so that both find the same model. The bias is not penalised. A class without rows has no
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.methods.base import LinearModel
+from unimos_pipe.methods.lbfgs import minimise
 from unimos_pipe.methods.task import LabelledFeatures
 
 C = 10.0
 ITERATIONS = 300
-HISTORY = 10
 TOLERANCE = 1e-5  # of the largest entry of the gradient
 FOLDS = 5
 MAX_CROSS_FIT_ROWS = 20_000
@@ -149,27 +149,15 @@ def minimise_cross_entropy(
     penalty = 1 / (2 * C * rows) if penalty is None else penalty
     shares = weights.unsqueeze(-1) / rows
     wanted = targets.to(features) * shares
-    parameters = start.clone().requires_grad_(True)
-    optimiser = torch.optim.LBFGS(
-        [parameters],
-        max_iter=ITERATIONS,
-        history_size=HISTORY,
-        line_search_fn="strong_wolfe",
-        tolerance_grad=tolerance,
-        tolerance_change=0,
-    )
 
-    @torch.no_grad()
-    def step() -> Tensor:
+    def evaluate(parameters: Tensor) -> tuple[Tensor, Tensor]:
         log_answers = torch.addmm(parameters[-1], features, parameters[:-1]).log_softmax(-1)
         slopes = parameters[:-1] if centre is None else parameters[:-1] - centre
         loss = (penalty * slopes.square()).sum() - (wanted * log_answers).sum()
         residual = log_answers.exp_().mul_(shares).sub_(wanted)
-        parameters.grad = torch.cat([features.mT @ residual + 2 * penalty * slopes, residual.sum(0, keepdim=True)])
-        return loss
+        return loss, torch.cat([features.mT @ residual + 2 * penalty * slopes, residual.sum(0, keepdim=True)])
 
-    optimiser.step(step)
-    return parameters.detach()
+    return minimise(evaluate, start, iterations=ITERATIONS, tolerance=tolerance)
 
 
 @torch.no_grad()

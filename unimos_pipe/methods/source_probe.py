@@ -6,28 +6,33 @@ classes with source rows (-d/2, d/2), and -inf for a class without source rows, 
 """
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.methods.base import LinearModel, MethodOutput
 from unimos_pipe.methods.logistic_regression import C, row_weights
 from unimos_pipe.methods.task import AdaptationTask, LabelledFeatures
 
+if TYPE_CHECKING:  # scikit-learn takes a second to import
+    from sklearn.linear_model import LogisticRegression
+
 MAX_ITERATIONS = 1000
 
 
 def fit_logistic_regression(
     features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, intercept: bool = True
-) -> LogisticRegression:
+) -> "LogisticRegression":
     """The fitted scikit-learn probe of (n, D) rows with (n,) labels and (n,) row weights (None: all one).
 
     Raises:
         InputError: fewer than two classes among the labels.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     if len(classes := np.unique(labels)) < 2:
         raise InputError("labels to fit a probe on", expected="at least 2 classes", got=len(classes))
     with warnings.catch_warnings():
@@ -37,7 +42,7 @@ def fit_logistic_regression(
         return probe.fit(features, labels, weights)
 
 
-def fit_source_regression(source: LabelledFeatures, intercept: bool = True) -> LogisticRegression:
+def fit_source_regression(source: LabelledFeatures, intercept: bool = True) -> "LogisticRegression":
     """Fit the probe of a source with equally weighted domains. Raises as :func:`fit_logistic_regression`."""
     weighted = source.weights is not None or source.origins is not None
     weights = row_weights(source).double().cpu().numpy() if weighted else None

@@ -8,16 +8,19 @@ is made symmetric, A + A^T, and normalised, D^-1/2 (.) D^-1/2, where a node with
 The probabilities are each row's Z over its sum; a row that no prompt reaches answers all classes alike.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from scipy.sparse import coo_array, csr_array, diags_array, eye_array
-from scipy.sparse.linalg import cg
 from torch import Tensor
 
 from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.methods.base import FLOOR, MethodOutput
 from unimos_pipe.methods.knn import find_neighbours
 from unimos_pipe.methods.task import AdaptationTask
+
+if TYPE_CHECKING:  # scipy.sparse takes a fifth of a second to import
+    from scipy.sparse import csr_array
 
 NEIGHBOURS = 5  # a row itself among them; prompts too
 POWER = 5
@@ -26,8 +29,10 @@ TOLERANCE = 1e-10  # of a residual, relative to its right side
 MAX_STEPS = 100  # the matrix has eigenvalues in [0.7, 1.3]: about 15 are needed
 
 
-def build_graph(rows: Tensor, text: Tensor) -> csr_array:
+def build_graph(rows: Tensor, text: Tensor) -> "csr_array":
     """Return the normalised symmetric matrix A, (K + n, K + n) float64: prompts first."""
+    from scipy.sparse import coo_array, diags_array
+
     row_cosines, row_indices = find_neighbours(rows, NEIGHBOURS - 1)
     text_cosines, text_indices = (rows @ text.mT).topk(min(NEIGHBOURS, len(text)))
     nodes = np.arange(len(rows)) + len(text)
@@ -42,12 +47,15 @@ def build_graph(rows: Tensor, text: Tensor) -> csr_array:
     return (roots @ edges @ roots).tocsr()
 
 
-def propagate(edges: csr_array, classes: int) -> np.ndarray:
+def propagate(edges: "csr_array", classes: int) -> np.ndarray:
     """Return the rows' part (n, K) of Z.
 
     Raises:
         ExecutionError: conjugate gradients did not converge.
     """
+    from scipy.sparse import eye_array
+    from scipy.sparse.linalg import cg
+
     size = edges.shape[0]
     system = (eye_array(size, format="csr") - ALPHA * edges).tocsr()
     scores = np.empty((size - classes, classes))

@@ -1,5 +1,9 @@
 """Parts of a sweep as array jobs: beside each other in one folder, with the bytes of the whole."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from unimos_pipe.base.errors import InputError
@@ -56,10 +60,26 @@ def test_four_parts_beside_each_other_give_the_bytes_of_one(cli, recipe, icons_c
     again = cli(*together)
     assert again.code == 0 and "0 run(s) trained, 12 kept, 0 failed" in again.err
 
-    def contents(folder):
-        files = [path for path in folder.rglob("seed*/*") if path.name != "result.json"]
-        return {path.relative_to(folder): path.read_bytes() for path in files}
+    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
 
+
+def contents(folder):
+    """The bytes of every file of every run that does not name times."""
+    files = [path for path in folder.rglob("seed*/*") if path.name != "result.json"]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+@pytest.mark.slow
+def test_four_processes_at_once_give_the_bytes_of_one(recipe, icons_cache, tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "unimos_pipe", "sweep", str(recipe), "--cache", str(icons_cache), "--runs"]
+    assert subprocess.run([*command, tmp_path / "whole"], env=environment, capture_output=True).returncode == 0
+    parts = [
+        subprocess.Popen([*command, tmp_path / "parts", "--shard", f"{k}/4"], env=environment, stderr=subprocess.PIPE)
+        for k in (1, 2, 3, 4)
+    ]
+    assert [part.communicate(timeout=300) and part.returncode for part in parts] == [0, 0, 0, 0]
+    assert len(contents(tmp_path / "whole")) == 12 * 5
     assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
 
 

@@ -1,5 +1,6 @@
 """Shards as jobs on Ray: the results of the local engine, also when a machine of the cluster is lost."""
 
+import json
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.base.ray_cluster import TOKEN_HINT, RayOptions, run_ray_jobs
+from unimos_pipe.base.ray_cluster import TOKEN_HINT, RayOptions, _measure_cluster, connect_ray
 from unimos_pipe.cache.cache_paths import shard_files
 from unimos_pipe.cache.shard import read_image_shard
 
@@ -43,19 +44,26 @@ def features(cache: Path, domain: str) -> np.ndarray:
 JOBS = """
 import ray
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.base.ray_cluster import RayOptions, run_ray_jobs
+from unimos_pipe.base.ray_cluster import RayOptions, connect_ray
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.prompts import clean_class_name
 
+def work(job, factor, count):
+    for _ in range(job):
+        count(factor)
+    return job * factor
+
 ray.init(address="local", num_cpus=1, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False)
-with run_ray_jobs(RayOptions()) as run:
-    print(sorted(run(clean_class_name, ["Alarm_Clock", "cup"])))
+counts = []
+with connect_ray(RayOptions()) as cluster:
+    print(sorted(cluster.run(clean_class_name, ["Alarm_Clock", "cup"])))
+    print(sorted(cluster.run(work, [2, 3], 10, on_count=counts.append)), sum(counts))
     try:
-        list(run(load_spec, ["icons", "nothing"]))
+        list(cluster.run(load_spec, ["icons", "nothing"]))
     except InputError as error:
         print(str(error).partition(":")[0])
 try:
-    with run_ray_jobs(RayOptions(cpus=64)):
+    with connect_ray(RayOptions(cpus=64)):
         pass
 except InputError as error:
     print(error)
@@ -74,13 +82,46 @@ def test_jobs_give_their_results_and_their_errors():
     assert (done.returncode, done.stdout) == (
         0,
         "[('Alarm_Clock', 'Alarm Clock'), ('cup', 'cup')]\n"
+        "[(2, 20), (3, 30)] 50\n"
         "unknown data set 'nothing'; known\n"
-        "the Ray cluster is too small for one job: expected 64 CPU(s), 0 GPU(s), got 1 CPU(s), 0 GPU(s)\n",
+        "no machine of the Ray cluster is large enough for one job: expected 64 CPU(s), 0 GPU(s), got at most 1 "
+        "CPU(s), 0 GPU(s)\n",
     ), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "machines", "jobs", "jobs_per_machine"),
+    [
+        (1.0, None, [{"CPU": 8}, {"CPU": 3, "GPU": 1}], 11, 8),
+        (2.0, None, [{"CPU": 8}, {"CPU": 3}, {"CPU": 1}], 5, 4),
+        (1.0, 1.0, [{"CPU": 8, "GPU": 2}, {"CPU": 8}], 2, 2),
+        (1.0, 0.25, [{"CPU": 8, "GPU": 2}, {"CPU": 3, "GPU": 1}], 11, 8),
+        (0.5, None, [{"CPU": 2}], 4, 4),
+    ],
+)
+def test_how_many_jobs_run_at_once(cpus, gpus, machines, jobs, jobs_per_machine):
+    cluster = _measure_cluster(RayOptions(cpus=cpus, gpus=gpus), machines)
+    assert (cluster.concurrent_jobs, cluster.jobs_per_machine) == (jobs, jobs_per_machine)
+
+
+def test_two_small_machines_are_not_one_large_machine():
+    """Ray would wait for ever."""
+    with pytest.raises(InputError, match=r"no machine .* expected 2 CPU.s., 0 GPU.s., got at most 1 CPU.s., 0 GPU.s."):
+        _measure_cluster(RayOptions(cpus=2.0), [{"CPU": 1}, {"CPU": 1}])
+
+
+def test_gpus_are_whole_or_a_fraction_of_one():
+    with pytest.raises(InputError) as caught:
+        RayOptions(gpus=1.5)
+    assert str(caught.value) == "GPUs per job: expected a whole number, or a fraction below 1, got 1.5"
+    assert (
+        RayOptions(gpus=0.25).for_device("cuda").gpus == 0.25 and RayOptions(gpus=0.25).for_device("cpu").gpus is None
+    )
+    assert RayOptions().for_device("cuda").gpus == 1
+
+
 def test_no_cluster_at_the_address_is_one_line():
-    with pytest.raises(InputError) as caught, run_ray_jobs(RayOptions(address="127.0.0.1:1")):
+    with pytest.raises(InputError) as caught, connect_ray(RayOptions(address="127.0.0.1:1")):
         pass
     assert str(caught.value).startswith("no Ray cluster at 127.0.0.1:1: ")
     assert str(caught.value).endswith("Start one with ray start (README, on Ray)")
@@ -114,8 +155,28 @@ name = "small"
 dataset = "icons"
 pairs = ["line->sketch", "color->solid", "sketch->color"]
 seeds = 2
+methods = ["unimos", "fused", "auto"]
+calibrate = true
 [options.train]
-epochs = {epochs}
+epochs = 6
+"""
+SWEEP = """
+import contextlib, sys
+import unimos_pipe
+from unimos_pipe.base.progress import NO_PROGRESS
+
+class Reporter:
+    note = warn = detail = NO_PROGRESS.note
+    @contextlib.contextmanager
+    def progress(self, label, total, unit):
+        print(label, total, unit, file=log)
+        yield lambda count: print(count, file=log)
+
+recipe, cache, runs, address, log = sys.argv[1:]
+log = open(log, "w", buffering=1)
+compute = unimos_pipe.ComputeConfig("cpu", unimos_pipe.RayOptions(address=address))
+features = unimos_pipe.feature_set("icons", cache=cache)
+unimos_pipe.run_sweep(recipe, features, runs, compute=compute, reporter=Reporter())
 """
 
 
@@ -131,28 +192,34 @@ def outcome(runs: Path) -> dict[str, tuple]:
 
 
 @pytest.mark.slow
-def test_a_sweep_survives_the_loss_of_a_machine(two_machines, cli, icons_cache, tmp_path):
-    """Three stacks on two machines, one killed when the first stack trains: results are the local engine's."""
+def test_a_sweep_survives_the_loss_of_a_machine(two_machines, icons_cache, tmp_path):
+    """One stack's runs are two jobs on two machines, one of them lost after some epochs: results are the local ones."""
     second = two_machines.add_node(num_cpus=1, object_store_memory=80_000_000)
     two_machines.wait_for_nodes()
     recipe = tmp_path / "small.toml"
-    recipe.write_text(RECIPE.format(epochs=6))
-    args = ["sweep", str(recipe), "--stack-size", "2", "--cache", str(icons_cache), "--device", "cpu", "--runs"]
-    command = [sys.executable, "-m", "unimos_pipe", *args, str(tmp_path / "ray"), "--engine", "ray"]
+    recipe.write_text(RECIPE)
+    log, total = tmp_path / "log", 6 * (6 + 3)  # 6 runs of 6 epochs, and 3 calibration runs
+    words = [str(recipe), str(icons_cache), str(tmp_path / "ray"), two_machines.address, str(log)]
     process = subprocess.Popen(
-        [*command, "--address", two_machines.address], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", SWEEP, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    while not list((tmp_path / "ray").rglob("metrics.jsonl")):
+    while not log.exists() or sum(map(int, log.read_text().split()[4:])) < 6 * 3 + 6:  # calibration, and some epochs
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     assert not list((tmp_path / "ray").rglob("result.json"))
     two_machines.remove_node(second, allow_graceful=False)
     assert process.wait(600) == 0, process.stderr.read()
-    local = [*args, str(tmp_path / "local")]
-    code = f"import torch; torch.set_num_threads(1); from unimos_pipe.cli.main import main; main({local!r})"
+    epochs, _, fits = log.read_text().partition("other methods 6 fits\n")
+    title, *counts = epochs.splitlines()
+    assert (title, sum(map(int, counts))) == (f"12 runs {total} epochs", total) and len(counts) > 3
+    assert sum(map(int, fits.split())) == 6
+    args = ["sweep", str(recipe), "--cache", str(icons_cache), "--device", "cpu", "--runs", str(tmp_path / "local")]
+    code = f"import torch; torch.set_num_threads(1); from unimos_pipe.cli.main import main; main({args!r})"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert len(outcome(tmp_path / "ray")) == 6
+    assert len(outcome(tmp_path / "ray")) == 12
     assert outcome(tmp_path / "ray") == outcome(tmp_path / "local")
+    results = [json.loads(path.read_text()) for path in (tmp_path / "ray").rglob("result.json")]
+    assert [result["stack"]["runs"] for result in results if result.get("stack")] == [3] * 6
 
 
 def by_hand() -> list[str]:

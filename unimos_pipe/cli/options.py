@@ -206,8 +206,11 @@ device_option = click.option(
 )
 
 
-def _compute(device: str, engine: str, address: str | None, cpus_per_job: float) -> ComputeConfig:
-    return ComputeConfig(device, RayOptions(address=address, cpus=cpus_per_job) if engine == "ray" else None)
+def _compute(
+    device: str, engine: str, address: str | None, cpus_per_job: float, gpus_per_job: float | None
+) -> ComputeConfig:
+    options = RayOptions(address=address, cpus=cpus_per_job, gpus=gpus_per_job)
+    return ComputeConfig(device, options if engine == "ray" else None)
 
 
 compute_options = option_group(
@@ -230,6 +233,11 @@ compute_options = option_group(
         default=1.0,
         show_default=True,
         help="Cores per Ray job.",
+    ),
+    click.option(
+        "--gpus-per-job",
+        type=click.FloatRange(0, min_open=True),
+        help="GPUs per Ray job on CUDA; below one, jobs share a GPU. Default: 1.",
     ),
 )
 

@@ -1,12 +1,14 @@
-"""Training of a plan's stacks on Ray: each stack is one job."""
+"""Training of a plan on Ray: stacks, calibration runs and fits of other methods are jobs."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from unimos_pipe.base.ray_cluster import RayOptions, run_ray_jobs
+from unimos_pipe.base.ray_cluster import RayCluster
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.methods.task import PairLoader
 from unimos_pipe.methods.unimos.training_run import create_run
@@ -14,56 +16,115 @@ from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import Calibration
 from unimos_pipe.training.batched_training import PlannedRun, RunOutcome, train_runs
 from unimos_pipe.training.batching import plan_stacks
+from unimos_pipe.training.calibration_runs import calibration_spec, calibration_specs, fit_calibrations
+from unimos_pipe.training.fit_methods import fit_runs
 
 
-def train_on_ray(
-    plans: Sequence[PlannedRun],
-    loader: PairLoader,
-    *,
-    stack_size: int | None,
-    keep_finished: bool,
-    checkpoints: Path | None,
-    on_epochs: Callable[[int], None],
-    options: RayOptions,
-    calibrations: Mapping[RunSpec, Calibration],
-) -> list[RunOutcome]:
-    """Train on a cluster, as :func:`unimos_pipe.training.batched_training.train_runs` does locally.
+@dataclass(frozen=True)
+class RayTraining:
+    """The functions that train a plan, on a cluster whose machines share the cache and the runs folder.
 
-    The machines share the cache and the runs folder. The stacks are planned here as for local training, so results do
-    not depend on where a stack ran. A stack whose machine was lost resumes from its checkpoint.
+    Jobs are sized by the cluster, so that all of it trains. Results do not depend on the jobs: they are those of local
+    training with ``options.cpus`` threads. A job whose machine was lost resumes from its checkpoint.
     """
-    plans = [replace(plan, folder=plan.folder.absolute()) for plan in plans]
-    store = FeatureStore(loader.store.spec, loader.store.folder.absolute(), loader.store.call)
-    pairs = [plan.load_data(loader) for plan in plans]
-    runs = [create_run(pair.task, plan.spec.options, plan.spec.seed) for plan, pair in zip(plans, pairs, strict=True)]
-    groups = plan_stacks(runs, stack_size, loader.device).stacks
-    outcomes: dict[int, RunOutcome] = {}
-    with run_ray_jobs(options) as run:
-        shared = (plans, PairLoader(store, loader.templates, loader.device), keep_finished, dict(calibrations))
-        folder = checkpoints and checkpoints.absolute()
-        for members, trained in run(_train, groups, *shared, folder, max(1, int(options.cpus))):
-            outcomes.update(zip(members, trained, strict=True))
-            on_epochs(sum(plans[index].spec.options.train.epochs for index in members))
-    return [outcomes[index] for index in range(len(plans))]
+
+    cluster: RayCluster
+
+    def fit_calibrations(
+        self,
+        plans: Sequence[PlannedRun],
+        loader: PairLoader,
+        *,
+        on_epochs: Callable[[int], None],
+        checkpoints: Path | None,
+        **settings: Any,
+    ) -> dict[RunSpec, Calibration]:
+        """Do :func:`unimos_pipe.training.calibration_runs.fit_calibrations`, in as many jobs as run at once."""
+        if not (specs := calibration_specs(plans)):
+            return {}
+        count = min(len(specs), self.cluster.concurrent_jobs)
+        jobs = [
+            [plan for plan in plans if calibration_spec(plan.spec) in specs[start::count]] for start in range(count)
+        ]
+        shared = {"checkpoints": checkpoints and checkpoints.absolute(), **settings}
+        fitted = self._run(_fit_calibrations, jobs, loader, shared, on_epochs)
+        return {spec: calibration for _, calibrations in fitted for spec, calibration in calibrations.items()}
+
+    def train_runs(
+        self,
+        plans: Sequence[PlannedRun],
+        loader: PairLoader,
+        *,
+        stack_size: int | None,
+        on_epochs: Callable[[int], None],
+        checkpoints: Path | None,
+        **settings: Any,
+    ) -> list[RunOutcome]:
+        """Do :func:`unimos_pipe.training.batched_training.train_runs`; each stack is a job."""
+        options = [plan.spec.options for plan in plans]
+        tasks = [plan.load_data(loader).task for plan in plans]
+        runs = [create_run(*args) for args in zip(tasks, options, [plan.spec.seed for plan in plans], strict=True)]
+        stacks = plan_stacks(
+            runs,
+            stack_size,
+            loader.device,
+            processes=self.cluster.concurrent_jobs,
+            sharing_memory=self._jobs_per_device(loader.device),
+        ).stacks
+        shared = {"checkpoints": checkpoints and checkpoints.absolute(), **settings}
+        jobs = [[plans[index] for index in members] for members in stacks]
+        return _in_order(plans, self._run(_train_stack, jobs, loader, shared, on_epochs))
+
+    def fit_runs(
+        self, plans: Sequence[PlannedRun], loader: PairLoader, *, on_fits: Callable[[int], None], **settings: Any
+    ) -> list[RunOutcome]:
+        """Do :func:`unimos_pipe.training.fit_methods.fit_runs`; the methods of a pair are a job."""
+        pairs: dict[tuple, list[PlannedRun]] = {}
+        for plan in plans:
+            pairs.setdefault((plan.spec.source, plan.spec.target), []).append(plan)
+        return _in_order(plans, self._run(_fit_pair, list(pairs.values()), loader, settings, on_fits))
+
+    def _run(
+        self,
+        function: Callable,
+        jobs: Sequence[Sequence[PlannedRun]],
+        loader: PairLoader,
+        settings: Mapping[str, Any],
+        on_count: Callable[[int], None],
+    ) -> Iterator[tuple[Sequence[PlannedRun], Any]]:
+        """Yield jobs and their results. Workers may run on other machines, so paths are absolute."""
+        jobs = [[replace(plan, folder=plan.folder.absolute()) for plan in job] for job in jobs]
+        store = FeatureStore(loader.store.spec, loader.store.folder.absolute(), loader.store.call)
+        loader = PairLoader(store, loader.templates, loader.device)
+        threads = max(1, int(self.cluster.options.cpus))
+        return self.cluster.run(function, jobs, loader, dict(settings), threads, on_count=on_count)
+
+    def _jobs_per_device(self, device: torch.device) -> int:
+        """Return how many jobs share the memory of one GPU or machine."""
+        gpus = self.cluster.options.gpus
+        return math.ceil(1 / gpus) if device.type == "cuda" and gpus else self.cluster.jobs_per_machine
 
 
-def _train(
-    members: Sequence[int],
-    plans: Sequence[PlannedRun],
-    loader: PairLoader,
-    keep_finished: bool,
-    calibrations: Mapping[RunSpec, Calibration],
-    checkpoints: Path | None,
-    threads: int,
+def _in_order(
+    plans: Sequence[PlannedRun], finished: Iterable[tuple[Sequence[PlannedRun], Sequence[RunOutcome]]]
 ) -> list[RunOutcome]:
+    outcomes = {plan.folder: outcome for job, trained in finished for plan, outcome in zip(job, trained, strict=True)}
+    return [outcomes[plan.folder.absolute()] for plan in plans]
+
+
+def _fit_calibrations(job, loader, settings, threads, count) -> dict[RunSpec, Calibration]:
+    """Train calibration runs in a worker process."""
+    torch.set_num_threads(threads)
+    return fit_calibrations(job, loader, on_epochs=count, **settings)
+
+
+def _train_stack(job, loader, settings, threads, count) -> list[RunOutcome]:
     """Train one stack in a worker process."""
     torch.set_num_threads(threads)
-    stack = [plans[index] for index in members]
-    return train_runs(
-        stack,
-        loader,
-        stack_size=len(members),
-        keep_finished=keep_finished,
-        checkpoints=checkpoints,
-        calibrations=calibrations,
-    )
+    return train_runs(job, loader, stack_size=len(job), on_epochs=count, **settings)
+
+
+def _fit_pair(job, loader, settings, threads, count) -> list[RunOutcome]:
+    """Fit the other methods of one pair in a worker process."""
+    torch.set_num_threads(threads)
+    return fit_runs(job, loader, on_fits=count, **settings)

@@ -10,12 +10,12 @@ from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import InputError, join_names, short_repr
 from unimos_pipe.base.html_repr import html_table
 from unimos_pipe.base.progress import ProgressReporter
-from unimos_pipe.base.ray_cluster import ComputeConfig
+from unimos_pipe.base.ray_cluster import ComputeConfig, connect_ray
 from unimos_pipe.base.terminal import format_percent
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.evaluation.diagnostics import PairReferenceCache
 from unimos_pipe.experiments.few_rows import few_rows_warning
-from unimos_pipe.experiments.ray_training import train_on_ray
+from unimos_pipe.experiments.ray_training import RayTraining
 from unimos_pipe.methods.task import PairData, PairLoader
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
@@ -94,7 +94,7 @@ def execute_plans(
     checkpoints: Path | None = None,
     on_epoch: OnMetrics | None = None,
 ) -> tuple[list[RunResult], list[RunOutcome]]:
-    """Train a plan's UniMoS runs locally or on a cluster, and fit the other methods locally.
+    """Train a plan's UniMoS runs and fit the other methods, locally or on a cluster.
 
     See :func:`unimos_pipe.training.batched_training.train_runs` and :func:`unimos_pipe.training.fit_methods.fit_runs`.
 
@@ -105,33 +105,14 @@ def execute_plans(
     Returns:
         Results and outcomes, in the order of ``plans``.
     """
-    references = PairReferenceCache()
-    train = partial(train_runs, references=references, on_metrics=on_epoch)
-    if compute.ray:
-        if on_epoch:
-            raise InputError("on_epoch is not called for runs on a cluster; read their metrics.jsonl")
-        train = partial(train_on_ray, options=compute.ray.for_device(loader.device.type))
-    unimos_plans = [plan for plan in plans if plan.spec.method == UNIMOS]
-    other_plans = [plan for plan in plans if plan.spec.method != UNIMOS]
-    outcome_by_folder: dict[Path, RunOutcome] = {}
-    if unimos_plans:
-        if warning := few_rows_warning(unimos_plans, loader):
-            reporter.warn(warning)
-        shared = {"stack_size": stack_size, "keep_finished": keep_finished, "checkpoints": checkpoints}
-        specs = [*(plan.spec for plan in unimos_plans), *calibration_specs(unimos_plans)]
-        with reporter.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:
-            calibrations = fit_calibrations(unimos_plans, loader, on_epochs=advance, **shared)
-            trained = train(unimos_plans, loader, on_epochs=advance, calibrations=calibrations, **shared)
-        outcome_by_folder |= zip((plan.folder for plan in unimos_plans), trained, strict=True)
-        if checkpoints:
-            remove_calibrations(checkpoints)
-            with contextlib.suppress(OSError):  # there is none, or a stack that failed has left its own
-                checkpoints.rmdir()
-    if other_plans:
-        with reporter.progress("other methods" if unimos_plans else label, len(other_plans), "fits") as advance:
-            trained = fit_runs(other_plans, loader, keep_finished=keep_finished, on_fits=advance, references=references)
-        outcome_by_folder |= zip((plan.folder for plan in other_plans), trained, strict=True)
-    outcomes = [outcome_by_folder[plan.folder] for plan in plans]
+    if compute.ray and on_epoch:
+        raise InputError("on_epoch is not called for runs on a cluster; read their metrics.jsonl")
+    train = partial(_train_plans, plans, loader, label, reporter, stack_size, keep_finished, checkpoints)
+    if compute.ray and not (keep_finished and _are_finished(plans, loader)):
+        with connect_ray(compute.ray.for_device(loader.device.type)) as cluster:
+            outcomes = train(RayTraining(cluster))
+    else:
+        outcomes = train(LocalTraining(on_epoch))
     if relabelled := sum(outcome.relabelled and outcome.reused for outcome in outcomes):
         reporter.note(f"{relabelled} run(s) re-scored without training: the target's labels have changed")
     for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
@@ -141,6 +122,54 @@ def execute_plans(
         for plan, outcome in zip(plans, outcomes, strict=True)
     ]
     return runs, outcomes
+
+
+def _are_finished(plans: Sequence[PlannedRun], loader: PairLoader) -> bool:
+    return all(load_finished(plan, plan.load_data(loader)).reused for plan in plans)
+
+
+class LocalTraining:
+    """The functions that train a plan in this process and its children."""
+
+    def __init__(self, on_epoch: OnMetrics | None):
+        references = PairReferenceCache()
+        self.fit_calibrations = fit_calibrations
+        self.train_runs = partial(train_runs, references=references, on_metrics=on_epoch)
+        self.fit_runs = partial(fit_runs, references=references)
+
+
+def _train_plans(
+    plans: Sequence[PlannedRun],
+    loader: PairLoader,
+    label: str,
+    reporter: ProgressReporter,
+    stack_size: int | None,
+    keep_finished: bool,
+    checkpoints: Path | None,
+    training: LocalTraining | RayTraining,
+) -> list[RunOutcome]:
+    """Return the outcomes of plans, in order."""
+    unimos_plans = [plan for plan in plans if plan.spec.method == UNIMOS]
+    other_plans = [plan for plan in plans if plan.spec.method != UNIMOS]
+    outcome_by_folder: dict[Path, RunOutcome] = {}
+    if unimos_plans:
+        if warning := few_rows_warning(unimos_plans, loader):
+            reporter.warn(warning)
+        shared = {"stack_size": stack_size, "keep_finished": keep_finished, "checkpoints": checkpoints}
+        specs = [*(plan.spec for plan in unimos_plans), *calibration_specs(unimos_plans)]
+        with reporter.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:
+            calibrations = training.fit_calibrations(unimos_plans, loader, on_epochs=advance, **shared)
+            trained = training.train_runs(unimos_plans, loader, on_epochs=advance, calibrations=calibrations, **shared)
+        outcome_by_folder |= zip((plan.folder for plan in unimos_plans), trained, strict=True)
+        if checkpoints:
+            remove_calibrations(checkpoints)
+            with contextlib.suppress(OSError):  # there is none, or a stack that failed has left its own
+                checkpoints.rmdir()
+    if other_plans:
+        with reporter.progress("other methods" if unimos_plans else label, len(other_plans), "fits") as advance:
+            trained = training.fit_runs(other_plans, loader, keep_finished=keep_finished, on_fits=advance)
+        outcome_by_folder |= zip((plan.folder for plan in other_plans), trained, strict=True)
+    return [outcome_by_folder[plan.folder] for plan in plans]
 
 
 STALE = ("keep", "rerun", "error")  # policies for finished runs that other code made

@@ -9,7 +9,7 @@ import torch
 
 from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.base.method_config import EncoderSpec
-from unimos_pipe.base.ray_cluster import RayOptions, run_ray_jobs
+from unimos_pipe.base.ray_cluster import RayOptions, connect_ray
 from unimos_pipe.cache.shard import first_difference
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.encoder_protocol import Encoder
@@ -39,8 +39,9 @@ def encode_on_cluster(
     if Path(spec.pretrained).is_file():
         spec = replace(spec, pretrained=str(Path(spec.pretrained).absolute()))
     total = EncodeResult()
-    with run_ray_jobs(options) as run:
-        for index, result in run(_encode_shard, indices, job, spec, encoder.device.type, max(1, int(options.cpus))):
+    with connect_ray(options) as cluster:
+        shared = job, spec, encoder.device.type, max(1, int(options.cpus))
+        for index, result in cluster.run(_encode_shard, indices, *shared):
             total.encoded += result.encoded
             total.bad += result.bad
             on_rows(job.rows(index))

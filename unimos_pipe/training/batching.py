@@ -32,9 +32,22 @@ class StackPlan:
         return min(self.processes, count)
 
 
-def plan_stacks(runs: Sequence[TrainingRun], stack_size: int | None, device: torch.device) -> StackPlan:
-    """Group runs with equal stack keys into stacks of at most ``stack_size``; None: chosen by memory and speed."""
-    processes = max_processes(device)
+def plan_stacks(
+    runs: Sequence[TrainingRun],
+    stack_size: int | None,
+    device: torch.device,
+    *,
+    processes: int | None = None,
+    sharing_memory: int | None = None,
+) -> StackPlan:
+    """Group runs with equal stack keys into stacks of at most ``stack_size``; None: chosen by memory and speed.
+
+    Args:
+        processes: that train at the same time; None: those of this machine.
+        sharing_memory: those of them that share one device's memory; None: all.
+    """
+    processes = processes or max_processes(device)
+    sharing_memory = sharing_memory or processes
     groups: dict[StackKey, list[int]] = {}
     for index, run in enumerate(runs):
         groups.setdefault(run.stack_key, []).append(index)
@@ -43,7 +56,7 @@ def plan_stacks(runs: Sequence[TrainingRun], stack_size: int | None, device: tor
         if stack_size:
             sizes = [stack_size] * math.ceil(len(members) / stack_size)
         else:
-            sizes = split_evenly(len(members), max_stack_size(runs[members[0]], processes), processes)
+            sizes = split_evenly(len(members), max_stack_size(runs[members[0]], sharing_memory), processes)
         remaining = iter(members)
         stacks += [list(itertools.islice(remaining, size)) for size in sizes]
     return StackPlan(stacks, processes if len(stacks) > 1 else 1)

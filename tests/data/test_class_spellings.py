@@ -1,14 +1,19 @@
 """Class names of several domains: 40 spellings, bound, asked about or kept; names that no prompt can use."""
 
 import unicodedata
+import zlib
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import unimos_pipe
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.class_spellings import bind_spellings
 from unimos_pipe.data.custom_domain import ScannedDomain
+from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.find_images import find_images
+from unimos_pipe.data.label_file import label_file
 from unimos_pipe.data.row_lists import ManifestRow
 
 BOUND = [
@@ -127,13 +132,123 @@ def test_thumbnails_and_trash_of_network_drives_are_left_out_with_a_count(tmp_pa
     assert {reason for reason, _ in found.skipped} == {*folders, "Thumbs.db", "hidden"} - {".Trash-1000"}
 
 
-def test_scan_binds_and_tells(cli, tmp_path):
-    for place in ("a/Alarm Clock", "a/dog", "b/alarm_clock", "b/dog"):
-        (tmp_path / place).mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(tmp_path / place / "1.png")
-    domains = ("--domain", f"a={tmp_path}/a", "--domain", f"b={tmp_path}/b")
-    answer = cli("manifest", "scan", *domains, "--out", tmp_path / "my.toml")
+def save(*places: Path) -> None:
+    """Save an image in each folder, of a colour of its own."""
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), tuple(zlib.crc32(str(place).encode()).to_bytes(4)[:3])).save(place / "1.png")
+
+
+@pytest.fixture
+def scanned(tmp_path) -> Path:
+    """A spec of two domains of class folders, one of which spells a class differently."""
+    save(*(tmp_path / place for place in ("a/Alarm Clock", "a/dog", "b/alarm_clock", "b/dog")))
+    domains = [f"a={tmp_path}/a", f"b={tmp_path}/b", f"c={tmp_path}/b:none"]
+    unimos_pipe.create_dataset_spec(domains, tmp_path / "my.toml")
+    return tmp_path / "my.toml"
+
+
+def test_scan_binds_and_tells(cli, scanned):
+    answer = cli("manifest", "scan", *(f"--domain={name}={scanned.parent}/{name}" for name in "ab"), "-o", scanned,
+                 "--force")  # fmt: skip
     assert answer.code == 0 and "domain b: the class 'alarm_clock' is read as 'Alarm Clock'" in answer.err
-    assert (tmp_path / "my.b.csv").read_text() == "path,class\nalarm_clock/1.png,Alarm Clock\ndog/1.png,dog\n"
-    assert cli("manifest", "update", tmp_path / "my.toml").code == 0
-    assert (tmp_path / "my.b.csv").read_text() == "path,class\nalarm_clock/1.png,Alarm Clock\ndog/1.png,dog\n"
+    assert (scanned.parent / "my.b.csv").read_text() == "path,class\nalarm_clock/1.png,Alarm Clock\ndog/1.png,dog\n"
+    assert cli("manifest", "update", scanned).code == 0
+    assert (scanned.parent / "my.b.csv").read_text() == "path,class\nalarm_clock/1.png,Alarm Clock\ndog/1.png,dog\n"
+
+
+def test_update_binds_new_folders_and_tells(scanned, cli):
+    save(scanned.parent / "a" / "Mug", scanned.parent / "b" / "mug")  # a new class, in two spellings
+    (scanned.parent / "b" / "DOG").mkdir()
+    with pytest.raises(InputError, match=r"^domain b: .* holds folders that may be no classes: DOG \(0 images\)\. "):
+        unimos_pipe.update_dataset_spec(scanned)
+    save(scanned.parent / "b" / "DOG")
+    answer = cli("manifest", "update", scanned)
+    assert (answer.code, answer.err) == (
+        2,
+        "Error: domain b: the class names 'dog' and 'DOG' differ only in spelling. If they are one class, give it one "
+        "name; if they are two, name both with --keep-folder NAME\n",
+    )
+    (scanned.parent / "b" / "DOG" / "1.png").unlink()
+    (scanned.parent / "b" / "DOG").rmdir()
+    answer = cli("manifest", "update", scanned)
+    assert answer.code == 0 and "domain b: the class 'mug' is read as 'Mug'" in answer.err
+    assert load_spec(str(scanned)).classes == ("Alarm Clock", "dog", "Mug")
+    assert "mug/1.png,Mug\n" in (scanned.parent / "my.b.csv").read_text()
+    save(scanned.parent / "a" / "mugs")
+    assert unimos_pipe.update_dataset_spec(scanned).new_classes == ("mugs",)  # beside Mug it is another class
+    save(scanned.parent / "b" / "Alarm Clocks")
+    with pytest.raises(InputError, match=r"^domain b: the new class 'Alarm Clocks' and the class 'Alarm Clock' differ"):
+        unimos_pipe.update_dataset_spec(scanned)  # though its own folder of that class is spelled alarm_clock
+
+
+def test_labels_typed_in_another_spelling_are_the_class(scanned):
+    table = scanned.parent / "my.c.csv"
+    table.write_text("path,class\nalarm_clock/1.png,ALARM-clock\ndog/1.png,\n")
+    assert label_file(load_spec(str(scanned)), "c").read() == {"alarm_clock/1.png": "Alarm Clock", "dog/1.png": ""}
+    note = f"{table}: the class 'ALARM-clock' is read as 'Alarm Clock'"
+    assert unimos_pipe.update_dataset_spec(scanned).notes == (note,)
+    features = unimos_pipe.feature_set(str(scanned), encoder="tiny", cache=scanned.parent / "cache")
+    result = unimos_pipe.extract_features(features, ["c"], options=unimos_pipe.ExtractOptions(workers=0))
+    assert note in result.warnings and result.features.store().domain("c").labels.tolist() == [0, -1]
+
+
+def test_new_images_of_a_csv_have_its_labels_in_any_spelling(tmp_path):
+    save(tmp_path / "a" / "1", tmp_path / "a" / "2")
+    (tmp_path / "a" / "l.csv").write_text("path,class\n1/1.png,cup\n2/1.png,dog\n")
+    unimos_pipe.create_dataset_spec([f"a={tmp_path}/a:l.csv"], tmp_path / "my.toml")
+    save(*(tmp_path / "a" / name for name in ("300", "400", "500")))
+    with (tmp_path / "a" / "l.csv").open("a") as file:
+        file.write("300/1.png,CUP\n400/1.png,yak\n500/1.png,(unknown)\n")
+    assert unimos_pipe.update_dataset_spec(tmp_path / "my.toml").notes == (
+        "domain a: the class 'CUP' is read as 'cup'",
+        "domain a: labels of new images that are no classes are left out: yak",
+    )
+    table = (tmp_path / "my.a.csv").read_text()
+    assert table.endswith("300/1.png,cup\n400/1.png,\n500/1.png,(unknown)\n")
+
+
+def test_a_frame_binds_and_warns(tmp_path):
+    save(*(tmp_path / name for name in "abcd"))
+    rows = {"path": [tmp_path / name / "1.png" for name in "abcd"], "domain": list("aabb")}
+    frames = type("Frame", (dict,), {"columns": property(lambda self: list(self))})
+    with pytest.warns(UserWarning, match=r"^domain b: the class 'cup' is read as 'Cup'$"):
+        features = unimos_pipe.feature_set(frames(rows, label=["Cup", "dog", "dog", "cup"]), cache=tmp_path / "cache")
+    assert features.dataset.classes == ("Cup", "dog")
+    fault = "the class 'cup' of domain a and 'cups' of b differ by a plural; they are two classes"
+    with pytest.warns(UserWarning, match=rf"^{fault}$"):
+        features = unimos_pipe.feature_set(frames(rows, label=["cup", "dog", "dog", "cups"]), cache=tmp_path / "cache")
+    assert features.dataset.classes == ("cup", "cups", "dog")
+    with pytest.raises(InputError, match=r"^domain a has no class in common with another domain"):
+        unimos_pipe.feature_set(frames(rows, label=["cup", "dog", "car", "bus"]), cache=tmp_path / "cache")
+
+
+SPEC = 'name = "s"\nclasses = {}\nencoder = "tiny"\n[domains]\na = {{}}\nb = {{}}\n'
+
+
+@pytest.mark.parametrize(
+    ("classes", "folders", "code", "lines"),
+    [
+        (["cup", "dog"], ["cup", "dog"], 0, ["notice: note, 1: {root}/b: the class 'Cup' is read as 'cup'"]),
+        (["cup", "Cup", "dog"], ["cup", "dog"], 1, ["error: one class in two spellings, 1: cup in a = Cup in b"]),
+        (
+            ["cups", "Cup", "dog"],
+            ["cups", "dog"],
+            0,
+            ["notice: class names that differ by a plural, 1: the class 'cups' of domain a and 'Cup' of b differ by a"],
+        ),
+        (
+            ["mat", "pen", "Cup", "dog"],
+            ["mat", "pen"],
+            1,
+            ["error: no class in common with another domain, 2: a, b"],
+        ),
+    ],
+)  # fmt: skip
+def test_check_tells_of_class_folders_that_may_be_one_class(classes, folders, code, lines, cli, tmp_path):
+    save(*(tmp_path / "a" / name for name in folders), *(tmp_path / "b" / name for name in ("Cup", "dog")))
+    (tmp_path / "s.toml").write_text(SPEC.format(classes))
+    answer = cli("manifest", "check", tmp_path / "s.toml", "--data-root", tmp_path)
+    assert answer.code == code, answer.out
+    for line in lines:
+        assert line.format(root=tmp_path) in answer.out

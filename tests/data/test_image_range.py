@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -9,8 +11,10 @@ import pytest
 from factories.images import declared_png
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
+import unimos_pipe
 from unimos_pipe.data import image_decoding
 from unimos_pipe.data.dataset_check import ImageFile, inspect_files
+from unimos_pipe.data.grey_range import HIGH_PERCENTILE, LOW_PERCENTILE, _percentile_rank
 from unimos_pipe.data.image_decoding import decode, describe_error
 
 SIDE = 64
@@ -94,6 +98,13 @@ def test_odd_images_have_the_brightness_that_they_must_have(name):
     assert np.asarray(decode(content)).mean() == pytest.approx(mean, abs=1)
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 499, 500, 999, 1000, 1500, 4096])
+def test_percentiles_are_those_of_numpy(count):
+    for percentile in (LOW_PERCENTILE, HIGH_PERCENTILE):
+        wanted = np.percentile(np.arange(count), percentile, method="closest_observation")
+        assert _percentile_rank(count, percentile) == wanted
+
+
 def test_values_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="not finite"):
         decode(tiff(with_outliers(RAMP, np.nan).astype(np.float32)))
@@ -158,6 +169,52 @@ def reason(content: bytes) -> str:
     return describe_error(refused.value, content)
 
 
+def colour_tiff(width: int, height: int) -> bytes:
+    """Return a TIFF of three bands of 16-bit integers, which Pillow reads and does not write."""
+    entries = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 190), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 1, 200), (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, 6 * width * height)]
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    head += b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    return head.ljust(190, b"\0") + struct.pack("<3H", 16, 16, 16) + bytes(4) + bytes(range(6)) * (width * height)
+
+
+def test_the_limit_counts_the_bytes_that_a_decoder_holds():
+    assert decode(colour_tiff(20, 10), max_pixels=300).size == (20, 10)  # of 6 bytes, and 4 are allowed
+    with pytest.raises(ValueError, match=r"^20 x 10 pixels of 6 bytes, more than the 0 MB that 299 pixels may take$"):
+        decode(colour_tiff(20, 10), max_pixels=299)
+    file = io.BytesIO()
+    Image.new("RGB", (20, 10)).save(file, "JPEG2000")
+    assert decode(file.getvalue(), max_pixels=600).size == (20, 10)  # 4 bytes for each of three bands
+    with pytest.raises(ValueError, match=r"^20 x 10 pixels of 12 bytes, more than"):
+        decode(file.getvalue(), max_pixels=599)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "bound"),
+    [("JPEG", 250), ("progressive JPEG", 700), ("PNG", 1000), ("RGBA PNG", 1700), ("float TIFF", 1500)],
+)
+def test_photos_of_140_megapixels_are_read_at_half_their_size(kind, bound, tmp_path):
+    """Bounds are MiB above an idle process: what the decoder holds, a progressive JPEG's coefficients, two copies."""
+    colours = np.random.default_rng(0).integers(0, 256, (100, 140, 3), np.uint8)
+    image = Image.fromarray(colours).resize((14_000, 10_000), Image.Resampling.BILINEAR)
+    if kind == "float TIFF":
+        Image.fromarray(np.asarray(image)[:, :, 0] / np.float32(255)).save(tmp_path / "a", "TIFF")
+    elif kind.endswith("PNG"):
+        image.convert(kind.replace("PNG", "").strip() or "RGB").save(tmp_path / "a", "PNG", compress_level=1)
+    else:
+        image.save(tmp_path / "a", "JPEG", progressive="progressive" in kind)
+    code = (
+        "import resource, sys, time\nfrom pathlib import Path\nfrom unimos_pipe.data.image_decoding import decode\n"
+        "memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "idle, began = memory(), time.perf_counter()\n"
+        "print(*decode(Path(sys.argv[1])).size, memory() - idle, round(time.perf_counter() - began, 1))"
+    )
+    said = subprocess.check_output([sys.executable, "-c", code, tmp_path / "a"], text=True).split()
+    print(f"{kind} of 140 megapixels: {said[2]} MiB above idle, {said[3]} s")
+    assert said[:2] == ["7000", "5000"] and int(said[2]) < bound
+
+
 def raw_tiff(bands: int, bits: int, kind: int) -> bytes:
     """Return a TIFF of 2 x 2 pixels that PIL may not read."""
     entries = [(256, 3, 1, 2), (257, 3, 1, 2), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 200)]
@@ -201,3 +258,23 @@ def test_check_names_images_without_contrast_and_guessed_ranges(tmp_path):
         "grey values scaled by percentiles": (False, ("d/depth.tif (0.00732601 to 9.99023)",)),
         "image without contrast": (False, ("d/flat.png",)),
     }
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_extract_names_images_without_contrast_and_guessed_ranges(workers, tmp_path):
+    for name, content in (
+        ("x/flat.png", png(np.full((8, 8), 7, np.uint8))),
+        ("x/depth.tif", tiff((RAMP * 10).astype(np.float32))),
+        ("y/sound.png", png((RAMP * 255).astype(np.uint8))),
+    ):
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / name).write_bytes(content)
+    unimos_pipe.create_dataset_spec([f"d={tmp_path / 'd'}"], tmp_path / "my.toml")
+    features = unimos_pipe.feature_set(str(tmp_path / "my.toml"), encoder="tiny", cache=tmp_path / "cache")
+    options = unimos_pipe.ExtractOptions(workers=workers)
+    assert unimos_pipe.extract_features(features, options=options).warnings == (
+        "d: 1 image(s) without contrast: x/flat.png",
+        "d: 1 image(s) of unknown range, whose grey values are scaled by percentiles: x/depth.tif (0.00732601 to "
+        "9.99023)",
+    )
+    assert unimos_pipe.extract_features(features, options=options).warnings == ()  # nothing new

@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from unimos_pipe.base.atomic_io import write_text
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.data.label_ids import labels_from_names, labels_from_numbers
 from unimos_pipe.data.row_lists import (
     ManifestRow,
     csv_text,
-    labels_from_names,
-    labels_from_numbers,
     path_form_hint,
     read_csv,
     read_list,
@@ -226,6 +225,6 @@ def test_bindings_that_are_refused(tmp_path, rows, message):
 
 def test_csv_classes_must_have_a_prompt(tmp_path):
     rows = [ManifestRow("1.jpg", "emu"), ManifestRow("2.jpg", ""), ManifestRow("3.jpg", "cat")]
-    assert labels_from_names(tmp_path, rows, CLASSES, -1) == [2, -1, 0]
+    assert labels_from_names(tmp_path, rows, CLASSES, -1) == ([2, -1, 0], [])
     with pytest.raises(InputError, match="classes that are not in the spec, so that no prompt names them: yak"):
         labels_from_names(tmp_path, [ManifestRow("1.jpg", "yak")], CLASSES, -1)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import unimos_pipe
 from unimos_pipe.base.errors import ExecutionError, InputError
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli.click_classes import expand_home
@@ -153,8 +154,51 @@ def test_a_daemonic_caller_decodes_in_its_own_process(images, tmp_path):
 def test_a_script_without_a_main_guard_is_told_the_cause(monkeypatch):
     assert image_loader._guard_hint() == ""
     monkeypatch.setattr(image_loader.multiprocessing, "get_start_method", lambda: "spawn")
+    monkeypatch.setattr(image_loader.sys, "platform", "darwin")  # where processes are not forked
     assert str(image_loader._decoder_error(Path("d"), ["1.png"])) == (
         "the decoder hung or crashed in d, in or just after 1.png (or memory ran out). Finished shards are kept; "
         "remove the file, or use workers=0 to see its error. A script that calls this must do so below "
         "if __name__ == '__main__':"
     )
+
+
+UNGUARDED = """
+import multiprocessing, sys
+print("started", flush=True)
+multiprocessing.set_start_method(sys.argv[1])
+import torch, unimos_pipe
+torch.set_num_threads(2)
+features = unimos_pipe.feature_set("icons", cache=sys.argv[2])
+encoded = unimos_pipe.extract_features(features, ["line", "solid"], options=unimos_pipe.ExtractOptions(workers=2))
+print(sum(report.encoded for report in encoded.reports))
+options = unimos_pipe.AdaptOptions(settings={"train.epochs": 1}, calibrate=False)
+place = unimos_pipe.RunLocation(sys.argv[2] + "/runs")
+print(len(unimos_pipe.adapt_pairs(features, [("line", "solid"), ("solid", "line")], options, place)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+@pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
+def test_a_script_without_a_main_guard_works_where_processes_are_forked(method, tmp_path):
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    command = [sys.executable, tmp_path / "script.py", method, tmp_path / "cache"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.stdout.splitlines()[0] == "started" and done.stdout.count("started") == 1
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[1]) > 0 and done.stdout.split()[2] == "2"
+
+
+def _train_in_child(cache: Path) -> None:
+    torch.set_num_threads(2)
+    options = unimos_pipe.AdaptOptions(settings={"train.epochs": 1}, calibrate=False)
+    place = unimos_pipe.RunLocation(cache.parent / "runs")
+    features = unimos_pipe.feature_set("icons", cache=cache)
+    unimos_pipe.adapt_pairs(features, [("line", "solid"), ("solid", "line")], options, place)
+
+
+def test_a_daemonic_caller_trains_in_its_own_process(icons_cache, tmp_path):
+    (tmp_path / "cache").symlink_to(icons_cache)
+    child = multiprocessing.get_context("fork").Process(target=_train_in_child, args=(tmp_path / "cache",), daemon=True)
+    child.start()
+    child.join(200)
+    assert child.exitcode == 0 and len(list((tmp_path / "runs").rglob("result.json"))) == 2

@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+import unimos_pipe
 
 LINE = "Interrupted. Finished shards and runs are kept; the same command resumes."
 
@@ -124,3 +127,129 @@ def test_a_wait_for_a_stopped_child_is_told(pair):
     assert line.startswith(f"waiting for process {children[1]}, which is stopped (kill -CONT lets it go on), ")
     process.send_signal(signal.SIGINT)
     ended(process, children, 200)
+
+
+# Stage one with two decoders, each of which says its number in a file and then does what the trial asks of it.
+DECODERS = """
+import ctypes, os, sys, time
+from pathlib import Path
+import unimos_pipe.__main__ as entry
+import unimos_pipe.extract.image_loader as loader
+
+folder, what = Path(sys.argv[1]), sys.argv[2]
+plain = loader.read_pixels
+
+def read(path, *rest):
+    if loader.get_worker_info() is None:
+        return plain(path, *rest)
+    (folder / f"pid{loader.get_worker_info().id}").write_text(str(os.getpid()))
+    ctypes.PyDLL(None).sleep(600) if what == "hang" else time.sleep(600)
+
+loader.read_pixels = read
+sys.argv[1:] = ["extract", "--dataset", str(folder / "s.toml"), "--all", "--data-root", str(folder), "--cache",
+                str(folder / "cache"), "--workers", "2", "--batch-size", "1"]
+entry.main()
+"""
+SPEC = 'name = "s"\nclasses = ["x", "y"]\nencoder = "tiny"\n[domains]\nd = {}\n'
+
+
+@pytest.fixture
+def decoders(tmp_path):
+    """Start stage one; gives it and its decoders' numbers."""
+    started = []
+    for number in range(4):
+        (tmp_path / "d" / "xy"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "d" / "xy"[number % 2] / f"{number}.png")
+    (tmp_path / "s.toml").write_text(SPEC)
+
+    def start(what: str) -> tuple[subprocess.Popen, list[int]]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", DECODERS, tmp_path, what], stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        started.append(process)
+        return process, wait_for([tmp_path / "pid0", tmp_path / "pid1"], process)
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("what", "number"),
+    [
+        ("stopped", signal.SIGINT),
+        *(pytest.param(*trial, marks=pytest.mark.slow) for trial in (
+            ("stopped", signal.SIGTERM), ("hang", signal.SIGINT), ("hang", signal.SIGTERM), ("sleep", signal.SIGINT),
+        )),
+    ],
+)  # fmt: skip
+def test_ctrl_c_ends_stage_one_whatever_its_decoders_do(what, number, decoders):
+    process, children = decoders(what)
+    if what == "stopped":
+        for child in children:
+            os.kill(child, signal.SIGSTOP)
+        began = time.monotonic()
+        lines = iter(process.stderr.readline, "")
+        line = next(line for line in lines if line.startswith("waiting for"))
+        print(f"decoders are stopped: told after {time.monotonic() - began:.1f} s")
+        assert ", which is stopped (kill -CONT lets it go on), " in line and str(children[0]) in line
+    began = time.monotonic()
+    process.send_signal(number)
+    said = ended(process, children, 200)
+    print(f"decoders, {what}, {number.name}: ended after {time.monotonic() - began:.1f} s")
+    assert process.returncode == (130 if number == signal.SIGINT else 143)
+    assert said.splitlines()[-1] == (LINE if number == signal.SIGINT else LINE.replace("Interrupted", "Terminated"))
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_dead_decoder_ends_stage_one(decoders):
+    process, children = decoders("sleep")
+    os.kill(children[0], signal.SIGKILL)
+    said = ended(process, children, 200)
+    assert process.returncode == 1 and "the decoder hung or crashed in" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from unimos_pipe.base.locks import exclusive_lock
+with exclusive_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_wait_for_a_stopped_holder_of_a_lock(number, tmp_path):
+    """``manifest update`` waits for whoever writes the spec, names it, and ends."""
+    for name in "xy":
+        (tmp_path / "d" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "d" / name / "1.png")
+    unimos_pipe.create_dataset_spec([f"d={tmp_path / 'd'}"], tmp_path / "s.toml")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, (tmp_path / "s.toml").resolve()], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        holder.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "unimos_pipe", "manifest", "update", tmp_path / "s.toml"], stderr=subprocess.PIPE,
+            text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        line = process.stderr.readline()
+        print(f"lock of a stopped process: told {time.monotonic() - began:.1f} s after the command's start")
+        assert f"process {holder.pid}" in line and "Ctrl-C ends the wait" in line
+        began = time.monotonic()
+        process.send_signal(number)
+        process.communicate(timeout=200)
+        print(f"lock of a stopped process, {number.name}: ended after {time.monotonic() - began:.1f} s")
+        assert process.returncode == (130 if number == signal.SIGINT else 143)
+    finally:
+        holder.kill()
+        holder.wait()

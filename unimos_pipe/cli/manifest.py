@@ -151,6 +151,8 @@ def update(output: Output, file: Path, keep_folders: tuple[str, ...], skip_folde
     a new class folder becomes a class at the end. The files as they were are kept in a backup folder beside them.
     """
     result = unimos_pipe.update_dataset_spec(file, keep_folders=keep_folders, skip_folders=skip_folders)
+    for note in result.notes:
+        output.warn(note)
     for domain in result.domains:
         for line in describe_update(domain):
             output.result(line)

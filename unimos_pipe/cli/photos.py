@@ -142,6 +142,8 @@ def photos(
 
 
 def _show_update(output: Output, update: "DatasetUpdate") -> None:
+    for note in update.notes:
+        output.warn(note)
     for domain in update.domains:
         if not domain.is_empty:
             for line in describe_update(domain):

@@ -15,15 +15,15 @@ from unimos_pipe.base.atomic_io import atomic_replace_dir
 from unimos_pipe.base.errors import Argument, InputError, ReadError, join_names
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.safe_open import reading
+from unimos_pipe.data.class_names import match_class_names, spelling_notes
 from unimos_pipe.data.dataset_spec import PACKAGE, DatasetSpec
-from unimos_pipe.data.domain_folders import find_domain_folder, find_list, list_class_folders, match_class_names
+from unimos_pipe.data.domain_folders import find_domain_folder, find_list, list_class_folders
 from unimos_pipe.data.expected_layout import expected_layout
 from unimos_pipe.data.find_images import find_domain_images, find_images, skipped_summary
+from unimos_pipe.data.label_ids import labels_from_names, labels_from_numbers
 from unimos_pipe.data.manifest import NO_LABEL, Manifest
 from unimos_pipe.data.row_lists import (
     ManifestRow,
-    labels_from_names,
-    labels_from_numbers,
     path_form_hint,
     read_csv,
     read_list,
@@ -139,8 +139,8 @@ def read_part(spec: DatasetSpec, part: str, folder: Path) -> RowList:
         return _read_list_rows(spec, file, folder)
     if entry.manifest:
         rows = read_csv(spec.base / entry.manifest, folder)
-        labels = labels_from_names(spec.base / entry.manifest, rows, spec.classes, NO_LABEL)
-        return RowList([row.path for row in rows], labels)
+        labels, notes = labels_from_names(spec.base / entry.manifest, rows, spec.classes, NO_LABEL)
+        return RowList([row.path for row in rows], labels, notes)
     if entry.labels == "none":
         images = find_images(folder)
         return RowList(
@@ -168,9 +168,8 @@ def _read_class_folders(spec: DatasetSpec, folder: Path) -> RowList:
         )
     paths = [path for path in images.paths if "/" in path]
     labels = [ids[matches[path.partition("/")[0]]] for path in paths]
-    return RowList(
-        paths, labels, _drop_none(loose_images_note(folder, images.paths), skipped_summary(folder, images.skipped))
-    )
+    notes = _drop_none(loose_images_note(folder, images.paths), skipped_summary(folder, images.skipped))
+    return RowList(paths, labels, spelling_notes(str(folder), matches) + notes)
 
 
 def _drop_none(*notes: str | None) -> list[str]:

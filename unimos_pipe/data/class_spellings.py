@@ -1,37 +1,20 @@
 """Class names that domains spell differently: bound to one spelling where that is safe, asked about elsewhere."""
 
 import re
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 
-from unimos_pipe.base.errors import Argument, InputError, join_names
+from unimos_pipe.base.errors import InputError, join_names
+from unimos_pipe.data.class_names import QUOTES, ask_about, domains_apart, plural_pairs, spelling_key, spelling_notes
 from unimos_pipe.data.custom_domain import ScannedDomain
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
 
-_QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
 _MISSING = frozenset(("nan", "null", "na", "n/a", "none", "nil", "undefined"))
 
 
-def spelling_key(name: str) -> str:
-    """Return what spellings of a name have in common that differ by case, Unicode form, separators or quotes."""
-    text = unicodedata.normalize("NFKC", name).casefold()
-    text = unicodedata.normalize("NFKC", text).strip(f"{_QUOTES} ")
-    return re.sub(r"[\s_\-\u2010-\u2015.]+", "", text) or name
-
-
-def plural_key(name: str) -> str:
-    """Return the :func:`spelling_key` of a name without an English plural's ending."""
-    key = spelling_key(name)
-    for ending, singular in (("ies", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("s", "")):
-        stem = key.removesuffix(ending) + singular
-        if key.endswith(ending) and not key.endswith("ss") and len(stem) > 2:
-            return stem
-    return key
-
-
-def bind_spellings(domains: Sequence[ScannedDomain], kept: Sequence[str] = ()) -> tuple[list[ScannedDomain], list[str]]:
+def bind_spellings(
+    domains: Sequence[ScannedDomain], kept: Sequence[str] = (), ask: Callable[[str], None] = ask_about
+) -> tuple[list[ScannedDomain], list[str]]:
     """Return the domains with one spelling of each class, that of the first domain that has it, and notes.
 
     Spellings that differ by case, Unicode form, spaces, underscores, hyphens or quotes are bound, unless a domain has
@@ -39,68 +22,43 @@ def bind_spellings(domains: Sequence[ScannedDomain], kept: Sequence[str] = ()) -
 
     Args:
         kept: names that are classes of their own, whatever they resemble.
+        ask: called about names that may be one class or two; if it returns, they are two.
     Raises:
-        InputError: spellings that may be one class or several, or a labelled domain that shares no class with another.
+        InputError: a labelled domain that shares no class with another; and what ``ask`` raises.
     """
-    names = {domain.name: {row.label for row in domain.rows} - {"", UNKNOWN_CLASS, *kept} for domain in domains}
+    fixed = {"", UNKNOWN_CLASS, *kept}
+    names = {domain.name: {row.label for row in domain.rows} - fixed for domain in domains}
     first_spelling: dict[str, str] = {}
     for domain, present in names.items():
         for name in sorted(present):
             other = first_spelling.setdefault(spelling_key(name), name)
             if other != name and other in present:
-                _ask(f"domain {domain}: the class names {other!r} and {name!r} differ only in spelling")
+                ask(f"domain {domain}: the class names {other!r} and {name!r} differ only in spelling")
+                fixed |= {other, name}
+    bound = {
+        domain: {name: name if name in fixed else first_spelling[spelling_key(name)] for name in present}
+        for domain, present in names.items()
+    }
     renamed = [
-        replace(domain, rows=[replace(row, label=_bound(row.label, first_spelling, kept)) for row in domain.rows])
+        replace(domain, rows=[replace(row, label=bound[domain.name].get(row.label, row.label)) for row in domain.rows])
         for domain in domains
     ]
-    notes = [
-        f"domain {domain}: the class {name!r} is read as {first_spelling[spelling_key(name)]!r}"
-        for domain, present in names.items()
-        for name in sorted(present)
-        if first_spelling[spelling_key(name)] != name
-    ]
-    bound = {domain: {first_spelling[spelling_key(name)] for name in present} for domain, present in names.items()}
-    _check_plurals(bound)
+    notes = [note for domain, matches in bound.items() for note in spelling_notes(f"domain {domain}", matches)]
+    for fault in plural_pairs({domain: {*matches.values()} for domain, matches in bound.items()}):
+        ask(fault)
     _check_common_classes({domain.name: {row.label for row in domain.rows} - {"", UNKNOWN_CLASS} for domain in renamed})
     return renamed, notes + _unspeaking_names(renamed)
 
 
-def _bound(label: str, first_spelling: Mapping[str, str], kept: Sequence[str]) -> str:
-    return label if label in ("", UNKNOWN_CLASS, *kept) else first_spelling[spelling_key(label)]
-
-
-def _ask(fault: str) -> None:
-    raise InputError(
-        fault,
-        todo=(
-            "If they are one class, give it one name; if they are two, name both with ",
-            Argument("keep_folders", "NAME"),
-        ),
-    )
-
-
-def _check_plurals(names: Mapping[str, set[str]]) -> None:
-    """Raise InputError for singular and plural of a name in two domains, neither of which has both."""
-    for (domain, present), (other, others) in combinations(names.items(), 2):
-        singular = {plural_key(name): name for name in present - others}
-        for name in sorted(others - present):
-            match = singular.get(plural_key(name))
-            if match is not None and match not in others and name not in present:
-                _ask(f"the class {match!r} of domain {domain} and {name!r} of {other} differ by a plural")
-
-
 def _check_common_classes(names: Mapping[str, set[str]]) -> None:
-    """Raise InputError for a labelled domain that has no class in common with any other labelled domain."""
-    labelled = {domain: present for domain, present in names.items() if present}
-    for domain, present in labelled.items():
-        others = {name for other, classes in labelled.items() if other != domain for name in classes}
-        if len(labelled) > 1 and not present & others:
-            raise InputError(
-                f"domain {domain} has no class in common with another domain",
-                expected=f"one of {join_names(sorted(others), 5)}",
-                got=join_names(sorted(present), 5),
-                todo="Give one class one name in all domains",
-            )
+    """Raise InputError for a domain of :func:`domains_apart`."""
+    for domain, others in domains_apart(names).items():
+        raise InputError(
+            f"domain {domain} has no class in common with another domain",
+            expected=f"one of {join_names(sorted(others), 5)}",
+            got=join_names(sorted(names[domain]), 5),
+            todo="Give one class one name in all domains",
+        )
 
 
 def _unspeaking_names(domains: Sequence[ScannedDomain]) -> list[str]:
@@ -112,7 +70,7 @@ def _unspeaking_names(domains: Sequence[ScannedDomain]) -> list[str]:
     kinds = {
         "numbers": re.compile(r"[\d.]+").fullmatch,
         "WordNet ids": re.compile(r"n\d{8}").fullmatch,
-        "quoted names": lambda name: name != name.strip(_QUOTES),
+        "quoted names": lambda name: name != name.strip(QUOTES),
         "words for a missing value": lambda name: name.casefold() in _MISSING,
     }
     notes = []

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,13 +24,12 @@ from unimos_pipe.data.build_manifest import (
     read_part,
     unlisted_images,
 )
+from unimos_pipe.data.class_names import domains_apart, match_class_names, plural_pairs
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.find_images import find_domain_images, skipped_summary
 from unimos_pipe.data.grey_range import GUESSED
-from unimos_pipe.data.image_decoding import DECODE_SECONDS, decode, describe_error
+from unimos_pipe.data.image_decoding import DECODE_SECONDS, UNIFORM_SPREAD, decode, describe_error
 from unimos_pipe.data.manifest import NO_LABEL
-
-UNIFORM_SPREAD = 3  # of 255: an image whose values differ by less has no contrast
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,9 @@ def _check_classes(spec: DatasetSpec, parts: dict[str, RowList], places: dict) -
     for part, rows in parts.items():
         present[part.partition(".")[0]] |= set(rows.labels) - {NO_LABEL}
     present = {domain: labels for domain, labels in present.items() if labels}
+    _check_class_names(
+        {domain: {spec.classes[label] for label in labels} for domain, labels in present.items()}, places
+    )
     anywhere = set().union(*present.values())
     for label, name in enumerate(spec.classes):
         if label not in anywhere:
@@ -163,6 +166,17 @@ def _check_classes(spec: DatasetSpec, parts: dict[str, RowList], places: dict) -
         else:
             lacking = [domain for domain, labels in present.items() if label not in labels]
             places["class absent in a domain", False] += [f"{name} in {domain}" for domain in lacking]
+
+
+def _check_class_names(names: Mapping[str, set[str]], places: dict) -> None:
+    """Add classes that may be one, by the names in each labelled domain, and domains without a common class."""
+    for (domain, present), (other, others) in combinations(names.items(), 2):
+        spelled = match_class_names(others - present, sorted(present - others))
+        places["one class in two spellings", True] += [
+            f"{match} in {domain} = {name} in {other}" for name, match in sorted(spelled.items())
+        ]
+    places["class names that differ by a plural", False] += plural_pairs(names)
+    places["no class in common with another domain", True] += [*domains_apart(names)]
 
 
 class _ImageState(NamedTuple):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unimos_pipe.base.errors import Argument, InputError, join_names
 from unimos_pipe.base.safe_open import MAX_TEXT_BYTES, open_regular
+from unimos_pipe.data.class_names import match_class_names
 from unimos_pipe.data.dataset_spec import DatasetSpec, DomainSpec
 from unimos_pipe.data.expected_layout import expected_layout
 from unimos_pipe.data.find_images import is_skipped_folder
@@ -47,9 +48,8 @@ def find_domain_folder(spec: DatasetSpec, name: str, root: Path) -> Path:
     if with_lists:
         return next((folder for folder in with_lists if _has_first_image(folder, lists)), with_lists[0])
     if entry.list:
-        keys = {name_key(class_name) for class_name in spec.classes}
         for folder in folders:
-            if any(name_key(child) in keys for child in list_class_folders(folder)):
+            if match_class_names(list_class_folders(folder), spec.classes):
                 return folder
     raise InputError(
         f"domain {name} of {spec.name} is not in {root}",
@@ -95,16 +95,3 @@ def describe_contents(folder: Path) -> str:
         inside = sorted(item.name for item in child.iterdir())[: LISTED + 1] if child.is_dir() else []
         names.append(f"{child.name} ({join_names(inside, LISTED)})" if inside else child.name)
     return join_names(names, 2 * LISTED) or "nothing"
-
-
-def match_class_names(names: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
-    """Return folder name -> class for the names that are a class's, exactly or in another spelling."""
-    by_key: dict[str, list[str]] = {}
-    for name in classes:
-        by_key.setdefault(name_key(name), []).append(name)
-    matches = {name: name for name in names if name in {*classes}}
-    for name in names:
-        same = by_key.get(name_key(name), [])
-        if name not in matches and len(same) == 1 and same[0] not in names:
-            matches[name] = same[0]
-    return matches

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import xxhash
 
 from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
 from unimos_pipe.data.build_manifest import file_size
+from unimos_pipe.data.class_spellings import bind_spellings
 from unimos_pipe.data.custom_dataset import write_scanned
 from unimos_pipe.data.custom_domain import ScannedDomain
 from unimos_pipe.data.dataset_spec import is_valid_name
@@ -46,7 +48,8 @@ def write_frame_dataset(
 ) -> Path:
     """Write the spec, CSVs and record of a table's images and return the spec's file, ``<folder>/<key>/<name>.toml``.
 
-    Equal tables have one key.
+    Equal tables have one key. Spellings of one class are bound as
+    :func:`unimos_pipe.data.class_spellings.bind_spellings` does; a Python warning names each.
 
     Args:
         frame: a table with named columns, such as a pandas DataFrame.
@@ -56,7 +59,7 @@ def write_frame_dataset(
         name: of the data set.
     Raises:
         InputError: columns that the table lacks, values of other types, files that are missing or listed twice in a
-            domain, no labelled image.
+            domain, no labelled image, a labelled domain that shares no class with another.
     """
     columns = [str(column) for column in frame.columns]
     chosen = {"path": path, "label": _optional(label, "label", columns), "domain": _optional(domain, "domain", columns)}
@@ -75,7 +78,12 @@ def write_frame_dataset(
     rows: dict[str, list[tuple[Path, str]]] = {text: [] for text in domains}
     for file, text, row_domain in zip(paths, labels, domains, strict=True):
         rows[row_domain].append((Path(os.path.abspath(Path(file).expanduser())), text))  # noqa: PTH100 - keeps links
-    scanned = [_scan_rows(row_domain, part) for row_domain, part in rows.items()]
+    asked: list[str] = []
+    scanned, notes = bind_spellings(
+        [_scan_rows(row_domain, part) for row_domain, part in rows.items()], (), asked.append
+    )
+    for note in (*notes, *(f"{fault}; they are two classes" for fault in asked)):
+        warnings.warn(note, stacklevel=3)
     key = xxhash.xxh3_64_hexdigest(json.dumps([paths, labels, domains]).encode())
     out = folder / key / f"{name}.toml"
     write_scanned(out, name, encoder, scanned)

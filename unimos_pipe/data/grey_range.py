@@ -4,6 +4,7 @@ The range is that of the file's format (PNG, PGM) or tags (TIFF). Otherwise it i
 of the values, so that a few values beyond it do not change the scale of all others.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ from PIL import Image
 USUAL_TOPS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bits
 OVERSHOOT = 1.1  # times a usual top, which interpolated and noisy values reach
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.1, 99.9
-BITS, LOWEST, HIGHEST, FLOAT_LOWEST, FLOAT_HIGHEST = 258, 280, 281, 340, 341  # TIFF tags
+BLOCK_VALUES = 1 << 20  # pixels that are scaled at a time
+BITS, BANDS, LOWEST, HIGHEST, FLOAT_LOWEST, FLOAT_HIGHEST = 258, 277, 280, 281, 340, 341  # TIFF tags
 
 
 class GreyRange(NamedTuple):
@@ -34,12 +36,16 @@ def to_eight_bit(image: Image.Image, opened: Image.Image) -> Image.Image:
     Raises:
         ValueError: values that are not finite.
     """
-    values = np.asarray(image, dtype=np.float64)
-    if not np.isfinite(values).all():
+    values = np.asarray(image)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("pixel values that are not finite")
     limits = grey_range(opened, values)
-    values = (values - limits.low) * 255 / (limits.high - limits.low)
-    scaled = Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8)).convert("RGB")
+    pixels = np.empty(values.shape, np.uint8)
+    rows = max(1, BLOCK_VALUES // max(1, values.shape[1]))
+    for start in range(0, len(values), rows):  # in blocks: float64 would take 8 bytes a pixel
+        block = (values[start : start + rows].astype(np.float64) - limits.low) * 255 / (limits.high - limits.low)
+        pixels[start : start + rows] = np.clip(block, 0, 255).round()
+    scaled = Image.fromarray(pixels).convert("RGB")
     if limits.guessed:
         scaled.info[GUESSED] = f"{limits.low:g} to {limits.high:g}"
     return scaled
@@ -57,7 +63,8 @@ def grey_range(image: Image.Image, values: np.ndarray) -> GreyRange:
         return GreyRange(0, 65535)  # as PNG defines 16 bits, and as PIL scales a PGM by its own maximum
     if not values.size:
         return GreyRange(0, 255)
-    low, high = np.percentile(values, (LOW_PERCENTILE, HIGH_PERCENTILE), method="closest_observation")
+    ranks = [_percentile_rank(values.size, percentile) for percentile in (LOW_PERCENTILE, HIGH_PERCENTILE)]
+    low, high = (float(value) for value in np.partition(values, ranks, axis=None)[ranks])
     is_float = image.mode == "F"
     if low >= 0 and is_float and high <= OVERSHOOT:
         return GreyRange(0, 1)
@@ -65,7 +72,14 @@ def grey_range(image: Image.Image, values: np.ndarray) -> GreyRange:
         for top in USUAL_TOPS:
             if high <= top * (OVERSHOOT if is_float else 1):
                 return GreyRange(0, top)
-    return GreyRange(float(low), float(high) if high > low else float(low) + 1, guessed=True)
+    return GreyRange(low, high if high > low else low + 1, guessed=True)
+
+
+def _percentile_rank(count: int, percentile: float) -> int:
+    """Return the rank of a percentile, as numpy's method ``closest_observation`` chooses it without a float64 copy."""
+    index = count * (percentile / 100) - 1.5
+    lower = math.floor(index)
+    return min(max(lower if index == lower and lower % 2 else lower + 1, 0), count - 1)
 
 
 def _tagged_range(image: Image.Image) -> GreyRange | None:

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from unimos_pipe.base.errors import ReadError
 from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS, MAX_IMAGE_BYTES, PIXEL_LIMIT, open_regular, read_bytes
-from unimos_pipe.data.grey_range import to_eight_bit
+from unimos_pipe.data.grey_range import BANDS, BITS, to_eight_bit
 from unimos_pipe.data.image_files import describe_tiff, icon_sizes, silence_libraries, without_large_texts
 
 pillow_heif.register_heif_opener()
@@ -29,6 +29,8 @@ FORMATS = (*SIGNATURE_FORMATS, "CUR", "DDS", "ICNS", "ICO", "PCX", "SGI", "SUN",
 DECODE_SECONDS = 60  # an image that takes longer is a bad one
 MAX_ASPECT_RATIO = 100  # longer side to shorter side; CLIP's resize scales the shorter one and keeps the ratio
 REDUCED_FROM = 89_478_485  # pixels; an image of more is decoded at a whole fraction of its size (PIL's own limit)
+UNIFORM_SPREAD = 3  # of 255: an image whose values differ by less has no contrast
+PIXEL_BYTES = 4  # per pixel allowed, that a decoder may hold: 8 bits of RGBA, or one band of 32
 DECODER = "PIL, EXIF orientation applied, alpha on white, grey scaled to 8 bits by its range, first frame"
 
 
@@ -91,7 +93,7 @@ def open_image(
     """Open an image from a path, bytes or a PIL image; only the header is read.
 
     Raises:
-        ValueError: more than ``max_pixels``.
+        ValueError: more than ``max_pixels``, or a decoder that would hold more than 4 bytes for each of these.
     """
     silence_libraries()
     with DECODING_WARNINGS:
@@ -103,6 +105,7 @@ def open_image(
             _check_pixel_count(width, height, max_pixels)
         with Image.open(io.BytesIO(without_large_texts(content)), formats=formats) as image:
             _check_pixel_count(*image.size, max_pixels)
+            _check_declared_bytes(image, max_pixels)
             yield image
 
 
@@ -110,6 +113,23 @@ def _check_pixel_count(width: int, height: int, max_pixels: int) -> None:
     """Raise ValueError for more pixels than are allowed."""
     if width * height > max_pixels:
         raise ValueError(f"{width:,} x {height:,} pixels, more than {max_pixels:,}")
+
+
+def _check_declared_bytes(image: Picture, max_pixels: int) -> None:
+    """Raise ValueError if a decoder would hold more than 4 bytes for each pixel allowed, as for 16-bit colours."""
+    size = 0
+    if image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        bits = np.ravel(tags.get(BITS, 8))  # of each band, or one number for all
+        size = bits.max() * max(tags.get(BANDS, 1), len(bits)) / 8
+    elif image.format == "JPEG2000":
+        size = 4 * len(image.getbands())
+    limit = PIXEL_BYTES * max_pixels
+    if image.width * image.height * size > limit:
+        raise ValueError(
+            f"{image.width:,} x {image.height:,} pixels of {size:g} bytes, more than the {limit / 1e6:,.0f} MB that "
+            f"{max_pixels:,} pixels may take"
+        )
 
 
 def decode(source: Path | Picture | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
 from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.data.class_names import match_class_names
 from unimos_pipe.data.csv_edit import CsvText
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
@@ -29,10 +30,14 @@ class LabelFile:
     def read(self) -> dict[str, str]:
         """Return the class of each image by path, in the order of the file; '' = still to be labelled.
 
+        A class in another spelling is the class (:func:`unimos_pipe.data.class_names.match_class_names`).
+
         Raises:
             InputError: the file cannot be read.
         """
-        return {row.path: row.label.strip() for row in read_csv(self.path, self.folder)}
+        labels = {row.path: row.label.strip() for row in read_csv(self.path, self.folder)}
+        matches = match_class_names(labels.values(), self.classes)
+        return {path: matches.get(label, label) for path, label in labels.items()}
 
     def set(self, labels: Mapping[str, str]) -> dict[str, str]:
         """Change the classes of images; the file is replaced at once, and synced to disk.

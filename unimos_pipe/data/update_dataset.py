@@ -19,6 +19,7 @@ from unimos_pipe.base.errors import InputError, ReadError, join_names, suggestio
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
 from unimos_pipe.data.build_manifest import file_size
+from unimos_pipe.data.class_names import class_of_new_name, match_class_names, spelling_notes
 from unimos_pipe.data.csv_edit import CsvText
 from unimos_pipe.data.custom_domain import CustomDomain
 from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
@@ -63,6 +64,7 @@ class DatasetUpdate:
     new_classes: tuple[str, ...]
     empty_classes: tuple[str, ...]  # without an image in any domain
     backup: Path | None
+    notes: tuple[str, ...] = ()  # about class names of another spelling, and labels that are no classes
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class _DomainPlan:
     rows: tuple[ManifestRow, ...]
     kept_labels: Mapping[bytes, str]
     update: DomainUpdate
+    notes: tuple[str, ...]
 
 
 def update_dataset(file: Path, *, keep_folders: Sequence[str] = (), skip_folders: Sequence[str] = ()) -> DatasetUpdate:
@@ -84,7 +87,7 @@ def update_dataset(file: Path, *, keep_folders: Sequence[str] = (), skip_folders
         keep_folders, skip_folders: new class folders that are classes, or are left out, though they look otherwise.
     Raises:
         InputError: a spec that cannot be read or has no CSV, labels that are no classes, a folder that is missing or
-            without images, folders that may be no classes and are not named.
+            without images, folders that may be no classes and are not named, class names of unclear spelling.
     """
     spec, record = load_spec(str(file)), read_record(file)
     names = [name for name, entry in spec.domains.items() if entry.manifest and entry.root]
@@ -97,10 +100,13 @@ def update_dataset(file: Path, *, keep_folders: Sequence[str] = (), skip_folders
     with contextlib.ExitStack() as locks:
         for target in targets:  # each by itself: labels may be set meanwhile
             locks.enter_context(writer_lock(target.resolve(), wait=True))
-        plans = {name: _plan_domain(spec, name, record, keep_folders, skipped) for name in names}
+        plans: dict[str, _DomainPlan] = {}
+        used = {*keep_folders}
+        for name in names:  # one after the other, so that a new class has one spelling in all domains
+            plans[name] = _plan_domain(spec, name, record, keep_folders, skipped, _further(used, spec.classes))
+            used |= {row.label for row in plans[name].rows}
         rows = [row for plan in plans.values() for row in plan.rows]
-        used = {row.label for row in rows} | {*keep_folders}
-        new_classes = tuple(sorted(used - {"", UNKNOWN_CLASS, *spec.classes}))
+        new_classes = _further(used, spec.classes)
         counts = Counter(row.label for row in rows)
         empty = tuple(name for name in (*spec.classes, *new_classes) if not counts[name])
         updates = tuple(plan.update for plan in plans.values())
@@ -115,11 +121,22 @@ def update_dataset(file: Path, *, keep_folders: Sequence[str] = (), skip_folders
         images = {**record.images, **{name: plan.images for name, plan in plans.items()}}
         kept = {**record.kept_labels, **{name: plan.kept_labels for name, plan in plans.items()}}
         write_record(file, replace(record, skip_folders=skipped, images=images, kept_labels=kept), unedited)
-    return DatasetUpdate(file, updates, new_classes, empty, backup)
+    notes = tuple(note for plan in plans.values() for note in plan.notes)
+    return DatasetUpdate(file, updates, new_classes, empty, backup, notes)
+
+
+def _further(labels: Iterable[str], classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the labels that are no classes yet."""
+    return tuple(sorted({*labels} - {"", UNKNOWN_CLASS, *classes}))
 
 
 def _plan_domain(
-    spec: DatasetSpec, name: str, record: ScanRecord, keep_folders: Sequence[str], skip_folders: Sequence[str]
+    spec: DatasetSpec,
+    name: str,
+    record: ScanRecord,
+    keep_folders: Sequence[str],
+    skip_folders: Sequence[str],
+    new_classes: Sequence[str],
 ) -> _DomainPlan:
     entry = spec.domain(name)
     folder, file = spec.base / entry.root, spec.base / entry.manifest
@@ -127,6 +144,9 @@ def _plan_domain(
         raise InputError(f"domain {name} of {spec.name}: no folder {folder}; correct its root in the spec")
     old_rows = {row.path: replace(row, label=row.label.strip()) for row in read_csv(file, folder)}
     known = {*spec.classes, "", UNKNOWN_CLASS}
+    spelled = match_class_names((row.label for row in old_rows.values()), spec.classes)
+    notes = spelling_notes(str(file), spelled)
+    old_rows = {path: replace(row, label=spelled.get(row.label, row.label)) for path, row in old_rows.items()}
     if wrong := sorted({row.label for row in old_rows.values()} - known):
         raise InputError(
             f"{file}: labels that are no classes of {spec.name}: {join_names(wrong)}; "
@@ -153,8 +173,11 @@ def _plan_domain(
         {path: _known_digest(old_images.get(path)) for path in old_rows},
         {path: record.digest for path, record in images.items()},
     )
-    new_labels = _folder_labels if labels == "folders" else _content_labels
-    label_of = new_labels(spec, name, labels, old_rows, matches, images)
+    if labels == "folders":
+        classes = *spec.classes, *keep_folders, *new_classes
+        label_of, label_notes = _folder_labels(classes, name, search, old_rows, matches, images)
+    else:
+        label_of, label_notes = _content_labels(spec, name, labels, old_rows, matches, images)
     kept = dict(record.kept_labels.get(name, {}))  # a deleted image may come back
     for path in matches.added:
         label = kept.get(images[path].digest, "")
@@ -163,7 +186,8 @@ def _plan_domain(
         digest = _known_digest(old_images.get(row.path))
         if digest and row.label and (labels != "folders" or row.label != class_folder(row.path, search)):
             kept[digest] = row.label
-    return _plan_rows(name, file, folder, old_rows, matches, images, label_of, kept)
+    plan = _plan_rows(name, file, folder, old_rows, matches, images, label_of, kept)
+    return replace(plan, notes=(*notes, *label_notes))
 
 
 def _known_digest(record: FileRecord | None) -> bytes | None:
@@ -177,21 +201,21 @@ def _guess_labels(rows: Iterable[ManifestRow], search: Sequence[str]) -> str:
 
 
 def _folder_labels(
-    spec: DatasetSpec,
+    classes: Sequence[str],
     name: str,
-    labels: str,
+    search: Sequence[str],
     old_rows: Mapping[str, ManifestRow],
     matches: ImageMatches,
     images: Mapping[str, FileRecord],
-) -> dict[str, str]:
-    """Return the class of each image by its folder; a label that differed from its folder's class is kept.
+) -> tuple[dict[str, str], list[str]]:
+    """Return the class of each image by its folder, and notes; a label that differed from its folder's class is kept.
 
     A folder that is no class is a class's renamed folder if all its images have the class's label and the folder that
-    they came from is empty now; else it is a new class.
+    they came from is empty now; else it is a class of another spelling, or a new one.
     """
-    search = spec.domain(name).search
     filled = {class_folder(path, search) for path in images}
-    class_of = {folder: folder for folder in filled if folder in spec.classes}
+    class_of = {folder: folder for folder in filled if folder in classes}
+    spelled = {}
     for folder in sorted(filled - {*class_of}):
         inside = {new: old for new, old in matches.old_path.items() if class_folder(new, search) == folder}
         stayed = Counter(old_rows[old].label for old in inside.values() if class_folder(old, search) == folder)
@@ -201,13 +225,15 @@ def _folder_labels(
             class_of[folder] = stayed.most_common(1)[0][0]
         else:
             renamed = len(arrived) == 1 and not origins & filled
-            class_of[folder] = arrived.pop() if renamed else folder
+            present = {*class_of.values()}
+            spelled[folder] = folder if renamed else class_of_new_name(folder, [*classes, *present], present, name)
+            class_of[folder] = arrived.pop() if renamed else spelled[folder]
     label_of = {path: class_of[class_folder(path, search)] for path in images}
     for new, old in matches.old_path.items():
         label = old_rows[old].label
         if class_folder(new, search) == class_folder(old, search) or label != class_folder(old, search):
             label_of[new] = label
-    return label_of
+    return label_of, spelling_notes(f"domain {name}", spelled)
 
 
 def _content_labels(
@@ -217,23 +243,29 @@ def _content_labels(
     old_rows: Mapping[str, ManifestRow],
     matches: ImageMatches,
     images: Mapping[str, FileRecord],
-) -> dict[str, str]:
-    """Return the class of each image: that of its row, else of an image of equal contents, else of the CSV scanned."""
+) -> tuple[dict[str, str], list[str]]:
+    """Return the class of each image, that of its row, of an image of equal contents or of the CSV scanned, and notes.
+
+    Of the CSV, labels that are no classes are left out with a note.
+    """
     label_of = {new: old_rows[old].label for new, old in matches.old_path.items()}
     by_digest = {images[path].digest: label for path, label in label_of.items() if label}
     listed = _scanned_labels(spec, name, labels) if matches.added else {}
+    listed = {path: listed[path] for path in matches.added if listed.get(path)}
+    spelled = match_class_names(listed.values(), (*spec.classes, UNKNOWN_CLASS))
     for path in matches.added:
-        label_of[path] = by_digest.get(images[path].digest, "") or listed.get(path, "")
-    return label_of
+        label_of[path] = by_digest.get(images[path].digest, "") or spelled.get(listed.get(path, ""), "")
+    no_classes = sorted({*listed.values()} - {*spelled})
+    notes = [f"domain {name}: labels of new images that are no classes are left out: {join_names(no_classes)}"]
+    return label_of, [*spelling_notes(f"domain {name}", spelled), *(notes if no_classes else [])]
 
 
 def _scanned_labels(spec: DatasetSpec, name: str, labels: str) -> dict[str, str]:
-    """Return the classes in the CSV that a scan read, by path; empty if there is none."""
+    """Return the labels in the CSV that a scan read, by path; empty if there is none."""
     folder = spec.base / spec.domain(name).root
     for file in CustomDomain(name, folder, labels).label_files():
         if file.is_file():
-            rows = {row.path: row.label.strip() for row in read_csv(file, folder)}
-            return {path: label for path, label in rows.items() if label in spec.classes}
+            return {row.path: row.label.strip() for row in read_csv(file, folder)}
     return {}
 
 
@@ -266,7 +298,7 @@ def _plan_rows(
         tuple(old_rows[path] for path in matches.removed),
         sum(bool(row.label) for row in rows),
     )
-    return _DomainPlan(file, CsvText.read(file, folder).edit(change, added), images, rows, kept_labels, update)
+    return _DomainPlan(file, CsvText.read(file, folder).edit(change, added), images, rows, kept_labels, update, ())
 
 
 def _edit_spec(file: Path, new_classes: Sequence[str], images: Mapping[str, int]) -> str:

@@ -29,7 +29,11 @@ from unimos_pipe.extract.write_shards import EncodeResult, ShardJob, encode_shar
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """Result for one domain: of ``rows``, ``encoded`` are new and ``reused`` come from older shards."""
+    """Result for one domain: of ``rows``, ``encoded`` are new and ``reused`` come from older shards.
+
+    Of the encoded ones, ``uniform`` are without contrast, and ``guessed``, (path, range), have grey values that were
+    scaled by percentiles.
+    """
 
     domain: str
     rows: int
@@ -39,6 +43,8 @@ class ExtractReport:
     shards_written: int
     skipped: tuple[tuple[str, str], ...]
     seconds: float
+    uniform: tuple[str, ...] = ()
+    guessed: tuple[tuple[str, str], ...] = ()
 
 
 def extract_images(
@@ -100,6 +106,7 @@ def extract_images(
     return ExtractReport(
         manifest.domain, rows, result.encoded, rows - len(skipped) - result.encoded,
         len(reused), len(job.bounds) - len(reused), skipped, time.perf_counter() - started,
+        tuple(result.uniform), tuple(result.guessed),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from unimos_pipe.base.atomic_io import check_writable_folder
-from unimos_pipe.base.errors import Argument, InputError
+from unimos_pipe.base.errors import Argument, InputError, join_names
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
@@ -159,7 +159,7 @@ def _update_cache(
     reports = [
         _extract_domain(spec.name, manifest, encoder, folder, options, encode, reporter) for manifest in manifests
     ]
-    warnings = [line for report in reports if (line := _describe_skipped(report, folder))]
+    warnings = [line for report in reports for line in _describe_images(report, folder)]
     extracted = replace(features, encoder_id=folder.name)
     return ExtractResult(extracted, tuple(reports), tuple(warnings), encoder.identity.precision, options.batch_size)
 
@@ -230,7 +230,7 @@ def _extract_domain(
             on_rows=advance,
             encode=encode,
         )
-    if line := _describe_skipped(report, folder):
+    for line in _describe_images(report, folder):
         reporter.warn(line)
     rate = f", {report.encoded / report.seconds:,.0f} images/s" if report.encoded else ""
     reporter.note(
@@ -240,11 +240,20 @@ def _extract_domain(
     return report
 
 
-def _describe_skipped(report: ExtractReport, folder: Path) -> str | None:
-    """Return a line about a domain's unreadable images and where all are listed, or None."""
-    if not report.skipped:
-        return None
-    return (
-        f"{report.domain}: {len(report.skipped)} unreadable image(s) are left out: {describe_images(report.skipped)}; "
-        f"listed in {unreadable_path(folder / report.domain)}"
-    )
+def _describe_images(report: ExtractReport, folder: Path) -> list[str]:
+    """Return lines about a domain's unreadable images, those without contrast, and those of a guessed range."""
+    lines = []
+    if report.skipped:
+        lines.append(
+            f"{report.domain}: {len(report.skipped)} unreadable image(s) are left out: "
+            f"{describe_images(report.skipped)}; listed in {unreadable_path(folder / report.domain)}"
+        )
+    if report.uniform:
+        names = join_names(report.uniform, 5)
+        lines.append(f"{report.domain}: {len(report.uniform)} image(s) without contrast: {names}")
+    if report.guessed:
+        lines.append(
+            f"{report.domain}: {len(report.guessed)} image(s) of unknown range, whose grey values are scaled by "
+            f"percentiles: {describe_images(report.guessed)}"
+        )
+    return lines

@@ -5,8 +5,10 @@ import faulthandler
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,11 @@ from unimos_pipe.base.malloc import trim_malloc, tune_malloc
 from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
 from unimos_pipe.base.time_limit import time_limit
 from unimos_pipe.base.waits import stopped_processes, told_wait
-from unimos_pipe.data.image_decoding import DECODE_SECONDS, Picture, describe_error
+from unimos_pipe.data.image_decoding import DECODE_SECONDS, UNIFORM_SPREAD, Picture, describe_error
 from unimos_pipe.extract.jpeg_decoding import read_pixels
 
 HANG_SECONDS = 300  # a worker exits if a batch takes longer, even inside C code
+SLOW_SECONDS = 10  # of a wait for a batch, after which it is told of
 NICENESS = 5  # of decoders that share the CPU with the encoder
 PREFETCH_BATCHES = 2  # batches that a worker may be ahead of the consumer
 SHARED_MEMORY = Path("/dev/shm")
@@ -50,30 +53,39 @@ class _DecodedBatches(Dataset):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, number: int) -> tuple[list[int], list[tuple[int, str]], UnimosPipeError | None]:
+    def __getitem__(
+        self, number: int
+    ) -> tuple[list[int], list[tuple[int, str]], UnimosPipeError | None, list[tuple[int, bool, str]]]:
         """Fill a batch's slot.
 
         Returns:
-            Its good rows, whose pixels come first; (bad row, what is wrong with it); and why the batch could not be
-            read to its end, for a reason that is no image's fault.
+            Its good rows, whose pixels come first; (bad row, what is wrong with it); why the batch could not be read
+            to its end, for a reason that is no image's fault; and the rows that ``on_look`` of :func:`read_batches`
+            is told of.
         """
         slot = self.slot(number)
-        good, bad = [], []
+        good, bad, looks = [], [], []
         with _worker_watchdog(HANG_SECONDS):
             for row in self.batches[number]:
                 entry = self.paths[row]
                 source = self.root / entry if isinstance(entry, str | Path) else entry
+                guessed: list[str] = []
                 try:
                     with time_limit(DECODE_SECONDS, f"not decoded after {DECODE_SECONDS} s"):
-                        slot[len(good)] = self.preprocess(read_pixels(source, self.max_pixels))
+                        pixels = self.preprocess(read_pixels(source, self.max_pixels, guessed.append))
+                        slot[len(good)] = pixels
                     good.append(row)
+                    low, high = pixels.reshape(-1, pixels.shape[-1]).aminmax(dim=0)
+                    uniform = bool((high - low < UNIFORM_SPREAD).all())
+                    if uniform or guessed:
+                        looks.append((row, uniform, "".join(guessed)))
                 except MemoryError:
-                    return good, bad, ExecutionError(f"out of memory at {source}. Finished shards are kept")
+                    return good, bad, ExecutionError(f"out of memory at {source}. Finished shards are kept"), looks
                 except Exception as error:  # decoders raise any type
                     if isinstance(error, ReadError) and not error.lasting:
-                        return good, bad, error
+                        return good, bad, error, looks
                     bad.append((row, describe_error(error, source)))
-        return good, bad, None
+        return good, bad, None, looks
 
     def slot(self, number: int) -> torch.Tensor:
         """Return the memory of a batch's pixels."""
@@ -143,6 +155,7 @@ def read_batches(
     *,
     on_gpu: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    on_look: Callable[[int, bool, str], None] = lambda row, uniform, guessed: None,
 ) -> Iterator[tuple[list[int], torch.Tensor, list[tuple[int, str]]]]:
     """Decode and preprocess batches of rows, in order.
 
@@ -155,6 +168,8 @@ def read_batches(
         on_gpu: use page-locked memory and normal priority of the workers. Otherwise the workers yield the cores to the
             encoder.
         max_pixels: largest image that is read.
+        on_look: called with the row of an image without contrast or with a guessed range of grey values, whether it is
+            without contrast, and the range or ''.
     Yields:
         (readable rows, their (m, H, W, 3) uint8 pixels, [(unreadable row, reason)]) per batch. The memory of the
         pixels is reused when the next but one batch is requested.
@@ -176,6 +191,8 @@ def read_batches(
         collate_fn=tuple,  # no collation
         prefetch_factor=PREFETCH_BATCHES if workers else None,
         worker_init_fn=_init_worker if on_gpu else _init_nice_worker,
+        # forked, whatever the caller's start method is: others import the caller's main module again
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
     with _pinned(data.slots) if on_gpu else contextlib.nullcontext():
         with ThreadPoolExecutor(1) as starter:
@@ -184,15 +201,25 @@ def read_batches(
             stream = starter.submit(iter, loader).result()
         for number, rows in enumerate(batches):
             try:
-                with told_wait(lambda: stopped_processes(child.pid for child in multiprocessing.active_children())):
-                    good, bad, failure = next(stream)
+                with told_wait(partial(_describe_wait, paths[rows[0]], time.monotonic())):
+                    good, bad, failure, looks = next(stream)
             except RuntimeError as error:
                 if "DataLoader" not in str(error):
                     raise
                 raise _decoder_error(root, [paths[row] for row in rows]) from None
             if failure:
                 raise failure
+            for look in looks:
+                on_look(*look)
             yield good, data.slot(number)[: len(good)], bad
+
+
+def _describe_wait(entry: str | Path | Picture | bytes, began: float) -> str:
+    """Return what a wait for a batch is for, if it is told: stopped decoders, or images that take long."""
+    if stopped := stopped_processes(child.pid for child in multiprocessing.active_children()):
+        return stopped
+    is_slow = time.monotonic() - began > SLOW_SECONDS and isinstance(entry, str | Path)
+    return f"the decoders of images from {entry} on" if is_slow else ""
 
 
 def _check_shared_memory(size: int) -> None:
@@ -229,7 +256,7 @@ def _decoder_error(root: Path, paths: Sequence[str | Path | Picture | bytes]) ->
 
 def _guard_hint() -> str:
     """Return a hint for scripts on systems whose worker processes import the main module."""
-    if multiprocessing.get_start_method() == "fork":
+    if sys.platform == "linux" or multiprocessing.get_start_method() == "fork":
         return ""
     return ". A script that calls this must do so below if __name__ == '__main__':"
 

@@ -18,6 +18,7 @@ import xxhash
 from torch.utils.data import get_worker_info
 
 from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS, MAX_IMAGE_BYTES, read_bytes
+from unimos_pipe.data.grey_range import GUESSED
 from unimos_pipe.data.image_decoding import (
     DECODER,
     REDUCED_FROM,
@@ -33,11 +34,17 @@ MAX_JPEG_BYTES = 1 << 27  # of a JPEG that torchvision decodes
 REFERENCE_DIGEST = "b92e33e9f7f561b328f47b9ec2b98938"  # digest of the probes' pixels as decoded by libjpeg-turbo
 
 
-def read_pixels(source: Path | Picture | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
+def read_pixels(
+    source: Path | Picture | bytes,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    on_guess: Callable[[str], None] = lambda limits: None,
+) -> np.ndarray:
     """Return read-only (H, W, 3) uint8 pixels, equal to those of :func:`unimos_pipe.data.image_decoding.decode`.
 
     torchvision is used in worker processes only: it cannot be interrupted, and its output on stderr must be caught.
 
+    Args:
+        on_guess: called with the range of grey values where it was guessed (:mod:`unimos_pipe.data.grey_range`).
     Raises:
         ReadError, OSError, SyntaxError, ValueError: as ``decode`` does.
     """
@@ -49,7 +56,10 @@ def read_pixels(source: Path | Picture | bytes, max_pixels: int = DEFAULT_MAX_PI
             pixels = decode_plain_jpeg(image, source)
             if pixels is not None:
                 return pixels
-        return np.asarray(to_rgb(image))
+        picture = to_rgb(image)
+        if limits := picture.info.get(GUESSED):
+            on_guess(limits)
+        return np.asarray(picture)
 
 
 def decode_plain_jpeg(image: Picture, file: bytes) -> np.ndarray | None:

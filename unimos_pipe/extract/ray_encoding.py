@@ -42,8 +42,7 @@ def encode_on_cluster(
     with connect_ray(options) as cluster:
         shared = job, spec, encoder.device.type, max(1, int(options.cpus))
         for index, result in cluster.run(_encode_shard, indices, *shared):
-            total.encoded += result.encoded
-            total.bad += result.bad
+            total.add(result)
             on_rows(job.rows(index))
     return total
 

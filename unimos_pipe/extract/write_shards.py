@@ -59,10 +59,23 @@ class ShardJob:
 
 @dataclass
 class EncodeResult:
-    """Result of encoding shards: number of encoded rows, and (path, reason) of unreadable images."""
+    """Result of encoding shards: number of encoded rows, and what was seen of their images.
+
+    ``bad`` has (path, reason) of unreadable images, ``uniform`` the paths of those without contrast, ``guessed`` (path,
+    range) of those whose grey values were scaled by percentiles.
+    """
 
     encoded: int = 0
     bad: list[tuple[str, str]] = field(default_factory=list)
+    uniform: list[str] = field(default_factory=list)
+    guessed: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, other: "EncodeResult") -> None:
+        """Add the result of other shards."""
+        self.encoded += other.encoded
+        self.bad += other.bad
+        self.uniform += other.uniform
+        self.guessed += other.guessed
 
 
 def encode_shards(
@@ -74,8 +87,8 @@ def encode_shards(
         ExecutionError: a full disk, features that are not finite, or a decoder that hung or crashed.
     """
     plan = [rows for index in indices for rows in job.batches(index)]
-    stream = overlap_copies(_decode_batches(job, plan, encoder), encoder) if plan else iter(())
     result = EncodeResult()
+    stream = overlap_copies(_decode_batches(job, plan, encoder, result), encoder) if plan else iter(())
     with _ShardWriter(job, result, lambda: encoder.encode_texts(["a photo"]).shape[1]) as writer:
         for index in indices:
             rows, features, bad = [], [], []
@@ -109,17 +122,30 @@ def _collect(good: list[int], wait: Callable | None, bad: list) -> tuple:
     return good, wait and wait(), bad
 
 
-def _decode_batches(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encoder) -> Iterator:
-    """Return :func:`unimos_pipe.extract.image_loader.read_batches` for the rows of a plan."""
+def _decode_batches(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encoder, result: EncodeResult) -> Iterator:
+    """Return :func:`unimos_pipe.extract.image_loader.read_batches` for the rows of a plan; looks go to ``result``."""
     from unimos_pipe.extract.image_loader import (  # importing torch takes seconds; copying shards needs none
         read_batches,
         resolve_worker_count,
     )
 
     manifest, workers = job.manifest, resolve_worker_count(job.workers, encoder.device)
-    on_gpu = encoder.device.type == "cuda"
+
+    def take_look(row: int, uniform: bool, guessed: str) -> None:
+        if uniform:
+            result.uniform.append(manifest.paths[row])
+        if guessed:
+            result.guessed.append((manifest.paths[row], guessed))
+
     return read_batches(
-        manifest.root, manifest.paths, plan, encoder.preprocess, workers, on_gpu=on_gpu, max_pixels=job.max_pixels
+        manifest.root,
+        manifest.paths,
+        plan,
+        encoder.preprocess,
+        workers,
+        on_gpu=encoder.device.type == "cuda",
+        max_pixels=job.max_pixels,
+        on_look=take_look,
     )
 
 

@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from unimos_pipe.base.errors import InputError, join_names, short_repr
+from unimos_pipe.data.class_names import match_class_names
+from unimos_pipe.data.label_ids import labels_from_names, labels_from_numbers
 from unimos_pipe.data.manifest import NO_LABEL
 from unimos_pipe.data.row_lists import (
     ManifestRow,
-    labels_from_names,
-    labels_from_numbers,
     read_row_labels,
     read_row_paths,
     row_names,
@@ -52,11 +52,11 @@ def label_rows(
     names = row_names([row.path for row in listed] if paths else rows.paths or (), where)
     notes: list[str] = []
     if labels is not None and labels.suffix.lower() in ARRAY_READERS:
-        ids = _labels_from_array(read_label_array(labels), classes, f"{labels}")
+        ids, notes = _labels_from_array(read_label_array(labels), classes, f"{labels}")
         if len(ids) != count:
             raise InputError(f"{labels}", expected=f"{count} labels, one a row of {what}", got=len(ids))
     elif labels is not None:
-        names, ids = _labels_from_csv(labels, read_row_labels(labels), names, count, classes, what)
+        names, ids, notes = _labels_from_csv(labels, read_row_labels(labels), names, count, classes, what)
         ids = np.array(ids, np.int64)
     else:
         in_list = any(row.label for row in listed)
@@ -64,7 +64,8 @@ def label_rows(
         if in_file is None and not in_list:
             in_file, notes = choose_labels(rows.columns, classes, what)
         unlabelled = np.full(count, NO_LABEL, np.int64)
-        ids = file_ids = unlabelled if in_file is None else _labels_from_array(in_file, classes, what)
+        file_ids, file_notes = (unlabelled, []) if in_file is None else _labels_from_array(in_file, classes, what)
+        ids, notes = file_ids, [*notes, *file_notes]
         if in_list:
             ids, notes = _labels_from_list(paths[0], listed, classes)
             if rows.labels is not None and (ids != file_ids).any():
@@ -78,9 +79,11 @@ def label_rows(
 
 def _labels_from_list(file: Path, listed: list[ManifestRow], classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Return the labels in a list of paths, by class name or by number, and notes."""
-    if {row.label for row in listed} <= {*classes, ""}:
-        return np.array(labels_from_names(file, listed, classes, NO_LABEL), np.int64), []
-    ids, notes = labels_from_numbers(file, listed, classes)
+    given = {row.label for row in listed} - {""}
+    by_name = given <= match_class_names(given, classes).keys()
+    ids, notes = (
+        labels_from_names(file, listed, classes, NO_LABEL) if by_name else labels_from_numbers(file, listed, classes)
+    )
     return np.array(ids, np.int64), notes
 
 
@@ -92,26 +95,27 @@ def _read_listed_rows(file: Path) -> list[ManifestRow]:
 
 def _labels_from_csv(
     file: Path, given: list[ManifestRow], names: tuple[str, ...], count: int, classes: Sequence[str], what: str
-) -> tuple[tuple[str, ...], list[int]]:
-    """Return names and label ids of the rows from a CSV: by path if both have paths, else in row order."""
-    ids = labels_from_names(file, given, classes, NO_LABEL)
+) -> tuple[tuple[str, ...], list[int], list[str]]:
+    """Return names, label ids and notes of the rows from a CSV: by path if both have paths, else in row order."""
+    ids, notes = labels_from_names(file, given, classes, NO_LABEL)
     by_path = {row.path: label for row, label in zip(given, ids, strict=True) if row.path}
     if names and by_path:
         if missing := [name for name in names if name not in by_path]:
             raise InputError(
                 f"{file} has no row for {len(missing)} of {count} paths: {join_names(map(short_repr, missing), 3)}"
             )
-        return names, [by_path[name] for name in names]
+        return names, [by_path[name] for name in names], notes
     if len(ids) != count:
         raise InputError(f"{file}", expected=f"{count} labels, one a row of {what}", got=len(ids))
-    return names or tuple(row.path for row in given if row.path), ids
+    return names or tuple(row.path for row in given if row.path), ids, notes
 
 
-def _labels_from_array(labels: np.ndarray, classes: Sequence[str], what: str) -> np.ndarray:
-    """Return labels of a file as ids. Raises InputError for unknown names or numbers."""
+def _labels_from_array(labels: np.ndarray, classes: Sequence[str], what: str) -> tuple[np.ndarray, list[str]]:
+    """Return labels of a file as ids, and notes. Raises InputError for unknown names or numbers."""
     if labels.dtype.kind in "UO":
         rows = [ManifestRow("", str(name)) for name in labels.tolist()]
-        return np.array(labels_from_names(Path(what), rows, classes, NO_LABEL), np.int64)
+        ids, notes = labels_from_names(Path(what), rows, classes, NO_LABEL)
+        return np.array(ids, np.int64), notes
     if labels.dtype.kind == "f" and (labels == np.round(labels)).all():
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "iu":
@@ -119,7 +123,7 @@ def _labels_from_array(labels: np.ndarray, classes: Sequence[str], what: str) ->
     if len(beyond := labels[(labels < NO_LABEL) | (labels >= len(classes))]):
         expected = f"0 to {len(classes) - 1}, or -1 for none"
         raise InputError(f"{what}: labels", expected=expected, got=join_names(sorted(set(beyond.tolist())), 5))
-    return labels.astype(np.int64)
+    return labels.astype(np.int64), []
 
 
 def _check_class_folders(names: Sequence[str], labels: np.ndarray, classes: Sequence[str], what: str) -> None:

@@ -66,6 +66,9 @@ def test_numbers_that_are_no_labels_are_named(tmp_path):
 def test_class_names_in_an_array_of_text(tmp_path):
     np.savez(tmp_path / "x.npz", features=FEATURES, kind=np.array([CLASSES[label] for label in LABELS]))
     assert read(tmp_path / "x.npz") == (LABELS.tolist(), ("x: labels are read from the array 'kind'",))
+    np.savez(tmp_path / "x.npz", features=FEATURES, kind=np.array([CLASSES[label].upper() for label in LABELS]))
+    labels, notes = read(tmp_path / "x.npz")  # in another spelling
+    assert labels == LABELS.tolist() and f"x: the class {CLASSES[0].upper()!r} is read as {CLASSES[0]!r}" in notes
 
 
 def test_names_of_the_classes_are_no_labels(tmp_path):

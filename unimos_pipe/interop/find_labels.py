@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from unimos_pipe.base.errors import Argument, InputError, join_names
+from unimos_pipe.data.class_names import match_class_names
 from unimos_pipe.interop.array_readers import LazyArray, open_arrays
 
 _BASES = ("labels", "label", "targets", "target", "y", "ys", "class", "classes", "category", "categories")
@@ -53,7 +54,7 @@ def choose_labels(
     Raises:
         InputError: several arrays may be the labels.
     """
-    fitting = [name for name, values in candidates.items() if _may_be_labels(values, len(classes), set(classes))]
+    fitting = [name for name, values in candidates.items() if _may_be_labels(values, classes)]
     if len(fitting) > 1:
         several = f"{what} has several arrays that may be the labels, {join_names(fitting)}; name one with "
         raise InputError((several, Argument("label_key"), ", or '' for no labels"))
@@ -66,10 +67,11 @@ def choose_labels(
     return None, [f"{what}: no labels: the values of {names} are not 0 to {len(classes) - 1}, or -1 for none"]
 
 
-def _may_be_labels(values: np.ndarray, count: int, classes: set[str]) -> bool:
+def _may_be_labels(values: np.ndarray, classes: Sequence[str]) -> bool:
     if values.dtype.kind in "iu":
-        return bool(values.size) and values.min() >= -1 and 0 <= values.max() < count
-    return bool(values.size) and {str(value) for value in values.tolist()} <= classes
+        return bool(values.size) and values.min() >= -1 and 0 <= values.max() < len(classes)
+    names = {str(value) for value in values.tolist()}
+    return bool(names) and names <= match_class_names(names, classes).keys()
 
 
 def read_label_array(file: Path) -> np.ndarray:

@@ -172,7 +172,7 @@ features = unimos_pipe.feature_set("icons", cache=sys.argv[2])
 encoded = unimos_pipe.extract_features(features, ["line", "solid"], options=unimos_pipe.ExtractOptions(workers=2))
 print(sum(report.encoded for report in encoded.reports))
 options = unimos_pipe.AdaptOptions(settings={"train.epochs": 1}, calibrate=False)
-place = unimos_pipe.RunLocation(sys.argv[2] + "/runs")
+place = unimos_pipe.RunLocation(runs=sys.argv[2] + "/runs")
 print(len(unimos_pipe.adapt_pairs(features, [("line", "solid"), ("solid", "line")], options, place)))
 """
 
@@ -191,7 +191,7 @@ def test_a_script_without_a_main_guard_works_where_processes_are_forked(method, 
 def _train_in_child(cache: Path) -> None:
     torch.set_num_threads(2)
     options = unimos_pipe.AdaptOptions(settings={"train.epochs": 1}, calibrate=False)
-    place = unimos_pipe.RunLocation(cache.parent / "runs")
+    place = unimos_pipe.RunLocation(runs=cache.parent / "runs")
     features = unimos_pipe.feature_set("icons", cache=cache)
     unimos_pipe.adapt_pairs(features, [("line", "solid"), ("solid", "line")], options, place)
 

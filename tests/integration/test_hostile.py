@@ -192,6 +192,14 @@ ABLE = ", ".join(METHODS)
         ({"encoder_id": 0}, {}, "config.json: encoder and encoder_id: expected strings"),
         ({"options": {"loss": {"alpha": 10**400}}}, {}, f"config.json: options: loss.alpha: {BITS} {LONG}"),
         ({"options": {"train": {"epochs": 10**400}}}, {}, f"config.json: options: train.epochs: {BITS} {LONG}"),
+        *(
+            (
+                {"options": {"loss": {"extra": value}}},
+                {},
+                f"config.json: options: loss.extra: expected pairs of a name and a weight, got {value!r}",
+            )
+            for value in (0, [0], [["a"]], "ab")
+        ),
         (
             {"options": {"heads": {"bottleneck_dim": 2**62}}},
             {},

@@ -101,7 +101,11 @@ def collect_dataclass_errors(cls: type, values: Mapping[str, Any], prefix: str, 
 def _gather_extra(values: Mapping[str, Any], extra, prefix: str, problems: list[str]) -> dict[str, Any]:
     """The values with those of options from outside the package gathered in the field that holds them."""
     names = extra.metadata["extra"]()
-    gathered = {str(name): weight for name, weight in values.get(extra.name, ())}
+    pairs = values.get(extra.name, ())
+    if not isinstance(pairs, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
+        problems.append(f"{prefix}{extra.name}: expected pairs of a name and a weight, got {short_repr(pairs)}")
+        pairs = ()
+    gathered = {str(name): weight for name, weight in pairs}
     gathered |= {name: values[name] for name in values if name in names}
     weights = {}
     for name, value in gathered.items():

@@ -176,15 +176,17 @@ def decoders(tmp_path):
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "number"),
     [
         ("stopped", signal.SIGINT),
-        *(pytest.param(*trial, marks=pytest.mark.slow) for trial in (
-            ("stopped", signal.SIGTERM), ("hang", signal.SIGINT), ("hang", signal.SIGTERM), ("sleep", signal.SIGINT),
-        )),
+        ("stopped", signal.SIGTERM),
+        ("hang", signal.SIGINT),
+        ("hang", signal.SIGTERM),
+        ("sleep", signal.SIGINT),
     ],
-)  # fmt: skip
+)
 def test_ctrl_c_ends_stage_one_whatever_its_decoders_do(what, number, decoders):
     process, children = decoders(what)
     if what == "stopped":

@@ -67,5 +67,5 @@ def test_soft_neighbourhood_density_in_blocks_equals_a_loop_over_rows():
 def test_all_validators_by_name():
     bottleneck = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = validator_scores(validator_tensors(SURE, bottleneck), 6, 3)
-    assert [*found, "source"] == list(EPOCH_VALIDATORS) == ["im", "entropy", "bnm", "snd", "source"]
+    assert [*found, "source", "dev"] == list(EPOCH_VALIDATORS) == ["im", "entropy", "bnm", "snd", "source", "dev"]
     assert found["bnm"] == pytest.approx(1.0) and all(math.isfinite(value) for value in found.values())

@@ -167,6 +167,22 @@ def test_labels_and_unknown_rows_are_options_of_every_run():
     )
 
 
+def test_validators_that_cannot_select_a_headline_are_faults():
+    values = {"name": "m", "dataset": "icons", "grid": {"loss.alpha": [0.1, 1.0]}}
+    with pytest.raises(InputError) as caught:
+        check_recipe(values | {"select": "sorce"}, "r.toml")
+    assert str(caught.value) == (
+        "r.toml: select: no validator 'sorce'; did you mean source? known: im, entropy, bnm, snd, source, dev, rankme, "
+        "agreement, ensv"
+    )
+    with pytest.raises(InputError) as caught:
+        check_recipe(values | {"select": "dev"}, "r.toml")
+    wanted = "r.toml: select: dev needs held-out source rows; set options.train.source_holdout, such as 0.2"
+    assert str(caught.value) == wanted
+    recipe, _ = check_recipe(values | {"select": "dev", "options": {"train": {"source_holdout": 0.2}}}, "r.toml")
+    assert recipe.select == "dev"
+
+
 def test_sources_of_several_domains():
     """In the data set's order however they are written; leave-one-out takes every other domain."""
     values = {"name": "x", "dataset": "icons", "pairs": ["sketch + line->color", "solid->line"]}

@@ -93,7 +93,9 @@ class TrainSpec:
         "arithmetic; bf16: of the layers' products; auto: what suits the device",
         choices=("fp32", "fp64", "bf16", "auto"),
     )
-    source_holdout: float = option(0.0, "share of source rows kept back for the source validator", low=0.0, high=0.5)
+    source_holdout: float = option(
+        0.0, "share of source rows kept back for the validators source and dev", low=0.0, high=0.5
+    )
     text: str = option(
         "prompts",
         "text features: the prompts', or fused with a source probe (ours; loses where prompts are strong)",

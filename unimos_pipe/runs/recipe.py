@@ -32,7 +32,7 @@ from unimos_pipe.runs.method_names import (
 from unimos_pipe.runs.published_results import load_published_rows
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.unknown_option import OFF, unknown_fault
-from unimos_pipe.runs.validator_names import SELECTION_VALIDATORS
+from unimos_pipe.runs.validator_names import selection_fault
 
 LEAVE_ONE_OUT = "leave-one-out"  # each domain as the target of all others together
 MAX_RUNS = 100_000  # per recipe; all runs are planned before the first one starts
@@ -58,9 +58,7 @@ class Recipe:
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
     protocol: str = option("", "empty = the data set's own", choices=("", *PROTOCOLS))
     published_table: str = ""  # where paper_results.toml has the published figures
-    select: str = option(
-        "", "validator that selects the headline's configuration of a grid", choices=("", *SELECTION_VALIDATORS)
-    )
+    select: str = ""  # validator that selects the headline's configuration of a grid
     options: dict = field(default_factory=dict)
     grid: dict = field(default_factory=dict)
 
@@ -249,9 +247,12 @@ def _find_faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     faults += _find_option_faults(recipe)
     tables = {section: table for section, table in recipe.options.items() if isinstance(table, Mapping)}
     fixed = {name: variant for variant in recipe.variants for name in VARIANTS.get(variant, {})}
-    changed = {*recipe.grid, *(f"{section}.{key}" for section, table in tables.items() for key in table)}
+    settings = {f"{section}.{key}": value for section, table in tables.items() for key, value in table.items()}
+    faults += [fault] if (fault := selection_fault(recipe.select, {**settings, **recipe.grid})) else []
     faults += [
-        f"variant {fixed[name]} is defined by {name}; do not set it as well" for name in changed if name in fixed
+        f"variant {fixed[name]} is defined by {name}; do not set it as well"
+        for name in {**settings, **recipe.grid}
+        if name in fixed
     ]
     if spec is not None:
         faults += _find_spec_faults(recipe, spec)

@@ -17,6 +17,7 @@ from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.fork_pool import Send, parallel_map
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.data.dataset_spec import OPEN_PROTOCOLS
+from unimos_pipe.evaluation.deep_embedded_validation import WeightedSourceRows
 from unimos_pipe.evaluation.diagnostics import PairReference, PairReferenceCache
 from unimos_pipe.methods.method_code import method_code
 from unimos_pipe.methods.open_set_task import hide_classes
@@ -24,7 +25,7 @@ from unimos_pipe.methods.task import AdaptationTask, PairData, PairLoader
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.pseudo_labels import TargetEvaluation
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
-from unimos_pipe.methods.unimos.trainer import EpochSnapshot, Trainer
+from unimos_pipe.methods.unimos.trainer import EpochSnapshot, Measure, Trainer
 from unimos_pipe.methods.unimos.training_run import TrainingRun, create_run
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import RunFolderError, read_run
@@ -265,11 +266,7 @@ class _Stack:
         last_epoch = self.runs[0].method.train.epochs - 1
         final = {}
 
-        def measure(snapshot: EpochSnapshot) -> dict[str, torch.Tensor]:
-            recorder = recorders[snapshot.run]
-            return recorder.measure(snapshot) if recorder else {}
-
-        for epoch, records in trainer.train(after_epoch=resumed, measure=measure):
+        for epoch, records in trainer.train(after_epoch=resumed, measure=self._build_measure(recorders)):
             for record in records:
                 if recorder := recorders[record.run]:
                     recorder.add(record)
@@ -295,6 +292,18 @@ class _Stack:
                 outcomes.append(RunOutcome(recorder.write(state), notes=notes))
         checkpoint.remove()
         return outcomes
+
+    def _build_measure(self, recorders: Sequence[RunRecorder | None]) -> Measure:
+        """Return the measurements of an epoch by the recorders, and DEV of runs that hold out source rows."""
+        runs = zip(self.runs, recorders, strict=True)
+        source_rows = [recorder and WeightedSourceRows.of_run(run) for run, recorder in runs]
+
+        def measure(snapshot: EpochSnapshot) -> dict[str, torch.Tensor]:
+            recorder, rows = recorders[snapshot.run], source_rows[snapshot.run]
+            dev = {"dev": rows.score(snapshot.held_out.probabilities)} if rows else {}
+            return recorder.measure(snapshot) | dev if recorder else {}
+
+        return measure
 
     def _build_final_state(
         self,

@@ -35,6 +35,7 @@ class EpochSnapshot:
     evaluation: TargetEvaluation  # of the target rows it trains on
     heads: Heads  # in evaluation mode, as they are until the next epoch
     text: Tensor  # (K, D) text features of the run
+    held_out: TargetEvaluation | None  # of the held-out source rows, where there are any
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,9 @@ class Trainer:
         pseudo_labels.copy_(evaluation.pseudo_labels)
         if given := run.task.target_labels:
             pseudo_labels[given.rows] = given.labels
-        return EpochSnapshot(index, evaluation, heads, text)
+        held_out, spec = run.held_out_source, run.method.eval
+        on_source = held_out and evaluate_target(heads, held_out.features, text, epoch, spec)
+        return EpochSnapshot(index, evaluation, heads, text, on_source)
 
     def _measure_run(self, snapshot: "EpochSnapshot", means: Tensor | None) -> dict[str, Tensor]:
         """Return the numbers of a record, on the device."""
@@ -257,10 +260,8 @@ class Trainer:
         if means is not None:
             figures["means"] = means[position]
         run = self.runs[position]
-        if run.held_out_source:
-            epoch, spec = snapshot.evaluation.epoch, run.method.eval
-            evaluation = evaluate_target(snapshot.heads, run.held_out_source.features, snapshot.text, epoch, spec)
-            figures["source"] = (evaluation.predictions == run.held_out_source.labels).double().mean()
+        if snapshot.held_out:
+            figures["source"] = (snapshot.held_out.predictions == run.held_out_source.labels).double().mean()
         return figures
 
     def _create_record(

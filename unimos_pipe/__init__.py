@@ -96,6 +96,7 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.runs.recipe import Recipe as Recipe
     from unimos_pipe.runs.recipe import load_recipe as load_recipe
     from unimos_pipe.runs.resolved_recipe import resolve_recipe as resolve_recipe
+    from unimos_pipe.runs.validator_names import register_validator as register_validator
 
 _HOMES = {
     "api": ("run_recipe", "demo", "make_task", "adapt_task", "Task", "EpochInfo"),
@@ -117,6 +118,7 @@ _HOMES = {
     "runs.recipe": ("Recipe", "load_recipe"),
     "runs.method_names": ("register_method",),
     "methods.unimos.loss_terms": ("register_loss",),
+    "runs.validator_names": ("register_validator",),
     "report.make_report": ("make_report", "Report"),
     "report.comparison": ("compare_runs", "Comparison"),
     "photos.review_photos": ("review_photos", "ReviewResult"),

@@ -1,4 +1,4 @@
-"""A method and a loss from outside the package, found by the entry points of pyproject.toml or by --plugin.
+"""A method, a loss and a validator from outside the package, by entry points (pyproject.toml) or --plugin.
 
     unimos-pipe --plugin outside_methods.py adapt --dataset icons --src line --tgt sketch --method ridge \
         --set ridge.penalty=0.5 --seeds 3
@@ -43,6 +43,11 @@ def vision_entropy(outputs: Outputs) -> Tensor:
     return entropy(outputs.y_vac[:, outputs.half :].softmax(-1)).mean(-1)
 
 
+def certain_share(probabilities: Tensor, features: Tensor) -> Tensor:
+    """Return the share of target rows with a probability above 0.9: ``--show certain_share``, ``select``."""
+    return (probabilities.amax(-1) > 0.9).double().mean()
+
+
 unimos_pipe.register_method(
     "ridge",
     ridge,
@@ -51,3 +56,4 @@ unimos_pipe.register_method(
     citation="Hoerl and Kennard, Technometrics 1970",
 )
 unimos_pipe.register_loss("vision_entropy", vision_entropy)
+unimos_pipe.register_validator("certain_share", certain_share)

@@ -1,4 +1,4 @@
-"""A method and a loss from a package of their own (pipelines/outside): from the sweep to predict and the report."""
+"""What a package of its own (pipelines/outside) brings: from the sweep to predict and the report."""
 
 import json
 import shutil
@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import unimos_pipe
 from unimos_pipe.base import plugins
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.cli.options import show_choices
+from unimos_pipe.evaluation.validators import validator_scores, validator_tensors
 from unimos_pipe.methods.base import LinearModel
 from unimos_pipe.methods.unimos.loss_terms import LOSSES
 
@@ -19,6 +22,7 @@ RECIPE = """name = "outside"
 dataset = "icons"
 pairs = ["line->sketch"]
 seeds = 2
+select = "certain_share"
 methods = ["unimos", "ridge", "fused"]
 [options.train]
 epochs = 1
@@ -27,6 +31,13 @@ prompts = 2.0
 [grid]
 "ridge.penalty" = [0.5, 1.0]
 "loss.vision_entropy" = [0.0, 0.5]
+"""
+ENTRY_POINTS = """[unimos_pipe.methods]
+ridge = outside_methods
+[unimos_pipe.losses]
+vision_entropy = outside_methods
+[unimos_pipe.validators]
+certain_share = outside_methods
 """
 
 
@@ -38,9 +49,7 @@ def example(tmp_path, monkeypatch):
     info.mkdir(parents=True)
     shutil.copy(EXAMPLE / "outside_methods.py", place)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: unimos-outside\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text(
-        "[unimos_pipe.methods]\nridge = outside_methods\n[unimos_pipe.losses]\nvision_entropy = outside_methods\n"
-    )
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
     monkeypatch.syspath_prepend(place)
     forget()
     yield place
@@ -74,6 +83,8 @@ def test_sweep_report_predict_and_export(cli, example, icons_cache, no_figures, 
     assert {"outside_methods", "unimos_pipe.methods.base"} <= config["code"].keys()
     weighed = next((tmp_path / "runs").rglob("*vision_entropy=0.5*/seed0/config.json"))
     assert "outside_methods" in json.loads(weighed.read_text())["code"]
+    selected = json.loads((weighed.parent / "result.json").read_text())["selected"]
+    assert list(selected)[-1] == show_choices()[-3] == "certain_share"
     plain = next((tmp_path / "runs").rglob("full,epochs=1/seed0/config.json"))
     assert "outside_methods" not in json.loads(plain.read_text())["code"]
 
@@ -82,7 +93,9 @@ def test_sweep_report_predict_and_export(cli, example, icons_cache, no_figures, 
     page = (report / "report.html").read_text()
     assert "ridge: Hoerl and Kennard, Technometrics 1970" in page and "ridge, penalty=0.5, prompts=2.0" in page
     head = (report / "tables" / "runs.csv").read_text().splitlines()[0].split(",")
-    assert {"ridge.penalty", "ridge.prompts", "loss.vision_entropy"} <= {*head}
+    assert {"ridge.penalty", "ridge.prompts", "loss.vision_entropy", "validator_certain_share"} <= {*head}
+    assert "vision_entropy=0.5 (selected by certain_share)" in page
+    assert "| certain_share |" in (report / "tables" / "select-settings.md").read_text()
 
     answers = tmp_path / "answers.csv"
     run = runs[0].parent
@@ -135,6 +148,22 @@ def test_an_edited_method_and_a_declared_version(cli, example, icons_cache, tmp_
     assert "1 run(s) trained, 0 kept" in cli(*args, "--stale", "rerun").err
     config = json.loads(next((tmp_path / "runs").rglob("config.json")).read_text())
     assert config["code"] == {"ridge": "version 2"}
+
+
+def test_a_validator_gives_one_number():
+    forget()
+    probabilities, bottleneck = torch.tensor([[0.95, 0.05], [0.5, 0.5]]), torch.randn(2, 3)
+    try:
+        unimos_pipe.register_validator("rows", lambda probabilities, features: len(features))
+        scores = validator_scores(validator_tensors(probabilities, bottleneck), 2, 2)
+        assert scores["rows"] == 2.0 and list(scores) == ["im", "entropy", "bnm", "snd", "rows"]
+        unimos_pipe.register_validator("rows", lambda probabilities, features: probabilities)
+        with pytest.raises(InputError, match=r"score of validator rows: expected one number, got a tensor of \(2, 2\)"):
+            validator_tensors(probabilities, bottleneck)
+        with pytest.raises(InputError, match="'snd': expected a Python name that no shipped validator has"):
+            unimos_pipe.register_validator("snd", lambda probabilities, features: 1.0)
+    finally:
+        forget()
 
 
 def test_from_python(example, icons_cache):

@@ -1,6 +1,6 @@
-"""Methods and losses from outside the package, by name: registered from Python, by entry points, or by module name.
+"""Methods, losses and validators from outside the package: registered from Python, by entry points, or by module.
 
-An entry point of the group ``unimos_pipe.methods`` or ``unimos_pipe.losses`` names a module, which registers what it
+An entry point of the group ``unimos_pipe.methods`` (``losses``, ``validators``) names a module, which registers what it
 brings when it is imported:
 
     [project.entry-points."unimos_pipe.methods"]
@@ -20,7 +20,7 @@ from typing import Any
 
 from unimos_pipe.base.errors import InputError
 
-METHODS, LOSSES = "methods", "losses"
+METHODS, LOSSES, VALIDATORS = "methods", "losses", "validators"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,15 @@ class OutsideLoss:
     version: str | None = None
 
 
-_registered: dict[str, dict[str, Any]] = {METHODS: {}, LOSSES: {}}
+@dataclass(frozen=True)
+class OutsideValidator:
+    """A label-free validator from outside the package: ``score(probabilities, features)``, higher is better."""
+
+    name: str
+    score: Callable  # of the target's (n, K) probabilities and (n, H) features -> a number or a tensor of one
+
+
+_registered: dict[str, dict[str, Any]] = {METHODS: {}, LOSSES: {}, VALIDATORS: {}}
 
 
 def add_method(method: OutsideMethod) -> None:
@@ -108,6 +116,11 @@ def add_loss(loss: OutsideLoss) -> None:
     """Make a loss known by name. Raises InputError where its source cannot be found and it has no version."""
     _check_source(f"loss {loss.name}", loss.value, loss.version)
     _registered[LOSSES][loss.name] = loss
+
+
+def add_validator(validator: OutsideValidator) -> None:
+    """Make a validator known by name."""
+    _registered[VALIDATORS][validator.name] = validator
 
 
 def _check_source(what: str, function: Callable, version: str | None) -> None:

@@ -13,7 +13,7 @@ from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.click_classes import Command, MethodName, SuggestingChoice
+from unimos_pipe.cli.click_classes import Command, KnownName, SuggestingChoice
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import (
@@ -26,7 +26,7 @@ from unimos_pipe.cli.options import (
     unique_dict,
 )
 from unimos_pipe.cli.print_diagnostics import print_diagnostics, warn_of_changed_code
-from unimos_pipe.runs.method_names import LABEL_SETS, UNIMOS, is_seeded
+from unimos_pipe.runs.method_names import LABEL_SETS, UNIMOS, is_seeded, method_names
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import RunMetrics
 from unimos_pipe.runs.statistics import MeanStd, describe_labelled_rows, mean_and_std
@@ -84,7 +84,7 @@ training_options = option_group(
     _training,
     click.option(
         "--method",
-        type=MethodName(),
+        type=KnownName("method", method_names),
         default=UNIMOS,
         show_default=True,
         help="UniMoS, one of the closed-form methods (seconds), or auto, an average of several.",

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -12,7 +12,6 @@ from unimos_pipe.base.errors import InputError, UnimosPipeError, closest_name, s
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.compose_commands import in_command_words
 from unimos_pipe.cli.renamed import COMMANDS, OPTIONS
-from unimos_pipe.runs.method_names import method_names
 
 VERBOSITY = {"quiet": -1, "verbose": 1}
 
@@ -129,24 +128,28 @@ class SuggestingChoice(click.Choice):
         return super().convert(value, param, ctx)
 
 
-class MethodName(click.ParamType):
-    """A method's name, of the package or from outside it; an unknown one is told with the nearest."""
+class KnownName(click.ParamType):
+    """A name of the package or from outside it; an unknown one is told with the nearest.
 
-    name = "method"
+    ``known`` returns the names when they are asked for: those from outside are read from entry points.
+    """
+
+    def __init__(self, name: str, known: Callable[[], Sequence[str]]):
+        self.name, self.known = name, known
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """The names, as click shows choices."""
-        return f"[{'|'.join(method_names())}]"
+        """Return the names, as click shows choices."""
+        return f"[{'|'.join(self.known())}]"
 
     def convert(self, value, param, ctx):
-        """The name as it is."""
-        if value not in method_names():
-            self.fail(f"{value!r} is not one of its values; {suggestions(str(value), method_names())}", param, ctx)
+        """Return the name as it is."""
+        if value not in self.known():
+            self.fail(f"{value!r} is not one of its values; {suggestions(str(value), self.known())}", param, ctx)
         return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The names that begin so."""
-        return [CompletionItem(name) for name in method_names() if name.startswith(incomplete)]
+        """Return the names that begin so."""
+        return [CompletionItem(name) for name in self.known() if name.startswith(incomplete)]
 
 
 class Shard(click.ParamType):

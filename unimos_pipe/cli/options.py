@@ -21,10 +21,10 @@ from unimos_pipe.cache.encoder_identity import is_weights_name
 from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.click_classes import FolderPath, SuggestingChoice
+from unimos_pipe.cli.click_classes import FolderPath, KnownName, SuggestingChoice
 from unimos_pipe.data.dataset_spec import PROTOCOLS, load_spec
 from unimos_pipe.runs.resolved_recipe import ResolvedRecipe, resolve_recipe
-from unimos_pipe.runs.validator_names import EPOCH_VALIDATORS
+from unimos_pipe.runs.validator_names import epoch_validators
 
 
 def option_group(name: str, make: Callable, *options: Callable) -> Callable[[Callable], Callable]:
@@ -303,7 +303,10 @@ recipe_options = option_group(
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the work and its estimated time, then stop.")
 
-SHOW_CHOICES = (*EPOCH_VALIDATORS, "oracle", "probes")  # rows of a sweep's table
+
+def show_choices() -> tuple[str, ...]:
+    """Return the rows that a sweep's table may have in addition."""
+    return (*epoch_validators(), "oracle", "probes")
 
 
 stale_option = click.option(
@@ -335,7 +338,7 @@ sweep_options = option_group(
     stale_option,
     click.option(
         "--show",
-        type=SuggestingChoice(SHOW_CHOICES),
+        type=KnownName("row", show_choices),
         multiple=True,
         help="Also show the epoch a label-free validator picks, the best one by target labels (oracle), or logistic "
         "regressions of the source and, as an oracle, of the target's labels (probes); repeatable.",

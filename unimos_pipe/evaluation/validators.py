@@ -1,7 +1,8 @@
 """Label-free validators: scores that select an epoch without target labels.
 
 Each takes ensemble probabilities P (n, K) or bottleneck features (n, H); higher is better. A new one is a function, an
-entry in :func:`validator_tensors`, and a name in :mod:`unimos_pipe.runs.validator_names`.
+entry in :func:`validator_tensors`, and a name in :mod:`unimos_pipe.runs.validator_names`. Validators from outside the
+package are called with both.
 """
 
 from collections.abc import Mapping
@@ -10,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.plugins import VALIDATORS, find_outside, outside_names
 from unimos_pipe.methods.unimos.losses import entropy
-from unimos_pipe.runs.validator_names import EPOCH_VALIDATORS
+from unimos_pipe.runs.validator_names import epoch_validators
 
 SND_TEMPERATURE = 0.05
 SND_ROWS = 1024
@@ -26,13 +29,22 @@ def validator_tensors(probabilities: Tensor, bottleneck: Tensor) -> dict[str, Te
         "entropy": negative_entropy(probabilities),
         "gram": gram_matrix(probabilities),
         "snd": soft_neighbourhood_density(bottleneck),
+        **{name: _outside_score(name, probabilities, bottleneck) for name in outside_names(VALIDATORS)},
     }
+
+
+def _outside_score(name: str, probabilities: Tensor, features: Tensor) -> Tensor:
+    """Return the score of a validator from outside the package. Raises InputError if it is not one number."""
+    score = torch.as_tensor(find_outside(VALIDATORS, name).score(probabilities, features))
+    if score.numel() != 1:
+        raise InputError(f"score of validator {name}", expected="one number", got=f"a tensor of {tuple(score.shape)}")
+    return score.double().reshape(())
 
 
 def validator_scores(tensors: Mapping[str, Tensor], rows: int, classes: int) -> dict[str, float]:
     """Return all validator scores by name, from :func:`validator_tensors` on the CPU."""
     scores = {**tensors, "bnm": nuclear_norm(tensors["gram"], rows, classes)}
-    return {name: float(scores[name]) for name in EPOCH_VALIDATORS if name in scores}
+    return {name: float(scores[name]) for name in epoch_validators() if name in scores}
 
 
 def information_maximisation(probabilities: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from unimos_pipe.base.csv_escaping import escape_name, escape_path
 from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.read_run import FinishedRun
-from unimos_pipe.runs.validator_names import VALIDATORS
+from unimos_pipe.runs.validator_names import last_epoch_validators
 
 BRANCHES = ("vac", "lac")
 COUNTS = ("source_rows", "target_rows", "scored_rows", "labelled_rows", "taught_rows", "classes")
@@ -86,7 +86,7 @@ def _metric_columns(run: FinishedRun) -> dict[str, Any]:
         "raw_ece": reliability and reliability.raw.ece,
         "calibrated_ece": reliability and reliability.calibrated and reliability.calibrated.ece,
         **_unknown_columns(run),
-        **{f"validator_{name}": run.result.validators.get(name) for name in VALIDATORS},
+        **{f"validator_{name}": run.result.validators.get(name) for name in last_epoch_validators()},
     }
 
 

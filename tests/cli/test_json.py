@@ -115,6 +115,7 @@ def test_sweep_and_run(document, work, monkeypatch):
     before = document("run --dry-run", "run", "recipe.toml", "--cache", "new", "--data-root", "images", "--dry-run")
     assert before["sweep"] is None and before["recipe"]["missing"] == ["dark", "light"]
     assert (before["recipe"]["images"], before["recipe"]["problem"]) == (18, None)
+    assert before["recipe"]["unexpected_counts"] == []
     found = document("run", "run", "recipe.toml", "--cache", "new", "--data-root", "images", "--workers", 0)
     assert [report["encoded"] for report in found["extracted"]["reports"]] == [9, 9]
     assert found["report"] == {"page": "report.html", "runs": 2, "skipped": [], "seconds": 0.1}

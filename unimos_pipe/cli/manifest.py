@@ -16,7 +16,7 @@ from unimos_pipe.cli.click_classes import FolderPath, Group, SuggestingChoice
 from unimos_pipe.cli.compose_commands import join_command
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
-from unimos_pipe.cli.options import max_pixels_option
+from unimos_pipe.cli.options import domains_option, max_pixels_option
 from unimos_pipe.data.expected_layout import expected_layout
 
 if TYPE_CHECKING:
@@ -216,6 +216,7 @@ def describe_update(domain: "DomainUpdate") -> list[str]:
     help="Folder that holds the domains' folders, or the data set's.",
 )
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Where embedded images are unpacked.")
+@domains_option("Domain to check; repeatable. Default: all.")
 @click.option(
     "--features", is_flag=True, help="Also list images whose cached features are equal or nearly equal; needs extract."
 )
@@ -237,6 +238,7 @@ def check(
     dataset: str,
     data_root: Path | None,
     cache: Path | None,
+    domains: tuple[str, ...],
     features: bool,
     run: Path | None,
     encoder_id: str | None,
@@ -246,13 +248,15 @@ def check(
     """Look at every image of a data set and report what is wrong.
 
     Finds missing and unreadable files, images without contrast, names that are not UTF-8, images of equal contents or
-    not in the manifest, classes that have no image or are absent in a domain, and counts what is left out. Exit code 1
-    where extract would fail.
+    not in the manifest, classes that have no image or are absent in a domain, counts that differ from the published
+    ones, and counts what is left out. Exit code 1 where extract would fail.
     """
     if (run or encoder_id) and not features:
         raise InputError("--run and --encoder-id need --features")
     cache = cache or default_cache()
-    result = unimos_pipe.check_dataset(dataset, data_root, cache, max_pixels=max_pixels, reporter=output)
+    result = unimos_pipe.check_dataset(
+        dataset, data_root, cache, domains=domains, max_pixels=max_pixels, reporter=output
+    )
     scores = None
     if features:
         chosen = unimos_pipe.feature_set(dataset, cache=cache, encoder_id=encoder_id)
@@ -268,5 +272,6 @@ def check(
         output.result(str(scores))
     if result.faults:
         raise ExecutionError(f"{result.faults} fault(s) in {result.rows} rows of {name}; fix them, then check again")
-    output.result(f"{name}: {result.rows} rows, {'nothing serious' if result.findings else 'nothing'} to report")
-    suggest_next(output, "extract", "--dataset", dataset, "--all")
+    output.result(result.verdict)
+    chosen_domains = [word for domain in domains for word in ("--domain", domain)] or ["--all"]
+    suggest_next(output, "extract", "--dataset", dataset, *chosen_domains)

@@ -140,6 +140,8 @@ def _show_both_stages(
             f"{plan.device}, decoding aside"
         )
         output.result(f"  stage two: {training}; about {_duration(plan.train_seconds)} on {plan.device}")
+    for line in plan.unexpected_counts:
+        output.result(f"  counts differ from the published ones: {line}")
     name = click.get_current_context().params["recipe"]
     if plan.problem is None:
         given = ["--data-root", str(data_root)] if data_root else []

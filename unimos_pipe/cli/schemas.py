@@ -144,6 +144,7 @@ _RECIPE_PLAN = record(
     train_seconds=NUMBER,
     device=TEXT,
     problem={**maybe(TEXT), "description": "why the images cannot be read; counts are then the published ones"},
+    unexpected_counts=many(TEXT),
 )
 _ENTRIES = many(
     record(

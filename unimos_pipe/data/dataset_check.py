@@ -31,6 +31,8 @@ from unimos_pipe.data.grey_range import GUESSED
 from unimos_pipe.data.image_decoding import DECODE_SECONDS, UNIFORM_SPREAD, decode, describe_error
 from unimos_pipe.data.manifest import NO_LABEL
 
+COUNTS_DIFFER = "counts differ from the published ones"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -84,7 +86,7 @@ def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
             absent: list[str] = []
             places["note", False] += rows.notes
             if difference := compare_counts(spec, part, rows.labels):
-                places["counts differ from the published ones", False].append(difference)
+                places[COUNTS_DIFFER, False].append(difference)
             for path, label in zip(rows.paths, rows.labels, strict=True):
                 if bad := find_non_utf8_names([path]):
                     places["name is not UTF-8", True].append(f"{part}/{bad[0]!r}")

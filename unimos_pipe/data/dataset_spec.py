@@ -101,6 +101,11 @@ class DatasetSpec:
             raise InputError(f"data set {self.name} has no domain {name!r}; {suggestions(name, self.domains)}")
         return self.domains[name]
 
+    def expected_images(self, domain: str) -> int:
+        """Return the published number of a domain's images; 0 if it is not known."""
+        entry = self.domain(domain)
+        return entry.train_images + entry.test_images if entry.has_splits else entry.images
+
     def parse_sources(self, text: str, target: str) -> tuple[str, ...]:
         """Return the domains of a source such as ``art`` or ``art+photo`` (multi-source), in the data set's order.
 

@@ -1,7 +1,7 @@
 """Operations on data sets: list those of the package, create a spec for new images, check all files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unimos_pipe.base.errors import Argument, InputError
@@ -10,7 +10,7 @@ from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
 from unimos_pipe.data.build_manifest import find_root
 from unimos_pipe.data.custom_dataset import write_dataset
 from unimos_pipe.data.custom_domain import CustomDomain
-from unimos_pipe.data.dataset_check import Finding, collect_files, inspect_files
+from unimos_pipe.data.dataset_check import COUNTS_DIFFER, Finding, collect_files, inspect_files
 from unimos_pipe.data.dataset_spec import DatasetSpec, find_spec_files, load_spec
 from unimos_pipe.data.update_dataset import DatasetUpdate, update_dataset
 
@@ -98,12 +98,24 @@ class DatasetCheck:
         """Number of places with a serious finding."""
         return sum(len(finding.places) for finding in self.findings if finding.serious)
 
+    @property
+    def verdict(self) -> str:
+        """The rows in one line: whether their number is the published one, and whether anything is to report."""
+        verdict = f"{'nothing serious' if self.findings else 'nothing'} to report"
+        if any(finding.kind == COUNTS_DIFFER for finding in self.findings):
+            verdict = f"{COUNTS_DIFFER}, nothing more serious to report"
+            expected = [self.dataset.expected_images(domain) for domain in self.dataset.domains]
+            if all(expected):
+                return f"{self.dataset.name}: {self.rows:,} rows of {sum(expected):,}: {verdict}"
+        return f"{self.dataset.name}: {self.rows} rows, {verdict}"
+
 
 def check_dataset(
     dataset: str,
     root: Path | None,
     cache: Path,
     *,
+    domains: Sequence[str] = (),
     max_pixels: int = DEFAULT_MAX_PIXELS,
     reporter: ProgressReporter = NO_PROGRESS,
 ) -> DatasetCheck:
@@ -113,11 +125,13 @@ def check_dataset(
         dataset: a known data set's name, or the path of a spec file.
         root: folder that holds the domains' folders; embedded data needs none.
         cache: where embedded images are unpacked.
+        domains: those to check; empty checks all.
         max_pixels: larger images are unreadable.
     Raises:
-        InputError: an unknown data set or a missing folder.
+        InputError: an unknown data set or domain, or a missing folder.
     """
     spec = load_spec(dataset)
+    spec = replace(spec, domains={name: spec.domain(name) for name in domains or spec.domains})
     files = collect_files(spec, find_root(spec, root, cache))
     with reporter.progress(f"checking {spec.name}", len(files.files), "images") as advance:
         looks = inspect_files(files.files, on_files=advance, skip_bad=spec.is_own, max_pixels=max_pixels)

@@ -10,7 +10,7 @@ from unimos_pipe.base.device import pick_device
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.fork_pool import max_processes
 from unimos_pipe.base.ray_cluster import ComputeConfig
-from unimos_pipe.data.build_manifest import build_manifest, find_root
+from unimos_pipe.data.build_manifest import build_manifest, count_warning, find_root
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.experiments.sweep import measure_epoch_seconds
 from unimos_pipe.extract.encoder import measure_encoder_speed
@@ -63,6 +63,7 @@ class RecipePlan:
     train_seconds: float | None
     device: str
     problem: InputError | None  # the images cannot be read; counts are then the published ones
+    unexpected_counts: tuple[str, ...] = ()  # how the images differ in number from the published ones
 
 
 def plan_recipe(
@@ -82,33 +83,43 @@ def plan_recipe(
     recipe, spec, encoder = resolved.recipe, resolved.dataset, resolved.features.encoder
     domains = recipe.domains(spec)
     rows = {domain: expect_row_counts(spec, domain, recipe.protocol) for domain in domains}
-    problem = None
+    problem, unexpected = None, ()
     try:
-        rows = _count_rows_on_disk(resolved, domains, root)
+        rows, unexpected = _count_rows_on_disk(resolved, domains, root)
     except InputError as error:
         problem = error
     device = pick_device(compute.device)
     runs = [replace(run, options=resolve_train_precision(run.options, device)) for run in recipe.runs(spec, "")]
     missing = resolved.features.missing_domains(domains)
     if not all(rows.values()):
-        return RecipePlan(tuple(missing), None, None, None, len(runs), None, device.type, problem)
+        return RecipePlan(tuple(missing), None, None, None, len(runs), None, device.type, problem, unexpected)
     images = sum(rows[domain].training + rows[domain].evaluated for domain in missing)
     per_image, dim = measure_encoder_speed(encoder, device)
     seconds = measure_training_seconds(runs, rows, len(spec.classes), dim, device, stack_size or MAX_STACK_SIZE)
     size = images * (2 * dim + 80)  # float16 features, and a path
-    return RecipePlan(tuple(missing), images, size, images * per_image, len(runs), seconds, device.type, problem)
+    stages = images * per_image, len(runs), seconds
+    return RecipePlan(tuple(missing), images, size, *stages, device.type, problem, unexpected)
 
 
-def _count_rows_on_disk(resolved: ResolvedRecipe, domains: Sequence[str], root: Path | None) -> dict[str, RowCounts]:
-    """Count each domain's rows on disk. Raises InputError if images are missing."""
+def _count_rows_on_disk(
+    resolved: ResolvedRecipe, domains: Sequence[str], root: Path | None
+) -> tuple[dict[str, RowCounts], tuple[str, ...]]:
+    """Return each domain's rows on disk, and lines on counts that are not the published ones.
+
+    Raises:
+        InputError: images are missing.
+    """
     spec = resolved.dataset
     images = find_root(spec, root, resolved.features.cache)
-    parts = {
-        domain: [len(build_manifest(spec, part, images, skip_missing=spec.is_own)) for part in spec.parts(domain)]
+    manifests = {
+        domain: [build_manifest(spec, part, images, skip_missing=spec.is_own) for part in spec.parts(domain)]
         for domain in domains
     }
+    unexpected = [line for parts in manifests.values() for part in parts if (line := count_warning(spec, part))]
+    counts = {domain: [len(part) for part in parts] for domain, parts in manifests.items()}
     inductive = resolved.recipe.protocol == "inductive"
-    return {domain: RowCounts(*counts) if inductive else RowCounts(sum(counts)) for domain, counts in parts.items()}
+    rows = {domain: RowCounts(*parts) if inductive else RowCounts(sum(parts)) for domain, parts in counts.items()}
+    return rows, tuple(unexpected)
 
 
 def measure_training_seconds(

@@ -17,11 +17,11 @@ from unimos_pipe.cache import shard
 from unimos_pipe.cache.shard import (
     ImageHeader,
     TextHeader,
-    find_features,
     read_header,
     read_image_shard,
     read_text_shard,
 )
+from unimos_pipe.cache.shard_footer import find_features
 
 HEADER = ImageHeader(
     "0" * 64, "RN50", "GELU", "{}", "fp32",

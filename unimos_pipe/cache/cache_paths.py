@@ -4,6 +4,7 @@
 shards). ``<cache>/<dataset>/<encoder-id>/text/`` holds the text features of the prompts.
 """
 
+import contextlib
 import glob
 import os
 import re
@@ -12,11 +13,11 @@ from pathlib import Path
 import platformdirs
 
 from unimos_pipe.base.dataclass_parsing import fingerprint
-from unimos_pipe.base.errors import Argument, Call, InputError, join_names
+from unimos_pipe.base.errors import Argument, Call, InputError, ReadError, join_names
 from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.base.safe_open import list_folder
-from unimos_pipe.cache.encoder_identity import TextIdentity, readable_name, slug
+from unimos_pipe.cache.encoder_identity import IMPORTED, TextIdentity, readable_name, slug
 
 ENCODER_FOLDER = re.compile(r".+_(fp32|fp16|bf16|imported)-([0-9a-f]{8})")
 
@@ -92,6 +93,26 @@ def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:
     precision = "fp32|fp16|bf16" if spec.precision == "auto" else spec.precision
     pattern = re.compile(f"{re.escape(readable_name(spec))}_({precision})-[0-9a-f]{{8}}")
     return [path for path in list_folder(cache / dataset) if pattern.fullmatch(path.name)]
+
+
+def domains_of_encoder(encoder_folder: Path) -> list[Path]:
+    """Return the folders of all domains of all data sets with an encoder's fingerprint; not those of imported features.
+
+    The readable name may differ: a tag and a file may hold the same weights. Folders that cannot be listed, such as
+    those of another user, are left out.
+    """
+    match = ENCODER_FOLDER.fullmatch(encoder_folder.name)
+    if match is None or match[1] == IMPORTED:
+        return []
+    datasets = _list_readable(encoder_folder.parents[1])
+    encoders = [path for dataset in datasets for path in _list_readable(dataset, f"*_{match[1]}-{match[2]}")]
+    return [path for encoder in encoders for path in _list_readable(encoder)]
+
+
+def _list_readable(folder: Path, pattern: str = "*") -> list[Path]:
+    with contextlib.suppress(ReadError):
+        return list_folder(folder, pattern)
+    return []
 
 
 def only_encoder_folder(cache: Path, dataset: str, precision: str = "auto") -> Path | None:

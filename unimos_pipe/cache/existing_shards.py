@@ -1,23 +1,29 @@
-"""Existing shards of a domain's folder, so that only new images are encoded."""
+"""Existing shards with features of a domain's images, so that only new images are encoded.
 
-from collections.abc import Sequence
+They are the shards of the domain's own folder, and those of other domains and data sets by the same encoder, for images
+of equal contents. The digests in the shards are the index of images: there is no other that could be stale.
+"""
+
+import contextlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from unimos_pipe.base.errors import StaleCacheError, Text
-from unimos_pipe.cache.cache_paths import shard_files
+from unimos_pipe.base.errors import ExecutionError, ReadError, StaleCacheError, Text
+from unimos_pipe.cache.cache_paths import domains_of_encoder, shard_files
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.cache.shard import ImageShard, SchemaVersionError, first_difference, read_image_shard
+from unimos_pipe.cache.shard_footer import read_contents
 from unimos_pipe.data.file_digests import UNREAD, FileDigests, FileRecord
 
 
 @dataclass
 class ExistingShards:
-    """The rows of all sound shards in a folder, listed in the index or not."""
+    """The rows of all sound shards in a folder, listed in the index or not, and rows of other folders."""
 
-    files: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)  # of other folders, too, after find_in_other_folders
     records: dict[str, FileRecord] = field(default_factory=dict)  # by path
     positions: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # content -> (position in files, row there)
     shards: dict[tuple, tuple[Path, np.ndarray, np.ndarray]] = field(default_factory=dict)  # first row, paths, contents
@@ -26,6 +32,37 @@ class ExistingShards:
         """Return (n, 2) int64: index into ``files`` and row there of each file's features; -1 if there are none."""
         positions = [self.positions.get(row.tobytes(), (-1, -1)) for row in file_digests.digests]
         return np.array(positions, np.int64).reshape(-1, 2)
+
+    def find_in_other_folders(
+        self, folder: Path, file_digests: FileDigests, encoder: EncoderIdentity, unusable: Collection[Path] = ()
+    ) -> None:
+        """Add rows of other domains' and data sets' shards by the same encoder, for contents without a position.
+
+        The digests of each shard are read first, and the shard only if some of them are missing here.
+
+        Args:
+            folder: the domain's folder, ``<cache>/<dataset>/<encoder-id>/<domain>``.
+            unusable: shards to pass over. So are those that cannot be read, damaged ones and other encoders'.
+        """
+        missing = {row.tobytes() for row in file_digests.digests} - self.positions.keys() - {UNREAD}
+        for other in domains_of_encoder(folder.parent) if missing else ():
+            with contextlib.suppress(ReadError):  # another user's, or superseded since
+                for path in shard_files(other) if other != folder else ():
+                    if path not in unusable and not missing.isdisjoint(read_contents(path)):
+                        missing -= self._add_rows(path, encoder, missing)
+
+    def _add_rows(self, path: Path, encoder: EncoderIdentity, missing: set[bytes]) -> set[bytes]:
+        """Add the rows of another folder's shard with missing contents; return these."""
+        try:
+            shard = read_image_shard(path)
+        except StaleCacheError:
+            return set()
+        if shard.header.encoder() != encoder:
+            return set()
+        rows = {digest: row for row, contents in enumerate(shard.contents) if (digest := contents.tobytes()) in missing}
+        self.positions |= {digest: (len(self.files), row) for digest, row in rows.items()}
+        self.files.append(path)
+        return set(rows)
 
     def find_shard(
         self, start: int, stop: int, paths: Sequence[str], file_digests: FileDigests, with_skipped: bool
@@ -67,6 +104,35 @@ def read_existing_shards(folder: Path, encoder: EncoderIdentity, domain: str, to
         if shard.header.domain == domain:
             _add_shard(existing, path, shard)
     return existing
+
+
+class SharedShardError(ExecutionError):
+    """A shard of another folder that no longer holds the features that it held."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        super().__init__(f"{path} no longer holds the features that it held")
+
+    def __reduce__(self) -> tuple:
+        return SharedShardError, (self.path,)
+
+
+def read_shared_features(path: Path, rows: np.ndarray, contents: np.ndarray) -> np.ndarray:
+    """Return the (m, D) features of rows of another folder's shard that was found.
+
+    Args:
+        rows: (m,) positions in the shard.
+        contents: (m, 16) digests of the images that they must be of.
+    Raises:
+        SharedShardError: the shard is gone, or cannot be read any more.
+    """
+    try:
+        shard = read_image_shard(path)
+    except (StaleCacheError, ReadError):
+        raise SharedShardError(path) from None
+    if not np.array_equal(shard.contents[rows], contents):
+        raise SharedShardError(path)
+    return shard.image_features[rows]
 
 
 def _add_shard(existing: ExistingShards, path: Path, shard: ImageShard) -> None:

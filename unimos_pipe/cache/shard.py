@@ -12,11 +12,10 @@ the index, because damaged bytes can crash the HDF5 library.
 
 import contextlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import BinaryIO, get_args
+from typing import get_args
 
 import h5py
 import numpy as np
@@ -30,11 +29,10 @@ from unimos_pipe.cache.feature_checks import (
     image_fault,
     text_fault,
 )
-from unimos_pipe.data.file_digests import STAMP
+from unimos_pipe.cache.shard_footer import FOOTER_BYTES, OF_CONTENTS, read_footer, view_array
+from unimos_pipe.data.file_digests import DIGEST_BYTES, STAMP
 
 SCHEMA = 3
-# What json and numpy raise of bytes that are no shard's. Not: OSError, MemoryError.
-OF_CONTENTS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 ARRAY_NAMES = {"image": ("image_features", "paths", "rows", "contents", "stamps"), "text": ("text_features",)}
 
 
@@ -225,30 +223,7 @@ def read_header(path: Path, kind: str = "image"):
         StaleCacheError: not a shard of this schema.
     """
     with open_regular(path, MAX_ARRAY_BYTES) as file, _judged(path):
-        return _parse_header(path, _read_footer(file), kind)
-
-
-def find_features(path: Path) -> tuple[int, tuple[int, int]] | None:
-    """Return the offset and the shape (n, D) of an image shard's features, or None if the shard is damaged.
-
-    The digest is not verified. :func:`read_image_shard` reports the damage.
-    """
-    try:
-        with open_regular(path, MAX_ARRAY_BYTES) as file:
-            kind, (rows, dim), offset = _read_footer(file)["arrays"]["image_features"]
-            within_file = kind == "<f2" and min(rows, dim, offset) >= 0 and offset + 2 * rows * dim <= file.seek(0, 2)
-    except OF_CONTENTS:
-        return None
-    return (offset, (rows, dim)) if within_file else None
-
-
-def _read_footer(file: BinaryIO) -> dict:
-    """Return the index at the end of a shard, without verifying the digest."""
-    size = file.seek(0, 2)
-    file.seek(max(0, size - FOOTER_BYTES))
-    length = min(int.from_bytes(file.read(8), "little"), max(0, size - FOOTER_BYTES))
-    file.seek(max(0, size - FOOTER_BYTES - length))
-    return json.loads(file.read(length))
+        return _parse_header(path, read_footer(file), kind)
 
 
 @contextlib.contextmanager
@@ -286,11 +261,10 @@ def _read_shard(path: Path, kind: str, into: tuple[np.ndarray, int] | None = Non
             if name not in arrays:
                 dtype, shape, offset = entries[name]
                 part = (tail, offset - start) if offset >= start else (head, offset)
-                arrays[name] = _view_array(part[0], dtype, shape, part[1])
+                arrays[name] = view_array(part[0], dtype, shape, part[1])
     return header, arrays, digest.hexdigest()
 
 
-FOOTER_BYTES, DIGEST_BYTES = 24, 16  # bytes of the index's length and the digest, of the digest alone
 _CHECK_WEIGHTS = ("Check the weights, or try ", Argument("precision", "fp32"))
 _REBUILD = "Delete it and run extract again"
 _RENEW = ("Make these features again: extract with ", Argument("force", True))
@@ -325,15 +299,6 @@ def _matches_type(value, kind) -> bool:
     if parts[-1] is Ellipsis:
         return all(_matches_type(item, parts[0]) for item in value)
     return len(value) == len(parts) and all(_matches_type(*pair) for pair in zip(value, parts, strict=True))
-
-
-def _view_array(content: bytes, kind: str, shape: list[int], offset: int) -> np.ndarray:
-    """Return a view of an array in a shard's bytes. Raises ValueError if it is out of bounds."""
-    dtype = np.dtype(kind)
-    count = math.prod(shape)
-    if dtype.kind not in "fiuS" or offset < 0 or min(shape, default=0) < 0:
-        raise ValueError(f"no array of a shard: {kind} {shape} at {offset}")
-    return np.frombuffer(content, dtype, count, offset).reshape(shape) if count else np.empty(shape, dtype)
 
 
 def _lists_to_tuples(value):

@@ -19,12 +19,12 @@ from unimos_pipe.cache.label_changes import describe_label_changes
 from unimos_pipe.cache.shard import (
     ImageShard,
     SchemaVersionError,
-    find_features,
     first_difference,
     read_header,
     read_image_shard,
     read_text_shard,
 )
+from unimos_pipe.cache.shard_footer import find_features
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.prompts import build_prompts
 

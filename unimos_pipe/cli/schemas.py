@@ -132,7 +132,17 @@ _EXTRACTED = record(
     precision=TEXT,
     batch_size=COUNT,
     warnings=many(TEXT),
-    reports=many(record("a domain or split", domain=TEXT, rows=COUNT, encoded=COUNT, reused=COUNT, seconds=NUMBER)),
+    reports=many(
+        record(
+            "a domain or split",
+            domain=TEXT,
+            rows=COUNT,
+            encoded=COUNT,
+            reused=COUNT,
+            shared=by_name({**COUNT, "description": "rows copied from the cache of other domains"}, "data set"),
+            seconds=NUMBER,
+        )
+    ),
 )
 _RECIPE_PLAN = record(
     "both stages before the features exist; null if not known yet",

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,11 @@ from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
 from unimos_pipe.cache.cache_paths import domain_lock, index_path, text_path, wait_for_prune
 from unimos_pipe.cache.domain_index import DomainIndex, read_index, remove_superseded, write_index
-from unimos_pipe.cache.encoder_identity import TextIdentity
-from unimos_pipe.cache.existing_shards import ExistingShards, read_existing_shards
+from unimos_pipe.cache.encoder_identity import EncoderIdentity, TextIdentity
+from unimos_pipe.cache.existing_shards import ExistingShards, SharedShardError, read_existing_shards
 from unimos_pipe.cache.shard import ImageHeader, TextHeader, read_header, read_text_shard, write_text_shard
 from unimos_pipe.cache.unreadable_images import write_unreadable
-from unimos_pipe.data.file_digests import read_file_digests
+from unimos_pipe.data.file_digests import FileDigests, read_file_digests
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.data.prompts import build_prompts, clean_class_name
 from unimos_pipe.extract.encoder_protocol import Encoder
@@ -29,16 +29,18 @@ from unimos_pipe.extract.write_shards import EncodeResult, ShardJob, encode_shar
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """Result for one domain: of ``rows``, ``encoded`` are new and ``reused`` come from older shards.
+    """Result for one domain: of ``rows``, ``encoded`` are new and ``reused`` come from its older shards.
 
-    Of the encoded ones, ``uniform`` are without contrast, and ``guessed``, (path, range), have grey values that were
-    scaled by percentiles.
+    ``shared`` is the number of rows that come from other domains' shards by the same encoder, by data set. Of the
+    encoded ones, ``uniform`` are without contrast, and ``guessed``, (path, range), have grey values that were scaled by
+    percentiles.
     """
 
     domain: str
     rows: int
     encoded: int
     reused: int
+    shared: dict[str, int]
     shards_reused: int
     shards_written: int
     skipped: tuple[tuple[str, str], ...]
@@ -63,6 +65,9 @@ def extract_images(
 ) -> ExtractReport:
     """Update a domain's shards: images whose contents are known keep their features, the others are encoded.
 
+    Known are the images of the domain's own shards, and those of other domains and data sets in the cache by the same
+    encoder, whose rows are copied.
+
     New shards are written next to the old ones. When all are complete, one rename replaces the domain's index, and
     shards that it no longer lists are removed. If the process is killed, the domain is either the old or the new one,
     and the next call reuses the finished shards.
@@ -85,14 +90,9 @@ def extract_images(
         wait_for_prune(encoder_folder)
         if exclusive:
             remove_leftovers(folder)
-        todo = ("Add ", Argument("force", True), f" to encode {manifest.domain} again")
-        existing = ExistingShards() if force else read_existing_shards(folder, encoder.identity, manifest.domain, todo)
-        job = _plan_job(manifest, encoder, folder, existing, shard_size, (batch_size, workers, skip_bad, max_pixels))
-        _check_same_data(folder, manifest, existing, job)
-        find = partial(existing.find_shard, paths=manifest.paths, file_digests=job.file_digests, with_skipped=skip_bad)
-        reused = {index: path for index, bounds in enumerate(job.bounds) if (path := find(*bounds))}
-        on_rows(sum(job.rows(index) for index in reused))
-        result = _write_missing(job, reused, encoder, encode, on_rows)
+        reading = batch_size, workers, skip_bad, max_pixels
+        plan = partial(_plan_job, manifest, encoder.identity, folder, shard_size, reading, force)
+        job, reused, result = _write_domain(plan, encoder, encode, on_rows)
         paths = [reused.get(index) or job.path(index) for index in range(len(job.bounds))]
         headers = [read_header(path) for path in paths]
         skipped = tuple((path, reason) for header in headers for path, reason, _ in header.skipped)
@@ -102,12 +102,32 @@ def extract_images(
         write_unreadable(folder, skipped)
         if exclusive:
             remove_superseded(folder, paths)
-    rows = len(manifest)
+    shared, rows = job.shared_rows(), len(manifest)
     return ExtractReport(
-        manifest.domain, rows, result.encoded, rows - len(skipped) - result.encoded,
+        manifest.domain, rows, result.encoded, rows - len(skipped) - result.encoded - sum(shared.values()), shared,
         len(reused), len(job.bounds) - len(reused), skipped, time.perf_counter() - started,
         tuple(result.uniform), tuple(result.guessed),
     )  # fmt: skip
+
+
+def _write_domain(
+    plan: Callable[[Collection[Path]], tuple[ShardJob, dict[int, Path]]],
+    encoder: Encoder,
+    encode: Callable[[ShardJob, Sequence[int], Encoder, Callable[[int], None]], EncodeResult],
+    on_rows: Callable[[int], None],
+) -> tuple[ShardJob, dict[int, Path], EncodeResult]:
+    """Plan and write the shards of a domain; return the job, the finished shards by number, and what was encoded.
+
+    If a shard of another domain is removed after the plan, a second plan encodes its images.
+    """
+    unusable: set[Path] = set()
+    while True:
+        job, reused = plan(unusable)
+        on_rows(sum(job.rows(index) for index in reused))
+        try:
+            return job, reused, _write_missing(job, reused, encoder, encode, on_rows)
+        except SharedShardError as error:
+            unusable.add(error.path)
 
 
 def _write_missing(
@@ -128,9 +148,39 @@ def _write_missing(
     return result
 
 
-def _check_same_data(folder: Path, manifest: Manifest, existing: ExistingShards, job: ShardJob) -> None:
+def _plan_job(
+    manifest: Manifest,
+    encoder: EncoderIdentity,
+    folder: Path,
+    shard_size: int,
+    reading: tuple[int, int | None, bool, int],
+    force: bool,
+    unusable: Collection[Path],
+) -> tuple[ShardJob, dict[int, Path]]:
+    """Return the job of a domain, and its finished shards by number.
+
+    The job has digests of all images, bounds of the shards, and sources of known features.
+
+    Args:
+        unusable: shards of other domains to pass over.
+    """
+    todo = ("Add ", Argument("force", True), f" to encode {manifest.domain} again")
+    existing = ExistingShards() if force else read_existing_shards(folder, encoder, manifest.domain, todo)
+    file_digests = read_file_digests(manifest.root, manifest.paths, existing.records)
+    _check_same_data(folder, manifest, existing, file_digests)
+    if not force:
+        existing.find_in_other_folders(folder, file_digests, encoder, unusable)
+    starts = range(0, len(manifest), shard_size)
+    bounds = tuple((start, min(start + shard_size, len(manifest))) for start in starts)
+    files, sources, token = tuple(existing.files), existing.find_positions(file_digests), secrets.token_hex(4)
+    job = ShardJob(manifest, file_digests, encoder, folder, token, bounds, files, sources, *reading)
+    find = partial(existing.find_shard, paths=manifest.paths, file_digests=file_digests, with_skipped=job.skip_bad)
+    return job, {index: path for index, rows in enumerate(bounds) if (path := find(*rows))}
+
+
+def _check_same_data(folder: Path, manifest: Manifest, existing: ExistingShards, file_digests: FileDigests) -> None:
     """Raise InputError if a finished domain has features of other images only: it may be another data set's."""
-    if not existing.records or (job.sources[:, 0] >= 0).any() or not index_path(folder).is_file():
+    if not existing.records or not index_path(folder).is_file() or (existing.find_positions(file_digests) >= 0).any():
         return
     raise InputError(
         f"{folder} holds the features of {len(existing.records)} other images; none of the {len(manifest)} in "
@@ -140,24 +190,6 @@ def _check_same_data(folder: Path, manifest: Manifest, existing: ExistingShards,
             "replaced, add ",
             Argument("force", True),
         ),
-    )
-
-
-def _plan_job(
-    manifest: Manifest,
-    encoder: Encoder,
-    folder: Path,
-    existing: ExistingShards,
-    shard_size: int,
-    reading: tuple[int, int | None, bool, int],
-) -> ShardJob:
-    """Return the job of a domain: digests of all images, bounds of the shards, and sources of known features."""
-    file_digests = read_file_digests(manifest.root, manifest.paths, existing.records)
-    starts = range(0, len(manifest), shard_size)
-    bounds = tuple((start, min(start + shard_size, len(manifest))) for start in starts)
-    sources, token = existing.find_positions(file_digests), secrets.token_hex(4)
-    return ShardJob(
-        manifest, file_digests, encoder.identity, folder, token, bounds, tuple(existing.files), sources, *reading
     )
 
 

@@ -233,9 +233,10 @@ def _extract_domain(
     for line in _describe_images(report, folder):
         reporter.warn(line)
     rate = f", {report.encoded / report.seconds:,.0f} images/s" if report.encoded else ""
+    shared = "".join(f", {rows} taken from the cache of {dataset}" for dataset, rows in report.shared.items())
     reporter.note(
         f"{name}/{report.domain}: {report.rows - len(report.skipped)} rows, {report.encoded} encoded, "
-        f"{report.reused} reused, {report.seconds:.1f} s{rate}"
+        f"{report.reused} reused{shared}, {report.seconds:.1f} s{rate}"
     )
     return report
 

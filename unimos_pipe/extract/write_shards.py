@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import platform
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -13,6 +13,7 @@ import numpy as np
 from unimos_pipe.base.errors import ReadError
 from unimos_pipe.cache.cache_paths import shard_path
 from unimos_pipe.cache.encoder_identity import EncoderIdentity
+from unimos_pipe.cache.existing_shards import read_shared_features
 from unimos_pipe.cache.shard import ImageHeader, read_image_shard, write_image_shard
 from unimos_pipe.data.file_digests import UNREAD, FileDigests, file_stamp
 from unimos_pipe.data.manifest import Manifest
@@ -32,7 +33,7 @@ class ShardJob:
     folder: Path
     token: str  # random, part of the file names of this extraction's shards
     bounds: tuple[tuple[int, int], ...]  # (first row, row after the last) of every shard of the domain
-    older_files: tuple[Path, ...]  # older shards of the domain
+    older_files: tuple[Path, ...]  # shards with known features: of the domain, or of others by the same encoder
     sources: np.ndarray  # (n, 2) index into older_files and row there of each feature; -1 = encode
     batch_size: int
     workers: int | None  # decoder processes; None: by device
@@ -46,6 +47,11 @@ class ShardJob:
     def new_rows(self, index: int) -> list[int]:
         """Return the rows of a shard whose images must be encoded."""
         return [row for row in range(*self.bounds[index]) if self.sources[row, 0] < 0]
+
+    def shared_rows(self) -> dict[str, int]:
+        """Return the number of rows whose features other domains' shards hold, by data set."""
+        files = [self.older_files[number] for number in self.sources[:, 0].tolist() if number >= 0]
+        return dict(Counter(path.parents[2].name for path in files if path.parent != self.folder))
 
     def batches(self, index: int) -> list[list[int]]:
         """Return the rows of each batch of a shard."""
@@ -85,6 +91,7 @@ def encode_shards(
 
     Raises:
         ExecutionError: a full disk, features that are not finite, or a decoder that hung or crashed.
+        SharedShardError: a shard of another domain no longer holds the features that it held.
     """
     plan = [rows for index in indices for rows in job.batches(index)]
     result = EncodeResult()
@@ -218,11 +225,20 @@ def _is_unchanged(job: ShardJob, row: int) -> bool:
 
 
 def _read_older_features(job: ShardJob, rows: Sequence[int]) -> dict[int, np.ndarray]:
-    """Return row -> (D,) feature of rows that older shards hold; each shard is read once."""
+    """Return row -> (D,) feature of rows that older shards hold; each shard is read once.
+
+    Raises:
+        SharedShardError: a shard of another domain no longer holds them.
+    """
     features_by_row = {}
     for number in dict.fromkeys(job.sources[rows, 0].tolist()):
-        features = read_image_shard(job.older_files[number]).image_features
-        features_by_row |= {row: features[job.sources[row, 1]] for row in rows if job.sources[row, 0] == number}
+        of_file = [row for row in rows if job.sources[row, 0] == number]
+        path, positions = job.older_files[number], job.sources[of_file, 1]
+        if path.parent == job.folder:
+            features = read_image_shard(path).image_features[positions]
+        else:
+            features = read_shared_features(path, positions, job.file_digests.digests[of_file])
+        features_by_row |= dict(zip(of_file, features, strict=True))
     return features_by_row
 
 

@@ -37,7 +37,7 @@ from unimos_pipe.extract.extract_features import ExtractOptions, ExtractResult, 
 from unimos_pipe.methods.auto import fit_auto
 from unimos_pipe.methods.registry import get_method
 from unimos_pipe.methods.target_labels import join_target_labels
-from unimos_pipe.methods.task import PairData, PairLoader, resolve_train_precision
+from unimos_pipe.methods.task import PairData, PairLoader, check_text, resolve_train_precision
 from unimos_pipe.methods.unimos.pseudo_labels import TargetEvaluation
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
 from unimos_pipe.methods.unimos.trainer import Trainer
@@ -265,6 +265,7 @@ def adapt_task(
     precision = options.train.precision
     data = task.loader.pair(task.source, task.target, precision=precision, use_target_labels=use_target_labels)
     data = data.without_taught_labels()
+    check_text(data, UNIMOS)
     trainer = Trainer([create_run(data.task, options, seed)])
     accuracy = {}
     for epoch, records in trainer.train():
@@ -295,13 +296,14 @@ def _fit_task(
     if faults:
         raise InputError("; ".join(faults))
     data = task.loader.pair(task.source, task.target, use_target_labels=use_target_labels).without_taught_labels()
+    check_text(data, method)
     joined = join_target_labels(data.task)
     with torch.no_grad():
         output = (
             fit_auto(joined, label_set or None).output if method == AUTO else get_method(method, own, seed).fit(joined)
         )
     scores, zero_shot = score_predictions(output.classes, data.held_out), score_zero_shot(data)
-    accuracy = {"last": scores.accuracy, "zero_shot": zero_shot.accuracy} if scores and zero_shot else None
+    accuracy = {"last": scores.accuracy, **({"zero_shot": zero_shot.accuracy} if zero_shot else {})} if scores else None
     config = {**_model_config(task, data, MethodSpec(), "", seed, accuracy), "method": method}
     state = {**output.model.state_dict(), "text_features": data.task.text_features}
     return AdaptedModel(config, state, data.task.text_features.device.type)

@@ -68,7 +68,9 @@ class FeatureSet:
         missing = []
         for name in domains:
             try:
-                store.text(name, self.templates, store.domain(*self.dataset.parts(name)).encoder)
+                encoder = store.domain(*self.dataset.parts(name)).encoder
+                if store.has_text(encoder):
+                    store.text(name, self.templates, encoder)
             except InputError:  # stage one says what is wrong with a shard, where it cannot mend it
                 missing.append(name)
         return missing

@@ -211,6 +211,10 @@ class FeatureStore:
             raise _stale_error(f"stale prompts {path}", difference, self._renew_hint(domain))
         return shard.text_features, shard.digest
 
+    def has_text(self, encoder: EncoderIdentity) -> bool:
+        """Return False for imported image features without any text features."""
+        return encoder.precision != IMPORTED or bool(list_folder(self.folder / "text", "*.h5"))
+
     def read_logit_scale(self) -> float | None:
         """Return the 1/T that the encoder learned, from its text shards; None if it has none."""
         scales = [read_header(path, "text").logit_scale for path in list_folder(self.folder / "text", "*.h5")]

@@ -249,8 +249,9 @@ def run_summary(run: RunSpec, result: RunMetrics) -> str:
     figures = [
         f"{FIGURES[first]} {'UniMoS' if tuned else run.method} {format_percent(getattr(accuracy.last, first))}"
         + (" (last epoch)" if tuned else ""),
-        f"zero-shot {format_percent(getattr(accuracy.zero_shot, first))}",
     ]
+    if accuracy.zero_shot:
+        figures.append(f"zero-shot {format_percent(getattr(accuracy.zero_shot, first))}")
     if tuned:
         best = accuracy.oracle_best
         figures.append(f"oracle best {format_percent(getattr(best, first))} (epoch {best.epoch})")

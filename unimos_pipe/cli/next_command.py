@@ -47,9 +47,11 @@ def is_run(folder: Path) -> bool:
 
 
 def suggest_after_features(output: Output, folder: Path, spec: DatasetSpec) -> None:
-    """Suggest adapt for a data set's features, or extract if a domain is missing."""
+    """Suggest adapt for a data set's features, by a method that they allow, or extract if a domain is missing."""
+    from unimos_pipe.base.safe_open import list_folder
     from unimos_pipe.cache.domain_index import read_index
     from unimos_pipe.data.manifest import NO_LABEL
+    from unimos_pipe.runs.method_names import TEXT_FREE
 
     indexes = {}
     with contextlib.suppress(UnimosPipeError):  # a damaged domain is told when it is used
@@ -59,6 +61,7 @@ def suggest_after_features(output: Output, folder: Path, spec: DatasetSpec) -> N
     pairs = [(source, target) for source in labelled for target in complete if source != target]
     if pairs:
         source, target = min(pairs, key=lambda pair: pair[1] in labelled)  # one without labels before one with
-        suggest_next(output, "adapt", "--src", source, "--tgt", target)
+        method = [] if list_folder(folder / "text", "*.h5") else ["--method", TEXT_FREE[0]]
+        suggest_next(output, "adapt", "--src", source, "--tgt", target, *method)
     elif missing := [name for name in indexes if name not in complete]:
         suggest_next(output, "extract", "--domain", missing[0])

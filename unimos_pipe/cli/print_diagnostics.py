@@ -58,7 +58,8 @@ def _accuracy(estimate: Estimate, method: str) -> str:
 def _lines(estimate: Estimate, classes: tuple[str, ...], calibrated: bool) -> list[str]:
     """Return the diagnostics of predictions without labels, one line each."""
     alike = ", ".join(f"{name} {format_percent(share)}%" for name, share in estimate.agreement.items())
-    branches = "" if estimate.branches is None else f"; VAC and LAC agree on {format_percent(estimate.branches)}%"
+    alike = f"agreement with {alike}; " if alike else ""
+    branches = "" if estimate.branches is None else f"VAC and LAC agree on {format_percent(estimate.branches)}%; "
     shares = list(zip(classes, estimate.class_shares, estimate.source_shares, strict=True))
     shares.sort(key=lambda row: -abs(row[1] - row[2]))
     most = ", ".join(
@@ -66,7 +67,7 @@ def _lines(estimate: Estimate, classes: tuple[str, ...], calibrated: bool) -> li
     )
     kind = "calibrated" if calibrated else "raw"
     return [
-        f"agreement with {alike}{branches}; mean {kind} probability {estimate.confidence:.2f}",
+        f"{alike}{branches}mean {kind} probability {estimate.confidence:.2f}",
         f"class shares differ by {format_percent(estimate.total_variation)}% from the source's, most (source): {most}",
     ]
 

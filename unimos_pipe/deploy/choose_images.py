@@ -63,12 +63,16 @@ def choose_images_to_label(
     if not len(candidates):
         raise InputError(f"{labels.path}: every image has a label", expected="an empty class of one that was extracted")
     features = load_unit_rows(domain, model.text.dtype, model.device)
-    text, _ = store.text(finished.spec.target, finished.spec.templates, domain.encoder)
+    text = model.text
+    if store.has_text(domain.encoder):
+        text = torch.tensor(store.text(finished.spec.target, finished.spec.templates, domain.encoder)[0])
+    elif way == "disagreement":
+        raise InputError("disagreement is with zero-shot, and these features have no text", todo="Choose another way")
     chosen = choose_rows(
         way,
         features,
         model.predict_features(features).probabilities.to(model.device),
-        (features @ torch.tensor(text).to(features).mT).argmax(-1),
+        (features @ text.to(features).mT).argmax(-1),
         torch.from_numpy(candidates).to(model.device),
         count,
         seed,

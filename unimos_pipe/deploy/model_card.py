@@ -118,7 +118,7 @@ def _accuracy_lines(about: Mapping[str, Any], model: str) -> list[str]:
         f"| accuracy on {_escape(about['target'])}{interval} | % |",
         "| --- | ---: |",
         f"| {model} | {format_percent(accuracy['last'])} |",
-        f"| CLIP zero-shot | {format_percent(accuracy['zero_shot'])} |",
+        *([f"| CLIP zero-shot | {format_percent(accuracy['zero_shot'])} |"] if "zero_shot" in accuracy else []),
     ]
 
 

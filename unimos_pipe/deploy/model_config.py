@@ -17,6 +17,7 @@ from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
 from unimos_pipe.evaluation.calibration import ENDS
 from unimos_pipe.runs.method_names import UNIMOS, answers_new_rows, method_names
 from unimos_pipe.runs.read_run import FinishedRun
+from unimos_pipe.runs.run_values import Accuracies
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 3
@@ -92,12 +93,17 @@ def run_model_config(run: FinishedRun) -> dict[str, Any]:
         "about": {
             **about,
             "templates": list(spec.templates),
-            "accuracy": accuracy and {"last": accuracy.last.accuracy, "zero_shot": accuracy.zero_shot.accuracy},
+            "accuracy": accuracy and _exported_accuracy(accuracy),
             "rows": rows,
             "calibration_basis": result.calibration and result.calibration.basis,
             **({"unknown_share": result.unknown.share} if result.unknown else {}),
         },
     }
+
+
+def _exported_accuracy(accuracy: Accuracies) -> dict[str, float]:
+    zero_shot = {} if accuracy.zero_shot is None else {"zero_shot": accuracy.zero_shot.accuracy}
+    return {"last": accuracy.last.accuracy, **zero_shot}
 
 
 def check_config(config: Mapping[str, Any]) -> dict[str, Any]:

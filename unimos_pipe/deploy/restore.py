@@ -13,6 +13,7 @@ from unimos_pipe.methods.registry import get_method
 from unimos_pipe.methods.unimos.heads import Heads, parameter_shapes
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unknown_score import PREFIX, UnknownScorer
+from unimos_pipe.runs.method_names import METHODS, TEXT_FREE
 
 
 def restore_model(
@@ -21,7 +22,7 @@ def restore_model(
     """Return the model of a run's or an export's tensors after checking each tensor.
 
     Args:
-        tensors: state of the method and ``text_features``.
+        tensors: state of the method and ``text_features``, which are zeros for image features without text.
         classes: number of classes.
         options: options of UniMoS; None for other methods.
     Raises:
@@ -44,7 +45,8 @@ def restore_model(
     if non_finite := [name for name in names if not tensors[name].isfinite().all()]:
         raise InputError("the model's tensors", expected="finite values", got=f"{non_finite[0]} with others")
     fused_text = options is not None and options.train.text == "fused"  # its text features are not of unit norm
-    if not fused_text and (fault := text_fault(text.float().numpy())):
+    without_text = method not in METHODS or method in TEXT_FREE
+    if not fused_text and (text.any() or not without_text) and (fault := text_fault(text.float().numpy())):
         raise InputError(f"the model's text_features {fault}")
     if options is None:
         return model

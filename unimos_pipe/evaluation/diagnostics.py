@@ -31,6 +31,7 @@ REFERENCE_METHODS = ("zero-shot", "fused", "stacked")  # every run is compared w
 
 
 ONE_CLASS = "the source has rows of one class"
+NO_TEXT = "the features have no text"
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class PairReference:
 
     ``rows`` (n, D) are the scored rows, ``nearest`` their nearest rows by number. ``predictions`` are (n,) classes of
     :data:`REFERENCE_METHODS`, and ``stacked`` is the model of the last. If the source has rows of only one class, only
-    zero-shot is present, and ``stacked`` and ``probe``, the cross-fitted probe behind it, are None. ``source_shares``
-    is (K,).
+    zero-shot is present, and ``stacked`` and ``probe``, the cross-fitted probe behind it, are None; if the features
+    have no text, none is present. ``source_shares`` is (K,).
     """
 
     rows: Tensor
@@ -85,6 +86,8 @@ class PairReferenceCache:
 
     @torch.no_grad()
     def _models(self, task: AdaptationTask) -> dict[str, LinearModel]:
+        if not task.has_text:
+            return {}
         models = {"zero-shot": zero_shot.build_classifier(task)}
         try:
             probe = self._probe(task)
@@ -109,7 +112,7 @@ def estimate_run_accuracy(reference: PairReference, classes: Tensor) -> Accuracy
     """Return the estimated accuracy of (n,) predictions of a pair."""
     probability = reference.stacked_probability(classes)
     if probability is None:
-        return AccuracyEstimate(None, None, None, ONE_CLASS)
+        return AccuracyEstimate(None, None, None, ONE_CLASS if reference.predictions else NO_TEXT)
     return estimate_accuracy(neighbour_agreement(classes, reference.nearest), probability, len(classes))
 
 

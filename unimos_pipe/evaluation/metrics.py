@@ -31,6 +31,8 @@ def score_predictions(predictions: Tensor, held_out: HeldOutLabels) -> Scores | 
 
 
 def score_zero_shot(data: PairData) -> Scores | None:
-    """Score the zero-shot predictions of the prompts; None if the target has no labels."""
+    """Score the zero-shot predictions of the prompts; None if the target has no labels, or the features no text."""
+    if not data.task.has_text:
+        return None
     rows = data.held_out.rows(data.task)
     return score_predictions(zero_shot.build_classifier(data.task).logits(rows).argmax(-1), data.held_out)

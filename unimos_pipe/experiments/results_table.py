@@ -110,7 +110,7 @@ def result_rows(
     if "zero-shot" not in results:
         table += [
             ResultRow(row.label, {pair: {0: next(iter(by_seed.values()))} for pair, by_seed in row.values.items()})
-            for row in rows("zero-shot", lambda result: getattr(result.accuracy.zero_shot, metric))[:1]
+            for row in rows("zero-shot", lambda result: getattr(result.accuracy.zero_shot, metric, None))[:1]
         ]  # zero-shot has no seed
     if "source-probe" not in results:
         table += _build_baseline_rows("source-probe", "source_only", baselines)

@@ -17,6 +17,7 @@ from unimos_pipe.cache.store import DomainFeatures, FeatureStore
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.label_file import label_file
 from unimos_pipe.data.manifest import NO_LABEL, UNKNOWN_CLASS
+from unimos_pipe.runs.method_names import text_fault
 
 TAUGHT = -1  # origin of target rows that have joined the source with their labels
 
@@ -63,6 +64,7 @@ class TargetLabels:
 class AdaptationTask:
     """A pair of domains for training. ``text_features`` (K, D) are the target's prompts, unit norm.
 
+    They are zeros for image features without text, see :attr:`has_text`.
     ``logit_scale`` times the cosine is a zero-shot logit: CLIP's scale, or a model's own. ``target_labels`` are None
     unless the user gives labels of target rows to training.
     """
@@ -81,6 +83,11 @@ class AdaptationTask:
             raise InputError(
                 "the source domain", expected=f"{len(self.source.features)} labels", got=len(self.source.labels)
             )
+
+    @property
+    def has_text(self) -> bool:
+        """False for image features without text, on which methods of text cannot run."""
+        return bool(self.text_features.any())
 
     def __repr__(self) -> str:
         classes, dim = self.text_features.shape
@@ -143,6 +150,12 @@ class PairData:
 def training_dtype(precision: str) -> torch.dtype:
     """Return the dtype of features and weights for a ``train.precision``; bf16 applies to matrix products only."""
     return {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.float32}[precision]
+
+
+def check_text(data: PairData, method: str) -> None:
+    """Raise InputError if a method reads text features and the features of a pair have none."""
+    if not data.task.has_text and (fault := text_fault(method)):
+        raise InputError((f"the features by {data.encoder.model!r} have no text, and ", *fault))
 
 
 def resolve_train_precision(method: MethodSpec, device: str | torch.device) -> MethodSpec:
@@ -214,6 +227,13 @@ class PairLoader:
         origins = torch.arange(len(loaded), device=self.device).repeat_interleave(counts)
         return domains, LabelledFeatures(self._rows[*parts, dtype], labels, name, origins)
 
+    def _text(self, target: str, domain: DomainFeatures) -> tuple[torch.Tensor, list[str]]:
+        """Return the (K, D) text features of a target's prompts and their digest; zeros and none without text."""
+        if not self.store.has_text(domain.encoder):
+            return torch.zeros(len(self.store.spec.classes), domain.features.shape[1]), []
+        text, digest = self.store.text(target, self.templates, domain.encoder)
+        return torch.tensor(text), [digest]
+
     def pair(
         self,
         source: str,
@@ -246,11 +266,11 @@ class PairLoader:
             scored, test_features = self._load(spec.parts(target)[train_parts:], dtype)
         for domain in (*sources, scored):
             _check_same_encoder(domain, target_domain)
-        text, text_digest = self.store.text(target, self.templates, target_domain.encoder)
+        text, text_digests = self._text(target, target_domain)
         task = AdaptationTask(
             labelled,
             UnlabelledFeatures(target_features, "+".join(spec.parts(target)[:train_parts])),
-            unit_rows(torch.tensor(text), dtype, self.device),
+            unit_rows(text, dtype, self.device),
             self.store.read_logit_scale() or CLIP_LOGIT_SCALE,
         )
         taught = _take_target_labels(target_domain, self.device) if use_target_labels else None
@@ -262,7 +282,7 @@ class PairLoader:
         seen_labels = [digest for domain in sources for _, digest in domain.label_digests]
         scored_labels = [digest for _, digest in scored.label_digests]
         scored_labels += [] if unknown is None else [fingerprint(np.flatnonzero(unknown).tolist())]
-        digests |= {"text": [text_digest], "source labels": seen_labels}
+        digests |= {"text": text_digests, "source labels": seen_labels}
         digests |= {"target labels": [digest for _, digest in target_domain.label_digests]} if taught else {}
         return PairData(task, held_out, scored.paths, target_domain.encoder, digests, scored_labels, spec.own_file)
 

@@ -258,17 +258,8 @@ class SectionBuilder:
     def _add_class_figures(self) -> None:
         if not self.section.labelled:
             return
-        names, ours, zero = class_gains(self.runs)
-        caption = (
-            "Accuracy of each class, sorted by gain. The vertical mark is zero-shot. Coloured: the 95% Wilson "
-            "intervals of both do not overlap."
-        )
-        if len(names) < len(self.runs[0].classes):
-            caption += f" Shown: the {len(names)} of {len(self.runs[0].classes)} classes that changed most."
-        bars = report_figures.draw_class_bars(
-            self.experiment.default_setting_name, names, ours, zero, significant_gains(self.runs[0], names, ours, zero)
-        )
-        self._add_figure("classes", "Accuracy by class", caption, bars)
+        if self.runs[0].scores("zero_shot"):
+            self._add_class_gains()
         shares, rows, columns = worst_confusions(self.runs)
         caption = (
             f"Predictions for the {len(rows)} least accurate classes, in % of the true class's images. Rows are true "
@@ -283,6 +274,19 @@ class SectionBuilder:
             caption,
             figure,
         )
+
+    def _add_class_gains(self) -> None:
+        names, ours, zero = class_gains(self.runs)
+        caption = (
+            "Accuracy of each class, sorted by gain. The vertical mark is zero-shot. Coloured: the 95% Wilson "
+            "intervals of both do not overlap."
+        )
+        if len(names) < len(self.runs[0].classes):
+            caption += f" Shown: the {len(names)} of {len(self.runs[0].classes)} classes that changed most."
+        bars = report_figures.draw_class_bars(
+            self.experiment.default_setting_name, names, ours, zero, significant_gains(self.runs[0], names, ours, zero)
+        )
+        self._add_figure("classes", "Accuracy by class", caption, bars)
 
     def _add_disagreements(self, data_root: Path | None, cache: Path) -> None:
         run = self.runs[0]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from unimos_pipe.base import plugins
-from unimos_pipe.base.errors import InputError, short_repr
+from unimos_pipe.base.errors import Argument, InputError, short_repr
 
 UNIMOS = "unimos"
 UNIMOS_NAME = "UniMoS"  # for readers
@@ -48,6 +48,7 @@ CITATIONS = {  # whom to cite for each
     "ensv": "Hu et al., Towards Reliable Model Selection for Unsupervised Domain Adaptation, NeurIPS 2024",
     AUTO: "unimos-pipe's own: the mean of zero-shot and of stata (arXiv 2501.03729) on centred features",
 }
+TEXT_FREE = ("source-probe", "linear-im")  # they read image features alone
 LABEL_FREE = ("zero-shot", "zlap", "clip-distillation")  # they read prompts and target rows alone
 ESTIMATE_ERROR = "on 422 trial pairs the range held 92% of the accuracies of auto"
 ESTIMATE_WITHIN = "the range held the accuracy for 92% of trials"  # the same, where there is little room
@@ -127,6 +128,17 @@ def citation(method: str) -> str | None:
 def labels_fault(method: str) -> str | None:
     """Why a method cannot learn from labels, or None."""
     return f"{method} learns from no labels" if method in LABEL_FREE else None
+
+
+def text_fault(method: str) -> tuple[str | Argument, ...] | None:
+    """Why a method cannot run on features without text, or None; what it needs is not known of one from outside."""
+    if method not in METHODS or method in TEXT_FREE:
+        return None
+    choices = [part for name in TEXT_FREE for part in (" or ", Argument("method", name))][1:]
+    return (
+        f"{method} reads text features. Choose ", *choices, ", which read none, or import text features of the "
+        "classes with ", Argument("text"), " or ", Argument("text_from"),
+    )  # fmt: skip
 
 
 def protocol_fault(method: str, protocol: str) -> str | None:

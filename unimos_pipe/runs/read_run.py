@@ -284,7 +284,8 @@ def _find_mismatch(run: FinishedRun) -> str | None:
     needed = ("oracle_best", "vac", "lac") if accuracy and run.method == UNIMOS else ()
     if missing := [name for name in needed if getattr(accuracy, name) is None]:
         return f"{RESULT}: accuracy.{missing[0]} is missing"
-    if accuracy and any(len(run.per_class(which)) != classes for which in ("last", "zero_shot")):
+    measured = [scores for which in ("last", "zero_shot") if (scores := run.scores(which))]
+    if any(len(scores.per_class) != classes for scores in measured):
         return f"the accuracies of {RESULT} do not fit the classes of {CONFIG}"
     if any(len(shares) not in (0, classes) for shares in (estimate.class_shares, estimate.source_shares)):
         return f"the shares of {RESULT} do not fit the classes of {CONFIG}"

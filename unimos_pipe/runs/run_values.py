@@ -38,12 +38,15 @@ class EpochScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracies:
-    """Scores of a run. UniMoS alone has its two branches and the best epoch by target labels, an oracle."""
+    """Scores of a run. UniMoS alone has its two branches and the best epoch by target labels, an oracle.
+
+    ``zero_shot`` is None for image features without text.
+    """
 
     last: Scores
     vac: Scores | None = field(default=None, metadata=OMIT_NONE)
     lac: Scores | None = field(default=None, metadata=OMIT_NONE)
-    zero_shot: Scores
+    zero_shot: Scores | None = field(default=None, metadata=OMIT_NONE)
     oracle_best: EpochScores | None = field(default=None, metadata=OMIT_NONE)
 
 

@@ -21,7 +21,7 @@ from unimos_pipe.evaluation.deep_embedded_validation import WeightedSourceRows
 from unimos_pipe.evaluation.diagnostics import PairReference, PairReferenceCache
 from unimos_pipe.methods.method_code import method_code
 from unimos_pipe.methods.open_set_task import hide_classes
-from unimos_pipe.methods.task import AdaptationTask, PairData, PairLoader
+from unimos_pipe.methods.task import AdaptationTask, PairData, PairLoader, check_text
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.pseudo_labels import TargetEvaluation
 from unimos_pipe.methods.unimos.schedules import BEFORE_TRAINING
@@ -62,6 +62,7 @@ class PlannedRun:
         spec = self.spec
         precision, use_labels = spec.options.train.precision, spec.use_target_labels
         data = loader.pair(spec.source, spec.target, spec.protocol, precision, use_target_labels=use_labels)
+        check_text(data, spec.method)
         if spec.protocol in OPEN_PROTOCOLS:
             dataset = loader.store.spec
             source_only = dataset.source_only_classes if spec.protocol == "open-partial" else ()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
-from unimos_pipe.evaluation.diagnostics import ONE_CLASS, PairReference
+from unimos_pipe.evaluation.diagnostics import NO_TEXT, ONE_CLASS, PairReference
 from unimos_pipe.evaluation.open_set import score_unknown_rows
 from unimos_pipe.methods.accuracy_estimate import NEIGHBOURS
 from unimos_pipe.methods.knn import find_neighbours
@@ -46,7 +46,9 @@ class RunUnknowns:
 
 
 def check_unknown(spec: RunSpec, data: PairData) -> None:
-    """Raise InputError if a run looks for unknown rows and its source has one class."""
+    """Raise InputError if a run looks for unknown rows and its source has one class, or its features no text."""
+    if spec.unknown != OFF and not data.task.has_text:
+        raise InputError(f"unknown: {NO_TEXT}", expected="text features, which the unknown score reads")
     if spec.unknown != OFF and len(data.task.source.labels.unique()) < 2:
         raise InputError(f"unknown: {ONE_CLASS}", expected="at least 2 classes")
 

@@ -73,6 +73,7 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.extract.list_encoders import list_encoders as list_encoders
     from unimos_pipe.extract.verify_encoding import EncodingCheck as EncodingCheck
     from unimos_pipe.extract.verify_encoding import verify_encoding as verify_encoding
+    from unimos_pipe.interop.combine_features import combine_features as combine_features
     from unimos_pipe.interop.export_features import export_features as export_features
     from unimos_pipe.interop.import_features import ImportOptions as ImportOptions
     from unimos_pipe.interop.import_features import import_features as import_features
@@ -102,6 +103,7 @@ _HOMES = {
     "api": ("run_recipe", "demo", "make_task", "adapt_task", "Task", "EpochInfo"),
     "extract.extract_features": ("extract_features", "ExtractOptions"),
     "cache.feature_set": ("feature_set",),
+    "interop.combine_features": ("combine_features",),
     "interop.import_features": ("import_features", "ImportOptions"),
     "interop.export_features": ("export_features",),
     "experiments.run_plans": ("RunResult",),

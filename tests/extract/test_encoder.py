@@ -16,7 +16,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from unimos_pipe.data.build_manifest import unpack_embedded
 from unimos_pipe.data.image_decoding import decode
-from unimos_pipe.extract import encoder
+from unimos_pipe.extract import encoder, views
 from unimos_pipe.extract.encoder import MIN_COSINE, ClipEncoder, create_open_clip_model, fold_batch_norms
 from unimos_pipe.extract.weights import find_weights
 
@@ -59,7 +59,7 @@ def test_a_transform_of_another_kind_works_on_the_picture(tiny):
     from open_clip.transform import image_transform
 
     transform = image_transform(64, is_train=False, resize_mode="longest")
-    found = encoder.ResizeCrop(transform)(noise(100, 50))
+    found = views.ResizeCrop(transform)(noise(100, 50))
     assert torch.equal(found.permute(2, 0, 1) / 255, transform.transforms[-2](apply(transform.transforms[:-2])))
 
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from unimos_pipe.base.dataclass_parsing import nest_settings, option, option_fields, parse_dataclass
-from unimos_pipe.base.errors import Argument, InputError, join_names, suggestions
+from unimos_pipe.base.errors import Argument, InputError, join_names, short_repr, suggestions
 from unimos_pipe.base.plugins import LOSSES, METHODS, find_outside, outside_method, outside_names
 
 DEFAULT_TEMPLATE = "a {domain} photo of a {class}."
+VIEWS = {"center": 1, "flip": 1, "corners": 4}  # number of crops of each view of an image
+DEFAULT_VIEWS = ("center",)
 CLIP_LOGIT_SCALE = 100.0  # 1/T, what CLIP multiplies cosines by, here fixed (METHOD.md section 1)
 
 
@@ -24,6 +26,19 @@ class EncoderSpec:
     pretrained: str = option("openai", "open_clip weights tag, or a path to a weights file")
     precision: str = option("auto", "arithmetic of the encoder", choices=("fp32", "fp16", "bf16", "auto"))
     allow_torchscript: bool = option(False, "load a TorchScript archive of unknown origin, which can run code")
+    views: tuple[str, ...] = option(DEFAULT_VIEWS, "views of an image whose features are averaged")
+
+    def __post_init__(self):
+        """Put the views in order. Raises InputError for unknown or repeated ones, or none."""
+        if not self.views or not set(self.views) <= set(VIEWS) or len(set(self.views)) < len(self.views):
+            names = f"one or more of {join_names(VIEWS)}, each once"
+            raise InputError((Argument("views"),), expected=names, got=short_repr(",".join(self.views)))
+        object.__setattr__(self, "views", tuple(name for name in VIEWS if name in self.views))
+
+    @property
+    def crops(self) -> int:
+        """Number of crops of an image that are encoded."""
+        return sum(VIEWS[name] for name in self.views)
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,12 @@ def encoder_folders(cache: Path, dataset: str, spec: EncoderSpec) -> list[Path]:
     return [path for path in list_folder(cache / dataset) if pattern.fullmatch(path.name)]
 
 
+def is_imported(encoder_folder: Path) -> bool:
+    """Return True for the cache folder of imported features."""
+    match = ENCODER_FOLDER.fullmatch(encoder_folder.name)
+    return match is not None and match[1] == IMPORTED
+
+
 def domains_of_encoder(encoder_folder: Path) -> list[Path]:
     """Return the folders of all domains of all data sets with an encoder's fingerprint; not those of imported features.
 
@@ -102,7 +108,7 @@ def domains_of_encoder(encoder_folder: Path) -> list[Path]:
     those of another user, are left out.
     """
     match = ENCODER_FOLDER.fullmatch(encoder_folder.name)
-    if match is None or match[1] == IMPORTED:
+    if match is None or is_imported(encoder_folder):
         return []
     datasets = _list_readable(encoder_folder.parents[1])
     encoders = [path for dataset in datasets for path in _list_readable(dataset, f"*_{match[1]}-{match[2]}")]
@@ -128,6 +134,24 @@ def _list_encoder_folders(cache: Path, dataset: str) -> list[Path]:
 
 def _is_encoder_folder(path: Path) -> bool:
     return bool(ENCODER_FOLDER.fullmatch(path.name)) and path.is_dir()
+
+
+def find_encoder_by_name(cache: Path, dataset: str, name: str) -> Path:
+    """Return a data set's folder of an encoder-id, or of the only one that begins so.
+
+    Raises:
+        InputError: none, or several.
+    """
+    folders = _list_encoder_folders(cache, dataset)
+    exact = [path for path in folders if path.name == name]
+    matches = exact or [path for path in folders if path.name.startswith(name)]
+    if len(matches) != 1:
+        raise InputError(
+            f"encoder {name!r} of {dataset} in {cache}",
+            expected="an encoder-id, or the beginning of one alone",
+            got=f"{len(matches)} of {join_names(path.name for path in matches or folders)}",
+        )
+    return matches[0]
 
 
 def find_encoder_folder(cache: Path, dataset: str, spec: EncoderSpec, encoder_id: str | None, extract: Call) -> Path:

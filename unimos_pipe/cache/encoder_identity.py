@@ -1,10 +1,11 @@
 """Identities of encoders and prompts. Only equal identities share a cache entry."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from unimos_pipe.base.dataclass_parsing import fingerprint
-from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.base.method_config import DEFAULT_VIEWS, EncoderSpec
 
 IMPORTED = "imported"  # in place of a precision, for imported features
 
@@ -31,6 +32,13 @@ class TextIdentity(EncoderIdentity):
     prompts: tuple[tuple[str, ...], ...]
 
 
+def recorded_views(identity: EncoderIdentity) -> tuple[str, ...]:
+    """Return the views of an image that an encoder averages."""
+    if identity.precision == IMPORTED:
+        return DEFAULT_VIEWS
+    return tuple(json.loads(identity.preprocessing).get("views", DEFAULT_VIEWS))
+
+
 def is_weights_path(pretrained: str) -> bool:
     """Return True if a ``pretrained`` value is a file path and not an open_clip tag."""
     return "/" in pretrained or Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors")
@@ -43,10 +51,11 @@ def is_weights_name(model: str) -> bool:
 
 def readable_name(spec: EncoderSpec) -> str:
     """Return the part of an encoder-id that is known without the weights: ``RN50-quickgelu_openai``."""
+    views = "" if spec.views == DEFAULT_VIEWS else f"_{'-'.join(spec.views)}"
     if is_weights_name(spec.model):
-        return slug(spec.model.replace("local-dir:", "").rstrip("/"))
+        return slug(spec.model.replace("local-dir:", "").rstrip("/")) + views
     source = Path(spec.pretrained).stem if is_weights_path(spec.pretrained) else spec.pretrained
-    return f"{slug(spec.model)}_{slug(source)}"
+    return f"{slug(spec.model)}_{slug(source)}{views}"
 
 
 def encoder_id(spec: EncoderSpec, identity: EncoderIdentity) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import xxhash
 
 from unimos_pipe.base.atomic_io import remove_leftovers
-from unimos_pipe.base.errors import Argument, InputError, ReadError, StaleCacheError
+from unimos_pipe.base.errors import Argument, InputError, ReadError, StaleCacheError, short_repr
 from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.base.safe_open import list_folder
 from unimos_pipe.cache.cache_paths import domain_lock, shard_path, text_path, wait_for_prune
@@ -42,6 +42,14 @@ class ImportedDomain:
     paths: tuple[str, ...]
     labels: np.ndarray
     origin: dict  # written to every shard's header
+
+
+def check_encoder_name(name: str) -> None:
+    """Raise InputError unless a name of an external encoder is a text of one line."""
+    if not name.strip() or not name.isprintable() or len(name) > 200:
+        raise InputError(
+            (Argument("encoder_name"),), expected="a text of 1 to 200 characters in a line", got=short_repr(name)
+        )
 
 
 def write_imported_domain(encoder_folder: Path, domain: ImportedDomain, versions: dict, *, force: bool) -> bool:

@@ -12,9 +12,9 @@ from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.errors import InputError, StaleCacheError, join_names
 from unimos_pipe.base.locks import exclusive_lock
 from unimos_pipe.base.safe_open import list_folder
-from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, domain_locks, index_path, prune_lock, shard_files
+from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, domain_locks, index_path, is_imported, prune_lock, shard_files
 from unimos_pipe.cache.domain_index import read_index
-from unimos_pipe.cache.encoder_identity import IMPORTED, EncoderIdentity
+from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.cache.feature_checks import count_non_unit, text_fault
 from unimos_pipe.cache.shard import (
     ImageShard,
@@ -205,12 +205,12 @@ def find_prunable_items(
     """
     items = []
     for folder in _encoder_folders(cache):
-        if not _is_imported(folder) and (folder.parent.name, folder.name) not in needed:
+        if not is_imported(folder) and (folder.parent.name, folder.name) not in needed:
             items.append(PrunableItem(folder, _total_size(folder), "no recipe or run needs it"))
             continue
         for part in _subfolders(folder):
             shards, removable = _find_removable_shards(part)
-            items += removable if not _is_imported(folder) or folder.name in imported else []
+            items += removable if not is_imported(folder) or folder.name in imported else []
             part_leftovers = [
                 path for path in list_folder(part) if path not in shards and _is_leftover(path) and path.is_file()
             ]
@@ -223,12 +223,8 @@ def find_prunable_items(
 
 def damaged_imports(cache: Path, imported: Collection[str] = ()) -> list[Path]:
     """Return damaged and superseded shards of imported features, except those of the encoder-ids in ``imported``."""
-    folders = [folder for folder in _encoder_folders(cache) if _is_imported(folder) and folder.name not in imported]
+    folders = [folder for folder in _encoder_folders(cache) if is_imported(folder) and folder.name not in imported]
     return [item.path for folder in folders for part in _subfolders(folder) for item in _find_removable_shards(part)[1]]
-
-
-def _is_imported(encoder_folder: Path) -> bool:
-    return ENCODER_FOLDER.fullmatch(encoder_folder.name)[1] == IMPORTED
 
 
 def _find_removable_shards(part: Path) -> tuple[set[Path], list[PrunableItem]]:

@@ -1,4 +1,4 @@
-"""``unimos-pipe cache``: list, verify, prune, import and export cached features."""
+"""``unimos-pipe cache``: list, verify, prune, import, export and combine cached features."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli import completion
-from unimos_pipe.cli.cache_import_export import export_command, import_command
+from unimos_pipe.cli.cache_import_export import combine_command, export_command, import_command
 from unimos_pipe.cli.click_classes import Group
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
@@ -19,7 +19,7 @@ from unimos_pipe.cli.options import cache_option, device_option, encoder_spec, f
 
 @click.group(cls=Group)
 def cache() -> None:
-    """List, verify and prune cached features; import and export them."""
+    """List, verify and prune cached features; import, export and combine them."""
 
 
 @cache.command("path")
@@ -168,4 +168,5 @@ def prune(
 
 
 cache.add_command(import_command)
+cache.add_command(combine_command)
 cache.add_command(export_command)

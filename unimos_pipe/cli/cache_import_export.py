@@ -1,4 +1,4 @@
-"""``unimos-pipe cache import`` and ``cache export``: exchange of features with other programs."""
+"""``unimos-pipe cache import``, ``cache export`` and ``cache combine``: features of other programs and encoders."""
 
 from pathlib import Path
 from typing import Literal
@@ -146,6 +146,39 @@ def import_command(
     )
     output.note(f"  in {imported.folder}")
     suggest_after_features(output, imported.folder, imported.dataset)
+
+
+@click.command("combine", cls=Command)
+@click.argument("first", metavar="ENCODER")
+@click.argument("second", metavar="ENCODER")
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME|FILE.toml",
+    shell_complete=completion.datasets,
+    help="Data set that both encoders have features of.",
+)
+@click.option("--as", "encoder_name", required=True, metavar="TEXT", help="Name of the new encoder.")
+@cache_option
+@click.option("--force", is_flag=True, help="Replace other rows of an encoder of this name.")
+@click.pass_obj
+def combine_command(
+    output: Output, first: str, second: str, dataset: str, encoder_name: str, cache: Path | None, force: bool
+) -> None:
+    """Make one encoder of two: image features of both, text features of the first.
+
+    \b
+    ENCODER: an encoder ID of `cache ls`, or its beginning.
+    Example:
+      unimos-pipe cache combine ViT-B-16 DINOv2 --dataset pacs --as "CLIP and DINOv2"
+
+    Zero-shot answers as the first encoder alone does; probes see both. Run it again after features have changed.
+    """
+    combined = unimos_pipe.combine_features(dataset, first, second, encoder_name, cache=cache, force=force)
+    rows = ", ".join(f"{part} {count} rows" for part, count in combined.rows.items())
+    output.result(f"{combined.dataset.name} by {encoder_name}: {rows}, D = {combined.dim}")
+    output.note(f"  in {combined.folder}")
+    suggest_after_features(output, combined.folder, combined.dataset)
 
 
 @click.command("export", cls=Command)

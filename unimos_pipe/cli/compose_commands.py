@@ -126,7 +126,7 @@ def _encoder_options(encoder: EncoderSpec) -> Iterator[tuple[str, Any]]:
     """Yield the options that name an encoder: its preset if it has one, and what differs from it."""
     preset = next((name for name, spec in ENCODERS.items() if spec.model == encoder.model), None)
     yield ("encoder", preset) if preset else ("model", encoder.model)
-    known = asdict(ENCODERS[preset]) if preset else {"precision": "auto", "allow_torchscript": False}
+    known = ENCODERS[preset] if preset else EncoderSpec(pretrained="")
     for name, value in asdict(encoder).items():
-        if name != "model" and value != known.get(name):
-            yield name, value
+        if name != "model" and value != getattr(known, name):
+            yield name, ",".join(value) if name == "views" else value

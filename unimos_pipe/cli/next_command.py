@@ -12,8 +12,8 @@ from unimos_pipe.cli.compose_commands import join_command
 from unimos_pipe.data.dataset_spec import DatasetSpec
 
 CARRIED = (  # parameters that mean the same in every command
-    "dataset", "encoder", "model", "pretrained", "allow_torchscript", "encoder_precision", "templates", "domain_words",
-    "cache", "encoder_id", "data_root", "runs_folder", "seeds", "protocol",
+    "dataset", "encoder", "model", "pretrained", "allow_torchscript", "encoder_precision", "views", "templates",
+    "domain_words", "cache", "encoder_id", "encoder_name", "data_root", "runs_folder", "seeds", "protocol",
 )  # fmt: skip
 
 
@@ -47,8 +47,9 @@ def is_run(folder: Path) -> bool:
 
 
 def suggest_after_features(output: Output, folder: Path, spec: DatasetSpec) -> None:
-    """Suggest adapt for a data set's features, by a method that they allow, or extract if a domain is missing."""
+    """Suggest adapt for a data set's features by a method that they allow; if a domain is missing, how to get it."""
     from unimos_pipe.base.safe_open import list_folder
+    from unimos_pipe.cache.cache_paths import is_imported, only_encoder_folder
     from unimos_pipe.cache.domain_index import read_index
     from unimos_pipe.data.manifest import NO_LABEL
     from unimos_pipe.runs.method_names import TEXT_FREE
@@ -61,7 +62,10 @@ def suggest_after_features(output: Output, folder: Path, spec: DatasetSpec) -> N
     pairs = [(source, target) for source in labelled for target in complete if source != target]
     if pairs:
         source, target = min(pairs, key=lambda pair: pair[1] in labelled)  # one without labels before one with
-        method = [] if list_folder(folder / "text", "*.h5") else ["--method", TEXT_FREE[0]]
-        suggest_next(output, "adapt", "--src", source, "--tgt", target, *method)
+        options = [] if list_folder(folder / "text", "*.h5") else ["--method", TEXT_FREE[0]]
+        if is_imported(folder) and only_encoder_folder(folder.parents[1], folder.parent.name) is None:
+            options += ["--encoder-id", folder.name]
+        suggest_next(output, "adapt", "--src", source, "--tgt", target, *options)
     elif missing := [name for name in indexes if name not in complete]:
-        suggest_next(output, "extract", "--domain", missing[0])
+        words = ["cache", "import", "FEATURES"] if is_imported(folder) else ["extract"]
+        suggest_next(output, *words, "--domain", missing[0])

@@ -13,7 +13,7 @@ import unimos_pipe
 from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import InputError, suggestions
-from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, VIEWS, EncoderSpec, PromptSpec
 from unimos_pipe.base.ray_cluster import ComputeConfig, RayOptions
 from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS, PIXEL_LIMIT
 from unimos_pipe.cache.cache_paths import default_cache
@@ -78,6 +78,7 @@ def _features(
     pretrained: str | None,
     allow_torchscript: bool,
     encoder_precision: str,
+    views: str | None,
     templates: tuple[str, ...],
     domain_words: tuple[str, ...],
     cache: Path | None,
@@ -86,12 +87,13 @@ def _features(
     words = unique_dict("--domain-word", map(_word, domain_words))
     spec = load_spec(dataset).with_words(words)
     chosen = encoder_spec(encoder or spec.encoder, model, pretrained, encoder_precision, allow_torchscript)
+    chosen = replace(chosen, views=tuple(name.strip() for name in views.split(","))) if views else chosen
     template_list = parse_dataclass(PromptSpec, {"templates": templates or (DEFAULT_TEMPLATE,)}, "--template").templates
-    changed = model or pretrained or allow_torchscript or encoder_precision != "auto"
+    changed = model or pretrained or allow_torchscript or views or encoder_precision != "auto"
     call = extract_call(
         dataset, encoder=chosen if changed else encoder, templates=template_list, words=words, cache=cache
     )
-    named = bool(encoder or model or pretrained)
+    named = bool(encoder or model or pretrained or views)
     return FeatureSet(spec, chosen, template_list, cache or default_cache(), call, encoder_id, named)
 
 
@@ -126,6 +128,12 @@ features_options = option_group(
         show_default=True,
         help="Encoder precision. auto: reuse that of cached features, otherwise fp16/bf16 if supported and features "
         "match fp32 (cosine >= 0.9995).",
+    ),
+    click.option(
+        "--views",
+        metavar="NAMES",
+        help=f"Views of each image, whose features are averaged, such as center,flip. Of: {', '.join(VIEWS)}. "
+        "Default: center.",
     ),
     click.option(
         "--template",

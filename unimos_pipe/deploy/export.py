@@ -11,8 +11,10 @@ import torch
 from unimos_pipe.base.atomic_io import OwnedFolder, atomic_replace_dir, check_owned_folder, check_writable_folder
 from unimos_pipe.base.errors import Argument, ExecutionError, InputError
 from unimos_pipe.base.locks import writer_lock
+from unimos_pipe.base.method_config import DEFAULT_VIEWS
 from unimos_pipe.base.optional_deps import require_extra
 from unimos_pipe.base.safe_open import read_text
+from unimos_pipe.cache.encoder_identity import recorded_views
 from unimos_pipe.deploy.adapted_model import AdaptedModel, build_model_card, load
 from unimos_pipe.deploy.model_config import CONFIG, CONFIG_KEYS, WEIGHTS, read_config
 from unimos_pipe.deploy.predict import list_images
@@ -118,6 +120,8 @@ class _ImageGraph(torch.nn.Module):
     def __init__(self, model: AdaptedModel):
         super().__init__()
         encoder = model.encoder()
+        if recorded_views(model.identity) != DEFAULT_VIEWS:
+            raise InputError("an ONNX graph from pixels", expected="features of one view of an image", got="of several")
         self.visual, self.dtype = encoder.model.visual, encoder.dtype
         self.scale, self.shift = encoder.value_range
         self.heads = _HeadsGraph(model)

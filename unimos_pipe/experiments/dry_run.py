@@ -97,7 +97,7 @@ def plan_recipe(
     per_image, dim = measure_encoder_speed(encoder, device)
     seconds = measure_training_seconds(runs, rows, len(spec.classes), dim, device, stack_size or MAX_STACK_SIZE)
     size = images * (2 * dim + 80)  # float16 features, and a path
-    stages = images * per_image, len(runs), seconds
+    stages = images * encoder.crops * per_image, len(runs), seconds
     return RecipePlan(tuple(missing), images, size, *stages, device.type, problem, unexpected)
 
 

@@ -43,7 +43,7 @@ def find_batch_size(encoder: ClipEncoder, sample: torch.Tensor, on_size: Callabl
     best, best_rate = 16, 0.0
     largest = 128 if encoder.device.type == "cpu" else 1024
     while (size := best if best_rate == 0 else best * 2) <= largest:
-        pixels = sample.repeat(-(-size // len(sample)), 1, 1, 1)[:size]
+        pixels = torch.cat([sample] * -(-size // len(sample)))[:size]
         try:
             encoder.encode_images(pixels)
             rate = size / min(_seconds(lambda pixels=pixels: encoder.encode_images(pixels)) for _ in range(2))

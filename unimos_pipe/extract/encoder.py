@@ -7,28 +7,26 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
-from open_clip.transform import MaybeConvertMode
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor, v2
+from torchvision.transforms import Compose, Normalize
 
 from unimos_pipe.base.atomic_io import file_sha256
 from unimos_pipe.base.device import copy_to_cpu_async, cpu_has_bf16
 from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.malloc import tune_malloc
-from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.base.method_config import DEFAULT_VIEWS, EncoderSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name
-from unimos_pipe.data.image_decoding import DECODING_WARNINGS, Picture, image_from_array
 from unimos_pipe.extract.activation import activation_of, check_file_activation, check_tag_activation
 from unimos_pipe.extract.image_loader import load_sample
 from unimos_pipe.extract.jpeg_decoding import decoder_name
 from unimos_pipe.extract.load_weights import load_weights
 from unimos_pipe.extract.prompt_checks import tokenize_checked
 from unimos_pipe.extract.tokenizer import load_tokenizer
+from unimos_pipe.extract.views import CORNER_RESIZE, ResizeCrop, ViewCrops
 from unimos_pipe.extract.weights import EMBEDDED, find_weights, preprocessing, quiet_logging
 
 CACHED_PIXELS = 8 * 224 * 224
@@ -62,17 +60,24 @@ class ClipEncoder:
         self.model = _freeze(model)
         self.device = device
         self.dtype = ENCODER_DTYPES[spec.precision]
-        self.preprocess = ResizeCrop(transform)
+        one_view = spec.views == DEFAULT_VIEWS
+        self.preprocess = ResizeCrop(transform) if one_view else ViewCrops(transform, spec.views)
         self.logit_scale = native_logit_scale(model)
         self.value_range = _scale_and_shift(transform.transforms[-1], device)
         shape = open_clip.get_model_preprocess_cfg(self.model)
         preprocessing = {**shape, "decoder": decoder_name(), "resizer": self.preprocess.resizer}
+        preprocessing |= {} if one_view else {"views": list(spec.views), "corner_resize": CORNER_RESIZE}
         self.identity = EncoderIdentity(
             sha256, spec.model, activation, json.dumps(preprocessing, sort_keys=True), spec.precision
         )
 
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return (n, D) float32 unit-norm features on the CPU of (n, H, W, 3) uint8 preprocessed pixels."""
+        """Return (n, D) float32 unit-norm features on the CPU of uint8 preprocessed pixels.
+
+        Args:
+            pixels: (n, H, W, 3), or (n, V, H, W, 3) of V crops of each image. The features of its crops are averaged
+                after normalisation, and the mean is normalised.
+        """
         return self.start_encoding(pixels)()
 
     @torch.inference_mode()
@@ -81,7 +86,10 @@ class ClipEncoder:
 
         A GPU reads ``pixels`` asynchronously, so they must not change before that function returns.
         """
-        features = self.forward(self.scale_pixels(pixels.to(self.device, non_blocking=True)))
+        crops = pixels.reshape(-1, *pixels.shape[-3:])
+        features = self.forward(self.scale_pixels(crops.to(self.device, non_blocking=True)))
+        if pixels.ndim == 5:
+            features = F.normalize(features.float(), dim=-1).view(*pixels.shape[:2], -1).mean(1)
         return copy_to_cpu_async(F.normalize(features.float(), dim=-1))
 
     @torch.inference_mode()
@@ -169,38 +177,6 @@ def fold_batch_norms(net: ModifiedResNet) -> None:
             if isinstance(conv, torch.nn.Conv2d) and isinstance(norm, torch.nn.BatchNorm2d):
                 module.register_module(conv_name, fuse_conv_bn_eval(conv, norm))
                 module.register_module(norm_name, torch.nn.Identity())
-
-
-class ResizeCrop:
-    """Resize (bicubic) and crop of CLIP's evaluation transform; :meth:`ClipEncoder.scale_pixels` does the rest.
-
-    torchvision on uint8 tensors takes a third of PIL's time; on photographs 0.3% of the values differ, by at most 2.
-    If the transform has other steps than these two, PIL does all of them. ``resizer`` names the library for cache keys.
-    """
-
-    def __init__(self, transform: Compose):
-        """``transform`` is open_clip's evaluation transform: geometric steps, ToTensor, Normalize."""
-        *geometry, to_tensor, normalize = transform.transforms
-        if not (isinstance(to_tensor, ToTensor) and isinstance(normalize, Normalize)):
-            raise AssertionError(f"open_clip's transform has an unexpected form: {transform}")
-        self.transform = transform
-        self.on_picture, self.on_tensor, self.resizer = geometry, [], "PIL"
-        if all(isinstance(step, Resize | CenterCrop | MaybeConvertMode) for step in geometry):
-            resize = [v2.Resize(step.size, step.interpolation) for step in geometry if isinstance(step, Resize)]
-            crop = [step for step in geometry if isinstance(step, CenterCrop)]
-            self.on_picture, self.on_tensor, self.resizer = [], resize + crop, "torchvision, on uint8"
-
-    def __call__(self, image: np.ndarray | Picture) -> torch.Tensor:
-        """Return (H, W, 3) uint8 pixels of an RGB image of any size: (H, W, 3) uint8 or PIL."""
-        if self.on_picture:
-            image = image_from_array(np.asarray(image))
-        for step in self.on_picture:
-            image = step(image)
-        with DECODING_WARNINGS:  # torch warns that PIL's memory is read-only
-            pixels = torch.from_numpy(np.asarray(image)).permute(2, 0, 1)
-        for step in self.on_tensor:
-            pixels = step(pixels)
-        return pixels.permute(1, 2, 0)
 
 
 def _scale_and_shift(normalize: Normalize, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

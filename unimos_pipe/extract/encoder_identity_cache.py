@@ -19,9 +19,9 @@ from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.encoder_presets import EMBEDDED, PRESETS
 from unimos_pipe.base.errors import ReadError, UnimosPipeError
 from unimos_pipe.base.locks import writer_lock
-from unimos_pipe.base.method_config import EncoderSpec
+from unimos_pipe.base.method_config import DEFAULT_VIEWS, EncoderSpec
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
-from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name, is_weights_path
+from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name, is_weights_path, recorded_views
 from unimos_pipe.data.file_digests import FileRecord, stat_file
 from unimos_pipe.data.image_decoding import DECODER
 from unimos_pipe.extract.encoder_protocol import Encoder
@@ -74,7 +74,8 @@ def _have_same_weights(first: EncoderSpec, second: EncoderSpec) -> bool:
 
 def identity_path(cache: Path, spec: EncoderSpec, weights: WeightsFile) -> Path:
     """Return the cache file of the identity of a spec's encoder."""
-    key = fingerprint([spec.model, spec.pretrained, spec.precision, weights.path])
+    views = [] if spec.views == DEFAULT_VIEWS else [spec.views]
+    key = fingerprint([spec.model, spec.pretrained, spec.precision, weights.path, *views])
     return cache / ".encoders" / f"{key[:16]}.json"
 
 
@@ -93,6 +94,7 @@ def load_identity(cache: Path, spec: EncoderSpec) -> EncoderIdentity | None:
         identity = EncoderIdentity(**values["identity"])
         valid &= json.loads(identity.preprocessing)["decoder"].startswith(DECODER)
         valid &= (identity.model, identity.precision) == (spec.model, spec.precision)
+        valid &= recorded_views(identity) == spec.views
     except (ReadError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return identity if valid else None

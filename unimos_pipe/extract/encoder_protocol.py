@@ -18,7 +18,7 @@ class Encoder(Protocol):
     logit_scale: float | None  # 1/T that the model learned, None for CLIP models
 
     def encode_images(self, pixels: "torch.Tensor") -> "torch.Tensor":
-        """Return (n, D) float32 unit-norm features on the CPU of (n, H, W, 3) uint8 preprocessed pixels."""
+        """Return (n, D) float32 unit-norm features on the CPU of (n, H, W, 3) or (n, V, H, W, 3) uint8 pixels."""
 
     def start_encoding(self, pixels: "torch.Tensor") -> Callable[[], "torch.Tensor"]:
         """Start ``encode_images``; return a function that waits for the features. ``pixels`` must stay until then."""

@@ -1,5 +1,6 @@
 """Verification of cached features against their images: a sample is encoded again and compared."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +10,8 @@ from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.base.errors import StaleCacheError
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
-from unimos_pipe.cache.cache_paths import ENCODER_FOLDER, default_cache
-from unimos_pipe.cache.encoder_identity import IMPORTED, encoder_id
+from unimos_pipe.cache.cache_paths import default_cache, shard_files
+from unimos_pipe.cache.encoder_identity import IMPORTED, encoder_id, recorded_views
 from unimos_pipe.cache.maintenance import (
     CacheEntry,
     find_changed_image,
@@ -19,7 +20,7 @@ from unimos_pipe.cache.maintenance import (
     read_sound_shards,
     verify_features,
 )
-from unimos_pipe.cache.shard import ImageShard
+from unimos_pipe.cache.shard import ImageShard, read_header
 from unimos_pipe.data.build_manifest import build_manifest, find_root
 from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
 from unimos_pipe.extract.encoder import ClipEncoder, load_sample
@@ -76,20 +77,23 @@ def verify_encoding(
 
 
 class _Checker:
-    """Encoders by precision, and the images of one data set."""
+    """Encoders by their settings, and the images of one data set."""
 
     def __init__(self, spec: DatasetSpec, encoder: EncoderSpec, root: Path | None):
         self.spec, self.encoder, self.root = spec, encoder, root
-        self.encoders: dict[str, ClipEncoder] = {}
+        self.encoders: dict[tuple[str, tuple[str, ...]], ClipEncoder] = {}  # by precision and views
 
     def reason_to_skip(self, entry: CacheEntry, device: str) -> str | None:
         """Return why an entry's features cannot be encoded again, or None; loads the encoder."""
-        precision = _precision(entry)
-        if precision == IMPORTED:
+        settings = _read_settings(entry)
+        if settings is None:
+            return "without a sound shard"
+        if settings[0] == IMPORTED:
             return "imported"
-        if precision not in self.encoders:
-            self.encoders[precision] = ClipEncoder(replace(self.encoder, precision=precision), pick_device(device))
-        if encoder_id(self.encoder, self.encoders[precision].identity) != entry.encoder_id:
+        spec = replace(self.encoder, precision=settings[0], views=settings[1])
+        if settings not in self.encoders:
+            self.encoders[settings] = ClipEncoder(spec, pick_device(device))
+        if encoder_id(spec, self.encoders[settings].identity) != entry.encoder_id:
             return "encoded with other weights or settings"
         return None
 
@@ -106,7 +110,7 @@ class _Checker:
         names = [shards[index].paths[row] for index, row in rows]
         if not names or not all(is_inside(name) for name in names):
             return [], 0
-        encoder = self.encoders[_precision(entry)]
+        encoder = self.encoders[_read_settings(entry)]
         pixels = load_sample([manifest.root / name for name in names], encoder.preprocess)
         if pixels is None or len(pixels) < len(names):
             return ["images of the sample can no longer be read"], 0
@@ -114,10 +118,13 @@ class _Checker:
         return list(verify_features(shards, features, rows, MIN_COSINE)), len(names)
 
 
-def _precision(entry: CacheEntry) -> str:
-    match = ENCODER_FOLDER.fullmatch(entry.encoder_id)
-    assert match is not None  # the cache lists such folders alone
-    return match[1]
+def _read_settings(entry: CacheEntry) -> tuple[str, tuple[str, ...]] | None:
+    """Return precision and views of an entry's features; None without a shard that can be read."""
+    for path in shard_files(entry.folder):
+        with contextlib.suppress(StaleCacheError):
+            identity = read_header(path).encoder()
+            return identity.precision, recorded_views(identity)
+    return None
 
 
 def _sample_rows(shards: list[ImageShard], count: int) -> Iterator[tuple[int, int]]:

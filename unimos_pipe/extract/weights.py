@@ -10,7 +10,7 @@ import open_clip
 from unimos_pipe.base.encoder_presets import EMBEDDED, ENCODERS
 from unimos_pipe.base.errors import Argument, InputError, join_names, suggestions
 from unimos_pipe.base.method_config import EncoderSpec
-from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_path, readable_name
+from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_path, readable_name, recorded_views
 from unimos_pipe.extract.hub import WEIGHTS_FILES, HubFile, download
 
 
@@ -75,16 +75,15 @@ def recorded_spec(
     Raises:
         InputError: the encoder was loaded from a file, and ``weights`` is missing.
     """
+    views = recorded_views(identity)
     if weights is not None:
-        text = str(weights)
-        return EncoderSpec(
-            identity.model, text if is_weights_path(text) else f"./{text}", identity.precision, allow_torchscript
-        )
+        text = str(weights) if is_weights_path(str(weights)) else f"./{weights}"
+        return EncoderSpec(identity.model, text, identity.precision, allow_torchscript, views)
     tags = {spec.pretrained for spec in ENCODERS.values() if spec.model == identity.model}
     tags |= set(open_clip.list_pretrained_tags_by_model(identity.model))
     for tag in sorted(tags):
         if encoder_id.startswith(readable_name(EncoderSpec(identity.model, tag)) + "_"):
-            return EncoderSpec(identity.model, tag, identity.precision)
+            return EncoderSpec(identity.model, tag, identity.precision, views=views)
     raise InputError(
         (
             f"the encoder {encoder_id} was loaded from a file; pass as ",

@@ -12,7 +12,7 @@ import numpy as np
 from unimos_pipe.base.atomic_io import check_writable_folder
 from unimos_pipe.base.dataclass_parsing import parse_dataclass
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.errors import Argument, InputError, short_repr
+from unimos_pipe.base.errors import Argument, InputError
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
@@ -20,6 +20,7 @@ from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.encoder_identity import imported_id, imported_identity
 from unimos_pipe.cache.external_features import (
     ImportedDomain,
+    check_encoder_name,
     check_same_dim,
     write_imported_domain,
     write_imported_text,
@@ -132,10 +133,7 @@ def import_features(
 def _check_options(files: Sequence[str | Path], name: str, options: ImportOptions) -> None:
     if not files:
         raise InputError("no file of features is named")
-    if not name.strip() or not name.isprintable() or len(name) > 200:
-        raise InputError(
-            (Argument("encoder_name"),), expected="a text of 1 to 200 characters in a line", got=short_repr(name)
-        )
+    check_encoder_name(name)
     if options.text and options.text_from:
         raise InputError((Argument("text"), " and ", Argument("text_from"), " exclude each other"))
     parse_dataclass(PromptSpec, {"templates": options.templates}, "templates")

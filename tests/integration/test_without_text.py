@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import unimos_pipe
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.runs.read_run import read_run
 
 REFUSED = (
@@ -67,5 +68,5 @@ def test_a_recipe_of_such_methods_is_a_table_without_zero_shot(cli, work):
     assert swept.mean("source-probe") == swept.mean("linear-im") == 1.0
     task = unimos_pipe.make_task(unimos_pipe.feature_set(str(work / "own.toml"), cache=work / "cache"), "a", "b")
     assert unimos_pipe.adapt_task(task, method="source-probe").settings["about"]["accuracy"] == {"last": 1.0}
-    with pytest.raises(unimos_pipe.InputError, match=r"^the features by 'DINOv2' have no text, and auto reads"):
+    with pytest.raises(InputError, match=r"^the features by 'DINOv2' have no text, and auto reads"):
         unimos_pipe.adapt_task(task, method="auto")

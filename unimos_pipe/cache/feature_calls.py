@@ -15,13 +15,17 @@ def extract_call(
     *,
     encoder: str | EncoderSpec | None = None,
     templates: Sequence[str] = (DEFAULT_TEMPLATE,),
+    descriptions: str | Path | None = None,
     words: Mapping[str, str] | None = None,
     cache: Path | None = None,
 ) -> Call:
     """Return the call of stage one for a data set, without its domains; defaults are left out."""
     arguments: dict[str, Any] = {"dataset": dataset}
     arguments |= {"encoder": encoder} if encoder else {}
-    arguments |= {"templates": tuple(templates)} if tuple(templates) != (DEFAULT_TEMPLATE,) else {}
+    if descriptions:
+        arguments["descriptions"] = descriptions
+    elif tuple(templates) != (DEFAULT_TEMPLATE,):
+        arguments["templates"] = tuple(templates)
     arguments |= {"words": dict(words)} if words else {}
     arguments |= {"cache": cache} if cache and cache != default_cache() else {}
     return Call("extract_features", {"features": Call("feature_set", arguments)})

@@ -20,6 +20,7 @@ from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
 
 if TYPE_CHECKING:
     from unimos_pipe.cache.store import FeatureStore
+    from unimos_pipe.data.descriptions import Descriptions
     from unimos_pipe.data.frame_dataset import Frame
 
 
@@ -34,6 +35,7 @@ class FeatureSet:
     call: Call  # that makes them, for messages; without domains
     encoder_id: str | None = None  # the cache folder's name, where several fit
     encoder_given: bool = True  # False: any encoder will do if the cache has one only
+    descriptions: "Descriptions | None" = None  # the sentences that the only template stands for, where they are known
 
     def folder(self) -> Path:
         """Return the cache folder. Neither images nor weights are needed.
@@ -84,6 +86,7 @@ def feature_set(
     domain: str | None = None,
     encoder: str | EncoderSpec | None = None,
     templates: Sequence[str] = (DEFAULT_TEMPLATE,),
+    descriptions: str | Path | None = None,
     words: Mapping[str, str] | None = None,
     cache: str | Path | None = None,
     encoder_id: str | None = None,
@@ -97,6 +100,8 @@ def feature_set(
             (:func:`unimos_pipe.data.frame_dataset.write_frame_dataset`).
         encoder: a preset's name, or a spec; None takes the data set's.
         templates: prompts with ``{domain}`` and ``{class}``; several are averaged.
+        descriptions: JSON file of sentences by class, in the place of templates
+            (:mod:`unimos_pipe.data.descriptions`).
         words: replacement words for domains in the prompts, by domain.
         cache: None takes ``$UNIMOS_CACHE``, else the user's cache folder.
         encoder_id: the cache folder's name, if several match.
@@ -111,15 +116,24 @@ def feature_set(
             raise InputError("dataset", expected="a name, a spec file or a table", got=type(dataset).__name__)
         dataset = str(write_frame_dataset(dataset, cache / "frames", path=path, label=label, domain=domain))
     spec = load_spec(dataset).with_words(words or {})
+    described = None
+    if descriptions:
+        from unimos_pipe.data.descriptions import read_descriptions  # it takes a while
+
+        described = read_descriptions(Path(descriptions), spec)
+        templates = (described.template,)
     encoder_spec = encoder if isinstance(encoder, EncoderSpec) else find_preset(encoder or spec.encoder)
     return FeatureSet(
         spec,
         encoder_spec,
         parse_dataclass(PromptSpec, {"templates": tuple(templates)}, "templates").templates,
         cache,
-        extract_call(dataset, encoder=encoder, templates=templates, words=words, cache=cache),
+        extract_call(
+            dataset, encoder=encoder, templates=templates, descriptions=descriptions, words=words, cache=cache
+        ),
         encoder_id,
         encoder_given=encoder is not None,
+        descriptions=described,
     )
 
 

@@ -14,11 +14,11 @@ from unimos_pipe.base.terminal import Output, format_percent
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli import completion
 from unimos_pipe.cli.click_classes import Command, KnownName, SuggestingChoice
+from unimos_pipe.cli.feature_options import features_options
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
 from unimos_pipe.cli.options import (
     device_option,
-    features_options,
     option_group,
     protocol_option,
     runs_option,

@@ -11,9 +11,10 @@ from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli.bench_adapt import SIZE_NAMES, bench_adapt
 from unimos_pipe.cli.bench_methods import bench_methods
 from unimos_pipe.cli.click_classes import Group, SuggestingChoice
+from unimos_pipe.cli.feature_options import features_options
 from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import suggest_next
-from unimos_pipe.cli.options import batch_size_option, device_option, features_options, option_group, workers_option
+from unimos_pipe.cli.options import batch_size_option, device_option, option_group, workers_option
 
 
 @click.group(cls=Group)

@@ -12,13 +12,13 @@ from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli import completion
 from unimos_pipe.cli.click_classes import Command
+from unimos_pipe.cli.feature_options import features_options
 from unimos_pipe.cli.next_command import suggest_after_features, suggest_next
 from unimos_pipe.cli.options import (
     cache_option,
     device_option,
     domains_option,
     encoder_spec,
-    features_options,
     option_group,
     strict_counts_option,
     trust_option,

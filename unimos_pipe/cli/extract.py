@@ -10,13 +10,13 @@ from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.feature_set import FeatureSet
 from unimos_pipe.cli.click_classes import Command, SuggestingChoice
+from unimos_pipe.cli.feature_options import features_options
 from unimos_pipe.cli.next_command import suggest_after_features
 from unimos_pipe.cli.options import (
     batch_size_option,
     compute_options,
     data_root_option,
     domains_option,
-    features_options,
     max_pixels_option,
     option_group,
     strict_counts_option,

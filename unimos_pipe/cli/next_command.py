@@ -13,7 +13,8 @@ from unimos_pipe.data.dataset_spec import DatasetSpec
 
 CARRIED = (  # parameters that mean the same in every command
     "dataset", "encoder", "model", "pretrained", "allow_torchscript", "encoder_precision", "views", "templates",
-    "domain_words", "cache", "encoder_id", "encoder_name", "data_root", "runs_folder", "seeds", "protocol",
+    "descriptions", "domain_words", "cache", "encoder_id", "encoder_name", "data_root", "runs_folder",
+    "seeds", "protocol",
 )  # fmt: skip
 
 

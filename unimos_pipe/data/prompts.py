@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from unimos_pipe.base.errors import InputError, join_names
 
+DESCRIPTIONS = "descriptions:"  # begins a template that stands for sentences by class, see data/descriptions.py
+
 
 def clean_class_name(name: str) -> str:
     """Replace underscores by spaces, because the tokenizer keeps them: ``Alarm_Clock`` -> ``Alarm Clock``."""
@@ -19,11 +21,16 @@ def build_prompts(templates: Sequence[str], domain_word: str, class_names: Seque
         domain_word: the target domain's word, such as ``real world``.
         class_names: names of the K classes in prompts, in label order.
     Returns:
-        One list of K prompts per template.
+        One list of K prompts per template; of a template that stands for sentences by class, itself.
     Raises:
         InputError: a template without ``{class}``, or with another placeholder.
     """
-    return [[_fill_template(template, domain_word, name) for name in class_names] for template in templates]
+    return [
+        [template]
+        if template.startswith(DESCRIPTIONS)
+        else [_fill_template(template, domain_word, name) for name in class_names]
+        for template in templates
+    ]
 
 
 def _fill_template(template: str, word: str, name: str) -> str:

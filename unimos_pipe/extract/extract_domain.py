@@ -19,9 +19,10 @@ from unimos_pipe.cache.encoder_identity import EncoderIdentity, TextIdentity
 from unimos_pipe.cache.existing_shards import ExistingShards, SharedShardError, read_existing_shards
 from unimos_pipe.cache.shard import ImageHeader, TextHeader, read_header, read_text_shard, write_text_shard
 from unimos_pipe.cache.unreadable_images import write_unreadable
+from unimos_pipe.data.descriptions import Descriptions
 from unimos_pipe.data.file_digests import FileDigests, read_file_digests
 from unimos_pipe.data.manifest import Manifest
-from unimos_pipe.data.prompts import build_prompts, clean_class_name
+from unimos_pipe.data.prompts import DESCRIPTIONS, build_prompts, clean_class_name
 from unimos_pipe.extract.encoder_protocol import Encoder
 from unimos_pipe.extract.prompt_checks import identical_text_features
 from unimos_pipe.extract.write_shards import EncodeResult, ShardJob, encode_shards, library_versions
@@ -239,6 +240,7 @@ def extract_text(
     encoder_folder: Path,
     class_prompts: Sequence[str] | None = None,
     *,
+    descriptions: Descriptions | None = None,
     force: bool = False,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> bool:
@@ -248,9 +250,11 @@ def extract_text(
 
     Args:
         class_prompts: wording of the classes in prompts; None takes their cleaned names.
+        descriptions: the sentences of each class that the only template stands for.
         on_note: called with a line if classes have identical features.
     Raises:
-        InputError: a sentence is too long for the model, or another process writes the prompts.
+        InputError: a sentence is too long for the model, the sentences of a template are not known, or another
+            process writes the prompts.
     """
     prompts = build_prompts(templates, domain_word, class_prompts or [clean_class_name(name) for name in classes])
     identity = TextIdentity(
@@ -267,13 +271,18 @@ def extract_text(
                 return False
             except StaleCacheError:
                 pass  # damaged: encode it again
-        features = encode_prompts(encoder, prompts)
+        if descriptions:
+            features = encode_descriptions(encoder, descriptions.prompts(domain_word))
+        else:
+            _check_known(templates)
+            features = encode_prompts(encoder, prompts)
         header = TextHeader(
             **asdict(identity),
             dataset=dataset,
             word=domain_word,
             templates=tuple(templates),
             versions=library_versions(),
+            origin=_describe_origin(descriptions),
             logit_scale=encoder.logit_scale or 0.0,
         )
         write_text_shard(path, header, features)
@@ -287,6 +296,26 @@ def encode_prompts(encoder: Encoder, prompts: Sequence[Sequence[str]]) -> np.nda
 
     features = torch.stack([encoder.encode_texts(row) for row in prompts]).mean(0)
     return torch.nn.functional.normalize(features, dim=-1).numpy()
+
+
+def encode_descriptions(encoder: Encoder, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return (K, D) float32 features of the sentences of K classes: averaged over a class's and normalised again."""
+    import torch  # importing torch takes seconds and cached prompts need none
+
+    features = encoder.encode_texts([text for texts in sentences for text in texts]).split([len(t) for t in sentences])
+    return torch.nn.functional.normalize(torch.stack([part.mean(0) for part in features]), dim=-1).numpy()
+
+
+def _describe_origin(descriptions: Descriptions | None) -> dict:
+    """Return the sentences of descriptions for the header of a text shard."""
+    return {} if descriptions is None else {"file": str(descriptions.file), "sentences": descriptions.sentences}
+
+
+def _check_known(templates: Sequence[str]) -> None:
+    """Raise InputError if a template stands for sentences, which are not here."""
+    if unknown := [template for template in templates if template.startswith(DESCRIPTIONS)]:
+        what = f"the sentences of the template {unknown[0]!r} are not in the cache"
+        raise InputError(what, todo=("Pass their file as ", Argument("descriptions")))
 
 
 def _report_identical_classes(features: np.ndarray, classes: Sequence[str], on_note: Callable[[str], None]) -> None:

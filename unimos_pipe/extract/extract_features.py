@@ -152,7 +152,13 @@ def _update_cache(
     for name in names:
         prompt_arguments = spec.cache_name, spec.domain(name).word, spec.classes, features.templates
         extract_text(
-            *prompt_arguments, encoder, folder, spec.class_prompts(), force=options.force, on_note=reporter.warn
+            *prompt_arguments,
+            encoder,
+            folder,
+            spec.class_prompts(),
+            descriptions=features.descriptions,
+            force=options.force,
+            on_note=reporter.warn,
         )
     options = _resolve_batch_size(options, encoder, manifests, reporter)
     encode = _select_encode(features, encoder, compute)

@@ -207,6 +207,8 @@ class Experiment:
     def choose_pair(self, wanted: str | None) -> str:
         """Return the pair that figures show: ``wanted``, else the one with the largest gain over zero-shot.
 
+        Without zero-shot it is the one with the highest score.
+
         Raises:
             InputError: no run of that pair.
         """
@@ -222,7 +224,8 @@ class Experiment:
             return name
         if not self.labelled:
             return self.pairs[0]
-        return max(self.pairs, key=lambda pair: self.mean("last", None, [pair]).mean - self.baseline("zero-shot", pair))
+        text = {pair: self.baseline("zero-shot", pair) or 0.0 for pair in self.pairs}
+        return max(self.pairs, key=lambda pair: self.mean("last", None, [pair]).mean - text[pair])
 
 
 def _is_extension(run: FinishedRun) -> bool:

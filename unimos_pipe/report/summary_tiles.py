@@ -38,8 +38,9 @@ def summary_tiles(experiment: Experiment) -> list[SummaryTile]:
         if (value := mean_baseline(experiment, name, pairs)) is not None:
             tiles.append(SummaryTile(name, mean_cell(value).text))
     if len(experiment.headline_settings) == 1:
-        cell = change_cell(gain_over_baseline(experiment, experiment.default_setting, pairs))
-        tiles.append(SummaryTile(f"gain over {better_baseline(experiment, pairs)}", cell.text, cell.sign))
+        if baseline := better_baseline(experiment, pairs):
+            cell = change_cell(gain_over_baseline(experiment, experiment.default_setting, pairs))
+            tiles.append(SummaryTile(f"gain over {baseline}", cell.text, cell.sign))
         if (oracle := experiment.mean("oracle_best")) is not None:
             tiles.append(SummaryTile("oracle best", f"{100 * oracle.mean:.1f}", "quiet"))
     return [*tiles, *(_photo_tiles(experiment) if photos else ()), *count_tiles]

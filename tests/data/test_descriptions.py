@@ -99,9 +99,8 @@ def test_commands_take_descriptions_as_other_prompts(cli, miniature, tmp_path):
     same = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("run", "again")]
     assert same[0] == same[1]
     missing = cli("extract", "--all", *own, "--template", f"{template}0")
-    assert (missing.code, missing.err.splitlines()[-1]) == (
-        2, f"Error: the sentences of the template '{template}0' are not in the cache. Pass their file as --descriptions",
-    )  # fmt: skip
+    what = f"Error: the sentences of the template '{template}0' are not in the cache"
+    assert (missing.code, missing.err.splitlines()[-1]) == (2, f"{what}. Pass their file as --descriptions")
     both = cli("adapt", *data, *pair, tmp_path / "both", "--descriptions", file, "--template", "a {class}")
     assert (both.code, both.err) == (2, "Error: --template and --descriptions exclude each other\n")
     assert unimos_pipe.feature_set(str(miniature.spec), templates=[template]).descriptions is None

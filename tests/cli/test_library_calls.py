@@ -40,6 +40,7 @@ LINES = {  # the function that each command line calls first
     "cache verify --cache folder": "verify_cache",
     "cache prune --cache folder": "find_prunable",
     "cache import features.npy --dataset icons --domain line --encoder-name theirs": "import_features",
+    "cache combine one two --dataset icons --as both": "combine_features",
     "cache export --dataset icons --domain line -o out": "export_features",
     "bench extract --dataset icons": "bench_extract",
     "bench store": "bench_store",

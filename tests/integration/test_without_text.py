@@ -48,10 +48,10 @@ def test_methods_that_read_no_text_run_and_the_others_say_so(cli, work, no_figur
     assert "zero_shot" not in result["accuracy"] and result["estimate"]["reason"] == "the features have no text"
     assert read_run(folder).scores("zero_shot") is None and result["calibration"]["basis"] == "source"
     assert cli("report", folder, "--out", work / "report").code == 0
-    answer = cli("predict", "--run", folder, "--domain", "b", "-o", work / "p.csv", "--cache", work / "cache")
+    answer = cli("predict", "--run", folder, "--domain", "b", "-o", work / "p.csv", *own)
     assert answer.code == 0 and len((work / "p.csv").read_text().splitlines()) == 61
     assert cli("export", "--run", folder, "-o", work / "export").code == 0
-    assert "zero-shot" not in (work / "export" / "README.md").read_text()
+    assert "CLIP zero-shot" not in (work / "export" / "README.md").read_text()
     answer = cli(*adapt, "--method", "source-probe", "--unknown", "auto", "--force")
     assert answer.code == 1 and "unknown: the features have no text" in answer.err
 

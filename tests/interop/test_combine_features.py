@@ -17,6 +17,10 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
+def class_of(name: str) -> str:
+    return name.partition("-")[2].removesuffix(".png")
+
+
 class Work:
     """A cache with imported features of domains a and b: by CLIP (D = 8, text) and by DINO (D = 12, other order)."""
 
@@ -27,7 +31,7 @@ class Work:
         self.text = unit(rng.standard_normal((3, 8))).astype(np.float32)
         np.save(folder / "text.npy", self.text)
         self.rows: dict[tuple[str, str], np.ndarray] = {}
-        self.names = [f"{CLASSES[row % 3]}/{row:02}.png" for row in range(30)]
+        self.names = [f"{row:02}-{CLASSES[row % 3]}.png" for row in range(30)]
         self.order = {"CLIP": np.arange(30), "DINO": rng.permutation(30)}
         for domain in "ab":
             for encoder, dim in (("CLIP", 8), ("DINO", 12)):
@@ -36,7 +40,7 @@ class Work:
 
     def add(self, encoder: str, domain: str, paths: list[str] | None = None, labels: list[str] | None = None) -> None:
         names = paths or [self.names[row] for row in self.order[encoder]]
-        labels = labels or [name.split("/")[0] for name in names]
+        labels = labels or [class_of(name) for name in names]
         lines = [f"{name},{label}" for name, label in zip(names, labels, strict=True)]
         (self.folder / "paths.csv").write_text("\n".join(["path,class", *lines]))
         file = self.folder / f"{encoder}-{domain}.npy"
@@ -102,11 +106,11 @@ def test_encoders_that_cannot_be_combined(work):
     )
     assert refusal("CLIP", "DINO", "two\nlines").startswith("encoder_name: expected a text of 1 to 200 characters")
     names = [work.names[row] for row in work.order["DINO"]]
-    work.add("DINO", "a", labels=["cat" if name == "cup/00.png" else name.split("/")[0] for name in names])
-    assert refusal() == "the two encoders' images of a: expected the same labels, got another for cup/00.png"
-    work.add("DINO", "a", paths=["cup/new.png" if name == "cup/00.png" else name for name in names])
+    work.add("DINO", "a", labels=["cat" if name == "00-cup.png" else class_of(name) for name in names])
+    assert refusal() == "the two encoders' images of a: expected the same labels, got another for 00-cup.png"
+    work.add("DINO", "a", paths=["new-cup.png" if name == "00-cup.png" else name for name in names])
     assert refusal() == (
-        "the two encoders' images of a: expected the same paths, got 2 that only one has: cup/00.png, cup/new.png"
+        "the two encoders' images of a: expected the same paths, got 2 that only one has: 00-cup.png, new-cup.png"
     )
     assert not list((work.cache / "own").glob("both*"))
 
@@ -119,5 +123,5 @@ def test_the_command_and_what_it_suggests(work, cli):
     assert f"adapt --src a --tgt b --encoder-id {folder} --dataset" in answer.err
     adapt = ("adapt", *own, "--src", "a", "--tgt", "b", "--encoder-id", folder, "--method", "auto", "--out")
     assert cli(*adapt, work.folder / "run").code == 0
-    predict = cli("predict", "--run", work.folder / "run", "--domain", "b", "-o", work.folder / "p.csv", *own[2:])
+    predict = cli("predict", "--run", work.folder / "run", "--domain", "b", "-o", work.folder / "p.csv", *own)
     assert predict.code == 0

@@ -89,7 +89,7 @@ def test_commands_take_descriptions_as_other_prompts(cli, miniature, tmp_path):
     headers = {path.name.partition("-")[0]: read_text_shard(path).header for path in folder.glob("text/*.h5")}
     template = read_descriptions(file, load_spec(str(miniature.spec))).template
     assert headers["light"].templates == (template,) and headers["light"].prompts == ((template,),)
-    assert headers["light"].origin["sentences"][1] == ("a box.",)
+    assert headers["light"].origin["sentences"][1] == ["a box."]
     pair = ("--src", "dark", "--tgt", "light", "--method", "zero-shot", "--out")
     refused = cli("adapt", *data, *pair, tmp_path / "other")
     assert refused.code == 2 and "the prompts of light ('a light photo of a circle.', ...) are not in" in refused.err

@@ -20,6 +20,7 @@ DOORS = {
         "extract/activation",
         "extract/load_weights",
         "extract/encoder",
+        "extract/views",
         "extract/tokenizer",
         "extract/weights",
     },

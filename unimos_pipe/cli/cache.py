@@ -19,7 +19,7 @@ from unimos_pipe.cli.options import cache_option, device_option, encoder_spec, f
 
 @click.group(cls=Group)
 def cache() -> None:
-    """List, verify, prune, import, export and combine cached features."""
+    """List, verify, prune, exchange and combine cached features."""
 
 
 @cache.command("path")

@@ -165,7 +165,7 @@ def import_command(
 def combine_command(
     output: Output, first: str, second: str, dataset: str, encoder_name: str, cache: Path | None, force: bool
 ) -> None:
-    """Make one encoder of two: image features of both, text features of the first.
+    """Make one encoder of two: images of both, text of the first.
 
     \b
     ENCODER: an encoder ID of `cache ls`, or its beginning.

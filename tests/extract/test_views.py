@@ -102,7 +102,7 @@ def test_commands_take_views_as_another_encoder(cli, miniature, encoders, tmp_pa
     shard = read_image_shard(shard_files(folder / "light")[0])
     crops = [encoders[0].preprocess(np.array(open_rgb(miniature.root / "light" / path))) for path in shard.paths]
     expected = encoders[0].encode_images(torch.stack([torch.stack([crop, crop.flip(1)]) for crop in crops]))
-    cosine = (expected * torch.from_numpy(shard.image_features).float()).sum(-1)
+    cosine = (expected * torch.tensor(shard.image_features).float()).sum(-1)
     assert cosine.min() > 0.9999 and folder != other  # stored as float16
     assert "mini/light: 24 rows, 0 encoded, 24 reused, " in cli("extract", "--all", *own, "--views", "center,flip").err
     pair = ("--src", "dark", "--tgt", "light", "--method", "zero-shot", "--out", tmp_path / "run")

@@ -21,6 +21,7 @@ DOORS = {
         "extract/load_weights",
         "extract/encoder",
         "extract/views",
+        "extract/fused_convolutions",
         "extract/tokenizer",
         "extract/weights",
     },

@@ -113,7 +113,7 @@ def test_rows_move_to_the_beginning_with_their_cells(tmp_path):
     moved = b'\xef\xbb\xbfpath;class;note\r\nc.jpg;cat;\r\nb.jpg;dog;"two\r\nlines"\r\na.jpg;;x\r\n\r\n'
     assert labels.path.read_bytes() == moved
     labels.path.write_bytes(b"a.jpg,cat\nb.jpg,\n")  # no head
-    labels.move_first(["b.jpg"])
+    labels.move_first(["b.jpg", "b.jpg"])
     assert labels.path.read_bytes() == b"b.jpg,\na.jpg,cat\n"
     with pytest.raises(InputError) as error:
         labels.move_first(["z.jpg"])

@@ -84,8 +84,8 @@ class CsvText:
         filled = [number for number, (_, cells) in enumerate(records) if any(map(str.strip, cells))]
         start = filled.pop(0) + 1 if self.columns.head else 0
         row_of = {self._row(records[number][1]).path: number for number in filled}
-        moved = [row_of[path] for path in paths]
-        rest = [number for number in range(start, len(records)) if number not in set(moved)]
+        moved = dict.fromkeys(row_of[path] for path in paths)
+        rest = [number for number in range(start, len(records)) if number not in moved]
         ordered = tuple(records[number] for number in (*range(start), *moved, *rest))
         return CsvText(self.mark, self.separator, ordered, self.columns, self.folder)
 

@@ -157,7 +157,7 @@ def _decode_batches(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encod
 
 
 class _ShardWriter:
-    """Assembles each shard from new and older features, and writes it in a thread."""
+    """Assembles and writes shards in a thread, one at a time, so that the encoder goes on meanwhile."""
 
     def __init__(self, job: ShardJob, result: EncodeResult, feature_dim: Callable[[], int]):
         self.job, self.result, self.feature_dim = job, result, feature_dim
@@ -174,7 +174,15 @@ class _ShardWriter:
             self._wait()
 
     def write(self, index: int, rows: list[int], features: list[np.ndarray], bad: list[tuple[int, str]]) -> None:
-        """Write a shard from new rows, whose (m, D) features come in batches, and from older shards.
+        """Start writing a shard from new rows, whose (m, D) features come in batches, and from older shards.
+
+        Raises what the writing of the shard before raised.
+        """
+        self._wait()
+        self.writing = self.thread.submit(self._write, index, rows, features, bad)
+
+    def _write(self, index: int, rows: list[int], features: list[np.ndarray], bad: list[tuple[int, str]]) -> None:
+        """Write a shard.
 
         ``bad`` holds (row, reason) of rows that could not be encoded. A shard that such rows keep from being used, and
         that would hold no new feature, is not written.
@@ -182,31 +190,32 @@ class _ShardWriter:
         job = self.job
         changed = {row for row in rows if not _is_unchanged(job, row)}
         bad = sorted([*bad, *((row, "it changed while it was read") for row in changed)])
-        names = [(job.manifest.paths[row], reason) for row, reason in bad]
-        self.result.bad += names
+        self.result.bad += [(job.manifest.paths[row], reason) for row, reason in bad]
         if bad and not job.skip_bad and len(changed) == len(rows):
             return
-        new_features = dict(zip(rows, (feature for batch in features for feature in batch), strict=True))
         missing = {row for row, _ in bad}
-        stored = [row for row in range(*job.bounds[index]) if row not in missing]
-        older_features = _read_older_features(job, [row for row in stored if row not in new_features])
-        stacked = (
-            np.stack([new_features[row] if row in new_features else older_features[row] for row in stored])
-            if stored
-            else np.empty((0, self.feature_dim()), np.float16)
-        )
-        self._wait()
-        self.writing = self.thread.submit(
-            write_image_shard,
+        stored = np.array([row for row in range(*job.bounds[index]) if row not in missing], np.int64)
+        write_image_shard(
             job.path(index),
             _build_header(job, index, bad, changed),
-            stacked,
+            self._assemble(stored, np.array(rows, np.int64), features),
             [job.manifest.paths[row] for row in stored],
-            np.array(stored),
+            stored,
             job.file_digests.digests[stored],
             job.file_digests.stamps[stored],
         )
-        self.result.encoded += len(new_features) - len(changed)
+        self.result.encoded += len(rows) - len(changed)
+
+    def _assemble(self, stored: np.ndarray, rows: np.ndarray, batches: list[np.ndarray]) -> np.ndarray:
+        """Return the (n, D) float16 features of ascending rows ``stored``: those in ``rows`` are new, others older."""
+        parts = _read_older_features(self.job, stored[~np.isin(stored, rows)])
+        parts += [(rows, np.concatenate(batches))] if batches else []
+        dim = parts[0][1].shape[1] if parts else self.feature_dim()
+        features = np.empty((len(stored), dim), np.float16)
+        for part_rows, values in parts:
+            kept = np.isin(part_rows, stored)
+            features[np.searchsorted(stored, part_rows[kept])] = values[kept]
+        return features
 
     def _wait(self) -> None:
         """Wait for the shard that is being written; raise its exception."""
@@ -224,22 +233,22 @@ def _is_unchanged(job: ShardJob, row: int) -> bool:
         return False
 
 
-def _read_older_features(job: ShardJob, rows: Sequence[int]) -> dict[int, np.ndarray]:
-    """Return row -> (D,) feature of rows that older shards hold; each shard is read once.
+def _read_older_features(job: ShardJob, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (rows, their (m, D) features) of each older shard that holds some of these rows; each is read once.
 
     Raises:
         SharedShardError: a shard of another domain no longer holds them.
     """
-    features_by_row = {}
+    parts = []
     for number in dict.fromkeys(job.sources[rows, 0].tolist()):
-        of_file = [row for row in rows if job.sources[row, 0] == number]
+        of_file = rows[job.sources[rows, 0] == number]
         path, positions = job.older_files[number], job.sources[of_file, 1]
         if path.parent == job.folder:
             features = read_image_shard(path).image_features[positions]
         else:
             features = read_shared_features(path, positions, job.file_digests.digests[of_file])
-        features_by_row |= dict(zip(of_file, features, strict=True))
-    return features_by_row
+        parts.append((of_file, features))
+    return parts
 
 
 def _build_header(job: ShardJob, index: int, bad: Sequence[tuple[int, str]], changed: Collection[int]) -> ImageHeader:

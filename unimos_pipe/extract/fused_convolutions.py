@@ -28,15 +28,14 @@ class FusedConvolution(nn.Module):
 
     def forward(self, inputs: Tensor, residual: Tensor | None = None) -> Tensor:
         """Return (n, D, H', W') outputs of (n, C, H, W) channels-last inputs and an (n, D, H', W') residual."""
-        operators = torch.ops.mkldnn
         if not self.is_packed:
             shape = [PACKED_FOR, *inputs.shape[1:]]
-            self.weight = operators._reorder_convolution_weight(self.weight, *self.geometry, shape)
+            self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, shape)
             self.is_packed = True
         convolution = self.weight, self.bias, *self.geometry
         if residual is None:
-            return operators._convolution_pointwise(inputs, *convolution, self.activation, [], "")
-        return operators._convolution_pointwise.binary(
+            return torch.ops.mkldnn._convolution_pointwise(inputs, *convolution, self.activation, [], "")
+        return torch.ops.mkldnn._convolution_pointwise.binary(
             inputs, residual, *convolution, "add", 1.0, self.activation, [], ""
         )
 

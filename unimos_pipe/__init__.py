@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.api import demo as demo
     from unimos_pipe.api import make_task as make_task
     from unimos_pipe.api import run_recipe as run_recipe
+    from unimos_pipe.base.encoder_presets import register_encoder as register_encoder
     from unimos_pipe.base.method_config import EncoderSpec as EncoderSpec
     from unimos_pipe.base.ray_cluster import ComputeConfig as ComputeConfig
     from unimos_pipe.base.ray_cluster import RayOptions as RayOptions
@@ -121,6 +122,7 @@ _HOMES = {
     "runs.method_names": ("register_method",),
     "methods.unimos.loss_terms": ("register_loss",),
     "runs.validator_names": ("register_validator",),
+    "base.encoder_presets": ("register_encoder",),
     "report.make_report": ("make_report", "Report"),
     "report.comparison": ("compare_runs", "Comparison"),
     "photos.review_photos": ("review_photos", "ReviewResult"),

@@ -1,4 +1,4 @@
-"""A method, a loss and a validator from outside the package, by entry points (pyproject.toml) or --plugin.
+"""A method, a loss, a validator and an encoder from outside the package, by entry points (pyproject.toml) or --plugin.
 
     unimos-pipe --plugin outside_methods.py adapt --dataset icons --src line --tgt sketch --method ridge \
         --set ridge.penalty=0.5 --seeds 3
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import unimos_pipe
+from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.methods.base import LinearModel, MethodOutput
 from unimos_pipe.methods.task import AdaptationTask
 from unimos_pipe.methods.unimos.loss_terms import Outputs
@@ -48,6 +49,24 @@ def certain_share(probabilities: Tensor, features: Tensor) -> Tensor:
     return (probabilities.amax(-1) > 0.9).double().mean()
 
 
+class MirroredEncoder:
+    """The embedded encoder, on each image and its mirror image: ``extract --encoder tiny-mirrored``.
+
+    DINOv2, SigLIP or others take its place: two functions of tensors and strings that return features.
+    """
+
+    def __init__(self, device: torch.device):
+        self.encoder = ClipEncoder(unimos_pipe.EncoderSpec("tinyclip-r24-64", "embedded", "fp32"), device)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Return (n, D) features of (n, 3, 64, 64) normalised images."""
+        return self.encoder.forward(images) + self.encoder.forward(images.flip(-1))
+
+    def encode_text(self, sentences: list[str]) -> Tensor:
+        """Return (n, D) features of n sentences."""
+        return self.encoder.encode_texts(sentences)
+
+
 unimos_pipe.register_method(
     "ridge",
     ridge,
@@ -57,3 +76,4 @@ unimos_pipe.register_method(
 )
 unimos_pipe.register_loss("vision_entropy", vision_entropy)
 unimos_pipe.register_validator("certain_share", certain_share)
+unimos_pipe.register_encoder("tiny-mirrored", MirroredEncoder, version="1", image_size=64)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import unimos_pipe
 from unimos_pipe.base import plugins
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.cli.options import show_choices
 from unimos_pipe.evaluation.validators import validator_scores, validator_tensors
+from unimos_pipe.extract.plugin_encoder import open_encoder
 from unimos_pipe.methods.base import LinearModel
 from unimos_pipe.methods.unimos.loss_terms import LOSSES
 
@@ -38,6 +40,8 @@ ridge = outside_methods
 vision_entropy = outside_methods
 [unimos_pipe.validators]
 certain_share = outside_methods
+[unimos_pipe.encoders]
+tiny-mirrored = outside_methods
 """
 
 
@@ -148,6 +152,33 @@ def test_an_edited_method_and_a_declared_version(cli, example, icons_cache, tmp_
     assert "1 run(s) trained, 0 kept" in cli(*args, "--stale", "rerun").err
     config = json.loads(next((tmp_path / "runs").rglob("config.json")).read_text())
     assert config["code"] == {"ridge": "version 2"}
+
+
+def test_an_encoder_from_images_to_predictions(cli, example, miniature, tmp_path):
+    cache, pair = tmp_path / "cache", ("--src", "dark", "--tgt", "light")
+    given = ("--dataset", miniature.spec, "--encoder", "tiny-mirrored", "--cache", cache)
+    answer = cli("extract", *given, "--all", "--data-root", miniature.root, "--workers", 0)
+    assert answer.code == 0, answer.err
+    (folder,) = (cache / "mini").iterdir()
+    assert folder.name.startswith("tiny-mirrored_plugin_fp32-") and "--encoder tiny-mirrored" in answer.err
+    assert cli("adapt", *given, *pair, "--method", "fused", "--out", tmp_path / "run").code == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert json.loads(config["encoder"]["preprocessing"])["code"] == "version 1"
+    features = unimos_pipe.feature_set(str(miniature.spec), encoder="tiny-mirrored", cache=cache)
+    images = sorted((miniature.root / "light").rglob("*.png"))
+    model = unimos_pipe.load(tmp_path / "run", device="cpu")
+    stored = torch.from_numpy(features.store().domain("light").features).float()
+    encoder = model.encoder()
+    pixels = torch.stack([encoder.preprocess(Image.open(image).convert("RGB")) for image in images])
+    assert encoder.encode_images(pixels) == pytest.approx(stored, abs=2**-11)  # stored in float16
+    mirrored = encoder.encode_images(pixels.flip(2))
+    assert (mirrored * encoder.encode_images(pixels)).sum(-1).min() > 1 - 1e-5
+    with pytest.raises(InputError, match="precision of encoder tiny-mirrored: expected fp32 or auto, got fp16"):
+        open_encoder(unimos_pipe.EncoderSpec("tiny-mirrored", "plugin", "fp16"), torch.device("cpu"))
+    with pytest.raises(InputError, match="encoder 'RN50': expected a name of letters, digits, '-' and"):
+        unimos_pipe.register_encoder("RN50", print, version="1")
+    unknown = cli("extract", "--dataset", miniature.spec, "--encoder", "tiny-mirored", "--all", "--cache", cache)
+    assert unknown.code == 2 and "unknown encoder 'tiny-mirored'; did you mean tiny-mirrored?" in unknown.err
 
 
 def test_a_validator_gives_one_number():

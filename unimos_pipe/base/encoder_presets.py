@@ -1,8 +1,11 @@
-"""Encoder presets: model, weights and licence by name."""
+"""Encoder presets: model, weights and licence by name; and the names of encoders from outside the package."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from unimos_pipe.base import plugins
+from unimos_pipe.base.errors import InputError, suggestions
 from unimos_pipe.base.method_config import EncoderSpec
 
 EMBEDDED = Path(__file__).parents[1] / "data" / "embedded" / "tiny_clip"  # configuration and weights
@@ -54,3 +57,52 @@ PRESETS = {
     "PE-Core-L-14": _preset("PE-Core-L-14-336", "meta", 336, 1024, 32, "timm/PE-Core-L-14-336", "Apache-2.0"),
 }
 ENCODERS = {name: preset.spec for name, preset in PRESETS.items()}
+PLUGIN = "plugin"  # in place of a weights tag, for encoders from outside the package
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def encoder_names() -> tuple[str, ...]:
+    """Return the names of the presets, and of encoders from outside the package."""
+    return (*ENCODERS, *plugins.outside_names(plugins.ENCODERS))
+
+
+def find_encoder(name: str, others: str = "others as an EncoderSpec") -> EncoderSpec:
+    """Return the spec of an encoder by name.
+
+    Raises:
+        InputError: no encoder of this name; lists the known ones, and says how to name ``others``.
+    """
+    if name in ENCODERS:
+        return ENCODERS[name]
+    if name not in plugins.outside_names(plugins.ENCODERS):
+        raise InputError(f"unknown encoder {name!r}; {suggestions(name, encoder_names())}; {others}")
+    return EncoderSpec(name, PLUGIN)
+
+
+def encoder_name(model: str) -> str | None:
+    """Return the name of the preset with a model, or of the encoder from outside the package; None without one."""
+    preset = next((name for name, spec in ENCODERS.items() if spec.model == model), None)
+    return preset or (model if model in plugins.outside_names(plugins.ENCODERS) else None)
+
+
+def register_encoder(
+    name: str,
+    load: Callable,
+    *,
+    version: str,
+    image_size: int = 224,
+    mean: tuple[float, float, float] = CLIP_MEAN,
+    std: tuple[float, float, float] = CLIP_STD,
+    logit_scale: float | None = None,
+) -> None:
+    """Make an encoder known by name: to ``extract``, recipes, ``predict`` and completion.
+
+    Args:
+        name: letters, digits, '-' and '.'.
+        load, version, image_size, mean, std, logit_scale: see :class:`unimos_pipe.base.plugins.OutsideEncoder`.
+    Raises:
+        InputError: a name that a preset has.
+    """
+    if not name.replace("-", "").replace(".", "").isalnum() or name in ENCODERS:
+        raise InputError(f"encoder {name!r}", expected="a name of letters, digits, '-' and '.' that no preset has")
+    plugins.add_encoder(plugins.OutsideEncoder(name, load, version, image_size, mean, std, logit_scale))

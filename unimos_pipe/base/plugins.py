@@ -1,7 +1,7 @@
-"""Methods, losses and validators from outside the package: registered from Python, by entry points, or by module.
+"""Methods, losses, validators and encoders from outside the package: by Python, entry points, or the module's name.
 
-An entry point of the group ``unimos_pipe.methods`` (``losses``, ``validators``) names a module, which registers what it
-brings when it is imported:
+An entry point of the group ``unimos_pipe.methods`` (``losses``, ``validators``, ``encoders``) names a module, which
+registers what it brings when it is imported:
 
     [project.entry-points."unimos_pipe.methods"]
     ridge = "my_package.ridge"
@@ -20,7 +20,7 @@ from typing import Any
 
 from unimos_pipe.base.errors import InputError
 
-METHODS, LOSSES, VALIDATORS = "methods", "losses", "validators"
+METHODS, LOSSES, VALIDATORS, ENCODERS = "methods", "losses", "validators", "encoders"
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,29 @@ class OutsideValidator:
     score: Callable  # of the target's (n, K) probabilities and (n, H) features -> a number or a tensor of one
 
 
-_registered: dict[str, dict[str, Any]] = {METHODS: {}, LOSSES: {}, VALIDATORS: {}}
+@dataclass(frozen=True)
+class OutsideEncoder:
+    """A frozen encoder of images and sentences from outside the package.
+
+    Attributes:
+        load: ``load(device)`` -> an object with ``encode_image(images)``, of (n, 3, H, W) float32 images, and
+            ``encode_text(sentences)``, of n strings; both return (n, D) features, which are normalised afterwards.
+        version: of weights and code; features of another version are encoded again.
+        image_size: side H = W in pixels, to which images are resized (bicubic) and cropped.
+        mean, std: of each channel, by which pixels in [0, 1] are normalised.
+        logit_scale: 1/T that the model learned; None takes CLIP's 100.
+    """
+
+    name: str
+    load: Callable
+    version: str
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    logit_scale: float | None = None
+
+
+_registered: dict[str, dict[str, Any]] = {METHODS: {}, LOSSES: {}, VALIDATORS: {}, ENCODERS: {}}
 
 
 def add_method(method: OutsideMethod) -> None:
@@ -121,6 +143,11 @@ def add_loss(loss: OutsideLoss) -> None:
 def add_validator(validator: OutsideValidator) -> None:
     """Make a validator known by name."""
     _registered[VALIDATORS][validator.name] = validator
+
+
+def add_encoder(encoder: OutsideEncoder) -> None:
+    """Make an encoder known by name."""
+    _registered[ENCODERS][encoder.name] = encoder
 
 
 def _check_source(what: str, function: Callable, version: str | None) -> None:

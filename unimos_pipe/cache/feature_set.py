@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unimos_pipe.base.dataclass_parsing import parse_dataclass
-from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import Call, InputError, suggestions
+from unimos_pipe.base.encoder_presets import find_encoder
+from unimos_pipe.base.errors import Call, InputError
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, EncoderSpec, PromptSpec
 from unimos_pipe.cache.cache_paths import (
     default_cache,
@@ -122,7 +122,7 @@ def feature_set(
 
         described = read_descriptions(Path(descriptions), spec)
         templates = (described.template,)
-    encoder_spec = encoder if isinstance(encoder, EncoderSpec) else find_preset(encoder or spec.encoder)
+    encoder_spec = encoder if isinstance(encoder, EncoderSpec) else find_encoder(encoder or spec.encoder)
     return FeatureSet(
         spec,
         encoder_spec,
@@ -135,13 +135,6 @@ def feature_set(
         encoder_given=encoder is not None,
         descriptions=described,
     )
-
-
-def find_preset(name: str) -> EncoderSpec:
-    """Return the encoder of a preset. Raises InputError with the list of presets."""
-    if name not in ENCODERS:
-        raise InputError(f"unknown encoder {name!r}; {suggestions(name, ENCODERS)}; others as an EncoderSpec")
-    return ENCODERS[name]
 
 
 def with_weights(encoder: EncoderSpec, pretrained: str | None, allow_torchscript: bool = False) -> EncoderSpec:

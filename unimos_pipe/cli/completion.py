@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem
 
-from unimos_pipe.base.encoder_presets import ENCODERS
+from unimos_pipe.base.encoder_presets import encoder_names
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import setting_fields
 from unimos_pipe.data.dataset_spec import find_spec_files, load_spec
@@ -36,5 +36,5 @@ def _domains(ctx: click.Context) -> Iterable[str]:
 recipes = _of(lambda ctx: known_recipes(), files=True)
 datasets = _of(lambda ctx: find_spec_files(), files=True)
 domains = _of(_domains)
-encoders = _of(lambda ctx: ENCODERS)
+encoders = _of(lambda ctx: encoder_names())
 settings = _of(lambda ctx: (f"{name}=" for name, _ in setting_fields(str(ctx.params.get("method") or ""))))

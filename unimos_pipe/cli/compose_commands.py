@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from unimos_pipe.base.encoder_presets import ENCODERS
+from unimos_pipe.base.encoder_presets import encoder_name, find_encoder
 from unimos_pipe.base.errors import Argument, Call, UnimosPipeError
 from unimos_pipe.base.method_config import EncoderSpec
 
@@ -124,9 +124,9 @@ def _flatten(call: Call) -> Iterator[tuple[str, Any]]:
 
 def _encoder_options(encoder: EncoderSpec) -> Iterator[tuple[str, Any]]:
     """Yield the options that name an encoder: its preset if it has one, and what differs from it."""
-    preset = next((name for name, spec in ENCODERS.items() if spec.model == encoder.model), None)
+    preset = encoder_name(encoder.model)
     yield ("encoder", preset) if preset else ("model", encoder.model)
-    known = ENCODERS[preset] if preset else EncoderSpec(pretrained="")
+    known = find_encoder(preset) if preset else EncoderSpec(pretrained="")
     for name, value in asdict(encoder).items():
         if name != "model" and value != getattr(known, name):
             yield name, ",".join(value) if name == "views" else value

@@ -3,6 +3,7 @@
 import click
 
 import unimos_pipe
+from unimos_pipe.base.encoder_presets import encoder_names
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.click_classes import Group
 from unimos_pipe.cli.next_command import suggest_next
@@ -34,4 +35,6 @@ def ls(output: Output) -> None:
     ]
     models = ("model", "weights") if output.verbosity > 0 else ()
     output.table("encoders", ("name", *models, "pixels", "D", "licence", "cached"), rows)
+    if outside := encoder_names()[len(rows) :]:
+        output.result(f"from outside the package: {', '.join(outside)}")
     suggest_next(output, "extract", "--encoder", "NAME", "--all", "--data-root", "ROOT")

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 import unimos_pipe
-from unimos_pipe.base.encoder_presets import ENCODERS
-from unimos_pipe.base.errors import InputError, suggestions
+from unimos_pipe.base.encoder_presets import find_encoder
+from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.base.ray_cluster import ComputeConfig, RayOptions
 from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS, PIXEL_LIMIT
@@ -100,16 +100,13 @@ def encoder_spec(
     preset: str, model: str | None, pretrained: str | None, precision: str, trust: bool = False
 ) -> EncoderSpec:
     """The spec of a preset with its model or weights replaced. Raises InputError for an unknown preset."""
-    if preset not in ENCODERS:
-        raise InputError(
-            f"unknown encoder {preset!r}; {suggestions(preset, ENCODERS)}; others by --model and --pretrained"
-        )
+    spec = find_encoder(preset, "others by --model and --pretrained")
     if model and is_weights_name(model) and pretrained:
         raise InputError(f"--model {model} names its own weights; omit --pretrained")
     if model and not pretrained and not is_weights_name(model):
         raise InputError("--model needs --pretrained, the weights to load (a tag or a file)")
     chosen = {"model": model, "pretrained": pretrained, "allow_torchscript": trust}
-    return replace(ENCODERS[preset], precision=precision, **{key: value for key, value in chosen.items() if value})
+    return replace(spec, precision=precision, **{key: value for key, value in chosen.items() if value})
 
 
 device_option = click.option(

@@ -27,6 +27,7 @@ from unimos_pipe.deploy.predictions import Predictions, concatenate, with_errors
 from unimos_pipe.deploy.restore import restore_model, restore_scorer
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.image_loader import read_batches
+from unimos_pipe.extract.plugin_encoder import open_encoder
 from unimos_pipe.extract.weights import recorded_spec
 from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.methods.unimos.model import UniMoSModel
@@ -112,7 +113,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
         return self._encoder
 
     def _load_encoder(self, weights: Path | None, allow_torchscript: bool) -> ClipEncoder:
-        encoder = ClipEncoder(
+        encoder = open_encoder(
             recorded_spec(self.identity, self.settings["encoder_id"], weights, allow_torchscript=allow_torchscript),
             self.device,
         )

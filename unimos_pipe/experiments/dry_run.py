@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from unimos_pipe.base.device import pick_device
+from unimos_pipe.base.encoder_presets import PLUGIN
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.fork_pool import max_processes
 from unimos_pipe.base.ray_cluster import ComputeConfig
@@ -91,7 +92,7 @@ def plan_recipe(
     device = pick_device(compute.device)
     runs = [replace(run, options=resolve_train_precision(run.options, device)) for run in recipe.runs(spec, "")]
     missing = resolved.features.missing_domains(domains)
-    if not all(rows.values()):
+    if not all(rows.values()) or encoder.pretrained == PLUGIN:  # which is not timed
         return RecipePlan(tuple(missing), None, None, None, len(runs), None, device.type, problem, unexpected)
     images = sum(rows[domain].training + rows[domain].evaluated for domain in missing)
     per_image, dim = measure_encoder_speed(encoder, device)

@@ -18,7 +18,7 @@ from unimos_pipe.base.atomic_io import file_sha256
 from unimos_pipe.base.device import copy_to_cpu_async, cpu_has_bf16
 from unimos_pipe.base.errors import InputError, join_names
 from unimos_pipe.base.malloc import tune_malloc
-from unimos_pipe.base.method_config import DEFAULT_VIEWS, EncoderSpec
+from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name
 from unimos_pipe.extract.activation import activation_of, check_file_activation, check_tag_activation
 from unimos_pipe.extract.fused_convolutions import can_fuse, fuse_convolutions
@@ -27,7 +27,7 @@ from unimos_pipe.extract.jpeg_decoding import decoder_name
 from unimos_pipe.extract.load_weights import load_weights
 from unimos_pipe.extract.prompt_checks import tokenize_checked
 from unimos_pipe.extract.tokenizer import load_tokenizer
-from unimos_pipe.extract.views import CORNER_RESIZE, ResizeCrop, ViewCrops
+from unimos_pipe.extract.views import build_crops
 from unimos_pipe.extract.weights import EMBEDDED, find_weights, preprocessing, quiet_logging
 
 CACHED_PIXELS = 8 * 224 * 224
@@ -61,13 +61,11 @@ class ClipEncoder:
         self.model = _freeze(model)
         self.device = device
         self.dtype = ENCODER_DTYPES[spec.precision]
-        one_view = spec.views == DEFAULT_VIEWS
-        self.preprocess = ResizeCrop(transform) if one_view else ViewCrops(transform, spec.views)
+        self.preprocess, resizing = build_crops(transform, spec.views)
         self.logit_scale = native_logit_scale(model)
-        self.value_range = _scale_and_shift(transform.transforms[-1], device)
+        self.value_range = pixel_scale_and_shift(transform.transforms[-1], device)
         shape = open_clip.get_model_preprocess_cfg(self.model)
-        preprocessing = {**shape, "decoder": decoder_name(), "resizer": self.preprocess.resizer}
-        preprocessing |= {} if one_view else {"views": list(spec.views), "corner_resize": CORNER_RESIZE}
+        preprocessing = {**shape, "decoder": decoder_name(), **resizing}
         self.identity = EncoderIdentity(
             sha256, spec.model, activation, json.dumps(preprocessing, sort_keys=True), spec.precision
         )
@@ -186,7 +184,7 @@ def fold_batch_norms(net: ModifiedResNet) -> None:
                 module.register_module(norm_name, torch.nn.Identity())
 
 
-def _scale_and_shift(normalize: Normalize, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def pixel_scale_and_shift(normalize: Normalize, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return scale and shift, (3,) float32, from pixel values 0..255 to encoder inputs."""
     mean = torch.tensor(normalize.mean, dtype=torch.float64)
     std = torch.tensor(normalize.std, dtype=torch.float64)

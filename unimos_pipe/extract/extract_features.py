@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from unimos_pipe.base.atomic_io import check_writable_folder
+from unimos_pipe.base.encoder_presets import PLUGIN
 from unimos_pipe.base.errors import Argument, InputError, join_names
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig
@@ -115,10 +116,14 @@ def _load_encoder(
     from unimos_pipe.base.device import pick_device  # importing torch and open_clip takes seconds
     from unimos_pipe.extract.batch_size import sample_files
     from unimos_pipe.extract.encoder import load_encoder
+    from unimos_pipe.extract.plugin_encoder import PluginEncoder
 
     spec = features.encoder
     weights = locate_weights_file(spec)
-    encoder, precision_check = load_encoder(spec, pick_device(device), sample_files(manifests))
+    if spec.pretrained == PLUGIN:
+        encoder, precision_check = PluginEncoder(spec, pick_device(device)), None
+    else:
+        encoder, precision_check = load_encoder(spec, pick_device(device), sample_files(manifests))
     spec = replace(spec, precision=encoder.identity.precision)
     store_identity(features.cache, spec, weights, encoder.identity)
     reporter.detail(f"encoder loaded, on {encoder.device}")

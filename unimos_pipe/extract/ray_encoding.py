@@ -13,6 +13,7 @@ from unimos_pipe.base.ray_cluster import RayOptions, connect_ray
 from unimos_pipe.cache.shard import first_difference
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.encoder_protocol import Encoder
+from unimos_pipe.extract.plugin_encoder import open_encoder
 from unimos_pipe.extract.write_shards import EncodeResult, ShardJob, encode_shards
 
 
@@ -65,4 +66,4 @@ def _encode_shard(index: int, job: ShardJob, spec: EncoderSpec, device: str, thr
 def _load_encoder(spec: EncoderSpec, device: str, threads: int) -> ClipEncoder:
     """Return the encoder of this process, loaded once."""
     torch.set_num_threads(threads)
-    return ClipEncoder(spec, torch.device(device))
+    return open_encoder(spec, torch.device(device))

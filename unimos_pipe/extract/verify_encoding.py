@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unimos_pipe.base.device import pick_device
-from unimos_pipe.base.encoder_presets import ENCODERS
+from unimos_pipe.base.encoder_presets import find_encoder
 from unimos_pipe.base.errors import StaleCacheError
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
@@ -24,6 +24,7 @@ from unimos_pipe.cache.shard import ImageShard, read_header
 from unimos_pipe.data.build_manifest import build_manifest, find_root
 from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
 from unimos_pipe.extract.encoder import ClipEncoder, load_sample
+from unimos_pipe.extract.plugin_encoder import open_encoder
 
 MIN_COSINE = 0.999  # between stored float16 features and the same images encoded again
 
@@ -61,7 +62,9 @@ def verify_encoding(
     """
     spec = load_spec(dataset) if isinstance(dataset, str) else dataset
     cache = cache or default_cache()
-    checker = _Checker(spec, encoder or ENCODERS[spec.encoder], find_root(spec, Path(root) if root else None, cache))
+    checker = _Checker(
+        spec, encoder or find_encoder(spec.encoder), find_root(spec, Path(root) if root else None, cache)
+    )
     problems: list[str] = []
     count = 0
     for entry in list_entries(cache):
@@ -92,7 +95,7 @@ class _Checker:
             return "imported"
         spec = replace(self.encoder, precision=settings[0], views=settings[1])
         if settings not in self.encoders:
-            self.encoders[settings] = ClipEncoder(spec, pick_device(device))
+            self.encoders[settings] = open_encoder(spec, pick_device(device))
         if encoder_id(spec, self.encoders[settings].identity) != entry.encoder_id:
             return "encoded with other weights or settings"
         return None

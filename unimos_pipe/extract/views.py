@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from open_clip.transform import MaybeConvertMode
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor, v2
 
 from unimos_pipe.base.errors import Argument, InputError
+from unimos_pipe.base.method_config import DEFAULT_VIEWS
 from unimos_pipe.data.image_decoding import DECODING_WARNINGS, Picture, image_from_array
 
 CORNER_RESIZE = 8 / 7  # size of the image that corners are cut from, relative to the crop: 256 for 224 pixels
@@ -86,3 +88,16 @@ def _enlarge(transform: Compose) -> Compose:
     if not all(isinstance(step, Resize | MaybeConvertMode | ToTensor | Normalize) for step in steps):
         raise InputError((Argument("views"), " corners"), expected="a model whose images are resized and cropped")
     return Compose(steps)
+
+
+def build_crops(transform: Compose, views: tuple[str, ...]) -> tuple[ResizeCrop | ViewCrops, dict[str, Any]]:
+    """Return the crops of these views, and what the encoder's identity says of them.
+
+    Raises:
+        InputError: corners of a model whose images are not resized and cropped.
+    """
+    if views == DEFAULT_VIEWS:
+        crop = ResizeCrop(transform)
+        return crop, {"resizer": crop.resizer}
+    crops = ViewCrops(transform, views)
+    return crops, {"resizer": crops.resizer, "views": list(views), "corner_resize": CORNER_RESIZE}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import open_clip
 
-from unimos_pipe.base.encoder_presets import EMBEDDED, ENCODERS
+from unimos_pipe.base.encoder_presets import EMBEDDED, ENCODERS, PLUGIN
 from unimos_pipe.base.errors import Argument, InputError, join_names, suggestions
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_path, readable_name, recorded_views
@@ -80,7 +80,7 @@ def recorded_spec(
         text = str(weights) if is_weights_path(str(weights)) else f"./{weights}"
         return EncoderSpec(identity.model, text, identity.precision, allow_torchscript, views)
     tags = {spec.pretrained for spec in ENCODERS.values() if spec.model == identity.model}
-    tags |= set(open_clip.list_pretrained_tags_by_model(identity.model))
+    tags |= {PLUGIN, *open_clip.list_pretrained_tags_by_model(identity.model)}
     for tag in sorted(tags):
         if encoder_id.startswith(readable_name(EncoderSpec(identity.model, tag)) + "_"):
             return EncoderSpec(identity.model, tag, identity.precision, views=views)

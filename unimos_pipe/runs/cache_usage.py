@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from unimos_pipe.base.encoder_presets import ENCODERS
+from unimos_pipe.base.encoder_presets import find_encoder
 from unimos_pipe.base.errors import join_names
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.base.safe_open import list_folder, read_json, walk_files
@@ -107,7 +107,7 @@ def find_needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> tup
             needed |= {(one, two) for one, two in pairwise(config.parts) if ENCODER_FOLDER.fullmatch(two)}
     for name in (*known_recipes(), *recipes):
         recipe, dataset = load_recipe(name)
-        prefix = readable_name(ENCODERS[recipe.encoder or dataset.encoder])
+        prefix = readable_name(find_encoder(recipe.encoder or dataset.encoder))
         for path in list_folder(cache / dataset.cache_name):
             match = ENCODER_FOLDER.fullmatch(path.name)
             if match and path.name == f"{prefix}_{match[1]}-{match[2]}":

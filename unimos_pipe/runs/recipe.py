@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.dataclass_parsing import collect_dataclass_errors, nest_settings, option
-from unimos_pipe.base.encoder_presets import ENCODERS
+from unimos_pipe.base.encoder_presets import encoder_names
 from unimos_pipe.base.errors import InputError, ReadError, join_names, short_repr, suggestions
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, VARIANTS, MethodSpec, method_spec, setting_fields
 from unimos_pipe.base.safe_open import MAX_SETTINGS_BYTES, read_text
@@ -238,8 +238,8 @@ def _find_faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
     faults: list[str] = []
     if not recipe.name or not recipe.name.replace("_", "").replace("-", "").isalnum():
         faults.append(f"name {recipe.name!r}: expected letters, digits, '-' and '_'")
-    if recipe.encoder and recipe.encoder not in ENCODERS:
-        faults.append(f"unknown encoder {recipe.encoder!r} ({suggestions(recipe.encoder, ENCODERS, 8)})")
+    if recipe.encoder and recipe.encoder not in encoder_names():
+        faults.append(f"unknown encoder {recipe.encoder!r} ({suggestions(recipe.encoder, encoder_names(), 8)})")
     faults += _find_method_faults(recipe)
     if unknown := [name for name in recipe.variants if name not in VARIANTS]:
         faults.append(f"unknown variant {join_names(unknown)} ({suggestions(unknown, VARIANTS, 8)})")

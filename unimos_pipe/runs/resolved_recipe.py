@@ -3,9 +3,10 @@
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from unimos_pipe.base.encoder_presets import find_encoder
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.feature_calls import extract_call
-from unimos_pipe.cache.feature_set import FeatureSet, find_preset, with_weights
+from unimos_pipe.cache.feature_set import FeatureSet, with_weights
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.runs.recipe import Recipe, check_recipe, load_recipe
 
@@ -51,7 +52,7 @@ def resolve_recipe(
         recipe, spec = load_recipe(str(recipe))
     recipe = replace(recipe, seeds=seeds or recipe.seeds, protocol=spec.protocol(protocol or recipe.protocol or None))
     name = recipe.encoder or spec.encoder
-    encoder = with_weights(find_preset(name), pretrained, allow_torchscript)
+    encoder = with_weights(find_encoder(name), pretrained, allow_torchscript)
     cache = cache or default_cache()
     chosen = encoder if pretrained or allow_torchscript else name
     call = extract_call(recipe.dataset, encoder=chosen, templates=recipe.templates, cache=cache)

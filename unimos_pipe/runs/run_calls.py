@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unimos_pipe.base.encoder_presets import ENCODERS
+from unimos_pipe.base.encoder_presets import encoder_name
 from unimos_pipe.base.errors import Call
 from unimos_pipe.base.method_config import DEFAULT_TEMPLATE
 from unimos_pipe.data.dataset_spec import find_spec_files
@@ -58,8 +58,7 @@ def adapt_call(run: FinishedRun, seeds: Sequence[int], cache: Path | None, locat
 
 def encoder_preset(run: FinishedRun) -> str | None:
     """Return the name of the preset of a run's encoder; None if it has none."""
-    model = run.config.encoder["model"]
-    return next((name for name, encoder in ENCODERS.items() if encoder.model == model), None)
+    return encoder_name(run.config.encoder["model"])
 
 
 def adapt_again_calls(run: FinishedRun, cache: Path | None = None) -> list[Call]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from unimos_pipe.base.errors import ExecutionError, InputError
-from unimos_pipe.base.fork_pool import max_processes, parallel_map
+from unimos_pipe.base.fork_pool import max_processes, parallel_map, run_beside
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere jobs are done one after the other")
 
@@ -244,3 +244,38 @@ def test_processes_are_as_many_as_threads_and_only_on_a_cpu(monkeypatch, two_thr
     assert max_processes(torch.device("cuda")) == 1
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert max_processes(torch.device("cpu")) == 1  # a GPU's driver does not live through a fork
+
+
+def test_a_job_beside_the_caller_has_a_thread_of_its_own(two_threads):
+    heard, here = [], torch.get_num_threads()
+    with run_beside(lambda tell: [tell("begun"), os.getpid(), torch.get_num_threads()], heard.append) as job:
+        _, process, threads = job.wait()
+        job.poll()
+        assert job.wait()[1] == process != os.getpid()
+    assert heard == ["begun"] and threads == 1 and torch.get_num_threads() == here == 2
+
+
+def test_what_a_job_beside_raises_is_raised_where_it_is_waited_for(two_threads):
+    def work(tell):
+        raise InputError("no good")
+
+    with pytest.raises(InputError) as refused, run_beside(work, print) as job:
+        job.wait()
+    assert str(refused.value) == "no good"
+    with pytest.raises(ExecutionError) as lost, run_beside(lambda tell: os._exit(3), print) as job:
+        job.wait()
+    assert str(lost.value) == "a process was lost (exit code 3). Finished work is kept; run it again"
+
+
+def test_a_block_that_fails_ends_the_job_beside(tmp_path, two_threads):
+    def work(tell):
+        try:
+            time.sleep(60)
+        finally:
+            (tmp_path / "cleaned up").touch()
+
+    with pytest.raises(KeyboardInterrupt), run_beside(lambda tell: (tell(1), work(tell)), print) as job:
+        while not job.connection.poll():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    assert not job.worker.is_alive() and (tmp_path / "cleaned up").exists()

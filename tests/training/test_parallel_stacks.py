@@ -96,10 +96,30 @@ def test_one_open_stack_trains_as_it_would_have_beside_others(beside, cli, icons
     assert files(tmp_path / "runs") == files(runs)
 
 
-def test_a_lone_stack_has_all_threads(cli, icons_cache, tmp_path, two_threads):
+def test_a_lone_stack_has_all_threads_unless_its_steps_are_small(cli, icons_cache, tmp_path, two_threads, monkeypatch):
     words = ("sweep", recipe(tmp_path, epochs=1), "--cache", icons_cache, "--runs", tmp_path / "runs")
     assert cli(*words, "--stack-size", 8).code == 0
+    assert thread_counts(tmp_path / "runs") == [1] * 8
+    monkeypatch.setattr("unimos_pipe.experiments.run_plans.SMALL_STEP", 0)
+    assert cli(*words, "--stack-size", 8, "--force").code == 0
     assert thread_counts(tmp_path / "runs") == [2] * 8
+
+
+def test_a_small_run_and_its_calibration_have_a_thread_each(cli, icons_cache, tmp_path, two_threads):
+    """One after the other in this process, and side by side: the same bytes, and those of the run alone."""
+    pair = ("adapt", "--dataset", "icons", "--src", "line", "--tgt", "sketch", "--cache", icons_cache, "--epochs", 2)
+    assert cli(*pair, "--out", tmp_path / "beside").code == 0
+    assert cli(*pair, "--no-calibrate", "--out", tmp_path / "alone").code == 0
+    torch.set_num_threads(1)
+    assert cli(*pair, "--out", tmp_path / "after").code == 0
+    runs = [tmp_path / name for name in ("beside", "alone", "after")]
+    assert [json.loads((run / "config.json").read_text())["environment"]["threads"] for run in runs] == [1, 1, 1]
+    results = [json.loads((run / "result.json").read_text()) for run in runs]
+    assert results[0]["calibration"]["temperature"] == results[2]["calibration"]["temperature"]
+    assert results[0]["accuracy"] == results[1]["accuracy"] == results[2]["accuracy"]
+    for name in ("metrics.jsonl", "heads.safetensors", "sample.safetensors"):
+        assert len({(run / name).read_bytes() for run in runs}) == 1
+    assert (runs[0] / "predictions.csv").read_bytes() == (runs[2] / "predictions.csv").read_bytes()
 
 
 def test_epochs_are_told_in_this_process(icons_cache, tmp_path, two_threads):

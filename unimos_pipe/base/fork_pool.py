@@ -14,9 +14,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -48,6 +49,17 @@ def max_processes(device: torch.device) -> int:
         sys.platform == "linux" and not torch.cuda.is_available() and not multiprocessing.current_process().daemon
     )
     return torch.get_num_threads() if device.type == "cpu" and may_fork else 1
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Give torch one thread in a block."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def parallel_map(
@@ -93,6 +105,59 @@ def parallel_map(
             worker.terminate()
         _join(workers)
     return [results[index] for index in range(len(jobs))]
+
+
+@dataclass
+class SideJob(Generic[Result]):
+    """A job in a process beside this one, from :func:`run_beside`."""
+
+    worker: multiprocessing.Process
+    connection: Connection
+    on_message: Send
+    results: list[Result] = field(default_factory=list)
+
+    def poll(self) -> None:
+        """Pass on what the job has sent. Raises as :meth:`wait` does."""
+        while not self.results and self.connection.poll():
+            self._take()
+
+    def wait(self) -> Result:
+        """Return the job's result. Raises ExecutionError if its process was lost, and what the job raises."""
+        while not self.results:
+            _ready({self.connection: self.worker})
+            self._take()
+        return self.results[0]
+
+    def _take(self) -> None:
+        kind, value = _receive(self.connection, self.worker)
+        if kind == MESSAGE:
+            self.on_message(value)
+        elif kind == ERROR:
+            raise value
+        else:
+            self.results.append(value[1])
+            self.connection.send(None)
+
+
+@contextlib.contextmanager
+def run_beside(work: Callable[[Send], Result], on_message: Send) -> Iterator[SideJob[Result]]:
+    """Run ``work(send)`` in a forked process of one thread beside this one.
+
+    An exception in the block, such as Ctrl-C, interrupts the job and waits for it.
+
+    Args:
+        work, on_message: as for :func:`parallel_map`.
+    """
+    trim_malloc()
+    worker, connection = _start_worker(lambda _, send: work(send), (None,))
+    connection.send(0)
+    job = SideJob(worker, connection, on_message)
+    try:
+        yield job
+    finally:
+        if not job.results:
+            worker.terminate()
+        _join([worker])
 
 
 def _ready(busy: Mapping[Connection, multiprocessing.Process]) -> list[Connection]:

@@ -30,6 +30,13 @@ class RayTraining:
 
     cluster: RayCluster
 
+    def train_calibrated(
+        self, plans: Sequence[PlannedRun], loader: PairLoader, *, on_epochs: Callable[[int], None], **settings: Any
+    ) -> list[RunOutcome]:
+        """Train the calibration runs of a plan, then its runs."""
+        calibrations = self.fit_calibrations(plans, loader, on_epochs=on_epochs, **settings)
+        return self.train_runs(plans, loader, on_epochs=on_epochs, calibrations=calibrations, **settings)
+
     def fit_calibrations(
         self,
         plans: Sequence[PlannedRun],
@@ -121,7 +128,11 @@ def _fit_calibrations(job, loader, settings, threads, count) -> dict[RunSpec, Ca
 def _train_stack(job, loader, settings, threads, count) -> list[RunOutcome]:
     """Train one stack in a worker process."""
     torch.set_num_threads(threads)
-    return train_runs(job, loader, stack_size=len(job), on_epochs=count, **settings)
+    settings = dict(settings)
+    calibrations = settings.pop("calibrations")
+    return train_runs(
+        job, loader, stack_size=len(job), on_epochs=count, get_calibrations=lambda: calibrations, **settings
+    )
 
 
 def _fit_pair(job, loader, settings, threads, count) -> list[RunOutcome]:

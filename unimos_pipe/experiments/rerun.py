@@ -97,7 +97,13 @@ def _repeat(run: FinishedRun, dataset: str | None, cache: str | Path | None, fol
     ]:
         raise InputError(f"{run.folder}: the features of {join_names(changed)} are no longer those that it read")
     (result,), _ = execute_plans(
-        [plan], loader, "", compute=ComputeConfig(device), reporter=NO_PROGRESS, keep_finished=False
+        [plan],
+        loader,
+        "",
+        compute=ComputeConfig(device),
+        reporter=NO_PROGRESS,
+        keep_finished=False,
+        choose_threads=False,  # it has those of the run's environment
     )
     code = method_code(spec.method, tuple(dict(spec.options.loss.extra)))
     changed_code = tuple(changed_modules(run.config.code or {}, code))

@@ -1,13 +1,15 @@
 """Train planned runs locally or on Ray; shared by adapt, sweep and demo."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from unimos_pipe.base.device import pick_device
+from unimos_pipe.base.device import HOST, pick_device
 from unimos_pipe.base.errors import InputError, join_names, short_repr
+from unimos_pipe.base.fork_pool import max_processes, one_thread, run_beside
 from unimos_pipe.base.html_repr import html_table
 from unimos_pipe.base.progress import ProgressReporter
 from unimos_pipe.base.ray_cluster import ComputeConfig, connect_ray
@@ -17,10 +19,18 @@ from unimos_pipe.evaluation.diagnostics import PairReferenceCache
 from unimos_pipe.experiments.few_rows import few_rows_warning
 from unimos_pipe.experiments.ray_training import RayTraining
 from unimos_pipe.methods.task import PairData, PairLoader
+from unimos_pipe.methods.unimos.training_run import create_run
 from unimos_pipe.runs.method_names import UNIMOS
 from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import RunMetrics
-from unimos_pipe.training.batched_training import OnMetrics, PlannedRun, RunOutcome, load_finished, train_runs
+from unimos_pipe.training.batched_training import (
+    OnMetrics,
+    PlannedRun,
+    RunOutcome,
+    load_finished,
+    train_runs,
+)
+from unimos_pipe.training.batching import SMALL_STEP, plan_stacks
 from unimos_pipe.training.calibration_runs import calibration_specs, fit_calibrations, remove_calibrations
 from unimos_pipe.training.fit_methods import fit_runs
 
@@ -93,6 +103,7 @@ def execute_plans(
     keep_finished: bool = True,
     checkpoints: Path | None = None,
     on_epoch: OnMetrics | None = None,
+    choose_threads: bool = True,
 ) -> tuple[list[RunResult], list[RunOutcome]]:
     """Train a plan's UniMoS runs and fit the other methods, locally or on a cluster.
 
@@ -101,6 +112,7 @@ def execute_plans(
     Args:
         label: title of the progress bar.
         checkpoints: folder of the state from which an interrupted plan resumes.
+        choose_threads: train a single stack of small steps on one thread, where several would be slower.
         on_epoch: the ``on_metrics`` of :func:`unimos_pipe.training.batched_training.train_runs`.
     Returns:
         Results and outcomes, in the order of ``plans``.
@@ -112,7 +124,7 @@ def execute_plans(
         with connect_ray(compute.ray.for_device(loader.device.type)) as cluster:
             outcomes = train(RayTraining(cluster))
     else:
-        outcomes = train(LocalTraining(on_epoch))
+        outcomes = train(LocalTraining(on_epoch, choose_threads))
     if relabelled := sum(outcome.relabelled and outcome.reused for outcome in outcomes):
         reporter.note(f"{relabelled} run(s) re-scored without training: the target's labels have changed")
     for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
@@ -131,11 +143,48 @@ def _are_finished(plans: Sequence[PlannedRun], loader: PairLoader) -> bool:
 class LocalTraining:
     """The functions that train a plan in this process and its children."""
 
-    def __init__(self, on_epoch: OnMetrics | None):
+    def __init__(self, on_epoch: OnMetrics | None, choose_threads: bool):
         references = PairReferenceCache()
-        self.fit_calibrations = fit_calibrations
+        self.choose_threads = choose_threads
         self.train_runs = partial(train_runs, references=references, on_metrics=on_epoch)
         self.fit_runs = partial(fit_runs, references=references)
+
+    def train_calibrated(
+        self,
+        plans: Sequence[PlannedRun],
+        loader: PairLoader,
+        *,
+        on_epochs: Callable[[int], None],
+        stack_size: int | None,
+        **settings: Any,
+    ) -> list[RunOutcome]:
+        """Train the calibration runs of a plan, then its runs; where both are stacks of small steps, side by side."""
+        calibrate = partial(fit_calibrations, plans, loader, stack_size=stack_size, **settings)
+        train = partial(self.train_runs, plans, loader, stack_size=stack_size, **settings)
+        small = self.choose_threads and _is_small_stack(plans, loader, stack_size)
+        if small and max_processes(loader.device) > 1 and calibration_specs(plans):
+            return _train_beside(calibrate, train, on_epochs)
+        with one_thread() if small else contextlib.nullcontext():
+            calibrations = calibrate(on_epochs=on_epochs)
+            return train(on_epochs=on_epochs, get_calibrations=lambda: calibrations)
+
+
+def _is_small_stack(plans: Sequence[PlannedRun], loader: PairLoader, stack_size: int | None) -> bool:
+    """Return whether planned UniMoS runs are a single stack whose steps are too small for several threads."""
+    runs = [create_run(plan.load_data(loader).task, plan.spec.options, plan.spec.seed) for plan in plans]
+    lone = len(plan_stacks(runs, stack_size, loader.device).stacks) == 1
+    return lone and loader.device.type == HOST and all(run.batch * run.stack_key.dim <= SMALL_STEP for run in runs)
+
+
+def _train_beside(calibrate: Callable, train: Callable, on_epochs: Callable[[int], None]) -> list[RunOutcome]:
+    """Train calibration runs in a process beside this one, which trains the runs; each has one thread."""
+
+    def count_epochs(epochs: int) -> None:
+        on_epochs(epochs)
+        job.poll()
+
+    with one_thread(), run_beside(lambda send: calibrate(on_epochs=send), on_epochs) as job:
+        return train(on_epochs=count_epochs, get_calibrations=job.wait)
 
 
 def _train_plans(
@@ -158,8 +207,7 @@ def _train_plans(
         shared = {"stack_size": stack_size, "keep_finished": keep_finished, "checkpoints": checkpoints}
         specs = [*(plan.spec for plan in unimos_plans), *calibration_specs(unimos_plans)]
         with reporter.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:
-            calibrations = training.fit_calibrations(unimos_plans, loader, on_epochs=advance, **shared)
-            trained = training.train_runs(unimos_plans, loader, on_epochs=advance, calibrations=calibrations, **shared)
+            trained = training.train_calibrated(unimos_plans, loader, on_epochs=advance, **shared)
         outcome_by_folder |= zip((plan.folder for plan in unimos_plans), trained, strict=True)
         if checkpoints:
             remove_calibrations(checkpoints)

@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from unimos_pipe.base.atomic_io import create_parent_dir
 from unimos_pipe.base.dataclass_parsing import fingerprint
-from unimos_pipe.base.fork_pool import Send, parallel_map
+from unimos_pipe.base.fork_pool import Send, one_thread, parallel_map
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.data.dataset_spec import OPEN_PROTOCOLS
 from unimos_pipe.evaluation.deep_embedded_validation import WeightedSourceRows
@@ -47,6 +46,7 @@ from unimos_pipe.training.run_recorder import (
 from unimos_pipe.training.unknown_rows import check_unknown, find_run_unknowns
 
 OnMetrics = Callable[[RunSpec, Mapping[str, Any]], None]
+GetCalibrations = Callable[[], Mapping[RunSpec, Calibration]]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def train_runs(
     on_epochs: Callable[[int], None] = lambda runs: None,
     on_metrics: OnMetrics | None = None,
     references: PairReferenceCache | None = None,
-    calibrations: Mapping[RunSpec, Calibration] = MappingProxyType({}),
+    get_calibrations: GetCalibrations = dict,
 ) -> list[RunOutcome]:
     """Train planned UniMoS runs and write their folders.
 
@@ -108,8 +108,8 @@ def train_runs(
         on_epochs: called with the number of run-epochs completed since the last call.
         on_metrics: called with a run's spec and each new line of its ``metrics.jsonl``.
         references: cache of per-pair reference predictions to share with other calls; None: a new one.
-        calibrations: temperatures from :func:`unimos_pipe.training.calibration_runs.fit_calibrations`, by the spec with
-            seed 0.
+        get_calibrations: called after training; returns the temperatures of
+            :func:`unimos_pipe.training.calibration_runs.fit_calibrations`, by the spec with seed 0.
     Returns:
         One outcome per plan, in order. A run that diverges does not stop the others.
     Raises:
@@ -132,7 +132,7 @@ def train_runs(
         stack = _Stack([plans[i] for i in members], [data[i] for i in members], [runs[i] for i in members])
         send_line = on_metrics and (lambda spec, line: send((spec, line)))
         with lock_run_folders([plans[i] for i in members if not previous[i].reused]):
-            return stack.train(checkpoints, send, send_line, stack_outcomes, references, calibrations, concurrent)
+            return stack.train(checkpoints, send, send_line, stack_outcomes, references, get_calibrations, concurrent)
 
     def on_message(message: int | tuple[RunSpec, Mapping[str, Any]]) -> None:
         on_epochs(message) if isinstance(message, int) else on_metrics(*message)
@@ -153,13 +153,9 @@ def _load_data(plans: Sequence[PlannedRun], loader: PairLoader) -> list[PairData
 
 def _load_references(references: PairReferenceCache, pairs: Sequence[PairData]) -> None:
     """Load references before processes are forked, so that each has them; on one thread, as the stacks then train."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for pair in pairs:
             references.get(pair)
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
@@ -242,7 +238,7 @@ class _Stack:
         on_metrics: OnMetrics | None,
         previous: Sequence[RunOutcome],
         references: PairReferenceCache,
-        calibrations: Mapping[RunSpec, Calibration],
+        get_calibrations: GetCalibrations,
         concurrent_stacks: int,
     ) -> list[RunOutcome]:
         """Train from the start or from the checkpoint; folders of reused runs in ``previous`` are not touched.
@@ -279,7 +275,7 @@ class _Stack:
                 checkpoint.save_if_due(epoch, trainer, recorders)
             on_epochs(len(self.runs) if epoch > BEFORE_TRAINING else 0)
         seconds = (time.perf_counter() - started) / len(self.runs) / concurrent_stacks
-        outcomes = []
+        outcomes, calibrations = [], get_calibrations()
         for index, (recorder, outcome) in enumerate(zip(recorders, previous, strict=True)):
             notes = outcome.notes + ((refused,) if refused else ())
             if recorder is None:

@@ -13,6 +13,7 @@ from unimos_pipe.methods.unimos.stack_key import StackKey
 from unimos_pipe.methods.unimos.training_run import TrainingRun
 
 MAX_STACK_SIZE = 36
+SMALL_STEP = 2**13  # rows times dimensions of a run's step: threads would wait for each other more than compute
 MIN_STACK_SIZE = 3  # if another process is free; smaller stacks gain little
 
 

@@ -302,8 +302,9 @@ def encode_descriptions(encoder: Encoder, sentences: Sequence[Sequence[str]]) ->
     """Return (K, D) float32 features of the sentences of K classes: averaged over a class's and normalised again."""
     import torch  # importing torch takes seconds and cached prompts need none
 
-    features = encoder.encode_texts([text for texts in sentences for text in texts]).split([len(t) for t in sentences])
-    return torch.nn.functional.normalize(torch.stack([part.mean(0) for part in features]), dim=-1).numpy()
+    features = encoder.encode_texts([text for texts in sentences for text in texts])
+    means = [rows.mean(0) for rows in features.split([len(texts) for texts in sentences])]
+    return torch.nn.functional.normalize(torch.stack(means), dim=-1).numpy()
 
 
 def _describe_origin(descriptions: Descriptions | None) -> dict:

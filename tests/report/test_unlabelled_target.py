@@ -48,7 +48,7 @@ def test_one_run_has_its_range_and_the_first_card_its_interval(tmp_path):
     lead = summary_tiles(run_of(tmp_path, more={"estimate": KNOWN}))[0]
     assert (lead.text, lead.note) == ("61.0", "from 51.0 to 71.0; the range was measured for auto only")
     lead = summary_tiles(run_of(tmp_path / "auto", method="auto", variant="", more={"estimate": KNOWN}))[0]
-    assert (lead.text, lead.note) == ("61.0", "from 51.0 to 71.0; the range held the accuracy for 92% of trials")
+    assert (lead.text, lead.note) == ("61.0", "from 51.0 to 71.0; the range held the accuracy for 89% of trials")
     write_run(tmp_path / "some", last=0.5, more={"scored_rows": 12, "labelled_rows": 4})
     lead = summary_tiles(find_runs([tmp_path / "some"])[0][0])[0]
     assert (lead.name, lead.text) == ("accuracy, UniMoS", "50.0")

@@ -50,8 +50,8 @@ CITATIONS = {  # whom to cite for each
 }
 TEXT_FREE = ("source-probe", "linear-im")  # they read image features alone
 LABEL_FREE = ("zero-shot", "zlap", "clip-distillation")  # they read prompts and target rows alone
-ESTIMATE_ERROR = "on 422 trial pairs the range held 92% of the accuracies of auto"
-ESTIMATE_WITHIN = "the range held the accuracy for 92% of trials"  # the same, where there is little room
+ESTIMATE_ERROR = "on 422 trial pairs the range held 89% of the accuracies of auto"
+ESTIMATE_WITHIN = "the range held the accuracy for 89% of trials"  # the same, where there is little room
 # Ways to choose images to label; the first is the default.
 LABEL_CHOICES = ("margin", "disagreement", "coverage", "random")
 LABEL_SETS = ("closed", "partial")  # the target has every class of the source, or only some (partial-set adaptation)

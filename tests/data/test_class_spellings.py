@@ -9,6 +9,7 @@ from PIL import Image
 
 import unimos_pipe
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.cache.label_changes import describe_label_changes
 from unimos_pipe.data.class_spellings import bind_spellings
 from unimos_pipe.data.custom_domain import ScannedDomain
 from unimos_pipe.data.dataset_spec import load_spec
@@ -190,7 +191,10 @@ def test_labels_typed_in_another_spelling_are_the_class(scanned):
     assert unimos_pipe.update_dataset_spec(scanned).notes == (note,)
     features = unimos_pipe.feature_set(str(scanned), encoder="tiny", cache=scanned.parent / "cache")
     result = unimos_pipe.extract_features(features, ["c"], options=unimos_pipe.ExtractOptions(workers=0))
-    assert note in result.warnings and result.features.store().domain("c").labels.tolist() == [0, -1]
+    cached = result.features.store().domain("c")
+    assert note in result.warnings and cached.labels.tolist() == [0, -1]
+    folder = result.folder / "c"
+    assert describe_label_changes(load_spec(str(scanned)), "c", folder, cached.paths, cached.labels) is None
 
 
 def test_new_images_of_a_csv_have_its_labels_in_any_spelling(tmp_path):

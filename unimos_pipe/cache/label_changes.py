@@ -8,8 +8,8 @@ import numpy as np
 from unimos_pipe.cache.unreadable_images import read_unreadable
 from unimos_pipe.data.build_manifest import file_size
 from unimos_pipe.data.dataset_spec import DatasetSpec
+from unimos_pipe.data.label_file import label_file
 from unimos_pipe.data.manifest import NO_LABEL, UNKNOWN_CLASS
-from unimos_pipe.data.row_lists import read_csv
 
 
 def describe_label_changes(
@@ -27,7 +27,7 @@ def describe_label_changes(
     if not entry.manifest:
         return None
     file, root = spec.base / entry.manifest, spec.base / entry.root if entry.root else None
-    listed = {row.path: row.label.strip() for row in read_csv(file, root)}
+    listed = label_file(spec, domain).read()
     names = {NO_LABEL: ""} | dict(enumerate(spec.classes))
     cached = dict(zip(paths, (names[label] for label in labels.tolist()), strict=True))
     relabelled = sum(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from unimos_pipe.cache.shard import read_image_shard, read_text_shard
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.build_manifest import build_manifest, find_root
 from unimos_pipe.data.dataset_spec import PACKAGE, load_spec
+from unimos_pipe.extract import write_shards
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import extract_images, extract_text
 from unimos_pipe.extract.weights import EMBEDDED
@@ -112,6 +114,20 @@ def test_the_second_extraction_only_verifies(miniature, encoder, tmp_path):
     assert (report.shards_reused, report.shards_written, report.encoded) == (2, 1, 10)
     assert [path for path in before if path not in after] == [damaged]
     assert all(after[path] == before[path] for path in before if path != damaged) and len(after) == 3
+
+
+def test_decoders_end_before_the_last_shard_is_waited_for(miniature, encoder, tmp_path, monkeypatch):
+    children, leave = [], write_shards._ShardWriter.__exit__
+
+    def record(*arguments):
+        children.append(multiprocessing.active_children())
+        leave(*arguments)
+
+    monkeypatch.setattr(write_shards._ShardWriter, "__exit__", record)
+    manifest = build_manifest(load_spec(str(miniature.spec)), "light", miniature.root)
+    before = set(multiprocessing.active_children())
+    extract_images(manifest, encoder, tmp_path, workers=1)
+    assert set(children[0]) <= before
 
 
 @pytest.mark.slow  # the soak has a short round of it

@@ -108,6 +108,7 @@ def encode_shards(
                 on_rows(len(batch))
             on_rows(job.rows(index) - len(rows) - len(bad))
             writer.write(index, rows, features, bad)
+        next(stream, None)  # ends the decoders while the last shard is written
     return result
 
 

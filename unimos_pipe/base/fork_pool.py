@@ -17,14 +17,16 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import torch
 from threadpoolctl import threadpool_limits
 
 from unimos_pipe.base.errors import ExecutionError
 from unimos_pipe.base.malloc import trim_malloc
 from unimos_pipe.base.waits import Wait, stopped_processes
+
+if TYPE_CHECKING:  # takes a second to import, and the report needs none
+    import torch
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
 Send = Callable[[Any], None]
@@ -39,21 +41,28 @@ class _WorkerStopped(KeyboardInterrupt):
     """Raised in a worker when the parent stops it; cleans up as after Ctrl-C."""
 
 
-def max_processes(device: torch.device) -> int:
+def can_fork() -> bool:
+    """Return whether a job may run in a forked process: on Linux, and not in a daemonic process."""
+    return sys.platform == "linux" and not multiprocessing.current_process().daemon
+
+
+def max_processes(device: "torch.device") -> int:
     """Return the number of worker processes for a device: torch's thread count on a CPU, otherwise 1.
 
     The number is also 1 outside Linux (no parent-death signal), where CUDA is available (its driver does not survive a
     fork), and in a daemonic process (it may not have children).
     """
-    may_fork = (
-        sys.platform == "linux" and not torch.cuda.is_available() and not multiprocessing.current_process().daemon
-    )
-    return torch.get_num_threads() if device.type == "cpu" and may_fork else 1
+    import torch
+
+    may_fork = device.type == "cpu" and can_fork() and not torch.cuda.is_available()
+    return torch.get_num_threads() if may_fork else 1
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Give torch one thread in a block."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -221,7 +230,8 @@ def _run_worker(work: Callable[[Job, Send], Any], jobs: Sequence[Job], connectio
     for signal_number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(signal_number, stop)
     reopen_std_streams()
-    torch.set_num_threads(1)  # the parent's threads do not exist here; waiting for them would block for ever
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # the parent's threads do not exist here; waiting for them would block for ever
     threadpool_limits(1)
     with contextlib.suppress(_WorkerStopped):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

@@ -1,16 +1,22 @@
 """Modality gap: distances between text, image, VAC and LAC features, as numbers and as t-SNE maps."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+from unimos_pipe.base.fork_pool import can_fork, run_beside
 from unimos_pipe.report.experiment import Experiment, FinishedRun
 from unimos_pipe.report.setting_names import format_pair
 from unimos_pipe.report.table import Cell, Table, name_cell
 from unimos_pipe.runs.statistics import mean_and_std
 
-MAP_ROWS = 400  # most rows of each kind in a map; t-SNE of more takes minutes
+MAP_ROWS = 250  # most rows of each kind in a map; 400 take twice as long and show no more
+MAP_ITERATIONS = 400
 TENSORS = ("target_image", "target_vac", "target_lac", "text")
+SIDES = ("source", "target")
 GAPS = {  # column -> the two tensors
     "image–text": ("target_image", "text"),
     "LAC–text": ("target_lac", "text"),
@@ -78,17 +84,22 @@ def tsne(groups: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarra
     Returns:
         name -> (m, 2) positions of the used rows.
     """
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
+    from sklearn.manifold import TSNE  # takes a second to import
 
     selected = {name: normalise_rows(rows[evenly_spaced(len(rows))]) for name, rows in groups.items()}
     stacked = np.concatenate(list(selected.values())).astype(np.float32)
-    components = min(32, *stacked.shape)
-    reduced = PCA(components, random_state=seed).fit_transform(stacked)
     perplexity = min(30.0, max(2.0, (len(stacked) - 1) / 3))
-    positions = TSNE(init="pca", perplexity=perplexity, max_iter=600, random_state=seed).fit_transform(reduced)
+    embedding = TSNE(init="pca", perplexity=perplexity, max_iter=MAP_ITERATIONS, random_state=seed)
+    with threadpool_limits(1):
+        positions = embedding.fit_transform(principal_components(stacked, 32))
     ends = np.cumsum([len(rows) for rows in selected.values()])
     return dict(zip(selected, np.split(positions, ends[:-1]), strict=True))
+
+
+def principal_components(rows: np.ndarray, count: int) -> np.ndarray:
+    """Return the (n, m) coordinates of (n, D) rows along the directions of largest variance, at most ``count``."""
+    left, scales, _ = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
+    return (left * scales)[:, :count]
 
 
 def evenly_spaced(count: int) -> np.ndarray:
@@ -96,23 +107,29 @@ def evenly_spaced(count: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, MAP_ROWS)).round().astype(int)
 
 
-def modality_positions(run: FinishedRun) -> dict[str, np.ndarray]:
-    """Return t-SNE positions of the target's image, VAC and LAC features and the text features, by these names."""
+@contextlib.contextmanager
+def map_positions(run: FinishedRun) -> Iterator[Callable[[], dict[str, dict[str, np.ndarray]]]]:
+    """Compute the t-SNE maps of a run, in a process beside this one where one may be forked.
+
+    Yields:
+        A function that waits for them and returns the positions of rows by map and kind. ``modality``: the target's
+        ``image``, ``VAC`` and ``LAC`` features and the ``text`` features. ``before`` and ``after`` training: the
+        bottleneck features of ``source`` and ``target``.
+    """
     arrays = run.tensors(*TENSORS)
-    return tsne(
-        {
-            "image": arrays["target_image"],
-            "VAC": arrays["target_vac"],
-            "LAC": arrays["target_lac"],
-            "text": arrays["text"],
-        }
-    )
+    groups = {"modality": dict(zip(("image", "VAC", "LAC", "text"), map(arrays.get, TENSORS), strict=True))}
+    for stage in ("before", "after"):
+        arrays = run.tensors(*(f"{side}_bottleneck_{stage}" for side in SIDES))
+        groups[stage] = {side: arrays[f"{side}_bottleneck_{stage}"] for side in SIDES}
 
+    def compute() -> dict[str, dict[str, np.ndarray]]:
+        return {name: tsne(rows) for name, rows in groups.items()}
 
-def bottleneck_positions(run: FinishedRun, stage: str) -> dict[str, np.ndarray]:
-    """Return t-SNE positions of the bottleneck features of source and target, ``before`` or ``after`` training."""
-    arrays = run.tensors(f"source_bottleneck_{stage}", f"target_bottleneck_{stage}")
-    return tsne({side: arrays[f"{side}_bottleneck_{stage}"] for side in ("source", "target")})
+    if not can_fork():
+        yield functools.cache(compute)
+        return
+    with run_beside(lambda send: compute(), print) as job:
+        yield job.wait
 
 
 def bottleneck_classes(run: FinishedRun) -> dict[str, list[str | None]]:

@@ -1,9 +1,12 @@
 """One experiment's section of the page; its tables and figures are also written as files."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from unimos_pipe.cache.encoder_identity import slug
 from unimos_pipe.photos.image_folder import find_image_folder
@@ -21,7 +24,7 @@ from unimos_pipe.report.experiment import Experiment
 from unimos_pipe.report.gain_table import gain_table
 from unimos_pipe.report.headline import headline, mean_baseline
 from unimos_pipe.report.method_tables import baselines_without_runs, common_pairs, method_table, settings_table
-from unimos_pipe.report.modality_gap import bottleneck_classes, bottleneck_positions, gap_table, modality_positions
+from unimos_pipe.report.modality_gap import bottleneck_classes, gap_table, map_positions
 from unimos_pipe.report.photo_overview import PhotoOverview, is_photo_target, photo_overview
 from unimos_pipe.report.provenance import collect_provenance
 from unimos_pipe.report.published_tables import find_published
@@ -36,6 +39,7 @@ from unimos_pipe.report.unimos_tables import ablation_table, matrix_table, publi
 from unimos_pipe.report.unlabelled_target import diagnostics_table
 from unimos_pipe.runs.statistics import MeanStd
 
+GetMaps = Callable[[], Mapping[str, Mapping[str, np.ndarray]]]
 STEPS = 10  # of a section, those of UniMoS included: the progress bar counts them
 
 
@@ -89,14 +93,22 @@ class SectionBuilder:
 
     def build(self, data_root: Path | None, cache: Path) -> Section:
         """Return the filled section; ``cache`` is where embedded images are unpacked."""
+        with contextlib.ExitStack() as stack:
+            maps = stack.enter_context(map_positions(self.runs[0])) if self.section.has_unimos else None
+            self._take_steps(data_root, cache, maps)
+        self.section.provenance = collect_provenance(self.experiment)
+        return self.section
+
+    def _take_steps(self, data_root: Path | None, cache: Path, maps: GetMaps | None) -> None:
+        """Fill the section; the maps, which take longest, come last."""
         unimos_steps = [
             self._add_curves,
             self._add_losses,
             self._add_curves_by_pair,
-            self._add_modality_gap,
-            self._add_bottleneck_maps,
+            lambda: self._add_disagreements(data_root, cache),
+            lambda: self._add_modality_gap(maps()["modality"]),
+            lambda: self._add_bottleneck_maps(maps()),
         ]
-        unimos_steps += [lambda: self._add_disagreements(data_root, cache)]
         shared_steps = [
             self._add_tables,
             self._add_class_figures,
@@ -108,8 +120,6 @@ class SectionBuilder:
             step()
             self.on_step(1)
         self.on_step(STEPS - len(steps))
-        self.section.provenance = collect_provenance(self.experiment)
-        return self.section
 
     def _add_table(self, table: Table | None) -> None:
         if table is None:
@@ -229,28 +239,29 @@ class SectionBuilder:
             )
             self.section.curves_by_pair.append(self._add_figure(f"curves-{slug(pair)}", format_pair(pair), "", figure))
 
-    def _add_modality_gap(self) -> None:
+    def _add_modality_gap(self, positions: Mapping[str, np.ndarray]) -> None:
         caption = (
             "t-SNE of a sample of the target. A star is the text feature of a class; other marks are an image's CLIP, "
             "VAC or LAC feature. Kinds that form separate clusters are far apart. Only distances are meaningful, not "
             "the axes."
         )
-        figure = report_figures.draw_modality_map(modality_positions(self.runs[0]), self.section.figure_title)
+        figure = report_figures.draw_modality_map(positions, self.section.figure_title)
         self._add_figure("modality-gap", "The modality gap", caption, figure)
         self._add_table(gap_table(self.experiment))
 
-    def _add_bottleneck_maps(self) -> None:
+    def _add_bottleneck_maps(self, maps: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         run = self.runs[0]
         classes = bottleneck_classes(run)
         names = {side: getattr(run.spec, side) for side in ("source", "target")}
         for stage in ("before", "after"):
-            positions = bottleneck_positions(run, stage)
             title = f"{self.section.figure_title}, {stage} training"
             self._add_bottleneck_map(
-                stage, "class", _class_map_caption(classes), report_figures.draw_class_map(positions, classes, title)
+                stage, "class", _class_map_caption(classes), report_figures.draw_class_map(maps[stage], classes, title)
             )
             caption = "The same points by domain. Well aligned domains overlap."
-            self._add_bottleneck_map(stage, "domain", caption, report_figures.draw_domain_map(positions, names, title))
+            self._add_bottleneck_map(
+                stage, "domain", caption, report_figures.draw_domain_map(maps[stage], names, title)
+            )
 
     def _add_bottleneck_map(self, stage: str, by: str, caption: str, figure: Any) -> None:
         self._add_figure(f"bottleneck-{stage}-{by}", f"{stage} training, by {by}".capitalize(), caption, figure)

@@ -1,5 +1,6 @@
 """What every run says of its answers: estimates from made answers, and facts that agree with the run's own files."""
 
+import contextlib
 import csv
 import json
 from dataclasses import replace
@@ -108,6 +109,39 @@ def test_pairs_that_share_a_source_share_its_probe(monkeypatch):
             found[name].equal(answers[name]) for name in REFERENCE_METHODS
         )
     assert len(fitted) == 1
+
+
+def test_what_estimates_need_is_computed_side_by_side(two_threads):
+    """Three pairs of two sources and two targets: four parts, counted, and the references of pairs alone."""
+    first, other = random_task(seed=1), random_task(seed=2)
+    tasks = [(first, first), (first, other), (other, first)]
+    pairs = [
+        PairData(
+            AdaptationTask(source.source, target.target, source.text_features),
+            HeldOutLabels(None, ()),
+            (),
+            None,
+            {},
+            [],
+        )
+        for source, target in tasks
+    ]
+    totals, counts = [], []
+
+    class Reporter:
+        @contextlib.contextmanager
+        def progress(self, label, total, unit):
+            totals.append((label, total, unit))
+            yield counts.append
+
+    cache = PairReferenceCache()
+    cache.load(pairs, 2, Reporter())
+    cache.load(pairs, 2, Reporter())
+    assert totals == [("estimates", 4, "fits")] and counts == [1, 1, 1, 1]
+    for pair in pairs:
+        loaded, alone = cache.get(pair), PairReferenceCache().get(pair)
+        assert all(loaded.predictions[name].equal(alone.predictions[name]) for name in REFERENCE_METHODS)
+        assert loaded.nearest.nearest.equal(alone.nearest.nearest) and loaded.probe.logits.equal(alone.probe.logits)
 
 
 def test_pairs_of_one_target_are_answered_from_their_own_sources():

@@ -1,13 +1,17 @@
 """Label-free diagnostics of a run, and calibration metrics where labels are known, written to ``result.json``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.fork_pool import Send, parallel_map
+from unimos_pipe.base.progress import ProgressReporter
 from unimos_pipe.evaluation.calibration import calibration_metrics
 from unimos_pipe.evaluation.validators import rank_me, validator_scores, validator_tensors
 from unimos_pipe.methods import fused, zero_shot
@@ -30,6 +34,7 @@ from unimos_pipe.runs.run_values import Calibration, Estimate, Reliability
 REFERENCE_METHODS = ("zero-shot", "fused", "stacked")  # every run is compared with these
 
 
+Arrays = tuple[np.ndarray, ...] | None
 ONE_CLASS = "the source has rows of one class"
 NO_TEXT = "the features have no text"
 
@@ -67,10 +72,39 @@ class PairReferenceCache:
         self._nearest: dict[tuple, NearestRows] = {}
         self._probes: dict[tuple, CrossFit] = {}
 
+    def load(self, pairs: Sequence[PairData], processes: int, reporter: ProgressReporter) -> None:
+        """Fit the probes and search the neighbours of pairs on the CPU.
+
+        Args:
+            processes: that do so side by side, with one thread each, unless there is less to do.
+        """
+        probes = {_probe_key(data.task): data.task for data in pairs}
+        targets = {_target_key(data): data.held_out.rows(data.task) for data in pairs}
+        probes = {key: task for key, task in probes.items() if key not in self._probes}
+        targets = {key: rows for key, rows in targets.items() if key not in self._nearest}
+        jobs = [partial(_fit_probe, task) for task in probes.values()]
+        jobs += [partial(_search_rows, rows) for rows in targets.values()]
+        if not jobs:
+            return
+
+        def run(job: Callable[[], Arrays], send: Send) -> Arrays:
+            arrays = job()
+            send(1)
+            return arrays
+
+        with reporter.progress("estimates", len(jobs), "fits") as advance:
+            results = parallel_map(run, jobs, processes if len(jobs) >= processes else 1, advance)
+        for key, arrays in zip(probes, results[: len(probes)], strict=True):
+            if arrays:  # None: a source of one class
+                weight, bias, *rest = map(torch.from_numpy, arrays)
+                self._probes[key] = CrossFit(LinearModel(weight, bias), *rest)
+        for key, arrays in zip(targets, results[len(probes) :], strict=True):
+            self._nearest[key] = NearestRows(*map(torch.from_numpy, arrays))
+
     def get(self, data: PairData) -> PairReference:
         """Return the reference of a loaded pair; domains of equal names must have equal features."""
         task, rows = data.task, data.held_out.rows(data.task)
-        target = task.target.name, data.held_out.features is None, rows.dtype
+        target = _target_key(data)
         key = task.source.name, *target
         if key not in self._references:
             if target not in self._nearest:
@@ -97,10 +131,34 @@ class PairReferenceCache:
         return {**models, "stacked": fit_stacked(task, probe).model}
 
     def _probe(self, task: AdaptationTask) -> CrossFit:
-        key = task.source.name, task.text_features.dtype
+        key = _probe_key(task)
         if key not in self._probes:
             self._probes[key] = cross_fit(task.source, len(task.text_features))
         return self._probes[key]
+
+
+def _probe_key(task: AdaptationTask) -> tuple:
+    return task.source.name, task.text_features.dtype
+
+
+def _target_key(data: PairData) -> tuple:
+    rows = data.held_out.rows(data.task)
+    return data.task.target.name, data.held_out.features is None, rows.dtype
+
+
+def _fit_probe(task: AdaptationTask) -> Arrays:
+    """Return the arrays of the source's cross-fitted probe; None for a source of one class."""
+    try:
+        fit = cross_fit(task.source, len(task.text_features))
+    except InputError:
+        return None
+    return tuple(part.numpy() for part in (fit.model.weight, fit.model.bias, fit.rows, fit.logits))
+
+
+def _search_rows(rows: Tensor) -> Arrays:
+    """Return the arrays of the nearest rows."""
+    nearest = find_nearest_rows(rows)
+    return nearest.rows.numpy(), nearest.nearest.numpy()
 
 
 def mean_probability(probabilities: Tensor, classes: Tensor) -> float:

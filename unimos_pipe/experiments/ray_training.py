@@ -30,6 +30,9 @@ class RayTraining:
 
     cluster: RayCluster
 
+    def prepare(self, plans: Sequence[PlannedRun], loader: PairLoader, **settings: Any) -> None:
+        """Leave the estimates to the jobs."""
+
     def train_calibrated(
         self, plans: Sequence[PlannedRun], loader: PairLoader, *, on_epochs: Callable[[int], None], **settings: Any
     ) -> list[RunOutcome]:

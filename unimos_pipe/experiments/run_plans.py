@@ -144,10 +144,20 @@ class LocalTraining:
     """The functions that train a plan in this process and its children."""
 
     def __init__(self, on_epoch: OnMetrics | None, choose_threads: bool):
-        references = PairReferenceCache()
+        references = self.references = PairReferenceCache()
         self.choose_threads = choose_threads
         self.train_runs = partial(train_runs, references=references, on_metrics=on_epoch)
         self.fit_runs = partial(fit_runs, references=references)
+
+    def prepare(
+        self, plans: Sequence[PlannedRun], loader: PairLoader, *, keep_finished: bool, reporter: ProgressReporter
+    ) -> None:
+        """Compute what the estimates of all runs need, so that the processes that train them share it."""
+        if loader.device.type != HOST or _is_small_stack(plans, loader, None):  # it takes a tenth of a second then
+            return
+        data = [(plan, plan.load_data(loader)) for plan in plans]
+        pairs = [pair for plan, pair in data if not (keep_finished and load_finished(plan, pair).reused)]
+        self.references.load(pairs, max_processes(loader.device), reporter)
 
     def train_calibrated(
         self,
@@ -204,6 +214,7 @@ def _train_plans(
     if unimos_plans:
         if warning := few_rows_warning(unimos_plans, loader):
             reporter.warn(warning)
+        training.prepare(unimos_plans, loader, keep_finished=keep_finished, reporter=reporter)
         shared = {"stack_size": stack_size, "keep_finished": keep_finished, "checkpoints": checkpoints}
         specs = [*(plan.spec for plan in unimos_plans), *calibration_specs(unimos_plans)]
         with reporter.progress(label, sum(spec.options.train.epochs for spec in specs), "epochs") as advance:

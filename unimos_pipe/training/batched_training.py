@@ -13,7 +13,7 @@ import torch
 
 from unimos_pipe.base.atomic_io import create_parent_dir
 from unimos_pipe.base.dataclass_parsing import fingerprint
-from unimos_pipe.base.fork_pool import Send, one_thread, parallel_map
+from unimos_pipe.base.fork_pool import Send, parallel_map
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.data.dataset_spec import OPEN_PROTOCOLS
 from unimos_pipe.evaluation.deep_embedded_validation import WeightedSourceRows
@@ -124,8 +124,6 @@ def train_runs(
     open_stacks = [members for members in stack_plan.stacks if not all(previous[i].reused for i in members)]
     concurrent = stack_plan.concurrent_stacks(len(open_stacks))
     on_epochs(count_epochs(runs) - sum(count_epochs(runs[i] for i in members) for members in open_stacks))
-    if stack_plan.processes > 1:
-        _load_references(references, [data[i] for i in itertools.chain(*open_stacks) if not previous[i].reused])
 
     def train(members: Sequence[int], send: Send) -> list[RunOutcome]:
         stack_outcomes = [previous[i] for i in members]
@@ -149,13 +147,6 @@ def _load_data(plans: Sequence[PlannedRun], loader: PairLoader) -> list[PairData
     for plan, pair in zip(plans, data, strict=True):
         check_unknown(plan.spec, pair)
     return data
-
-
-def _load_references(references: PairReferenceCache, pairs: Sequence[PairData]) -> None:
-    """Load references before processes are forked, so that each has them; on one thread, as the stacks then train."""
-    with one_thread():
-        for pair in pairs:
-            references.get(pair)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,9 @@ def test_the_next_command_keeps_what_this_one_was_given(cli, icons_cache, tmp_pa
     )
     answer = cli("cache", "export", *given, "--all", "-o", tmp_path / "out")
     assert answer.err.splitlines()[-1].startswith(f"next: unimos-pipe cache import {tmp_path}/out/line.npy --labels ")
+    icons = ("--dataset", "icons", "--cache", icons_cache, "--template", "the {class} as {domain}")
+    one = cli("extract", *icons, "--domain", "sketch").err.splitlines()[-1]
+    assert one.startswith("next: unimos-pipe adapt --src line --tgt sketch --dataset icons ")
     recipe = tmp_path / "r.toml"
     recipe.write_text('name = "r"\ndataset = "icons"\npairs = ["line->color"]\n')
     given = ("--protocol", "transductive", "--seeds", 2, "--cache", icons_cache, "--runs", tmp_path)

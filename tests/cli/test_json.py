@@ -119,6 +119,8 @@ def test_sweep_and_run(document, work, monkeypatch):
     found = document("run", "run", "recipe.toml", "--cache", "new", "--data-root", "images", "--workers", 0)
     assert [report["encoded"] for report in found["extracted"]["reports"]] == [9, 9]
     assert found["report"] == {"page": "report.html", "runs": 2, "skipped": [], "seconds": 0.1}
+    monkeypatch.setattr(unimos_pipe, "make_report", lambda *args, **kwargs: page, raising=False)
+    assert document("report", "report", "runs")["page"] == "report.html"
     again = document("sweep", "sweep", "recipe.toml", "--cache", "new")
     assert all(run["reused"] for run in again["runs"]) and again["pairs"] == ["dark->light", "light->dark"]
     rows = {row["label"]: row for row in again["rows"]}
@@ -151,6 +153,12 @@ def test_cache_and_manifest(document, work):
     next((work / "spoilt").rglob("light/shard-*.h5")).write_bytes(b"x")
     assert len(document("cache verify", "cache", "verify", "--cache", "spoilt", code=1)["problems"]) == 1
     listed = document("manifest ls", "manifest", "ls")["datasets"]
+    shown = document("manifest show", "manifest", "show", "office_home")
+    assert (
+        shown["dataset"]["domains"]["art"] == {"word": "art", "images": 2427} and "ROOT/Art/Drill/" in shown["layout"]
+    )
+    encoders = document("encoder ls", "encoder", "ls")
+    assert encoders["outside"] == [] and encoders["encoders"][0]["name"] == "tiny" and encoders["encoders"][0]["cached"]
     icons = next(entry for entry in listed if entry["name"] == "icons")
     assert icons["domains"] == ["line", "solid", "color", "sketch"] and len(icons["classes"]) == 36
     check = ("manifest", "check", "mini.toml", "--data-root")

@@ -1,8 +1,11 @@
 """`manifest check` finds what a test broke, all of it, and says so in lines."""
 
 import os
+from pathlib import Path
 
 from PIL import Image
+
+from unimos_pipe.data.dataset_check import ImageFile
 
 
 def test_each_fault_is_found(cli, miniature, tmp_path):
@@ -42,6 +45,12 @@ def test_each_fault_is_found(cli, miniature, tmp_path):
         "own: 40 rows of 48: counts differ from the published ones, nothing more serious to report",
     ]
     assert answer.code == 0
+
+
+def test_a_row_of_a_split_is_named_by_its_path_below_the_root():
+    path = Path("/data/clipart/dog/1.jpg")
+    assert str(ImageFile("clipart.train", "clipart/dog/1.jpg", path)) == "clipart/dog/1.jpg"
+    assert str(ImageFile("clipart", "dog/1.jpg", path)) == "clipart/dog/1.jpg"
 
 
 def test_a_part_of_which_nothing_is_readable_or_there_is_an_error(cli, miniature, tmp_path):

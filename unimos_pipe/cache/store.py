@@ -211,6 +211,13 @@ class FeatureStore:
             raise _stale_error(f"stale prompts {path}", difference, self._renew_hint(domain))
         return shard.text_features, shard.digest
 
+    def domains_without_prompts(self, templates: tuple[str, ...]) -> list[str]:
+        """Return the domains whose prompts by these templates are in no text shard; reads their headers alone."""
+        stored = {read_header(path, "text").prompts for path in list_folder(self.folder / "text", "*.h5")}
+        classes, domains = self.spec.class_prompts(), self.spec.domains.items()
+        prompts = {name: build_prompts(templates, domain.word, classes) for name, domain in domains}
+        return [name for name, rows in prompts.items() if tuple(map(tuple, rows)) not in stored]
+
     def has_text(self, encoder: EncoderIdentity) -> bool:
         """Return False for imported image features without any text features."""
         return encoder.precision != IMPORTED or bool(list_folder(self.folder / "text", "*.h5"))

@@ -1,11 +1,13 @@
 """``unimos-pipe extract``: stage one."""
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 import unimos_pipe
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import InputError, UnimosPipeError
 from unimos_pipe.base.ray_cluster import ComputeConfig
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cache.feature_set import FeatureSet
@@ -96,4 +98,7 @@ def extract(
     result = unimos_pipe.extract_features(
         features, domains, data_root, options=reading, compute=compute, reporter=output
     )
-    suggest_after_features(output, result.folder, features.dataset)
+    without_prompts: Sequence[str] = ()
+    with contextlib.suppress(UnimosPipeError):  # a damaged shard is told when it is used
+        without_prompts = result.features.store().domains_without_prompts(features.templates)
+    suggest_after_features(output, result.folder, features.dataset, without_prompts)

@@ -60,10 +60,12 @@ def list_known(output: Output) -> None:
 
 @manifest.command()
 @click.argument("dataset", metavar="NAME|FILE.toml", shell_complete=completion.datasets)
+@json_options
 @click.pass_obj
 def show(output: Output, dataset: str) -> None:
     """Show a data set's origin, terms and folder layout."""
     spec = unimos_pipe.load_spec(dataset)
+    print_json(output, {"dataset": spec, "layout": None if spec.embedded else expected_layout(spec)})
     for label, text in (
         ("title", spec.title or spec.name),
         ("get it from", spec.source),

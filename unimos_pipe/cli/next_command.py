@@ -1,6 +1,7 @@
 """Suggest the next command."""
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 
 import click
@@ -47,8 +48,14 @@ def is_run(folder: Path) -> bool:
     return (folder / RESULT).is_file()
 
 
-def suggest_after_features(output: Output, folder: Path, spec: DatasetSpec) -> None:
-    """Suggest adapt for a data set's features by a method that they allow; if a domain is missing, how to get it."""
+def suggest_after_features(
+    output: Output, folder: Path, spec: DatasetSpec, without_prompts: Collection[str] = ()
+) -> None:
+    """Suggest adapt for a data set's features by a method that they allow; if a domain is missing, how to get it.
+
+    Args:
+        without_prompts: domains whose prompts are not encoded, so that they are no targets.
+    """
     from unimos_pipe.base.safe_open import list_folder
     from unimos_pipe.cache.cache_paths import is_imported, only_encoder_folder
     from unimos_pipe.cache.domain_index import read_index
@@ -60,13 +67,13 @@ def suggest_after_features(output: Output, folder: Path, spec: DatasetSpec) -> N
         indexes = {name: [read_index(folder / part) for part in spec.parts(name)] for name in spec.domains}
     complete = {name: parts for name, parts in indexes.items() if all(parts)}
     labelled = [name for name, parts in complete.items() if all((part.labels != NO_LABEL).all() for part in parts)]
-    pairs = [(source, target) for source in labelled for target in complete if source != target]
+    pairs = [(source, target) for source in labelled for target in complete if target not in {source, *without_prompts}]
     if pairs:
         source, target = min(pairs, key=lambda pair: pair[1] in labelled)  # one without labels before one with
         options = [] if list_folder(folder / "text", "*.h5") else ["--method", TEXT_FREE[0]]
         if is_imported(folder) and only_encoder_folder(folder.parents[1], folder.parent.name) is None:
             options += ["--encoder-id", folder.name]
         suggest_next(output, "adapt", "--src", source, "--tgt", target, *options)
-    elif missing := [name for name in indexes if name not in complete]:
+    elif missing := [name for name in indexes if name not in complete] or [*without_prompts]:
         words = ["cache", "import", "FEATURES"] if is_imported(folder) else ["extract"]
         suggest_next(output, *words, "--domain", missing[0])

@@ -8,6 +8,7 @@ import unimos_pipe
 from unimos_pipe.base.terminal import Output
 from unimos_pipe.cli.click_classes import Command
 from unimos_pipe.cli.compose_commands import command_line
+from unimos_pipe.cli.json_output import json_options, print_json
 from unimos_pipe.cli.next_command import is_run, suggest_next
 from unimos_pipe.cli.options import folder_option
 
@@ -24,6 +25,7 @@ from unimos_pipe.cli.options import folder_option
     "--cache",
     help="Where embedded images are unpacked. Default: $UNIMOS_CACHE, else the user's cache folder.",
 )
+@json_options
 @click.pass_obj
 def report(
     output: Output, runs: tuple[Path, ...], out: Path, pair: str | None, data_root: Path | None, cache: Path | None
@@ -40,12 +42,11 @@ def report(
     Tables are also written as Markdown, CSV and LaTeX, figures as PNG, SVG and PDF; every run and class
     is a row of tables/runs.csv and tables/classes.csv, and of their JSON.
     """
-    show_report(
-        output,
-        unimos_pipe.make_report(
-            runs, out, pair=pair, root=data_root, cache=cache, format_call=command_line, reporter=output
-        ),
+    page = unimos_pipe.make_report(
+        runs, out, pair=pair, root=data_root, cache=cache, format_call=command_line, reporter=output
     )
+    print_json(output, page)
+    show_report(output, page)
     run = runs[0] if len(runs) == 1 and is_run(runs[0]) else "RUN"
     suggest_next(output, "predict", "--run", run, "--images", "DIR", "-o", "answers.csv")
 

@@ -144,6 +144,7 @@ _EXTRACTED = record(
         )
     ),
 )
+_PAGE = {"page": TEXT, "runs": COUNT, "skipped": many(TEXT), "seconds": NUMBER}
 _RECIPE_PLAN = record(
     "both stages before the features exist; null if not known yet",
     missing=many(TEXT),
@@ -215,7 +216,7 @@ SCHEMAS: dict[str, Schema] = {  # by the words of the command
         "a recipe from images to its report; extracted is null where nothing was missing, report where none was made",
         extracted=maybe(_EXTRACTED),
         sweep=record("the sweep", **_SWEEP),
-        report=maybe(record("the page", page=TEXT, runs=COUNT, skipped=many(TEXT), seconds=NUMBER)),
+        report=maybe(record("the page", **_PAGE)),
     ),
     "run --dry-run": document(
         "what it would do: recipe where features are missing, else sweep",
@@ -234,6 +235,37 @@ SCHEMAS: dict[str, Schema] = {  # by the words of the command
     "cache ls": document("what the cache holds", cache=TEXT, entries=_ENTRIES),
     "cache verify": document(
         "what was looked at, and everything wrong with it", cache=TEXT, entries=_ENTRIES, problems=many(TEXT)
+    ),
+    "report": document("the page; skipped says which folders are left out, and why", **_PAGE),
+    "encoder ls": document(
+        "encoder presets, and the names of encoders from outside the package",
+        encoders=many(
+            record(
+                "a preset; cached says whether its weights are on this machine",
+                name=TEXT,
+                model=TEXT,
+                pretrained=TEXT,
+                image_size=COUNT,
+                dim=COUNT,
+                context_length=COUNT,
+                licence=TEXT,
+                cached=FLAG,
+            )
+        ),
+        outside=many(TEXT),
+    ),
+    "manifest show": document(
+        "a data set; layout is null where the images are embedded, images 0 where their number is not known",
+        dataset=record(
+            "the data set",
+            name=TEXT,
+            title=TEXT,
+            source=TEXT,
+            terms=TEXT,
+            classes=many(TEXT),
+            domains=by_name(record("a domain", word=TEXT, images=COUNT), "domain"),
+        ),
+        layout=maybe(TEXT),
     ),
     "manifest ls": document(
         "the data sets that come with unimos-pipe",

@@ -91,7 +91,7 @@ def collect_files(spec: DatasetSpec, root: Path) -> DatasetFiles:
                 if bad := find_non_utf8_names([path]):
                     places["name is not UTF-8", True].append(f"{part}/{bad[0]!r}")
                 elif file_size(folder / path) is None:
-                    absent.append(f"{part}/{path}")
+                    absent.append(str(ImageFile(part, path, folder / path)))
                 else:
                     name = "" if label == NO_LABEL else spec.classes[label]
                     files.append(ImageFile(part, path, folder / path, name))

@@ -54,7 +54,7 @@ def told(method: str = "unimos", choice=None, scores=None, **changes) -> Told:
 def test_a_target_without_labels_ends_with_what_can_be_known():
     output = told()
     assert output.results == [
-        "  estimated accuracy 71.2, from 61.2 to 81.2; on 422 trial pairs the range held 89% of the accuracies of auto"
+        "  estimated accuracy 71.2, from 61.2 to 81.2; on 422 trial pairs the range held 95% of the accuracies of auto"
         ", it was not measured for unimos",
         "  agreement with zero-shot 90.0%, fused 80.0%, stacked 70.0%; VAC and LAC agree on 60.0%; mean "
         "calibrated probability 0.65",
@@ -102,7 +102,7 @@ def test_auto_says_what_it_did():
     output = told("auto", choice, scores={"last": {"accuracy": 0.5}, "zero_shot": {"accuracy": 0.4}})
     assert output.results[0] == "  auto: because"
     assert output.results[1:] == [
-        "  estimated accuracy 71.2, from 61.2 to 81.2; on 422 trial pairs the range held 89% of the accuracies of auto"
+        "  estimated accuracy 71.2, from 61.2 to 81.2; on 422 trial pairs the range held 95% of the accuracies of auto"
     ]
     assert output.warnings == []
     without_labels = told("auto", choice).results

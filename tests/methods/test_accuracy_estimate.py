@@ -67,10 +67,19 @@ def test_many_rows_are_sampled(monkeypatch):
     assert 0 < abs(difference) < bound
 
 
-def test_the_estimate_is_the_middle_with_a_range():
-    assert estimate_accuracy(0.5, 0.69, 30) == AccuracyEstimate(pytest.approx(0.595), 0.4, pytest.approx(0.79), None)
-    assert estimate_accuracy(0.99, 0.95, 30) == AccuracyEstimate(pytest.approx(0.97), pytest.approx(0.85), 1.0, None)
-    assert estimate_accuracy(-0.1, 0.04, 30) == AccuracyEstimate(0.02, 0.0, pytest.approx(0.14), None)
+@pytest.mark.parametrize(
+    ("neighbours", "probability", "rows", "accuracy", "low", "high"),
+    [
+        (0.4, 0.6, 100, 0.5, 0.25, 0.75),  # a standard error of 0.05
+        (0.4, 0.6, 1_000_000, 0.5, 0.2995, 0.7005),
+        (0.99, 0.97, 49, 0.98, 0.85, 1.0),  # 0.02
+        (-0.1, 0.04, 30, 0.02, 0.0, 0.14 + (0.02 * 0.98 / 30) ** 0.5),
+    ],
+)
+def test_the_estimate_is_the_middle_with_a_range(neighbours, probability, rows, accuracy, low, high):
+    estimate = estimate_accuracy(neighbours, probability, rows)
+    assert (estimate.accuracy, estimate.low, estimate.high) == pytest.approx((accuracy, low, high), abs=1e-12)
+    assert estimate.reason is None
 
 
 def test_what_cannot_be_estimated_has_its_reason():

@@ -5,6 +5,7 @@ stacked fusion gives to the predicted classes. The measured error of the estimat
 :data:`unimos_pipe.runs.method_names.ESTIMATE_ERROR`.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from unimos_pipe.methods.knn import find_neighbours
 NEIGHBOURS = 5
 SAMPLED_ROWS = 8192  # of more rows, as many have their neighbours searched: the search of all is quadratic
 MAX_DISTANCE = 0.2  # between the estimators; beyond it nothing is estimated
-MARGIN = 0.1  # of the range on both sides
+MARGIN = 0.1  # of the range on both sides, beside a standard error
 MIN_ROWS = 30
 
 
@@ -74,8 +75,9 @@ def neighbour_agreement(answers: Tensor, neighbours: NearestRows) -> float:
 def estimate_accuracy(neighbours: float, probability: float, rows: int) -> AccuracyEstimate:
     """The accuracy of predictions from both estimators, and a range.
 
-    The accuracy is the estimators' mean, the range from 10 points below the lower to 10 above the higher. Nothing is
-    estimated where they are more than 20 points apart, or of fewer than 30 rows.
+    The accuracy p is the estimators' mean. The range extends 10 points, and one standard error sqrt(p (1 - p) / n) of
+    the accuracy of n rows, below the lower and above the higher. Nothing is estimated where they are more than 20
+    points apart, or of fewer than 30 rows.
 
     Args:
         neighbours: :func:`neighbour_agreement` of the predictions.
@@ -87,7 +89,9 @@ def estimate_accuracy(neighbours: float, probability: float, rows: int) -> Accur
         return AccuracyEstimate(None, None, None, f"{rows} images are too few")
     if high - low > MAX_DISTANCE:
         return AccuracyEstimate(None, None, None, f"two estimates disagree, {100 * low:.0f}% and {100 * high:.0f}%")
-    return AccuracyEstimate((low + high) / 2, max(low - MARGIN, 0.0), min(high + MARGIN, 1.0), None)
+    accuracy = (low + high) / 2
+    margin = MARGIN + math.sqrt(accuracy * (1 - accuracy) / rows)
+    return AccuracyEstimate(accuracy, max(low - margin, 0.0), min(high + margin, 1.0), None)
 
 
 def agreement_rate(first: Tensor, second: Tensor) -> float:

@@ -50,7 +50,7 @@ CITATIONS = {  # whom to cite for each
 }
 TEXT_FREE = ("source-probe", "linear-im")  # they read image features alone
 LABEL_FREE = ("zero-shot", "zlap", "clip-distillation")  # they read prompts and target rows alone
-ESTIMATE_ERROR = "on 422 trial pairs the range held 89% of the accuracies of auto"
+ESTIMATE_ERROR = "on 422 trial pairs the range held 95% of the accuracies of auto"
 ESTIMATE_WITHIN = "the range held the accuracy for 89% of trials"  # the same, where there is little room
 # Ways to choose images to label; the first is the default.
 LABEL_CHOICES = ("margin", "disagreement", "coverage", "random")

@@ -30,7 +30,7 @@ def leaves(spec, make=lambda inner: inner):
             changed = (
                 (not value)
                 if isinstance(value, bool)
-                else (*value, "x")
+                else (*value, "flip")  # a view of an image; any text is a template
                 if isinstance(value, tuple)
                 else value + value
                 if value

@@ -81,8 +81,11 @@ def test_an_interrupted_sweep_resumes_to_the_same_bytes(cli, recipe, icons_cache
     assert (stopped.code, calls) == (130, [0, 1, 2, 3, 0, 1, 2])
     assert stopped.err.endswith("Interrupted. Finished shards and runs are kept; the same command resumes.\n")
     assert len(list(parts.rglob("result.json"))) == 4 and len(list(parts.rglob(".checkpoints/*"))) == 1
+    dry = sweep(cli, recipe, icons_cache, parts, "--dry-run")
+    assert "8 runs, 4 finished, 1 stacks and 136 steps to train" in dry.out  # 4 runs, 2 of 4 epochs, 17 steps
+    assert calls[7:] == [0]  # one epoch is timed
     resumed = sweep(cli, recipe, icons_cache, parts)
-    assert calls[7:] == [2, 3]  # epochs 0 and 1 came from the checkpoint, the first stack was kept
+    assert calls[8:] == [2, 3]  # epochs 0 and 1 came from the checkpoint, the first stack was kept
     assert f"4 run(s) trained, 4 kept, 0 failed, in {parts}/small\n" in resumed.err
     assert contents(whole) == contents(parts) and not list(parts.rglob(".checkpoints"))
 

@@ -32,7 +32,8 @@ from unimos_pipe.runs.run_values import RunMetrics
 from unimos_pipe.training.batched_training import OnMetrics, PlannedRun, load_finished
 from unimos_pipe.training.batching import plan_stacks
 from unimos_pipe.training.calibration_runs import calibration_spec, calibration_specs
-from unimos_pipe.training.checkpoint import CHECKPOINTS
+from unimos_pipe.training.checkpoint import CHECKPOINTS, Checkpoint
+from unimos_pipe.training.run_recorder import pair_identity
 
 RECIPE = "recipe.json"
 
@@ -154,7 +155,7 @@ def run_sweep(
     published = published_rows(recipe.published_table, store.spec) if recipe.published_table else []
     check_writable_folder(folder, "runs")
     recipe_json = json.dumps(asdict(recipe), indent=1, ensure_ascii=False) + "\n"
-    checkpoints = folder / (CHECKPOINTS if options.shard is None else "{}-{}-of-{}".format(CHECKPOINTS, *options.shard))
+    checkpoints = _checkpoint_folder(folder, options.shard)
     with _sweep_lock(folder, options.shard):
         if not (folder / RECIPE).exists():  # reports of unfinished sweeps read it
             write_text(folder / RECIPE, recipe_json)
@@ -204,12 +205,16 @@ def _sweep_lock(folder: Path, shard: tuple[int, int] | None) -> AbstractContextM
     return writer_lock(folder / f"shard-{shard[0]}-of-{shard[1]}")
 
 
+def _checkpoint_folder(folder: Path, shard: tuple[int, int] | None) -> Path:
+    return folder / (CHECKPOINTS if shard is None else "{}-{}-of-{}".format(CHECKPOINTS, *shard))
+
+
 @dataclass(frozen=True)
 class SweepPlan:
     """Plan of a sweep: number of runs, finished runs, training steps, stacks, and expected seconds.
 
-    Steps, stacks and seconds are those of UniMoS; seconds include the ``calibration_runs``. ``fits`` is the number of
-    unfinished runs of other methods.
+    Steps, stacks and seconds are those of UniMoS, without the epochs before a checkpoint; seconds include the
+    ``calibration_runs``. ``fits`` is the number of unfinished runs of other methods.
     """
 
     runs: int
@@ -242,7 +247,8 @@ def plan_sweep(
     resolved = recipe if isinstance(recipe, ResolvedRecipe) else resolve_recipe(recipe)
     store = (features or resolved.features).store()
     recipe = resolved.recipe.with_native_logit_scale(store.read_logit_scale())
-    plans = plan_runs(recipe, store.spec, store.folder.name, Path(runs) / recipe.name, compute.device)
+    folder = Path(runs) / recipe.name
+    plans = plan_runs(recipe, store.spec, store.folder.name, folder, compute.device)
     loader = open_loader(plans, store, compute.device)
     plans = apply_stale_policy(take_shard(plans, options.shard), loader, options.stale)
     pairs = load_pairs(plans, loader)
@@ -255,7 +261,13 @@ def plan_sweep(
     stack_plan = plan_stacks(list(training_runs.values()), options.stack_size, loader.device)
     stacks = [[unimos_indices[i] for i in members] for members in stack_plan.stacks]
     open_stacks = [members for members in stacks if not all(finished[i] for i in members)]
-    steps = [sum(_count_steps(training_runs[i]) for i in members) for members in open_stacks]
+    checkpoints = _checkpoint_folder(folder, options.shard)
+    identities = [[pair_identity(plans[i].spec, data[i]) for i in members] for members in open_stacks]
+    epochs = [Checkpoint.open(checkpoints, stack).count_epochs() for stack in identities]
+    steps = [
+        sum(training_runs[i].steps * (training_runs[i].method.train.epochs - epoch) for i in members)
+        for members, epoch in zip(open_stacks, epochs, strict=True)
+    ]
     seconds = 0.0
     if open_stacks:
         members = [training_runs[i] for i in open_stacks[0]]
@@ -271,10 +283,6 @@ def plan_sweep(
     fits = sum(not finished[i] for i in range(len(plans)) if i not in training_runs)
     totals = len(plans), sum(finished), changed, sum(steps), len(open_stacks)
     return SweepPlan(*totals, seconds, fits, len(calibrations))
-
-
-def _count_steps(run: TrainingRun) -> int:
-    return run.steps * run.method.train.epochs
 
 
 def measure_epoch_seconds(runs: list[TrainingRun], concurrent_stacks: int) -> float:

@@ -26,6 +26,8 @@ CHECKPOINTS = ".checkpoints"  # the folder's usual name
 SAVE_INTERVAL = 15.0  # seconds
 DIGEST_BYTES = 16
 NOT_STARTED = BEFORE_TRAINING - 1
+# What reading a damaged file raises, or one of another stack.
+DAMAGE = (SafetensorError, KeyError, TypeError, ValueError, RecursionError)
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Checkpoint:
                 raise ValueError("it lacks a run that is to be trained")
             failures = {int(index): message for index, message in notes["failures"].items()}
             trainer.load_state_dict(state)
-        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except DAMAGE as error:
             reason = " ".join(str(error).split())[:120]
             return NOT_STARTED, f"checkpoint {self.path} is skipped ({reason}); its runs start from the beginning"
         trainer.failures = failures
@@ -70,6 +72,15 @@ class Checkpoint:
             if recorder:
                 recorder.load_state_dict(note)
         return notes["epoch"], None
+
+    def count_epochs(self) -> int:
+        """Return the number of epochs from which training would resume: 0 without a sound checkpoint."""
+        if self.path is None or not self.path.is_file():
+            return 0
+        try:
+            return self._read_verified()[0]["epoch"] + 1
+        except DAMAGE:
+            return 0
 
     def _read_verified(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """The notes and the trainer's state of the file. Raises ValueError, or what a damaged file raises."""

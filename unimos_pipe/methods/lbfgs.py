@@ -1,7 +1,7 @@
 """L-BFGS with a line search for the strong Wolfe conditions, on tensors of any device.
 
-Algorithms 7.4, 7.5, 3.5 and 3.6 of Nocedal and Wright, Numerical Optimization (2006), with cubic steps. In the place of
-``torch.optim.LBFGS``, whose first use imports torch._dynamo, which takes a second.
+Algorithms 7.4, 7.5, 3.5 and 3.6 of Nocedal and Wright, Numerical Optimization (2006), with cubic steps. Constants and
+safeguards are those of ``torch.optim.LBFGS``, whose first use imports torch._dynamo, which takes a second.
 """
 
 import math

@@ -214,6 +214,7 @@ def test_a_forged_shard_is_refused_although_its_digest_holds(changes, arrays, tm
         ["<f2", "3", 0],
         [None, [3, 16], 0],
         ["<f2", [0, 1 << 62], 0],
+        [",f2", [3], 0],  # numpy parses it as Python: a SyntaxError, found by fuzzing
     ],
 )
 def test_an_index_that_points_elsewhere_is_refused(place, tmp_path):

@@ -113,8 +113,8 @@ def test_what_is_no_image_is_the_callers_mistake(model, images, told):
 def test_eight_threads_ask_one_model(model, saved, files, bound, monkeypatch):
     """Every thread gets its own answers; the encoder is loaded once; decompression bombs are refused in all of them."""
     loaded = []
-    encoder = model_module.ClipEncoder
-    monkeypatch.setattr(model_module, "ClipEncoder", lambda *args: loaded.append(args) or encoder(*args))
+    load = model_module.open_encoder
+    monkeypatch.setattr(model_module, "open_encoder", lambda *args: loaded.append(args) or load(*args))
     large = io.BytesIO()
     Image.new("1", (20_001, 10_000)).save(large, "PNG")
     model = unimos_pipe.load(saved, "cpu")

@@ -57,6 +57,7 @@ SOUND = {  # command lines that work, in the prepared folder, as option -> value
     ("cache", "import"): {"": "features.npy", "--dataset": "mini.toml", "--domain": "light", "--text": "text.npy",
                           "--encoder-name": "theirs", "--cache": "fresh"},
     ("cache", "export"): {"--dataset": "mini.toml", "--domain": "light", "--cache": "cache", "-o": "features"},
+    ("cache", "combine"): {"--dataset": "mini.toml", "--as": "both", "--cache": "cache", "--": "tiny", "": "tiny"},
     ("cache", "path"): {},
     ("cache", "ls"): {"--cache": "cache"},
     ("cache", "verify"): {"--cache": "cache"},

@@ -5,6 +5,7 @@ What is found so is a hint. Who uses a row reads the whole shard, which :func:`r
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ import numpy as np
 from unimos_pipe.base.safe_open import MAX_ARRAY_BYTES, open_regular
 from unimos_pipe.data.file_digests import DIGEST_BYTES
 
+DTYPE = re.compile(r"[<|][fiuS]\d+")  # numpy's name of a number or of bytes
 FOOTER_BYTES = 8 + DIGEST_BYTES  # bytes of the index's length and of the file's digest
 # What json and numpy raise of bytes that are no shard's. Not: OSError, MemoryError.
 OF_CONTENTS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -61,8 +63,8 @@ def read_footer(file: BinaryIO) -> dict:
 
 def view_array(content: bytes, kind: str, shape: list[int], offset: int) -> np.ndarray:
     """Return a view of an array in a shard's bytes. Raises ValueError if it is out of bounds."""
-    dtype = np.dtype(kind)
     count = math.prod(shape)
-    if dtype.kind not in "fiuS" or offset < 0 or min(shape, default=0) < 0:
+    if not DTYPE.fullmatch(kind) or offset < 0 or min(shape, default=0) < 0:  # numpy evaluates longer descriptions
         raise ValueError(f"no array of a shard: {kind} {shape} at {offset}")
+    dtype = np.dtype(kind)
     return np.frombuffer(content, dtype, count, offset).reshape(shape) if count else np.empty(shape, dtype)

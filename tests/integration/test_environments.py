@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-import unimos_pipe
 from unimos_pipe.base.errors import ExecutionError, InputError
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cli.click_classes import expand_home
@@ -195,17 +194,27 @@ def test_a_script_without_a_main_guard_works_where_processes_are_forked(method, 
     assert int(done.stdout.split()[1]) > 600 and done.stdout.split()[2:] == (["2"] if train else [])
 
 
-def _train_in_child(cache: Path) -> None:
+DAEMONIC = """
+import multiprocessing, sys
+import torch, unimos_pipe
+
+def train():
     torch.set_num_threads(2)
     options = unimos_pipe.AdaptOptions(settings={"train.epochs": 1}, calibrate=False)
-    place = unimos_pipe.RunLocation(runs=cache.parent / "runs")
-    features = unimos_pipe.feature_set("icons", cache=cache)
+    features = unimos_pipe.feature_set("icons", cache=sys.argv[1])
+    place = unimos_pipe.RunLocation(runs="runs")
     unimos_pipe.adapt_pairs(features, [("line", "solid"), ("solid", "line")], options, place)
+
+child = multiprocessing.get_context("fork").Process(target=train, daemon=True)
+child.start()
+child.join()
+sys.exit(child.exitcode)
+"""
 
 
 def test_a_daemonic_caller_trains_in_its_own_process(icons_cache, tmp_path):
-    (tmp_path / "cache").symlink_to(icons_cache)
-    child = multiprocessing.get_context("fork").Process(target=_train_in_child, args=(tmp_path / "cache",), daemon=True)
-    child.start()
-    child.join(200)
-    assert child.exitcode == 0 and len(list((tmp_path / "runs").rglob("result.json"))) == 2
+    """In a program of its own: the threads of torch do not survive a fork of these tests' process."""
+    command = [sys.executable, "-c", DAEMONIC, icons_cache]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "runs").rglob("result.json"))) == 2

@@ -1,11 +1,13 @@
 """Waits are told within two seconds, and Ctrl-C ends every command within five, whatever its children do."""
 
+import contextlib
 import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,23 +66,32 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-@pytest.fixture
-def pair(tmp_path):
-    """Start the command; gives it and its two children's numbers."""
+@contextlib.contextmanager
+def starting(words: Callable, pid_files: list[Path]):
+    """Yield ``start(what)``: it starts Python with ``words(what)``, returns it and its children's process ids."""
     started = []
 
     def start(what: str) -> tuple[subprocess.Popen, list[int]]:
         process = subprocess.Popen(
-            [sys.executable, "-c", PAIR, "pair", tmp_path, what], stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", *words(what)], stderr=subprocess.PIPE, text=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         started.append(process)
-        return process, wait_for([tmp_path / "0", tmp_path / "1"], process)
+        return process, wait_for(pid_files, process)
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
+    try:
+        yield start
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Start the command; gives it and its two children's numbers."""
+    with starting(lambda what: [PAIR, "pair", tmp_path, what], [tmp_path / "0", tmp_path / "1"]) as start:
+        yield start
 
 
 def ended(process: subprocess.Popen, children: list[int], seconds: float) -> str:
@@ -156,24 +167,13 @@ SPEC = 'name = "s"\nclasses = ["x", "y"]\nencoder = "tiny"\n[domains]\nd = {}\n'
 @pytest.fixture
 def decoders(tmp_path):
     """Start stage one; gives it and its decoders' numbers."""
-    started = []
     for number in range(4):
         (tmp_path / "d" / "xy"[number % 2]).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "d" / "xy"[number % 2] / f"{number}.png")
     (tmp_path / "s.toml").write_text(SPEC)
 
-    def start(what: str) -> tuple[subprocess.Popen, list[int]]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", DECODERS, tmp_path, what], stderr=subprocess.PIPE, text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
-        started.append(process)
-        return process, wait_for([tmp_path / "pid0", tmp_path / "pid1"], process)
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
+    with starting(lambda what: [DECODERS, tmp_path, what], [tmp_path / "pid0", tmp_path / "pid1"]) as start:
+        yield start
 
 
 @pytest.mark.slow

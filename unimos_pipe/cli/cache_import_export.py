@@ -1,5 +1,6 @@
 """``unimos-pipe cache import``, ``cache export`` and ``cache combine``: features of other programs and encoders."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -102,15 +103,19 @@ import_options = option_group(
 )
 
 
+def _dataset_option(help_text: str) -> Callable:
+    return click.option(
+        "--dataset",
+        required=True,
+        metavar="NAME|FILE.toml",
+        shell_complete=completion.datasets,
+        help=help_text,
+    )
+
+
 @click.command("import", cls=Command)
 @click.argument("files", metavar="FEATURES...", nargs=-1, required=True, type=FILE)
-@click.option(
-    "--dataset",
-    required=True,
-    metavar="NAME|FILE.toml",
-    shell_complete=completion.datasets,
-    help="Data set the rows belong to.",
-)
+@_dataset_option("Data set the rows belong to.")
 @click.option("--domain", required=True, metavar="D", help="Domain, or split such as clipart.train.")
 @click.option("--encoder-name", required=True, metavar="TEXT", help="Name of the encoder that produced the features.")
 @import_options
@@ -151,13 +156,7 @@ def import_command(
 @click.command("combine", cls=Command)
 @click.argument("first", metavar="ENCODER")
 @click.argument("second", metavar="ENCODER")
-@click.option(
-    "--dataset",
-    required=True,
-    metavar="NAME|FILE.toml",
-    shell_complete=completion.datasets,
-    help="Data set that both encoders have features of.",
-)
+@_dataset_option("Data set that both encoders have features of.")
 @click.option("--as", "encoder_name", required=True, metavar="TEXT", help="Name of the new encoder.")
 @cache_option
 @click.option("--force", is_flag=True, help="Replace other rows of an encoder of this name.")

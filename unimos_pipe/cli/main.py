@@ -85,7 +85,8 @@ class _Group(Group):
     envvar="UNIMOS_PLUGINS",
     show_envvar=True,
     metavar="MODULE|FILE.py",
-    help="Import this first: it registers methods or losses of your own. Installed ones need no option.",
+    help="Import this first: it registers methods, losses, encoders or validators of your own. Installed ones need "
+    "no option.",
 )
 def main(plugins: tuple[str, ...]) -> None:
     """Adapt frozen CLIP to an unlabelled domain with UniMoS (CVPR 2024).

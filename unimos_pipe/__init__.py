@@ -95,8 +95,8 @@ if TYPE_CHECKING:  # what _HOMES imports when first used, as type checkers and e
     from unimos_pipe.runs.cache_usage import verify_cache as verify_cache
     from unimos_pipe.runs.duplicates import find_duplicates as find_duplicates
     from unimos_pipe.runs.method_names import register_method as register_method
+    from unimos_pipe.runs.read_recipe import load_recipe as load_recipe
     from unimos_pipe.runs.recipe import Recipe as Recipe
-    from unimos_pipe.runs.recipe import load_recipe as load_recipe
     from unimos_pipe.runs.resolved_recipe import resolve_recipe as resolve_recipe
     from unimos_pipe.runs.validator_names import register_validator as register_validator
 
@@ -118,7 +118,8 @@ _HOMES = {
     "cache.cache_paths": ("default_cache",),
     "runs.cache_usage": ("list_cache", "verify_cache", "find_prunable", "prune_cache"),
     "extract.verify_encoding": ("verify_encoding", "EncodingCheck"),
-    "runs.recipe": ("Recipe", "load_recipe"),
+    "runs.read_recipe": ("load_recipe",),
+    "runs.recipe": ("Recipe",),
     "runs.method_names": ("register_method",),
     "methods.unimos.loss_terms": ("register_loss",),
     "runs.validator_names": ("register_validator",),

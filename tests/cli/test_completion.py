@@ -5,7 +5,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from unimos_pipe.cli.main import main
-from unimos_pipe.runs.recipe import known_recipes
+from unimos_pipe.runs.read_recipe import known_recipes
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.base.renamed import RENAMED
 from unimos_pipe.cli.main import main
 from unimos_pipe.cli.renamed import COMMANDS, OPTIONS
-from unimos_pipe.runs.recipe import check_recipe
+from unimos_pipe.runs.read_recipe import check_recipe
 
 RECIPE = {"name": "r", "dataset": "icons", "methods": ["auto"]}
 REFUSALS = {  # what is given in a recipe, and the message

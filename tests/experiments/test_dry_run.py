@@ -9,7 +9,7 @@ from unimos_pipe.base.encoder_presets import ENCODERS
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.experiments.dry_run import RowCounts, expect_row_counts, measure_training_seconds
 from unimos_pipe.extract.encoder import measure_encoder_speed
-from unimos_pipe.runs.recipe import load_recipe
+from unimos_pipe.runs.read_recipe import load_recipe
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,8 @@ import pytest
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.locks import writer_lock
 from unimos_pipe.experiments.sweep import plan_runs, take_shard
-from unimos_pipe.runs.recipe import Recipe, load_recipe
+from unimos_pipe.runs.read_recipe import load_recipe
+from unimos_pipe.runs.recipe import Recipe
 
 RECIPE = """name = "parts"
 dataset = "icons"

@@ -20,8 +20,8 @@ from unimos_pipe.cache.encoder_identity import EncoderIdentity
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.photos.image_folder import find_image_folder
 from unimos_pipe.runs.method_names import METHODS
+from unimos_pipe.runs.read_recipe import load_recipe
 from unimos_pipe.runs.read_run import RunFolderError, read_run
-from unimos_pipe.runs.recipe import load_recipe
 
 values = st.recursive(
     st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),

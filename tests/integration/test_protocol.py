@@ -100,7 +100,7 @@ def test_splits_are_needed(cli, icons_cache):
 
 
 def test_recipes_say_which_protocol_they_take():
-    from unimos_pipe.runs.recipe import known_recipes, load_recipe
+    from unimos_pipe.runs.read_recipe import known_recipes, load_recipe
 
     inductive = {name for name in known_recipes() if load_recipe(name)[0].protocol == "inductive"}
     assert inductive == {"domainnet_vitb16", "mini_domainnet_rn50", "mini_domainnet_vitb16"}

@@ -21,7 +21,7 @@ from unimos_pipe.bench import adapt as bench
 from unimos_pipe.cli.main import main
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.deploy import export
-from unimos_pipe.runs.recipe import load_recipe
+from unimos_pipe.runs.read_recipe import load_recipe
 
 PROJECT = Path(__file__).parents[2]
 READMES = [

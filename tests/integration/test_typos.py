@@ -8,7 +8,7 @@ from unimos_pipe.base.method_config import VARIANTS, MethodSpec
 from unimos_pipe.cli.main import main
 from unimos_pipe.data.dataset_spec import find_spec_files, load_spec
 from unimos_pipe.runs.method_names import METHODS
-from unimos_pipe.runs.recipe import known_recipes
+from unimos_pipe.runs.read_recipe import known_recipes
 
 LINES, RIGHT = 40, 36
 PAIR = ("adapt", "--dataset", "icons", "--src", "line", "--tgt", "sketch")

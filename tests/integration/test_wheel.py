@@ -51,7 +51,7 @@ def test_an_extra_is_installed_from_the_same_wheel(installed, tmp_path):
 
 def test_recipes_are_found_by_name(installed, tmp_path):
     code = (
-        "import unimos_pipe, unimos_pipe.runs.recipe as r; print(unimos_pipe.__file__); "
+        "import unimos_pipe, unimos_pipe.runs.read_recipe as r; print(unimos_pipe.__file__); "
         "print(*sorted(r.known_recipes())); print(r.load_recipe('office_home_rn50')[0].published_table)"
     )
     environment = {**os.environ, "PYTHONPATH": str(installed)}

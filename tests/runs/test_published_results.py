@@ -7,7 +7,7 @@ import pytest
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.runs.published_results import load_published_rows
-from unimos_pipe.runs.recipe import known_recipes, load_recipe
+from unimos_pipe.runs.read_recipe import known_recipes, load_recipe
 from unimos_pipe.runs.run_spec import row_names
 
 

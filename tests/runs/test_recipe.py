@@ -8,7 +8,8 @@ import pytest
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.runs.method_names import METHODS
-from unimos_pipe.runs.recipe import MAX_RUNS, check_recipe, known_recipes, load_recipe
+from unimos_pipe.runs.read_recipe import check_recipe, known_recipes, load_recipe
+from unimos_pipe.runs.recipe import MAX_RUNS
 from unimos_pipe.runs.run_spec import calibration_options, row_names
 
 

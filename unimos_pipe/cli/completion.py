@@ -9,7 +9,7 @@ from unimos_pipe.base.encoder_presets import encoder_names
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.base.method_config import setting_fields
 from unimos_pipe.data.dataset_spec import find_spec_files, load_spec
-from unimos_pipe.runs.recipe import known_recipes
+from unimos_pipe.runs.read_recipe import known_recipes
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 

@@ -20,7 +20,7 @@ from unimos_pipe.cache.maintenance import (
     remove_if_unused,
     verify_entry,
 )
-from unimos_pipe.runs.recipe import known_recipes, load_recipe
+from unimos_pipe.runs.read_recipe import known_recipes, load_recipe
 
 
 def list_cache(cache: Path | None = None) -> list[CacheEntry]:

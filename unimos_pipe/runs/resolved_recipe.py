@@ -8,7 +8,8 @@ from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.cache.feature_set import FeatureSet, with_weights
 from unimos_pipe.data.dataset_spec import DatasetSpec
-from unimos_pipe.runs.recipe import Recipe, check_recipe, load_recipe
+from unimos_pipe.runs.read_recipe import check_recipe, load_recipe
+from unimos_pipe.runs.recipe import Recipe
 
 
 @dataclass(frozen=True)

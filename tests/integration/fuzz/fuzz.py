@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=["unimos_pipe", "tomllib", "json"]):
     from unimos_pipe.data.dataset_spec import load_spec
     from unimos_pipe.deploy import adapted_model, model_config
     from unimos_pipe.runs import read_run as run_reader
-    from unimos_pipe.runs.recipe import load_recipe
+    from unimos_pipe.runs.read_recipe import load_recipe
 
 import numpy as np
 import torch

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 
@@ -131,52 +131,61 @@ def make_app(
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.middleware("http")(_guard({f"{HOST}:{port}", f"localhost:{port}"}))
-    guarded = {"dependencies": [Depends(check_token)]}
-    decoding = threading.Semaphore(DECODERS)
-
-    @app.exception_handler(UnimosPipeError)
-    def tell(request: Request, error: UnimosPipeError) -> Response:
-        return JSONResponse({"detail": str(error)}, 409)
-
+    app.exception_handler(UnimosPipeError)(_answer_error)
+    router = APIRouter(prefix="/{given}", dependencies=[Depends(check_token)])
     for path, name, media_type in PAGE_FILES:
-        app.get(f"/{{given}}/{path}", **guarded)(partial(_send_file, PAGE / name, media_type))
+        router.get(f"/{path}")(partial(_send_file, PAGE / name, media_type))
+    _add_label_routes(router, session, commands, on_finish)
+    _add_image_routes(router, session, thumbnails)
+    app.include_router(router)
+    return app
 
-    @app.get("/{given}/photos", **guarded)
+
+def _add_label_routes(
+    router: APIRouter, session: ReviewSession, commands: list[str], on_finish: Callable[[], None]
+) -> None:
+    @router.get("/photos")
     def photos() -> Response:
         title = f"{session.photos.run.spec.source} → {session.photos.run.spec.target}"
         return JSONResponse(
             {**session.table(), "scores": asdict(session.scores()), "title": title, "commands": commands}
         )
 
-    @app.get("/{given}/changes", **guarded)
+    @router.get("/changes")
     def changes(since: int) -> Response:
         return JSONResponse(_state(session, since))
 
-    @app.post("/{given}/labels", **guarded)
+    @router.post("/labels")
     def decide(body: DecisionBody, since: int) -> Response:
         session.decide(body.row, body.label)
         return JSONResponse(_state(session, since))
 
-    @app.post("/{given}/undo", **guarded)
+    @router.post("/undo")
     def undo(since: int) -> Response:
         return JSONResponse(_state(session, since, session.undo()))
 
-    @app.post("/{given}/finish", **guarded)
+    @router.post("/finish")
     def finish() -> Response:
         on_finish()
         return JSONResponse({})
 
-    @app.get("/{given}/thumbnail/{row}", **guarded)
+
+def _add_image_routes(router: APIRouter, session: ReviewSession, thumbnails: ThumbnailCache) -> None:
+    decoding = threading.Semaphore(DECODERS)
+
+    @router.get("/thumbnail/{row}")
     def thumbnail(row: int) -> Response:
         with decoding:
             return _image(session, thumbnails, row, THUMBNAIL)
 
-    @app.get("/{given}/large/{row}", **guarded)
+    @router.get("/large/{row}")
     def large(row: int) -> Response:
         with decoding:
             return _image(session, thumbnails, row, LARGE)
 
-    return app
+
+def _answer_error(request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 409)
 
 
 def _send_file(file: Path, media_type: str) -> Response:

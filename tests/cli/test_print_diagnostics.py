@@ -3,11 +3,10 @@
 import re
 
 import pytest
+from factories.runs import run_spec
 
-from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.base.record_parsing import parse_record
 from unimos_pipe.cli.print_diagnostics import print_diagnostics
-from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import RunMetrics
 
 
@@ -36,17 +35,7 @@ def told(method: str = "unimos", choice=None, scores=None, **changes) -> Told:
     result = {"metric": "accuracy", "seconds": 1.0, "estimate": found, "accuracy": scores}
     result |= {"calibration": {"temperature": 2.0}, "choice": choice}
     output = Told()
-    spec = RunSpec(
-        dataset="d",
-        encoder_id="e",
-        source="a",
-        target="b",
-        variant="",
-        seed=0,
-        templates=(),
-        options=method_spec(),
-        method=method,
-    )
+    spec = run_spec(source="a", target="b", variant="", method=method)
     print_diagnostics(output, spec, parse_record(RunMetrics, result), ("w", "x", "y", "z"))
     return output
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factories.runs import run_spec
 from factories.tasks import random_task
 from safetensors.torch import load_file, save_file
 
 import unimos_pipe
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.deploy.predictions import concatenate, with_errors
 from unimos_pipe.evaluation.diagnostics import PairReferenceCache
 from unimos_pipe.methods.accuracy_estimate import find_nearest_rows
@@ -111,10 +111,7 @@ def test_scorers_of_edited_exports_are_checked(run, tmp_path):
 
 
 def made_spec(unknown: str) -> RunSpec:
-    return RunSpec(
-        dataset="d", encoder_id="e", source="s", target="t", variant="full", seed=0, templates=(), options=MethodSpec(),
-        unknown=unknown,
-    )  # fmt: skip
+    return run_spec(source="s", target="t", unknown=unknown)
 
 
 def test_test_rows_of_an_inductive_run_are_new_rows():

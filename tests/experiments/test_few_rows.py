@@ -2,11 +2,10 @@
 
 from types import SimpleNamespace
 
+from factories.runs import run_spec
 from factories.tasks import random_task
 
-from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.experiments.few_rows import few_rows_warning
-from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.training.batched_training import PlannedRun
 
 
@@ -23,11 +22,7 @@ class Loader:
 
 
 def plan(source: str, seed: int = 0) -> PlannedRun:
-    spec = RunSpec(
-        dataset="d", encoder_id="e", source=source, target="t", variant="full", seed=seed, templates=(),
-        options=method_spec(),
-    )  # fmt: skip
-    return PlannedRun(spec, None)
+    return PlannedRun(run_spec(source=source, target="t", seed=seed), None)
 
 
 def test_a_source_of_at_most_five_rows_a_class_is_named_once():

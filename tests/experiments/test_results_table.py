@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
+from factories.runs import run_spec
 
-from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.experiments.results_table import ResultRow, regret
 from unimos_pipe.experiments.run_plans import RunResult
 from unimos_pipe.experiments.sweep import SweepResult
-from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import Accuracies, RunMetrics, Scores
 
 
@@ -34,21 +33,7 @@ def test_targets_whose_rows_have_labels_in_part_are_named():
             labelled_rows=labelled,
             scored_rows=10,
         )
-        return RunResult(
-            RunSpec(
-                dataset="d",
-                encoder_id="e",
-                source="a",
-                target=target,
-                variant="full",
-                seed=0,
-                templates=(),
-                options=method_spec(),
-            ),
-            Path("x"),
-            result,
-            None,
-        )
+        return RunResult(run_spec(source="a", target=target), Path("x"), result, None)
 
     runs = run("all", 10), run("some", 9), run("none", 0)
     sweep = SweepResult("t", Path("r"), ("a->all",), (), (), runs)

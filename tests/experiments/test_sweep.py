@@ -7,14 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
-from factories.runs import SMALL_SWEEP
+from factories.runs import SMALL_SWEEP, run_spec
 
-from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.evaluation import baselines
 from unimos_pipe.experiments.results_table import result_rows
 from unimos_pipe.methods.unimos.trainer import Trainer
-from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import Accuracies, EpochScores, RunMetrics, Scores
 from unimos_pipe.runs.statistics import mean_and_std
 from unimos_pipe.training import checkpoint
@@ -161,19 +159,7 @@ def outcome(last: float, zero: float = 0.5) -> RunOutcome:
 
 def test_tables_average_pairs_and_spread_over_seeds(tmp_path):
     def plan(source, target, seed):
-        return PlannedRun(
-            RunSpec(
-                dataset="d",
-                encoder_id="e",
-                source=source,
-                target=target,
-                variant="full",
-                seed=seed,
-                templates=(),
-                options=method_spec(),
-            ),
-            tmp_path,
-        )
+        return PlannedRun(run_spec(source=source, target=target, seed=seed), tmp_path)
 
     plans = [plan("a", "b", 0), plan("a", "b", 1), plan("b", "a", 0), plan("b", "a", 1)]
     outcomes = [outcome(0.60), outcome(0.62), outcome(0.70), outcome(0.76)]
@@ -206,16 +192,7 @@ def test_baselines_are_what_scikit_learn_says(icons_cache, tmp_path):
 
     spec = load_spec("icons")
     folder = next((icons_cache / "icons").glob("tinyclip*"))
-    run = RunSpec(
-        dataset="icons",
-        encoder_id=folder.name,
-        source="color",
-        target="line",
-        variant="full",
-        seed=0,
-        templates=("a {domain} photo of a {class}.",),
-        options=method_spec(),
-    )
+    run = run_spec(encoder_id=folder.name, source="color", target="line")
     loader = open_loader([PlannedRun(run, tmp_path)], FeatureStore(spec, folder, extract_call("mini")), "cpu")
     pair = loader.pair("color", "line")
     pairs, file, told = {"color->line": pair}, tmp_path / "baselines.json", []

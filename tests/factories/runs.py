@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from unimos_pipe.base.method_config import method_spec
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, method_spec
 from unimos_pipe.base.record_parsing import parse_record
 from unimos_pipe.runs.method_names import UNIMOS
+from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import RunConfig, RunMetrics
 from unimos_pipe.runs.write_run import (
     BRANCH_COLUMNS,
@@ -38,6 +39,13 @@ variants = ["full", "no-im"]
 epochs = 4
 """
 COLUMNS = (*PREDICTION_COLUMNS, *BRANCH_COLUMNS, LABEL_COLUMN)
+
+
+def run_spec(**fields: Any) -> RunSpec:
+    """Return the spec of a run of icons; ``fields`` replace its own."""
+    given = {"dataset": "icons", "encoder_id": "e", "source": "line", "target": "color", "variant": "full", "seed": 0}
+    given |= {"templates": (DEFAULT_TEMPLATE,), "options": method_spec()}
+    return RunSpec(**given | fields)
 
 
 def write_run(

@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import torch
+from factories.runs import run_spec
 
 import unimos_pipe
 from unimos_pipe.base.html_repr import MAX_ROWS, html_table
-from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.deploy.predictions import Predictions
 from unimos_pipe.experiments.results_table import ResultRow
 from unimos_pipe.experiments.run_plans import RunResult
 from unimos_pipe.experiments.sweep import SweepResult
-from unimos_pipe.runs.run_spec import RunSpec
 from unimos_pipe.runs.run_values import Accuracies, EpochScores, RunMetrics, Scores
 
 NASTY = '<script>alert("1")</script>'
@@ -25,16 +24,7 @@ def test_text_is_escaped_and_long_tables_are_cut():
 
 
 def run(result, error=None) -> RunResult:
-    spec = RunSpec(
-        dataset="d",
-        encoder_id="e",
-        source=NASTY,
-        target="b",
-        variant="full",
-        seed=3,
-        templates=(),
-        options=method_spec(),
-    )
+    spec = run_spec(source=NASTY, target="b", seed=3)
     return RunResult(spec, Path("runs/x"), result, error)
 
 

@@ -2,20 +2,13 @@
 
 from dataclasses import replace
 
+from factories.runs import run_spec
+
 from unimos_pipe.base.dataclass_parsing import fingerprint, option_fields
 from unimos_pipe.base.method_config import MethodSpec, method_spec
-from unimos_pipe.runs.run_spec import RESULTS_VERSION, RunSpec, run_identity
+from unimos_pipe.runs.run_spec import RESULTS_VERSION, run_identity
 
-PLAIN = RunSpec(
-    dataset="icons",
-    encoder_id="e",
-    source="line",
-    target="color",
-    variant="full",
-    seed=0,
-    templates=("a {class}.",),
-    options=method_spec(),
-)
+PLAIN = run_spec(templates=("a {class}.",))
 SHARDS = {"line": ["11"], "color": ["22"], "text": ["33"]}
 
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from factories.runs import run_spec
 from rounding import perturbed, rounding_bounds
 from safetensors.numpy import load_file
 
 import unimos_pipe
-from unimos_pipe.base.method_config import MethodSpec, method_spec
+from unimos_pipe.base.method_config import method_spec
 from unimos_pipe.evaluation.calibration import cross_fit_logits, fit_temperature, held_out_logits
 from unimos_pipe.experiments.run_plans import open_loader
 from unimos_pipe.methods import accuracy_estimate
@@ -20,7 +21,7 @@ from unimos_pipe.methods.registry import METHODS
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.methods.unimos.trainer import Trainer
 from unimos_pipe.methods.unimos.training_run import create_run
-from unimos_pipe.runs.run_spec import CALIBRATION_HOLDOUT, RunSpec
+from unimos_pipe.runs.run_spec import CALIBRATION_HOLDOUT
 from unimos_pipe.training import checkpoint
 from unimos_pipe.training.batched_training import PlannedRun
 from unimos_pipe.training.calibration_runs import (
@@ -91,18 +92,7 @@ def test_without_an_estimate_a_quick_methods_temperature_is_that_of_its_cross_fi
     """Fused's come from stacked fusion's probes, those of other methods from five fits; stacked is fitted to them."""
     monkeypatch.setattr(accuracy_estimate, "MAX_DISTANCE", -1.0)  # the estimators always disagree
     store = unimos_pipe.feature_set("icons", cache=icons_cache).store()
-    spec = RunSpec(
-        dataset="icons",
-        encoder_id=store.folder.name,
-        source="line",
-        target="sketch",
-        variant="",
-        seed=0,
-        templates=("a {domain} photo of a {class}.",),
-        options=MethodSpec(),
-        method=name,
-        calibrate=True,
-    )
+    spec = run_spec(encoder_id=store.folder.name, target="sketch", variant="", method=name, calibrate=True)
     plans = [PlannedRun(spec, tmp_path / name)]
     loader = open_loader(plans, store, "cpu")
     (outcome,) = fit_runs(plans, loader)
@@ -162,16 +152,7 @@ def test_the_exported_and_reloaded_model_gives_the_same_numbers_to_the_bit(cli, 
 def test_one_companion_a_pair_and_cell_serves_all_seeds(icons_cache, tmp_path):
     store = unimos_pipe.feature_set("icons", cache=icons_cache).store()
     options = method_spec("full", {"train.epochs": 1})
-    spec = RunSpec(
-        dataset="icons",
-        encoder_id=store.folder.name,
-        source="line",
-        target="color",
-        variant="full",
-        seed=2,
-        templates=("a {domain} photo of a {class}.",),
-        options=options,
-    )
+    spec = run_spec(encoder_id=store.folder.name, seed=2, options=options)
     specs = [replace(spec, seed=seed, calibrate=True) for seed in (2, 3)]
     specs += [replace(specs[0], source="solid"), replace(spec, seed=4)]
     plans = [PlannedRun(one, tmp_path / str(index)) for index, one in enumerate(specs)]
@@ -184,16 +165,7 @@ def test_a_temperature_is_fitted_to_the_rows_that_training_did_not_see(icons_cac
     """Held against the same run trained here, whose training rows would give another temperature."""
     store = unimos_pipe.feature_set("icons", cache=icons_cache).store()
     options = method_spec("full", {"train.epochs": 4})
-    spec = RunSpec(
-        dataset="icons",
-        encoder_id=store.folder.name,
-        source="line",
-        target="color",
-        variant="full",
-        seed=0,
-        templates=("a {domain} photo of a {class}.",),
-        options=options,
-    )
+    spec = run_spec(encoder_id=store.folder.name, options=options)
     plans = [PlannedRun(replace(spec, calibrate=True), tmp_path)]
     loader = open_loader(plans, store, "cpu")
     (found,) = fit_calibrations(plans, loader).values()
@@ -236,17 +208,7 @@ def test_an_interrupted_plan_goes_on_from_what_its_companions_had_done(icons_cac
     """After an epoch from its checkpoint, after the last one from its temperature; to the same temperatures."""
     store = unimos_pipe.feature_set("icons", cache=icons_cache).store()
     options, templates = method_spec("full", {"train.epochs": 3}), ("a {domain} photo of a {class}.",)
-    spec = RunSpec(
-        dataset="icons",
-        encoder_id=store.folder.name,
-        source="line",
-        target="color",
-        variant="full",
-        seed=0,
-        templates=templates,
-        options=options,
-        calibrate=True,
-    )
+    spec = run_spec(encoder_id=store.folder.name, templates=templates, options=options, calibrate=True)
     plans = [PlannedRun(replace(spec, source=source), tmp_path / source) for source in ("line", "solid")]
     loader, told = open_loader(plans, store, "cpu"), []
     wanted = fit_calibrations(plans, loader, stack_size=1)

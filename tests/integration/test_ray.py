@@ -41,9 +41,18 @@ def features(cache: Path, domain: str) -> np.ndarray:
     return np.concatenate([read_image_shard(path).image_features for path in shard_files(folder)])
 
 
+PLUGIN = """
+from unimos_pipe.runs.validator_names import register_validator
+
+def half(evaluation):
+    return 0.5
+
+register_validator("half", half)
+"""
 JOBS = """
 import ray
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.plugins import load_plugin, outside_names
 from unimos_pipe.base.ray_cluster import RayOptions, connect_ray
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.prompts import clean_class_name
@@ -53,11 +62,13 @@ def work(job, factor, count):
         count(factor)
     return job * factor
 
+load_plugin("half_score.py")
 ray.init(address="local", num_cpus=1, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False)
 counts = []
 with connect_ray(RayOptions()) as cluster:
     print(sorted(cluster.run(clean_class_name, ["Alarm_Clock", "cup"])))
     print(sorted(cluster.run(work, [2, 3], 10, on_count=counts.append)), sum(counts))
+    print(list(cluster.run(outside_names, ["validators"])))
     try:
         list(cluster.run(load_spec, ["icons", "nothing"]))
     except InputError as error:
@@ -70,19 +81,21 @@ except InputError as error:
 """
 
 
-def test_jobs_give_their_results_and_their_errors():
+def test_jobs_give_their_results_and_their_errors(tmp_path):
     """In a process of its own, tried again if Ray aborts it.
 
     Ray 2 now and then aborts a process that cancels jobs: "Tried to complete task that was not pending".
     """
+    (tmp_path / "half_score.py").write_text(PLUGIN)
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", JOBS], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([sys.executable, "-c", JOBS], capture_output=True, text=True, timeout=120, cwd=tmp_path)
         if done.returncode != -signal.SIGABRT:
             break
     assert (done.returncode, done.stdout) == (
         0,
         "[('Alarm_Clock', 'Alarm Clock'), ('cup', 'cup')]\n"
         "[(2, 20), (3, 30)] 50\n"
+        "[('validators', ['half'])]\n"
         "unknown data set 'nothing'; known\n"
         "no machine of the Ray cluster is large enough for one job: expected 64 CPU(s), 0 GPU(s), got at most 1 "
         "CPU(s), 0 GPU(s)\n",

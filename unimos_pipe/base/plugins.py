@@ -12,7 +12,7 @@ Until a name is asked for, only the entry points' names are read. Imports no tor
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -115,6 +115,7 @@ class OutsideEncoder:
 
 
 _registered: dict[str, dict[str, Any]] = {METHODS: {}, LOSSES: {}, VALIDATORS: {}, ENCODERS: {}}
+_loaded: dict[str, tuple[str, Path]] = {}  # module and folder of each imported plugin, by the name it was given
 
 
 def add_method(method: OutsideMethod) -> None:
@@ -201,6 +202,25 @@ def load_plugin(module: str) -> None:
     """
     path = Path(module).expanduser()
     folder, name = (path.resolve().parent, path.stem) if path.suffix == ".py" else (Path.cwd(), module)
+    _import_plugin(module, name, folder)
+    _loaded[module] = name, folder
+
+
+def loaded_plugins() -> dict[str, tuple[str, Path]]:
+    """Return the module and the folder of each plugin that :func:`load_plugin` has imported, by the name it was given.
+
+    For :func:`load_plugins` in another process, whose current folder may be another one.
+    """
+    return dict(_loaded)
+
+
+def load_plugins(plugins: Mapping[str, tuple[str, Path]]) -> None:
+    """Import the plugins of another process. Raises InputError as :func:`load_plugin` does."""
+    for module, (name, folder) in plugins.items():
+        _import_plugin(module, name, folder)
+
+
+def _import_plugin(module: str, name: str, folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     try:

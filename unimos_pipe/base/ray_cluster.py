@@ -9,6 +9,7 @@ from typing import Any
 
 from unimos_pipe.base.errors import ExecutionError, InputError, UnimosPipeError
 from unimos_pipe.base.optional_deps import require_extra
+from unimos_pipe.base.plugins import load_plugins, loaded_plugins
 
 START_HINT = "Start one with ray start (README, on Ray)"
 TOKEN_HINT = "If it wants a token: set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from its first machine"
@@ -54,6 +55,7 @@ class RayCluster:
     ) -> Iterator[tuple[Any, Any]]:
         """Yield (job, ``function(job, *shared)``) as jobs finish, anywhere on the cluster.
 
+        Workers import the plugins that this process was given; their files are at the same paths on every machine.
         Worker processes are reused, so what a function caches (an encoder) is created once per process. Functions must
         be deterministic, because a lost job is run again.
 
@@ -69,9 +71,10 @@ class RayCluster:
         resources = {"num_cpus": self.options.cpus, "num_gpus": self.options.gpus or 0.0}
         task = ray.remote(**resources, max_retries=MAX_RETRIES, max_calls=0)(_run_job)
         counts = _Counts(ray, on_count) if on_count else None
+        plugins = loaded_plugins()
         handles = [ray.put(value) for value in shared]
         pending = {
-            task.remote(function, job, counts and counts.actor, number, *handles): job
+            task.remote(plugins, function, job, counts and counts.actor, number, *handles): job
             for number, job in enumerate(jobs)
         }
         try:
@@ -186,8 +189,9 @@ class _Counts:
                 self._reported[number] = total
 
 
-def _run_job(function: Callable, job: Any, counts: Any, number: int, *shared: Any) -> Any:
-    """Run a job in a worker process."""
+def _run_job(plugins: Mapping, function: Callable, job: Any, counts: Any, number: int, *shared: Any) -> Any:
+    """Run a job in a worker process, which imports the plugins of the caller first."""
+    load_plugins(plugins)
     if counts is None:
         return function(job, *shared)
     import ray

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xxhash
 from factories.images import draw
 from factories.tasks import TINY
 
@@ -268,6 +270,24 @@ def test_a_file_as_young_as_its_record_is_read_again(encoder, images, tmp_path, 
     assert not file_digests.FileRecord(stamp, now - file_digests.MIN_AGE, b"d" * 16).is_unchanged(stamp)
     for place in range(5):
         assert not seen.is_unchanged(tuple(value + (at == place) for at, value in enumerate(stamp)))
+
+
+@pytest.mark.parametrize("slow", [-1.0, 1e9])
+def test_files_on_a_slow_disk_are_read_by_threads_and_stay_in_order(slow, tmp_path, monkeypatch):
+    monkeypatch.setattr(file_digests, "SLOW_READ", slow)
+    monkeypatch.setattr(file_digests, "FILES_PER_TASK", 2)
+    contents = [bytes([number]) * (1 << 19) for number in range(7)] + [b"x" * file_digests.BLOCK, b"", b"y" * 2_500_000]
+    for number, content in enumerate(contents):
+        (tmp_path / str(number)).write_bytes(content)
+    names, readers = [*map(str, range(len(contents))), "gone"], set()
+    plain = file_digests.content_digest
+    monkeypatch.setattr(file_digests, "content_digest", lambda path: readers.add(threading.get_ident()) or plain(path))
+    read = file_digests.read_file_digests(tmp_path, names, {})
+    wanted = [xxhash.xxh3_128_digest(content) for content in contents] + [file_digests.UNREAD]
+    assert [row.tobytes() for row in read.digests] == wanted
+    stamps = [file_digests.file_stamp(tmp_path / name) for name in names[:-1]] + [(0,) * 5]
+    assert [tuple(row) for row in read.stamps.tolist()] == stamps
+    assert (readers == {threading.get_ident()}) == (slow > 0)
 
 
 def test_an_image_that_changes_under_our_hands_is_a_bad_one(encoder, images, tmp_path, monkeypatch):

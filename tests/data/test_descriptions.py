@@ -12,11 +12,13 @@ from torch.nn.functional import normalize
 
 import unimos_pipe
 from unimos_pipe.base.errors import InputError
+from unimos_pipe.cache.cache_paths import encoder_folders
 from unimos_pipe.cache.shard import read_text_shard
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.descriptions import read_descriptions
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import encode_descriptions
+from unimos_pipe.runs.cache_usage import find_needed_features
 
 SENTENCES = {
     "Circle": ["a round {domain} shape.", "a ring."],
@@ -104,3 +106,34 @@ def test_commands_take_descriptions_as_other_prompts(cli, miniature, tmp_path):
     both = cli("adapt", *data, *pair, tmp_path / "both", "--descriptions", file, "--template", "a {class}")
     assert (both.code, both.err) == (2, "Error: --template and --descriptions exclude each other\n")
     assert unimos_pipe.feature_set(str(miniature.spec), templates=[template]).descriptions is None
+
+
+def test_a_recipe_with_views_and_descriptions_runs_from_images_and_again_from_its_runs(
+    cli, miniature, no_figures, tmp_path
+):
+    file, recipe, cache = write(tmp_path, SENTENCES), tmp_path / "both.toml", tmp_path / "cache"
+    recipe.write_text(
+        f'name = "both"\ndataset = "{miniature.spec}"\nviews = ["flip", "center"]\ndescriptions = "{file}"\n'
+        'pairs = ["dark->light"]\nmethods = ["zero-shot"]\n'
+    )
+    place = ("--cache", cache, "--runs", tmp_path / "runs")
+    answer = cli("run", recipe, "--data-root", miniature.root, *place, "--workers", 0)
+    assert answer.code == 0 and "mini/light: 24 rows, 24 encoded, 0 reused, " in answer.err
+    (folder,) = encoder_folders(cache, "mini", replace(TINY, views=("center", "flip")))
+    assert (folder.parent.name, folder.name) in find_needed_features(cache, tmp_path / "none", [str(recipe)])[0]
+    (config,) = (tmp_path / "runs").rglob("config.json")
+    template = read_descriptions(file, load_spec(str(miniature.spec))).template
+    assert json.loads(config.read_text())["spec"]["templates"] == [template]
+    saved = tmp_path / "runs" / "both" / "recipe.json"
+    assert "0 run(s) trained, 1 kept, 0 failed" in cli("sweep", saved, *place).err
+    write(tmp_path, SENTENCES | {"BAR": ["a long bar."]})
+    changed = cli("sweep", saved, *place)
+    other = read_descriptions(file, load_spec(str(miniature.spec))).template
+    assert (changed.code, changed.err) == (
+        2,
+        f"Error: {saved}: templates beside descriptions {file}: expected none, or {other} of its sentences, "
+        f"got {template}\n",
+    )
+    file.unlink()  # the digest is enough
+    again = cli("rerun", config.parent, "--cache", cache, "--dataset", miniature.spec)
+    assert again.code == 0 and "1 of 1" in again.out + again.err

@@ -1,7 +1,7 @@
 """Cache maintenance as Python functions: list, verify, find prunable items, prune."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -107,7 +107,7 @@ def find_needed_features(cache: Path, runs: Path, recipes: Sequence[str]) -> tup
             needed |= {(one, two) for one, two in pairwise(config.parts) if ENCODER_FOLDER.fullmatch(two)}
     for name in (*known_recipes(), *recipes):
         recipe, dataset = load_recipe(name)
-        prefix = readable_name(find_encoder(recipe.encoder or dataset.encoder))
+        prefix = readable_name(replace(find_encoder(recipe.encoder or dataset.encoder), views=recipe.views))
         for path in list_folder(cache / dataset.cache_name):
             match = ENCODER_FOLDER.fullmatch(path.name)
             if match and path.name == f"{prefix}_{match[1]}-{match[2]}":

@@ -7,7 +7,7 @@ from typing import Any
 
 from unimos_pipe.base.dataclass_parsing import option
 from unimos_pipe.base.errors import InputError, short_repr
-from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, method_spec
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, DEFAULT_VIEWS, method_spec
 from unimos_pipe.data.dataset_spec import PROTOCOLS, DatasetSpec
 from unimos_pipe.runs.method_names import AUTO, LABEL_SETS, METHODS, UNIMOS, is_seeded, parse_method_settings
 from unimos_pipe.runs.run_spec import RunSpec
@@ -25,6 +25,7 @@ class Recipe:
     dataset: str
     title: str = ""
     encoder: str = ""  # preset; empty = the data set's own
+    views: tuple[str, ...] = DEFAULT_VIEWS  # of each image; their features are averaged
     pairs: tuple[str, ...] = ("all",)  # or "leave-one-out", or "art->clipart", "art+photo->clipart", ...
     seeds: int = option(3, "seeds 0, 1, ... per pair", low=1)
     methods: tuple[str, ...] = (UNIMOS,)  # variants: UniMoS's; options, grid and seeds: also of outside methods
@@ -34,6 +35,7 @@ class Recipe:
     use_target_labels: bool = False  # labels of target rows teach, too
     unknown: str = OFF  # off, auto or a share: whether rows of none of the classes are looked for
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
+    descriptions: str = ""  # JSON file of sentences by class, in the place of templates
     protocol: str = option("", "empty = the data set's own", choices=("", *PROTOCOLS))
     published_table: str = ""  # where paper_results.toml has the published figures
     select: str = ""  # validator that selects the headline's configuration of a grid

@@ -3,12 +3,13 @@
 import contextlib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from unimos_pipe.base.dataclass_parsing import collect_dataclass_errors, nest_settings
 from unimos_pipe.base.encoder_presets import encoder_names
 from unimos_pipe.base.errors import InputError, join_names, short_repr, suggestions
-from unimos_pipe.base.method_config import VARIANTS, MethodSpec, setting_fields
+from unimos_pipe.base.method_config import DEFAULT_TEMPLATE, VARIANTS, EncoderSpec, MethodSpec, setting_fields
 from unimos_pipe.data.dataset_spec import OPEN_PROTOCOLS, DatasetSpec
 from unimos_pipe.data.prompts import build_prompts
 from unimos_pipe.runs.method_names import (
@@ -33,6 +34,10 @@ def find_recipe_faults(recipe: Recipe, spec: DatasetSpec | None) -> list[str]:
         faults.append(f"name {recipe.name!r}: expected letters, digits, '-' and '_'")
     if recipe.encoder and recipe.encoder not in encoder_names():
         faults.append(f"unknown encoder {recipe.encoder!r} ({suggestions(recipe.encoder, encoder_names(), 8)})")
+    try:
+        EncoderSpec(views=recipe.views)
+    except InputError as error:
+        faults.append(str(error))
     faults += _find_method_faults(recipe)
     if unknown := [name for name in recipe.variants if name not in VARIANTS]:
         faults.append(f"unknown variant {join_names(unknown)} ({suggestions(unknown, VARIANTS, 8)})")
@@ -122,12 +127,26 @@ def _find_spec_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:
         lambda: spec.protocol(recipe.protocol or None),
         lambda: recipe.published_table and load_published_rows(recipe.published_table, spec),
         lambda: build_prompts(recipe.templates, "word", spec.class_prompts()),
+        lambda: recipe.descriptions and _check_descriptions(recipe, spec),
     ):
         try:
             check()
         except InputError as error:
             faults.append(str(error))
     return faults
+
+
+def _check_descriptions(recipe: Recipe, spec: DatasetSpec) -> None:
+    """Raise InputError if the file cannot be read, or the recipe has other templates than that of its sentences."""
+    from unimos_pipe.data.descriptions import read_descriptions  # it takes a while
+
+    template = read_descriptions(Path(recipe.descriptions), spec).template
+    if recipe.templates not in ((DEFAULT_TEMPLATE,), (template,)):
+        raise InputError(
+            f"templates beside descriptions {recipe.descriptions}",
+            expected=f"none, or {template} of its sentences",
+            got=join_names(recipe.templates),
+        )
 
 
 def _find_pair_faults(recipe: Recipe, spec: DatasetSpec) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from unimos_pipe.base.encoder_presets import find_encoder
+from unimos_pipe.base.method_config import DEFAULT_VIEWS
 from unimos_pipe.cache.cache_paths import default_cache
 from unimos_pipe.cache.feature_calls import extract_call
 from unimos_pipe.cache.feature_set import FeatureSet, with_weights
@@ -53,9 +54,23 @@ def resolve_recipe(
         recipe, spec = load_recipe(str(recipe))
     recipe = replace(recipe, seeds=seeds or recipe.seeds, protocol=spec.protocol(protocol or recipe.protocol or None))
     name = recipe.encoder or spec.encoder
-    encoder = with_weights(find_encoder(name), pretrained, allow_torchscript)
+    encoder = replace(with_weights(find_encoder(name), pretrained, allow_torchscript), views=recipe.views)
     cache = cache or default_cache()
-    chosen = encoder if pretrained or allow_torchscript else name
-    call = extract_call(recipe.dataset, encoder=chosen, templates=recipe.templates, cache=cache)
-    named = bool(recipe.encoder or pretrained)
-    return ResolvedRecipe(recipe, FeatureSet(spec, encoder, recipe.templates, cache, call, encoder_id, named))
+    has_views = recipe.views != DEFAULT_VIEWS
+    chosen = encoder if pretrained or allow_torchscript or has_views else name
+    described = None
+    if recipe.descriptions:
+        from unimos_pipe.data.descriptions import read_descriptions  # it takes a while
+
+        described = read_descriptions(Path(recipe.descriptions), spec)
+        recipe = replace(recipe, templates=(described.template,))
+    call = extract_call(
+        recipe.dataset,
+        encoder=chosen,
+        templates=recipe.templates,
+        descriptions=recipe.descriptions or None,
+        cache=cache,
+    )
+    named = bool(recipe.encoder or pretrained or has_views)
+    features = FeatureSet(spec, encoder, recipe.templates, cache, call, encoder_id, named, described)
+    return ResolvedRecipe(recipe, features)

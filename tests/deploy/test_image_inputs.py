@@ -16,8 +16,8 @@ from unimos_pipe.base.errors import InputError
 from unimos_pipe.data.build_manifest import find_root
 from unimos_pipe.data.dataset_spec import load_spec
 from unimos_pipe.data.image_decoding import decode
-from unimos_pipe.deploy import adapted_model as model_module
 from unimos_pipe.deploy.image_inputs import normalise_inputs
+from unimos_pipe.extract import plugin_encoder
 
 pytestmark = pytest.mark.numerical
 THREADS, ROUNDS = 8, 3
@@ -113,8 +113,8 @@ def test_what_is_no_image_is_the_callers_mistake(model, images, told):
 def test_eight_threads_ask_one_model(model, saved, files, bound, monkeypatch):
     """Every thread gets its own answers; the encoder is loaded once; decompression bombs are refused in all of them."""
     loaded = []
-    load = model_module.open_encoder
-    monkeypatch.setattr(model_module, "open_encoder", lambda *args: loaded.append(args) or load(*args))
+    load = plugin_encoder.open_encoder
+    monkeypatch.setattr(plugin_encoder, "open_encoder", lambda *args: loaded.append(args) or load(*args))
     large = io.BytesIO()
     Image.new("1", (20_001, 10_000)).save(large, "PNG")
     model = unimos_pipe.load(saved, "cpu")

@@ -49,7 +49,7 @@ def test_the_runs_own_images_give_its_stored_answers(cli, run, icons_cache, tmp_
 
 
 def test_a_cached_domain_needs_no_images_and_no_weights(cli, run, icons_cache, tmp_path, monkeypatch):
-    monkeypatch.setattr("unimos_pipe.deploy.adapted_model.open_encoder", None)  # loading an encoder would fail
+    monkeypatch.setattr("unimos_pipe.extract.plugin_encoder.open_encoder", None)  # loading an encoder would fail
     out = tmp_path / "out.csv"
     answer = cli("predict", "--run", run, "--domain", "sketch", "--cache", icons_cache, "-o", out, "--top", 2)
     told = r"716 rows of icons/sketch; accuracy [\d.]+ on 716 labelled of 716 rows, 95% interval [\d.]+ to [\d.]+\n"

@@ -119,9 +119,12 @@ def test_each_heavy_library_has_one_door():
 
 
 def test_stage_two_needs_neither_images_nor_clip():
-    """Nor what takes a second to import: scikit-learn, scipy, and torch._dynamo, which torch.optim.LBFGS brings in."""
+    """Nor do answers from features: no scikit-learn, scipy, and torch._dynamo, which torchvision and torch.optim.LBFGS
+    bring in; each takes a second to import.
+    """
     code = """
-import sys, torch, unimos_pipe.experiments.sweep
+import sys, torch, unimos_pipe.api, unimos_pipe.deploy.choose_images, unimos_pipe.deploy.export
+import unimos_pipe.deploy.predict, unimos_pipe.interop.import_features
 from unimos_pipe.evaluation.calibration import fit_temperature
 from unimos_pipe.methods import auto
 from unimos_pipe.methods.from_arrays import task_from_arrays

@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
@@ -25,15 +25,14 @@ from unimos_pipe.deploy.model_card import render_card
 from unimos_pipe.deploy.model_config import CONFIG, WEIGHTS, check_config, export_digest, read_export, run_model_config
 from unimos_pipe.deploy.predictions import Predictions, concatenate, with_errors
 from unimos_pipe.deploy.restore import restore_model, restore_scorer
-from unimos_pipe.extract.encoder import ClipEncoder
-from unimos_pipe.extract.image_loader import read_batches
-from unimos_pipe.extract.plugin_encoder import open_encoder
-from unimos_pipe.extract.weights import recorded_spec
 from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.methods.unimos.model import UniMoSModel
 from unimos_pipe.runs.method_names import UNIMOS, answers_new_rows, method_names
 from unimos_pipe.runs.read_run import read_run
 from unimos_pipe.runs.write_run import HEADS, PREDICTIONS, RESULT
+
+if TYPE_CHECKING:
+    from unimos_pipe.extract.encoder import ClipEncoder
 
 _LOADING = threading.Lock()  # so that several threads load an encoder once
 
@@ -91,7 +90,7 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             branch_logits.softmax(-1) for branch_logits in (logits / (self.temperature or 1), logits, *branches)
         )
 
-    def encoder(self, weights: Path | None = None, *, allow_torchscript: bool = False) -> ClipEncoder:
+    def encoder(self, weights: Path | None = None, *, allow_torchscript: bool = False) -> "ClipEncoder":
         """Return the frozen encoder the model was trained on, loaded on the first call and checked by its identity.
 
         Args:
@@ -112,7 +111,10 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
                 self._encoder = self._load_encoder(weights, allow_torchscript)
         return self._encoder
 
-    def _load_encoder(self, weights: Path | None, allow_torchscript: bool) -> ClipEncoder:
+    def _load_encoder(self, weights: Path | None, allow_torchscript: bool) -> "ClipEncoder":
+        from unimos_pipe.extract.plugin_encoder import open_encoder  # importing open_clip takes seconds
+        from unimos_pipe.extract.weights import recorded_spec
+
         encoder = open_encoder(
             recorded_spec(self.identity, self.settings["encoder_id"], weights, allow_torchscript=allow_torchscript),
             self.device,
@@ -156,6 +158,8 @@ class AdaptedModel(ModelHubMixin, library_name="unimos-pipe", tags=["clip", "dom
             workers: decoder processes; 0 decodes in this process (some systems need that for PIL images).
             max_pixels: largest image that is read.
         """
+        from unimos_pipe.extract.image_loader import read_batches  # importing torchvision takes seconds
+
         encoder = self.encoder()
         batches = [list(range(i, min(i + batch_size, len(images)))) for i in range(0, len(images), batch_size)]
         stream = read_batches(

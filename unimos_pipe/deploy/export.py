@@ -18,7 +18,6 @@ from unimos_pipe.cache.encoder_identity import recorded_views
 from unimos_pipe.deploy.adapted_model import AdaptedModel, build_model_card, load
 from unimos_pipe.deploy.model_config import CONFIG, CONFIG_KEYS, WEIGHTS, read_config
 from unimos_pipe.deploy.predict import list_images
-from unimos_pipe.extract.image_loader import read_batches
 from unimos_pipe.methods.task import unit_rows
 from unimos_pipe.runs.read_run import read_run
 
@@ -132,6 +131,8 @@ class _ImageGraph(torch.nn.Module):
 
 
 def _load_pixels(model: AdaptedModel, images: list[Path]) -> torch.Tensor:
+    from unimos_pipe.extract.image_loader import read_batches  # importing torchvision takes seconds
+
     stream = read_batches(Path(), images, [list(range(len(images)))], model.encoder().preprocess, workers=0)
     _, pixels, bad = next(stream)
     if bad or pixels is None:

@@ -32,8 +32,6 @@ from unimos_pipe.data.dataset_spec import DatasetSpec, load_spec
 from unimos_pipe.data.feature_dataset import SpecEdit, add_domain
 from unimos_pipe.data.manifest import NO_LABEL, Manifest
 from unimos_pipe.data.prompts import build_prompts
-from unimos_pipe.extract.extract_domain import encode_prompts
-from unimos_pipe.extract.plugin_encoder import open_encoder
 from unimos_pipe.extract.prompt_checks import identical_text_features
 from unimos_pipe.extract.write_shards import library_versions
 from unimos_pipe.interop.find_arrays import TEXT_NAMES, ArrayChoice, FeatureRows, ImageAxis, read_feature_files
@@ -202,6 +200,9 @@ def _make_text_features(
             (Argument("text"), f" {options.text}"),
         )
     elif options.text_from:
+        from unimos_pipe.extract.extract_domain import encode_prompts  # importing open_clip takes seconds
+        from unimos_pipe.extract.plugin_encoder import open_encoder
+
         any_precision = options.text_from.precision == "auto"
         text_spec = replace(options.text_from, precision="fp32") if any_precision else options.text_from
         encoder = open_encoder(text_spec, pick_device(device))

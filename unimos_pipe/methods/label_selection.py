@@ -12,8 +12,6 @@ probabilities; the least sure row has the smallest.
 import warnings
 
 import torch
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from unimos_pipe.base.errors import InputError, join_names
@@ -60,6 +58,9 @@ def compute_margins(probabilities: Tensor) -> Tensor:
 
 def cluster_rows(features: Tensor, count: int, seed: int) -> Tensor:
     """Return the (m,) cluster of each of (m, D) rows, by k-means from one start."""
+    from sklearn.cluster import KMeans  # importing scikit-learn takes a second
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
         clusters = KMeans(count, n_init=1, random_state=seed).fit_predict(features.float().cpu().numpy())

@@ -22,6 +22,7 @@ DOORS = {
         "extract/encoder",
         "extract/views",
         "extract/fused_convolutions",
+        "extract/fused_transformer",
         "extract/tokenizer",
         "extract/weights",
     },

@@ -36,6 +36,16 @@ USED = {
         "int[] stride, int[] dilation, int groups, str binary_attr, Scalar? alpha, str? unary_attr, "
         "Scalar?[] unary_scalars, str? unary_algorithm) -> Tensor Y"
     ),
+    "torch.ops.mkldnn._linear_pointwise": (
+        "mkldnn::_linear_pointwise(Tensor X, Tensor W, Tensor? B, str attr, Scalar?[] scalars, str? algorithm) "
+        "-> Tensor Y"
+    ),
+    "torch.ops.mkldnn._linear_pointwise.binary": (
+        "mkldnn::_linear_pointwise.binary(Tensor X, Tensor other, Tensor W, Tensor? B, str attr) -> Tensor Y"
+    ),
+    "torch.ops.mkldnn._reorder_linear_weight": (
+        "mkldnn::_reorder_linear_weight(Tensor self, int? batch_size=None) -> Tensor Y"
+    ),
     "torch.ops.mkldnn._reorder_convolution_weight": (
         "mkldnn::_reorder_convolution_weight(Tensor self, int[2] padding=0, int[2] stride=1, int[2] dilation=1, "
         "int groups=1, int[]? input_size=None) -> Tensor Y"
@@ -43,10 +53,14 @@ USED = {
     "open_clip.modified_resnet.Bottleneck": "conv1 conv2 conv3 avgpool downsample",
     "open_clip.modified_resnet.ModifiedResNet": "conv1 bn1 conv2 bn2 conv3 bn3 layer1 layer2 layer3 layer4",
     "open_clip.transform.MaybeConvertMode": "(mode='RGB') -> None",
+    "open_clip.transformer.QuickGELU": "(*args: Any, **kwargs: Any) -> None",
+    "open_clip.transformer.ResidualAttentionBlock": "ln_1 attn ls_1 ln_2 mlp ls_2",
+    "open_clip.transformer.VisionTransformer": "conv1 transformer",
 }
 DOTTED = re.compile(r"[\w.]+")
 PRIVATE = re.compile(r"(torch|torchvision|open_clip)\.(\w+\.)*_[a-z]")
-UNDOCUMENTED = ("torch.ops.", "torch.native_", "open_clip.modified_resnet.", "open_clip.transform.")
+MODULES = ("open_clip.modified_resnet.", "open_clip.transform.", "open_clip.transformer.")
+UNDOCUMENTED = ("torch.ops.", "torch.native_", *MODULES)
 
 
 def found(name: str) -> str:
@@ -64,6 +78,11 @@ def found(name: str) -> str:
         return " ".join(part for part in USED[name].split() if hasattr(value(8, 8), part))
     if name.endswith("ModifiedResNet"):
         network = value(layers=(1, 1, 1, 1), output_dim=8, heads=1, image_size=32, width=8)
+        return " ".join(part for part in USED[name].split() if hasattr(network, part))
+    if name.endswith("ResidualAttentionBlock"):
+        return " ".join(part for part in USED[name].split() if hasattr(value(8, 1), part))
+    if name.endswith("VisionTransformer"):
+        network = value(8, 8, width=8, layers=1, heads=1, mlp_ratio=1)
         return " ".join(part for part in USED[name].split() if hasattr(network, part))
     return str(inspect.signature(value))
 

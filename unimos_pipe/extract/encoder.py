@@ -11,6 +11,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.transforms import Compose, Normalize
 
@@ -22,6 +23,7 @@ from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name
 from unimos_pipe.extract.activation import activation_of, check_file_activation, check_tag_activation
 from unimos_pipe.extract.fused_convolutions import can_fuse, fuse_convolutions
+from unimos_pipe.extract.fused_transformer import can_fuse_products, fuse_transformer
 from unimos_pipe.extract.image_loader import load_sample
 from unimos_pipe.extract.jpeg_decoding import decoder_name
 from unimos_pipe.extract.load_weights import load_weights
@@ -161,7 +163,7 @@ def native_logit_scale(model: torch.nn.Module) -> float | None:
 def _freeze(model: torch.nn.Module) -> torch.nn.Module:
     """Return the model in inference form.
 
-    A ResNet gets folded batch norms and channels-last weights, and in bf16 on a CPU fused convolutions.
+    A ResNet gets folded batch norms and channels-last weights. In bf16 on a CPU operators are fused.
     """
     model = model.eval().requires_grad_(False)
     if any(module.training for module in model.modules()):
@@ -169,10 +171,16 @@ def _freeze(model: torch.nn.Module) -> torch.nn.Module:
     if isinstance(model.visual, ModifiedResNet):
         fold_batch_norms(model.visual)
         model.visual.to(memory_format=torch.channels_last)
-        weight = model.visual.conv1.weight
-        if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and can_fuse():
+        if _is_bf16_on_cpu(model.visual.conv1.weight) and can_fuse():
             fuse_convolutions(model.visual)
+    is_transformer = isinstance(model.visual, VisionTransformer)
+    if is_transformer and _is_bf16_on_cpu(model.visual.conv1.weight) and can_fuse_products():
+        fuse_transformer(model.visual)
     return model
+
+
+def _is_bf16_on_cpu(weight: torch.Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16
 
 
 def fold_batch_norms(net: ModifiedResNet) -> None:

@@ -70,6 +70,8 @@ def test_saved_files_and_the_inline_svg(tmp_path):
     figure = draw_modality_map({"image": np.zeros((3, 2))}, "<script>alert(1)</script> & $x$")
     first, second = save_figure(figure, tmp_path, "one"), save_figure(figure, tmp_path, "two")
     assert Image.open(tmp_path / "one.png").size[0] > 700 and (tmp_path / "one.svg").read_text().startswith("<?xml")
+    fonts = (tmp_path / "one.pdf").read_bytes()
+    assert b"/CIDFontType2" in fonts and b"/Type3" not in fonts  # journals reject fonts of type 3
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (first, second)]
     assert ids[0] and not ids[0] & ids[1]
     for reference in re.findall(r'(?:href="#|url\(#)([^")]+)', first):

@@ -9,10 +9,11 @@ from unimos_pipe.report.experiment import find_runs
 from unimos_pipe.report.modality_gap import (
     GAPS,
     bottleneck_classes,
+    bottleneck_features,
     evenly_spaced,
     gap_table,
-    map_positions,
     measure_gap,
+    modality_features,
     tsne,
 )
 from unimos_pipe.runs.read_run import RunFolderError
@@ -59,8 +60,7 @@ def purity(places: np.ndarray, names: list[str]) -> float:
 
 
 def test_the_modality_map_keeps_kinds_apart_and_text_with_lac(run):
-    with map_positions(run) as maps:
-        places = maps()["modality"]
+    places = tsne(modality_features(run))
     assert {kind: points.shape for kind, points in places.items()} == {
         "image": (12, 2), "VAC": (12, 2), "LAC": (12, 2), "text": (3, 2),
     }  # fmt: skip
@@ -74,8 +74,9 @@ def test_bottleneck_maps_show_domains_before_and_classes_after(run):
     classes = bottleneck_classes(run)
     assert classes["source"][:4] == ["circle", "square", "bar", "circle"] and classes["source"] == classes["target"]
     domains = ["source"] * 12 + ["target"] * 12
-    with map_positions(run) as maps:
-        before, after = (np.concatenate(list(maps()[when].values())) for when in ("before", "after"))
+    before, after = (
+        np.concatenate(list(tsne(bottleneck_features(run, stage)).values())) for stage in ("before", "after")
+    )
     assert purity(before, domains) == 1.0
     assert purity(after, classes["source"] + classes["target"]) == 1.0
 
@@ -98,17 +99,7 @@ def test_large_samples_are_thinned_evenly_and_maps_repeat():
     assert np.array_equal(tsne(rows)["a"], tsne(rows)["a"])
 
 
-def test_maps_come_from_a_process_beside_the_report_or_from_this_one(run, monkeypatch):
-    """With the same numbers; a file that is torn is told as such."""
-    with map_positions(run) as beside:
-        maps = beside()
-    monkeypatch.setattr("unimos_pipe.report.modality_gap.can_fork", lambda: False)
-    with map_positions(run) as here:
-        assert here() is here()
-        for name, groups in here().items():
-            assert all(np.array_equal(maps[name][kind], points) for kind, points in groups.items())
-    assert list(maps) == ["modality", "before", "after"]
-    monkeypatch.undo()
+def test_a_torn_sample_is_an_error(run):
     (run.folder / "heads.safetensors").write_bytes(b"torn")
-    with pytest.raises(RunFolderError, match=r"heads.safetensors is not what was written"), map_positions(run):
-        pass
+    with pytest.raises(RunFolderError, match=r"heads.safetensors is not what was written"):
+        modality_features(run)

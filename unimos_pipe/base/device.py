@@ -1,6 +1,5 @@
 """Selection of devices and precisions."""
 
-import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 
@@ -45,11 +44,6 @@ def copy_to_cpu_async(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
         return cpu_tensor
 
     return wait
-
-
-def count_usable_cores() -> int:
-    """Return the number of CPU cores that this process may use; all cores if the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_has_bf16() -> bool:

@@ -46,6 +46,11 @@ def can_fork() -> bool:
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
+def count_usable_cores() -> int:
+    """Return the number of CPU cores that this process may use; all cores if the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def max_processes(device: "torch.device") -> int:
     """Return the number of worker processes for a device: torch's thread count on a CPU, otherwise 1.
 

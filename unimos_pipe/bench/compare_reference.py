@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from unimos_pipe.base.device import count_usable_cores, pick_device, precision_on_device
+from unimos_pipe.base.device import pick_device, precision_on_device
+from unimos_pipe.base.fork_pool import count_usable_cores
 from unimos_pipe.base.method_config import MethodSpec
 from unimos_pipe.base.progress import NO_PROGRESS, ProgressReporter
 from unimos_pipe.bench.adapt import SIZES, Size, random_task, synchronize

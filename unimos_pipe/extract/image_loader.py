@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from unimos_pipe.base.device import count_usable_cores
 from unimos_pipe.base.errors import Argument, ExecutionError, ReadError, UnimosPipeError, join_names
-from unimos_pipe.base.fork_pool import reopen_std_streams
+from unimos_pipe.base.fork_pool import count_usable_cores, reopen_std_streams
 from unimos_pipe.base.malloc import trim_malloc, tune_malloc
 from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
 from unimos_pipe.base.time_limit import time_limit

@@ -1,20 +1,18 @@
 """Modality gap: distances between text, image, VAC and LAC features, as numbers and as t-SNE maps."""
 
-import contextlib
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from unimos_pipe.base.fork_pool import can_fork, run_beside
 from unimos_pipe.report.experiment import Experiment, FinishedRun
 from unimos_pipe.report.setting_names import format_pair
 from unimos_pipe.report.table import Cell, Table, name_cell
+from unimos_pipe.report.tsne import tsne_map
 from unimos_pipe.runs.statistics import mean_and_std
 
 MAP_ROWS = 250  # most rows of each kind in a map; 400 take twice as long and show no more
-MAP_ITERATIONS = 400
+MAP_COMPONENTS = 32  # principal components of a map's rows
 TENSORS = ("target_image", "target_vac", "target_lac", "text")
 SIDES = ("source", "target")
 GAPS = {  # column -> the two tensors
@@ -76,7 +74,7 @@ def _distance_cell(values: Sequence[tuple[str, int, float]]) -> Cell:
     return Cell(f"{mean.mean:.2f}{spread}", mean.mean, mean.std, "number")
 
 
-def tsne(groups: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
+def tsne(groups: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return one joint t-SNE of several sets of rows, each scaled to unit norm, so that distance measures angle.
 
     Args:
@@ -84,14 +82,10 @@ def tsne(groups: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarra
     Returns:
         name -> (m, 2) positions of the used rows.
     """
-    from sklearn.manifold import TSNE  # takes a second to import
-
     selected = {name: normalise_rows(rows[evenly_spaced(len(rows))]) for name, rows in groups.items()}
     stacked = np.concatenate(list(selected.values())).astype(np.float32)
-    perplexity = min(30.0, max(2.0, (len(stacked) - 1) / 3))
-    embedding = TSNE(init="pca", perplexity=perplexity, max_iter=MAP_ITERATIONS, random_state=seed)
     with threadpool_limits(1):
-        positions = embedding.fit_transform(principal_components(stacked, 32))
+        positions = tsne_map(principal_components(stacked, MAP_COMPONENTS))
     ends = np.cumsum([len(rows) for rows in selected.values()])
     return dict(zip(selected, np.split(positions, ends[:-1]), strict=True))
 
@@ -107,29 +101,16 @@ def evenly_spaced(count: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, MAP_ROWS)).round().astype(int)
 
 
-@contextlib.contextmanager
-def map_positions(run: FinishedRun) -> Iterator[Callable[[], dict[str, dict[str, np.ndarray]]]]:
-    """Compute the t-SNE maps of a run, in a process beside this one where one may be forked.
-
-    Yields:
-        A function that waits for them and returns the positions of rows by map and kind. ``modality``: the target's
-        ``image``, ``VAC`` and ``LAC`` features and the ``text`` features. ``before`` and ``after`` training: the
-        bottleneck features of ``source`` and ``target``.
-    """
+def modality_features(run: FinishedRun) -> dict[str, np.ndarray]:
+    """Return the target's ``image``, ``VAC`` and ``LAC`` features and the ``text`` features of a run's sample."""
     arrays = run.tensors(*TENSORS)
-    groups = {"modality": dict(zip(("image", "VAC", "LAC", "text"), map(arrays.get, TENSORS), strict=True))}
-    for stage in ("before", "after"):
-        arrays = run.tensors(*(f"{side}_bottleneck_{stage}" for side in SIDES))
-        groups[stage] = {side: arrays[f"{side}_bottleneck_{stage}"] for side in SIDES}
+    return dict(zip(("image", "VAC", "LAC", "text"), map(arrays.get, TENSORS), strict=True))
 
-    def compute() -> dict[str, dict[str, np.ndarray]]:
-        return {name: tsne(rows) for name, rows in groups.items()}
 
-    if not can_fork():
-        yield functools.cache(compute)
-        return
-    with run_beside(lambda send: compute(), print) as job:
-        yield job.wait
+def bottleneck_features(run: FinishedRun, stage: str) -> dict[str, np.ndarray]:
+    """Return the ``source`` and ``target`` bottleneck features of a run's sample, ``before`` or ``after`` training."""
+    arrays = run.tensors(*(f"{side}_bottleneck_{stage}" for side in SIDES))
+    return {side: arrays[f"{side}_bottleneck_{stage}"] for side in SIDES}
 
 
 def bottleneck_classes(run: FinishedRun) -> dict[str, list[str | None]]:

@@ -64,7 +64,7 @@ def write_page(
         cache: where embedded images are unpacked; None takes the default one.
         pair: ``source->target`` that figures show; None takes the one with the largest gain.
         data_root: folder of images, for thumbnails; embedded data sets need none.
-        on_step: called with 1 after each of an experiment's :data:`unimos_pipe.report.section.STEPS`.
+        on_step: called with the number of finished steps, of :data:`unimos_pipe.report.section.STEPS` an experiment.
     Raises:
         InputError: no run of the pair, damaged files, or ``out`` holds something other than a report.
     """

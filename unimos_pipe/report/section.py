@@ -1,8 +1,8 @@
 """One experiment's section of the page; its tables and figures are also written as files."""
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from unimos_pipe.report.error_analysis import (
     worst_confusions,
 )
 from unimos_pipe.report.experiment import Experiment
+from unimos_pipe.report.figure_jobs import FigureJob, FigureText, PageFigure, draw_figures
 from unimos_pipe.report.gain_table import gain_table
 from unimos_pipe.report.headline import headline, mean_baseline
 from unimos_pipe.report.method_tables import baselines_without_runs, common_pairs, method_table, settings_table
-from unimos_pipe.report.modality_gap import bottleneck_classes, gap_table, map_positions
+from unimos_pipe.report.modality_gap import bottleneck_classes, bottleneck_features, gap_table, modality_features, tsne
 from unimos_pipe.report.photo_overview import PhotoOverview, is_photo_target, photo_overview
 from unimos_pipe.report.provenance import collect_provenance
 from unimos_pipe.report.published_tables import find_published
@@ -39,18 +40,7 @@ from unimos_pipe.report.unimos_tables import ablation_table, matrix_table, publi
 from unimos_pipe.report.unlabelled_target import diagnostics_table
 from unimos_pipe.runs.statistics import MeanStd
 
-GetMaps = Callable[[], Mapping[str, Mapping[str, np.ndarray]]]
-STEPS = 10  # of a section, those of UniMoS included: the progress bar counts them
-
-
-@dataclass(frozen=True)
-class PageFigure:
-    """A figure on the page; ``svg`` is matplotlib's markup."""
-
-    name: str  # file name without suffix
-    title: str
-    caption: str
-    svg: str
+STEPS = 10  # of a section on the progress bar, in proportion to its drawn figures
 
 
 @dataclass
@@ -82,6 +72,7 @@ class SectionBuilder:
 
     def __init__(self, experiment: Experiment, out: Path, name: str, pair: str, on_step: Callable[[int], None]):
         self.experiment, self.out, self.on_step = experiment, out, on_step
+        self.jobs: list[FigureJob] = []
         self.prefix = f"{name}-" if name else ""
         self.runs, self.pair = experiment.select(pair), pair
         self.section = Section(experiment.title, name, summary_tiles(experiment), labelled=experiment.labelled)
@@ -93,33 +84,37 @@ class SectionBuilder:
 
     def build(self, data_root: Path | None, cache: Path) -> Section:
         """Return the filled section; ``cache`` is where embedded images are unpacked."""
-        with contextlib.ExitStack() as stack:
-            maps = stack.enter_context(map_positions(self.runs[0])) if self.section.has_unimos else None
-            self._take_steps(data_root, cache, maps)
+        self._add_tables()
+        self._add_class_figures()
+        self._add_method_figures()
+        self._add_photo_overview(data_root, cache)
+        if self.section.has_unimos:
+            self._add_curves()
+            self._add_losses()
+            self._add_curves_by_pair()
+            self._add_disagreements(data_root, cache)
+            self._add_modality_gap()
+            self._add_bottleneck_maps()
+        self._draw_figures()
         self.section.provenance = collect_provenance(self.experiment)
         return self.section
 
-    def _take_steps(self, data_root: Path | None, cache: Path, maps: GetMaps | None) -> None:
-        """Fill the section; the maps, which take longest, come last."""
-        unimos_steps = [
-            self._add_curves,
-            self._add_losses,
-            self._add_curves_by_pair,
-            lambda: self._add_disagreements(data_root, cache),
-            lambda: self._add_modality_gap(maps()["modality"]),
-            lambda: self._add_bottleneck_maps(maps()),
-        ]
-        shared_steps = [
-            self._add_tables,
-            self._add_class_figures,
-            self._add_method_figures,
-            lambda: self._add_photo_overview(data_root, cache),
-        ]
-        steps = [*shared_steps, *(unimos_steps if self.section.has_unimos else [])]
-        for step in steps:
-            step()
-            self.on_step(1)
-        self.on_step(STEPS - len(steps))
+    def _draw_figures(self) -> None:
+        """Draw all figures that were added."""
+        if not self.jobs:
+            self.on_step(STEPS)
+            return
+        drawn_jobs = 0
+
+        def advance() -> None:
+            nonlocal drawn_jobs
+            drawn_jobs += 1
+            self.on_step(STEPS * drawn_jobs // len(self.jobs) - STEPS * (drawn_jobs - 1) // len(self.jobs))
+
+        for figure in draw_figures(self.jobs, self.out / "figures", advance):
+            self.section.figures[figure.name.removeprefix(self.prefix)] = figure
+        curves = [f"curves-{slug(pair)}" for pair in self.experiment.pairs]
+        self.section.curves_by_pair = [self.section.figures[name] for name in curves if name in self.section.figures]
 
     def _add_table(self, table: Table | None) -> None:
         if table is None:
@@ -128,13 +123,9 @@ class SectionBuilder:
         self.section.tables[table.name] = table
         write_table(self.out / "tables", f"{self.prefix}{table.name}", table)
 
-    def _add_figure(self, name: str, title: str, caption: str, figure: Any) -> PageFigure:
-        file_name = f"{self.prefix}{name}"
-        folder = self.out / "figures"
-        folder.mkdir(parents=True, exist_ok=True)
-        page_figure = PageFigure(file_name, title, caption, report_figures.save_figure(figure, folder, file_name))
-        self.section.figures[name] = page_figure
-        return page_figure
+    def _add_figure(self, name: str, title: str, caption: str, draw: Callable[[], Any]) -> None:
+        """Add a figure that ``draw()`` returns once all are drawn."""
+        self.jobs.append(FigureJob((FigureText(f"{self.prefix}{name}", title, caption),), lambda: [draw()]))
 
     def _add_tables(self) -> None:
         experiment = self.experiment
@@ -161,10 +152,10 @@ class SectionBuilder:
             caption = (
                 "Mean accuracy in % for each combination of settings. An even map means that the choice hardly matters."
             )
-            figure = report_figures.draw_heatmap(
-                grid.values, grid.rows, grid.columns, grid.labels, "{:.1f}", "accuracy, %"
+            draw = partial(
+                report_figures.draw_heatmap, grid.values, grid.rows, grid.columns, grid.labels, "{:.1f}", "accuracy, %"
             )
-            self._add_figure("sensitivity", "Sensitivity", caption, figure)
+            self._add_figure("sensitivity", "Sensitivity", caption, draw)
 
     def _add_method_figures(self) -> None:
         """Add accuracies of all methods, as means and by class."""
@@ -184,8 +175,8 @@ class SectionBuilder:
         caption = (
             f"Large dots: means over {len(pairs)} pair(s). Bars: standard deviation over seeds. Small dots: pairs."
         )
-        figure = report_figures.draw_method_dots(list(means), list(means.values()), by_pair)
-        self._add_figure("methods", "Methods", caption, figure)
+        draw = partial(report_figures.draw_method_dots, list(means), list(means.values()), by_pair)
+        self._add_figure("methods", "Methods", caption, draw)
         labels = [label for label in experiment.comparable_settings if experiment.select(self.pair, label)]
         runs_by_name = {experiment.display_names[label]: experiment.select(self.pair, label) for label in labels}
         values, classes = classes_by_method(runs_by_name)
@@ -195,10 +186,16 @@ class SectionBuilder:
                 f" Shown: the {len(classes)} of {len(self.runs[0].classes)} classes on which methods differ most."
             )
         if len(classes):
-            figure = report_figures.draw_heatmap(
-                values, classes, list(runs_by_name), ("class", "method"), "{:.0f}", "accuracy, %"
+            draw = partial(
+                report_figures.draw_heatmap,
+                values,
+                classes,
+                list(runs_by_name),
+                ("class", "method"),
+                "{:.0f}",
+                "accuracy, %",
             )
-            self._add_figure("classes-methods", "Classes by method", caption, figure)
+            self._add_figure("classes-methods", "Classes by method", caption, draw)
 
     def _add_curves(self) -> None:
         if self.section.labelled:
@@ -207,10 +204,9 @@ class SectionBuilder:
                 "dashed, right axis). Faint lines: seeds. Strong lines: their mean. Dotted lines: the baselines and "
                 "the best other method."
             )
-            figure = report_figures.draw_curves(
-                self.runs, self.section.figure_title, self._comparison_levels(self.pair)
-            )
-            self._add_figure("curves", "Accuracy over epochs", caption, figure)
+            levels = self._comparison_levels(self.pair)
+            draw = partial(report_figures.draw_curves, self.runs, self.section.figure_title, levels)
+            self._add_figure("curves", "Accuracy over epochs", caption, draw)
 
     def _comparison_levels(self, pair: str) -> dict[str, float]:
         """Return accuracies of the baselines and of the best other method on a pair."""
@@ -227,44 +223,46 @@ class SectionBuilder:
 
     def _add_losses(self) -> None:
         caption = "Each term of the training loss, on its own scale. The terms should converge."
-        self._add_figure("losses", "Losses by term", caption, report_figures.draw_losses(self.runs))
+        self._add_figure("losses", "Losses by term", caption, partial(report_figures.draw_losses, self.runs))
 
     def _add_curves_by_pair(self) -> None:
         experiment = self.experiment
         if not experiment.labelled or len(experiment.pairs) < 2:
             return
         for pair in experiment.pairs:
-            figure = report_figures.draw_curves(
-                experiment.select(pair), format_pair(pair), self._comparison_levels(pair), small=True
-            )
-            self.section.curves_by_pair.append(self._add_figure(f"curves-{slug(pair)}", format_pair(pair), "", figure))
+            title, levels = format_pair(pair), self._comparison_levels(pair)
+            draw = partial(report_figures.draw_curves, experiment.select(pair), title, levels, small=True)
+            self._add_figure(f"curves-{slug(pair)}", title, "", draw)
 
-    def _add_modality_gap(self, positions: Mapping[str, np.ndarray]) -> None:
+    def _add_modality_gap(self) -> None:
         caption = (
             "t-SNE of a sample of the target. A star is the text feature of a class; other marks are an image's CLIP, "
             "VAC or LAC feature. Kinds that form separate clusters are far apart. Only distances are meaningful, not "
             "the axes."
         )
-        figure = report_figures.draw_modality_map(positions, self.section.figure_title)
-        self._add_figure("modality-gap", "The modality gap", caption, figure)
+        features, title = modality_features(self.runs[0]), self.section.figure_title
+        draw = lambda: report_figures.draw_modality_map(tsne(features), title)  # noqa: E731
+        self._add_figure("modality-gap", "The modality gap", caption, draw)
         self._add_table(gap_table(self.experiment))
 
-    def _add_bottleneck_maps(self, maps: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    def _add_bottleneck_maps(self) -> None:
         run = self.runs[0]
         classes = bottleneck_classes(run)
         names = {side: getattr(run.spec, side) for side in ("source", "target")}
+        captions = {
+            "class": _class_map_caption(classes),
+            "domain": "The same points by domain. Well aligned domains overlap.",
+        }
         for stage in ("before", "after"):
+            texts = tuple(
+                FigureText(
+                    f"{self.prefix}bottleneck-{stage}-{by}", f"{stage} training, by {by}".capitalize(), captions[by]
+                )
+                for by in captions
+            )
             title = f"{self.section.figure_title}, {stage} training"
-            self._add_bottleneck_map(
-                stage, "class", _class_map_caption(classes), report_figures.draw_class_map(maps[stage], classes, title)
-            )
-            caption = "The same points by domain. Well aligned domains overlap."
-            self._add_bottleneck_map(
-                stage, "domain", caption, report_figures.draw_domain_map(maps[stage], names, title)
-            )
-
-    def _add_bottleneck_map(self, stage: str, by: str, caption: str, figure: Any) -> None:
-        self._add_figure(f"bottleneck-{stage}-{by}", f"{stage} training, by {by}".capitalize(), caption, figure)
+            draw = partial(_draw_bottleneck_maps, bottleneck_features(run, stage), classes, names, title)
+            self.jobs.append(FigureJob(texts, draw))
 
     def _add_class_figures(self) -> None:
         if not self.section.labelled:
@@ -276,14 +274,20 @@ class SectionBuilder:
             f"Predictions for the {len(rows)} least accurate classes, in % of the true class's images. Rows are true "
             "classes, columns predicted ones."
         )
-        figure = report_figures.draw_heatmap(
-            shares, rows, columns, ("true class", "predicted class"), "{:.0f}", "% of the class"
+        draw = partial(
+            report_figures.draw_heatmap,
+            shares,
+            rows,
+            columns,
+            ("true class", "predicted class"),
+            "{:.0f}",
+            "% of the class",
         )
         self._add_figure(
             "confusion",
             f"Confusion matrix of the least accurate classes, {self.experiment.default_setting_name}",
             caption,
-            figure,
+            draw,
         )
 
     def _add_class_gains(self) -> None:
@@ -294,10 +298,11 @@ class SectionBuilder:
         )
         if len(names) < len(self.runs[0].classes):
             caption += f" Shown: the {len(names)} of {len(self.runs[0].classes)} classes that changed most."
-        bars = report_figures.draw_class_bars(
-            self.experiment.default_setting_name, names, ours, zero, significant_gains(self.runs[0], names, ours, zero)
+        significant = significant_gains(self.runs[0], names, ours, zero)
+        draw = partial(
+            report_figures.draw_class_bars, self.experiment.default_setting_name, names, ours, zero, significant
         )
-        self._add_figure("classes", "Accuracy by class", caption, bars)
+        self._add_figure("classes", "Accuracy by class", caption, draw)
 
     def _add_disagreements(self, data_root: Path | None, cache: Path) -> None:
         run = self.runs[0]
@@ -318,6 +323,20 @@ class SectionBuilder:
             items = [replace(item, thumbnail=encode_thumbnail(folder, item.path)) for item in items]
         self.section.has_thumbnails = any(item.thumbnail for item in items)
         return list(items)
+
+
+def _draw_bottleneck_maps(
+    features: Mapping[str, np.ndarray],
+    classes: Mapping[str, Sequence[str | None]],
+    names: Mapping[str, str],
+    title: str,
+) -> tuple[Any, Any]:
+    """Return one t-SNE map by class and by domain."""
+    positions = tsne(features)
+    return (
+        report_figures.draw_class_map(positions, classes, title),
+        report_figures.draw_domain_map(positions, names, title),
+    )
 
 
 def _class_map_caption(classes: Mapping[str, Sequence[str | None]]) -> str:

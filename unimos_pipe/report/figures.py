@@ -88,10 +88,9 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
 
 @contextlib.contextmanager
 def _fonts_without_layout() -> Iterator[None]:
-    """Leave the tables of kerning and ligatures out of fonts in PDFs, whose glyphs have their positions.
+    """Leave the tables of kerning and ligatures out of fonts in PDFs: glyphs have positions, and these take half the time.
 
-    Reducing these tables to a figure's glyphs takes more than half of the time of a PDF. Without fontTools's attribute
-    they are embedded.
+    Without fontTools's attribute they are embedded.
     """
     name = "_drop_tables_default"
     dropped = getattr(subset.Options, name, [])

@@ -88,7 +88,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
 
 @contextlib.contextmanager
 def _fonts_without_layout() -> Iterator[None]:
-    """Leave the tables of kerning and ligatures out of fonts in PDFs: glyphs have positions, and these take half the time.
+    """Leave kerning and ligatures out of fonts in PDFs, whose glyphs have positions. They take half of the time.
 
     Without fontTools's attribute they are embedded.
     """

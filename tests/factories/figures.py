@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from unimos_pipe.report import figures, modality_gap
+from unimos_pipe.report import figures, modality_gap, section
 
 
 def leave_out_figures(patch: pytest.MonkeyPatch) -> None:
     """Write no figure, and take the first two columns in the place of a t-SNE."""
     patch.setattr(figures, "save_figure", lambda *_: "<svg></svg>")
-    patch.setattr(modality_gap, "tsne", _first_two_columns)
+    patch.setattr(section, "tsne", _first_two_columns)
 
 
 def _first_two_columns(groups: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from unimos_pipe.experiments import photo_job
 from unimos_pipe.photos.review_photos import ReviewResult
 from unimos_pipe.photos.review_session import ReviewSession
 from unimos_pipe.photos.run_photos import load_run_photos
-from unimos_pipe.report import figures, modality_gap
+from unimos_pipe.report import figures, section
 from unimos_pipe.runs.read_run import read_run
 
 CLASSES = ("circle", "square", "bar")
@@ -31,7 +31,7 @@ def folders(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UNIMOS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(figures, "save_figure", lambda *_: "<svg></svg>")
-    monkeypatch.setattr(modality_gap, "tsne", lambda groups: {name: rows[:, :2] for name, rows in groups.items()})
+    monkeypatch.setattr(section, "tsne", lambda groups: {name: rows[:, :2] for name, rows in groups.items()})
     return tmp_path
 
 

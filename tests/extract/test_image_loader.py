@@ -1,13 +1,15 @@
 """Unusual images are decoded as a viewer shows them, or reported with the reason."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from unimos_pipe.base.errors import ReadError
+from unimos_pipe.base.errors import ExecutionError, ReadError
 from unimos_pipe.data.image_decoding import decode, describe_error
-from unimos_pipe.extract.image_loader import read_batches
+from unimos_pipe.extract.image_loader import Decoders, read_batches
 
 
 def pixels(path) -> np.ndarray:
@@ -175,3 +177,60 @@ def test_memory_for_a_gpu_is_page_locked_while_batches_are_read(tmp_path, monkey
     )
     assert [good for good, _, _ in stream] == [[0]]
     assert (made, sizes) == (calls, [2 * 12])  # a batch that the GPU reads, and the next
+
+
+@pytest.fixture
+def folders(tmp_path) -> list:
+    """Two folders of images whose red values are their numbers, from 100 and from 200 on."""
+    for first in (100, 200):
+        (tmp_path / str(first)).mkdir()
+        for row in range(9):
+            Image.new("RGB", (4, 4), (first + row, 0, 0)).save(tmp_path / str(first) / f"{row}.png")
+    return [(tmp_path / str(first), [f"{row}.png" for row in range(9)]) for first in (100, 200)]
+
+
+def red_and_process(image: np.ndarray) -> torch.Tensor:
+    """The red value of an image, and the process that decoded it in three bytes."""
+    return torch.tensor([image[0, 0, 0], *os.getpid().to_bytes(3)], dtype=torch.uint8).reshape(1, 1, 4)
+
+
+BATCHES = [[0, 1], [2], [3, 4], [5, 6], [7, 8]]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_decoders_stay_for_the_next_folder(workers, folders):
+    processes = []
+    with Decoders(folders, red_and_process, 2, workers) as decoders:
+        for number, first in ((0, 100), (1, 200), (0, 100)):
+            parts = [(good, pixels.clone()) for good, pixels, _ in decoders.read_batches(number, BATCHES)]
+            assert [good for good, _ in parts] == BATCHES
+            pixels = torch.cat([pixels for _, pixels in parts]).reshape(9, 4)
+            assert pixels[:, 0].tolist() == list(range(first, first + 9))
+            processes.append({bytes(row) for row in pixels[:, 1:].tolist()})
+    assert len(processes[0]) == max(1, workers) and processes == processes[:1] * 3
+    assert ({os.getpid().to_bytes(3)} == processes[0]) == (workers == 0)
+    for process in processes[0] if workers else ():
+        with pytest.raises(ProcessLookupError):  # they ended with the block
+            os.kill(int.from_bytes(process), 0)
+
+
+def test_the_next_folder_is_whole_after_an_earlier_one_was_left(folders):
+    """What workers still decode of the first folder must not reach the pixels of the second."""
+    with Decoders(folders, red_and_process, 2, 2) as decoders:
+        left = decoders.read_batches(0, BATCHES)
+        assert next(left)[0] == [0, 1]
+        reds = [pixels[:, 0, 0, 0].tolist() for _, pixels, _ in decoders.read_batches(1, BATCHES)]
+    assert reds == [[200 + row for row in rows] for rows in BATCHES]
+
+
+@pytest.mark.slow  # torch looks every five seconds
+def test_a_decoder_that_died_between_two_folders_names_the_images_that_it_was_to_read(folders):
+    with Decoders(folders, red_and_process, 2, 1) as decoders:
+        pids = {int.from_bytes(bytes(pixels[0, 0, 0, 1:].tolist())) for _, pixels, _ in decoders.read_batches(0, [[0]])}
+        os.kill(pids.pop(), 9)
+        with pytest.raises(ExecutionError) as lost:
+            list(decoders.read_batches(1, BATCHES))
+    assert str(lost.value) == (
+        f"the decoder hung or crashed in {folders[1][0]}, in or just after 0.png, 1.png (or memory ran out). Finished "
+        "shards are kept; remove the file, or use workers=0 to see its error"
+    )

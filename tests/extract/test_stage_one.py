@@ -3,6 +3,7 @@
 import csv
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from factories.tasks import TINY
 from PIL import Image
 from rounding import assert_within, feature_bound
 
+import unimos_pipe
 from unimos_pipe.base.dataclass_parsing import fingerprint
 from unimos_pipe.base.errors import ExecutionError, InputError, StaleCacheError
 from unimos_pipe.base.method_config import EncoderSpec
@@ -29,7 +31,7 @@ from unimos_pipe.cache.shard import read_image_shard, read_text_shard
 from unimos_pipe.cache.store import FeatureStore
 from unimos_pipe.data.build_manifest import build_manifest, find_root
 from unimos_pipe.data.dataset_spec import PACKAGE, load_spec
-from unimos_pipe.extract import write_shards
+from unimos_pipe.extract import image_loader, write_shards
 from unimos_pipe.extract.encoder import ClipEncoder
 from unimos_pipe.extract.extract_domain import extract_images, extract_text
 from unimos_pipe.extract.weights import EMBEDDED
@@ -128,6 +130,34 @@ def test_decoders_end_before_the_last_shard_is_waited_for(miniature, encoder, tm
     before = set(multiprocessing.active_children())
     extract_images(manifest, encoder, tmp_path, workers=1)
     assert set(children[0]) <= before
+
+
+def test_all_domains_have_the_same_decoders_which_end_with_the_last(miniature, tmp_path, monkeypatch):
+    """Three shards a domain; the second domain keeps its features in the second call, the first is encoded again."""
+    plain, leave, children = image_loader.read_pixels, write_shards._ShardWriter.__exit__, []
+
+    def read(path, *rest):
+        (tmp_path / f"pid{os.getpid()}").touch()
+        return plain(path, *rest)
+
+    def record(*arguments):
+        children.append(set(multiprocessing.active_children()) - before)
+        leave(*arguments)
+
+    monkeypatch.setattr(image_loader, "read_pixels", read)
+    monkeypatch.setattr(write_shards._ShardWriter, "__exit__", record)
+    before = set(multiprocessing.active_children())
+    features = unimos_pipe.feature_set(str(miniature.spec), cache=tmp_path / "cache")
+    options = unimos_pipe.ExtractOptions(workers=1, shard_size=10)
+    done = unimos_pipe.extract_features(features, root=miniature.root, options=options)
+    assert [report.encoded for report in done.reports] == [24, 24]
+    assert len(list(tmp_path.glob("pid*"))) == 1
+    # after the images of either domain, and after the empty rest of it
+    assert [len(processes) for processes in children] == [1, 1, 0, 0]
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(miniature.root / "dark" / "circle" / "0.png")
+    done = unimos_pipe.extract_features(features, root=miniature.root, options=options)
+    assert [report.encoded for report in done.reports] == [1, 0]
+    assert set(multiprocessing.active_children()) <= before
 
 
 @pytest.mark.slow  # the soak has a short round of it

@@ -17,6 +17,7 @@ from unimos_pipe.cache.unreadable_images import unreadable_path
 from unimos_pipe.data.build_manifest import build_manifest, count_warning, find_root
 from unimos_pipe.data.frame_dataset import Frame
 from unimos_pipe.data.manifest import Manifest
+from unimos_pipe.extract.domain_decoders import DomainDecoders
 from unimos_pipe.extract.encoder_identity_cache import (
     EncoderIdentityChangedError,
     LazyEncoder,
@@ -166,10 +167,12 @@ def _update_cache(
             on_note=reporter.warn,
         )
     options = _resolve_batch_size(options, encoder, manifests, reporter)
-    encode = _select_encode(features, encoder, compute)
-    reports = [
-        _extract_domain(spec.name, manifest, encoder, folder, options, encode, reporter) for manifest in manifests
-    ]
+    sizes = {"workers": options.workers, "max_pixels": options.max_pixels}
+    with DomainDecoders(manifests, encoder, options.batch_size, **sizes) as decoders:
+        encode = _select_encode(features, encoder, compute, decoders)
+        reports = [
+            _extract_domain(spec.name, manifest, encoder, folder, options, encode, reporter) for manifest in manifests
+        ]
     warnings = [line for report in reports for line in _describe_images(report, folder)]
     extracted = replace(features, encoder_id=folder.name)
     return ExtractResult(extracted, tuple(reports), tuple(warnings), encoder.identity.precision, options.batch_size)
@@ -208,10 +211,12 @@ def describe_batch_sizes(size: int, rates: dict[int, float]) -> str:
     return f"batch size {size} (images/s {tried_size})"
 
 
-def _select_encode(features: FeatureSet, encoder: Encoder, compute: ComputeConfig) -> Callable:
-    """Return the function that encodes shards: in this process or on a cluster."""
+def _select_encode(
+    features: FeatureSet, encoder: Encoder, compute: ComputeConfig, decoders: DomainDecoders
+) -> Callable:
+    """Return the function that encodes shards: in this process, with these decoders, or on a cluster."""
     if compute.ray is None:
-        return encode_shards
+        return partial(encode_shards, decoders=decoders)
     from unimos_pipe.extract.ray_encoding import encode_on_cluster
 
     return partial(encode_on_cluster, spec=features.encoder, options=compute.ray.for_device(encoder.device.type))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,42 +33,45 @@ SHARED_MEMORY = Path("/dev/shm")
 CONSUMER_BATCHES = 2  # batches that the consumer holds: one that a GPU may still read, and the next
 
 
+class _Batch(NamedTuple):
+    """A batch to decode: the number of its folder, the rows there, and the slot for their pixels."""
+
+    folder: int
+    rows: Sequence[int]
+    slot: int
+
+
 class _DecodedBatches(Dataset):
-    """Batches of rows of one folder, decoded into reused memory."""
+    """Batches of rows of some folders, decoded into reused memory."""
 
     def __init__(
         self,
-        root: Path,
-        paths: Sequence,
-        batches: Sequence[Sequence[int]],
+        folders: Sequence[tuple[Path, Sequence]],
         preprocess: Callable,
         slots: int,
+        batch_size: int,
         max_pixels: int,
     ):
-        self.root, self.paths, self.batches, self.preprocess = root, paths, batches, preprocess
-        self.max_pixels = max_pixels
+        self.folders, self.preprocess, self.max_pixels = folders, preprocess, max_pixels
         shape = preprocess(np.zeros((1, 1, 3), np.uint8)).shape
-        self.slots = torch.empty(slots, max(map(len, batches), default=0), *shape, dtype=torch.uint8)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+        self.slots = torch.empty(slots, batch_size, *shape, dtype=torch.uint8)
 
     def __getitem__(
-        self, number: int
+        self, batch: _Batch
     ) -> tuple[list[int], list[tuple[int, str]], UnimosPipeError | None, list[tuple[int, bool, str]]]:
         """Fill a batch's slot.
 
         Returns:
             Its good rows, whose pixels come first; (bad row, what is wrong with it); why the batch could not be read
-            to its end, for a reason that is no image's fault; and the rows that ``on_look`` of :func:`read_batches`
-            is told of.
+            to its end, for a reason that is no image's fault; and the rows that ``on_look`` of
+            :meth:`Decoders.read_batches` is told of.
         """
-        slot = self.slot(number)
+        slot, (root, paths) = self.slots[batch.slot], self.folders[batch.folder]
         good, bad, looks = [], [], []
         with _worker_watchdog(HANG_SECONDS):
-            for row in self.batches[number]:
-                entry = self.paths[row]
-                source = self.root / entry if isinstance(entry, str | Path) else entry
+            for row in batch.rows:
+                entry = paths[row]
+                source = root / entry if isinstance(entry, str | Path) else entry
                 guessed: list[str] = []
                 try:
                     with time_limit(DECODE_SECONDS, f"not decoded after {DECODE_SECONDS} s"):
@@ -85,10 +89,6 @@ class _DecodedBatches(Dataset):
                         return good, bad, error, looks
                     bad.append((row, describe_error(error, source)))
         return good, bad, None, looks
-
-    def slot(self, number: int) -> torch.Tensor:
-        """Return the memory of a batch's pixels."""
-        return self.slots[number % len(self.slots)]
 
 
 @contextlib.contextmanager
@@ -145,6 +145,116 @@ def resolve_worker_count(requested: int | None, device: torch.device) -> int:
     return 2 if device.type == "cpu" else count_usable_cores()
 
 
+class Decoders:
+    """Processes that decode and preprocess images. A context manager; its end ends them.
+
+    The first batch starts them, and they stay for the other folders: a fork of a process of 2 GB takes 55 ms.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[tuple[Path, Sequence[str | Path | Picture | bytes]]],
+        preprocess: Callable,
+        batch_size: int,
+        workers: int,
+        *,
+        on_gpu: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ):
+        """Allocate the memory of the pixels.
+
+        Args:
+            folders: a folder, and POSIX paths relative to it, opened images, or bytes of image files, of each of them.
+            preprocess: function from (H, W, 3) uint8 pixels of any size to a (H, W, 3) uint8 tensor of one size.
+            batch_size: the largest number of rows in a batch.
+            workers: decoder processes, each at most two batches ahead; 0 decodes in this process.
+            on_gpu: use page-locked memory and normal priority of the workers. Otherwise the workers yield the cores to
+                the encoder.
+            max_pixels: largest image that is read.
+        Raises:
+            ExecutionError: too little shared memory.
+        """
+        if multiprocessing.current_process().daemon:  # which may have no children
+            workers = 0
+        slots = PREFETCH_BATCHES * workers + CONSUMER_BATCHES
+        self.data = _DecodedBatches(folders, preprocess, slots, batch_size, max_pixels)
+        if workers:
+            _check_shared_memory(self.data.slots.nbytes)
+            self.data.slots.share_memory_()
+        self.batches: list[_Batch] = []  # of the current call
+        self.is_started = False
+        self.loader = DataLoader(
+            self.data,
+            sampler=self.batches,
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=tuple,  # no collation
+            prefetch_factor=PREFETCH_BATCHES if workers else None,
+            worker_init_fn=_init_worker if on_gpu else _init_nice_worker,
+            # forked, whatever the caller's start method is: others import the caller's main module again
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        )
+        self.page_locked = _pinned(self.data.slots) if on_gpu else contextlib.nullcontext()
+
+    def __enter__(self) -> "Decoders":
+        self.page_locked.__enter__()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        del self.loader  # ends its processes
+        self.page_locked.__exit__(*exception)
+
+    def read_batches(
+        self,
+        folder: int,
+        batches: Sequence[Sequence[int]],
+        on_look: Callable[[int, bool, str], None] = lambda row, uniform, guessed: None,
+    ) -> Iterator[tuple[list[int], torch.Tensor, list[tuple[int, str]]]]:
+        """Decode and preprocess batches of rows of a folder, in order. Ends an earlier call that is not at its end.
+
+        Args:
+            folder: its number.
+            batches: row numbers per batch.
+            on_look: called with the row of an image without contrast or with a guessed range of grey values, whether it
+                is without contrast, and the range or ''.
+        Yields:
+            (readable rows, their (m, H, W, 3) uint8 pixels, [(unreadable row, reason)]) per batch. The memory of the
+            pixels is reused when the next but one batch is requested, and by the next call.
+        Raises:
+            ExecutionError: a worker died or hung; names the batch's files.
+            ReadError: a file that cannot be read for a reason that may pass.
+        """
+        slots, (root, paths) = self.data.slots, self.data.folders[folder]
+        self.batches[:] = [_Batch(folder, rows, number % len(slots)) for number, rows in enumerate(batches)]
+        stream = None
+        for batch in self.batches:
+            try:
+                with told_wait(partial(_describe_wait, paths[batch.rows[0]], time.monotonic())):
+                    stream = stream or self._start()
+                    good, bad, failure, looks = next(stream)
+            except RuntimeError as error:
+                if "DataLoader" not in str(error):
+                    raise
+                raise _decoder_error(root, [paths[row] for row in batch.rows]) from None
+            if failure:
+                raise failure
+            for look in looks:
+                on_look(*look)
+            yield good, slots[batch.slot, : len(good)], bad
+
+    def _start(self) -> Iterator:
+        """Return the loader's iterator over the current batches; start the processes if there are none yet."""
+        if self.is_started:
+            return iter(self.loader)
+        self.is_started = True
+        trim_malloc()
+        with ThreadPoolExecutor(1) as starter:
+            # If the main thread starts the loader, a worker's death raises in an arbitrary place by a signal handler.
+            # Started by another thread, the loader raises it where batches are awaited, within 5 seconds.
+            return starter.submit(iter, self.loader).result()
+
+
 def read_batches(
     root: Path,
     paths: Sequence[str | Path | Picture | bytes],
@@ -154,63 +264,11 @@ def read_batches(
     *,
     on_gpu: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
-    on_look: Callable[[int, bool, str], None] = lambda row, uniform, guessed: None,
 ) -> Iterator[tuple[list[int], torch.Tensor, list[tuple[int, str]]]]:
-    """Decode and preprocess batches of rows, in order.
-
-    Args:
-        root: folder that ``paths`` are relative to.
-        paths: (n,) POSIX paths, opened images, or bytes of image files.
-        batches: row numbers per batch.
-        preprocess: function from (H, W, 3) uint8 pixels of any size to a (H, W, 3) uint8 tensor of one size.
-        workers: decoder processes, each at most two batches ahead; 0 decodes in this process.
-        on_gpu: use page-locked memory and normal priority of the workers. Otherwise the workers yield the cores to the
-            encoder.
-        max_pixels: largest image that is read.
-        on_look: called with the row of an image without contrast or with a guessed range of grey values, whether it is
-            without contrast, and the range or ''.
-    Yields:
-        (readable rows, their (m, H, W, 3) uint8 pixels, [(unreadable row, reason)]) per batch. The memory of the
-        pixels is reused when the next but one batch is requested.
-    Raises:
-        ExecutionError: a worker died or hung; names the batch's files.
-        ReadError: a file that cannot be read for a reason that may pass.
-    """
-    if multiprocessing.current_process().daemon:  # which may have no children
-        workers = 0
-    data = _DecodedBatches(root, paths, batches, preprocess, PREFETCH_BATCHES * workers + CONSUMER_BATCHES, max_pixels)
-    if workers:
-        _check_shared_memory(data.slots.nbytes)
-        data.slots.share_memory_()
-        trim_malloc()
-    loader = DataLoader(
-        data,
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=tuple,  # no collation
-        prefetch_factor=PREFETCH_BATCHES if workers else None,
-        worker_init_fn=_init_worker if on_gpu else _init_nice_worker,
-        # forked, whatever the caller's start method is: others import the caller's main module again
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-    )
-    with _pinned(data.slots) if on_gpu else contextlib.nullcontext():
-        with ThreadPoolExecutor(1) as starter:
-            # If the main thread starts the loader, a worker's death raises in an arbitrary place by a signal handler.
-            # Started by another thread, the loader raises it here, within 5 seconds.
-            stream = starter.submit(iter, loader).result()
-        for number, rows in enumerate(batches):
-            try:
-                with told_wait(partial(_describe_wait, paths[rows[0]], time.monotonic())):
-                    good, bad, failure, looks = next(stream)
-            except RuntimeError as error:
-                if "DataLoader" not in str(error):
-                    raise
-                raise _decoder_error(root, [paths[row] for row in rows]) from None
-            if failure:
-                raise failure
-            for look in looks:
-                on_look(*look)
-            yield good, data.slot(number)[: len(good)], bad
+    """Decode batches of rows of one folder as :meth:`Decoders.read_batches` does, and end the processes."""
+    size = max(map(len, batches), default=0)
+    with Decoders([(root, paths)], preprocess, size, workers, on_gpu=on_gpu, max_pixels=max_pixels) as decoders:
+        yield from decoders.read_batches(0, batches)
 
 
 def _describe_wait(entry: str | Path | Picture | bytes, began: float) -> str:

@@ -17,6 +17,7 @@ from unimos_pipe.cache.existing_shards import read_shared_features
 from unimos_pipe.cache.shard import ImageHeader, read_image_shard, write_image_shard
 from unimos_pipe.data.file_digests import UNREAD, FileDigests, file_stamp
 from unimos_pipe.data.manifest import Manifest
+from unimos_pipe.extract.domain_decoders import DomainDecoders
 from unimos_pipe.extract.encoder_protocol import Encoder
 
 
@@ -85,17 +86,28 @@ class EncodeResult:
 
 
 def encode_shards(
-    job: ShardJob, indices: Sequence[int], encoder: Encoder, on_rows: Callable[[int], None] = lambda rows: None
+    job: ShardJob,
+    indices: Sequence[int],
+    encoder: Encoder,
+    on_rows: Callable[[int], None] = lambda rows: None,
+    decoders: DomainDecoders | None = None,
 ) -> EncodeResult:
     """Encode and write shards; unreadable images are left out of them and listed in their headers.
+
+    Args:
+        decoders: of several domains, the job's manifest among them; None starts some for this call.
 
     Raises:
         ExecutionError: a full disk, features that are not finite, or a decoder that hung or crashed.
         SharedShardError: a shard of another domain no longer holds the features that it held.
     """
+    if decoders is None:
+        sizes = {"workers": job.workers, "max_pixels": job.max_pixels}
+        with DomainDecoders([job.manifest], encoder, job.batch_size, **sizes) as decoders:
+            return encode_shards(job, indices, encoder, on_rows, decoders)
     plan = [rows for index in indices for rows in job.batches(index)]
     result = EncodeResult()
-    stream = overlap_copies(_decode_batches(job, plan, encoder, result), encoder) if plan else iter(())
+    stream = overlap_copies(_decode_batches(job, plan, decoders, result), encoder) if plan else iter(())
     with _ShardWriter(job, result, lambda: encoder.encode_texts(["a photo"]).shape[1]) as writer:
         for index in indices:
             rows, features, bad = [], [], []
@@ -108,7 +120,7 @@ def encode_shards(
                 on_rows(len(batch))
             on_rows(job.rows(index) - len(rows) - len(bad))
             writer.write(index, rows, features, bad)
-        next(stream, None)  # ends the decoders while the last shard is written
+        next(stream, None)  # after the last domain this ends the decoders while the last shard is written
     return result
 
 
@@ -130,31 +142,19 @@ def _collect(good: list[int], wait: Callable | None, bad: list) -> tuple:
     return good, wait and wait(), bad
 
 
-def _decode_batches(job: ShardJob, plan: Sequence[Sequence[int]], encoder: Encoder, result: EncodeResult) -> Iterator:
-    """Return :func:`unimos_pipe.extract.image_loader.read_batches` for the rows of a plan; looks go to ``result``."""
-    from unimos_pipe.extract.image_loader import (  # importing torch takes seconds; copying shards needs none
-        read_batches,
-        resolve_worker_count,
-    )
-
-    manifest, workers = job.manifest, resolve_worker_count(job.workers, encoder.device)
+def _decode_batches(
+    job: ShardJob, plan: Sequence[Sequence[int]], decoders: DomainDecoders, result: EncodeResult
+) -> Iterator:
+    """Return the decoded batches of a plan; looks go to ``result``."""
+    paths = job.manifest.paths
 
     def take_look(row: int, uniform: bool, guessed: str) -> None:
         if uniform:
-            result.uniform.append(manifest.paths[row])
+            result.uniform.append(paths[row])
         if guessed:
-            result.guessed.append((manifest.paths[row], guessed))
+            result.guessed.append((paths[row], guessed))
 
-    return read_batches(
-        manifest.root,
-        manifest.paths,
-        plan,
-        encoder.preprocess,
-        workers,
-        on_gpu=encoder.device.type == "cuda",
-        max_pixels=job.max_pixels,
-        on_look=take_look,
-    )
+    return decoders.read_batches(job.manifest, plan, take_look)
 
 
 class _ShardWriter:

@@ -1,6 +1,8 @@
 """Unusual images are decoded as a viewer shows them, or reported with the reason."""
 
+import contextlib
 import os
+from collections import deque
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from PIL import Image
 
 from unimos_pipe.base.errors import ExecutionError, ReadError
 from unimos_pipe.data.image_decoding import decode, describe_error
+from unimos_pipe.extract import image_loader
+from unimos_pipe.extract.encoder_protocol import BATCHES_IN_FLIGHT
 from unimos_pipe.extract.image_loader import Decoders, read_batches
 
 
@@ -176,7 +180,7 @@ def test_memory_for_a_gpu_is_page_locked_while_batches_are_read(tmp_path, monkey
         tmp_path, ["a.png"], [[0]], lambda image: torch.zeros(2, 2, 3, dtype=torch.uint8), 0, on_gpu=True
     )
     assert [good for good, _, _ in stream] == [[0]]
-    assert (made, sizes) == (calls, [2 * 12])  # a batch that the GPU reads, and the next
+    assert (made, sizes) == (calls, [4 * 12])  # three batches that the GPU may still read, and the next
 
 
 @pytest.fixture
@@ -221,6 +225,20 @@ def test_the_next_folder_is_whole_after_an_earlier_one_was_left(folders):
         assert next(left)[0] == [0, 1]
         reds = [pixels[:, 0, 0, 0].tolist() for _, pixels, _ in decoders.read_batches(1, BATCHES)]
     assert reds == [[200 + row for row in rows] for rows in BATCHES]
+
+
+def test_pixels_of_batches_in_flight_stay(folders, monkeypatch):
+    """A batch is read again after the next three have come, as a GPU may that is three batches behind."""
+    monkeypatch.setattr(image_loader, "_pinned", lambda memory: contextlib.nullcontext())
+    held, late = deque(), []
+    with Decoders(folders, red_and_process, 1, 1, on_gpu=True) as decoders:
+        for _, pixels, _ in decoders.read_batches(0, [[row] for row in range(9)]):
+            held.append(pixels)
+            if len(held) > BATCHES_IN_FLIGHT:
+                late.append(int(held.popleft()[0, 0, 0, 0]))
+        late += [int(pixels[0, 0, 0, 0]) for pixels in held]
+        assert len(decoders.data.slots) == 2 + BATCHES_IN_FLIGHT + 1  # two that the worker is ahead
+    assert late == list(range(100, 109))
 
 
 @pytest.mark.slow  # torch looks every five seconds

@@ -66,21 +66,22 @@ def batches(log: list[str], count: int):
         yield good, torch.empty(len(good), 64, 64, 3, dtype=torch.uint8), []
 
 
-def test_a_batch_comes_back_while_the_next_one_is_encoded(encoder, log):
-    """One copy for each batch, waited for once the next batch has started; the last one at the end."""
+def test_a_batch_comes_back_while_the_next_three_are_encoded(encoder, log):
+    """One copy for each batch, waited for once three more batches have started; the last ones at the end."""
     shapes = []
     with Copies(log):
-        for good, features, _ in overlap_copies(batches(log, 4), encoder):
+        for good, features, _ in overlap_copies(batches(log, 5), encoder):
             log.append("taken")
             assert features is None or features.device.type == "cpu"
             shapes.append(features.shape if good else None)
-    assert shapes == [(3, 128), None, (3, 128), (3, 128)]
+    assert shapes == [(3, 128), None, (3, 128), (3, 128), (3, 128)]
     assert log == [
         *("batch 0", "copy", "record"),
-        *("batch 1", "wait", "taken"),
-        *("batch 2", "copy", "record", "taken"),
+        "batch 1",
+        *("batch 2", "copy", "record"),
         *("batch 3", "copy", "record", "wait", "taken"),
-        *("wait", "taken"),
+        *("batch 4", "copy", "record", "taken"),
+        *("wait", "taken") * 3,
     ]
 
 

@@ -8,6 +8,8 @@ from unimos_pipe.cache.encoder_identity import EncoderIdentity
 if TYPE_CHECKING:
     import torch
 
+BATCHES_IN_FLIGHT = 3  # whose features a GPU still computes or copies when the next batch is started
+
 
 class Encoder(Protocol):
     """A frozen encoder of images and sentences."""

@@ -23,6 +23,7 @@ from unimos_pipe.base.safe_open import DEFAULT_MAX_PIXELS
 from unimos_pipe.base.time_limit import time_limit
 from unimos_pipe.base.waits import stopped_processes, told_wait
 from unimos_pipe.data.image_decoding import DECODE_SECONDS, UNIFORM_SPREAD, Picture, describe_error
+from unimos_pipe.extract.encoder_protocol import BATCHES_IN_FLIGHT
 from unimos_pipe.extract.jpeg_decoding import read_pixels
 
 HANG_SECONDS = 300  # a worker exits if a batch takes longer, even inside C code
@@ -30,7 +31,7 @@ SLOW_SECONDS = 10  # of a wait for a batch, after which it is told of
 NICENESS = 5  # of decoders that share the CPU with the encoder
 PREFETCH_BATCHES = 2  # batches that a worker may be ahead of the consumer
 SHARED_MEMORY = Path("/dev/shm")
-CONSUMER_BATCHES = 2  # batches that the consumer holds: one that a GPU may still read, and the next
+CONSUMER_BATCHES = 2  # batches that the consumer holds: one that it may still read, and the next
 
 
 class _Batch(NamedTuple):
@@ -176,7 +177,8 @@ class Decoders:
         """
         if multiprocessing.current_process().daemon:  # which may have no children
             workers = 0
-        slots = PREFETCH_BATCHES * workers + CONSUMER_BATCHES
+        consumer_batches = BATCHES_IN_FLIGHT + 1 if on_gpu else CONSUMER_BATCHES
+        slots = PREFETCH_BATCHES * workers + consumer_batches
         self.data = _DecodedBatches(folders, preprocess, slots, batch_size, max_pixels)
         if workers:
             _check_shared_memory(self.data.slots.nbytes)
@@ -220,7 +222,8 @@ class Decoders:
                 is without contrast, and the range or ''.
         Yields:
             (readable rows, their (m, H, W, 3) uint8 pixels, [(unreadable row, reason)]) per batch. The memory of the
-            pixels is reused when the next but one batch is requested, and by the next call.
+            pixels is reused when the next but one batch is requested (``on_gpu``: as many later as may be in flight),
+            and by the next call.
         Raises:
             ExecutionError: a worker died or hung; names the batch's files.
             ReadError: a file that cannot be read for a reason that may pass.

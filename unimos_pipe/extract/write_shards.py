@@ -18,7 +18,7 @@ from unimos_pipe.cache.shard import ImageHeader, read_image_shard, write_image_s
 from unimos_pipe.data.file_digests import UNREAD, FileDigests, file_stamp
 from unimos_pipe.data.manifest import Manifest
 from unimos_pipe.extract.domain_decoders import DomainDecoders
-from unimos_pipe.extract.encoder_protocol import Encoder
+from unimos_pipe.extract.encoder_protocol import BATCHES_IN_FLIGHT, Encoder
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,10 @@ def encode_shards(
 def overlap_copies(stream: Iterable, encoder: Encoder) -> Iterator:
     """Yield (readable rows, their (m, D) float32 features or None, unreadable rows) of each batch of pixels.
 
-    On a GPU the next batch starts before the features of a batch are waited for.
+    A GPU gets the next batches before the features of a batch are waited for, so that it has work while this thread
+    waits for decoders or for the interpreter's lock.
     """
-    max_in_flight = 1 if encoder.device.type == "cuda" else 0
+    max_in_flight = BATCHES_IN_FLIGHT if encoder.device.type == "cuda" else 0
     in_flight = deque()
     for good, pixels, bad in stream:
         in_flight.append((good, encoder.start_encoding(pixels) if good else None, bad))

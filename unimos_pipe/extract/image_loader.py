@@ -251,7 +251,8 @@ class Decoders:
         if self.is_started:
             return iter(self.loader)
         self.is_started = True
-        trim_malloc()
+        if self.loader.num_workers:
+            trim_malloc()
         with ThreadPoolExecutor(1) as starter:
             # If the main thread starts the loader, a worker's death raises in an arbitrary place by a signal handler.
             # Started by another thread, the loader raises it where batches are awaited, within 5 seconds.

@@ -13,7 +13,7 @@ from unimos_pipe.data.class_names import match_class_names
 from unimos_pipe.data.csv_edit import CsvText
 from unimos_pipe.data.dataset_spec import DatasetSpec
 from unimos_pipe.data.manifest import UNKNOWN_CLASS
-from unimos_pipe.data.row_lists import read_csv
+from unimos_pipe.data.row_lists import ManifestRow, read_csv
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,17 @@ class LabelFile:
             raise InputError(f"no class {short_repr(unknown[0])}; {suggestions(unknown[0], self.classes)}")
         target = self.path.resolve()  # a link stays one
         with writer_lock(target, wait=True):
-            text = CsvText.read(target, self.folder)
-            before = {row.path: row.label for row in text.rows()}
+            before: dict[str, str] = {}
+
+            def relabel(row: ManifestRow) -> ManifestRow:
+                before[row.path] = row.label
+                return replace(row, label=labels[row.path]) if row.path in labels else row
+
+            text = CsvText.read(target, self.folder).edit(relabel)
             if missing := [path for path in labels if path not in before]:
                 raise InputError(f"{self.path} does not list {join_names(map(short_repr, missing), 3)}")
             if any(before[path] != label for path, label in labels.items()):
-                text.edit(lambda row: replace(row, label=labels.get(row.path, row.label))).write(target)
+                text.write(target)
         return {path: before[path] for path in labels}
 
     def move_first(self, paths: Sequence[str]) -> None:

@@ -199,7 +199,7 @@ def row_path(cell: str, folder: Path | None) -> str:
 
 def _relative_path(path: str, folder: Path | None) -> str:
     """Return an absolute path in a folder relative to it, and any other path as it is."""
-    if folder is None or not PurePosixPath(path).is_absolute():
+    if folder is None or not path.startswith("/"):
         return path
     for root in (folder.absolute(), folder.resolve()):
         if PurePosixPath(path).is_relative_to(root.as_posix()):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import combinations_with_replacement, islice
 from pathlib import Path
 
 import numpy as np
@@ -121,13 +121,18 @@ def find_duplicates(
 
 
 def near_pairs(features: np.ndarray, min_cosine: float) -> Iterator[tuple[int, int, float]]:
-    """Yield (i, j, cosine), i < j, of the rows of (n, D) unit-norm features whose cosine is at least ``min_cosine``."""
+    """Yield (i, j, cosine), i < j, of the rows of (n, D) unit-norm features whose cosine is at least ``min_cosine``.
+
+    The time is quadratic in n, the memory is that of the rows in float32 and a block of cosines.
+    """
     rows = features.astype(np.float32)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        cosines = rows[start : start + BLOCK_ROWS] @ rows[start:].T
-        for i, j in np.argwhere(np.triu(cosines >= min_cosine, 1)).tolist():
-            yield start + i, start + j, min(1.0, float(cosines[i, j]))
+    starts = range(0, len(rows), BLOCK_ROWS)
+    for top, left in combinations_with_replacement(starts, 2):
+        cosines = rows[top : top + BLOCK_ROWS] @ rows[left : left + BLOCK_ROWS].T
+        near = cosines >= min_cosine
+        for i, j in np.argwhere(np.triu(near, 1) if top == left else near).tolist():
+            yield top + i, left + j, min(1.0, float(cosines[i, j]))
 
 
 def _score(folder: Path, dataset: str, pairs: Sequence[DuplicatePair]) -> DuplicateScores:

@@ -42,9 +42,9 @@ def test_check_lists_them_and_scores_a_run_without_them(cli, miniature, tmp_path
         image.save(light / "square" / "of dark.jpg", quality=95)  # nearly equal, across
     own = tmp_path / "own.toml"
     domains = [f"--domain={name}={miniature.root / name}" for name in ("dark", "light")]
-    assert cli("manifest", "scan", *domains, "-o", own, "--encoder", "tiny").code == 0
+    assert cli("manifest", "scan", *domains, "-o", own).code == 0
     options = ("--dataset", own, "--cache", cache)
-    assert cli("extract", *options, "--all", "--workers", 0).code == 0
+    assert cli("extract", *options, "--encoder", "tiny", "--all", "--workers", 0).code == 0  # not the data set's own
     pair = ("--src", "dark", "--tgt", "light", "--method", "zero-shot", "--out", tmp_path / "run")
     assert cli("adapt", *options, *pair).code == 0
     answer = cli(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unimos_pipe.base.errors import InputError
+from unimos_pipe.base.errors import InputError, StaleCacheError
 from unimos_pipe.cache.feature_set import FeatureSet, feature_set
 from unimos_pipe.data.dataset_check import Finding
 from unimos_pipe.data.manifest import NO_LABEL
@@ -106,8 +106,14 @@ def find_duplicates(
     """
     features = feature_set(features) if isinstance(features, str) else features
     spec, store = features.dataset, features.store()
-    missing = tuple(name for name in features.missing_domains(tuple(spec.domains)))
-    domains = {name: store.domain(*spec.parts(name)) for name in spec.domains if name not in missing}
+    domains, missing = {}, []
+    for name in spec.domains:
+        try:
+            domains[name] = store.domain(*spec.parts(name))
+        except StaleCacheError:
+            raise
+        except InputError:  # not extracted
+            missing.append(name)
     images = [
         DuplicateImage(name, path, "" if label == NO_LABEL else spec.classes[label])
         for name, domain in domains.items()
@@ -117,7 +123,7 @@ def find_duplicates(
     nearest = islice(near_pairs(rows, min_cosine), MAX_PAIRS)
     pairs = [DuplicatePair(images[i], images[j], cosine) for i, j, cosine in nearest]
     pairs.sort(key=lambda pair: -pair.cosine)
-    return Duplicates(tuple(pairs), missing, None if run is None else _score(Path(run), spec.cache_name, pairs))
+    return Duplicates(tuple(pairs), tuple(missing), None if run is None else _score(Path(run), spec.cache_name, pairs))
 
 
 def near_pairs(features: np.ndarray, min_cosine: float) -> Iterator[tuple[int, int, float]]:

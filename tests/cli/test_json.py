@@ -19,7 +19,8 @@ from unimos_pipe.bench.method_results import MethodResult
 from unimos_pipe.bench.methods import MethodsBench
 from unimos_pipe.bench.store import StoreTimes
 from unimos_pipe.cli.json_output import to_json
-from unimos_pipe.cli.schemas import FORMAT, SCHEMAS, TEXT, many, maybe, record
+from unimos_pipe.cli.schema_builders import FORMAT, TEXT, many, maybe, record
+from unimos_pipe.cli.schemas import SCHEMAS
 from unimos_pipe.report.make_report import Report
 
 DATA = ("--dataset", "mini.toml", "--cache", "cache")

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from unimos_pipe.base.terminal import Output
-from unimos_pipe.cli.schemas import SCHEMAS, Schema
+from unimos_pipe.cli.schema_builders import Schema
+from unimos_pipe.cli.schemas import SCHEMAS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -92,7 +92,7 @@ def test_the_table_has_the_gaps_of_every_pair(run, tmp_path):
 def test_large_samples_are_thinned_evenly_and_maps_repeat():
     assert (
         evenly_spaced(3).tolist() == [0, 1, 2]
-        and len(evenly_spaced(1000)) == 250
+        and len(evenly_spaced(1000)) == 150
         and evenly_spaced(1000)[[0, -1]].tolist() == [0, 999]
     )
     rows = {"a": np.random.default_rng(0).normal(size=(20, 4))}

@@ -11,7 +11,7 @@ from unimos_pipe.base.errors import InputError
 
 EXTRAS = {  # of pyproject.toml, by the names under which they are imported
     "ray": ("ray",),
-    "report": ("jinja2", "matplotlib", "fontTools"),
+    "report": ("jinja2", "matplotlib"),
     "siglip": ("transformers",),
     "parquet": ("pyarrow",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),

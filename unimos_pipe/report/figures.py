@@ -3,17 +3,15 @@
 Each ``draw_*`` function returns a figure; :func:`save_figure` writes its files.
 """
 
-import contextlib
 import functools
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from fontTools import subset
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -73,7 +71,7 @@ def _styled(draw):
 
 def save_figure(figure: Figure, folder: Path, name: str) -> str:
     """Write ``<name>.png``, ``.svg`` and ``.pdf``; return the SVG for the page, with unique ids and theme colours."""
-    with mpl.rc_context(STYLE), _fonts_without_layout():  # savefig would draw each format twice
+    with mpl.rc_context(STYLE):  # savefig would draw each format twice
         svg, png, pdf = io.StringIO(), io.BytesIO(), io.BytesIO()  # matplotlib raises its own error on a full disk
         FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
         figure.set_layout_engine("none")  # layout takes as long as drawing, so it is done once
@@ -84,21 +82,6 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
         with atomic_write(folder / f"{name}.{suffix}") as part:
             part.write_bytes(content)
     return inline_svg(svg.getvalue(), name)
-
-
-@contextlib.contextmanager
-def _fonts_without_layout() -> Iterator[None]:
-    """Leave kerning and ligatures out of fonts in PDFs, whose glyphs have positions. They take half of the time.
-
-    Without fontTools's attribute they are embedded.
-    """
-    name = "_drop_tables_default"
-    dropped = getattr(subset.Options, name, [])
-    setattr(subset.Options, name, [*dropped, "GSUB", "GPOS", "GDEF", "kern"])
-    try:
-        yield
-    finally:
-        setattr(subset.Options, name, dropped)
 
 
 def inline_svg(svg: str, name: str) -> str:

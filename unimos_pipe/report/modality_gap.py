@@ -8,11 +8,11 @@ from threadpoolctl import threadpool_limits
 from unimos_pipe.report.experiment import Experiment, FinishedRun
 from unimos_pipe.report.setting_names import format_pair
 from unimos_pipe.report.table import Cell, Table, name_cell
-from unimos_pipe.report.tsne import tsne_map
 from unimos_pipe.runs.statistics import mean_and_std
 
-MAP_ROWS = 250  # most rows of each kind in a map; 400 take twice as long and show no more
+MAP_ROWS = 150  # most rows of each kind in a map; 400 take four times as long
 MAP_COMPONENTS = 32  # principal components of a map's rows
+MAP_ITERATIONS = 400
 TENSORS = ("target_image", "target_vac", "target_lac", "text")
 SIDES = ("source", "target")
 GAPS = {  # column -> the two tensors
@@ -74,7 +74,7 @@ def _distance_cell(values: Sequence[tuple[str, int, float]]) -> Cell:
     return Cell(f"{mean.mean:.2f}{spread}", mean.mean, mean.std, "number")
 
 
-def tsne(groups: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def tsne(groups: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
     """Return one joint t-SNE of several sets of rows, each scaled to unit norm, so that distance measures angle.
 
     Args:
@@ -82,10 +82,14 @@ def tsne(groups: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns:
         name -> (m, 2) positions of the used rows.
     """
+    from sklearn.manifold import TSNE  # takes a second to import
+
     selected = {name: normalise_rows(rows[evenly_spaced(len(rows))]) for name, rows in groups.items()}
     stacked = np.concatenate(list(selected.values())).astype(np.float32)
+    perplexity = min(30.0, max(2.0, (len(stacked) - 1) / 3))
+    embedding = TSNE(init="pca", perplexity=perplexity, max_iter=MAP_ITERATIONS, random_state=seed)
     with threadpool_limits(1):
-        positions = tsne_map(principal_components(stacked, MAP_COMPONENTS))
+        positions = embedding.fit_transform(principal_components(stacked, MAP_COMPONENTS))
     ends = np.cumsum([len(rows) for rows in selected.values()])
     return dict(zip(selected, np.split(positions, ends[:-1]), strict=True))
 

@@ -1,12 +1,15 @@
 """Decoding in processes of bounded memory and time."""
 
 import io
+import os
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from unimos_pipe.data.image_decoding import decode
+from unimos_pipe.deploy import decoder_process
 from unimos_pipe.deploy.decoder_process import DecoderPool, DecoderProcess, RefusedImageError
 
 
@@ -40,10 +43,25 @@ def test_refusals_are_told_and_the_next_image_is_decoded(decoder):
     assert refusal(decoder, b"no image") == "not an image of a known format"
     assert refusal(decoder, b"") == "an empty file"
     assert decoder.decode(png(30, 20), 60).shape == (20, 30, 3)
-    assert refusal(decoder, png(30, 20), seconds=0) == "not decoded after 0 s"
+    os.kill(decoder._process.pid, signal.SIGSTOP)
+    assert refusal(decoder, png(30, 20), seconds=0.1) == "not decoded after 0.1 s"
     assert decoder.decode(png(30, 20), 60).shape == (20, 30, 3)
     decoder._process.kill()
     assert refusal(decoder, png(30, 20)) == "its decoder crashed or ran out of memory"
+    assert decoder.decode(png(30, 20), 60).shape == (20, 30, 3)
+
+
+def test_a_process_that_is_killed_after_its_answer_is_replaced(decoder, monkeypatch):
+    def read_late(file, count: int) -> bytes:
+        content = file.read(count)
+        process.wait()
+        return content
+
+    decoder.decode(png(30, 20), 60)
+    process = decoder._process
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder_process, "_read_whole", read_late)
+        assert decoder.decode(png(30, 20), 1).shape == (20, 30, 3)
     assert decoder.decode(png(30, 20), 60).shape == (20, 30, 3)
 
 

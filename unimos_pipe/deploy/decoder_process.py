@@ -61,7 +61,8 @@ class DecoderProcess:
             raise RefusedImageError(reason) from None
         finally:
             timer.cancel()
-        if height * width > RECYCLE_PIXELS:
+            timer.join()
+        if height * width > RECYCLE_PIXELS or late.is_set():  # late: it was killed after its answer
             self.close()
         return pixels.reshape(height, width, 3)
 

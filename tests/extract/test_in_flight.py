@@ -23,35 +23,35 @@ class Copies(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        made = func(*args, **kwargs)
+        output = func(*args, **kwargs)
         on_gpu = [value for value in args if isinstance(value, torch.Tensor) and value.device.type == "cuda"]
         if func is torch.ops.aten._local_scalar_dense.default:
             self.log.append("blocking copy")
-        elif on_gpu and isinstance(made, torch.Tensor) and made.device.type == "cpu":
+        elif on_gpu and isinstance(output, torch.Tensor) and output.device.type == "cpu":
             self.log.append("copy" if kwargs.get("non_blocking") else "blocking copy")
-        return made
+        return output
 
 
 @pytest.fixture
 def log(monkeypatch) -> list[str]:
     """Record of calls, in order, with a fake driver."""
-    happened: list[str] = []
-    event = SimpleNamespace(synchronize=lambda: happened.append("wait"))
-    stream = SimpleNamespace(record_event=lambda: happened.append("record") or event)
+    calls: list[str] = []
+    event = SimpleNamespace(synchronize=lambda: calls.append("wait"))
+    stream = SimpleNamespace(record_event=lambda: calls.append("record") or event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
-    return happened
+    return calls
 
 
 @pytest.fixture
 def encoder() -> ClipEncoder:
     """The tiny encoder, its tensors on a GPU that is not there."""
-    found, mode = ClipEncoder(TINY, torch.device("cpu")), FakeTensorMode()
+    encoder, mode = ClipEncoder(TINY, torch.device("cpu")), FakeTensorMode()
     with mode:
-        for module in found.model.modules():
+        for module in encoder.model.modules():
             for tensors in (module._parameters, module._buffers):
                 tensors.update({name: moved(mode, part) for name, part in tensors.items() if part is not None})
-        found.device, found.value_range = CUDA, tuple(moved(mode, part) for part in found.value_range)
-        yield found
+        encoder.device, encoder.value_range = CUDA, tuple(moved(mode, part) for part in encoder.value_range)
+        yield encoder
 
 
 def moved(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:

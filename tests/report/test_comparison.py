@@ -9,7 +9,7 @@ from scipy import stats
 
 from unimos_pipe.base.errors import InputError
 from unimos_pipe.report.comparison import compare_runs
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.setting_names import shorten_paths
 
 PAIRS = ("dark->light", "light->dark", "dark->grey")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from unimos_pipe.photos.image_folder import find_image_folder
 from unimos_pipe.report.error_analysis import class_gains, find_disagreements, significant_gains, worst_confusions
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.thumbnails import encode_thumbnail
 
 ROWS = [

@@ -8,7 +8,7 @@ import pytest
 from factories.runs import forge, forge_json, write_run
 
 from unimos_pipe.base.errors import InputError
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 
 
 def test_runs_are_grouped_by_root_and_ordered_by_recipe(tmp_path):

@@ -9,7 +9,6 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from unimos_pipe.report import figures as report_figures
-from unimos_pipe.report.experiment import find_runs
 from unimos_pipe.report.figures import (
     COLOURS,
     draw_class_bars,
@@ -20,6 +19,7 @@ from unimos_pipe.report.figures import (
     draw_modality_map,
     save_figure,
 )
+from unimos_pipe.report.find_runs import find_runs
 
 
 def points(figure, label: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from factories.runs import write_run
 
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.gain_table import gain_table
 from unimos_pipe.report.table_writers import to_csv
 

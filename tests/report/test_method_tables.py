@@ -2,7 +2,7 @@
 
 from factories.runs import write_run
 
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.method_tables import method_table
 
 

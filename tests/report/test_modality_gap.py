@@ -5,7 +5,7 @@ import pytest
 from factories.runs import forge, write_run
 from safetensors.numpy import save
 
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.modality_gap import (
     GAPS,
     bottleneck_classes,

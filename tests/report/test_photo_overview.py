@@ -7,7 +7,7 @@ from factories.runs import forge_json, write_run
 from PIL import Image
 
 from unimos_pipe.report import figures as report_figures
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.photo_overview import is_photo_target, photo_overview
 from unimos_pipe.report.summary_tiles import summary_tiles
 from unimos_pipe.runs.write_run import RESULT

@@ -3,7 +3,7 @@
 import pytest
 from factories.runs import write_run
 
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.published_tables import find_published
 
 OPENAI = "{}_openai_fp32-00000000"

@@ -16,7 +16,7 @@ from unimos_pipe.base.errors import Call
 from unimos_pipe.cli.adapt import adapt
 from unimos_pipe.cli.compose_commands import command_line
 from unimos_pipe.cli.main import main
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.reproduce import recipe_toml, reproduce_calls
 from unimos_pipe.runs.read_recipe import check_recipe, known_recipes, load_recipe
 

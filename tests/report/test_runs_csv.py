@@ -6,7 +6,7 @@ import json
 import pytest
 from factories.runs import CLASSES, write_run
 
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.runs_csv import class_rows, run_rows, write_runs_csv
 
 

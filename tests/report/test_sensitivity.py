@@ -3,7 +3,7 @@
 import numpy as np
 from factories.runs import write_run
 
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.sensitivity import sensitivity_grid, sensitivity_table
 
 

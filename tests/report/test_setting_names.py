@@ -5,7 +5,7 @@ import json
 import pytest
 from factories.runs import write_run
 
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.headline import headline
 from unimos_pipe.report.method_tables import settings_table
 from unimos_pipe.report.published_tables import PublishedResults

@@ -3,7 +3,7 @@
 import pytest
 from factories.runs import write_run
 
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.headline import headline
 from unimos_pipe.report.published_tables import PublishedResults
 from unimos_pipe.report.significance import PairedDifference

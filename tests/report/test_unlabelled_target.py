@@ -5,7 +5,7 @@ import json
 import pytest
 from factories.runs import write_run
 
-from unimos_pipe.report.experiment import find_runs
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.summary_tiles import summary_tiles
 from unimos_pipe.report.sweeps_table import sweeps_table
 from unimos_pipe.report.unlabelled_target import diagnostics_table

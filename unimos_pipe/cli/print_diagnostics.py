@@ -81,12 +81,12 @@ def _unknown_line(result: RunMetrics) -> str:
 
 def _unknown_scores_line(scores: UnknownScores) -> str:
     """Return the metrics of unknown images against labels."""
-    before, after, found, h_score, best, auroc, oscr = (
+    before, after, recall, h_score, best, auroc, oscr = (
         format_percent(getattr(scores, name))
         for name in ("known_before", "known_after", "found", "h_score", "best_h_score", "auroc", "oscr")
     )
     return (
-        f"of {scores.unknown_rows} images labelled {UNKNOWN_CLASS} {found}% are found; accuracy on "
+        f"of {scores.unknown_rows} images labelled {UNKNOWN_CLASS} {recall}% are found; accuracy on "
         f"{scores.known_rows} known ones {before}, after that {after}; H-score {h_score} (best threshold {best}), "
         f"AUROC {auroc}, OSCR {oscr}"
     )

@@ -22,7 +22,7 @@ from unimos_pipe.base.malloc import tune_malloc
 from unimos_pipe.base.method_config import EncoderSpec
 from unimos_pipe.cache.encoder_identity import EncoderIdentity, is_weights_name
 from unimos_pipe.extract.activation import activation_of, check_file_activation, check_tag_activation
-from unimos_pipe.extract.fused_convolutions import can_fuse, fuse_convolutions
+from unimos_pipe.extract.fused_convolutions import can_fuse_convolutions, fuse_convolutions
 from unimos_pipe.extract.fused_transformer import can_fuse_products, fuse_transformer
 from unimos_pipe.extract.image_loader import load_sample
 from unimos_pipe.extract.jpeg_decoding import decoder_name
@@ -171,7 +171,7 @@ def _freeze(model: torch.nn.Module) -> torch.nn.Module:
     if isinstance(model.visual, ModifiedResNet):
         fold_batch_norms(model.visual)
         model.visual.to(memory_format=torch.channels_last)
-        if _is_bf16_on_cpu(model.visual.conv1.weight) and can_fuse():
+        if _is_bf16_on_cpu(model.visual.conv1.weight) and can_fuse_convolutions():
             fuse_convolutions(model.visual)
     is_transformer = isinstance(model.visual, VisionTransformer)
     if is_transformer and _is_bf16_on_cpu(model.visual.conv1.weight) and can_fuse_products():

@@ -1,7 +1,6 @@
 """bf16 convolutions of a frozen ResNet on a CPU, fused with the ReLU and the addition of the residual that follow.
 
-oneDNN computes the three in one pass over memory and rounds to bf16 once instead of up to three times. torch's
-operators for this are private, so :func:`can_fuse` compares their results with fp32 before they are used.
+oneDNN computes the three in one pass over memory and rounds to bf16 once instead of up to three times.
 """
 
 import functools
@@ -11,10 +10,9 @@ import torch.nn.functional as F
 from open_clip.modified_resnet import Bottleneck, ModifiedResNet
 from torch import Tensor, nn
 
-from unimos_pipe.base.device import cpu_has_bf16
+from unimos_pipe.extract.fused_operators import agree_with_fp32
 
 PACKED_FOR = 8  # images in the batch that the layout of packed weights is chosen for
-PROBE_TOLERANCE = 2**-7  # bf16 rounds values below 2, such as those of the probe, by at most 2^-8
 
 
 class FusedConvolution(nn.Module):
@@ -67,11 +65,13 @@ def fuse_convolutions(net: ModifiedResNet) -> None:
 
 
 @functools.cache
-@torch.inference_mode()
-def can_fuse() -> bool:
-    """Return whether the CPU computes in bf16 and this torch's fused operators are right."""
-    if not cpu_has_bf16():
-        return False
+def can_fuse_convolutions() -> bool:
+    """Return whether the CPU computes in bf16 and this torch's fused convolutions are right."""
+    return agree_with_fp32(_compute_probes)
+
+
+def _compute_probes() -> list[tuple[Tensor, Tensor]]:
+    """Return (fused output, fp32 value) of a convolution with and without a residual."""
     wave = torch.linspace(0, 50, 32 * 32 * 9).sin()
     conv = nn.Conv2d(32, 32, 3, padding=1)
     conv.weight.copy_(wave.view(conv.weight.shape) / 32)
@@ -79,9 +79,5 @@ def can_fuse() -> bool:
     conv = conv.bfloat16().to(memory_format=torch.channels_last)
     inputs = wave[:4096].view(2, 32, 8, 8).bfloat16().contiguous(memory_format=torch.channels_last)
     plain = F.conv2d(inputs.float(), conv.weight.float(), conv.bias.float(), padding=1)
-    try:
-        fused = FusedConvolution(conv)
-        pairs = (fused(inputs), plain.relu()), (fused(inputs, inputs), (plain + inputs.float()).relu())
-    except (AttributeError, RuntimeError, TypeError):  # another version of torch, or built without oneDNN
-        return False
-    return all(torch.allclose(ours.float(), exact, rtol=0, atol=PROBE_TOLERANCE) for ours, exact in pairs)
+    fused = FusedConvolution(conv)
+    return [(fused(inputs), plain.relu()), (fused(inputs, inputs), (plain + inputs.float()).relu())]

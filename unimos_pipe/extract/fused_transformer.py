@@ -1,8 +1,7 @@
 """bf16 blocks of a frozen vision transformer on a CPU: weights packed once, activation and residual in the products.
 
 oneDNN stores a weight in blocks for its matrix product; torch's linear layer repeats this for each batch. The product
-also applies the activation of the MLP, or adds the residual, before it rounds to bf16. torch's operators for this are
-private, so :func:`can_fuse_products` compares their results with fp32 before they are used.
+also applies the activation of the MLP, or adds the residual, before it rounds to bf16.
 """
 
 import functools
@@ -12,10 +11,9 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from unimos_pipe.base.device import cpu_has_bf16
+from unimos_pipe.extract.fused_operators import agree_with_fp32
 
 QUICK_SLOPE = 1.702  # QuickGELU(x) = x sigmoid(1.702 x) = swish(1.702 x) / 1.702
-PROBE_TOLERANCE = 2**-7  # bf16 rounds values below 2, such as those of the probe, by at most 2^-8
 
 
 class FusedLinear(nn.Module):
@@ -43,10 +41,7 @@ class FusedBlock(nn.Module):
         attention, first, second = block.attn, block.mlp.c_fc, block.mlp.c_proj
         self.ln_1, self.ln_2, self.heads = block.ln_1, block.ln_2, attention.num_heads
         weight, bias = attention.in_proj_weight.detach().clone(), attention.in_proj_bias.detach().clone()
-        for part in (
-            weight,
-            bias,
-        ):  # queries are scaled here; the usual 64 dimensions a head make it 1/8, which is exact
+        for part in (weight, bias):  # scales the queries; exact for the usual 64 dimensions a head, by 1/8
             part[: attention.embed_dim] *= attention.head_dim**-0.5
         self.qkv = FusedLinear(weight, bias)
         self.out = FusedLinear(attention.out_proj.weight, attention.out_proj.bias)
@@ -90,19 +85,20 @@ def _is_plain(block: nn.Module) -> bool:
 
 
 @functools.cache
-@torch.inference_mode()
 def can_fuse_products() -> bool:
-    """Return whether the CPU computes in bf16 and this torch's fused operators are right."""
-    if not cpu_has_bf16():
-        return False
+    """Return whether the CPU computes in bf16 and this torch's fused products are right."""
+    return agree_with_fp32(_compute_probes)
+
+
+def _compute_probes() -> list[tuple[Tensor, Tensor]]:
+    """Return (fused output, fp32 value) of a product with each activation, with none, and with a residual."""
     wave = torch.linspace(0, 50, 32 * 32).sin().bfloat16()
     weight, bias, inputs = wave.view(32, 32) / 32, wave[:32] / 2, wave.view(4, 8, 32)
     plain = F.linear(inputs.float(), weight.float(), bias.float())
-    try:
-        fused = [FusedLinear(weight, bias, *form) for form in (("gelu", "none"), ("swish",), ())]
-        exact = F.gelu(plain), F.silu(plain), plain
-        pairs = [(layer(inputs), values) for layer, values in zip(fused, exact, strict=True)]
-        pairs.append((fused[-1](inputs, inputs / 4), plain + inputs.float() / 4))
-    except (AttributeError, RuntimeError, TypeError):  # another version of torch, or built without oneDNN
-        return False
-    return all(torch.allclose(ours.float(), values, rtol=0, atol=PROBE_TOLERANCE) for ours, values in pairs)
+    gelu, swish, linear = (FusedLinear(weight, bias, *form) for form in (("gelu", "none"), ("swish",), ()))
+    return [
+        (gelu(inputs), F.gelu(plain)),
+        (swish(inputs), F.silu(plain)),
+        (linear(inputs), plain),
+        (linear(inputs, inputs / 4), plain + inputs.float() / 4),
+    ]

@@ -7,7 +7,8 @@ from statistics import mean
 from typing import Any
 
 from unimos_pipe.base.errors import InputError, join_names
-from unimos_pipe.report.experiment import Experiment, find_runs
+from unimos_pipe.report.experiment import Experiment
+from unimos_pipe.report.find_runs import find_runs
 from unimos_pipe.report.setting_names import shorten_paths
 from unimos_pipe.report.significance import PairedDifference, paired_difference
 from unimos_pipe.report.table import Cell, Table, change_cell, correct_tests, mean_cell, name_cell, text_cell

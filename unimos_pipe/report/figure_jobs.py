@@ -11,7 +11,7 @@ from unimos_pipe.report import figures as report_figures
 
 @dataclass(frozen=True)
 class FigureText:
-    """What the page says about a figure; ``name`` is that of its files without suffix."""
+    """Texts of a figure on the page; ``name`` is that of its files without suffix."""
 
     name: str
     title: str

@@ -46,7 +46,7 @@ def make_report(
     out = Path(out)
     check_writable_folder(out.parent, "out")
 
-    from unimos_pipe.report.experiment import find_runs
+    from unimos_pipe.report.find_runs import find_runs
     from unimos_pipe.report.page import write_page  # of the extra [report]
     from unimos_pipe.report.section import STEPS
     from unimos_pipe.runs.run_label_changes import describe_run_label_changes

@@ -58,7 +58,7 @@ def write_page(
     An earlier report is replaced atomically once the new one is complete.
 
     Args:
-        experiments, skipped: from :func:`unimos_pipe.report.experiment.find_runs`.
+        experiments, skipped: from :func:`unimos_pipe.report.find_runs.find_runs`.
         call: call that reproduces this report, for the page.
         format_call: how the page shows calls.
         cache: where embedded images are unpacked; None takes the default one.
